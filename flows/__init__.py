@@ -1,0 +1,1 @@
+"""What happens to a visit, in order; each file reads as a recipe."""

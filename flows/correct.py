@@ -1,0 +1,27 @@
+"""The second stage: everything that is not the star is measured and taken away."""
+
+from __future__ import annotations
+
+from schemas.inputs import PIXEL_SCALE
+from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
+from schemas.settings import PipelineSettings
+from tasks.correction.apply import correct_subarray
+from tasks.correction.background import estimate_background
+from tasks.scene.look import take_look
+from tasks.scene.pointing import estimate_pointing
+from tasks.scene.position import estimate_position
+from tasks.step import recipe
+
+
+@recipe(CorrectedVisit, "correct")
+def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: PipelineSettings) -> CorrectedVisit:
+    """Estimate pointing, background and position, and correct the images."""
+    raw, images, scale = found.subarray, calibrated.subarray.product, found.references.get(PIXEL_SCALE.kind)
+    pointing = estimate_pointing(raw, found.attitude, scale, settings.pointing)
+    look = take_look(images, calibrated.events, found.planned, settings.background, settings.look)
+    background = estimate_background(images, look, settings.background)
+    position = estimate_position(images, look, background, calibrated.bias, calibrated.gain, settings.position)
+    corrected = correct_subarray(
+        raw, calibrated.subarray, calibrated.terms(), pointing, look, background, position, found.planned, scale
+    )
+    return CorrectedVisit(pointing=pointing, look=look, background=background, position=position, subarray=corrected)

@@ -1,0 +1,1 @@
+"""What things are: payloads, settings, product declarations, flags and errors; no behaviour."""

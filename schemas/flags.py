@@ -1,0 +1,38 @@
+"""Flags: the digits of EVENT and the bits of QUALITY."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+# Decimal digits of EVENT (value of one unit in each place).
+EVENT_SAA = 1
+EVENT_TEMPERATURE = 10
+EVENT_EARTH = 100
+EVENT_MOON = 1_000
+EVENT_SUN = 10_000
+EVENT_COSMIC_RAYS = 100_000
+
+EARTH_STRAY_LIGHT = 1  # stray light above its threshold, or the limb nearer than the soft limit
+EARTH_HARD_LIMIT = 2
+EARTH_OCCULTED = 9
+
+
+class Quality(IntFlag):
+    """QUALITY of one image: why a point may be bad. Bits are ours; 0 is good."""
+
+    SAA = 1 << 0
+    OCCULTED = 1 << 1
+    STRAY_LIGHT = 1 << 2
+    TEMPERATURE = 1 << 3
+    SUN_OR_MOON = 1 << 4
+    COSMIC_RAYS = 1 << 5
+    UNUSABLE_IMAGE = 1 << 6  # garbled, all zero, or saturated throughout
+    DUPLICATE_TIME = 1 << 8
+    HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or was replaced
+    POINTING = 1 << 10  # no attitude, or the star is far from its place
+    BACKGROUND = 1 << 11  # background spike
+    MARGIN = 1 << 12  # bias of this image could not be measured in its margins
+    CENTROID = 1 << 13  # position could not be measured
+
+
+UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE

@@ -1,0 +1,330 @@
+"""What the pipeline reads: for each kind of file the HDUs, keywords and columns that are used, and what happens without it.
+
+What is named here is *needed*: missing or of the wrong type it is damage. Everything else of a file is merely noted where it
+differs from its definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.products import Structure, soc_structure
+from schemas.terms import COMPANIONS, TERMS
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Values a keyword may have: within [`low`, `high`] (`low` itself excluded where `above`), or one of `choices`."""
+
+    low: float = float("-inf")
+    high: float = float("inf")
+    above: bool = False
+    choices: tuple[Value, ...] = ()
+
+    def permits(self, value: Value) -> bool:
+        """Whether `value` is allowed."""
+        if self.choices:
+            return value in self.choices
+        number = float(value)
+        return (number > self.low if self.above else number >= self.low) and number <= self.high
+
+    def __str__(self) -> str:
+        if self.choices:
+            return " or ".join(repr(c) for c in self.choices)
+        if self.high == float("inf"):
+            return f"{'above' if self.above else 'at least'} {self.low:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is used of one HDU."""
+
+    structure: Structure
+    keywords: Mapping[str, Allowed | None] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    optional: bool = False
+    shape_matters: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One kind of file. `first` are the EXTNAMEs that HDU 1 may have; `fallback` says what is done without the file."""
+
+    kind: str
+    first: tuple[str, ...]
+    hdus: Mapping[str, Use]
+    meaning: str
+    fallback: str | None = None
+
+    @property
+    def mandatory(self) -> bool:
+        """Whether the visit cannot be reduced without this file."""
+        return self.fallback is None
+
+
+def _use(extname: str, *columns: str, optional: bool = False, shape: bool = True, **keywords: Allowed | None) -> Use:
+    return Use(soc_structure(extname), keywords, columns, optional, shape)
+
+
+def _margins(level: str) -> dict[str, Use]:
+    sides = ("BlankLeft", "BlankRight", "DarkLeft", "DarkRight", "DarkTop", "OverscanLeft", "OverscanRight", "OverscanTop")
+    return {
+        f"SCI_{level}_{side}": _use(
+            f"SCI_{level}_{side}", optional=True, STACKING=None, MRG_PROC=None, MRG_DTY1=None, MRG_DTY2=None, MRG_DTY3=None,
+            MRG_DTY4=None, NEXP=_COUNT,
+        )
+        for side in sides
+    }  # fmt: skip
+
+
+_COUNT = Allowed(low=1, high=10_000)
+_TIME = Allowed(low=0, above=True, high=1e5)
+_OFFSET = Allowed(low=0, high=1023)
+_VALIDITY: dict[str, Allowed | None] = {"V_STRT_U": None, "V_STOP_U": None, "ARCH_REV": Allowed(0, 99), "PROC_NUM": Allowed(0, 99)}
+_VISIT: dict[str, Allowed | None] = {
+    "PROGTYPE": Allowed(0, 99), "PROG_ID": Allowed(0, 9999), "REQ_ID": Allowed(0, 9999), "VISITCTR": Allowed(0, 99),
+    "OBSID": None, "TARGNAME": None,
+}  # fmt: skip
+_EXPOSURE: dict[str, Allowed | None] = {"NEXP": _COUNT, "EXPTIME": _TIME, "TEXPTIME": _TIME}
+_READOUT: dict[str, Allowed | None] = {
+    "STACKING": Allowed(choices=("coadd", "none", "mean")), "NLIN_COR": None, "RO_SCRPT": None,
+    "RO_HW": Allowed(choices=("main", "redundant")), "RO_FREQU": Allowed(choices=(100_000, 230_000)),
+}  # fmt: skip
+_WINDOW: dict[str, Allowed | None] = {"X_WINOFF": _OFFSET, "Y_WINOFF": _OFFSET, "SHAPE": Allowed(choices=("rectangular", "circular"))}
+_TARGET: dict[str, Allowed | None] = {"RA_TARG": Allowed(0, 360), "DEC_TARG": Allowed(-90, 90)}
+HOUSEKEEPING = ("HK_VOLT_FEE_VOD", "HK_VOLT_FEE_VRD", "HK_VOLT_FEE_VOG", "HK_VOLT_FEE_VSS", "HK_TEMP_FEE_CCD")
+_IMAGE_COLUMNS = (
+    "UTC_TIME", "MJD_TIME", "LOS_TO_SUN_ANGLE", "LOS_TO_MOON_ANGLE", "LOS_TO_EARTH_ANGLE", "LATITUDE", "LONGITUDE", "CE_COUNTER",
+    "CE_INTEGRITY", *HOUSEKEEPING,
+)  # fmt: skip
+_FREE = {"V_STRT_U": None, "V_STOP_U": None}
+
+RAW_SUBARRAY = Input(
+    "raw sub-array",
+    ("SCI_RAW_SubArray",),
+    {
+        "SCI_RAW_SubArray": Use(
+            soc_structure("SCI_RAW_SubArray"),
+            {**_VALIDITY, **_VISIT, **_EXPOSURE, **_READOUT, **_WINDOW, **_TARGET},
+        ),
+        "SCI_RAW_ImageMetadata": _use("SCI_RAW_ImageMetadata", *_IMAGE_COLUMNS),
+        **_margins("RAW"),
+    },
+    "the stacked images of the visit with margins and housekeeping",
+)
+RAW_FULL_ARRAY = Input(
+    "raw full array",
+    ("SCI_RAW_FullArray",),
+    {
+        "SCI_RAW_FullArray": Use(
+            soc_structure("SCI_RAW_FullArray"),
+            {**_VALIDITY, **_VISIT, **_EXPOSURE, "RO_HW": _READOUT["RO_HW"], "RO_FREQU": _READOUT["RO_FREQU"], "NLIN_COR": None},
+        ),
+        "SCI_RAW_ImageMetadata": _use("SCI_RAW_ImageMetadata", *_IMAGE_COLUMNS),
+        **_margins("RAW"),
+    },
+    "one image of the whole CCD at the start of the visit",
+    fallback="no calibrated full array is made",
+)
+RAW_IMAGETTE = Input(
+    "raw imagettes",
+    ("SCI_RAW_Imagette",),
+    {
+        "SCI_RAW_Imagette": Use(soc_structure("SCI_RAW_Imagette"), {**_VALIDITY, **_VISIT, "NEXP": _COUNT, "EXPTIME": _TIME}),
+        "SCI_RAW_ImagetteMetadata": _use(
+            "SCI_RAW_ImagetteMetadata", "UTC_TIME", "MJD_TIME", "CE_COUNTER", "NEXP", "X_OFF_FULL_ARRAY", "Y_OFF_FULL_ARRAY"
+        ),
+    },
+    "small un-stacked images of the target",
+    fallback="no imagettes are calibrated",
+)
+ATTITUDE = Input(
+    "attitude",
+    ("SCI_RAW_Attitude",),
+    {"SCI_RAW_Attitude": _use("SCI_RAW_Attitude", "MJD_TIME", "SC_RA", "SC_DEC", "SC_ROLL_ANGLE", **_FREE)},
+    "pointing and roll of the satellite, one row a second",
+)
+VISITS = Input(
+    "planned visit",
+    ("MPS_PRE_Visits",),
+    {
+        "MPS_PRE_Visits": _use("MPS_PRE_Visits", "TARGET_LOCATION_X", "TARGET_LOCATION_Y", "STRAY_LIGHT_THRESHOLD"),
+        "MPS_PRE_VisitConstraints": _use(
+            "MPS_PRE_VisitConstraints", "MJD_TIME", "STRAY_LIGHT", "EARTH_OCCULTATION", "SAA_FLAG", optional=True
+        ),
+    },
+    "the visit as planned: intended place of the target, planned SAA and occultations",
+    fallback="the target is taken to be planned at the centre of the window",
+)
+CONSTRAINTS = Input(
+    "visit constraints",
+    ("AUX_RES_VisitConstraints",),
+    {"AUX_RES_VisitConstraints": _use("AUX_RES_VisitConstraints", "MJD_TIME", "EARTH_OCCULTATION", "SAA_FLAG")},
+    "SAA and occultation as they happened",
+    fallback="the planned constraints, or orbit and SAA map, are used",
+)
+ORBIT = Input(
+    "orbit",
+    ("AUX_RES_Orbit",),
+    {"AUX_RES_Orbit": _use("AUX_RES_Orbit", "EPOCH", "X", "Y", "Z", "X_DOT", "Y_DOT", "Z_DOT")},
+    "the satellite's path",
+    fallback="occultation is taken from visit constraints only",
+)
+STAR_CATALOGUE = Input(
+    "star catalogue",
+    ("EXT_PRE_StarCatalogue",),
+    {"EXT_PRE_StarCatalogue": _use("EXT_PRE_StarCatalogue", "TARGET", "RA", "DEC", "MAG_GAIA", "T_EFF")},
+    "the stars of the field",
+    fallback="no field stars are known",
+)
+VISIT_INPUTS = (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE, ATTITUDE, VISITS, CONSTRAINTS, ORBIT, STAR_CATALOGUE)
+
+_FRAME = _VALIDITY
+BIAS_FRAME = Input(
+    "bias frame",
+    ("REF_APP_BiasFrame",),
+    {
+        "REF_APP_BiasFrame": Use(soc_structure("REF_APP_BiasFrame"), _FRAME),
+        "REF_APP_BiasFrameMetadata": _use("REF_APP_BiasFrameMetadata", "DATA_TYPE", "RO_FREQU", "RO_HW"),
+        "REF_APP_BiasOffset": _use("REF_APP_BiasOffset", "RO_FREQU", "RO_HW", "BIAS_OFFSET", "BIAS_OFFSET_ERR", "RON"),
+    },
+    "two-dimensional structure of the bias and its nominal level, by read-out frequency",
+)
+GAIN_CORRECTION = Input(
+    "gain correction",
+    ("REF_APP_GainCorrection",),
+    {
+        "REF_APP_GainCorrection": Use(
+            soc_structure("REF_APP_GainCorrection"),
+            {
+                **_FRAME, "GAIN_NOM": Allowed(0, above=True, high=100), "VSS_OFF": None, "VOD_OFF": None, "VRD_OFF": None,
+                "VOG_OFF": None, "TEMP_OFF": None, "RO_HW": _READOUT["RO_HW"],
+            },
+            ("FACTOR", "EXP_VSS", "EXP_VOD", "EXP_VRD", "EXP_VOG", "EXP_TEMP"),
+        )
+    },
+    "gain in ADU per electron as a polynomial of voltages and temperature",
+)  # fmt: skip
+_SPLINE = ("BOUNDARY", "COEF_0", "COEF_1", "COEF_2", "COEF_3")
+_LUT = ("NON_LINEAR", "CORRECTED")
+_SPLINES = {
+    f"REF_APP_CCDLinearisation{f}": Use(soc_structure(f"REF_APP_CCDLinearisation{f}"), {}, _SPLINE, optional=True)
+    for f in (100, 230)
+}
+_LUTS = {
+    f"REF_APP_CCDLinearisationLUT{f}": Use(soc_structure(f"REF_APP_CCDLinearisationLUT{f}"), {}, _LUT, optional=True)
+    for f in (100, 230)
+}
+LINEARISATION = Input(
+    "linearisation",
+    (*_LUTS, *_SPLINES),
+    {**_LUTS, **_SPLINES},
+    "corrected signal of one exposure as a function of the measured one, by read-out frequency",
+)
+DARK_FRAME = Input(
+    "dark frame",
+    ("REF_APP_DarkFrame",),
+    {"REF_APP_DarkFrame": Use(soc_structure("REF_APP_DarkFrame"), _FRAME)},
+    "dark current of every pixel and its error",
+)
+FLAT_FIELD = Input(
+    "flat field",
+    ("REF_APP_FlatFieldTeff",),
+    {
+        "REF_APP_FlatFieldTeff": Use(soc_structure("REF_APP_FlatFieldTeff"), _FRAME),
+        "REF_APP_FlatFieldTeffMetadata": _use("REF_APP_FlatFieldTeffMetadata", "DATA_TYPE", "T_EFF"),
+    },
+    "flat field for stars of some effective temperatures",
+)
+BAD_PIXEL_MAP = Input(
+    "bad pixel map",
+    ("REF_APP_BadPixelMap",),
+    {"REF_APP_BadPixelMap": Use(soc_structure("REF_APP_BadPixelMap"), _FRAME)},
+    "hot, dead, saturated and telegraphic pixels of the CCD",
+    fallback="no pixel is taken to be bad beforehand",
+)
+SAA_MAP = Input(
+    "SAA map",
+    ("EXT_APP_SAAMap",),
+    {"EXT_APP_SAAMap": Use(soc_structure("EXT_APP_SAAMap"), _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG"))},
+    "where the orbit crosses the South Atlantic Anomaly",
+    fallback="SAA is taken from visit constraints only",
+)
+PIXEL_SCALE = Input(
+    "pixel scale",
+    ("REF_APP_PixelScale",),
+    {"REF_APP_PixelScale": Use(soc_structure("REF_APP_PixelScale"), _FRAME, ("PIXEL_SCALE",))},
+    "angle on the sky of one pixel",
+    fallback="1.01 arcsec per pixel",
+)
+READ_OUT = Input(
+    "read-out timing",
+    ("REF_APP_ReadOut",),
+    {
+        "REF_APP_ReadOut": Use(
+            soc_structure("REF_APP_ReadOut"), _FRAME, ("RO_SCRPT", "RO_HW", "RO_FREQU", "ROW_READ_OUT", "ROW_READ_OUT_OFFSET")
+        )
+    },
+    "duration of each part of a read-out script",
+    fallback="nominal clock times of the CCD",
+)
+VISIT_LIMITS = Input(
+    "angle limits",
+    ("REF_APP_VisitConstraints",),
+    {
+        "REF_APP_VisitConstraints": Use(
+            soc_structure("REF_APP_VisitConstraints"),
+            _FRAME,
+            ("MIN_LOS_TO_SUN_ANGLE", "MIN_LOS_TO_MOON_ANGLE", "MIN_LOS_TO_EARTH_ANGLE"),
+        )
+    },
+    "soft and hard limits of the angles to Sun, Moon and Earth limb",
+    fallback="the Sun, Moon and Earth-limb digits of EVENT stay 0",
+)
+HOUSEKEEPING_LIMITS = Input(
+    "housekeeping limits",
+    ("REF_APP_Limits",),
+    {"REF_APP_Limits": Use(soc_structure("REF_APP_Limits"), _FRAME, ("PARAM_NAME", "ACTIVE", "UPPER_LIMIT", "LOWER_LIMIT"))},
+    "allowed range of housekeeping values",
+    fallback="the temperature digit of EVENT stays 0",
+)
+REFERENCES = (
+    BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
+    VISIT_LIMITS, HOUSEKEEPING_LIMITS,
+)  # fmt: skip
+
+
+LEVEL1 = {
+    "SCI_CAL_SubArray": "SCI_CAL_ImageMetadata",
+    "SCI_CAL_Imagette": "SCI_CAL_ImagetteMetadata",
+    "SCI_CAL_FullArray": "SCI_CAL_ImageMetadata",
+    "SCI_COR_SubArray": "SCI_COR_ImageMetadata",
+}
+
+
+def level1_input(extname: str) -> Input:
+    """Return the declaration by which a calibrated or corrected product is read back."""
+    metadata = LEVEL1[extname]
+    keywords = {"NEXP": _COUNT, "EXPTIME": _TIME, **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW)}
+    return Input(
+        extname,
+        (extname,),
+        {
+            extname: Use(soc_structure(extname), keywords),
+            metadata: Use(soc_structure(metadata), {}, ("MJD_TIME",)),
+        },
+        soc_structure(extname).meaning,
+    )
+
+
+def term_input(extname: str) -> Input:
+    """Return the declaration by which a term is read back: all of it is needed."""
+    uses = {}
+    for name in (extname, *COMPANIONS.get(extname, ())):
+        term = TERMS[name]
+        uses[name] = Use(term, dict.fromkeys(term.keywords), tuple(c.name for c in term.columns))
+    return Input(extname, (extname,), uses, TERMS[extname].meaning)

@@ -1,0 +1,215 @@
+"""What passes between steps: some hundred bytes of plain values and references to products, never arrays."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+VisitId = Annotated[str, StringConstraints(pattern=r"^PR\d{6}_TG\d{6}$")]
+Scalar = bool | int | float | str
+
+
+class Status(StrEnum):
+    """How a step ended; the value of its header keyword."""
+
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    WARNING = "warning"
+    NOT_APPLICABLE = "N/A"
+
+
+class Payload(BaseModel):
+    """Base of all payloads: immutable, nothing unknown, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Product(Payload):
+    """A file and what it must hold. `path` is where it is now; it never enters a key."""
+
+    path: str
+    sha256: Digest
+    extname: str
+
+
+class Reference(Payload):
+    """A reference file that was chosen for the visit."""
+
+    kind: str
+    product: Product
+    valid_from: str
+
+
+class Leaf(Payload):
+    """What a step leaves: its products by name, how it ended, the values it used, and what was odd.
+
+    `status` holds the state of each header keyword that the step owns, `used` the values by declared keyword,
+    `by_hand` the names of products that a person put in place of the step's own.
+    """
+
+    step: str
+    products: dict[str, Product] = Field(default_factory=dict)
+    status: dict[str, Status] = Field(default_factory=dict)
+    used: dict[str, Scalar] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+
+    @property
+    def product(self) -> Product:
+        """The step's only or main product."""
+        return next(iter(self.products.values()))
+
+
+class Events(Leaf):
+    """Conditions of every image."""
+
+
+class Bias(Leaf):
+    """Bias level and read-out noise of every image, and the structure of the bias."""
+
+
+class Gain(Leaf):
+    """Gain of every image."""
+
+
+class Linearity(Leaf):
+    """Corrected signal of one exposure as a function of the measured one."""
+
+
+class Dark(Leaf):
+    """Thermal charge of one exposure, and its error."""
+
+
+class Flat(Leaf):
+    """Relative response of the pixels to the target's light, and its error."""
+
+
+class Calibrated(Leaf):
+    """Images in electrons: SCI_CAL_SubArray, SCI_CAL_Imagette or SCI_CAL_FullArray."""
+
+
+class Pointing(Leaf):
+    """Roll, direction and motion blur of every image."""
+
+
+class Look(Leaf):
+    """First position, ring level and flux of every image, and the static map."""
+
+
+class Background(Leaf):
+    """Sky and stray light of every image."""
+
+
+class Position(Leaf):
+    """Position of the target in every image."""
+
+
+class Corrected(Leaf):
+    """Images with every estimated effect taken away: SCI_COR_SubArray and what was subtracted."""
+
+
+class Apertures(Leaf):
+    """Sums within circles around the target."""
+
+
+class QualityTerm(Leaf):
+    """Errors, flags and metrics of the light curves."""
+
+
+class LightCurves(Leaf):
+    """SCI_COR_Lightcurve files, by data name."""
+
+
+class ReportData(Leaf):
+    """Numbers and figures of the report, ready to be typeset."""
+
+
+class Inventory(Payload):
+    """Everything a visit is reduced from, found, opened and digested before the first step."""
+
+    visit: VisitId
+    obsid: int
+    target: str
+    arch_rev: int
+    proc_num: int
+    start: str  # V_STRT_U of the raw sub-array: the time for which references are chosen
+    images: int
+    subarray: Product
+    attitude: Product
+    full_array: Product | None = None
+    imagettes: Product | None = None
+    planned: Product | None = None
+    constraints: Product | None = None
+    orbit: Product | None = None
+    stars: Product | None = None
+    references: dict[str, Reference] = Field(default_factory=dict)  # by kind, without dark frames
+    dark_frames: tuple[Reference, ...] = ()  # one, or the two that bracket the visit
+    deviations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fallbacks: dict[str, str] = Field(default_factory=dict)  # kind that is absent -> what is done instead
+
+
+class CalibratedVisit(Payload):
+    """What the first stage hands on."""
+
+    events: Events
+    bias: Bias
+    gain: Gain
+    linearity: Linearity
+    dark: Dark
+    flat: Flat
+    subarray: Calibrated
+    imagettes: Calibrated | None = None
+    full_array: Calibrated | None = None
+
+    def terms(self) -> tuple[Leaf, ...]:
+        """Return the estimates that the images of this stage were made with."""
+        return (self.events, self.bias, self.gain, self.linearity, self.dark, self.flat)
+
+    def leaves(self) -> list[Leaf]:
+        """All steps of the stage, in order."""
+        steps = [self.events, self.bias, self.gain, self.linearity, self.dark, self.flat]
+        return [*steps, *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None)]
+
+
+class CorrectedVisit(Payload):
+    """What the second stage hands on."""
+
+    pointing: Pointing
+    look: Look
+    background: Background
+    position: Position
+    subarray: Corrected
+
+    def terms(self) -> tuple[Leaf, ...]:
+        """Return the estimates that the images of this stage were made with, and the images."""
+        return (self.pointing, self.look, self.background, self.position, self.subarray)
+
+    def leaves(self) -> list[Leaf]:
+        """All steps of the stage, in order."""
+        return [self.pointing, self.look, self.background, self.position, self.subarray]
+
+
+class MeasuredVisit(Payload):
+    """What the third stage hands on."""
+
+    apertures: Apertures
+    quality: QualityTerm
+    light_curves: LightCurves
+
+    def leaves(self) -> list[Leaf]:
+        """All steps of the stage, in order."""
+        return [self.apertures, self.quality, self.light_curves]
+
+
+class Published(Payload):
+    """The outcome of a run. `new` is False if everything stood there already."""
+
+    visit: VisitId
+    folder: str
+    new: bool
+    warnings: tuple[str, ...] = ()
+    verdict: str = ""

@@ -1,0 +1,92 @@
+"""Settings of the steps. A step's key holds its own settings only, so that changing one re-runs what depends on it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base: immutable, unknown names and NaN refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EventSettings(Settings):
+    """Flags of conditions."""
+
+    atmosphere: float = Field(100.0, ge=0, le=1000, description="height of the atmosphere that hides a star [km]")
+    duplicate_tolerance: float = Field(1e-3, ge=0, le=10, description="images nearer in time than this are duplicates [s]")
+
+
+class BiasSettings(Settings):
+    """Bias level from the margins."""
+
+    smooth: float = Field(30.0, ge=0, le=6000, description="time over which the level is smoothed [min]; 0: none")
+    clip: float = Field(4.0, gt=1, le=20, description="margin pixels further out are left out [sigma]")
+
+
+class LinearitySettings(Settings):
+    """Non-linearity."""
+
+    skip: bool = Field(False, description="leave the signal as measured")
+
+
+class DarkSettings(Settings):
+    """Dark current."""
+
+    skip: bool = Field(False, description="subtract no dark current; no dark frame is needed then")
+
+
+class FlatSettings(Settings):
+    """Flat field."""
+
+    skip: bool = Field(False, description="divide by no flat field; no flat field is needed then")
+    teff: float | None = Field(None, ge=1000, le=100_000, description="effective temperature in place of the target's [K]")
+
+
+class PointingSettings(Settings):
+    """Attitude."""
+
+    partial: bool = Field(False, description="go on where the attitude covers only part of the visit; flag the rest")
+
+
+class LookSettings(Settings):
+    """First look."""
+
+    sample: int = Field(128, ge=1, le=1024, description="images of which the static map is the median")
+
+
+class BackgroundSettings(Settings):
+    """Ring around the target."""
+
+    inner: float = Field(45.0, ge=5, le=500, description="inner radius [pixel]")
+    outer: float = Field(97.0, ge=6, le=700, description="outer radius [pixel]")
+    clip: float = Field(3.0, gt=1, le=20, description="pixels further out are left out [sigma]")
+
+
+class PositionSettings(Settings):
+    """Position of the target."""
+
+    radius: float = Field(25.0, ge=3, le=90, description="radius of the centroid window [pixel]")
+    iterations: int = Field(20, ge=1, le=100, description="largest number of iterations")
+
+
+class ReportSettings(Settings):
+    """The report."""
+
+    points: int = Field(20_000, ge=100, le=200_000, description="largest number of points drawn in a figure")
+
+
+class PipelineSettings(Settings):
+    """All settings of a reduction, by step."""
+
+    events: EventSettings = EventSettings()
+    bias: BiasSettings = BiasSettings()
+    linearity: LinearitySettings = LinearitySettings()
+    dark: DarkSettings = DarkSettings()
+    flat: FlatSettings = FlatSettings()
+    pointing: PointingSettings = PointingSettings()
+    look: LookSettings = LookSettings()
+    background: BackgroundSettings = BackgroundSettings()
+    position: PositionSettings = PositionSettings()
+    report: ReportSettings = ReportSettings()

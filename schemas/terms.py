@@ -1,0 +1,224 @@
+"""Our own products: one term a step, the small file in which it leaves what it estimated; and the values it used.
+
+Terms carry no date, no version of the software and no path: made again from the same input they have the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from schemas.products import Column, Keyword, Structure
+
+# Radii of the circular apertures [pixel]: R15 to R40 and the 22.5 of RINF, in rising order.
+RADII = tuple(sorted([*(float(r) for r in range(15, 41)), 22.5]))
+DEFAULT_RADIUS, RINF_RADIUS, RSUP_RADIUS = 25.0, 22.5, 30.0
+LIGHT_CURVES = {
+    "DEFAULT": DEFAULT_RADIUS,
+    "RINF": RINF_RADIUS,
+    "RSUP": RSUP_RADIUS,
+    **{f"R{r}": float(r) for r in range(15, 41)},
+}
+
+# Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
+USED = {
+    k.name: k
+    for k in (
+        Keyword("N_SAA", "integer", "", "images in the SAA"),
+        Keyword("N_OCCULT", "integer", "", "images behind the Earth"),
+        Keyword("N_BADIMG", "integer", "", "unusable images"),
+        Keyword("BIAS_LVL", "real", "ADU", "mean bias level of one exposure"),
+        Keyword("BIAS_STD", "real", "ADU", "scatter of the bias level over the visit"),
+        Keyword("BIAS_SRC", "string", "", "margin that gave the bias level"),
+        Keyword("RON_ADU", "real", "ADU", "read-out noise of one exposure"),
+        Keyword("RON_E", "real", "electron", "read-out noise of one exposure"),
+        Keyword("GAIN_AVG", "real", "ADU/electron", "mean gain"),
+        Keyword("GAIN_STD", "real", "ppm", "scatter of the gain over the visit"),
+        Keyword("LIN_MAX", "real", "electron", "largest signal the linearity curve covers"),
+        Keyword("LIN_DONE", "boolean", "", "linearity was corrected on board"),
+        Keyword("DARK_AVG", "real", "electron/s", "mean dark current in the window"),
+        Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
+        Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
+        Keyword("FLAT_T", "real", "Kelvin", "Teff of the flat field"),
+        Keyword("FLAT_STD", "real", "", "pixel scatter of the flat field"),
+        Keyword("ROLL_0", "real", "deg", "roll angle of the first image"),
+        Keyword("ROLL_RNG", "real", "deg", "range of roll angles"),
+        Keyword("JIT_STD", "real", "pixel", "scatter of the pointing, image to image"),
+        Keyword("BLUR_AVG", "real", "pixel", "motion inside an image, rms of one axis"),
+        Keyword("RING_IN", "real", "pixel", "inner radius of the background ring"),
+        Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
+        Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
+        Keyword("BKG_ERR", "real", "electron", "its median error"),
+        Keyword("POS_X", "real", "pixel", "median x of the target on the CCD"),
+        Keyword("POS_Y", "real", "pixel", "median y of the target on the CCD"),
+        Keyword("POS_STDX", "real", "pixel", "scatter of x"),
+        Keyword("POS_STDY", "real", "pixel", "scatter of y"),
+        Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
+        Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
+        Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
+        Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
+        Keyword("CDPP_30M", "real", "ppm", "CDPP in 30 min, good points"),
+        Keyword("CDPP_3H", "real", "ppm", "CDPP in 3 h, good points"),
+        Keyword("CDPP_6H", "real", "ppm", "CDPP in 6 h, good points"),
+        Keyword("FORM_PPM", "real", "ppm", "median formal error"),
+    )
+}
+
+
+def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
+    """Return `structure` with some of the used values among its keywords."""
+    extra = {name: USED[name] for name in names if name not in structure.keywords}
+    return replace(structure, keywords={**structure.keywords, **extra})
+
+
+def _table(extname: str, meaning: str, *columns: Column, used: tuple[str, ...] = ()) -> Structure:
+    return Structure(extname, meaning, "1", "TERM", {name: USED[name] for name in used}, columns)
+
+
+_WINDOW = {
+    "X_WINOFF": Keyword("X_WINOFF", "integer", "pixel", "x offset of this image on the CCD"),
+    "Y_WINOFF": Keyword("Y_WINOFF", "integer", "pixel", "y offset of this image on the CCD"),
+}
+
+
+def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) -> Structure:
+    bunit = {"BUNIT": Keyword("BUNIT", "string", "", "unit of the pixels", unit)}
+    return Structure(extname, meaning, "1", "TERM", {**bunit, **_WINDOW, **{n: USED[n] for n in used}}, (), "double", (0, 0))
+
+
+_MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
+_K = len(RADII)
+TERMS = {
+    s.extname: s
+    for s in (
+        _table(
+            "TERM_EVENTS", "conditions of every image",
+            _MJD,
+            Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
+            Column("EVENT", "int32", "", "decimal digits of conditions"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            Column("EARTH_LIMB", "double", "deg", "angle of the target above the Earth's limb"),
+            used=("N_SAA", "N_OCCULT", "N_BADIMG"),
+        ),
+        _table(
+            "TERM_BIAS", "bias level and read-out noise of every image",
+            _MJD,
+            Column("LEVEL", "double", "ADU", "bias level of one exposure"),
+            Column("LEVEL_ERR", "double", "ADU", "its error"),
+            Column("RON", "double", "ADU", "read-out noise of one exposure"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            used=("BIAS_LVL", "BIAS_STD", "BIAS_SRC", "RON_ADU"),
+        ),
+        _image("TERM_BIAS_STRUCTURE", "bias of every pixel minus the level", "ADU"),
+        _table(
+            "TERM_GAIN", "gain of every image",
+            _MJD,
+            Column("GAIN", "double", "ADU/electron", "gain"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            used=("GAIN_AVG", "GAIN_STD"),
+        ),
+        _table(
+            "TERM_LINEARITY", "corrected signal as a cubic in the measured one, piece by piece",
+            Column("BOUNDARY", "double", "electron", "measured signal where the piece begins"),
+            Column("COEF_0", "double", "electron", "corrected signal there"),
+            Column("COEF_1", "double", "", "linear coefficient"),
+            Column("COEF_2", "double", "1/electron", "quadratic coefficient"),
+            Column("COEF_3", "double", "1/electron**2", "cubic coefficient"),
+            used=("LIN_MAX", "LIN_DONE"),
+        ),
+        _image("TERM_DARK", "thermal charge of one exposure, read-out included", "electron", ("DARK_AVG", "DARK_RDT", "DARK_AGE")),
+        _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
+        _image("TERM_FLAT", "relative response of the pixels to the target's light", "", ("FLAT_T", "FLAT_STD")),
+        _image("TERM_FLAT_ERROR", "error of the response", ""),
+        _table(
+            "TERM_POINTING", "where the satellite looked during every image",
+            _MJD,
+            Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
+            Column("SC_RA", "double", "deg", "mean right ascension of the line of sight"),
+            Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
+            Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG"),
+        ),
+        _table(
+            "TERM_LOOK", "first look at every calibrated image",
+            _MJD,
+            Column("CENTROID_X", "double", "pixel", "first position of the target on the CCD"),
+            Column("CENTROID_Y", "double", "pixel", "first position of the target on the CCD"),
+            Column("RING", "double", "electron", "median of the ring around the target"),
+            Column("FLUX", "double", "electron", "flux within 25 pixels above the ring"),
+            Column("SAMPLED", "bool", "", "whether the image is one of the sample"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+        ),
+        _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
+        _table(
+            "TERM_BACKGROUND", "sky and stray light of every image",
+            _MJD,
+            Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
+            Column("LEVEL_ERR", "double", "electron", "its error"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            used=("RING_IN", "RING_OUT", "BKG_AVG", "BKG_ERR"),
+        ),
+        _table(
+            "TERM_POSITION", "position of the target in every image",
+            _MJD,
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("X_ERR", "double", "pixel", "error of x"),
+            Column("Y_ERR", "double", "pixel", "error of y"),
+            Column("VALIDITY", "uint8", "", "0 measured, 1 interpolated"),
+            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            used=("POS_X", "POS_Y", "POS_STDX", "POS_STDY", "POS_RAD"),
+        ),
+        _table(
+            "TERM_APERTURES", "sums within circles around the target",
+            _MJD,
+            Column("FLUX", "double", "electron", "sum within each radius", _K),
+            Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
+            Column("DARK", "double", "electron", "thermal charge within each radius", _K),
+            Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
+        ),
+        _table("TERM_APERTURES_RADII", "radii of the apertures", Column("RADIUS", "double", "pixel", "radius")),
+        _table(
+            "TERM_QUALITY", "errors and flags of every point",
+            _MJD,
+            Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
+            Column("EVENT", "int32", "", "decimal digits of conditions"),
+            Column("STATUS", "int32", "", "1 where EVENT is not 0"),
+            Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
+            used=("RON_E",),
+        ),
+        _table(
+            "TERM_METRICS", "quality of every light curve",
+            Column("DATANAME", "string", "", "light curve", 16),
+            Column("RADIUS", "double", "pixel", "radius of the aperture"),
+            Column("ROBMEAN", "double", "electron/s", "robust mean flux"),
+            Column("MEDIAN", "double", "electron/s", "median flux"),
+            Column("ROBSTD", "double", "ppm", "robust scatter, as the SOC's header has it"),
+            Column("MAD", "double", "ppm", "robust point-to-point scatter, as in the header"),
+            Column("P2PSTD", "double", "ppm", "point-to-point scatter, as in the header"),
+            Column("CDPP2_5", "double", "ppm", "CDPP in 3 h, as in the header"),
+            Column("CDPP6_5", "double", "ppm", "CDPP in 6 h, as in the header"),
+            Column("VALIDPTS", "double", "percentage", "share of good points"),
+            Column("N_GOOD", "int32", "", "good points"),
+            Column("ROB_PPM", "double", "ppm", "robust scatter of the good points"),
+            Column("P2P_PPM", "double", "ppm", "point-to-point scatter of the good points"),
+            Column("CDPP_30M", "double", "ppm", "CDPP in 30 min of the good points"),
+            Column("CDPP_3H", "double", "ppm", "CDPP in 3 h of the good points"),
+            Column("CDPP_6H", "double", "ppm", "CDPP in 6 h of the good points"),
+            Column("FORM_PPM", "double", "ppm", "median formal error"),
+        ),
+    )
+}  # fmt: skip
+
+# HDUs that follow the first one in the file of a term.
+COMPANIONS = {
+    "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
+    "TERM_DARK": ("TERM_DARK_ERROR",),
+    "TERM_FLAT": ("TERM_FLAT_ERROR",),
+    "TERM_LOOK": ("TERM_LOOK_STATIC",),
+    "TERM_APERTURES": ("TERM_APERTURES_RADII",),
+    "TERM_QUALITY": ("TERM_METRICS",),
+}

@@ -1,0 +1,1 @@
+"""How each effect is measured and undone: a file is a kernel and its step."""

@@ -1,0 +1,1 @@
+"""From telemetry to calibrated images: events, bias, gain, linearity, dark, flat."""

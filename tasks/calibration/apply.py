@@ -1,0 +1,201 @@
+"""The first writing pass: raw ADU to electrons, every calibration term in one loop over the pixels.
+
+For a stack of n exposures with value S,
+
+    m = S / n - level(t) - structure(x, y)        one exposure above its bias [ADU]
+    e = f(m / gain(t))                            its charge, linearised [electron]
+    N = n (e - Q(x, y)) / flat(x, y)              the stack without thermal charge, at uniform response [electron]
+
+The images are read and written in blocks, so memory does not grow with their number; the sum that goes into DATASUM is made
+in the same pass. A raw 0 is no data (the corners of a circular window) and becomes NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product
+from schemas.products import Structure, soc_structure
+from schemas.terms import USED, with_keywords
+from tasks.calibration.linearity import linearised
+from tasks.exposures import Exposures, open_exposures, term_column, term_image
+from tasks.fits import FitsWriter, NewHdu, Value, blocks
+from tasks.level1 import image_metadata, step_keywords, visit_keywords
+from tasks.step import Leaves, new_file, step
+from tasks.words import from_big_endian, to_big_endian
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def calibrate_images(
+    words: npt.NDArray[np.uint32],
+    exposures: FloatArray,
+    scale: FloatArray,
+    level: FloatArray,
+    gain: FloatArray,
+    x0: npt.NDArray[np.int64],
+    y0: npt.NDArray[np.int64],
+    structure: FloatArray,
+    dark: FloatArray,
+    flat: FloatArray,
+    boundary: FloatArray,
+    coefficients: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Calibrate a block of images.
+
+    Parameters
+    ----------
+    words : ndarray of uint32, shape (n, ny, nx)
+        Raw images as big-endian words of 32-bit integers, offset 2^31 not yet added [ADU].
+    exposures, scale : ndarray, shape (n,)
+        Exposures in each stack; how many of them a pixel is the sum of.
+    level, gain : ndarray, shape (n,)
+        Bias level [ADU] and gain [ADU/electron] of each image.
+    x0, y0 : ndarray of int, shape (n,)
+        Where each image's index [0, 0] lies in the term images.
+    structure, dark, flat : ndarray, shape (my, mx)
+        Bias structure [ADU], thermal charge of one exposure [electron], relative response.
+    boundary, coefficients : ndarray, shape (m,) and (m, 4)
+        Linearity curve [electron].
+    out : ndarray, shape (n, ny, nx)
+        Receives the calibrated images [electron per stack]; NaN where the raw value is 0.
+    """
+    for i in range(words.shape[0]):
+        per_exposure, per_gain = 1.0 / scale[i], 1.0 / gain[i]
+        for y in range(words.shape[1]):
+            ty = y + y0[i]
+            for x in range(words.shape[2]):
+                tx = x + x0[i]
+                value = from_big_endian(words[i, y, x]) ^ np.uint32(0x80000000)
+                if value == 0:
+                    out[i, y, x] = np.nan
+                    continue
+                signal = (value * per_exposure - level[i] - structure[ty, tx]) * per_gain
+                charge = linearised(signal, boundary, coefficients) - dark[ty, tx]
+                out[i, y, x] = exposures[i] * charge / flat[ty, tx]
+
+
+def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[FloatArray, ...]:
+    boundary, *cubic = term_column(linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
+    return (
+        term_image(bias.product, "TERM_BIAS_STRUCTURE"),
+        term_image(dark.product, "TERM_DARK"),
+        term_image(flat.product, "TERM_FLAT"),
+        boundary,
+        np.ascontiguousarray(np.stack(cubic, axis=1)),
+    )
+
+
+def _write(
+    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], per_image: Mapping[str, FloatArray],
+    offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], terms: tuple[FloatArray, ...], others: list[NewHdu],
+) -> None:  # fmt: skip
+    ny, nx = raw.shape
+    cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx))
+    with FitsWriter(new_file(declared.extname)) as writer:
+        writer.begin_cube(cube)
+        for a, b in blocks(raw.count, ny * nx * 8):
+            out = np.empty((b - a, ny, nx))
+            block = {name: values[a:b] for name, values in per_image.items()}
+            calibrate_images(
+                raw.words(a, b), block["exposures"], block["scale"], block["level"], block["gain"],
+                offsets[0][a:b], offsets[1][a:b], *terms, out,
+            )  # fmt: skip
+            total = to_big_endian(out.view(np.uint64))
+            writer.write_block(out.data.cast("B"), int(total))
+        writer.end_cube()
+        for hdu in others:
+            writer.write(hdu)
+
+
+@step("calibrate", version="1", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+def calibrate_subarray(
+    raw: Product, events: Events, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
+) -> Leaves:
+    """Write the calibrated images of the sub-array."""
+    with open_exposures(raw) as exposures:
+        level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
+        (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        n = exposures.count
+        steps: list[Leaf] = [events, bias, gain, linearity, dark, flat]
+        used = {k: v for leaf in steps for k, v in leaf.used.items()}
+        declared = with_keywords(soc_structure("SCI_CAL_SubArray"), used)
+        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        metadata = image_metadata(exposures, "SCI_CAL_ImageMetadata", {"BIAS": level, "RON": ron})
+        zero = np.zeros(n, np.int64)
+        per_image = {
+            "exposures": np.full(n, float(exposures.nexp)), "scale": np.full(n, float(exposures.coadded)), "level": level,
+            "gain": gains,
+        }  # fmt: skip
+        _write(exposures, declared, keywords, per_image, (zero, zero), _terms(bias, dark, flat, linearity), [metadata])
+    return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
+
+
+@step("calibrate_full_array", version="1", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat) -> Leaves:
+    """Write the calibrated image of the whole CCD."""
+    with open_exposures(raw) as exposures:
+        level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
+        (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        steps: list[Leaf] = [bias, gain, linearity, dark, flat]
+        used = {k: v for leaf in steps for k, v in leaf.used.items()}
+        declared = with_keywords(soc_structure("SCI_CAL_FullArray"), used)
+        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        metadata = image_metadata(exposures, "SCI_CAL_ImageMetadata", {"BIAS": level, "RON": ron})
+        one, zero = np.ones(1), np.zeros(1, np.int64)
+        per_image = {"exposures": one, "scale": one, "level": level, "gain": gains}
+        margins = _calibrated_margins(exposures, level, gains)
+        terms = _terms(bias, dark, flat, linearity)
+        _write(exposures, declared, keywords, per_image, (zero, zero), terms, [metadata, *margins])
+    return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
+
+
+@step("calibrate_imagettes", version="1", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+def calibrate_imagettes(
+    raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
+) -> Leaves:
+    """Write the calibrated imagettes, with the terms of the sub-array at the times of the imagettes."""
+    with open_exposures(subarray) as stack:
+        x_window, y_window, (ny, nx) = stack.x_offset, stack.y_offset, stack.shape
+    with open_exposures(raw) as exposures:
+        time, level, ron = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL", "RON")
+        (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        meta = exposures.metadata
+        x0 = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - x_window
+        y0 = meta.column("Y_OFF_FULL_ARRAY").astype(np.int64) - y_window
+        my, mx = exposures.shape
+        if (x0 < 0).any() or (y0 < 0).any() or (x0 + mx > nx).any() or (y0 + my > ny).any():
+            raise meta.refuse("columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside of the sub-array")
+        stacked = meta.column("NEXP").astype(np.float64)
+        if (stacked < 1).any():
+            raise meta.refuse("column NEXP holds 0")
+        steps: list[Leaf] = [bias, gain, linearity, dark, flat]
+        used = {k: v for leaf in steps for k, v in leaf.used.items()}
+        declared = with_keywords(soc_structure("SCI_CAL_Imagette"), used)
+        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        per_image = {
+            "exposures": stacked, "scale": stacked, "level": np.interp(exposures.mjd, time, level),
+            "gain": np.interp(exposures.mjd, time, gains),
+        }  # fmt: skip
+        metadata = image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})
+        _write(exposures, declared, keywords, per_image, (x0, y0), _terms(bias, dark, flat, linearity), [metadata])
+    return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"})
+
+
+def _calibrated_margins(raw: Exposures, level: FloatArray, gain: FloatArray) -> list[NewHdu]:
+    """Return the margins of the full array above the bias level, in electrons."""
+    hdus = []
+    for hdu in raw.file.hdus[2:]:
+        name = hdu.extname.replace("SCI_RAW_", "SCI_CAL_")
+        if hdu.declared is not None and hdu.declared.image:
+            declared = soc_structure(name)
+            pixels = (hdu.image() - level[:, None, None]) / gain[:, None, None]
+            keywords = {**visit_keywords(raw, declared, hdu), "BUNIT": "electrons"}
+            hdus.append(NewHdu(declared, keywords, pixels=pixels))
+    return hdus

@@ -1,0 +1,217 @@
+"""Bias: the offset of the analogue-to-digital converter, and the noise of reading a pixel.
+
+b(x, y, t) = level(t) + structure(x, y). The level comes from the margins of every image that see no charge (overscan and
+blank columns), freed of the structure that the reference frame has there, and is smoothed over time; the structure is the
+reference frame minus its nominal level. On board, exposures are co-added: a stack of n holds n times the bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import Quality
+from schemas.inputs import BIAS_FRAME
+from schemas.payloads import Bias, Product, Reference
+from schemas.settings import BiasSettings
+from schemas.terms import TERMS
+from tasks.exposures import Exposures, open_exposures
+from tasks.fits import FitsFile, NewHdu, open_declared
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+MAD_TO_SIGMA = 1.482602218505602
+# Columns that see no light and no dark current, with the HDU of the reference frame that shows their structure.
+COLUMNS = {
+    "OverscanLeft": "REF_APP_BiasOverscanLeftFrame",
+    "OverscanRight": "REF_APP_BiasOverscanRightFrame",
+    "BlankLeft": "REF_APP_BiasBlankLeftFrame",
+    "BlankRight": "REF_APP_BiasBlankRightFrame",
+}
+
+
+def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, standard deviation and number of the values of each row that lie within `clip` sigma of its median.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, m)
+        Values; NaN are left out.
+    clip : float
+        Limit in units of the robust standard deviation of the row.
+
+    Returns
+    -------
+    mean, sigma, number : ndarray, shape (n,)
+        NaN, NaN, 0 for a row without values.
+    """
+    mean, sigma = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    number = np.zeros(len(values))
+    for i, row in enumerate(values):
+        good = row[np.isfinite(row)]
+        if good.size == 0:
+            continue
+        centre = np.median(good)
+        scale = max(MAD_TO_SIGMA * np.median(np.abs(good - centre)), 1.0 / np.sqrt(12))
+        kept = good[np.abs(good - centre) <= clip * scale]
+        mean[i], sigma[i], number[i] = kept.mean(), kept.std(ddof=1) if kept.size > 1 else np.nan, kept.size
+    return mean, sigma, number
+
+
+def smooth_in_time(time: FloatArray, values: FloatArray, errors: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
+    """Return the weighted mean of the values within `width` of each time, and its error; NaN values are bridged.
+
+    Parameters
+    ----------
+    time, values, errors : ndarray, shape (n,)
+        Rising times; values with errors in the same unit; NaN where there is none.
+    width : float
+        Full width of the window, in the unit of `time`; 0 leaves each value as it is.
+    """
+    good = np.isfinite(values) & (errors > 0)
+    if not good.any():
+        return np.full_like(values, np.nan), np.full_like(values, np.nan)
+    weight = np.where(good, 1.0 / np.where(good, errors, 1.0) ** 2, 0.0)
+    w = np.concatenate([[0.0], np.cumsum(weight)])
+    # the mean is taken away first: sums of large offsets would cost digits
+    offset = np.average(values[good], weights=weight[good])
+    v = np.concatenate([[0.0], np.cumsum(weight * np.where(good, values - offset, 0.0))])
+    first = np.searchsorted(time, time - width / 2, "left")
+    last = np.searchsorted(time, time + width / 2, "right")
+    total = w[last] - w[first]
+    empty = total <= 1e-12 * weight[good].max()
+    safe = np.where(empty, 1.0, total)
+    mean = offset + (v[last] - v[first]) / safe
+    error = 1.0 / np.sqrt(safe)
+    mean[empty] = np.interp(time[empty], time[good], values[good])
+    error[empty] = np.interp(time[empty], time[good], errors[good])
+    return mean, error
+
+
+@dataclass(frozen=True)
+class BiasReference:
+    """Nominal level [ADU], read-out noise [ADU], structure of the exposed area and of margins [ADU above the level]."""
+
+    level: float
+    level_error: float
+    ron: float
+    structure: FloatArray
+    margins: dict[str, FloatArray]
+    warning: str = ""
+
+
+def read_bias_reference(product: Product, frequency: int, hardware: str) -> BiasReference:
+    """Read the bias frame of one read-out frequency and channel; the other channel stands in where one is missing."""
+    with open_declared(require(product.path), BIAS_FRAME) as file:
+        table, planes = file["REF_APP_BiasOffset"], file["REF_APP_BiasFrameMetadata"]
+        kinds, frequencies, channels = (planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW"))
+        same = (kinds == "BIAS") & (frequencies == frequency)
+        rows = table.column("RO_FREQU") == frequency
+        if not same.any() or not rows.any():
+            raise file["REF_APP_BiasFrame"].refuse(f"has no bias for the read-out frequency {frequency} Hz")
+        if planes.rows != file["REF_APP_BiasFrame"].rows:
+            raise planes.refuse(f"{planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
+        warning = ""
+        if (same & (channels == hardware)).any() and (rows & (table.column("RO_HW") == hardware)).any():
+            same &= channels == hardware
+            rows &= table.column("RO_HW") == hardware
+        else:
+            warning = f"the bias frame has no read-out channel {hardware}: the other one is used"
+        plane = int(np.flatnonzero(same)[0])
+        row = int(np.flatnonzero(rows)[0])
+        level = float(table.finite_column("BIAS_OFFSET")[row])
+        structure = file["REF_APP_BiasFrame"].finite_image(plane, plane + 1)[0] - level
+        return BiasReference(
+            level,
+            float(table.finite_column("BIAS_OFFSET_ERR")[row]),
+            float(table.finite_column("RON")[row]),
+            structure,
+            _margin_structure(file, plane, level),
+            warning,
+        )
+
+
+def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, FloatArray]:
+    margins = {}
+    for side, extname in COLUMNS.items():
+        if extname in file and len(file[extname].shape) == 3 and file[extname].shape[0] > plane:
+            margins[side] = file[extname].image(plane, plane + 1)[0] - level
+    return margins
+
+
+def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tuple[FloatArray, FloatArray, FloatArray, str]:
+    """Return level, its error and read-out noise of one exposure [ADU] of every image, and which margins gave them.
+
+    Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
+    """
+    n = raw.nexp
+    levels, weights, variances, sources = [], [], [], []
+    for side in COLUMNS:
+        name = f"SCI_RAW_{side}"
+        if name not in raw.file:
+            continue
+        hdu = raw.file[name]
+        added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
+        structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
+        if hdu.text("MRG_PROC") == "image":
+            pixels = hdu.image() / added
+            if structure.shape == pixels.shape[1:]:
+                pixels = pixels - structure
+            mean, sigma, number = clipped_mean(pixels.reshape(raw.count, -1), clip)
+        else:
+            mean, sigma, number = _collapsed(hdu.image(), hdu.header, added, float(structure.mean()), raw.shape[0], side)
+        good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
+        levels.append(np.where(good, mean, 0.0))
+        variances.append(np.where(good, sigma**2, 0.0))
+        weights.append(np.where(good, number, 0.0))
+        sources.append(side)
+    if not sources:
+        nothing = np.full(raw.count, np.nan)
+        return nothing, nothing, nothing, ""
+    weight = np.sum(weights, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        level = np.sum(np.multiply(weights, levels), axis=0) / weight
+        variance = np.sum(np.multiply(weights, variances), axis=0) / weight
+        error = np.sqrt(variance / weight)
+    return level, error, np.sqrt(variance * n), "+".join(sources)
+
+
+def _collapsed(
+    values: FloatArray, header: object, added: int, structure: float, rows: int, side: str
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, sigma and number of pixels of margins that were collapsed on board (mean and stdev by MRG_DTYn)."""
+    names = [str(header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]  # type: ignore[attr-defined]
+    flat = values.reshape(len(values), -1, values.shape[-1])
+    mean = flat[..., names.index("mean")].mean(axis=1) / added - structure
+    sigma = np.sqrt((flat[..., names.index("stdev")] ** 2).mean(axis=1)) / added
+    width = 4 if side.startswith("Overscan") else 8
+    return mean, sigma, np.where(np.isfinite(mean), float(rows * width), 0.0)
+
+
+@step("bias", "BIAS_RON", version="1", payload=Bias, leaves=["TERM_BIAS"])
+def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
+    """Estimate bias level and read-out noise of every image from its margins."""
+    with open_exposures(raw) as exposures:
+        reference = read_bias_reference(frame.product, exposures.frequency, exposures.hardware)
+        warnings = [reference.warning] if reference.warning else []
+        level, error, ron, source = margin_levels(exposures, reference, settings.clip)
+        missing = ~np.isfinite(level)
+        quality = np.where(missing & bool(source), int(Quality.MARGIN), 0)
+        if missing.all():
+            warnings.append("no usable margins: the nominal bias of the reference is used")
+            level, error = np.full_like(level, reference.level), np.full_like(level, reference.level_error)
+            ron, source = np.full_like(level, reference.ron), "reference"
+        elif missing.any():
+            warnings.append(f"margins of {missing.sum()} images hold no numbers: their bias is interpolated")
+        level, error = smooth_in_time(exposures.mjd, level, error, settings.smooth / 1440.0)
+        ron = np.where(np.isfinite(ron), ron, np.nanmedian(ron))
+        structure = reference.structure[exposures.window]
+        used = {"BIAS_LVL": float(level.mean()), "BIAS_STD": float(level.std()), "BIAS_SRC": source, "RON_ADU": float(np.median(ron))}
+        columns = {"MJD_TIME": exposures.mjd, "LEVEL": level, "LEVEL_ERR": error, "RON": ron, "QUALITY": quality}
+        offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+    table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)
+    image = NewHdu(TERMS["TERM_BIAS_STRUCTURE"], offsets, pixels=structure)
+    return Leaves({"TERM_BIAS": [table, image]}, used=used, warnings=warnings)

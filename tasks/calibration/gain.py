@@ -1,0 +1,103 @@
+"""Gain: how many ADU one electron gives, from the voltages and the temperature of the read-out electronics.
+
+gain = GAIN_NOM (1 + sum_i F_i (VSS-VSS0)^a (VOD-VSS-VOD0)^b (VRD-VSS-VRD0)^c (VOG-VSS-VOG0)^d (T-T0)^e), in ADU/electron
+(REF_APP_GainCorrection). T0 is TEMP_OFF with the minus sign: nominal housekeeping then gives GAIN_NOM exactly, and the real
+full frame 1.946 electron/ADU; with the plus sign it would be 1.79.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import Quality
+from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
+from schemas.payloads import Gain, Product, Reference
+from schemas.terms import TERMS
+from tasks.exposures import open_exposures
+from tasks.fits import NewHdu, open_declared
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GainFormula:
+    """Nominal gain [ADU/electron], offsets of VSS, VOD, VRD, VOG [V] and temperature [deg C], factors and exponents."""
+
+    nominal: float
+    offsets: FloatArray  # (5,)
+    factors: FloatArray  # (m,)
+    exponents: npt.NDArray[np.int64]  # (m, 5)
+
+
+def gain_of(vod: FloatArray, vrd: FloatArray, vog: FloatArray, vss: FloatArray, temperature: FloatArray, formula: GainFormula) -> FloatArray:
+    """Return the gain for some housekeeping.
+
+    Parameters
+    ----------
+    vod, vrd, vog, vss : ndarray, shape (n,)
+        Voltages of the CCD [V].
+    temperature : ndarray, shape (n,)
+        Temperature of the CCD [deg C].
+    formula : GainFormula
+        The reference.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Gain [ADU/electron].
+    """
+    terms = np.stack([vss, vod - vss, vrd - vss, vog - vss, temperature]) - formula.offsets[:, None]
+    powers = np.prod(terms[None, :, :] ** formula.exponents[:, :, None], axis=1)
+    gain: FloatArray = formula.nominal * (1.0 + formula.factors @ powers)
+    return gain
+
+
+def read_gain_formula(product: Product) -> GainFormula:
+    """Read the gain correction."""
+    with open_declared(require(product.path), GAIN_CORRECTION) as file:
+        hdu = file["REF_APP_GainCorrection"]
+        offsets = np.array([hdu.number(f"{name}_OFF") for name in ("VSS", "VOD", "VRD", "VOG", "TEMP")])
+        exponents = np.stack([hdu.column(f"EXP_{n}") for n in ("VSS", "VOD", "VRD", "VOG", "TEMP")], axis=1)
+        return GainFormula(hdu.number("GAIN_NOM"), offsets, hdu.finite_column("FACTOR"), exponents.astype(np.int64))
+
+
+def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
+    """Return values with those that are no numbers replaced by interpolation in time; all missing stay missing."""
+    good = np.isfinite(values)
+    return values if good.all() or not good.any() else np.interp(time, time[good], values[good])
+
+
+@step("gain", "ADU_CONV", version="1", payload=Gain, leaves=["TERM_GAIN"])
+def estimate_gain(raw: Product, correction: Reference) -> Leaves:
+    """Estimate the gain of every image from its housekeeping."""
+    formula = read_gain_formula(correction.product)
+    warnings = []
+    with open_exposures(raw) as exposures:
+        mjd = exposures.mjd
+        values = {name: exposures.metadata.column(name).astype(np.float64) for name in HOUSEKEEPING}
+        path = exposures.file.path
+    missing = np.any([~np.isfinite(v) for v in values.values()], axis=0)
+    values = {name: fill_gaps(mjd, v) for name, v in values.items()}
+    absent = [name for name, v in values.items() if not np.isfinite(v).all()]
+    if absent:
+        warnings.append(f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used")
+        gain = np.full(len(mjd), formula.nominal)
+    else:
+        vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
+        gain = gain_of(vod, vrd, vog, vss, temperature, formula)
+        if missing.any():
+            warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
+    if not (gain > 0).all():
+        from schemas.errors import BadInputError
+
+        bad = int(np.argmax(~(gain > 0)))
+        raise BadInputError(f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be")
+    used = {"GAIN_AVG": float(gain.mean()), "GAIN_STD": float(1e6 * gain.std() / gain.mean())}
+    quality = np.where(missing, int(Quality.HOUSEKEEPING), 0)
+    table = NewHdu(TERMS["TERM_GAIN"], used, columns={"MJD_TIME": mjd, "GAIN": gain, "QUALITY": quality})
+    return Leaves({"TERM_GAIN": [table]}, used=used, warnings=warnings)

@@ -1,0 +1,98 @@
+"""Non-linearity: the signal that was collected as a function of the one that was measured, for one exposure, in electrons.
+
+The reference gives a cubic spline by read-out frequency (value and derivatives at each BOUNDARY) or a look-up table, which is a
+spline of straight pieces.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.inputs import LINEARISATION
+from schemas.payloads import Linearity, Product, Reference
+from schemas.settings import LinearitySettings
+from schemas.terms import TERMS
+from tasks.exposures import open_exposures
+from tasks.fits import FitsFile, NewHdu, open_declared
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@njit(cache=True, inline="always", error_model="numpy")  # type: ignore[misc]
+def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
+    """Return the corrected signal [electron] of one exposure.
+
+    `boundary` (m,) holds where the pieces begin, `coefficients` (m, 4) their cubics in (signal - boundary). Below the first
+    boundary the curve goes on along its slope there.
+    """
+    if signal < boundary[0]:
+        return coefficients[0, 0] + coefficients[0, 1] * (signal - boundary[0])
+    piece = boundary.size - 1
+    while signal < boundary[piece]:
+        piece -= 1
+    d = signal - boundary[piece]
+    return coefficients[piece, 0] + d * (coefficients[piece, 1] + d * (coefficients[piece, 2] + d * coefficients[piece, 3]))
+
+
+@njit(cache=True)  # type: ignore[misc]
+def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray) -> FloatArray:
+    """Return the corrected signal [electron] of one exposure for an array of measured ones, shape (n,)."""
+    corrected = np.empty_like(signal)
+    for i in range(signal.size):
+        corrected[i] = linearised(signal[i], boundary, coefficients)
+    return corrected
+
+
+def read_curve(product: Product, frequency: int) -> tuple[FloatArray, FloatArray, float]:
+    """Return boundaries (m,), coefficients (m, 4) and the largest signal covered [electron] for a read-out frequency."""
+    kilohertz = frequency // 1000
+    with open_declared(require(product.path), LINEARISATION) as file:
+        if (name := f"REF_APP_CCDLinearisation{kilohertz}") in file:
+            return _spline(file, name)
+        if (name := f"REF_APP_CCDLinearisationLUT{kilohertz}") in file:
+            return _table(file, name)
+        raise file.hdus[1].refuse(f"has no curve for the read-out frequency {frequency} Hz")
+
+
+def _spline(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
+    hdu = file[name]
+    boundary = hdu.finite_column("BOUNDARY")
+    coefficients = np.stack([hdu.column(f"COEF_{i}").astype(np.float64) for i in range(4)], axis=1)
+    # the last boundary may only say where the last piece ends
+    pieces = len(boundary) - 1 if np.isnan(coefficients[-1]).all() else len(boundary)
+    if bad := int(np.count_nonzero(~np.isfinite(coefficients[:pieces]))):
+        raise hdu.refuse(f"{bad} coefficients are not finite numbers")
+    if pieces < 1 or (np.diff(boundary) <= 0).any():
+        raise hdu.refuse("column BOUNDARY does not rise")
+    return boundary[:pieces], coefficients[:pieces], float(boundary[-1])
+
+
+def _table(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
+    hdu = file[name]
+    measured, corrected = hdu.finite_column("NON_LINEAR"), hdu.finite_column("CORRECTED")
+    if len(measured) < 2 or (np.diff(measured) <= 0).any():
+        raise hdu.refuse("column NON_LINEAR does not rise")
+    slope = np.diff(corrected) / np.diff(measured)
+    zero = np.zeros_like(slope)
+    return measured[:-1], np.stack([corrected[:-1], slope, zero, zero], axis=1), float(measured[-1])
+
+
+@step("linearity", "ADU_CONV", version="1", payload=Linearity, leaves=["TERM_LINEARITY"])
+def estimate_linearity(raw: Product, reference: Reference | None, settings: LinearitySettings) -> Leaves:
+    """Choose the linearity curve of the visit's read-out mode."""
+    with open_exposures(raw) as exposures:
+        on_board = bool(exposures.image.keyword("NLIN_COR"))
+        frequency = exposures.frequency
+    skip = on_board or settings.skip or reference is None
+    if skip or reference is None:
+        boundary, coefficients, top = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]]), 65535.0 * 10
+    else:
+        boundary, coefficients, top = read_curve(reference.product, frequency)
+    used = {"LIN_MAX": top, "LIN_DONE": on_board}
+    columns = {"BOUNDARY": boundary, **{f"COEF_{i}": coefficients[:, i] for i in range(4)}}
+    table = NewHdu(TERMS["TERM_LINEARITY"], used, columns=columns)
+    return Leaves({"TERM_LINEARITY": [table]}, used=used, skipped=settings.skip and not on_board)

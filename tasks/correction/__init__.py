@@ -1,0 +1,1 @@
+"""How effects other than the detector's response are measured and undone."""

@@ -1,0 +1,1 @@
+"""How results leave the pipeline: light curves, report, archive."""

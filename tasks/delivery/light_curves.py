@@ -1,0 +1,116 @@
+"""Light curves as the SOC defines them: one SCI_COR_Lightcurve file for each aperture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.payloads import (
+    Apertures,
+    Background,
+    Calibrated,
+    Leaf,
+    LightCurves,
+    Pointing,
+    Position,
+    Product,
+    QualityTerm,
+    Status,
+)
+from schemas.products import Column, Structure, soc_structure
+from schemas.terms import LIGHT_CURVES, RADII, with_keywords
+from tasks.exposures import Exposures, open_exposures, term_column
+from tasks.fits import NewHdu, Value
+from tasks.level1 import open_images, step_keywords, visit_keywords
+from tasks.scene.look import intended_place
+from tasks.step import Leaves, step
+
+FloatArray = npt.NDArray[np.float64]
+_HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
+_OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
+_QUALITY = Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good")
+
+
+def light_curve_structure(used: dict[str, Value]) -> Structure:
+    """Return the SOC's light curve with the column QUALITY and the keywords of the used values."""
+    declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
+    return replace(declared, columns=(*declared.columns, _QUALITY))
+
+
+@step("light_curves", "LC_CFG", version="1", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+def write_light_curves(
+    raw: Product,
+    calibrated: Calibrated,
+    upstream: tuple[Leaf, ...],
+    pointing: Pointing,
+    background: Background,
+    position: Position,
+    apertures: Apertures,
+    quality: QualityTerm,
+    planned: Product | None,
+) -> Leaves:
+    """Write the light curves of all apertures."""
+    event, status, flags, bjd, error = term_column(
+        quality.product, "TERM_QUALITY", "EVENT", "STATUS", "QUALITY", "BJD_TIME", "FLUXERR"
+    )
+    flux, areas, dark = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK")
+    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    names = [c.name for c in quality_metrics_columns()]
+    metrics = dict(zip(names, term_column(quality.product, "TERM_METRICS", *names), strict=True))
+    steps = [*upstream, apertures, quality]
+    used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
+    declared = light_curve_structure(used)
+    states = {**step_keywords(steps), "LC_CFG": str(Status.COMPLETED), "METH_CFG": str(Status.COMPLETED)}
+    with open_exposures(raw) as exposures, open_images(calibrated.product) as images:
+        shared = {**visit_keywords(exposures, declared), **states, **used, **target_angles(exposures)}
+        place = intended_place(planned, images)
+        n = exposures.count
+        meta = exposures.metadata
+        common: dict[str, npt.NDArray[np.generic]] = {
+            "UTC_TIME": meta.column("UTC_TIME"), "MJD_TIME": exposures.mjd, "BJD_TIME": bjd, "STATUS": status, "EVENT": event,
+            "CONTA_LC": np.full(n, np.nan), "CONTA_LC_ERR": np.full(n, np.nan), "SMEARING_LC": np.full(n, np.nan),
+            "SMEARING_LC_ERR": np.full(n, np.nan), "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, place[0]),
+            "LOCATION_Y": np.full(n, place[1]), "CENTROID_X": x, "CENTROID_Y": y, "QUALITY": flags,
+        }  # fmt: skip
+        files = {}
+        for row, (name, radius) in enumerate(LIGHT_CURVES.items()):
+            k = RADII.index(radius)
+            columns = {
+                **common, "FLUX": flux[:, k], "FLUXERR": error[:, k], "DARK": dark[:, k], "BACKGROUND": areas[:, k] * level,
+            }  # fmt: skip
+            own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
+            keywords = {**shared, **own, "DATANAME": name, "AP_RADI": radius, "AP_TYPE": "Moving"}
+            files[f"SCI_COR_Lightcurve-{name}"] = [NewHdu(declared, keywords, columns=columns)]
+    return Leaves(files)
+
+
+def quality_metrics_columns() -> tuple[Column, ...]:
+    """Return the columns of the table of metrics."""
+    from schemas.terms import TERMS
+
+    return TERMS["TERM_METRICS"].columns
+
+
+def metric_keywords(values: dict[str, float]) -> dict[str, Value]:
+    """Return metrics as keywords; FITS has no NaN in headers, so what could not be computed is left at 0."""
+    keywords: dict[str, Value] = {}
+    for name in (*_HEADER_METRICS, *_OWN_METRICS):
+        value = float(values[name])
+        number = value if np.isfinite(value) else 0.0
+        keywords[name] = int(number) if name in ("ROBMEAN", "MEDIAN", "N_GOOD") else number
+    return keywords
+
+
+def target_angles(raw: Exposures) -> dict[str, Value]:
+    """Return the angles between target and Sun, Moon and Earth's limb at the beginning and end of the visit [deg]."""
+    angles: dict[str, Value] = {}
+    for body, column in (("SUN", "SUN"), ("MOON", "MOON"), ("EART", "EARTH")):
+        values = raw.metadata.column(f"LOS_TO_{column}_ANGLE").astype(np.float64)
+        for which, index in (("B", 0), ("E", -1)):
+            value = float(values[index])
+            angles[f"{which}_{body}_A"] = value if np.isfinite(value) else 0.0
+    return angles

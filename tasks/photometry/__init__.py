@@ -1,0 +1,1 @@
+"""From corrected images to flux: apertures, PSF fit, contamination, quality."""

@@ -1,0 +1,1 @@
+"""How the scene is measured: pointing, stars, PSF and positions."""

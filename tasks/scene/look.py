@@ -1,0 +1,95 @@
+"""First look: a coarse position, ring level and flux of every calibrated image, and what stands still in them.
+
+Nothing here enters a light curve; it tells the later steps where to begin, and a person what the visit looks like.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import Quality
+from schemas.inputs import VISITS
+from schemas.payloads import Events, Look, Product
+from schemas.settings import BackgroundSettings, LookSettings
+from schemas.terms import TERMS
+from tasks.exposures import term_column
+from tasks.fits import NewHdu, open_declared
+from tasks.geometry import circle_overlap
+from tasks.level1 import Images, open_images
+from tasks.robust import ring_statistics
+from tasks.scene.position import centre_of_light
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+FLUX_RADIUS = 25.0
+WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
+
+
+def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.int64]:
+    """Return at most `size` of the usable images, evenly spread."""
+    indices = np.flatnonzero(usable)
+    if len(indices) <= size:
+        return indices
+    return indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))]
+
+
+def intended_place(planned: Product | None, images: Images) -> tuple[float, float]:
+    """Return where the target was planned to be on the CCD [pixel]; the middle of the window where nothing tells."""
+    middle = images.x_offset + images.shape[1] / 2, images.y_offset + images.shape[0] / 2
+    if planned is None:
+        return middle
+    with open_declared(require(planned.path), VISITS) as file:
+        table = file["MPS_PRE_Visits"]
+        x, y = (float(table.column(f"TARGET_LOCATION_{c}")[0]) for c in "XY")
+    inside = 0 <= x - images.x_offset <= images.shape[1] and 0 <= y - images.y_offset <= images.shape[0]
+    return (x, y) if inside else middle
+
+
+@step("look", version="1", payload=Look, leaves=["TERM_LOOK"])
+def take_look(
+    calibrated: Product, events: Events, planned: Product | None, ring: BackgroundSettings, settings: LookSettings
+) -> Leaves:
+    """Measure coarse position, ring and flux of every image, and the median of a sample."""
+    (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
+    with open_images(calibrated) as images:
+        n = images.count
+        place = intended_place(planned, images)
+        x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
+        rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
+        for block, pixels in images.blocks():
+            ring_statistics(pixels, x[block], y[block], ring.inner, ring.outer, ring.clip, rings[block])
+            pixels -= rings[block, 0][:, None, None]
+            floor = np.maximum(rings[block, 2], 1.0) ** 2
+            centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
+            centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
+            for i, image in enumerate(pixels, block.start):
+                if np.isfinite(found[i, :2]).all():
+                    share = circle_overlap(images.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
+                    flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
+        usable = np.isfinite(flux) & (flux > 0) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
+        chosen = sample_indices(usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample)
+        static = _median(images, chosen, rings[:, 0])
+        mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
+    warnings = []
+    if not usable.any():
+        warnings.append("no star was found in any image")
+    sampled = np.zeros(n, dtype=bool)
+    sampled[chosen] = True
+    columns = {
+        "MJD_TIME": mjd, "CENTROID_X": np.where(usable, found[:, 0] + offsets["X_WINOFF"], np.nan),
+        "CENTROID_Y": np.where(usable, found[:, 1] + offsets["Y_WINOFF"], np.nan), "RING": rings[:, 0], "FLUX": flux,
+        "SAMPLED": sampled, "QUALITY": np.where(usable, 0, int(Quality.UNUSABLE_IMAGE)),
+    }  # fmt: skip
+    table = NewHdu(TERMS["TERM_LOOK"], columns=columns)
+    image = NewHdu(TERMS["TERM_LOOK_STATIC"], offsets, pixels=static)
+    return Leaves({"TERM_LOOK": [table, image]}, warnings=warnings)
+
+
+def _median(images: Images, chosen: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
+    if not len(chosen):
+        return np.zeros(images.shape)
+    sample = np.stack([(images.take(int(i)) - level[i]).astype(np.float32) for i in chosen])
+    median: FloatArray = np.median(sample, axis=0).astype(np.float64)
+    return np.where(np.isfinite(median), median, 0.0)

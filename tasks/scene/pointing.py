@@ -1,0 +1,102 @@
+"""Pointing: where the satellite looked during every image, from its attitude at 1 Hz.
+
+Roll is the circular mean over the exposure (it falls with time). The motion within an exposure blurs the star: its rms is that
+of the offsets between line of sight and their mean, in pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import MissingInputError
+from schemas.flags import Quality
+from schemas.inputs import ATTITUDE, PIXEL_SCALE
+from schemas.payloads import Pointing, Product, Reference
+from schemas.settings import PointingSettings
+from schemas.terms import TERMS
+from tasks.exposures import open_exposures
+from tasks.fits import NewHdu, open_declared
+from tasks.geometry import mean_angle
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+DAY = 86400.0
+DEFAULT_SCALE = 1.01  # arcsec per pixel, where no reference tells
+
+
+def interval_moments(time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and variance of the samples with start <= time < stop; NaN where there are none.
+
+    Parameters
+    ----------
+    time, values : ndarray, shape (m,)
+        Samples in rising order of time.
+    start, stop : ndarray, shape (n,)
+        Intervals.
+    """
+    offset = float(values.mean()) if len(values) else 0.0
+    v = values - offset
+    first, last = np.searchsorted(time, start, "left"), np.searchsorted(time, stop, "left")
+    count = (last - first).astype(np.float64)
+    count[count <= 0] = np.nan
+    one, two = (np.concatenate([[0.0], np.cumsum(p)]) for p in (v, v * v))
+    mean = (one[last] - one[first]) / count
+    variance = np.maximum((two[last] - two[first]) / count - mean**2, 0.0)
+    return mean + offset, variance
+
+
+def pixel_scale(reference: Reference | None) -> float:
+    """Return the scale of a pixel [arcsec]."""
+    if reference is None:
+        return DEFAULT_SCALE
+    with open_declared(require(reference.product.path), PIXEL_SCALE) as file:
+        scale = float(file["REF_APP_PixelScale"].finite_column("PIXEL_SCALE")[0])
+        if not 0.1 < scale < 10:
+            raise file["REF_APP_PixelScale"].refuse(f"column PIXEL_SCALE is {scale} arcsec")
+        return scale
+
+
+@step("pointing", "JITTER", version="1", payload=Pointing, leaves=["TERM_POINTING"])
+def estimate_pointing(raw: Product, attitude: Product, scale: Reference | None, settings: PointingSettings) -> Leaves:
+    """Average the attitude over every image."""
+    with open_exposures(raw) as exposures:
+        mjd, duration = exposures.mjd, exposures.nexp * exposures.exposure_time / DAY
+    with open_declared(require(attitude.path), ATTITUDE) as file:
+        table = file["SCI_RAW_Attitude"]
+        time = table.finite_column("MJD_TIME")
+        ra, dec, roll = (table.finite_column(c) for c in ("SC_RA", "SC_DEC", "SC_ROLL_ANGLE"))
+        if (np.diff(time) <= 0).any():
+            raise table.refuse(f"column MJD_TIME does not rise at row {int(np.argmax(np.diff(time) <= 0)) + 2}")
+        path = file.path
+    start, stop = mjd - duration / 2, mjd + duration / 2
+    # a right ascension near 0 must not be averaged across the jump
+    near = ra[0] + (ra - ra[0] + 180.0) % 360.0 - 180.0
+    mean_ra, var_ra = interval_moments(time, near, start, stop)
+    mean_dec, var_dec = interval_moments(time, dec, start, stop)
+    angle = mean_angle(time, roll, start, stop)
+    to_pixel = 3600.0 / pixel_scale(scale)
+    cosine = np.cos(np.radians(mean_dec))
+    blur = to_pixel * np.sqrt((var_ra * cosine**2 + var_dec) / 2)
+    missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle) | (start < time[0] - 2 / DAY) | (stop > time[-1] + 2 / DAY)
+    warnings = []
+    if missing.all() or (missing.any() and not settings.partial):
+        which = np.flatnonzero(missing)
+        raise MissingInputError(
+            f"{path}: attitude covers MJD {time[0]:.5f} to {time[-1]:.5f}; {missing.sum()} of {len(mjd)} images lie outside, "
+            f"MJD {mjd[which[0]]:.5f} to {mjd[which[-1]]:.5f} (setting pointing.partial lets them pass flagged)"
+        )
+    if missing.any():
+        warnings.append(f"{missing.sum()} images have no attitude: flagged")
+    jitter = to_pixel * np.sqrt((np.nanvar(mean_ra * np.nanmean(cosine)) + np.nanvar(mean_dec)) / 2)
+    unwrapped = np.unwrap(angle[~missing], period=360.0)
+    used = {
+        "ROLL_0": float(angle[~missing][0]), "ROLL_RNG": float(np.ptp(unwrapped)), "JIT_STD": float(jitter),
+        "BLUR_AVG": float(np.nanmean(blur)),
+    }  # fmt: skip
+    columns = {
+        "MJD_TIME": mjd, "ROLL_ANGLE": angle, "SC_RA": mean_ra % 360.0, "SC_DEC": mean_dec, "BLUR": blur,
+        "QUALITY": np.where(missing, int(Quality.POINTING), 0),
+    }  # fmt: skip
+    return Leaves({"TERM_POINTING": [NewHdu(TERMS["TERM_POINTING"], used, columns=columns)]}, used=used, warnings=warnings)
