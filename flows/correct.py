@@ -16,12 +16,10 @@ from tasks.step import recipe
 @recipe(CorrectedVisit, "correct")
 def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: PipelineSettings) -> CorrectedVisit:
     """Estimate pointing, background and position, and correct the images."""
-    raw, images, scale = found.subarray, calibrated.subarray.product, found.references.get(PIXEL_SCALE.kind)
-    pointing = estimate_pointing(raw, found.attitude, scale, settings.pointing)
-    look = take_look(images, calibrated.events, found.planned, settings.background, settings.look)
+    images, scale = calibrated.subarray.product, found.references.get(PIXEL_SCALE.kind)
+    pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
+    look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
     background = estimate_background(images, look, settings.background)
     position = estimate_position(images, look, background, calibrated.bias, calibrated.gain, settings.position)
-    corrected = correct_subarray(
-        raw, calibrated.subarray, calibrated.terms(), pointing, look, background, position, found.planned, scale
-    )
+    corrected = correct_subarray(calibrated.subarray, calibrated.terms(), pointing, look, background, position)
     return CorrectedVisit(pointing=pointing, look=look, background=background, position=position, subarray=corrected)

@@ -1,10 +1,10 @@
 """Builds the default reference library from the simulated instrument, with the errors that calibration would leave.
 
-Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel, dark current 0.02 electron/s and 2 % of
-its value, gain factors and linearisation curvatures 1 %, field of the PSF a ring 0.2 % too wide. So truth and references
-differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are smooth stand-ins: black bodies, and rounded
-points of the instrument's published curves. All files are valid from 2015 to 2050, but the dark frames, which bracket the
-default simulated visit. The same code gives the same bytes.
+Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel, dark current 0.02
+electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %, the ring of the PSF 0.2 %. So truth
+and references differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are smooth
+stand-ins: black bodies, and rounded points of the instrument's published curves. All files are valid from 2015 to
+2050, but the dark frames, which bracket the default simulated visit. The same code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _write(folder: Path, parts: list[files.Part], dataname: str = "", start: str
 
 
 def bias_frame(folder: Path) -> list[Path]:
-    """Bias, its error and read-out noise for 230 and 100 kHz; margins repeat them for the redundant hardware (planes 7 to 12)."""
+    """Bias, its error and read-out noise for 230 and 100 kHz; planes 7 to 12 of margins repeat them."""
     rng, maps = np.random.default_rng(1), detector.truth_maps()
     planes: list[Floats] = []
     for frequency in FREQUENCIES:
@@ -109,7 +109,9 @@ def bias_frame(folder: Path) -> list[Path]:
     rows = detector.SIZE
     margins = {name: frame[:, :rows, columns] for name, columns in detector.MARGINS.items()}
     margins["DarkTop"] = frame[:, detector.DARK_TOP, detector.EXPOSED]
-    margins["OverscanTop"] = frame[:, detector.OVERSCAN_TOP, detector.EXPOSED][:, :3]  # the definition has three rows of six
+    margins["OverscanTop"] = frame[:, detector.OVERSCAN_TOP, detector.EXPOSED][
+        :, :3
+    ]  # the definition has three rows of six
     names = ("DarkLeft", "DarkRight", "DarkTop", "BlankLeft", "BlankRight", "OverscanLeft", "OverscanTop")
     mode = {"CCD_TEMP": detector.CCD_TEMPERATURE, "RO_HW": "main"}
     kinds = {"DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2, "FEE_TEMP": -10.0, "RO_FREQU": np.repeat(FREQUENCIES, 3)}
@@ -178,7 +180,7 @@ def flat_field(folder: Path) -> list[Path]:
         "STATUS": 0,
     }
     names = {"THRGH_RF": "REF_APP_Throughput", "QE_RF": "REF_APP_QE", "SED_T_RF": "REF_APP_SEDTeff"}
-    words = {key: _name(extname, "BeginOfLife" if key == "THRGH_RF" else "") for key, extname in names.items()}
+    words = {key: _name(extname) for key, extname in names.items()}
     words |= {"DATANAME": "PointSource", "FF_RF": "N/A", "SED_F_RF": "N/A"}
     temperature = 273.15 + detector.CCD_TEMPERATURE
     parts = [
@@ -234,7 +236,8 @@ def white_psf(folder: Path) -> list[Path]:
     radius = {"fixed": 1.002, "cold": 0.998, "hot1": 1.004, "hot2": 1.006}
     nominal = optics.RING_RADIUS
     planes = [
-        optics.flight_like_psf(nominal * ratio).image([100.0], [100.0], 1.0, 0, 0, 200, 200) for ratio in radius.values()
+        optics.flight_like_psf(nominal * ratio).image([100.0], [100.0], 1.0, 0, 0, 200, 200)
+        for ratio in radius.values()
     ]
     columns = {"STATUS": 1, "TEMP_TEL": 263.0, "THERMAL_MAP": list(radius), "INDEX_TEMP": np.arange(4)}
     data = np.stack([plane / plane.sum() for plane in planes])
@@ -260,9 +263,7 @@ def quantum_efficiency(folder: Path) -> list[Path]:
 def throughput(folder: Path) -> list[Path]:
     """Throughput of the optics with wavelength."""
     columns = {"WAVELENGTH": WAVELENGTH, "THROUGHPUT": _curve(THROUGHPUT_POINTS)}
-    part = _table("REF_APP_Throughput", columns, WAVELENGTH.size)
-    dataname = "BeginOfLife" if "DATANAME" in part.structure.keywords else ""
-    return _write(folder, [part], dataname)
+    return _write(folder, [_table("REF_APP_Throughput", columns, WAVELENGTH.size)])
 
 
 def black_body(wavelength: Floats, temperature: float) -> Floats:
@@ -308,7 +309,9 @@ def read_out(folder: Path) -> list[Path]:
         "faint": (31, 32, 100_000),
         "faint fast": (33, 34, 100_000),
     }
-    rows = [(n, name, hw, f) for name, (*n2, f) in modes.items() for n, hw in zip(n2, ("main", "redundant"), strict=True)]
+    rows = [
+        (n, name, hw, f) for name, (*n2, f) in modes.items() for n, hw in zip(n2, ("main", "redundant"), strict=True)
+    ]
     frequency = np.array([row[3] for row in rows])
     shift = 1e3 * detector.ROW_SHIFT_TIME
     row_time = shift + 1e3 * detector.COLUMNS / frequency
@@ -363,8 +366,10 @@ def limits(folder: Path) -> list[Path]:
 
 
 def saa_map(folder: Path) -> list[Path]:
-    """The South Atlantic Anomaly at 700 km on a grid of 2 by 3 degrees."""
-    latitude, longitude = (grid.ravel() for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij"))
+    """South Atlantic Anomaly at 700 km on a grid of 2 by 3 degrees."""
+    latitude, longitude = (
+        grid.ravel() for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij")
+    )
     columns = {"LATITUDE": latitude, "LONGITUDE": longitude, "SAA_FLAG": in_saa(latitude, longitude)}
     return _write(folder, [_table("EXT_APP_SAAMap", columns, latitude.size, ALTITUDE=700.0)])
 

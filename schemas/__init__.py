@@ -1,1 +1,3 @@
 """What things are: payloads, settings, product declarations, flags and errors; no behaviour."""
+
+VERSION = "0.1.0"

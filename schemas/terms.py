@@ -45,6 +45,9 @@ USED = {
         Keyword("ROLL_RNG", "real", "deg", "range of roll angles"),
         Keyword("JIT_STD", "real", "pixel", "scatter of the pointing, image to image"),
         Keyword("BLUR_AVG", "real", "pixel", "motion inside an image, rms of one axis"),
+        Keyword("LOC_X", "real", "pixel", "x where the target was meant to be"),
+        Keyword("LOC_Y", "real", "pixel", "y where the target was meant to be"),
+        Keyword("PIX_SCAL", "real", "arcsec", "angle of a pixel"),
         Keyword("RING_IN", "real", "pixel", "inner radius of the background ring"),
         Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
         Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
@@ -71,8 +74,11 @@ def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
     return replace(structure, keywords={**structure.keywords, **extra})
 
 
+_VERSION = {"EXT_VER": Keyword("EXT_VER", "string", "", "version of this declaration", "1")}
+
+
 def _table(extname: str, meaning: str, *columns: Column, used: tuple[str, ...] = ()) -> Structure:
-    return Structure(extname, meaning, "1", "TERM", {name: USED[name] for name in used}, columns)
+    return Structure(extname, meaning, "1", "TERM", {**_VERSION, **{name: USED[name] for name in used}}, columns)
 
 
 _WINDOW = {
@@ -83,7 +89,7 @@ _WINDOW = {
 
 def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) -> Structure:
     bunit = {"BUNIT": Keyword("BUNIT", "string", "", "unit of the pixels", unit)}
-    return Structure(extname, meaning, "1", "TERM", {**bunit, **_WINDOW, **{n: USED[n] for n in used}}, (), "double", (0, 0))
+    return Structure(extname, meaning, "1", "TERM", {**_VERSION, **bunit, **_WINDOW, **{n: USED[n] for n in used}}, (), "double", (0, 0))
 
 
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
@@ -138,7 +144,7 @@ TERMS = {
             Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
             Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
-            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG"),
+            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL"),
         ),
         _table(
             "TERM_LOOK", "first look at every calibrated image",

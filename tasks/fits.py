@@ -612,14 +612,20 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
     return header.tostring().encode("ascii")
 
 
-def set_cards(header: bytes, values: Mapping[str, Value]) -> bytes:
-    """Return a header with the values of some of its cards replaced, comments kept; absent cards are left out."""
+def set_cards(header: bytes, values: Mapping[str, Value], declared: Structure | None = None) -> bytes:
+    """Return a header with the values of some of its cards replaced; absent cards are left out.
+
+    Comments are kept; those of declared keywords are made anew, since one that had to be cut could not come back.
+    """
     cards = [header[i : i + 80] for i in range(0, len(header), 80)]
     for i, card in enumerate(cards):
         name = card[:8].decode("ascii").strip()
         if name in values:
-            old = afits.Card.fromstring(card)
-            cards[i] = str(afits.Card(name, values[name], old.comment)).ljust(80)[:80].encode("ascii")
+            if declared is not None and name in declared.keywords:
+                new = _card(declared.keywords[name], values[name])
+            else:
+                new = afits.Card(name, values[name], afits.Card.fromstring(card).comment)
+            cards[i] = str(new).ljust(80)[:80].encode("ascii")
     return b"".join(cards)
 
 
@@ -773,7 +779,8 @@ def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
             for hdu in file.hdus[1:]:
                 text = bytearray(hdu.data_start - hdu.header_start)
                 file.read_at(hdu.header_start, memoryview(text))
-                header = sum_header(set_cards(bytes(text), values), int(hdu.header["DATASUM"]))
+                header = set_cards(bytes(text), values, structure_of(hdu.extname))
+                header = sum_header(header, int(hdu.header["DATASUM"]))
                 disk.write_at(fd, hdu.header_start, header, target)
         finally:
             disk.sync_and_close(fd, target)

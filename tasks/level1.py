@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,6 @@ from schemas.errors import BadInputError
 from schemas.inputs import LEVEL1, level1_input
 from schemas.payloads import Leaf, Product
 from schemas.products import Column, Structure, soc_structure
-from tasks.exposures import Exposures
 from tasks.fits import Hdu, NewHdu, Value, blocks, open_declared
 from tasks.store import require
 from tasks.times import bjd_tdb
@@ -23,16 +23,36 @@ from tasks.times import bjd_tdb
 _NOTHING: Mapping[str, Value] = {"string": "N/A", "utc": "1970-01-01T00:00:00.000000", "boolean": False}
 
 
-def visit_keywords(raw: Exposures, declared: Structure, source: Hdu | None = None) -> dict[str, Value]:
-    """Return values of the declared keywords as the raw product has them; those it lacks get a neutral value."""
-    header = (source or raw.image).header
-    bjd = bjd_tdb(raw.mjd[[0, -1]], *target_position(raw))
+class Source(Protocol):
+    """A cube with its metadata from which headers are taken over: raw exposures, or images of level 1."""
+
+    @property
+    def image(self) -> Hdu:
+        """The HDU of the images."""
+
+    @property
+    def metadata(self) -> Hdu:
+        """The table with one row an image."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+
+    @property
+    def mjd(self) -> npt.NDArray[np.float64]:
+        """Middle of every image, TT."""
+
+
+def visit_keywords(source: Source, declared: Structure, hdu: Hdu | None = None) -> dict[str, Value]:
+    """Return values of the declared keywords as the source has them; those it lacks get a neutral value."""
+    header = (hdu or source.image).header
+    bjd = bjd_tdb(source.mjd[[0, -1]], *target_position(source))
     values: dict[str, Value] = {"PROC_CHN": "data reduction", "T_STRT_B": float(bjd[0]), "T_STOP_B": float(bjd[1])}
     for k in declared.keywords.values():
         if k.name in values or k.name in ("EXT_VER", "DATA_LVL", "BUNIT"):
             continue
         try:
-            value = header.get(k.name, raw.image.header.get(k.name))
+            value = header.get(k.name, source.image.header.get(k.name))
         except (VerifyError, ValueError):
             value = None
         if isinstance(value, np.generic):
@@ -50,9 +70,9 @@ def visit_keywords(raw: Exposures, declared: Structure, source: Hdu | None = Non
     return {name: value for name, value in values.items() if name in declared.keywords}
 
 
-def target_position(raw: Exposures) -> tuple[float, float]:
+def target_position(source: Source) -> tuple[float, float]:
     """Return right ascension and declination of the target [deg]."""
-    header = raw.image.header
+    header = source.image.header
     return float(header.get("RA_TARG", 0.0)), float(header.get("DEC_TARG", 0.0))
 
 
@@ -66,20 +86,19 @@ def step_keywords(leaves: Iterable[Leaf]) -> dict[str, Value]:
     return states
 
 
-def image_metadata(raw: Exposures, extname: str, columns: Mapping[str, npt.NDArray[np.float64]]) -> NewHdu:
-    """Return the metadata table of a level 1 product: `columns`, and what the raw metadata hold under the same names."""
+def image_metadata(source: Source, extname: str, columns: Mapping[str, npt.NDArray[Any]]) -> NewHdu:
+    """Return the metadata table of a product: `columns`, and what the source's metadata hold under the same names."""
     declared = soc_structure(extname)
-    present = raw.metadata.present()
-    declared_raw = {c.name for c in soc_structure(raw.metadata.extname).columns}
-    values: dict[str, npt.NDArray[np.generic]] = {"BJD_TIME": bjd_tdb(raw.mjd, *target_position(raw)), **columns}
+    table = source.metadata
+    known = table.present().keys() & {c.name for c in soc_structure(table.extname).columns}
+    values: dict[str, npt.NDArray[Any]] = {"BJD_TIME": bjd_tdb(source.mjd, *target_position(source)), **columns}
     for c in declared.columns:
         if c.name not in values:
-            known = c.name in present and c.name in declared_raw
-            values[c.name] = raw.metadata.column(c.name) if known else nothing(c, raw.count)
-    return NewHdu(declared, visit_keywords(raw, declared), columns=values)
+            values[c.name] = table.column(c.name) if c.name in known else nothing(c, source.count)
+    return NewHdu(declared, visit_keywords(source, declared), columns=values)
 
 
-def nothing(column: Column, rows: int) -> npt.NDArray[np.generic]:
+def nothing(column: Column, rows: int) -> npt.NDArray[Any]:
     """Return what stands in a column of which nothing is known."""
     if column.letter in "ED":
         return np.full(rows, np.nan)
@@ -92,7 +111,8 @@ def nothing(column: Column, rows: int) -> npt.NDArray[np.generic]:
 class Images:
     """An open calibrated or corrected cube. `x_offset` and `y_offset` place index [0, 0] on the exposed CCD area."""
 
-    hdu: Hdu
+    image: Hdu
+    metadata: Hdu
     count: int
     shape: tuple[int, int]
     nexp: int
@@ -105,11 +125,11 @@ class Images:
         """Yield slices and native float64 images, block by block."""
         ny, nx = self.shape
         for a, b in blocks(self.count, ny * nx * 8, size):
-            yield slice(a, b), self.hdu.stored(a, b).astype(np.float64)
+            yield slice(a, b), self.image.stored(a, b).astype(np.float64)
 
     def take(self, index: int) -> npt.NDArray[np.float64]:
         """Return one image."""
-        return self.hdu.stored(index, index + 1)[0].astype(np.float64)
+        return self.image.stored(index, index + 1)[0].astype(np.float64)
 
 
 @contextmanager
@@ -127,4 +147,4 @@ def open_images(product: Product) -> Iterator[Images]:
         if table.rows != n:
             raise BadInputError(f"{file.path}: {hdu.extname} has {n} images, {table.extname} {table.rows} rows")
         offsets = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
-        yield Images(hdu, n, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), *offsets, table.finite_column("MJD_TIME"))
+        yield Images(hdu, table, n, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), *offsets, table.finite_column("MJD_TIME"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +11,19 @@ import numpy.typing as npt
 from schemas.payloads import (
     Apertures,
     Background,
-    Calibrated,
+    Corrected,
     Leaf,
     LightCurves,
     Pointing,
     Position,
-    Product,
     QualityTerm,
     Status,
 )
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import LIGHT_CURVES, RADII, with_keywords
-from tasks.exposures import Exposures, open_exposures, term_column
+from tasks.exposures import term_column
 from tasks.fits import NewHdu, Value
-from tasks.level1 import open_images, step_keywords, visit_keywords
-from tasks.scene.look import intended_place
+from tasks.level1 import Images, open_images, step_keywords, visit_keywords
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,15 +40,13 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
 
 @step("light_curves", "LC_CFG", version="1", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
-    raw: Product,
-    calibrated: Calibrated,
+    corrected: Corrected,
     upstream: tuple[Leaf, ...],
     pointing: Pointing,
     background: Background,
     position: Position,
     apertures: Apertures,
     quality: QualityTerm,
-    planned: Product | None,
 ) -> Leaves:
     """Write the light curves of all apertures."""
     event, status, flags, bjd, error = term_column(
@@ -65,16 +62,15 @@ def write_light_curves(
     used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
     declared = light_curve_structure(used)
     states = {**step_keywords(steps), "LC_CFG": str(Status.COMPLETED), "METH_CFG": str(Status.COMPLETED)}
-    with open_exposures(raw) as exposures, open_images(calibrated.product) as images:
-        shared = {**visit_keywords(exposures, declared), **states, **used, **target_angles(exposures)}
-        place = intended_place(planned, images)
-        n = exposures.count
-        meta = exposures.metadata
-        common: dict[str, npt.NDArray[np.generic]] = {
-            "UTC_TIME": meta.column("UTC_TIME"), "MJD_TIME": exposures.mjd, "BJD_TIME": bjd, "STATUS": status, "EVENT": event,
+    with open_images(corrected.products["SCI_COR_SubArray"]) as images:
+        shared = {**visit_keywords(images, declared), **states, **used, **target_angles(images)}
+        n = images.count
+        meta = images.metadata
+        common: dict[str, npt.NDArray[Any]] = {
+            "UTC_TIME": meta.column("UTC_TIME"), "MJD_TIME": images.mjd, "BJD_TIME": bjd, "STATUS": status, "EVENT": event,
             "CONTA_LC": np.full(n, np.nan), "CONTA_LC_ERR": np.full(n, np.nan), "SMEARING_LC": np.full(n, np.nan),
-            "SMEARING_LC_ERR": np.full(n, np.nan), "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, place[0]),
-            "LOCATION_Y": np.full(n, place[1]), "CENTROID_X": x, "CENTROID_Y": y, "QUALITY": flags,
+            "SMEARING_LC_ERR": np.full(n, np.nan), "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, used["LOC_X"]),
+            "LOCATION_Y": np.full(n, used["LOC_Y"]), "CENTROID_X": x, "CENTROID_Y": y, "QUALITY": flags,
         }  # fmt: skip
         files = {}
         for row, (name, radius) in enumerate(LIGHT_CURVES.items()):
@@ -105,11 +101,11 @@ def metric_keywords(values: dict[str, float]) -> dict[str, Value]:
     return keywords
 
 
-def target_angles(raw: Exposures) -> dict[str, Value]:
+def target_angles(images: Images) -> dict[str, Value]:
     """Return the angles between target and Sun, Moon and Earth's limb at the beginning and end of the visit [deg]."""
     angles: dict[str, Value] = {}
     for body, column in (("SUN", "SUN"), ("MOON", "MOON"), ("EART", "EARTH")):
-        values = raw.metadata.column(f"LOS_TO_{column}_ANGLE").astype(np.float64)
+        values = images.metadata.column(f"LOS_TO_{column}_ANGLE").astype(np.float64)
         for which, index in (("B", 0), ("E", -1)):
             value = float(values[index])
             angles[f"{which}_{body}_A"] = value if np.isfinite(value) else 0.0

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE
-from schemas.payloads import Apertures, Background, Bias, Events, Gain, Look, Pointing, Position, Product, QualityTerm
+from schemas.payloads import Apertures, Background, Bias, Corrected, Events, Gain, Look, Pointing, Position, QualityTerm
 from schemas.terms import LIGHT_CURVES, RADII, TERMS
-from tasks.exposures import open_exposures, term_column
+from tasks.exposures import term_column
 from tasks.fits import NewHdu
+from tasks.level1 import open_images
 from tasks.photometry.apertures import flux_variance
 from tasks.step import Leaves, step
 
@@ -304,7 +305,7 @@ def _or_nan(scatter: float) -> float:
 
 @step("quality", "LC_QUAL", version="1", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
-    raw: Product,
+    corrected: Corrected,
     events: Events,
     bias: Bias,
     gain: Gain,
@@ -315,8 +316,8 @@ def assess_quality(
     apertures: Apertures,
 ) -> Leaves:
     """Give every point its error and flags, and every light curve its metrics."""
-    with open_exposures(raw) as exposures:
-        nexp, duration = exposures.nexp, exposures.nexp * exposures.exposure_time
+    with open_images(corrected.products["SCI_COR_SubArray"]) as images:
+        nexp, duration = images.nexp, images.nexp * images.exposure_time
     mjd, bjd, event, flags = term_column(events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY")
     quality = flags.copy()
     for term in (bias, gain, pointing, look, background, position):

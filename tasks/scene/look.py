@@ -9,18 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.flags import Quality
-from schemas.inputs import VISITS
-from schemas.payloads import Events, Look, Product
+from schemas.payloads import Events, Look, Pointing, Product
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
 from tasks.exposures import term_column
-from tasks.fits import NewHdu, open_declared
+from tasks.fits import NewHdu
 from tasks.geometry import circle_overlap
 from tasks.level1 import Images, open_images
 from tasks.robust import ring_statistics
 from tasks.scene.position import centre_of_light
 from tasks.step import Leaves, step
-from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
@@ -35,27 +33,15 @@ def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.i
     return indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))]
 
 
-def intended_place(planned: Product | None, images: Images) -> tuple[float, float]:
-    """Return where the target was planned to be on the CCD [pixel]; the middle of the window where nothing tells."""
-    middle = images.x_offset + images.shape[1] / 2, images.y_offset + images.shape[0] / 2
-    if planned is None:
-        return middle
-    with open_declared(require(planned.path), VISITS) as file:
-        table = file["MPS_PRE_Visits"]
-        x, y = (float(table.column(f"TARGET_LOCATION_{c}")[0]) for c in "XY")
-    inside = 0 <= x - images.x_offset <= images.shape[1] and 0 <= y - images.y_offset <= images.shape[0]
-    return (x, y) if inside else middle
-
-
 @step("look", version="1", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
-    calibrated: Product, events: Events, planned: Product | None, ring: BackgroundSettings, settings: LookSettings
+    calibrated: Product, events: Events, pointing: Pointing, ring: BackgroundSettings, settings: LookSettings
 ) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample."""
     (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
     with open_images(calibrated) as images:
         n = images.count
-        place = intended_place(planned, images)
+        place = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
         x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
         rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
         for block, pixels in images.blocks():

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from schemas.errors import MissingInputError
 from schemas.flags import Quality
-from schemas.inputs import ATTITUDE, PIXEL_SCALE
+from schemas.inputs import ATTITUDE, PIXEL_SCALE, VISITS
 from schemas.payloads import Pointing, Product, Reference
 from schemas.settings import PointingSettings
 from schemas.terms import TERMS
-from tasks.exposures import open_exposures
+from tasks.exposures import Exposures, open_exposures
 from tasks.fits import NewHdu, open_declared
 from tasks.geometry import mean_angle
 from tasks.step import Leaves, step
@@ -58,10 +58,25 @@ def pixel_scale(reference: Reference | None) -> float:
         return scale
 
 
+def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, float]:
+    """Return where the target was planned to be on the CCD [pixel]; the middle of the window where nothing tells."""
+    middle = raw.x_offset + raw.shape[1] / 2, raw.y_offset + raw.shape[0] / 2
+    if planned is None:
+        return middle
+    with open_declared(require(planned.path), VISITS) as file:
+        table = file["MPS_PRE_Visits"]
+        x, y = (float(table.column(f"TARGET_LOCATION_{c}")[0]) for c in "XY")
+    inside = 0 <= x - raw.x_offset <= raw.shape[1] and 0 <= y - raw.y_offset <= raw.shape[0]
+    return (x, y) if inside else middle
+
+
 @step("pointing", "JITTER", version="1", payload=Pointing, leaves=["TERM_POINTING"])
-def estimate_pointing(raw: Product, attitude: Product, scale: Reference | None, settings: PointingSettings) -> Leaves:
-    """Average the attitude over every image."""
+def estimate_pointing(
+    raw: Product, attitude: Product, planned: Product | None, scale: Reference | None, settings: PointingSettings
+) -> Leaves:
+    """Average the attitude over every image, and say where the target was meant to be."""
     with open_exposures(raw) as exposures:
+        place = intended_place(planned, exposures)
         mjd, duration = exposures.mjd, exposures.nexp * exposures.exposure_time / DAY
     with open_declared(require(attitude.path), ATTITUDE) as file:
         table = file["SCI_RAW_Attitude"]
@@ -76,7 +91,8 @@ def estimate_pointing(raw: Product, attitude: Product, scale: Reference | None, 
     mean_ra, var_ra = interval_moments(time, near, start, stop)
     mean_dec, var_dec = interval_moments(time, dec, start, stop)
     angle = mean_angle(time, roll, start, stop)
-    to_pixel = 3600.0 / pixel_scale(scale)
+    arcsec = pixel_scale(scale)
+    to_pixel = 3600.0 / arcsec
     cosine = np.cos(np.radians(mean_dec))
     blur = to_pixel * np.sqrt((var_ra * cosine**2 + var_dec) / 2)
     missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle) | (start < time[0] - 2 / DAY) | (stop > time[-1] + 2 / DAY)
@@ -93,7 +109,7 @@ def estimate_pointing(raw: Product, attitude: Product, scale: Reference | None, 
     unwrapped = np.unwrap(angle[~missing], period=360.0)
     used = {
         "ROLL_0": float(angle[~missing][0]), "ROLL_RNG": float(np.ptp(unwrapped)), "JIT_STD": float(jitter),
-        "BLUR_AVG": float(np.nanmean(blur)),
+        "BLUR_AVG": float(np.nanmean(blur)), "LOC_X": place[0], "LOC_Y": place[1], "PIX_SCAL": arcsec,
     }  # fmt: skip
     columns = {
         "MJD_TIME": mjd, "ROLL_ANGLE": angle, "SC_RA": mean_ra % 360.0, "SC_DEC": mean_dec, "BLUR": blur,

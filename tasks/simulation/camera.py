@@ -1,8 +1,9 @@
 """A window of the CCD: light falls on it, and it is read out with its margins.
 
-Charge of a pixel in one exposure: flat light + smearing + dark (exposure + waiting time), drawn from a Poisson distribution; cosmic rays come
-on top; then non-linearity, gain, bias, read-out noise and rounding. Margins: dark columns and rows are shielded, blank and overscan
-columns carry bias and noise only, overscan rows the charge of the transfer and of the read-out. Margins carry no non-linearity.
+Charge of a pixel in one exposure: flat light + smearing + dark (exposure + waiting time), drawn from a Poisson
+distribution; cosmic rays come on top; then non-linearity, gain, bias, read-out noise and rounding. Margins: dark
+columns and rows are shielded, blank and overscan columns carry bias and noise only, overscan rows the charge of the
+transfer and of the read-out. Margins carry no non-linearity.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Camera:
         maps = detector.truth_maps()
         rows = slice(bottom, bottom + height)
         columns = slice(detector.EXPOSED.start + left, detector.EXPOSED.start + left + width)
-        self.flat = maps.flat(case.teff)[rows, left : left + width].astype(float) if case.flat else np.ones((height, width))
+        self.flat = (
+            maps.flat(case.teff)[rows, left : left + width].astype(float) if case.flat else np.ones((height, width))
+        )
         waiting = detector.read_time(mode, bottom, height)
         exposed = np.where(np.arange(detector.ROWS)[:, None] < detector.OVERSCAN_TOP.start, case.exptime, 0.0)
         dark = maps.dark_at(dark_weight) * (exposed + waiting) if case.dark else np.zeros(waiting.shape)

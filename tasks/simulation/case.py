@@ -41,7 +41,9 @@ class Case(BaseModel):
     height: int = Field(200, ge=8, le=1024)
     window_x: int = Field(412, ge=0, description="offset of the window [pixel]")
     window_y: int = Field(412, ge=0)
-    target_x: float | None = Field(None, description="intended place of the target; none is the window's centre [pixel]")
+    target_x: float | None = Field(
+        None, description="intended place of the target; none is the window's centre [pixel]"
+    )
     target_y: float | None = None
     shape: Literal["circular", "rectangular"] = "circular"
     margins: Literal["image", "reduced", "total collapsed"] = "image"
@@ -59,10 +61,14 @@ class Case(BaseModel):
 
     jitter: float = Field(0.3, ge=0, description="pointing error in each axis [pixel rms]")
     attitude_cadence: float = Field(1.0, gt=0, description="[s]")
-    tilt: float = Field(20.0, ge=-40, le=40, description="target from the orbit's pole [deg]; above 23.8 it is occulted at times")
+    tilt: float = Field(
+        20.0, ge=-40, le=40, description="target from the orbit's pole [deg]; above 23.8 it is occulted at times"
+    )
     saa: Presence = Field("orbit", description="where the map says, or never, or always")
     occultation: Presence = "orbit"
-    kept_flagged: float = Field(0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written")
+    kept_flagged: float = Field(
+        0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written"
+    )
     truth_cosmics: bool = Field(False, description="write the cube of cosmic rays")
 
     programme_type: int = Field(90, ge=10, le=99)
@@ -92,7 +98,9 @@ class Case(BaseModel):
 
 def case_names() -> list[str]:
     """Return the names of the cases that are shipped."""
-    return sorted(path.name.removesuffix(".toml") for path in package_files("tasks.simulation").joinpath("cases").iterdir())
+    return sorted(
+        path.name.removesuffix(".toml") for path in package_files("tasks.simulation").joinpath("cases").iterdir()
+    )
 
 
 def load_case(name: str | Path) -> Case:

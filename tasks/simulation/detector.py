@@ -1,9 +1,10 @@
 """The CCD and its electronics: truth maps, and the way from electrons to digital numbers.
 
-Layout of a read-out (1033 rows of 1076): 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8 blank columns; 1024 exposed, 3 dark and
-6 overscan rows. A raw value is ADU = round(gain L(electrons) + bias + noise), at most 65535, where L is the inverse of the
-linearisation curve and gain [ADU/electron] a polynomial of voltages and temperature. Dark charge grows during exposure and until
-the pixel is read, row by row. The maps are drawn once from a fixed seed: they are the instrument, not the visit.
+Layout of a read-out (1033 rows of 1076): 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8 blank columns; 1024
+exposed, 3 dark and 6 overscan rows. A raw value is ADU = round(gain L(electrons) + bias + noise), at most 65535,
+where L is the inverse of the linearisation curve and gain [ADU/electron] a polynomial of voltages and temperature.
+Dark charge grows during exposure and until the pixel is read, row by row. The maps are drawn once from a fixed seed:
+they are the instrument, not the visit.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def read_out_mode(exposure_time: float) -> Mode:
 def read_time(mode: Mode, bottom: int, height: int) -> Floats:
     """Return the time from the end of the exposure until each pixel is read, shape (ROWS, COLUMNS) [s].
 
-    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. In modes that read a window only, the exposed
-    rows below and above it are dumped: they take a row shift each.
+    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. In modes that read a window
+    only, the exposed rows below and above it are dumped: they take a row shift each.
     """
     row = np.arange(ROWS)
     read = np.full(ROWS, True) if mode.whole else ((row >= bottom) & (row < bottom + height)) | (row >= SIZE)
@@ -112,7 +113,7 @@ def gain(vss: ArrayLike, vod: ArrayLike, vrd: ArrayLike, vog: ArrayLike, tempera
 
 @dataclass(frozen=True)
 class Spline:
-    """Linearisation curve: corrected = c0 + c1 d + c2 d^2 with d = measured - boundary [electron]; `end` is the full well."""
+    """Linearisation: corrected = c0 + c1 d + c2 d^2, d = measured - boundary [electron]; `end` is the full well."""
 
     boundary: Floats
     c0: Floats
@@ -151,8 +152,16 @@ class Spline:
 
 
 LINEARITY = {
-    100_000: ((0, 28e3, 63e3, 97.5e3, 111e3, 117.5e3, 121.5e3), 0.9920, (6.4e-8, 1.0e-7, 9.0e-8, 9.5e-8, 7.0e-6, 2.0e-4)),
-    230_000: ((0, 7e3, 28e3, 62e3, 96e3, 114e3, 120e3, 122.5e3), 0.9976, (-1.8e-7, 3e-8, 8.2e-8, 7e-8, 2.4e-7, 2e-5, 1.2e-3)),
+    100_000: (
+        (0, 28e3, 63e3, 97.5e3, 111e3, 117.5e3, 121.5e3),
+        0.9920,
+        (6.4e-8, 1.0e-7, 9.0e-8, 9.5e-8, 7.0e-6, 2.0e-4),
+    ),
+    230_000: (
+        (0, 7e3, 28e3, 62e3, 96e3, 114e3, 120e3, 122.5e3),
+        0.9976,
+        (-1.8e-7, 3e-8, 8.2e-8, 7e-8, 2.4e-7, 2e-5, 1.2e-3),
+    ),
 }
 
 
@@ -173,7 +182,7 @@ class Maps:
     dead: NDArray[np.bool_]
 
     def flat(self, teff: float) -> Map:
-        """Return the flat field for light of effective temperature `teff` [K], mean 1 more than 100 pixels from the edge."""
+        """Return the flat field for light of effective temperature `teff` [K]; mean 1 beyond 100 pixels of the edge."""
         flat = self.flat_grey + np.float32(np.log(teff / 5500.0)) * self.flat_colour
         return np.asarray(flat / flat[100:-100, 100:-100].mean(dtype=np.float64), np.float32)
 
@@ -208,7 +217,7 @@ def _bias_structure(rng: np.random.Generator, scale: float) -> Map:
 
 
 def _dark_maps(rng: np.random.Generator) -> tuple[Map, Map]:
-    """Dark current of 0.3 electron/s, half a per cent of hot pixels (3 to some 50 electron/s); a few are new at the second epoch."""
+    """Dark current 0.3 electron/s, 0.5 % hot pixels of 3 to some 50 electron/s; a few are new at the second epoch."""
     rate = 0.3 * np.exp(0.2 * rng.normal(size=(ROWS, COLUMNS)))
     kind = rng.uniform(size=rate.shape)
     charge = 3 + rng.exponential(8, rate.shape)
@@ -235,8 +244,9 @@ def _grey_flat(rng: np.random.Generator) -> tuple[Map, NDArray[np.bool_]]:
 def cosmic_rays(rng: np.random.Generator, seconds: float, height: int, width: int, factor: float = 1.0) -> Floats:
     """Return the charge left by cosmic rays, shape (height, width) [electron].
 
-    10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels of 13; the charge is 650 electrons
-    for a perpendicular passage, in proportion to the path, with a spread of 150 in Landau's form (Moyal), at most 50 000.
+    10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels of 13; the
+    charge is 650 electrons for a perpendicular passage, in proportion to the path, with a spread of 150 in Landau's
+    form (Moyal), at most 50 000.
     """
     charge = np.zeros((height, width))
     hits = rng.poisson(10.8 / 60 / 200**2 * seconds * height * width * factor)
@@ -260,7 +270,7 @@ def cosmic_rays(rng: np.random.Generator, seconds: float, height: int, width: in
 def digitise(
     charge: Floats, gain_value: float, bias: Map | float, noise: float, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """Return raw values [ADU] of a measured charge [electron]: gain, bias and read-out noise, rounded and cut at full scale."""
+    """Return raw values [ADU] of a measured charge [electron]: gain, bias, noise, rounded and cut at full scale."""
     value = charge * gain_value + bias
     if noise:
         value += noise * rng.standard_normal(charge.shape, dtype=np.float32)

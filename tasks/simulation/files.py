@@ -1,8 +1,8 @@
 """Writing of SOC products, whole or image by image, with the same bytes for the same content.
 
 Headers are made from the declarations in `schemas.products`. DATASUM is the 32-bit ones' complement sum of the data,
-CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0, section 4.4.2.7 and appendix J). Both are
-summed up while the data pass, so a cube of any length is written in flat memory.
+CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0, section 4.4.2.7 and appendix J). Both
+are summed up while the data pass, so a cube of any length is written in flat memory.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             for part in self.parts:
                 self._seal(part)
@@ -185,7 +187,8 @@ def _pixels(part: Part, values: NDArray[Any]) -> NDArray[Any]:
     _, stored, zero = STORED[part.structure.image]
     if zero:
         unsigned = np.dtype(stored.replace("i", "u"))
-        return (values.astype(unsigned.newbyteorder("=")) ^ np.array(zero, unsigned.newbyteorder("="))).astype(unsigned)
+        native = unsigned.newbyteorder("=")
+        return np.asarray((values.astype(native) ^ np.array(zero, native)).astype(unsigned))
     return values.astype(stored)
 
 
@@ -221,8 +224,10 @@ def _header(part: Part) -> fits.Header:
     cards += [("DATE", part.date), ("STAMP", STAMP), ("SVN_REV", "N/A")]
     header = fits.Header([*cards, ("EXTNAME", structure.extname), ("SCHEMA", f"{structure.extname}.fsd")])
     for name, keyword in structure.keywords.items():
+        value = _value(keyword, part)
         comment = f"[{keyword.unit}] {keyword.meaning}".strip() if keyword.unit else keyword.meaning
-        header[name] = (_value(keyword, part), comment)
+        length = max(20, len(value) + 2) if isinstance(value, str) else 20
+        header[name] = (value, comment[: max(0, 80 - 13 - length)])
     header["CHECKSUM"] = ("0" * 16, "HDU checksum")
     header["DATASUM"] = ("0" * 10, "data unit checksum")
     return header

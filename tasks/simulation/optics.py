@@ -1,9 +1,10 @@
 """The point spread function: defocused, three-lobed, a ring with a halo, integrated exactly over each pixel.
 
-The PSF is a sum of round Gaussians, P(x, y) = sum_k w_k N(x - x_k, s_k) N(y - y_k, s_k) with sum_k w_k = 1. Its integral
-over the pixel [i, i+1) x [j, j+1) is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal distribution
-function at the pixel's edges; so is its integral along a whole column. The shape follows what is known of the flight PSF
-(three lobes, 90 % of the light within 16 px, 0.3 % in the brightest pixel); the numbers are chosen, not fitted.
+The PSF is a sum of round Gaussians, P(x, y) = sum_k w_k N(x - x_k, s_k) N(y - y_k, s_k) with sum_k w_k = 1. Its
+integral over the pixel [i, i+1) x [j, j+1) is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the
+normal distribution function at the pixel's edges; so is its integral along a whole column. The shape follows what is
+known of the flight PSF (three lobes, 90 % of the light within 16 px, 0.3 % in the brightest pixel); the numbers are
+chosen, not fitted.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ class Psf:
 
     @staticmethod
     def _profile(position: Floats, offset: Floats, sigma: Floats, first: int, count: int) -> Floats:
-        """Return the share of each component in each of `count` pixels of one axis; shape (n positions x components, count)."""
+        """Return the share of each component in each of `count` pixels along an axis; shape (n x components, count)."""
         edges = np.arange(first, first + count + 1)
         below = ndtr((edges - (position[:, None] + offset)[..., None]) / sigma[:, None])
-        return np.diff(below).reshape(-1, count)
+        return np.asarray(np.diff(below).reshape(-1, count))
 
 
 def _overlap(position: Floats, first: int, count: int) -> tuple[int, int]:
@@ -93,7 +94,7 @@ def _overlap(position: Floats, first: int, count: int) -> tuple[int, int]:
 
 @cache
 def flight_like_psf(ring_radius: float = RING_RADIUS) -> Psf:
-    """Return the simulator's PSF; another radius of the ring [pixel] stands for another temperature of the telescope."""
+    """Return the simulator's PSF; another radius of the ring [pixel] stands for another state of the telescope."""
     angle = np.deg2rad(np.arange(0, 360, 18))
     lobed = 1 + 0.45 * np.cos(3 * (angle - 0.3)) + 0.08 * np.cos(angle - 1.0)
     lobe = np.deg2rad([17.0, 137.0, 257.0])

@@ -1,9 +1,11 @@
 """The sky: flux of a star from its magnitude, the stars around the target, a planet's transit, background light.
 
-Flux: F = 0.94 F0 10^(-0.4 m), F0 = 1.8347e9 electron/s at magnitude 0 in the CHEOPS band (REF_APP_FluxConversion V0104) and 0.94
-the ratio of observed to predicted flux; m = G + (CHEOPS - G)(Teff).
-Transit: circular orbit, quadratic limb darkening I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2, m = sqrt(1 - r^2). The hidden light is the
-integral of I over the arcs that the planet's disc cuts out of circles round the star's centre, by Gauss-Legendre quadrature.
+Flux: F = 0.94 F0 10^(-0.4 m), F0 = 1.8347e9 electron/s at magnitude 0 in the CHEOPS band (REF_APP_FluxConversion
+V0104) and 0.94 the ratio of observed to predicted flux; m = G + (CHEOPS - G)(Teff).
+
+Transit: circular orbit, quadratic limb darkening I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2, m = sqrt(1 - r^2). The hidden
+light is the integral of I over the arcs that the planet's disc cuts out of circles round the star's centre, by Gauss-
+Legendre quadrature.
 """
 
 from __future__ import annotations
@@ -17,23 +19,26 @@ Floats = NDArray[np.float64]
 
 ELECTRONS_AT_ZERO_MAGNITUDE = 1.8347e9
 OBSERVED_TO_PREDICTED = 0.94
+FIELD_RADIUS = 551.0  # [arcsec]
 COLOUR_TEFF = np.array([2300, 2900, 3500, 4100, 4700, 5300, 5900, 6500, 7100, 8300, 9500, 11900, 20300, 39500], float)
 COLOUR = np.array([20, 26, 15, 3, -4, -6, -6, -5, -5, -1, 4, 14, 44, 99], float) / 1000
 
 
 def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
     """Return the magnitude in the CHEOPS band from Gaia G and the effective temperature [K]."""
-    return np.asarray(g_magnitude + np.interp(teff, COLOUR_TEFF, COLOUR))
+    return np.asarray(np.asarray(g_magnitude) + np.interp(np.asarray(teff), COLOUR_TEFF, COLOUR))
 
 
 def star_flux(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
     """Return the flux that the detector sees [electron/s]."""
-    return np.asarray(OBSERVED_TO_PREDICTED * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff)))
+    return np.asarray(
+        OBSERVED_TO_PREDICTED * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff))
+    )
 
 
 @dataclass(frozen=True)
 class Field:
-    """Stars of the field, the target first; positions are standard coordinates about it [arcsec], xi East, eta North."""
+    """Stars, the target first; positions are standard coordinates about it [arcsec], xi East, eta North."""
 
     xi: Floats
     eta: Floats
@@ -51,7 +56,7 @@ def draw_field(rng: np.random.Generator, g_magnitude: float, teff: float, near: 
 
     Magnitudes follow counts that double each magnitude, from 2.5 magnitudes below the target to G = 18.
     """
-    distance = np.concatenate([rng.uniform(30, 110, near), 551 * np.sqrt(rng.uniform(0.04, 1, far))])
+    distance = np.concatenate([rng.uniform(30, 110, near), FIELD_RADIUS * np.sqrt(rng.uniform(0.04, 1, far))])
     angle = rng.uniform(0, 2 * np.pi, near + far)
     brightest = min(g_magnitude + 2.5, 17.5)
     g_field = brightest + np.log2(1 + rng.uniform(0, 1, near + far) * (2 ** (18 - brightest) - 1))
@@ -91,10 +96,9 @@ class Planet:
 def hidden_light(separation: Floats, radius_ratio: float, u1: float, u2: float) -> Floats:
     """Return the fraction of the star's light that a dark disc hides at each separation of the centres [star radius].
 
-    With the planet's radius k at distance z the circle of radius r is hidden over the angle 2 arccos((r^2 + z^2 - k^2) / (2 r z)).
-    The nodes are spread by r = z - k cos(theta), which takes the square roots out of both ends; 60 of them leave 1e-7 of the depth
-    inside the disc and 1e-4 of it where planet and limb cross. The planet must not cover the centre (z > k) more than by this rule:
-    circles with r < k - z are hidden whole.
+    With the planet's radius k at distance z the circle of radius r is hidden over the angle
+    2 arccos((r^2 + z^2 - k^2) / (2 r z)), circles with r < k - z are hidden whole. Nodes are spread by
+    r = z - k cos(theta), which takes the square roots out of both ends; 60 of them leave less than 1e-6 of the depth.
     """
     hidden = np.zeros(separation.size)
     node, weight = np.polynomial.legendre.leggauss(60)
@@ -126,5 +130,5 @@ def _disc(radius: float, u1: float, u2: float) -> float:
 
 
 def stray_light(limb_angle: ArrayLike, at_limb: float) -> Floats:
-    """Return the stray light [electron/s/pixel] for the angle to the Earth's limb [deg]: an exponential of 6 deg, cut at the limb."""
+    """Return the stray light [electron/s/pixel] at an angle to the Earth's limb [deg]: it falls by e in 6 deg."""
     return np.asarray(at_limb * np.exp(-np.clip(limb_angle, 0, None) / 6.0))

@@ -1,10 +1,11 @@
 """The spacecraft: its clock, orbit and attitude, what it sees of Sun, Moon and Earth, the SAA, and its housekeeping.
 
-Orbit: circular, 700 km, Sun-synchronous (inclination 98.19 deg, ascending node at 6 h local time), period 2 pi sqrt(a^3 / mu) =
-98.77 min. The target stands `tilt` degrees north of the orbit's pole, which points away from the Sun. Angle to the Earth's limb (with 100 km
-of air): 90 deg - angle(target, zenith) + arccos((R_E + 100 km) / r); below zero the target is occulted. The spacecraft turns
-once an orbit and keeps the nadir at one place of the field, so the roll angle is the nadir's position angle plus a constant: it falls with
-time. Sun, Moon, precession and the Earth's rotation are ERFA's; UTC stands for UT1 (0.9 s, 0.004 deg).
+Orbit: circular, 700 km, Sun-synchronous (inclination 98.19 deg, ascending node at 6 h local time), period 2 pi
+sqrt(a^3 / mu) = 98.77 min. The target stands `tilt` degrees north of the orbit's pole, which points away from the
+Sun. Angle to the Earth's limb (with 100 km of air): 90 deg - angle(target, zenith) + arccos((R_E + 100 km) / r);
+below zero the target is occulted. The spacecraft turns once an orbit and keeps the nadir at one place of the field,
+so the roll angle is the nadir's position angle plus a constant: it falls with time. Sun, Moon, precession and the
+Earth's rotation are ERFA's; UTC stands for UT1 (0.9 s, 0.004 deg).
 """
 
 from __future__ import annotations
@@ -81,7 +82,15 @@ class Clock:
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             year, month, day, hms = erfa.d2dtf("UTC", 6, *self.utc(np.atleast_1d(np.asarray(seconds, float))))
         digits = np.full((year.size, 26), ord("0"), np.uint8)
-        fields = (year, 0, 4), (month, 5, 2), (day, 8, 2), (hms["h"], 11, 2), (hms["m"], 14, 2), (hms["s"], 17, 2), (hms["f"], 20, 6)
+        fields = (
+            (year, 0, 4),
+            (month, 5, 2),
+            (day, 8, 2),
+            (hms["h"], 11, 2),
+            (hms["m"], 14, 2),
+            (hms["s"], 17, 2),
+            (hms["f"], 20, 6),
+        )
         for value, start, width in fields:
             for i in range(width):
                 digits[:, start + i] += (value // 10 ** (width - 1 - i) % 10).astype(np.uint8)
@@ -125,7 +134,6 @@ class Surroundings:
     sun: Floats
     moon: Floats
     limb: Floats
-    roll: Floats  # without jumps of 360 deg
 
     @property
     def in_saa(self) -> NDArray[np.bool_]:
@@ -155,23 +163,33 @@ class Orbit:
     def at(self, seconds: ArrayLike) -> Surroundings:
         """Return where the spacecraft is and what it sees at each time, shape (n,) [s]."""
         t = np.atleast_1d(np.asarray(seconds, float))
-        argument = (2 * np.pi * t / PERIOD)[:, None]
-        ahead = np.cross(self._pole, self._towards_node)
-        position = ORBIT_RADIUS * (np.cos(argument) * self._towards_node + np.sin(argument) * ahead)
-        speed = 2 * np.pi * ORBIT_RADIUS / PERIOD
-        velocity = speed * (np.cos(argument) * ahead - np.sin(argument) * self._towards_node)
+        position = self._position(t)
+        velocity = 2 * np.pi / PERIOD * np.cross(self._pole, position)
         latitude, longitude = self._geographic(t, position)
         target = unit_vector(self.ra, self.dec)
-        limb = 90 - _angle(position, target) + np.rad2deg(np.arccos((EARTH_RADIUS + ATMOSPHERE) / ORBIT_RADIUS))
+        limb = self.limb_angle(t)
         sun, moon = _angle(self._sun(t), target), _angle(self._moon(t) - position, target)
-        return Surroundings(position, velocity, latitude, longitude, sun, moon, limb, self._roll(position))
+        return Surroundings(position, velocity, latitude, longitude, sun, moon, limb)
 
-    def _roll(self, position: Floats) -> Floats:
+    def limb_angle(self, seconds: ArrayLike) -> Floats:
+        """Return the angle between line of sight and the Earth's limb at each time, shape (n,) [deg]."""
+        position = self._position(np.atleast_1d(np.asarray(seconds, float)))
+        dip = np.rad2deg(np.arccos((EARTH_RADIUS + ATMOSPHERE) / ORBIT_RADIUS))
+        return np.asarray(90 - _angle(position, unit_vector(self.ra, self.dec)) + dip)
+
+    def _position(self, t: Floats) -> Floats:
+        argument = (2 * np.pi * t / PERIOD)[:, None]
+        ahead = np.cross(self._pole, self._towards_node)
+        return np.asarray(ORBIT_RADIUS * (np.cos(argument) * self._towards_node + np.sin(argument) * ahead))
+
+    def roll(self, seconds: Floats) -> Floats:
+        """Return SC_ROLL_ANGLE at each time, without jumps of 360 deg."""
+        position = self._position(seconds)
         a, d = np.deg2rad(self.ra), np.deg2rad(self.dec)
         east = np.array([-np.sin(a), np.cos(a), 0.0])
         north = np.array([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
         nadir = np.arctan2(-position @ east, -position @ north)
-        return np.rad2deg(np.unwrap(nadir + ROLL_OFFSET))
+        return np.asarray(np.rad2deg(np.unwrap(nadir + ROLL_OFFSET)))
 
     def _geographic(self, t: Floats, position: Floats) -> tuple[Floats, Floats]:
         with warnings.catch_warnings():
@@ -222,13 +240,13 @@ def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: 
     step = rng.normal(size=(2, time.size)) * np.sqrt(1 - keep**2)
     step[:, 0] /= np.sqrt(1 - keep**2)
     x, y = jitter * lfilter([1.0], [1.0, -keep], step, axis=1)
-    return Attitude(time, orbit.at(time).roll, x, y)
+    return Attitude(time, orbit.roll(time), x, y)
 
 
 def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tuple[Floats, Floats]:
-    """Return the place of a star relative to the target [pixel] from standard coordinates [arcsec] and SC_ROLL_ANGLE [deg].
+    """Return the place of a star relative to the target [pixel], from standard coordinates [arcsec] and roll [deg].
 
-    At roll 0 North is +y and East is -x; North turns towards +x as the roll grows.
+    At SC_ROLL_ANGLE 0 North is +y and East is -x; North turns towards +x as the roll grows.
     """
     phi = np.deg2rad(roll)
     x = (-np.asarray(xi) * np.cos(phi) + np.asarray(eta) * np.sin(phi)) / scale
@@ -237,7 +255,7 @@ def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tupl
 
 
 def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Floats, Floats]:
-    """Return right ascension and declination of the target's intended place on the CCD [deg], of each attitude sample."""
+    """Return the sky direction [deg] of the target's intended place on the CCD, for each attitude sample."""
     phi = np.deg2rad(attitude.roll)
     xi = scale * (-attitude.x * np.cos(phi) + attitude.y * np.sin(phi))
     eta = scale * (attitude.x * np.sin(phi) + attitude.y * np.cos(phi))
@@ -245,7 +263,7 @@ def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Float
 
 
 def from_standard(xi: ArrayLike, eta: ArrayLike, ra: float, dec: float) -> tuple[Floats, Floats]:
-    """Return right ascension and declination [deg] of standard coordinates [arcsec] about a point: the inverse gnomonic projection."""
+    """Return right ascension and declination [deg] of standard coordinates [arcsec] (inverse gnomonic projection)."""
     x, y = np.deg2rad(np.asarray(xi) / 3600), np.deg2rad(np.asarray(eta) / 3600)
     d = np.deg2rad(dec)
     depth = np.cos(d) - y * np.sin(d)
@@ -255,7 +273,7 @@ def from_standard(xi: ArrayLike, eta: ArrayLike, ra: float, dec: float) -> tuple
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """Voltages [V] and temperatures [degC] at a series of times, true and as telemetered, and what follows from them."""
+    """Voltages [V] and temperatures [degC] at a series of times, true and as telemetered, and the gain."""
 
     true: dict[str, Floats]
     measured: dict[str, Floats]

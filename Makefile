@@ -1,0 +1,56 @@
+# Two commands do everything: `make demo` and `make test`. The environment is made from the lock file into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+# Prefect and the pipeline keep their things in the demo's folder, not in the user's home
+DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
+
+.PHONY: demo test check bench validation lock clean format
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python deploy/check_lock.py
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check >/dev/null
+	@touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p $(DEMO)
+	@test -d $(DEMO)/visit || { echo "simulating a visit"; $(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
+	@echo "reducing it under Prefect"
+	@$(DEMO_ENV) $(BIN)/drp reduce $(DEMO)/visit --output $(DEMO)/products --engine prefect | tee $(DEMO)/folder
+	@folder=$$(tail -n 1 $(DEMO)/folder) && echo && echo "light curves:" && ls $$folder/*Lightcurve-DEFAULT* $$folder/*Lightcurve-R33* && \
+		echo "report:" && ls $$folder/*RPT_COR_DataReduction*.pdf
+
+test: $(VENV)/.installed
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.installed
+	@$(BIN)/python deploy/check_lock.py
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
+
+validation: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.flight_simulator
+
+# uv writes the lock file: python3 -m pip install uv
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--group pyproject.toml:build --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,286 @@
+"""The command `drp`. Heavy packages are imported within the commands, so that --help comes at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas import VERSION
+from schemas.errors import DrpError, Interrupted, UsageError, plain
+
+if TYPE_CHECKING:
+    from tasks.step import Run, StepReport
+
+FOLDER = click.Path(path_type=Path)
+MAX_SETTINGS = 1 << 20  # bytes of a settings file
+
+
+def fail(error: BaseException, verbose: bool, work: Path | None) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    if verbose:
+        traceback.print_exception(error)
+    if isinstance(error, DrpError):
+        click.echo(f"ERROR {error}", err=True)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        click.echo("ERROR not enough memory", err=True)
+        return 75
+    place = crash_file(error, work)
+    click.echo(f"ERROR internal error, please report it with {place}: {type(error).__name__}: {plain(error)}", err=True)
+    return 70
+
+
+def crash_file(error: BaseException, work: Path | None) -> str:
+    """Write traceback and versions where a person can find them; return the place. No environment, no secret."""
+    import tempfile
+
+    text = "".join(traceback.format_exception(error))
+    for folder in (work, Path(tempfile.gettempdir())):
+        if folder is not None:
+            path = folder / f"drp-crash-{os.getpid()}.txt"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"drp {VERSION}, python {sys.version}\n\n{text}")
+            except OSError:
+                continue
+            return str(path)
+    return "the traceback that -v shows"
+
+
+def _stop(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(number, signal.Signals(number).name)
+
+
+def guarded(body: Callable[[], int], verbose: bool, work: Path | None = None) -> None:
+    """Run a command's body: signals stop it cleanly, errors become one line and an exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        code = body()
+    except click.ClickException:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        code = 130 if isinstance(error, KeyboardInterrupt) else fail(error, verbose, work)
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="drp")
+def main() -> None:
+    """Reduce CHEOPS visits: raw images to calibrated images, light curves and a report."""
+    # one thread a visit; several visits run side by side
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command has."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
+        click.option("-q", "quiet", is_flag=True, help="No progress."),
+        click.option("-v", "verbose", is_flag=True, help="Tracebacks of errors, and every warning."),
+    ):
+        command = option(command)
+    return command
+
+
+class Progress:
+    """Tells of the steps on standard error: a line for each, and on a terminal what is being done now."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.terminal = sys.stderr.isatty()
+
+    def __call__(self, step: str, report: StepReport | None) -> None:
+        """Tell that a step begins (no report) or ended."""
+        if self.quiet:
+            return
+        if report is None:
+            if self.terminal:
+                click.echo(f"\r\033[K  {step} ...", err=True, nl=False)
+            return
+        states = ", ".join(sorted({str(s) for s in report.leaf.status.values()}))
+        line = f"  {step:21s} {report.outcome:8s} {states:10s} {report.seconds:7.2f} s"
+        click.echo(f"\r\033[K{line}" if self.terminal else line, err=True)
+        for warning in report.leaf.warnings if report.outcome != "cached" else ():
+            click.echo(f"    ! {warning}", err=True)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no regular file, too large, nested too deep, or not TOML.
+    """
+    import stat
+    import tomllib
+
+    from schemas.errors import ConfigurationError
+
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{path}: is not a regular file")
+        if status.st_size > MAX_SETTINGS:
+            raise ConfigurationError(f"{path}: larger than {MAX_SETTINGS} bytes")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: {plain(error)}") from error
+
+
+@main.command()
+@click.argument("visit", type=FOLDER)
+@click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files; several are searched together.")
+@click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--from", "from_step", metavar="STEP", help="Do STEP again, and what depends on it.")
+@click.option("--until", metavar="STEP", help="Stop behind STEP; nothing is published.")
+@click.option("--replace", multiple=True, type=FOLDER, metavar="FILE", help="Your own version of an intermediate product.")
+@click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="Change a setting.")
+@click.option("--settings", "settings_file", type=FOLDER, help="TOML file of settings.")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@click.option("--archive", is_flag=True, help="Also write the .tgz that pycheops opens.")
+@click.option("--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning.")
+@click.option("--wait", is_flag=True, help="Wait for another run on the visit.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@common
+def reduce(  # noqa: PLR0913
+    visit: Path, references: tuple[Path, ...], output: Path, work: Path | None, from_step: str | None, until: str | None,
+    replace: tuple[Path, ...], assignments: tuple[str, ...], settings_file: Path | None, engine: str, archive: bool, strict: bool,
+    wait: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Reduce the visit in the folder VISIT, or go on from a published folder.
+
+    Only what is missing or changed is done. The last line names the published folder.
+    """
+
+    def body() -> int:
+        from schemas.requests import ReduceRequest, assign
+
+        settings = read_settings(settings_file) if settings_file is not None else {}
+        for assignment in assignments:
+            assign(settings, assignment)
+        for path in (visit, output, *references, *replace, *([work] if work else [])):
+            if "\0" in str(path):
+                raise UsageError("a path holds a NUL byte")
+        request = ReduceRequest(
+            visit=visit, references=references, output=output, work=work, from_step=from_step, until=until, replace=replace,
+            settings=settings, archive=archive, strict=strict, wait=wait, dry_run=dry_run,
+        )  # fmt: skip
+        return reduced(request, engine, strict, as_json, quiet, verbose)
+
+    guarded(body, verbose, work)
+
+
+def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
+    """Reduce a visit under the engine that was asked for, and report; return the exit code."""
+    from flows.server import engine_for
+
+    with engine_for(engine, request.work, quiet, verbose) as chosen:
+        from flows.reduce import run_reduce
+
+        published, run = run_reduce(request, chosen, Progress(quiet or as_json))
+    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
+    if verbose:
+        for warning in dict.fromkeys(run.warnings):
+            click.echo(f"WARNING {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(answer(published, run), indent=1))
+    elif published is not None and published.folder:
+        click.echo(f"{'published' if published.new else 'nothing to do, it stands in'}", err=True)
+        click.echo(published.folder)
+    elif request.dry_run:
+        for r in run.reports:
+            click.echo(f"{r.step:21s} {r.outcome}")
+    else:
+        click.echo(f"stopped behind {request.until}; nothing is published", err=True)
+    return 3 if strict and warned else 0
+
+
+def answer(published: Any, run: Run) -> dict[str, Any]:
+    """Return what --json says of a reduction."""
+    steps = [
+        {"step": r.step, "outcome": r.outcome, "seconds": round(r.seconds, 3), "key": r.key, "status": dict(r.leaf.status)}
+        for r in run.reports
+    ]
+    outcome = published.model_dump(mode="json") if published is not None else None
+    return {"visit": run.workspace.visit, "published": outcome, "engine": run.engine, "steps": steps, "warnings": run.warnings}
+
+
+@main.command()
+@click.argument("output", type=FOLDER)
+@click.option("--case", "case_name", default="demo", show_default=True, help="Which visit.")
+@click.option("--images", type=click.IntRange(min=1), help="Number of stacked images.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@common
+def simulate(output: Path, case_name: str, images: int | None, seed: int, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Simulate the raw products of a visit into the new folder OUTPUT."""
+
+    def body() -> int:
+        from flows.simulate import simulate_into
+
+        show = not quiet and not as_json
+        simulate_into(output, case_name, images, seed, bar(show, "simulating") if show else None)
+        click.echo(json.dumps({"visit": str(output)}) if as_json else str(output))
+        return 0
+
+    guarded(body, verbose)
+
+
+def bar(show: bool, label: str) -> Callable[[int, int], None]:
+    """Return a function of (done, all) that shows progress on standard error: a bar on a terminal, else every tenth."""
+    terminal = sys.stderr.isatty()
+    shown = [-1]
+
+    def advance(done: int, total: int) -> None:
+        part = 10 * done // max(total, 1)
+        if not show or (not terminal and part == shown[0]):
+            return
+        shown[0] = part
+        if terminal:
+            full = 30 * done // max(total, 1)
+            click.echo(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done}/{total}", err=True, nl=done == total)
+        else:
+            click.echo(f"{label} {done}/{total}", err=True)
+
+    return advance
+
+
+@main.command()
+@click.argument("folders", nargs=-1, type=FOLDER)
+@click.option("--at", "when", default="", help="Time for which they are chosen, yyyy-mm-ddThh:mm:ss; default now.")
+@common
+def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """List the reference files in FOLDERS (or the default library): kind, version, validity, and which is valid."""
+
+    def body() -> int:
+        from flows.references import list_references
+
+        rows = list_references(folders, when)
+        if as_json:
+            click.echo(json.dumps(rows, indent=1))
+            return 0
+        for row in rows:
+            mark = "*" if row["chosen"] else " "
+            click.echo(f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. {row['valid_to']}  {row['file']}")
+            if row["note"]:
+                click.echo(f"    {row['note']}")
+        return 0
+
+    guarded(body, verbose)
+
+
+if __name__ == "__main__":
+    main()

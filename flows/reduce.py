@@ -1,0 +1,143 @@
+"""The pipeline on one page: calibrate, correct, photometry, publish."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flows.calibrate import calibrate_visit
+from flows.correct import correct_visit
+from flows.photometry import measure_visit
+from schemas.errors import NoScienceDataError, UsageError
+from schemas.payloads import Inventory, Published
+from schemas.requests import ReduceRequest, make_settings
+from schemas.settings import PipelineSettings
+from tasks.delivery.archive import (
+    Content,
+    is_published,
+    prepare_output,
+    publish,
+    published_inventory,
+    restore_records,
+    write_archive,
+)
+from tasks.delivery.report import collect_report, typeset_report
+from tasks.references import take_inventory
+from tasks.step import STEPS, Recipe, Run, StepReport, Stopped, current_run, recipe, replacement, running
+from tasks.store import Digests, Workspace, default_work_folder
+
+Tell = Callable[[str, StepReport | None], None]
+
+
+@recipe(Published, "reduce")
+def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
+    """Reduce a visit: raw images to published light curves and report."""
+    calibrated = calibrate_visit(found, settings)
+    corrected = correct_visit(found, calibrated, settings)
+    measured = measure_visit(calibrated, corrected)
+    collect_report(found, calibrated, corrected, measured, settings.report)
+    return publish_visit(request, found, settings)
+
+
+def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
+    """Publish what the steps of the current run left."""
+    run = current_run()
+    if run.dry:
+        return Published(visit=found.visit, folder="", new=False)
+    run.workspace.digests.save()
+    warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
+    what = Content(found, run.reports, settings.model_dump(mode="json"), warnings)
+    folder, new = publish(request.output.absolute(), what, publication_date(), typeset_report)
+    if request.archive:
+        raw = Path(found.subarray.path)
+        write_archive(folder, [raw] if raw.is_file() else [])
+    return Published(visit=found.visit, folder=str(folder), new=new, warnings=tuple(dict.fromkeys(warnings)))
+
+
+def publication_date() -> str:
+    """Return the time of publication, UTC; SOURCE_DATE_EPOCH [s since 1970] stands in for the clock."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = float(epoch) if epoch.isdecimal() else time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: None) -> tuple[Published | None, Run]:
+    """Reduce a visit from the command line or a program.
+
+    Parameters
+    ----------
+    request : ReduceRequest
+        What to reduce and how.
+    engine : str
+        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL.
+    tell : callable
+        Is told of every step when it begins (with None) and when it ends.
+
+    Returns
+    -------
+    published, run : Published or None, Run
+        The outcome (None if the run stopped behind a step), and what every step did.
+    """
+    with open_run(request, tell) as (run, found, settings):
+        run.engine = engine
+        try:
+            return reduce_visit(request, found, settings), run
+        except Stopped:
+            run.workspace.digests.save()
+            return None, run
+
+
+@contextmanager
+def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventory, PipelineSettings]]:
+    """Take the inventory, lock the visit, and make the run in which its steps are called."""
+    for name in (request.from_step, request.until):
+        if name is not None and name not in STEPS:
+            raise UsageError(f"there is no step {name!r}; the steps are {', '.join(STEPS)}")
+    if not request.visit.is_dir():
+        raise UsageError(f"{request.visit}: is not a folder")
+    replacements = dict(replacement(p) for p in request.replace)
+    notes: list[str] = []
+    root = (request.work or default_work_folder(notes.append)).absolute()
+    if not request.dry_run and request.until is None:
+        prepare_output(request.output.absolute())
+    published = is_published(request.visit)
+    if published:
+        found, base = published_inventory(request.visit)
+        settings = make_settings(merged(base, request.settings))
+    else:
+        settings = make_settings(request.settings)
+        found = take_inventory(
+            request.visit, request.references, settings, lambda visit: Workspace(root, visit).digests, default_library, request.strict
+        )
+    workspace = Workspace(root, found.visit)
+    with workspace.lock(request.wait, notes.append):
+        run = Run(
+            workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell,
+            retry_delay=float(os.environ.get("DRP_RETRY_DELAY", "1")),
+        )  # fmt: skip
+        run.warnings += notes
+        if request.from_step is not None:
+            run.forget.add(request.from_step)
+        if published and not request.dry_run:
+            restore_records(request.visit, workspace, run.warn)
+        with running(run):
+            yield run, found, settings
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings with the changes put over the base."""
+    return {k: {**base.get(k, {}), **changes.get(k, {})} for k in {**base, **changes}}
+
+
+def default_library() -> Path:
+    """Return the default reference library, built on first use."""
+    from reference_data.library import library_folder
+
+    return library_folder()
+
+
+__all__ = ["NoScienceDataError", "Recipe", "reduce_visit", "run_reduce"]

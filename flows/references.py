@@ -1,0 +1,62 @@
+"""What reference files there are, and which of them a visit of some time would take."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.reduce import default_library
+from schemas.errors import DrpError, UsageError
+from schemas.inputs import DARK_FRAME, REFERENCES
+from tasks.references import Found, choose, choose_dark_frames, search
+
+
+def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
+    """Return a row for each reference file, and one for each kind of which none is valid.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Folders to search; none means the default library.
+    when : str
+        UTC for which references are chosen; empty means now.
+
+    Raises
+    ------
+    UsageError
+        If a folder is not there or the time is not one.
+    """
+    when = when or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?", when):
+        raise UsageError(f"--at {when!r}: wanted yyyy-mm-ddThh:mm:ss")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: is not a folder")
+    found = search(folders or [default_library()], REFERENCES)
+    rows: list[dict[str, Any]] = []
+    for declared in REFERENCES:
+        candidates = found.of(declared)
+        note, chosen = "", []
+        try:
+            if declared is DARK_FRAME:
+                chosen = choose_dark_frames(candidates, when)
+            else:
+                each = (choose([c for c in candidates if c.extname == e], when, declared.kind) for e in declared.first)
+                chosen = [c for c in each if c is not None][:1]
+        except DrpError as error:
+            note = str(error)
+        rows += [_row(declared.kind, c, c in chosen) for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))]
+        if not chosen:
+            missing = "mandatory: a visit cannot be reduced" if declared.mandatory else f"without it: {declared.fallback}"
+            nothing = {"version": "-", "valid_from": "-", "valid_to": "-", "file": "none valid", "chosen": False}
+            rows.append({"kind": declared.kind, **nothing, "note": note or missing})
+    return rows
+
+
+def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:
+    version = f"V{found.version[0]:02d}{found.version[1]:02d}"
+    validity = {"valid_from": found.valid_from, "valid_to": found.valid_to}
+    return {"kind": kind, "version": version, **validity, "file": found.path.name, "chosen": chosen, "note": ""}

@@ -1,0 +1,124 @@
+"""Which engine a run uses, and a Prefect server of its own where one is asked for and none answers."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from schemas.errors import BusyError
+from tasks.store import default_work_folder
+
+START_SECONDS = 120
+
+
+@contextlib.contextmanager
+def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> Iterator[str]:
+    """Yield ``plain`` or ``prefect``; with the latter PREFECT_API_URL names a server that answers.
+
+    ``auto`` takes Prefect where a server answers; ``prefect`` starts one for this run where none does.
+    """
+    if wanted == "plain":
+        yield "plain"
+        return
+    from tasks.step import server_answers
+
+    home = (work or default_work_folder(lambda _: None)).absolute() / "prefect"
+    quiet_environment(home)
+    if server_answers():
+        silence(verbose)
+        yield "prefect"
+    elif wanted == "auto":
+        yield "plain"
+    else:
+        if not quiet:
+            click.echo("starting a Prefect server for this run ...", err=True)
+        with embedded_server(home):
+            silence(verbose)
+            yield "prefect"
+
+
+def quiet_environment(home: Path) -> None:
+    """Set what Prefect reads from the environment: no telemetry, no long waits for a server that is gone."""
+    os.environ.setdefault("PREFECT_HOME", str(home))
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def silence(verbose: bool) -> None:
+    """Keep Prefect's own log lines off the terminal; the server gets them all the same."""
+    if verbose:
+        return
+    import prefect.main  # noqa: F401  (sets its logging up, which is then changed)
+
+    for name in [None, *logging.root.manager.loggerDict]:
+        logger = logging.getLogger(name)
+        logger.handlers = [h for h in logger.handlers if type(h).__name__ != "PrefectConsoleHandler"]
+
+
+@contextlib.contextmanager
+def embedded_server(home: Path) -> Iterator[None]:
+    """Run a Prefect server on loopback with a password of its own, and end it afterwards, whatever happens.
+
+    Raises
+    ------
+    BusyError
+        If it does not answer within two minutes.
+    """
+    from tasks.step import server_answers
+
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    password = f"drp:{secrets.token_urlsafe(16)}"
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **os.environ, "PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_SERVER_UI_API_URL": api,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/embedded.db",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(home / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+    os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = api, password
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not server_answers(1.0):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BusyError(f"the Prefect server did not start; its log is {home / 'server.log'}")
+            time.sleep(0.2)
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _die_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -1,0 +1,75 @@
+"""What a user or the scheduler asks for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import ConfigurationError, UsageError
+from schemas.settings import PipelineSettings
+
+
+class ReduceRequest(BaseModel):
+    """Reduce one visit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    visit: Path = Field(description="folder of the visit, or a published one")
+    references: tuple[Path, ...] = Field((), description="folders with reference files; none: the default library")
+    output: Path = Field(Path("products"), description="where the products are published")
+    work: Path | None = Field(None, description="folder of intermediate products")
+    from_step: str | None = Field(None, description="do this step again, and what depends on it")
+    until: str | None = Field(None, description="stop behind this step; nothing is published")
+    replace: tuple[Path, ...] = Field((), description="own versions of intermediate products")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults, by step")
+    archive: bool = Field(False, description="also write the .tgz that pycheops opens")
+    strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
+    wait: bool = Field(False, description="wait for another run on the visit")
+    dry_run: bool = Field(False, description="only say what would be done")
+
+
+def assign(settings: dict[str, Any], assignment: str) -> None:
+    """Put ``step.name=value`` into nested settings; the value is read as TOML, or else as text.
+
+    Raises
+    ------
+    UsageError
+        If the text is no assignment.
+    """
+    import tomllib
+
+    key, sign, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not sign or len(parts) != 2 or not all(p.isidentifier() for p in parts):
+        raise UsageError(f"--set {assignment!r}: wanted STEP.NAME=VALUE, such as flat.skip=true")
+    try:
+        value = tomllib.loads(f"v = {text.strip()}")["v"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        value = text.strip()
+    settings.setdefault(parts[0], {})[parts[1]] = value
+
+
+def make_settings(changes: dict[str, Any]) -> PipelineSettings:
+    """Return the settings with some changes from the defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is unknown or a value is of the wrong type or out of range; it names the key.
+    """
+    try:
+        settings = PipelineSettings.model_validate(changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"]) or "settings"
+        shown = f" (got {first['input']!r})" if isinstance(first.get("input"), str | int | float | bool) else ""
+        text = f"unknown setting {key}" if first["type"] == "extra_forbidden" else f"setting {key}: {first['msg']}{shown}"
+        raise ConfigurationError(text) from error
+    for group in changes.values():
+        for value in group.values() if isinstance(group, dict) else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigurationError(f"settings hold {value}, which is not a finite number")
+    return settings

@@ -1,0 +1,150 @@
+"""What is decided before the first exposure: stars, pointing, housekeeping, and which stacks are taken when.
+
+Stacks follow one another without pause. Those in the South Atlantic Anomaly or behind the Earth are not transmitted,
+as in flight, unless the case keeps some; the counter of stacks counts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.simulation import detector, sky
+from tasks.simulation.case import Case, Presence
+from tasks.simulation.spacecraft import (
+    DAY,
+    PERIOD,
+    Attitude,
+    Clock,
+    Housekeeping,
+    Orbit,
+    draw_attitude,
+    draw_housekeeping,
+)
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+PIXEL_SCALE = 1.002  # [arcsec]
+LEAD = 10.0  # between start of the visit and first exposure [s]
+SETTLING = 30.0  # between full frame and first stack [s]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The stacks that are written: number of their slot and what is wrong with them."""
+
+    slots: NDArray[np.int64]
+    saa: Flags
+    occulted: Flags
+
+
+class Plan:
+    """A visit before its first exposure. Times are seconds since its start."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case, self.seed = case, seed
+        self.clock = Clock(case.start)
+        self.orbit = Orbit(self.clock, case.tilt)
+        self.mode = detector.read_out_mode(case.exptime)
+        rows = detector.ROWS if self.mode.whole else case.height + detector.ROWS - detector.SIZE
+        self.repetition = max(case.exptime, rows * detector.COLUMNS / self.mode.frequency)
+        self.span = (case.nexp - 1) * self.repetition + case.exptime  # of a stack, from first start to last end
+        self.first = LEAD + (case.exptime + SETTLING if case.full_frame else 0.0)
+        self.schedule = self._schedule()
+        self.start: Floats = np.asarray(self.first + self.schedule.slots * (case.nexp * self.repetition), float)
+        self.middle: Floats = np.asarray(self.start + self.span / 2, float)
+        self.stop = float(self.start[-1] + self.span)
+        self.exposure_start: Floats = np.asarray(
+            (self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float
+        )
+        self.exposure_middle: Floats = np.asarray(self.exposure_start + case.exptime / 2, float)
+        self.transit_middle = (self.first + self.stop) / 2
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """Return the generator of random numbers for one purpose."""
+        return np.random.default_rng((self.seed, *stream))
+
+    @cached_property
+    def field(self) -> sky.Field:
+        """The stars."""
+        case = self.case
+        return sky.draw_field(self.rng(1), case.magnitude, case.teff, case.near_stars, case.far_stars)
+
+    @cached_property
+    def attitude(self) -> Attitude:
+        """Pointing from the start of the visit to 20 s after its last exposure."""
+        cadence = self.case.attitude_cadence
+        samples: Floats = np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
+        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter)
+
+    @cached_property
+    def housekeeping(self) -> Housekeeping:
+        """Housekeeping of every exposure."""
+        return draw_housekeeping(self.rng(3), self.exposure_middle)
+
+    @property
+    def counter(self) -> NDArray[np.int64]:
+        """CE_COUNTER of the stacks, 16 bits; the full frame is number 1."""
+        return (self.schedule.slots + (2 if self.case.full_frame else 1)) % 65536
+
+    @property
+    def date(self) -> str:
+        """DATE of all products: the end of the visit."""
+        return self.clock.stamp(self.stop)[:19]
+
+    @property
+    def obsid(self) -> int:
+        """Identifier of the visit."""
+        return 100 * self.case.request + self.case.visit_counter
+
+    @property
+    def dark_weight(self) -> float:
+        """Place of the visit between the two epochs of the dark maps: 0 the first, 1 the second."""
+        early, late = (float(Clock(epoch).mjd(0.0)) for epoch in detector.DARK_EPOCHS)
+        return (float(self.clock.mjd(0.0)) - early) / (late - early)
+
+    def light_curve(self, seconds: Floats) -> Floats:
+        """Return the relative flux of the target."""
+        case = self.case
+        if not case.transit:
+            return np.ones(seconds.size)
+        planet = sky.Planet(case.radius_ratio, case.transit_period, case.impact)
+        return planet.light_curve((seconds - self.transit_middle) / DAY)
+
+    def background(self, seconds: Floats) -> Floats:
+        """Return sky and stray light [electron/s/pixel]."""
+        return self.case.background + sky.stray_light(self.orbit.limb_angle(seconds), self.case.stray_light)
+
+    def bias_drift(self, seconds: Floats) -> Floats:
+        """Return the change of the bias [ADU]."""
+        return np.asarray(self.case.bias_drift * np.sin(2 * np.pi * seconds / PERIOD))
+
+    def _schedule(self) -> Schedule:
+        """Choose the slots whose stacks are written: all that are clear, and the wanted part of the others."""
+        case, step = self.case, self.case.nexp * self.repetition
+        size = max(case.images, int(PERIOD / step) + 1)
+        blocks: list[tuple[NDArray[np.int64], Flags, Flags]] = []
+        found = met = 0
+        while found < case.images:
+            if len(blocks) * size > 100 * case.images + 10_000:
+                raise ValueError("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
+            slot = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
+            parts = [self.orbit.at(self.first + slot * step + part * self.span) for part in (0.0, 0.5, 1.0)]
+            saa = present(case.saa, np.logical_or.reduce([part.in_saa for part in parts]))
+            occulted = present(case.occultation, np.logical_or.reduce([part.occulted for part in parts]))
+            number = met + np.cumsum(saa | occulted)
+            share = np.floor(number * case.kept_flagged) > np.floor((number - 1) * case.kept_flagged)
+            kept = ~(saa | occulted) | share
+            blocks.append((slot[kept], saa[kept], occulted[kept]))
+            found, met = found + int(kept.sum()), int(number[-1])
+        slots, saa, occulted = (np.concatenate(columns)[: case.images] for columns in zip(*blocks, strict=True))
+        return Schedule(slots, saa, occulted)
+
+
+def present(choice: Presence, flags: Flags) -> Flags:
+    """Return the flags of the orbit, or the same everywhere if the case wants so."""
+    return flags if choice == "orbit" else np.full(flags.shape, choice == "always")
