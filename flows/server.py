@@ -67,6 +67,8 @@ def silence(verbose: bool) -> None:
         return
     import prefect.main  # noqa: F401  (sets its logging up, which is then changed)
 
+    # lines that a dead server does not take are lost without a word: the manifest has what counts
+    logging.raiseExceptions = False
     for name in [None, *logging.root.manager.loggerDict]:
         logger = logging.getLogger(name)
         logger.handlers = [h for h in logger.handlers if type(h).__name__ != "PrefectConsoleHandler"]
@@ -108,6 +110,7 @@ def embedded_server(home: Path) -> Iterator[None]:
                 raise BusyError(f"the Prefect server did not start; its log is {home / 'server.log'}")
             time.sleep(0.2)
         yield
+        _flush_logs()
     finally:
         del os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -117,6 +120,13 @@ def embedded_server(home: Path) -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _flush_logs() -> None:
+    """Let the server have the last log lines before it ends."""
+    if "prefect.logging.handlers" in sys.modules:
+        with contextlib.suppress(Exception):
+            sys.modules["prefect.logging.handlers"].APILogHandler().flush()
 
 
 def _die_with_parent() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import inspect
 import os
 from pathlib import Path
 
@@ -15,10 +14,8 @@ from tasks.store import default_work_folder
 def library_folder() -> Path:
     """Return the folder of the default library; it is built first where it is not there yet, in seconds."""
     from reference_data import build
-    from tasks.simulation import detector
 
-    source = "".join(inspect.getsource(module) for module in (build, detector))
-    version = hashlib.sha256(source.encode()).hexdigest()[:12]
+    version = source_digest()
     root = default_work_folder(lambda _: None) / "reference_library"
     folder = root / version
     if folder.is_dir():
@@ -37,3 +34,13 @@ def library_folder() -> Path:
     finally:
         os.close(fd)
     return folder
+
+
+def source_digest() -> str:
+    """Return a digest of everything that the library is made from, so that another program builds another library."""
+    root = Path(__file__).resolve().parent.parent
+    sources = [*(root / "tasks" / "simulation").glob("*.py"), *(root / "reference_data").glob("*.py"), root / "schemas" / "soc.toml"]
+    digest = hashlib.sha256()
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

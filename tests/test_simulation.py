@@ -101,7 +101,7 @@ def test_reading_the_whole_ccd_takes_eleven_seconds_and_a_window_takes_two() -> 
 def test_dark_charge_grows_from_the_bottom_to_the_top() -> None:
     camera = Camera(small(exptime=60.0), detector.read_out_mode(60.0), 0, 0, 1024, 1024, 0.0)
     rows = np.median(camera.dark[0], axis=1)
-    # 11.05 s of read-out on 60 s; each median of 1024 pixels that differ by 20 % errs by 0.8 %, the means below by 0.1 %
+    # 11.05 s of read-out on 60 s; a median of 1024 pixels that differ by 20 % errs by 0.8 %, these means by 0.1 %
     assert rows[-64:].mean() / rows[:64].mean() == pytest.approx((60 + 10.7) / (60 + 0.35), rel=0.006)
 
 

@@ -179,9 +179,9 @@ def write_full_frame(folder: Path, plan: Plan, exposure: Exposure, housekeeping:
 
 
 def window_mask(height: int, width: int, radius: float, shape: str) -> NDArray[np.bool_]:
-    """Return the pixels that are transmitted: all, or those with centres within `radius` of the window's centre."""
+    """Return the pixels that are transmitted: all, or those whose index lies within `radius` of half the size."""
     y, x = np.ogrid[:height, :width]
-    inside = (x + 0.5 - width / 2) ** 2 + (y + 0.5 - height / 2) ** 2 <= radius**2
+    inside = (x - width // 2) ** 2 + (y - height // 2) ** 2 <= radius**2
     return inside if shape == "circular" else np.ones((height, width), bool)
 
 
