@@ -1,4 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. The environment is made from the lock file into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +8,7 @@ DEMO := demo
 # Prefect and the pipeline keep their things in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: demo test check bench validation lock clean format
+.PHONY: demo test check bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
@@ -27,7 +29,12 @@ demo: $(VENV)/.installed
 		echo "report:" && ls $$folder/*RPT_COR_DataReduction*.pdf
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+# coverage of the kernels needs them as plain Python; the gate, the store and the steps are seen by `make test`
+coverage: $(VENV)/.installed
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered \
+		tests/test_apertures.py tests/test_calibration.py tests/test_geometry.py tests/test_metrics.py
 
 check: $(VENV)/.installed
 	@$(BIN)/python deploy/check_lock.py
@@ -44,7 +51,7 @@ bench: $(VENV)/.installed
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
 
 validation: $(VENV)/.installed
-	@$(BIN)/python -m benchmarks.flight_simulator
+	@$(BIN)/python -m pytest -q -n 2 tests/test_flight_visits.py tests/test_real_full_frame.py
 
 # uv writes the lock file: python3 -m pip install uv
 lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from schemas import VERSION
-from schemas.errors import DrpError, Interrupted, UsageError, plain
+from schemas.errors import DrpError, Interrupted, StorageError, UsageError, plain
 
 if TYPE_CHECKING:
     from tasks.step import Run, StepReport
@@ -23,18 +25,26 @@ FOLDER = click.Path(path_type=Path)
 MAX_SETTINGS = 1 << 20  # bytes of a settings file
 
 
+def note(text: str, nl: bool = True) -> None:
+    """Write a line to standard error; where that fails nobody can be told, and the work goes on."""
+    try:
+        click.echo(text, err=True, nl=nl)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def fail(error: BaseException, verbose: bool, work: Path | None) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if verbose:
-        traceback.print_exception(error)
-    if isinstance(error, DrpError):
-        click.echo(f"ERROR {error}", err=True)
+        note("".join(traceback.format_exception(error)), nl=False)
+    if isinstance(error, DrpError | Interrupted):
+        note(f"ERROR {error}")
         return error.exit_code
     if isinstance(error, MemoryError):
-        click.echo("ERROR not enough memory", err=True)
+        note("ERROR not enough memory")
         return 75
     place = crash_file(error, work)
-    click.echo(f"ERROR internal error, please report it with {place}: {type(error).__name__}: {plain(error)}", err=True)
+    note(f"ERROR internal error, please report it with {place}: {type(error).__name__}: {plain(error)}")
     return 70
 
 
@@ -55,22 +65,38 @@ def crash_file(error: BaseException, work: Path | None) -> str:
     return "the traceback that -v shows"
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_stopped: list[Interrupted] = []
+
+
 def _stop(number: int, _frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)
-    raise Interrupted(number, signal.Signals(number).name)
+    # from now on the run cleans up; nothing may disturb that
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    _stopped.append(Interrupted(number, signal.Signals(number).name))
+    raise _stopped[0]
+
+
+def stop_if_asked() -> None:
+    """Stop if a signal said so at a moment when Python could only ignore what its handler raised."""
+    if _stopped:
+        raise _stopped[0]
 
 
 def guarded(body: Callable[[], int], verbose: bool, work: Path | None = None) -> None:
     """Run a command's body: signals stop it cleanly, errors become one line and an exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
         code = body()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
     except click.ClickException:
         raise
-    except (Exception, KeyboardInterrupt) as error:
-        code = 130 if isinstance(error, KeyboardInterrupt) else fail(error, verbose, work)
-    sys.stdout.flush()
+    except (Exception, Interrupted) as error:
+        code = fail(error, verbose, work)
+    if (server := sys.modules.get("flows.server")) is not None and server.lost.is_set():
+        os._exit(code)  # at its exit Prefect would wait for the server that is gone
     sys.exit(code)
 
 
@@ -81,6 +107,12 @@ def main() -> None:
     # one thread a visit; several visits run side by side
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    # compiled kernels are kept beside their source, or in the user's cache; without both numba would refuse to work
+    if "NUMBA_CACHE_DIR" not in os.environ and not os.access(Path(__file__).resolve().parent.parent / "tasks", os.W_OK):
+        from tasks.store import default_work_folder
+
+        with contextlib.suppress(DrpError):
+            os.environ["NUMBA_CACHE_DIR"] = str(default_work_folder(lambda _: None) / "numba")
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +126,26 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def say(text: str) -> None:
+    """Write a line of the answer to standard output.
+
+    Raises
+    ------
+    StorageError
+        If it can't be written; it holds the line. A reader that has gone away is no error.
+    """
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # what is still in the buffer would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            raise StorageError(
+                f"standard output: write failed, {os.strerror(error.errno or 0)}; the answer was: {text}"
+            ) from error
+
+
 class Progress:
     """Tells of the steps on standard error: a line for each, and on a terminal what is being done now."""
 
@@ -103,17 +155,18 @@ class Progress:
 
     def __call__(self, step: str, report: StepReport | None) -> None:
         """Tell that a step begins (no report) or ended."""
+        stop_if_asked()
         if self.quiet:
             return
         if report is None:
             if self.terminal:
-                click.echo(f"\r\033[K  {step} ...", err=True, nl=False)
+                note(f"\r\033[K  {step} ...", nl=False)
             return
         states = ", ".join(sorted({str(s) for s in report.leaf.status.values()}))
         line = f"  {step:21s} {report.outcome:8s} {states:10s} {report.seconds:7.2f} s"
-        click.echo(f"\r\033[K{line}" if self.terminal else line, err=True)
+        note(f"\r\033[K{line}" if self.terminal else line)
         for warning in report.leaf.warnings if report.outcome != "cached" else ():
-            click.echo(f"    ! {warning}", err=True)
+            note(f"    ! {warning}")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -156,10 +209,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 @click.option("--wait", is_flag=True, help="Wait for another run on the visit.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @common
-def reduce(  # noqa: PLR0913
+def reduce(
     visit: Path, references: tuple[Path, ...], output: Path, work: Path | None, from_step: str | None, until: str | None,
-    replace: tuple[Path, ...], assignments: tuple[str, ...], settings_file: Path | None, engine: str, archive: bool, strict: bool,
-    wait: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+    replace: tuple[Path, ...], assignments: tuple[str, ...], settings_file: Path | None, engine: str, archive: bool,
+    strict: bool, wait: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Reduce the visit in the folder VISIT, or go on from a published folder.
 
@@ -193,19 +246,19 @@ def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool,
 
         published, run = run_reduce(request, chosen, Progress(quiet or as_json))
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
-    if verbose:
+    if not quiet:
         for warning in dict.fromkeys(run.warnings):
-            click.echo(f"WARNING {warning}", err=True)
+            note(f"WARNING {warning}")
     if as_json:
-        click.echo(json.dumps(answer(published, run), indent=1))
+        say(json.dumps(answer(published, run), indent=1))
     elif published is not None and published.folder:
-        click.echo(f"{'published' if published.new else 'nothing to do, it stands in'}", err=True)
-        click.echo(published.folder)
+        note(f"{'published' if published.new else 'nothing to do, it stands in'}")
+        say(published.folder)
     elif request.dry_run:
         for r in run.reports:
-            click.echo(f"{r.step:21s} {r.outcome}")
+            say(f"{r.step:21s} {r.outcome}")
     else:
-        click.echo(f"stopped behind {request.until}; nothing is published", err=True)
+        note(f"stopped behind {request.until}; nothing is published")
     return 3 if strict and warned else 0
 
 
@@ -233,7 +286,7 @@ def simulate(output: Path, case_name: str, images: int | None, seed: int, as_jso
 
         show = not quiet and not as_json
         simulate_into(output, case_name, images, seed, bar(show, "simulating") if show else None)
-        click.echo(json.dumps({"visit": str(output)}) if as_json else str(output))
+        say(json.dumps({"visit": str(output)}) if as_json else str(output))
         return 0
 
     guarded(body, verbose)
@@ -251,9 +304,9 @@ def bar(show: bool, label: str) -> Callable[[int, int], None]:
         shown[0] = part
         if terminal:
             full = 30 * done // max(total, 1)
-            click.echo(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done}/{total}", err=True, nl=done == total)
+            note(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done}/{total}", nl=done == total)
         else:
-            click.echo(f"{label} {done}/{total}", err=True)
+            note(f"{label} {done}/{total}")
 
     return advance
 
@@ -262,7 +315,7 @@ def bar(show: bool, label: str) -> Callable[[int, int], None]:
 @click.argument("folders", nargs=-1, type=FOLDER)
 @click.option("--at", "when", default="", help="Time for which they are chosen, yyyy-mm-ddThh:mm:ss; default now.")
 @common
-def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
     """List the reference files in FOLDERS (or the default library): kind, version, validity, and which is valid."""
 
     def body() -> int:
@@ -270,13 +323,13 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
 
         rows = list_references(folders, when)
         if as_json:
-            click.echo(json.dumps(rows, indent=1))
+            say(json.dumps(rows, indent=1))
             return 0
         for row in rows:
             mark = "*" if row["chosen"] else " "
-            click.echo(f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. {row['valid_to']}  {row['file']}")
+            say(f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. {row['valid_to']}  {row['file']}")
             if row["note"]:
-                click.echo(f"    {row['note']}")
+                say(f"    {row['note']}")
         return 0
 
     guarded(body, verbose)

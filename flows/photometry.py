@@ -5,6 +5,8 @@ from __future__ import annotations
 from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit
 from tasks.delivery.light_curves import write_light_curves
 from tasks.photometry.apertures import measure_apertures
+from tasks.photometry.contamination import estimate_contamination
+from tasks.photometry.psf_fit import fit_psf
 from tasks.photometry.quality import assess_quality
 from tasks.step import recipe
 
@@ -13,10 +15,16 @@ from tasks.step import recipe
 def measure_visit(calibrated: CalibratedVisit, corrected: CorrectedVisit) -> MeasuredVisit:
     """Measure the target, judge the points, and write the light curves."""
     c, k = calibrated, corrected
-    apertures = measure_apertures(k.subarray, k.position, c.dark)
+    apertures = measure_apertures(k.subarray, k.position, k.smearing, c.dark)
+    psf_fit = fit_psf(k.subarray, k.look, k.pointing, k.background, c.bias, c.gain, k.psf, k.position)
+    contamination = estimate_contamination(k.subarray, k.pointing, k.psf, k.stars, k.position, apertures)
     quality = assess_quality(
-        k.subarray, c.events, c.bias, c.gain, k.pointing, k.look, k.background, k.position, apertures
+        k.subarray, c.events, c.bias, c.gain, k.pointing, k.look, k.background, k.position, k.defects, apertures, psf_fit
     )
     upstream = (*c.terms(), *k.terms())
-    light_curves = write_light_curves(k.subarray, upstream, k.pointing, k.background, k.position, apertures, quality)
-    return MeasuredVisit(apertures=apertures, quality=quality, light_curves=light_curves)
+    light_curves = write_light_curves(
+        k.subarray, upstream, k.pointing, k.background, k.position, apertures, psf_fit, contamination, quality
+    )
+    return MeasuredVisit(
+        apertures=apertures, psf_fit=psf_fit, contamination=contamination, quality=quality, light_curves=light_curves
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
+from flows.failure import reported
 from flows.photometry import measure_visit
 from schemas.errors import NoScienceDataError, UsageError
 from schemas.payloads import Inventory, Published
@@ -18,16 +19,30 @@ from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
 from tasks.delivery.archive import (
     Content,
+    changed_inputs,
     is_published,
     prepare_output,
     publish,
+    published_folders,
     published_inventory,
+    relocated,
     restore_records,
     write_archive,
 )
 from tasks.delivery.report import collect_report, typeset_report
-from tasks.references import take_inventory
-from tasks.step import STEPS, Recipe, Run, StepReport, Stopped, current_run, recipe, replacement, running
+from tasks.references import retried, take_inventory
+from tasks.step import (
+    STEPS,
+    Recipe,
+    Run,
+    StepReport,
+    Stopped,
+    check_images,
+    current_run,
+    recipe,
+    replacement,
+    running,
+)
 from tasks.store import Digests, Workspace, default_work_folder
 
 Tell = Callable[[str, StepReport | None], None]
@@ -46,12 +61,16 @@ def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSet
 def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
     """Publish what the steps of the current run left."""
     run = current_run()
+    for path in run.replacements.values():
+        raise UsageError(f"{path}: no step of this visit leaves what it should replace")
     if run.dry:
         return Published(visit=found.visit, folder="", new=False)
     run.workspace.digests.save()
     warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
     what = Content(found, run.reports, settings.model_dump(mode="json"), warnings)
-    folder, new = publish(request.output.absolute(), what, publication_date(), typeset_report)
+    output, digest = request.output.absolute(), run.workspace.digests.of
+    folder, new = publish(output, what, publication_date(), typeset_report, digest, warnings.append)
+    run.workspace.digests.save()
     if request.archive:
         raw = Path(found.subarray.path)
         write_archive(folder, [raw] if raw.is_file() else [])
@@ -82,13 +101,21 @@ def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: 
     published, run : Published or None, Run
         The outcome (None if the run stopped behind a step), and what every step did.
     """
-    with open_run(request, tell) as (run, found, settings):
+    begun: list[str] = []
+
+    def told(step: str, report: StepReport | None) -> None:
+        begun.append(step)
+        tell(step, report)
+
+    with open_run(request, told) as (run, found, settings):
         run.engine = engine
         try:
             return reduce_visit(request, found, settings), run
         except Stopped:
             run.workspace.digests.save()
             return None, run
+        except NoScienceDataError as error:
+            raise reported(error, begun[-1], run, found) from error
 
 
 @contextmanager
@@ -99,38 +126,53 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
             raise UsageError(f"there is no step {name!r}; the steps are {', '.join(STEPS)}")
     if not request.visit.is_dir():
         raise UsageError(f"{request.visit}: is not a folder")
-    replacements = dict(replacement(p) for p in request.replace)
+    replacements: dict[str, Path] = {}
+    for extname, path in map(replacement, request.replace):
+        if extname in replacements:
+            raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
+        replacements[extname] = path
     notes: list[str] = []
+    retry_delay = float(os.environ.get("DRP_RETRY_DELAY", "1"))
     root = (request.work or default_work_folder(notes.append)).absolute()
     if not request.dry_run and request.until is None:
         prepare_output(request.output.absolute())
+
+    def memory(visit: str) -> Digests:
+        return Workspace(root, visit).digests
+
     published = is_published(request.visit)
     if published:
         found, base = published_inventory(request.visit)
         settings = make_settings(merged(base, request.settings))
+        found = relocated(found, request.references, memory(found.visit).of)
     else:
         settings = make_settings(request.settings)
-        found = take_inventory(
-            request.visit, request.references, settings, lambda visit: Workspace(root, visit).digests, default_library, request.strict
+        found = retried(
+            lambda: take_inventory(request.visit, request.references, settings, memory, default_library, request.strict),
+            retry_delay,
+            notes.append,
         )
+    for path in replacements.values():
+        check_images(path, found)
     workspace = Workspace(root, found.visit)
     with workspace.lock(request.wait, notes.append):
         run = Run(
-            workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell,
-            retry_delay=float(os.environ.get("DRP_RETRY_DELAY", "1")),
+            workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell, retry_delay=retry_delay,
         )  # fmt: skip
-        run.warnings += notes
+        earlier = [request.visit] if published else published_folders(request.output, found.visit)[-1:]
+        run.warnings += [*notes, *(line for folder in earlier for line in changed_inputs(folder, found))]
         if request.from_step is not None:
             run.forget.add(request.from_step)
-        if published and not request.dry_run:
-            restore_records(request.visit, workspace, run.warn)
+        if published:
+            run.replacements = {**restore_records(request.visit, workspace, run.warn), **replacements}
         with running(run):
             yield run, found, settings
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return nested settings with the changes put over the base."""
-    return {k: {**base.get(k, {}), **changes.get(k, {})} for k in {**base, **changes}}
+    both = {k for k in base if isinstance(base[k], dict) and isinstance(changes.get(k), dict)}
+    return {**base, **changes, **{k: {**base[k], **changes[k]} for k in both}}
 
 
 def default_library() -> Path:

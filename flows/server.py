@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,11 @@ from pathlib import Path
 import click
 
 from schemas.errors import BusyError
+from tasks import disk
 from tasks.store import default_work_folder
 
 START_SECONDS = 120
+lost = threading.Event()  # a server that was used does not answer any more
 
 
 @contextlib.contextmanager
@@ -37,16 +40,27 @@ def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> It
     home = (work or default_work_folder(lambda _: None)).absolute() / "prefect"
     quiet_environment(home)
     if server_answers():
-        silence(verbose)
-        yield "prefect"
+        with _watched(verbose):
+            yield "prefect"
     elif wanted == "auto":
         yield "plain"
     else:
         if not quiet:
             click.echo("starting a Prefect server for this run ...", err=True)
-        with embedded_server(home):
-            silence(verbose)
+        with embedded_server(home), _watched(verbose):
             yield "prefect"
+
+
+@contextlib.contextmanager
+def _watched(verbose: bool) -> Iterator[None]:
+    from tasks.step import server_answers
+
+    silence(verbose)
+    try:
+        yield
+    finally:
+        if not server_answers():
+            lost.set()
 
 
 def quiet_environment(home: Path) -> None:
@@ -56,6 +70,7 @@ def quiet_environment(home: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLIENT_MAX_RETRIES": "1",
+        "PREFECT_API_REQUEST_TIMEOUT": "15",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     }.items():
         os.environ.setdefault(name, value)
@@ -69,9 +84,13 @@ def silence(verbose: bool) -> None:
 
     # lines that a dead server does not take are lost without a word: the manifest has what counts
     logging.raiseExceptions = False
-    for name in [None, *logging.root.manager.loggerDict]:
+    for name in ["", *logging.root.manager.loggerDict]:
         logger = logging.getLogger(name)
-        logger.handlers = [h for h in logger.handlers if type(h).__name__ != "PrefectConsoleHandler"]
+        terminal = [h for h in logger.handlers if isinstance(h, logging.StreamHandler)]
+        for handler in (h for h in terminal if type(h).__module__.startswith("prefect.")):
+            logger.removeHandler(handler)
+            # without any handler, warnings would go to the terminal all the same
+            logger.addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
@@ -85,7 +104,10 @@ def embedded_server(home: Path) -> Iterator[None]:
     """
     from tasks.step import server_answers
 
-    home.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(home)
+    # a proxy of the site must not stand between the server and us
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,7 +119,7 @@ def embedded_server(home: Path) -> Iterator[None]:
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/embedded.db",
     }  # fmt: skip
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with open(home / "server.log", "ab") as log:
+    with disk.guarded("create", home / "server.log"), open(home / "server.log", "ab") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             preexec_fn=_die_with_parent,
@@ -110,22 +132,23 @@ def embedded_server(home: Path) -> Iterator[None]:
                 raise BusyError(f"the Prefect server did not start; its log is {home / 'server.log'}")
             time.sleep(0.2)
         yield
-        _flush_logs()
     finally:
+        _flush()
         del os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+        with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+            if not lost.is_set():
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(10)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _flush_logs() -> None:
-    """Let the server have the last log lines before it ends."""
-    if "prefect.logging.handlers" in sys.modules:
+def _flush() -> None:
+    """Let the server have the last states and log lines before it ends."""
+    if "prefect.events.worker" in sys.modules and not lost.is_set():
         with contextlib.suppress(Exception):
+            sys.modules["prefect.events.worker"].EventsWorker.drain_all(timeout=5)
             sys.modules["prefect.logging.handlers"].APILogHandler().flush()
 
 

@@ -109,9 +109,7 @@ def bias_frame(folder: Path) -> list[Path]:
     rows = detector.SIZE
     margins = {name: frame[:, :rows, columns] for name, columns in detector.MARGINS.items()}
     margins["DarkTop"] = frame[:, detector.DARK_TOP, detector.EXPOSED]
-    margins["OverscanTop"] = frame[:, detector.OVERSCAN_TOP, detector.EXPOSED][
-        :, :3
-    ]  # the definition has three rows of six
+    margins["OverscanTop"] = frame[:, detector.OVERSCAN_TOP, detector.EXPOSED][:, :3]  # the definition has three rows of six
     names = ("DarkLeft", "DarkRight", "DarkTop", "BlankLeft", "BlankRight", "OverscanLeft", "OverscanTop")
     mode = {"CCD_TEMP": detector.CCD_TEMPERATURE, "RO_HW": "main"}
     kinds = {"DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2, "FEE_TEMP": -10.0, "RO_FREQU": np.repeat(FREQUENCIES, 3)}
@@ -142,9 +140,7 @@ def gain_correction(folder: Path) -> list[Path]:
         **{f"EXP_{name}": power.astype(int) for name, power in zip(names, powers, strict=True)},
     }
     offsets = {f"{name}_OFF": value for name, value in detector.GAIN_OFFSETS.items()}
-    part = _table(
-        "REF_APP_GainCorrection", columns, factor.size, **offsets, RO_HW="main", GAIN_NOM=detector.GAIN_NOMINAL
-    )
+    part = _table("REF_APP_GainCorrection", columns, factor.size, **offsets, RO_HW="main", GAIN_NOM=detector.GAIN_NOMINAL)
     return _write(folder, [part])
 
 
@@ -235,10 +231,7 @@ def white_psf(folder: Path) -> list[Path]:
     """PSF on 200 x 200 pixels, centred, of sum 1, for four states of the telescope: rings of different radius."""
     radius = {"fixed": 1.002, "cold": 0.998, "hot1": 1.004, "hot2": 1.006}
     nominal = optics.RING_RADIUS
-    planes = [
-        optics.flight_like_psf(nominal * ratio).image([100.0], [100.0], 1.0, 0, 0, 200, 200)
-        for ratio in radius.values()
-    ]
+    planes = [optics.flight_like_psf(nominal * ratio).image([100.0], [100.0], 1.0, 0, 0, 200, 200) for ratio in radius.values()]
     columns = {"STATUS": 1, "TEMP_TEL": 263.0, "THERMAL_MAP": list(radius), "INDEX_TEMP": np.arange(4)}
     data = np.stack([plane / plane.sum() for plane in planes])
     return _write(folder, [_image("REF_APP_WhitePSF", data), _table("REF_APP_WhitePSFMetadata", columns, 4)])
@@ -309,9 +302,7 @@ def read_out(folder: Path) -> list[Path]:
         "faint": (31, 32, 100_000),
         "faint fast": (33, 34, 100_000),
     }
-    rows = [
-        (n, name, hw, f) for name, (*n2, f) in modes.items() for n, hw in zip(n2, ("main", "redundant"), strict=True)
-    ]
+    rows = [(n, name, hw, f) for name, (*n2, f) in modes.items() for n, hw in zip(n2, ("main", "redundant"), strict=True)]
     frequency = np.array([row[3] for row in rows])
     shift = 1e3 * detector.ROW_SHIFT_TIME
     row_time = shift + 1e3 * detector.COLUMNS / frequency
@@ -367,9 +358,7 @@ def limits(folder: Path) -> list[Path]:
 
 def saa_map(folder: Path) -> list[Path]:
     """South Atlantic Anomaly at 700 km on a grid of 2 by 3 degrees."""
-    latitude, longitude = (
-        grid.ravel() for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij")
-    )
+    latitude, longitude = (grid.ravel() for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij"))
     columns = {"LATITUDE": latitude, "LONGITUDE": longitude, "SAA_FLAG": in_saa(latitude, longitude)}
     return _write(folder, [_table("EXT_APP_SAAMap", columns, latitude.size, ALTITUDE=700.0)])
 

@@ -39,7 +39,11 @@ def library_folder() -> Path:
 def source_digest() -> str:
     """Return a digest of everything that the library is made from, so that another program builds another library."""
     root = Path(__file__).resolve().parent.parent
-    sources = [*(root / "tasks" / "simulation").glob("*.py"), *(root / "reference_data").glob("*.py"), root / "schemas" / "soc.toml"]
+    sources = [
+        *(root / "tasks" / "simulation").glob("*.py"),
+        *(root / "reference_data").glob("*.py"),
+        root / "schemas" / "soc.toml",
+    ]
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(path.read_bytes())

@@ -77,8 +77,11 @@ class ConfigurationError(DrpError):
     exit_code = 78
 
 
-class Interrupted(DrpError):
-    """The run was asked to stop. The exit code is 128 + the signal's number."""
+class Interrupted(BaseException):
+    """The run was asked to stop. No error, so that nothing that deals with errors takes it for one and goes on.
+
+    The exit code is 128 + the signal's number.
+    """
 
     def __init__(self, signal_number: int, name: str) -> None:
         super().__init__(f"stopped by {name}; nothing partial was published, the same command goes on from here")

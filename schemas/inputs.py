@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.products import Structure, soc_structure
-from schemas.terms import COMPANIONS, TERMS
+from schemas.terms import COMPANIONS, MAY_BE_EMPTY, TERMS
 
 Value = str | int | float | bool
 
@@ -36,18 +36,19 @@ class Allowed:
             return " or ".join(repr(c) for c in self.choices)
         if self.high == float("inf"):
             return f"{'above' if self.above else 'at least'} {self.low:g}"
-        return f"{self.low:g} to {self.high:g}"
+        return f"above {self.low:g}, at most {self.high:g}" if self.above else f"{self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is used of one HDU."""
+    """What is used of one HDU. A table whose `columns` are needed has rows unless it `may_be_empty`."""
 
     structure: Structure
     keywords: Mapping[str, Allowed | None] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     optional: bool = False
     shape_matters: bool = True
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,9 @@ def _margins(level: str) -> dict[str, Use]:
 _COUNT = Allowed(low=1, high=10_000)
 _TIME = Allowed(low=0, above=True, high=1e5)
 _OFFSET = Allowed(low=0, high=1023)
-_VALIDITY: dict[str, Allowed | None] = {"V_STRT_U": None, "V_STOP_U": None, "ARCH_REV": Allowed(0, 99), "PROC_NUM": Allowed(0, 99)}
+_VALIDITY: dict[str, Allowed | None] = {
+    "V_STRT_U": None, "V_STOP_U": None, "ARCH_REV": Allowed(0, 99), "PROC_NUM": Allowed(0, 99),
+}  # fmt: skip
 _VISIT: dict[str, Allowed | None] = {
     "PROGTYPE": Allowed(0, 99), "PROG_ID": Allowed(0, 9999), "REQ_ID": Allowed(0, 9999), "VISITCTR": Allowed(0, 99),
     "OBSID": None, "TARGNAME": None,
@@ -94,14 +97,15 @@ _READOUT: dict[str, Allowed | None] = {
     "STACKING": Allowed(choices=("coadd", "none", "mean")), "NLIN_COR": None, "RO_SCRPT": None,
     "RO_HW": Allowed(choices=("main", "redundant")), "RO_FREQU": Allowed(choices=(100_000, 230_000)),
 }  # fmt: skip
-_WINDOW: dict[str, Allowed | None] = {"X_WINOFF": _OFFSET, "Y_WINOFF": _OFFSET, "SHAPE": Allowed(choices=("rectangular", "circular"))}
+_WINDOW: dict[str, Allowed | None] = {
+    "X_WINOFF": _OFFSET, "Y_WINOFF": _OFFSET, "SHAPE": Allowed(choices=("rectangular", "circular")),
+}  # fmt: skip
 _TARGET: dict[str, Allowed | None] = {"RA_TARG": Allowed(0, 360), "DEC_TARG": Allowed(-90, 90)}
 HOUSEKEEPING = ("HK_VOLT_FEE_VOD", "HK_VOLT_FEE_VRD", "HK_VOLT_FEE_VOG", "HK_VOLT_FEE_VSS", "HK_TEMP_FEE_CCD")
 _IMAGE_COLUMNS = (
-    "UTC_TIME", "MJD_TIME", "LOS_TO_SUN_ANGLE", "LOS_TO_MOON_ANGLE", "LOS_TO_EARTH_ANGLE", "LATITUDE", "LONGITUDE", "CE_COUNTER",
-    "CE_INTEGRITY", *HOUSEKEEPING,
+    "UTC_TIME", "MJD_TIME", "LOS_TO_SUN_ANGLE", "LOS_TO_MOON_ANGLE", "LOS_TO_EARTH_ANGLE", "LATITUDE", "LONGITUDE",
+    "CE_COUNTER", "CE_INTEGRITY", *HOUSEKEEPING,
 )  # fmt: skip
-_FREE = {"V_STRT_U": None, "V_STOP_U": None}
 
 RAW_SUBARRAY = Input(
     "raw sub-array",
@@ -122,7 +126,14 @@ RAW_FULL_ARRAY = Input(
     {
         "SCI_RAW_FullArray": Use(
             soc_structure("SCI_RAW_FullArray"),
-            {**_VALIDITY, **_VISIT, **_EXPOSURE, "RO_HW": _READOUT["RO_HW"], "RO_FREQU": _READOUT["RO_FREQU"], "NLIN_COR": None},
+            {
+                **_VALIDITY,
+                **_VISIT,
+                **_EXPOSURE,
+                "RO_HW": _READOUT["RO_HW"],
+                "RO_FREQU": _READOUT["RO_FREQU"],
+                "NLIN_COR": None,
+            },
         ),
         "SCI_RAW_ImageMetadata": _use("SCI_RAW_ImageMetadata", *_IMAGE_COLUMNS),
         **_margins("RAW"),
@@ -145,7 +156,11 @@ RAW_IMAGETTE = Input(
 ATTITUDE = Input(
     "attitude",
     ("SCI_RAW_Attitude",),
-    {"SCI_RAW_Attitude": _use("SCI_RAW_Attitude", "MJD_TIME", "SC_RA", "SC_DEC", "SC_ROLL_ANGLE", **_FREE)},
+    {
+        "SCI_RAW_Attitude": _use(
+            "SCI_RAW_Attitude", "MJD_TIME", "SC_RA", "SC_DEC", "SC_ROLL_ANGLE", V_STRT_U=None, V_STOP_U=None
+        )
+    },
     "pointing and roll of the satellite, one row a second",
 )
 VISITS = Input(
@@ -326,5 +341,6 @@ def term_input(extname: str) -> Input:
     uses = {}
     for name in (extname, *COMPANIONS.get(extname, ())):
         term = TERMS[name]
-        uses[name] = Use(term, dict.fromkeys(term.keywords), tuple(c.name for c in term.columns))
+        columns = tuple(c.name for c in term.columns)
+        uses[name] = Use(term, dict.fromkeys(term.keywords), columns, may_be_empty=name in MAY_BE_EMPTY)
     return Input(extname, (extname,), uses, TERMS[extname].meaning)

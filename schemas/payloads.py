@@ -103,6 +103,30 @@ class Background(Leaf):
     """Sky and stray light of every image."""
 
 
+class Psf(Leaf):
+    """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
+
+
+class Stars(Leaf):
+    """The catalogue's stars about the target, with their fluxes."""
+
+
+class Smearing(Leaf):
+    """Light that was smeared along the columns, one row an image."""
+
+
+class Contamination(Leaf):
+    """Light of field stars within the apertures, relative to the target's."""
+
+
+class Defects(Leaf):
+    """Cosmic rays of every image, and what stands still on the detector."""
+
+
+class PsfFit(Leaf):
+    """Flux of the target by PSF, and the share of light within each aperture, for every image."""
+
+
 class Position(Leaf):
     """Position of the target in every image."""
 
@@ -181,28 +205,37 @@ class CorrectedVisit(Payload):
     pointing: Pointing
     look: Look
     background: Background
+    psf: Psf
+    stars: Stars
     position: Position
+    smearing: Smearing
+    defects: Defects
     subarray: Corrected
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
-        return (self.pointing, self.look, self.background, self.position, self.subarray)
+        return (
+            self.pointing, self.look, self.background, self.psf, self.stars, self.position, self.smearing, self.defects,
+            self.subarray,
+        )  # fmt: skip
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [self.pointing, self.look, self.background, self.position, self.subarray]
+        return list(self.terms())
 
 
 class MeasuredVisit(Payload):
     """What the third stage hands on."""
 
     apertures: Apertures
+    psf_fit: PsfFit
+    contamination: Contamination
     quality: QualityTerm
     light_curves: LightCurves
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [self.apertures, self.quality, self.light_curves]
+        return [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
 
 
 class Published(Payload):

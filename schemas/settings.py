@@ -64,6 +64,32 @@ class BackgroundSettings(Settings):
     clip: float = Field(3.0, gt=1, le=20, description="pixels further out are left out [sigma]")
 
 
+class PsfSettings(Settings):
+    """PSF of the visit."""
+
+    size: int = Field(128, ge=64, le=200, multiple_of=2, description="side of the stamp around the target [pixel]")
+    radius: float = Field(40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]")
+    rounds: int = Field(4, ge=1, le=20, description="alternations between PSF and stars")
+    smoothness: float = Field(1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell")
+    fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is made")
+    lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")
+
+
+class SmearingSettings(Settings):
+    """Smearing."""
+
+    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift where the margin does not tell it [s]")
+
+
+class DefectSettings(Settings):
+    """Cosmic rays and static defects."""
+
+    seed: float = Field(6.0, gt=2, le=50, description="a pixel this far above the model is a cosmic ray [sigma]")
+    neighbour: float = Field(3.0, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]")
+    static: float = Field(8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]")
+    share: float = Field(0.003, ge=0, le=1, description="a steady excess below this share of the star is not a defect")
+
+
 class PositionSettings(Settings):
     """Position of the target."""
 
@@ -88,5 +114,8 @@ class PipelineSettings(Settings):
     pointing: PointingSettings = PointingSettings()
     look: LookSettings = LookSettings()
     background: BackgroundSettings = BackgroundSettings()
+    psf: PsfSettings = PsfSettings()
+    smearing: SmearingSettings = SmearingSettings()
+    defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
     report: ReportSettings = ReportSettings()

@@ -19,6 +19,8 @@ LIGHT_CURVES = {
     "RSUP": RSUP_RADIUS,
     **{f"R{r}": float(r) for r in range(15, 41)},
 }
+# Light curves that are more than a sum within a circle; each stands in the tables at this radius.
+OPTIMAL, PSF = "OPTIMAL", "PSF"
 
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
 USED = {
@@ -52,11 +54,25 @@ USED = {
         Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
         Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
         Keyword("BKG_ERR", "real", "electron", "its median error"),
+        Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
+        Keyword("PSF_LAGE", "real", "s", "error of that time"),
+        Keyword("PSF_N", "integer", "", "images that made the PSF"),
+        Keyword("PSF_ITER", "integer", "", "rounds of PSF and stars"),
+        Keyword("PSF_EXC", "real", "", "scatter about the PSF in units of noise"),
+        Keyword("SMEAR_T", "real", "s", "time of one row shift"),
+        Keyword("SMEAR_TE", "real", "s", "its error"),
+        Keyword("SMEAR_MX", "real", "electron", "largest smeared charge of a pixel"),
+        Keyword("N_STARS", "integer", "", "field stars that are drawn"),
+        Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
+        Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
+        Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
+        Keyword("HOT_PIX", "integer", "", "pixels with a steady excess"),
         Keyword("POS_X", "real", "pixel", "median x of the target on the CCD"),
         Keyword("POS_Y", "real", "pixel", "median y of the target on the CCD"),
         Keyword("POS_STDX", "real", "pixel", "scatter of x"),
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
+        Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
         Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
         Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
         Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
@@ -69,8 +85,11 @@ USED = {
 
 
 def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
-    """Return `structure` with some of the used values among its keywords."""
-    extra = {name: USED[name] for name in names if name not in structure.keywords}
+    """Return `structure` with some of the used values among its keywords, in the order in which they are declared here."""
+    wanted = set(names) - set(structure.keywords)
+    if unknown := sorted(wanted - set(USED)):
+        raise KeyError(f"{unknown[0]} is no declared keyword of a used value")
+    extra = {name: keyword for name, keyword in USED.items() if name in wanted}
     return replace(structure, keywords={**structure.keywords, **extra})
 
 
@@ -89,9 +108,11 @@ _WINDOW = {
 
 def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) -> Structure:
     bunit = {"BUNIT": Keyword("BUNIT", "string", "", "unit of the pixels", unit)}
-    return Structure(extname, meaning, "1", "TERM", {**_VERSION, **bunit, **_WINDOW, **{n: USED[n] for n in used}}, (), "double", (0, 0))
+    keywords = {**_VERSION, **bunit, **_WINDOW, **{n: USED[n] for n in used}}
+    return Structure(extname, meaning, "1", "TERM", keywords, (), "double", (0, 0))
 
 
+_PSF_USED = ("PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
 _K = len(RADII)
 TERMS = {
@@ -132,7 +153,9 @@ TERMS = {
             Column("COEF_3", "double", "1/electron**2", "cubic coefficient"),
             used=("LIN_MAX", "LIN_DONE"),
         ),
-        _image("TERM_DARK", "thermal charge of one exposure, read-out included", "electron", ("DARK_AVG", "DARK_RDT", "DARK_AGE")),
+        _image(
+            "TERM_DARK", "thermal charge of one exposure, read-out included", "electron", ("DARK_AVG", "DARK_RDT", "DARK_AGE"),
+        ),
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
         _image("TERM_FLAT", "relative response of the pixels to the target's light", "", ("FLAT_T", "FLAT_STD")),
         _image("TERM_FLAT_ERROR", "error of the response", ""),
@@ -145,6 +168,64 @@ TERMS = {
             Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
             used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL"),
+        ),
+        _table(
+            "TERM_TRACK", "the target's place as the attitude has it, up to a constant",
+            Column("MJD_TIME", "mjd", "day", "time of the attitude sample, TT"),
+            Column("X", "double", "pixel", "x on the CCD"),
+            Column("Y", "double", "pixel", "y on the CCD"),
+            Column("ROLL_ANGLE", "double", "deg", "roll angle"),
+        ),
+        _table(
+            "TERM_STARS", "stars of the field",
+            Column("XI", "double", "arcsec", "standard coordinate to the East of the target"),
+            Column("ETA", "double", "arcsec", "standard coordinate to the North of the target"),
+            Column("MAG", "double", "mag", "Gaia G magnitude"),
+            Column("T_EFF", "double", "Kelvin", "effective temperature, 0 where it is not known"),
+            Column("FLUX", "double", "electron", "flux in a stack"),
+            Column("TARGET", "bool", "", "whether it is the target"),
+            used=("N_STARS",),
+        ),
+        _table(
+            "TERM_CONTAMINATION", "light of field stars within the apertures",
+            _MJD,
+            Column("RATIO", "double", "", "of the target's light, within each radius", _K),
+            Column("ERROR", "double", "", "its error", _K),
+            used=("CONTA_25",),
+        ),
+        _image(
+            "TERM_SMEARING", "smeared light of every image (rows) and column", "electron", ("SMEAR_T", "SMEAR_TE", "SMEAR_MX"),
+        ),
+        _table(
+            "TERM_SMEARING_IMAGES", "smeared light of every image",
+            _MJD,
+            Column("TOTAL", "double", "electron", "sum over the columns of the window of one row"),
+        ),
+        _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
+        _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
+        _table(
+            "TERM_DEFECTS", "pixels of single images that hold more than the scene",
+            Column("IMAGE_INDEX", "uint32", "", "image, counted from 0"),
+            Column("X", "uint16", "pixel", "column in the window"),
+            Column("Y", "uint16", "pixel", "row in the window"),
+            Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
+            used=("CR_PIX", "CR_RATE", "HOT_PIX"),
+        ),
+        _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),
+        _table(
+            "TERM_DEFECTS_IMAGES", "hits in every image",
+            _MJD,
+            Column("INSIDE", "int32", "", "pixels hit within 25 pixels of the target"),
+            Column("ALL", "int32", "", "pixels hit in the window"),
+        ),
+        _table(
+            "TERM_PSF_FIT", "flux of the target by PSF in every image",
+            _MJD,
+            Column("FLUX", "double", "electron", "flux"),
+            Column("FLUXERR", "double", "electron", "its error"),
+            Column("LEVEL", "double", "electron", "background of a pixel left under the star"),
+            Column("CHI2", "double", "", "reduced chi square"),
+            Column("SHARE", "double", "", "share of the light within each radius", _K),
         ),
         _table(
             "TERM_LOOK", "first look at every calibrated image",
@@ -182,6 +263,7 @@ TERMS = {
             Column("FLUX", "double", "electron", "sum within each radius", _K),
             Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
             Column("DARK", "double", "electron", "thermal charge within each radius", _K),
+            Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
         ),
@@ -194,7 +276,11 @@ TERMS = {
             Column("STATUS", "int32", "", "1 where EVENT is not 0"),
             Column("QUALITY", "int32", "", "bits, why the point may be bad"),
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
-            used=("RON_E",),
+            Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
+            Column("OPT_ERR", "double", "electron", "its error"),
+            Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
+            Column("PSF_ERR", "double", "electron", "its error"),
+            used=("RON_E", "AP_OPT"),
         ),
         _table(
             "TERM_METRICS", "quality of every light curve",
@@ -219,12 +305,21 @@ TERMS = {
     )
 }  # fmt: skip
 
+# Lists: no pixel may be hit, and no catalogue given.
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_STARS")
+# Tables with times that are not those of the images, and images that are not of the window.
+NOT_OF_IMAGES = ("TERM_TRACK",)
+NOT_OF_WINDOW = ("TERM_PSF", "TERM_PSF_SCALE", "TERM_SMEARING")
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
     "TERM_DARK": ("TERM_DARK_ERROR",),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
+    "TERM_POINTING": ("TERM_TRACK",),
+    "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
+    "TERM_PSF": ("TERM_PSF_SCALE",),
+    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
     "TERM_QUALITY": ("TERM_METRICS",),
 }

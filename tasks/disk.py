@@ -16,12 +16,17 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from schemas.errors import CannotCreateError, DrpError, MissingInputError, StorageError
+from schemas.errors import BadInputError, CannotCreateError, DrpError, MissingInputError, StorageError
 
 fault_hook: Callable[[str, str], None] | None = None
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENOENT}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_REFUSED = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 CHUNK = 1 << 22
 
 
@@ -34,12 +39,14 @@ def crash_point(name: str) -> None:
 def explain(error: OSError, action: str, path: Path) -> DrpError:
     """Return our error for a system error met while doing `action` on `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if action == "read" and error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if action == "read" and error.errno in _ABSENT:
         return MissingInputError(f"{path}: no such file")
     if action == "read" and error.errno in (errno.EACCES, errno.EPERM):
         return MissingInputError(f"{path}: cannot be opened, {reason}")
-    if action == "create" and error.errno in _REFUSED:
+    if action in ("create", "rename") and error.errno in _REFUSED:
         return CannotCreateError(f"{path}: cannot be created, {reason}")
+    if action == "create" and error.errno == errno.ENOENT:
+        return CannotCreateError(f"{path}: cannot be created, its folder is not there")
     failure = StorageError(f"{path}: {action} failed, {reason}")
     failure.permanent = error.errno in _PERMANENT
     return failure
@@ -57,12 +64,25 @@ def guarded(action: str, path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
-    """Return the content of `path`; more than `limit` bytes are refused before they are read."""
-    with guarded("read", path), open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if limit is not None and size > limit:
-            raise OSError(errno.EFBIG, f"more than {limit} bytes")
-        return file.read() if size == 0 else b"".join(iter(lambda: file.read(CHUNK), b""))
+    """Return the content of the regular file `path`.
+
+    Raises
+    ------
+    BadInputError
+        If it holds more than `limit` bytes; not more than that, and a chunk, is read.
+    """
+    fd = open_to_read(path)
+    parts, size = [], 0
+    try:
+        with guarded("read", path):
+            while chunk := os.read(fd, CHUNK):
+                parts.append(chunk)
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise BadInputError(f"{path}: is larger than {limit} bytes")
+    finally:
+        os.close(fd)
+    return b"".join(parts)
 
 
 def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
@@ -72,7 +92,7 @@ def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
         while done < len(buffer):
             count = os.preadv(fd, [buffer[done:]], offset + done)
             if count == 0:
-                raise OSError(errno.EIO, "the file became shorter while it was read")
+                raise StorageError(f"{path}: read failed, the file became shorter while it was read")
             done += count
 
 
@@ -89,12 +109,19 @@ def open_to_read(path: Path) -> int:
 def create(path: Path) -> int:
     """Create `path`, which must not exist, and return its descriptor."""
     with guarded("create", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        return _create(path)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
 
 
 def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None:
     """Write all of `data` at `offset`."""
-    view = memoryview(data).cast("B")
+    view = memoryview(data)
+    if not view.nbytes:
+        return
+    view = view.cast("B")
     with guarded("write", path):
         done = 0
         while done < len(view):
@@ -102,11 +129,21 @@ def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None
 
 
 def sync_and_close(fd: int, path: Path) -> None:
-    """Force an open file to the disk and close it."""
+    """Force an open file to the disk and close it; it is closed even where that fails."""
+    still_open = True
     try:
         with guarded("fsync", path):
             os.fsync(fd)
+            still_open = False  # close gives the descriptor back whatever it returns
+            os.close(fd)
     finally:
+        if still_open:
+            close(fd)
+
+
+def close(fd: int) -> None:
+    """Close a file of which nothing is expected any more."""
+    with contextlib.suppress(OSError):
         os.close(fd)
 
 
@@ -126,6 +163,59 @@ def rename(source: Path, target: Path) -> None:
         os.rename(source, target)
 
 
+def partial_name(path: Path) -> Path:
+    """Return the hidden name under which this process writes `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def create_partial(path: Path) -> tuple[int, Path]:
+    """Create the file that becomes `path` when it is finished; return its descriptor and name.
+
+    Errors name `path`, here and in the calls that write it: the other name says nothing to a user.
+    """
+    partial = partial_name(path)
+    discard(partial)  # of an earlier process with our number
+    with guarded("create", path):
+        return _create(partial), partial
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give the finished file `partial` its name, for good; where that fails the caller discards `partial`.
+
+    If that fails an older file of this name stands there again, or none if there was none. (A file system without hard links
+    can't bring back what was replaced: there the new file, which is whole, stays if only the last step failed.)
+    """
+    older = partial.with_suffix(".old")
+    existed, kept = os.path.lexists(path), False
+    renamed = False
+    try:
+        kept = existed and _link(path, older)
+        rename(partial, path)
+        renamed = True
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if renamed and kept:
+                os.replace(older, path)
+            elif renamed and not existed:
+                os.unlink(path)
+        raise
+    finally:
+        discard(older)
+
+
+def _link(path: Path, other: Path) -> bool:
+    discard(other)
+    with guarded("link", path):
+        try:
+            os.link(path, other, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NO_HARD_LINKS:
+                return False
+            raise
+    return True
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents."""
     with guarded("create", path):
@@ -141,38 +231,57 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a file of our own that nobody needs, as far as that is possible: on the way out of another failure."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def written(fd: int, path: Path) -> Iterator[None]:
+    """Force an open file to the disk and close it at the end; after a failure only close it."""
+    try:
+        yield
+    except BaseException:
+        close(fd)
+        raise
+    sync_and_close(fd, path)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write `path` so that it appears whole or not at all, and is on the disk when this returns."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.unlink(missing_ok=True)
-    fd = create(partial)
+    fd, partial = create_partial(path)
     try:
-        try:
-            write_at(fd, 0, data, partial)
-        finally:
-            sync_and_close(fd, partial)
-        rename(partial, path)
+        with written(fd, path):
+            write_at(fd, 0, data, path)
+        put_in_place(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise
-    sync_folder(path.parent)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the bytes of `source` to a new file `target`."""
+    """Copy the bytes of `source` to a new file `target`; if that fails there is no `target`."""
+    fd = create(target)
+    try:
+        with written(fd, target):
+            copy_into(source, fd, target)
+    except BaseException:
+        discard(target)
+        raise
+
+
+def copy_into(source: Path, fd: int, target: Path) -> None:
+    """Copy the bytes of `source` to the start of the open file `target`."""
     reader = open_to_read(source)
     try:
-        writer = create(target)
-        try:
-            with guarded("read", source):
-                size = os.fstat(reader).st_size
-            buffer = memoryview(bytearray(min(size, CHUNK)))
-            for offset in range(0, size, CHUNK):
-                part = buffer[: min(CHUNK, size - offset)]
-                read_at(reader, offset, part, source)
-                write_at(writer, offset, part, target)
-        finally:
-            sync_and_close(writer, target)
+        with guarded("read", source):
+            size = os.fstat(reader).st_size
+        buffer = memoryview(bytearray(min(size, CHUNK)))
+        for offset in range(0, size, CHUNK):
+            part = buffer[: min(CHUNK, size - offset)]
+            read_at(reader, offset, part, source)
+            write_at(fd, offset, part, target)
     finally:
         os.close(reader)
 

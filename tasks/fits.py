@@ -1,4 +1,4 @@
-"""Strict reader and writer of declared FITS products: the gate through which every file passes.
+"""Strict reader of declared FITS products: the gate through which every file passes.
 
 Reading has two levels. *Damage* (truncation, a wrong sum, an impossible shape, a needed HDU, column or keyword missing or of
 the wrong type) raises BadInputError. *Deviation* from the definition (absent checksum, other EXT_VER, missing TUNIT) is
@@ -14,7 +14,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,50 +25,43 @@ import numpy.typing as npt
 from astropy.io import fits as afits
 from astropy.io.fits.verify import VerifyError
 
-from schemas.errors import BadInputError
+from schemas.errors import BadInputError, BusyError
 from schemas.inputs import Input, Use
-from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
+from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_extnames, soc_structure
 from tasks import disk
 
 BLOCK = 2880
 MAX_HEADER = 256 * BLOCK  # 0.7 MB; real headers need 8 to 20 kB
 MAX_HDUS = 64
+MAX_ROW = 1 << 24  # bytes; real rows need some hundred
 Value = str | int | float | bool
 FloatArray = npt.NDArray[np.float64]
 
-_MAGIC = {b"\x1f\x8b": "gzip", b"PK\x03": "a zip archive", b"\x89PNG": "a PNG picture", b"%PDF": "a PDF", b"<": "HTML or XML"}
-_TFORM = re.compile(r"^(\d*)([LXBIJKAEDCMPQ])")
+_MAGIC = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03": "a zip archive", b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF", b"<": "HTML or XML",
+}  # fmt: skip
+_TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _WIDTH = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16}
-_SYNONYMS = {"UTC": "TIMESYS=UTC"}
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
+# Keywords that say where the bytes are and what they mean: a second one would leave it to each reader which counts.
+_ONCE = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|T(TYPE|FORM|ZERO|SCAL|UNIT)\d+|BZERO|BSCALE|EXTNAME|CHECKSUM|DATASUM"
+)
+# What a header may hold in place of a readable value; astropy parses a card when it is first asked for.
+_UNREADABLE = (VerifyError, ValueError)
 
 
 def ones_complement_sum(data: bytes | memoryview, start: int = 0) -> int:
     """Return the 32-bit ones'-complement sum of big-endian words (FITS 4.0, appendix J). Length a multiple of 4."""
-    total = start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
+    return folded(start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64)))
+
+
+def folded(total: int) -> int:
+    """Return a sum of words with its carries added at the low end, as ones'-complement arithmetic wants."""
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
-
-
-def encode_checksum(total: int) -> str:
-    """Return the 16 characters that make an HDU with sum `total` add up to all ones (FITS 4.0, appendix J.2)."""
-    value = 0xFFFFFFFF - total
-    characters = np.zeros((4, 4), dtype=int)
-    for byte in range(4):
-        quotient, remainder = divmod((value >> (24 - 8 * byte)) & 0xFF, 4)
-        four = np.full(4, quotient + 48)
-        four[0] += remainder
-        while any(58 <= c <= 64 or 91 <= c <= 96 for c in four):
-            for i in (0, 2):
-                if any(58 <= c <= 64 or 91 <= c <= 96 for c in four[i : i + 2]):
-                    four[i] += 1
-                    four[i + 1] -= 1
-        characters[:, byte] = four
-    text = "".join(chr(c) for c in characters.ravel())
-    return text[-1] + text[:-1]
-
-
-# ---------------------------------------------------------------------------------------------------------------- reading
 
 
 @dataclass
@@ -81,11 +75,13 @@ class Hdu:
     data_start: int
     data_size: int
     declared: Structure | None = None
+    unreadable: frozenset[str] = frozenset()  # keywords whose cards can't be parsed; they are no longer in `header`
+    unused: set[str] = field(default_factory=set)  # columns that deviate so that they can't be read
 
     @property
     def extname(self) -> str:
         """EXTNAME, or PRIMARY."""
-        return "PRIMARY" if self.index == 0 else str(self.header.get("EXTNAME", "")).strip()
+        return "PRIMARY" if self.index == 0 else _text(self.header, "EXTNAME")
 
     @property
     def where(self) -> str:
@@ -106,6 +102,10 @@ class Hdu:
         """Return the error that says `text` of this HDU."""
         return BadInputError(f"{self.where}: {text}")
 
+    def deviates(self, text: str) -> None:
+        """Note that this HDU is not as it is defined."""
+        self.file.deviations.append(f"HDU {self.index} {self.extname}: {text}")
+
     def keyword(self, name: str) -> Value:
         """Return the value of a declared keyword, checked for its type."""
         if self.declared is None or name not in self.declared.keywords:
@@ -113,19 +113,25 @@ class Hdu:
         return self._value(self.declared.keywords[name])
 
     def _value(self, keyword: Keyword) -> Value:
-        if keyword.name not in self.header:
-            raise self.refuse(f"keyword {keyword.name} is missing")
-        try:
-            value = self.header[keyword.name]
-        except (VerifyError, ValueError) as error:
-            raise self.refuse(f"keyword {keyword.name} cannot be read") from error
-        wanted: dict[str, tuple[type, ...]] = {"string": (str,), "utc": (str,), "boolean": (bool, np.bool_)}
+        name = keyword.name
+        if name in self.unreadable:
+            raise self.refuse(f"keyword {name} cannot be read")
+        if name not in self.header:
+            raise self.refuse(f"keyword {name} is missing")
+        if self.header.count(name) > 1:
+            raise self.refuse(f"keyword {name} stands there {self.header.count(name)} times")
+        value = self.header[name]
+        wanted: dict[str, tuple[type, ...]] = {"string": (str,), "utc": (str,), "boolean": (bool,)}
         numbers = (int,) if keyword.type in ("integer", "unsigned", "obt") else (int, float)
         allowed = wanted.get(keyword.type, numbers)
-        if not isinstance(value, allowed) or (isinstance(value, bool) and keyword.type != "boolean"):
-            raise self.refuse(f"keyword {keyword.name} is {value!r}, which is not of type {keyword.type}")
+        right: bool = isinstance(value, allowed) and (keyword.type == "boolean") == isinstance(value, bool)
+        if not right:
+            shown = "empty" if value is None else repr(value)
+            raise self.refuse(f"keyword {name} is {shown}, which is not of type {keyword.type}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise self.refuse(f"keyword {keyword.name} is {value}, which is not a finite number")
+            raise self.refuse(f"keyword {name} is {value}, which is not a finite number")
+        if keyword.type == "utc" and not _UTC.fullmatch(value):
+            raise self.refuse(f"keyword {name} is {value!r}, wanted a time yyyy-mm-ddThh:mm:ss")
         return value  # type: ignore[no-any-return]
 
     def text(self, name: str) -> str:
@@ -143,7 +149,10 @@ class Hdu:
     def read(self, start: int = 0, count: int | None = None) -> bytearray:
         """Return `count` bytes of the data from byte `start` on."""
         size = self.data_size - start if count is None else count
-        buffer = bytearray(size)
+        try:
+            buffer = bytearray(size)
+        except MemoryError as error:
+            raise BusyError(f"{self.where}: needs {size / 1e6:.0f} MB of memory") from error
         self.file.read_at(self.data_start + start, memoryview(buffer))
         return buffer
 
@@ -168,13 +177,23 @@ class Hdu:
         return pixels
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a declared column in native byte order; strings and UTC as str, unsigned integers as declared."""
+        """Return a declared column in native byte order: strings and UTC as str, integers as declared.
+
+        Values that the file holds in another unit come in the declared one, as float64.
+        """
         if self.declared is None:
             raise KeyError(f"{self.extname} is not declared")
         declared = self.declared.column(name)
-        field_name = f"f{self.present()[name]}"
-        cells = np.frombuffer(self._table_bytes(), self._row_dtype())[field_name]
-        return self._convert(_native(cells, declared), declared)
+        number = self.present().get(name)
+        if number is None:
+            raise self.refuse(f"column {name} {'cannot be used' if name in self.unused else 'is missing'}")
+        widths = [_width(self.header, i) for i in range(1, number + 1)]
+        rows, row = self.shape
+        table = np.frombuffer(self._table_bytes(), np.uint8).reshape(rows, row)
+        values = _native(table[:, sum(widths[:-1]) : sum(widths)], declared)
+        if (change := self.file.unit_changes.get((self.extname, name), (1.0, 0.0))) != (1.0, 0.0):
+            values = values.astype(np.float64) * change[0] + change[1]
+        return values
 
     def finite_column(self, name: str) -> FloatArray:
         """Return a numeric column as float64; NaN or infinite cells are refused and counted."""
@@ -189,19 +208,8 @@ class Hdu:
         return self.file.tables[self.extname]
 
     def present(self) -> dict[str, int]:
-        """Return the columns that the table has: name and number."""
-        return {str(self.header.get(f"TTYPE{i}", "")).strip(): i for i in range(1, int(self.header["TFIELDS"]) + 1)}
-
-    def _row_dtype(self) -> np.dtype[Any]:
-        formats = []
-        for i in range(1, int(self.header["TFIELDS"]) + 1):
-            repeat, letter = _tform(str(self.header.get(f"TFORM{i}", "")))
-            formats.append((f"f{i}", f"V{repeat * _WIDTH[letter]}"))
-        return np.dtype(formats)
-
-    def _convert(self, values: npt.NDArray[Any], declared: Column) -> npt.NDArray[Any]:
-        factor, offset = self.file.unit_changes.get((self.extname, declared.name), (1.0, 0.0))
-        return values if (factor, offset) == (1.0, 0.0) else values * factor + offset
+        """Return the columns that the table has and that can be read: name and number."""
+        return {name: i for i, name in enumerate(_names(self.header), 1) if name not in self.unused}
 
 
 @dataclass
@@ -224,7 +232,7 @@ class FitsFile:
     def close(self) -> None:
         """Close the file."""
         if self._fd >= 0:
-            os.close(self._fd)
+            disk.close(self._fd)
             self._fd = -1
 
     def __getitem__(self, extname: str) -> Hdu:
@@ -246,26 +254,43 @@ class FitsFile:
         return self.hdus[1].extname
 
 
-def _tform(text: str) -> tuple[int, str]:
-    match = _TFORM.match(text.strip())
+def _text(header: afits.Header, name: str) -> str:
+    value = header.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _names(header: afits.Header) -> list[str]:
+    return [_text(header, f"TTYPE{i}") for i in range(1, int(header["TFIELDS"]) + 1)]
+
+
+def _tform(header: afits.Header, i: int) -> tuple[int, str]:
+    match = _TFORM.match(_text(header, f"TFORM{i}"))
     return (int(match[1] or 1), match[2]) if match else (0, "?")
 
 
-def _native(cells: npt.NDArray[Any], declared: Column) -> npt.NDArray[Any]:
+def _width(header: afits.Header, i: int) -> int:
+    repeat, letter = _tform(header, i)
+    return repeat * _WIDTH[letter]
+
+
+def _native(cells: npt.NDArray[np.uint8], declared: Column) -> npt.NDArray[Any]:
+    """Return the values of one column from the bytes of its cells, shape (rows, bytes of a cell)."""
+    rows, width = cells.shape
+    cells = np.ascontiguousarray(cells).reshape(-1)
     if declared.letter == "A":
-        raw = np.ascontiguousarray(cells).view(f"S{cells.dtype.itemsize}")
-        return np.array([c.split(b"\0")[0].decode("ascii", "replace").strip() for c in raw.tolist()], dtype=str)
+        raw = cells.view(f"S{width}").tolist()
+        return np.array([c.split(b"\0")[0].decode("ascii", "replace").strip() for c in raw], dtype=str)
+    shape = (rows, declared.size) if declared.size > 1 else (rows,)
     if declared.letter == "L":
-        return np.ascontiguousarray(cells).view("S1") == b"T"
+        return np.equal(cells, ord("T")).reshape(shape)
     base = np.dtype(STORED[declared.type][1])
-    values = np.ascontiguousarray(cells).view(base)
-    if declared.size > 1:
-        values = values.reshape(len(cells), declared.size)
-    values = values.astype(base.newbyteorder("="))
+    values: npt.NDArray[Any] = cells.view(base).reshape(shape).astype(base.newbyteorder("="))
     if declared.tzero > 0:
         unsigned = np.dtype(f"u{base.itemsize}")
-        return values.view(unsigned) ^ np.array(declared.tzero, unsigned)
-    return values.astype(np.int16) + declared.tzero if declared.tzero else values
+        values = np.bitwise_xor(values.view(unsigned), np.array(declared.tzero, unsigned))
+    elif declared.tzero < 0:
+        values = np.add(values, declared.tzero, dtype=np.int16)
+    return values
 
 
 def scan(path: Path) -> FitsFile:
@@ -278,7 +303,7 @@ def scan(path: Path) -> FitsFile:
             raise BadInputError(f"{path}: is empty (0 bytes)")
         offset = 0
         while offset < length:
-            if file.hdus and len(file.hdus) >= MAX_HDUS:
+            if len(file.hdus) >= MAX_HDUS:
                 raise BadInputError(f"{path}: more than {MAX_HDUS} HDUs")
             offset = _scan_hdu(file, offset, length)
         if len(file.hdus) < 2:
@@ -291,47 +316,35 @@ def scan(path: Path) -> FitsFile:
 
 def _scan_hdu(file: FitsFile, offset: int, length: int) -> int:
     index = len(file.hdus)
-    where = f"{file.path}: HDU {index}"
-    text = _header_text(file, offset, length, where)
-    start = b"SIMPLE  =" if index == 0 else b"XTENSION="
-    if not text.startswith(start):
-        raise BadInputError(f"{where}: does not begin with {start.decode().rstrip(' =')}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            header = afits.Header.fromstring(text.decode("ascii"))
-            size = _data_size(header, where)
-        except (VerifyError, ValueError, TypeError, KeyError) as error:
-            raise BadInputError(f"{where}: header cannot be read ({error})") from error
-    hdu = Hdu(file, index, header, offset, offset + len(text), size)
-    if index == 0 and size:
-        raise BadInputError(f"{where} PRIMARY: holds data, it must be empty")
-    end = hdu.data_start + -(-size // BLOCK) * BLOCK
+    text = _header_text(file, offset, length)
+    header, unreadable = _parse(text.decode("ascii"), f"{file.path}: HDU {index}")
+    hdu = Hdu(file, index, header, offset, offset + len(text), 0, unreadable=unreadable)
+    hdu.data_size = _data_size(hdu)
+    if index == 0 and hdu.data_size:
+        raise hdu.refuse("holds data, it must be empty")
+    end = hdu.data_start + -(-hdu.data_size // BLOCK) * BLOCK
     if end > length:
-        raise BadInputError(f"{hdu.where}: truncated, {end - length} bytes are missing")
+        raise hdu.refuse(f"truncated, {end - length} bytes are missing")
+    for name in sorted(unreadable):
+        hdu.deviates(f"keyword {name} cannot be read")
     file.hdus.append(hdu)
     return end
 
 
-def _header_text(file: FitsFile, offset: int, length: int, where: str) -> bytes:
+def _header_text(file: FitsFile, offset: int, length: int) -> bytes:
+    where = f"{file.path}: HDU {len(file.hdus)}"
     text = bytearray()
     while True:
-        if offset + len(text) + BLOCK > length:
-            rest = length - offset - len(text)
-            if len(file.hdus) > 1 and not text and rest < BLOCK:
-                raise BadInputError(f"{file.path}: {rest} bytes after the last HDU")
-            if not file.hdus and not text:
-                raise BadInputError(f"{file.path}: is not a FITS file")
-            raise BadInputError(f"{where}: truncated in its header, {BLOCK - max(rest, 0)} bytes are missing")
-        block = bytearray(BLOCK)
-        file.read_at(offset + len(text), memoryview(block))
-        if not file.hdus and not text and not block.startswith(b"SIMPLE  ="):
-            kind = next((k for m, k in _MAGIC.items() if block.startswith(m)), None)
-            raise BadInputError(f"{file.path}: is not a FITS file" + (f", it looks like {kind}" if kind else ""))
-        if file.hdus and not text and not block.startswith(b"XTENSION"):
-            raise BadInputError(f"{file.path}: {length - offset} bytes after the last HDU ({file.hdus[-1].extname})")
-        if odd := next((i for i, c in enumerate(block) if not 32 <= c <= 126), None):
-            raise BadInputError(f"{where}: byte {offset + len(text) + odd} of the header is not printable ASCII")
+        start = offset + len(text)
+        block = bytearray(min(BLOCK, length - start))
+        file.read_at(start, memoryview(block))
+        if not text:
+            _check_start(file, block, length - offset)
+        odd = next((i for i, c in enumerate(block) if not 32 <= c <= 126), None)
+        if odd is not None:
+            raise BadInputError(f"{where}: byte {start + odd} of the header is not printable ASCII")
+        if len(block) < BLOCK:
+            raise BadInputError(f"{where}: truncated in its header, {BLOCK - len(block)} bytes are missing")
         text += block
         for card in range(0, BLOCK, 80):
             if block[card : card + 8] == b"END     ":
@@ -342,57 +355,106 @@ def _header_text(file: FitsFile, offset: int, length: int, where: str) -> bytes:
             raise BadInputError(f"{where}: header is larger than {MAX_HEADER} bytes")
 
 
-def _data_size(header: afits.Header, where: str) -> int:
-    naxis = header["NAXIS"]
-    if type(naxis) is not int or not 0 <= naxis <= 4:
-        raise BadInputError(f"{where}: NAXIS is {naxis!r}")
-    axes = [header[f"NAXIS{i}"] for i in range(1, naxis + 1)]
-    if any(type(n) is not int or not 0 <= n < 1 << 40 for n in axes):
-        raise BadInputError(f"{where}: impossible axes {axes}")
-    if header["BITPIX"] not in (8, 16, 32, 64, -32, -64):
-        raise BadInputError(f"{where}: impossible BITPIX {header['BITPIX']!r}")
+def _check_start(file: FitsFile, block: bytearray, rest: int) -> None:
+    wanted = b"XTENSION= " if file.hdus else b"SIMPLE  = "
+    if block[: len(wanted)] == wanted[: len(block)]:
+        return
+    if file.hdus:
+        raise BadInputError(f"{file.path}: {rest} bytes after the last HDU ({file.hdus[-1].index} {file.hdus[-1].extname})")
+    kind = next((k for m, k in _MAGIC.items() if block.startswith(m)), None)
+    raise BadInputError(f"{file.path}: is not a FITS file" + (f", it looks like {kind}" if kind else ""))
+
+
+def _parse(text: str, where: str) -> tuple[afits.Header, frozenset[str]]:
+    """Return a header whose cards can all be read, and the keywords of those that could not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = afits.Header.fromstring(text)
+            unreadable = {i: card.keyword for i, card in enumerate(header.cards) if not _readable(card)}
+            for i in sorted(unreadable, reverse=True):
+                del header[i]
+        except (*_UNREADABLE, KeyError, TypeError) as error:
+            raise BadInputError(f"{where}: header cannot be read ({error})") from error
+    names = Counter(card.keyword for card in header.cards)
+    names.update(unreadable.values())
+    if twice := sorted(name for name, n in names.items() if n > 1 and _ONCE.fullmatch(name)):
+        raise BadInputError(f"{where}: keyword {twice[0]} stands there {names[twice[0]]} times")
+    if wrong := sorted(name for name in unreadable.values() if _ONCE.fullmatch(name)):
+        raise BadInputError(f"{where}: keyword {wrong[0]} cannot be read")
+    return header, frozenset(unreadable.values())
+
+
+def _readable(card: afits.Card) -> bool:
+    try:
+        return card.value is not None and card.comment is not None
+    except _UNREADABLE:
+        return False
+
+
+def _data_size(hdu: Hdu) -> int:
+    header = hdu.header
+    if hdu.index == 0 and header.get("SIMPLE") is not True:
+        raise hdu.refuse(f"keyword SIMPLE is {header.get('SIMPLE')!r}, wanted T")
+    naxis = _structural(hdu, "NAXIS", 0, 4)
+    axes = [_structural(hdu, f"NAXIS{i}", 0, (1 << 40) - 1) for i in range(1, naxis + 1)]
+    bitpix = _structural(hdu, "BITPIX", -64, 64)
+    if bitpix not in (8, 16, 32, 64, -32, -64):
+        raise hdu.refuse(f"keyword BITPIX is {bitpix}, which is impossible")
     if header.get("PCOUNT", 0) != 0 or header.get("GCOUNT", 1) != 1:
-        raise BadInputError(f"{where}: has a heap (PCOUNT {header.get('PCOUNT')}), which no declared product has")
+        counts = f"PCOUNT {header.get('PCOUNT', 0)}, GCOUNT {header.get('GCOUNT', 1)}"
+        raise hdu.refuse(f"has a heap or groups ({counts}), which no declared product has")
     if header.get("ZIMAGE") or header.get("ZTABLE"):
-        raise BadInputError(f"{where}: is compressed, which no declared product is")
+        raise hdu.refuse("is compressed, which no declared product is")
     scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
     if scale != 1 or zero not in (0, 1 << 15, 1 << 31, 1 << 63, -128):
-        raise BadInputError(f"{where}: BSCALE {scale} and BZERO {zero} are not those of an integer type")
-    if header.get("XTENSION", "").strip() == "BINTABLE":
-        _check_row_width(header, axes, where)
-    return abs(int(header["BITPIX"])) // 8 * math.prod(axes) if axes else 0
+        raise hdu.refuse(f"BSCALE {scale} and BZERO {zero} are not those of an integer type")
+    if _kind(hdu) == "BINTABLE":
+        _check_row_width(hdu, axes)
+    return abs(bitpix) // 8 * math.prod(axes) if axes else 0
 
 
-def _check_row_width(header: afits.Header, axes: Sequence[int], where: str) -> None:
-    fields = header["TFIELDS"]
-    if type(fields) is not int or not 0 <= fields <= 999:
-        raise BadInputError(f"{where}: TFIELDS is {fields!r}")
+def _structural(hdu: Hdu, name: str, low: int, high: int) -> int:
+    value = hdu.header.get(name)
+    if type(value) is not int or not low <= value <= high:
+        found = "missing" if value is None else repr(value)
+        raise hdu.refuse(f"keyword {name} is {found}, wanted an integer from {low} to {high}")
+    return value
+
+
+def _kind(hdu: Hdu) -> str:
+    """Return IMAGE, BINTABLE or another kind of extension."""
+    return _text(hdu.header, "XTENSION")
+
+
+def _check_row_width(hdu: Hdu, axes: Sequence[int]) -> None:
     width = 0
-    for i in range(1, fields + 1):
-        repeat, letter = _tform(str(header.get(f"TFORM{i}", "")))
-        if letter not in _WIDTH:
-            raise BadInputError(f"{where}: column {header.get(f'TTYPE{i}', i)} has the format {header.get(f'TFORM{i}')}")
-        width += repeat * _WIDTH[letter]
+    for i in range(1, _structural(hdu, "TFIELDS", 0, 999) + 1):
+        if _tform(hdu.header, i)[1] not in _WIDTH:
+            raise hdu.refuse(f"column {hdu.header.get(f'TTYPE{i}', i)} has the format {hdu.header.get(f'TFORM{i}')}")
+        width += _width(hdu.header, i)
     if len(axes) != 2 or width != axes[0]:
-        raise BadInputError(f"{where}: columns need {width} bytes a row, NAXIS1 says {axes[:1]}")
+        raise hdu.refuse(f"columns need {width} bytes a row, NAXIS1 says {axes[:1]}")
+    if width > MAX_ROW:
+        raise hdu.refuse(f"a row of {width} bytes is longer than {MAX_ROW}")
 
 
 def verify_sums(file: FitsFile) -> None:
     """Check CHECKSUM and DATASUM of every HDU over its raw bytes; absent ones are deviations."""
     for hdu in file.hdus:
-        stored = {k: hdu.header.get(k) for k in ("CHECKSUM", "DATASUM")}
+        stored = {k: _text(hdu.header, k) for k in ("CHECKSUM", "DATASUM")}
         end = hdu.data_start + -(-hdu.data_size // BLOCK) * BLOCK
-        missing = [k for k, v in stored.items() if v is None]
+        missing = [k for k, v in stored.items() if not v]
         if missing and hdu.index > 0:
-            file.deviations.append(f"HDU {hdu.index} {hdu.extname}: no {' and no '.join(missing)}")
+            hdu.deviates(f"no {' and no '.join(missing)}")
         padding = bytearray(end - hdu.data_start - hdu.data_size)
         file.read_at(hdu.data_start + hdu.data_size, memoryview(padding))
-        if any(padding) and "CHECKSUM" in missing:
+        if "CHECKSUM" in missing and padding.strip(b" " if _kind(hdu) == "TABLE" else b"\0"):
             raise hdu.refuse("the padding behind the data is not zero")
         if len(missing) == 2:
             continue
         data = _sum_bytes(file, hdu.data_start, end)
-        if "DATASUM" not in missing and str(stored["DATASUM"]).strip() != str(data):
+        if "DATASUM" not in missing and stored["DATASUM"].lstrip("0") != str(data).lstrip("0"):
             raise hdu.refuse(f"checksum: DATASUM is {stored['DATASUM']}, the data give {data}")
         total = _sum_bytes(file, hdu.header_start, hdu.data_start, data)
         if "CHECKSUM" not in missing and total not in (0, 0xFFFFFFFF):
@@ -431,8 +493,8 @@ def open_declared(path: Path, declared: Input, sums: bool = False) -> FitsFile:
         if sums:
             verify_sums(file)
         names = [hdu.extname for hdu in file.hdus[1:]]
-        for name in set(names):
-            if names.count(name) > 1 and name in declared.hdus:
+        for name in declared.hdus:
+            if names.count(name) > 1:
                 raise BadInputError(f"{path}: HDU {name} stands there {names.count(name)} times")
         if names[0] not in declared.first:
             raise BadInputError(f"{path}: HDU 1 is {names[0] or '(no EXTNAME)'}, wanted {' or '.join(declared.first)}")
@@ -447,22 +509,33 @@ def open_declared(path: Path, declared: Input, sums: bool = False) -> FitsFile:
         raise
 
 
+def note_unused(file: FitsFile) -> None:
+    """Add to the deviations of an open file what differs from its definition in those HDUs that no step uses."""
+    for hdu in file.hdus[1:]:
+        if hdu.declared is None and hdu.extname in soc_extnames():
+            try:
+                _check_hdu(hdu, Use(soc_structure(hdu.extname), shape_matters=False))
+            except BadInputError as error:
+                file.deviations.append(str(error).removeprefix(f"{file.path}: "))
+
+
 def _check_hdu(hdu: Hdu, use: Use) -> None:
     structure = use.structure
     hdu.declared = structure
+    names = {"IMAGE": "an image", "BINTABLE": "a table"}
+    found, wanted = names.get(_kind(hdu), f"a {_kind(hdu)}"), names["BINTABLE" if structure.is_table else "IMAGE"]
+    if found != wanted:
+        raise hdu.refuse(f"is {found}, wanted {wanted}")
     for name, allowed in use.keywords.items():
         value = hdu._value(structure.keywords[name])
         if allowed is not None and not allowed.permits(value):
             raise hdu.refuse(f"keyword {name} is {value!r}, allowed is {allowed}")
     version = hdu.header.get("EXT_VER")
     if structure.version and version != structure.version:
-        hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: EXT_VER {version}, defined {structure.version}")
+        hdu.deviates(f"EXT_VER {version}, defined {structure.version}")
     for name in structure.keywords:
-        if name not in hdu.header:
-            hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: keyword {name} is missing")
-    is_table = str(hdu.header.get("XTENSION", "")).strip() == "BINTABLE"
-    if is_table != structure.is_table:
-        raise hdu.refuse(f"is {'a table' if is_table else 'an image'}, wanted {'a table' if structure.is_table else 'an image'}")
+        if name not in hdu.header and name not in hdu.unreadable:
+            hdu.deviates(f"keyword {name} is missing")
     if structure.is_table:
         _check_columns(hdu, use, structure)
     else:
@@ -474,46 +547,58 @@ def _check_pixels(hdu: Hdu, use: Use, structure: Structure) -> None:
     wanted = (BITPIX[structure.image], STORED[structure.image][2])
     shape, free = hdu.shape[::-1], structure.axes
     if found != wanted:
-        raise hdu.refuse(f"pixels have BITPIX {found[0]} and BZERO {found[1]}, wanted {structure.image} ({wanted[0]}, {wanted[1]})")
+        raise hdu.refuse(f"pixels have BITPIX and BZERO {found}, wanted {structure.image} {wanted}")
     if len(shape) != len(free):
         raise hdu.refuse(f"has {len(shape)} axes {shape}, wanted {len(free)}")
     if any(n != m and m for n, m in zip(shape, free, strict=True)):
         if use.shape_matters:
             raise hdu.refuse(f"has the shape {shape} (NAXIS1, NAXIS2, ...), wanted {free} with 0 for free")
-        hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: shape {shape}, defined {free}")
+        hdu.deviates(f"shape {shape}, defined {free}")
     if 0 in shape:
         raise hdu.refuse(f"is empty, its shape is {shape}")
 
 
 def _check_columns(hdu: Hdu, use: Use, structure: Structure) -> None:
+    if use.columns and not (use.optional or use.may_be_empty) and hdu.rows == 0:
+        raise hdu.refuse("has no rows")
     present = hdu.present()
+    times = Counter(_names(hdu.header))
     for column in structure.columns:
-        needed = column.name in use.columns
+        text = None
         if column.name not in present:
-            if needed:
-                raise hdu.refuse(f"column {column.name} is missing")
-            hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: column {column.name} is missing")
-            continue
-        i = present[column.name]
-        found = _tform(str(hdu.header[f"TFORM{i}"])), int(hdu.header.get(f"TZERO{i}", 0)), hdu.header.get(f"TSCAL{i}", 1)
-        if found != ((column.repeat, column.letter), column.tzero, 1):
-            text = f"column {column.name} has TFORM {hdu.header[f'TFORM{i}']} TZERO {found[1]}, wanted {column.tform} {column.tzero}"
-            if needed:
-                raise hdu.refuse(text)
-            hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: {text}")
-        _check_unit(hdu, column, str(hdu.header.get(f"TUNIT{i}", "")).strip(), needed)
+            text = f"column {column.name} is missing"
+        elif times[column.name] > 1:
+            text = f"column {column.name} stands there {times[column.name]} times"
+        else:
+            text = _format_fault(hdu, column, present[column.name]) or _unit_fault(hdu, column, present[column.name])
+        if text and column.name in use.columns:
+            raise hdu.refuse(text)
+        if text:
+            hdu.deviates(text)
+            hdu.unused.add(column.name)
 
 
-def _check_unit(hdu: Hdu, column: Column, unit: str, needed: bool) -> None:
+def _format_fault(hdu: Hdu, column: Column, i: int) -> str | None:
+    header = hdu.header
+    zero, scale = header.get(f"TZERO{i}", 0), header.get(f"TSCAL{i}", 1)
+    if (_tform(header, i), zero, scale) == ((column.repeat, column.letter), column.tzero, 1):
+        return None
+    found = f"TFORM {header[f'TFORM{i}']} TZERO {zero} TSCAL {scale}"
+    return f"column {column.name} has {found}, wanted {column.tform} {column.tzero} 1"
+
+
+def _unit_fault(hdu: Hdu, column: Column, i: int) -> str | None:
+    """Return what is wrong with a column's unit, or note the change that makes it the declared one."""
+    unit = _text(hdu.header, f"TUNIT{i}")
     if unit == column.unit:
-        return
-    change = None
-    if needed and unit and column.letter not in "AL" and column.unit:
+        return None
+    if unit and column.letter not in "AL" and column.unit:
         change = unit_change(unit, column.unit)
         if change is None:
-            raise hdu.refuse(f"column {column.name} is in {unit}, which cannot be converted to {column.unit}")
+            return f"column {column.name} is in {unit}, which cannot be converted to {column.unit}"
         hdu.file.unit_changes[hdu.extname, column.name] = change
-    hdu.file.deviations.append(f"HDU {hdu.index} {hdu.extname}: column {column.name} has the unit {unit!r}, defined {column.unit!r}")
+    hdu.deviates(f"column {column.name} has the unit {unit!r}, defined {column.unit!r}")
+    return None
 
 
 def unit_change(found: str, wanted: str) -> tuple[float, float] | None:
@@ -521,246 +606,16 @@ def unit_change(found: str, wanted: str) -> tuple[float, float] | None:
     from astropy import units
 
     names = {"degC": "deg_C", "Kelvin": "K", "sec": "s", "days": "d"}
-    found, wanted = _SYNONYMS.get(found, found), _SYNONYMS.get(wanted, wanted)
-    if found == wanted:
-        return 1.0, 0.0
     try:
-        source, target = (units.Unit(names.get(u, u)) for u in (found, wanted))
-        zero, one = (float((x * source).to_value(target, units.temperature())) for x in (0.0, 1.0))
-    except (ValueError, TypeError, units.UnitConversionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source, target = (units.Unit(names.get(u, u)) for u in (found, wanted))
+            zero, one, two = (float((x * source).to_value(target, units.temperature())) for x in (0.0, 1.0, 2.0))
+    except (ValueError, TypeError, ArithmeticError, units.UnitConversionError):
         return None
-    return one - zero, zero
-
-
-# ---------------------------------------------------------------------------------------------------------------- writing
-
-# What publication fills in; until then each stands for nothing, so that a product made again has the same bytes.
-PUBLICATION = {"DATE": "1970-01-01T00:00:00", "STAMP": "N/A", "PIPE_VER": "N/A", "ARCH_REV": 0, "PROC_NUM": 0}
-
-
-@dataclass
-class NewHdu:
-    """An HDU to be written: its declaration, keyword values, and data (image, or columns by name)."""
-
-    declared: Structure
-    keywords: Mapping[str, Value] = field(default_factory=dict)
-    pixels: npt.NDArray[Any] | None = None
-    columns: Mapping[str, npt.NDArray[Any]] | None = None
-    shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
-
-
-def _card(keyword: Keyword, value: Value) -> afits.Card:
-    comment = f"[{keyword.unit}] {keyword.meaning}" if keyword.unit else keyword.meaning
-    if keyword.type in ("real", "mjd", "bjd"):
-        value = float(value)
-    if isinstance(value, str):
-        value = value[:68].rstrip()
-        room = 80 - 10 - max(len(value.replace("'", "''")), 8) - 2 - 3
-        while len(value.replace("'", "''")) > 68:
-            value = value[:-1]
-        return afits.Card(keyword.name, value, comment[: max(room, 0)] if room > 3 else "")
-    return afits.Card(keyword.name, value, comment[:47])
-
-
-def _structural_cards(hdu: NewHdu, rows: int) -> list[tuple[str, Value, str]]:
-    s = hdu.declared
-    if s.is_table:
-        width = sum(c.stored.itemsize for c in s.columns)
-        cards: list[tuple[str, Value, str]] = [
-            ("XTENSION", "BINTABLE", "binary table"), ("BITPIX", 8, "bytes"), ("NAXIS", 2, "axes"),
-            ("NAXIS1", width, "bytes of a row"), ("NAXIS2", rows, "rows"), ("PCOUNT", 0, "no heap"), ("GCOUNT", 1, "one group"),
-            ("TFIELDS", len(s.columns), "columns"),
-        ]  # fmt: skip
-        for i, c in enumerate(s.columns, 1):
-            cards += [(f"TTYPE{i}", c.name, c.meaning[: 80 - 10 - max(len(c.name), 8) - 5]), (f"TFORM{i}", c.tform, "")]
-            cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
-            cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
-            cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
-        return cards
-    shape = hdu.shape or (hdu.pixels.shape if hdu.pixels is not None else ())
-    cards = [("XTENSION", "IMAGE", "image"), ("BITPIX", BITPIX[s.image], s.image), ("NAXIS", len(shape), "axes")]
-    cards += [(f"NAXIS{i}", n, "") for i, n in enumerate(reversed(shape), 1)]
-    cards += [("PCOUNT", 0, "no heap"), ("GCOUNT", 1, "one group")]
-    if zero := STORED[s.image][2]:
-        cards += [("BZERO", zero, "makes the integers unsigned"), ("BSCALE", 1, "")]
-    return cards
-
-
-def compose_header(hdu: NewHdu, rows: int) -> bytes:
-    """Return the header of `hdu` as bytes, CHECKSUM and DATASUM not yet filled in."""
-    s = hdu.declared
-    header = afits.Header()
-    for name, value, comment in _structural_cards(hdu, rows):
-        header.append(afits.Card(name, value, comment))
-    for name in ("DATE", "STAMP"):
-        header.append(afits.Card(name, PUBLICATION[name], {"DATE": "time of publication, UTC", "STAMP": "program and version"}[name]))
-    header.append(afits.Card("SVN_REV", "N/A", "revision of the source"))
-    header.append(afits.Card("EXTNAME", s.extname, "what this HDU holds"))
-    if len(s.extname) <= 64:
-        header.append(afits.Card("SCHEMA", f"{s.extname}.fsd", ""))
-    if unknown := sorted(set(hdu.keywords) - set(s.keywords)):
-        raise KeyError(f"{s.extname} declares no keyword {unknown[0]}")
-    for keyword in s.keywords.values():
-        value = PUBLICATION.get(keyword.name, hdu.keywords.get(keyword.name, keyword.default))
-        if value is None:
-            raise KeyError(f"{s.extname}: no value for keyword {keyword.name}")
-        header.append(_card(keyword, value))
-    if s.image and s.null is not None:
-        header.append(afits.Card("BLANK", s.null - STORED[s.image][2], "stored value of no data"))
-    header.append(afits.Card("CHECKSUM", "0" * 16, "HDU checksum"))
-    header.append(afits.Card("DATASUM", "0".ljust(10), "data checksum"))
-    return header.tostring().encode("ascii")
-
-
-def set_cards(header: bytes, values: Mapping[str, Value], declared: Structure | None = None) -> bytes:
-    """Return a header with the values of some of its cards replaced; absent cards are left out.
-
-    Comments are kept; those of declared keywords are made anew, since one that had to be cut could not come back.
-    """
-    cards = [header[i : i + 80] for i in range(0, len(header), 80)]
-    for i, card in enumerate(cards):
-        name = card[:8].decode("ascii").strip()
-        if name in values:
-            if declared is not None and name in declared.keywords:
-                new = _card(declared.keywords[name], values[name])
-            else:
-                new = afits.Card(name, values[name], afits.Card.fromstring(card).comment)
-            cards[i] = str(new).ljust(80)[:80].encode("ascii")
-    return b"".join(cards)
-
-
-def sum_header(header: bytes, data_sum: int) -> bytes:
-    """Return the header with DATASUM and CHECKSUM filled in for data that sum up to `data_sum`."""
-    header = set_cards(header, {"DATASUM": str(data_sum).ljust(10), "CHECKSUM": "0" * 16})
-    return set_cards(header, {"CHECKSUM": encode_checksum(ones_complement_sum(header, data_sum))})
-
-
-def table_bytes(declared: Structure, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return the rows of a table as they stand in the file."""
-    dtype = np.dtype([(c.name, c.stored) for c in declared.columns])
-    rows = len(next(iter(columns.values())))
-    table = np.zeros(rows, dtype)
-    for c in declared.columns:
-        values = np.asarray(columns[c.name])
-        if len(values) != rows:
-            raise ValueError(f"{declared.extname}: column {c.name} has {len(values)} rows, the first has {rows}")
-        table[c.name] = _to_stored(values, c)
-    return table.tobytes()
-
-
-def _to_stored(values: npt.NDArray[Any], c: Column) -> npt.NDArray[Any]:
-    if c.letter == "A":
-        return np.char.encode(values.astype(str), "ascii", "replace") if values.dtype.kind != "S" else values
-    if c.letter == "L":
-        return np.where(values, b"T", b"F")
-    if c.letter in "BIJK":
-        numbers = np.asarray(values)
-        info = np.iinfo(c.stored.base)
-        whole = numbers.astype(object) - c.tzero if c.type == "uint64" else numbers.astype(np.int64) - c.tzero
-        if len(numbers) and (np.min(whole) < info.min or np.max(whole) > info.max):
-            raise ValueError(f"column {c.name}: values do not fit {c.type}")
-        return whole.astype(c.stored.base)
-    return values
-
-
-class FitsWriter:
-    """Writes a product HDU by HDU under a temporary name; the file appears under its own name on `finish`.
-
-    Pixels of a cube may be streamed: `begin_cube`, then `write_block` with the bytes of some planes and their sum, `end_cube`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        disk.remove(self.partial)
-        self._fd = disk.create(self.partial)
-        primary = afits.Header([("SIMPLE", True, "FITS"), ("BITPIX", 16, ""), ("NAXIS", 0, "no data"), ("EXTEND", True, "")])
-        text = primary.tostring().encode("ascii")
-        disk.write_at(self._fd, 0, text, self.partial)
-        self._end = len(text)
-        self._header = b""
-        self._data_start = 0
-        self._written = 0
-        self._sum = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.abandon()
-
-    def begin_cube(self, hdu: NewHdu) -> None:
-        """Start an image HDU of `hdu.shape` whose planes follow in blocks."""
-        self._header = compose_header(hdu, hdu.shape[0])
-        self._data_start = self._end + len(self._header)
-        self._written = 0
-        self._sum = 0
-
-    def write_block(self, data: bytes | memoryview, data_sum: int | None = None) -> None:
-        """Append bytes of the image; `data_sum` is their ones'-complement sum where it is already known."""
-        disk.write_at(self._fd, self._data_start + self._written, data, self.partial)
-        self._written += memoryview(data).nbytes
-        self._sum = ones_complement_sum(data) + self._sum if data_sum is None else data_sum + self._sum
-
-    def end_cube(self) -> None:
-        """Close the HDU: padding, DATASUM and CHECKSUM."""
-        padding = bytes(-self._written % BLOCK)
-        if padding:
-            disk.write_at(self._fd, self._data_start + self._written, padding, self.partial)
-        total = self._sum
-        while total >> 32:
-            total = (total & 0xFFFFFFFF) + (total >> 32)
-        disk.write_at(self._fd, self._end, sum_header(self._header, total), self.partial)
-        self._end = self._data_start + self._written + len(padding)
-
-    def write(self, hdu: NewHdu) -> None:
-        """Write a whole HDU."""
-        s = hdu.declared
-        if s.is_table:
-            if hdu.columns is None:
-                raise ValueError(f"{s.extname}: a table needs columns")
-            data = table_bytes(s, hdu.columns)
-            rows = len(next(iter(hdu.columns.values())))
-        else:
-            if hdu.pixels is None:
-                raise ValueError(f"{s.extname}: an image needs pixels")
-            _, stored, zero = STORED[s.image]
-            pixels = hdu.pixels.astype(np.int64) - zero if zero else hdu.pixels
-            data, rows = np.ascontiguousarray(pixels.astype(stored)).tobytes(), 0
-        self._header = compose_header(hdu, rows)
-        self._data_start = self._end + len(self._header)
-        self._written = 0
-        padded = data + bytes(-len(data) % BLOCK)
-        disk.write_at(self._fd, self._end, sum_header(self._header, ones_complement_sum(padded)) + padded, self.partial)
-        self._end = self._data_start + len(padded)
-
-    def finish(self) -> None:
-        """Force the file to the disk and give it its name."""
-        fd, self._fd = self._fd, -1
-        try:
-            disk.sync_and_close(fd, self.partial)
-            disk.rename(self.partial, self.path)
-        except BaseException:
-            self.abandon()
-            raise
-        disk.sync_folder(self.path.parent)
-
-    def abandon(self) -> None:
-        """Leave nothing behind."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self.partial.unlink(missing_ok=True)
-
-
-def write_fits(path: Path, hdus: Iterable[NewHdu]) -> None:
-    """Write a product of some whole HDUs, atomically."""
-    with FitsWriter(path) as writer:
-        for hdu in hdus:
-            writer.write(hdu)
+    factor = one - zero if zero == 0.0 else float(f"{one - zero:.12g}")  # 274.15 - 273.15 leaves rounding in the last digits
+    linear = math.isclose(two, zero + 2 * factor, rel_tol=1e-12)
+    return (factor, zero) if linear and factor != 0.0 and math.isfinite(factor) and math.isfinite(zero) else None
 
 
 def blocks(rows: int, row_bytes: int, size: int = 1 << 23) -> Iterator[tuple[int, int]]:
@@ -768,26 +623,3 @@ def blocks(rows: int, row_bytes: int, size: int = 1 << 23) -> Iterator[tuple[int
     step = max(1, size // max(row_bytes, 1))
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
-
-
-def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
-    """Copy a product with some header values replaced in every HDU, its CHECKSUMs made anew; data stay as they are."""
-    disk.copy_file(source, target)
-    with scan(target) as file:
-        fd = os.open(target, os.O_RDWR)
-        try:
-            for hdu in file.hdus[1:]:
-                text = bytearray(hdu.data_start - hdu.header_start)
-                file.read_at(hdu.header_start, memoryview(text))
-                header = set_cards(bytes(text), values, structure_of(hdu.extname))
-                header = sum_header(header, int(hdu.header["DATASUM"]))
-                disk.write_at(fd, hdu.header_start, header, target)
-        finally:
-            disk.sync_and_close(fd, target)
-
-
-def structure_of(extname: str) -> Structure:
-    """Return the declaration of an HDU, the SOC's or ours."""
-    from schemas.terms import TERMS
-
-    return TERMS[extname] if extname in TERMS else soc_structure(extname)

@@ -325,9 +325,7 @@ def pixel_to_sky(x: ArrayLike, y: ArrayLike, plate: PlateSolution) -> tuple[Floa
     """Undo `sky_to_pixel`: return right ascension in [0, 360) and declination [deg] of edge-based `x`, `y` [pixel]."""
     dx, dy = np.asarray(x, dtype=np.float64) - plate.x, np.asarray(y, dtype=np.float64) - plate.y
     cos, sin = np.cos(np.deg2rad(plate.roll_angle)), np.sin(np.deg2rad(plate.roll_angle))
-    return tangent_to_sky(
-        plate.scale * (-dx * cos + dy * sin), plate.scale * (dy * cos + dx * sin), plate.ra, plate.dec
-    )
+    return tangent_to_sky(plate.scale * (-dx * cos + dy * sin), plate.scale * (dy * cos + dx * sin), plate.ra, plate.dec)
 
 
 def cd_matrix(roll_angle: ArrayLike, scale: float) -> Floats:

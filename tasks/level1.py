@@ -15,7 +15,8 @@ from schemas.errors import BadInputError
 from schemas.inputs import LEVEL1, level1_input
 from schemas.payloads import Leaf, Product
 from schemas.products import Column, Structure, soc_structure
-from tasks.fits import Hdu, NewHdu, Value, blocks, open_declared
+from tasks.fits import Hdu, Value, blocks, open_declared
+from tasks.fits_writer import NewHdu
 from tasks.store import require
 from tasks.times import bjd_tdb
 
@@ -129,7 +130,8 @@ class Images:
 
     def take(self, index: int) -> npt.NDArray[np.float64]:
         """Return one image."""
-        return self.image.stored(index, index + 1)[0].astype(np.float64)
+        image: npt.NDArray[np.float64] = self.image.stored(index, index + 1)[0].astype(np.float64)
+        return image
 
 
 @contextmanager
@@ -147,4 +149,6 @@ def open_images(product: Product) -> Iterator[Images]:
         if table.rows != n:
             raise BadInputError(f"{file.path}: {hdu.extname} has {n} images, {table.extname} {table.rows} rows")
         offsets = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
-        yield Images(hdu, table, n, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), *offsets, table.finite_column("MJD_TIME"))
+        yield Images(
+            hdu, table, n, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), *offsets, table.finite_column("MJD_TIME")
+        )

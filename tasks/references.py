@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
-from schemas.errors import BadInputError, MissingInputError, UsageError, plain
+import numpy as np
+
+from schemas.errors import BadInputError, MissingInputError, StorageError, UsageError, plain
 from schemas.inputs import (
     DARK_FRAME,
     FLAT_FIELD,
     LINEARISATION,
+    RAW_FULL_ARRAY,
+    RAW_IMAGETTE,
     RAW_SUBARRAY,
     REFERENCES,
     VISIT_INPUTS,
@@ -25,9 +31,12 @@ from schemas.inputs import (
 )
 from schemas.payloads import Inventory, Product, Reference
 from schemas.settings import PipelineSettings
-from tasks.fits import FitsFile, open_declared, scan
+from tasks.exposures import open_exposures
+from tasks.fits import FitsFile, note_unused, open_declared, scan
 from tasks.store import Digests
+from tasks.times import utc_to_mjd
 
+T = TypeVar("T")
 SOC_NAME = re.compile(
     r"^CH(_PR\d{6}_TG\d{6})?(_PS\d{8})?_TU\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}_([A-Z]{3}_[A-Z]{3,4}_[A-Za-z0-9]+)"
     r"(-[A-Za-z0-9_.+]+?)?_V\d{4}\.fits$"
@@ -74,7 +83,7 @@ def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
     extnames = {extname for declared in known for extname in declared.first}
     seen: set[Path] = set()
     for folder in folders:
-        for path in sorted(_fits_files(folder)):
+        for path in sorted(fits_files(folder)):
             if (real := path.resolve()) in seen:
                 continue
             seen.add(real)
@@ -88,7 +97,8 @@ def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
     return result
 
 
-def _fits_files(folder: Path) -> Iterable[Path]:
+def fits_files(folder: Path) -> Iterable[Path]:
+    """Yield the FITS files below a folder; `truth` folders and hidden files are left out."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if f != "truth" and not f.startswith("."))
         for name in names:
@@ -103,20 +113,33 @@ def _may_be(name: str, extnames: set[str]) -> bool:
 def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
     with scan(path) as file:
         extname, header = file.extname, file.hdus[1].header
+        if extname not in extnames and named in extnames:
+            raise BadInputError(f"{path}: HDU 1 is {plain(extname) or '(no EXTNAME)'}, the file's name says {named}")
         if extname not in extnames:
             result.notes.append(f"{plain(path.name)}: holds {plain(extname)}, which no step reads, ignored")
             return
         if extname != named:
             result.notes.append(f"{plain(path.name)}: holds {extname}")
-        values = []
+        values: list[Any] = []
         for key, kind in (("ARCH_REV", int), ("PROC_NUM", int), ("V_STRT_U", str), ("V_STOP_U", str)):
             value = header.get(key)
             if type(value) is not kind:
-                raise file.hdus[1].refuse(f"keyword {key} is {'missing' if value is None else repr(value)}, wanted {kind.__name__}")
+                raise file.hdus[1].refuse(
+                    f"keyword {key} is {'missing' if value is None else repr(value)}, wanted {kind.__name__}"
+                )
+            if kind is str and not _is_time(str(value)):
+                raise file.hdus[1].refuse(f"keyword {key} is {plain(value)!r}, wanted a time yyyy-mm-ddThh:mm:ss")
             values.append(value)
         visit = tuple(header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"))
     found = Found(path, extname, (values[0], values[1]), values[2], values[3], visit if None not in visit else None)
     result.by_kind.setdefault(KINDS[extname].kind, []).append(found)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(np.isfinite(utc_to_mjd(text)).all())
+    except ValueError:
+        return False
 
 
 def choose(candidates: Sequence[Found], when: str, kind: str) -> Found | None:
@@ -154,6 +177,19 @@ def choose_dark_frames(candidates: Sequence[Found], when: str) -> list[Found]:
     before = [c for c in newest if c.valid_from <= when][-1:]
     after = [c for c in newest if c.valid_from > when][:1]
     return before + after
+
+
+def retried(take: Callable[[], T], delay: float, warn: Callable[[str], None], retries: int = 2) -> T:
+    """Return what `take` gives; where the disk fails in a way that may pass, it is tried again after a while [s]."""
+    for attempt in range(retries):
+        try:
+            return take()
+        except StorageError as error:
+            if error.permanent:
+                raise
+            warn(f"inventory: {error}; tried again")
+            time.sleep(delay * 2**attempt)
+    return take()
 
 
 def needed_references(settings: PipelineSettings) -> list[Input]:
@@ -228,11 +264,15 @@ def take_inventory(
             darks = [reader.reference(c, declared) for c in picked]
         else:
             picked = [c for c in [_choose_kind(candidates, declared, when)] if c is not None]
-            references.update({declared.kind: reader.reference(c, declared) for c in picked})
+            for c in picked:
+                references[declared.kind] = reader.reference(c, declared)
         if not picked and declared.mandatory:
             places = ", ".join(str(f) for f in folders) or "the default library"
-            state = f"none of {len(candidates)} is valid at" if candidates else "there is none for"
-            raise MissingInputError(f"reference {declared.kind} ({declared.first[0]}): {state} {when} in {places}")
+            what = f"reference {declared.kind} ({declared.first[0]})"
+            if not candidates:
+                raise MissingInputError(f"{what}: there is none for {when} in {places}")
+            spans = ", ".join(f"{c.path.name} from {c.valid_from} to {c.valid_to}" for c in candidates[:3])
+            raise MissingInputError(f"{what}: none of {len(candidates)} is valid at {when} in {places}: {spans}")
         if not picked:
             fallbacks[declared.kind] = str(declared.fallback)
     notes = [*found.notes, *given.notes]
@@ -253,7 +293,9 @@ def visit_id(subarray: Found) -> str:
     if subarray.visit is None or not all(
         type(v) is int and 0 <= v <= top for v, top in zip(subarray.visit, (99, 9999, 9999, 99), strict=True)
     ):
-        raise BadInputError(f"{subarray.path}: HDU 1 {subarray.extname}: PROGTYPE, PROG_ID, REQ_ID, VISITCTR do not name a visit")
+        raise BadInputError(
+            f"{subarray.path}: HDU 1 {subarray.extname}: PROGTYPE, PROG_ID, REQ_ID, VISITCTR do not name a visit"
+        )
     kind, programme, request, counter = subarray.visit
     return f"PR{kind:02d}{programme:04d}_TG{request:04d}{counter:02d}"
 
@@ -300,12 +342,16 @@ class _Reader:
     def read(self, found: Found, declared: Input) -> Product:
         before = self.memory.fingerprint(found.path)
         with open_declared(found.path, declared, sums=True) as file:
+            note_unused(file)
             self._note(file)
             extname = file.extname
-        digest = self.memory.of(found.path)
+        product = Product(path=str(found.path.absolute()), sha256=self.memory.of(found.path), extname=extname)
+        if declared in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE):
+            # counts and shapes that do not fit are found now, not after the first hours
+            open_exposures(product).file.close()
         if self.memory.fingerprint(found.path) != before:
             raise BadInputError(f"{found.path}: changed while it was read")
-        return Product(path=str(found.path.absolute()), sha256=digest, extname=extname)
+        return product
 
     def reference(self, found: Found, declared: Input) -> Reference:
         return Reference(kind=declared.kind, product=self.read(found, declared), valid_from=found.valid_from)

@@ -8,6 +8,8 @@ from numba import njit
 
 FloatArray = npt.NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602  # of a normal distribution
+MOST_ROUNDS = 50
+RESTS = 1e-4  # of the clipping limit; a centre that moves less rests
 
 
 def robust_scatter(values: FloatArray) -> float:
@@ -16,7 +18,7 @@ def robust_scatter(values: FloatArray) -> float:
     return float(MAD_TO_SIGMA * np.median(np.abs(good - np.median(good)))) if good.size else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def ring_statistics(
     images: FloatArray, x: FloatArray, y: FloatArray, inner: float, outer: float, clip: float, out: FloatArray
 ) -> None:
@@ -31,9 +33,10 @@ def ring_statistics(
     inner, outer : float
         Radii [pixel]; pixels whose centres lie between them are used.
     clip : float
-        Pixels further than this from the median are left out of the mean [robust sigma], until nothing changes.
+        Pixels further than this from the centre are left out [robust sigma of the ring]. The centre begins at the median
+        and becomes the mean of the kept pixels, until it rests.
     out : ndarray, shape (n, 4)
-        Receives median, mean of the kept pixels, standard deviation of the kept, their number; NaN without pixels.
+        Receives median of all pixels, mean, standard deviation and number of the kept; NaN, NaN, NaN, 0 without pixels.
     """
     ny, nx = images.shape[1:]
     values = np.empty(ny * nx)
@@ -48,13 +51,20 @@ def ring_statistics(
         if count == 0:
             out[i] = np.nan, np.nan, np.nan, 0.0
             continue
-        kept = values[:count].copy()
-        out[i, 0] = np.median(kept)
-        for _ in range(20):
-            centre = np.median(kept)
-            scale = MAD_TO_SIGMA * np.median(np.abs(kept - centre))
-            inside = kept[np.abs(kept - centre) <= clip * scale]
-            if inside.size == kept.size or inside.size < 2:
+        ring = values[:count]
+        centre = np.median(ring)
+        limit = clip * MAD_TO_SIGMA * np.median(np.abs(ring - centre))
+        out[i, 0] = centre
+        for _ in range(MOST_ROUNDS):
+            number, total, squares = 0, 0.0, 0.0
+            for value in ring:
+                d = value - centre
+                if np.abs(d) <= limit:
+                    number += 1
+                    total += d
+                    squares += d * d
+            shift = total / number
+            out[i, 1], out[i, 2], out[i, 3] = centre + shift, np.sqrt(max(squares / number - shift * shift, 0.0)), number
+            centre += shift
+            if np.abs(shift) <= RESTS * limit:
                 break
-            kept = inside
-        out[i, 1], out[i, 2], out[i, 3] = kept.mean(), kept.std(), kept.size

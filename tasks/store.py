@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from tasks import disk
 
 RECORD_VERSION = 1
 BIG = 8 << 20  # files above this size are digested again only when their fingerprint changed
+TICK = 20_000_000  # time stamps of files may stand still for as long as this [ns]
 L = TypeVar("L", bound=Leaf)
 Warn = Callable[[str], None]
 
@@ -46,8 +48,8 @@ def content(value: object) -> object:
     if isinstance(value, BaseModel):
         fields = {name: content(getattr(value, name)) for name in type(value).model_fields}
         return {"type": type(value).__name__, **fields}
-    if isinstance(value, Mapping):
-        return {str(k): content(v) for k, v in value.items()}
+    if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {k: content(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [content(v) for v in value]
     if value is None or isinstance(value, str | int | float | bool):
@@ -57,19 +59,26 @@ def content(value: object) -> object:
 
 def make_key(step: str, version: str, arguments: Mapping[str, object]) -> str:
     """Return the key of a step for these arguments: 64 hexadecimal digits. An argument that has no content is an error."""
-    text = canonical({"step": step, "version": version, "arguments": {k: content(v) for k, v in arguments.items()}})
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return _digest({"step": step, "version": version, "arguments": {k: content(v) for k, v in arguments.items()}})
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()
 
 
 class Digests:
-    """SHA-256 of files; those of big files are remembered by fingerprint (device, inode, size, mtime, ctime)."""
+    """SHA-256 of files; those of big files are remembered by fingerprint (device, inode, size, mtime, ctime).
+
+    A damaged memory is forgotten: a wrong digest would be a wrong key.
+    """
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         self._known: dict[str, list[Any]] = {}
-        with contextlib.suppress(DrpError, ValueError):
-            known = json.loads(disk.read_bytes(memory, limit=16 << 20))
-            self._known = known if isinstance(known, dict) else {}
+        with contextlib.suppress(DrpError, ValueError, KeyError, TypeError, RecursionError):
+            stored = json.loads(disk.read_bytes(memory, limit=16 << 20))
+            if stored["sha256"] == _digest(stored["files"]):
+                self._known = stored["files"]
 
     @staticmethod
     def fingerprint(path: Path) -> list[int]:
@@ -93,7 +102,8 @@ class Digests:
             digest = disk.sha256(path)
             if self.fingerprint(path) != before:
                 raise BadInputError(f"{path}: changed while it was read")
-            if before[2] > BIG:
+            # a change right after this one could leave the time stamps as they are
+            if before[2] > BIG and time.time_ns() - before[4] > TICK:
                 self._known[str(path)] = [*before, digest]
         return digest
 
@@ -101,7 +111,7 @@ class Digests:
         """Write down what is known, without files that are gone."""
         self._known = {p: e for p, e in self._known.items() if os.path.exists(p)}
         disk.make_folder(self._memory.parent)
-        disk.write_file(self._memory, json.dumps(self._known).encode())
+        disk.write_file(self._memory, json.dumps({"sha256": _digest(self._known), "files": self._known}).encode())
 
 
 class Workspace:
@@ -133,28 +143,36 @@ class Workspace:
             record = json.loads(disk.read_bytes(path, limit=4 << 20))
             if not isinstance(record, dict) or record.get("version") != RECORD_VERSION or record.get("key") != key:
                 raise ValueError("is of another version")
-            if record["digest"] != hashlib.sha256(canonical(record["payload"]).encode()).hexdigest():
+            if record["digest"] != _digest(record["payload"]):
                 raise ValueError("was changed")
             leaf = payload.model_validate(record["payload"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (DrpError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
             what = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
             warn(f"record of {step} {what}: the step is done again")
             return None
         leaf = located(leaf, lambda p: str(self.root / p))
         for name, product in leaf.products.items():
-            if not os.path.exists(product.path):
-                warn(f"{step}: product {name} is gone: the step is done again")
-                return None
-            if self.digests.of(Path(product.path)) != product.sha256:
-                warn(f"{step}: product {name} was changed: the step is done again")
+            if (state := self._state(product)) is not None:
+                warn(f"{step}: product {name} {state}: the step is done again")
                 return None
         return leaf
+
+    def _state(self, product: Product) -> str | None:
+        """Return what is wrong with a recorded product, or None."""
+        if not os.path.exists(product.path):
+            return "is gone"
+        try:
+            return None if self.digests.of(Path(product.path)) == product.sha256 else "was changed"
+        except DrpError:
+            return "cannot be read"
 
     def remember(self, step: str, key: str, leaf: Leaf, facts: Mapping[str, object]) -> None:
         """Record what a step left. `facts` (time, duration, software) are for people and stand in the record only."""
         payload = located(leaf, lambda p: str(Path(p).relative_to(self.root))).model_dump(mode="json")
-        digest = hashlib.sha256(canonical(payload).encode()).hexdigest()
-        record = {"version": RECORD_VERSION, "step": step, "key": key, "digest": digest, "payload": payload, "facts": dict(facts)}
+        record = {
+            "version": RECORD_VERSION, "step": step, "key": key, "digest": _digest(payload), "payload": payload,
+            "facts": dict(facts),
+        }  # fmt: skip
         disk.write_file(self.record_path(step, key), json.dumps(record, indent=1).encode())
 
     @contextlib.contextmanager
@@ -171,6 +189,8 @@ class Workspace:
                 notify(f"waiting for another run on {self.visit}")
                 while not _try_lock(fd):
                     time.sleep(0.2)
+            for half_written in self.records.glob(".*.part"):
+                disk.remove(half_written)
             yield
         finally:
             os.close(fd)
@@ -214,13 +234,18 @@ def default_work_folder(warn: Warn) -> Path:
             disk.make_folder(folder)
             if os.access(folder, os.W_OK):
                 return folder
-        except (CannotCreateError, DrpError):
+        except DrpError:
             pass
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"cheops-drp-{os.getuid()}"
+    with disk.guarded("create", folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    # anybody may write into a temporary folder: one that is not ours alone could hold results that are not ours
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise CannotCreateError(f"{folder}: is not ours alone; name a folder for intermediate products by --work")
     warn(f"no folder for intermediate products can be written: they go to {folder} (--work names another)")
-    disk.make_folder(folder)
     return folder
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import njit
 
 
-@njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
+@njit(cache=True, inline="always")
 def from_big_endian(w: np.uint32) -> np.uint32:
     """Return a 32-bit word with its bytes in reverse order."""
     return (
@@ -18,7 +18,7 @@ def from_big_endian(w: np.uint32) -> np.uint32:
     )
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def to_big_endian(values: npt.NDArray[np.uint64]) -> np.uint64:
     """Reverse the bytes of 64-bit words in place, and return the sum of their 32-bit halves, not yet folded.
 

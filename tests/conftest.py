@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs import STEPS, Bench, executed
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
@@ -57,6 +59,17 @@ def library(own_folders: Path) -> Path:
     return library_folder()
 
 
+@pytest.fixture(scope="session")
+def reduced(tiny_visit: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The tiny visit, reduced once; read-only: copy it to change it."""
+    bench = Bench(tiny_visit, (library,), Path(), Path()).fresh(tmp_path_factory.mktemp("reduced"))
+    published, run = bench.reduce()
+    assert published is not None
+    assert published.new
+    assert executed(run) == STEPS
+    return bench
+
+
 @pytest.fixture
 def visit(tiny_visit: Path, tmp_path: Path) -> Path:
     """A copy of the tiny visit that a test may change."""
@@ -76,7 +89,13 @@ def drp(tmp_path: Path) -> Drp:
     def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
         return subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **environment}, text=True, capture_output=True, timeout=timeout, check=False
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
 
     return run

@@ -79,9 +79,7 @@ def test_a_star_that_jitters_keeps_its_flux_at_25_pixels() -> None:
 
 
 @few
-@given(
-    x=st.floats(41, 44), y=st.floats(41, 44), radii=st.lists(st.floats(0.1, 40), min_size=1, max_size=6, unique=True)
-)
+@given(x=st.floats(41, 44), y=st.floats(41, 44), radii=st.lists(st.floats(0.1, 40), min_size=1, max_size=6, unique=True))
 def test_a_flat_image_of_ones_gives_the_area_of_the_circle(x: float, y: float, radii: list[float]) -> None:
     sums, areas = aperture_sums(np.ones((1, 85, 85)), [x], [y], sorted(radii))
     # Demanded are 1e-9; left is the rounding of sums of up to 5000 terms.
@@ -91,9 +89,7 @@ def test_a_flat_image_of_ones_gives_the_area_of_the_circle(x: float, y: float, r
 
 @few
 @given(x=st.floats(-20, 60), y=st.floats(-20, 60), seed=st.integers(0, 99))
-def test_missing_pixels_and_what_lies_outside_are_left_out_and_their_area_is_told(
-    x: float, y: float, seed: int
-) -> None:
+def test_missing_pixels_and_what_lies_outside_are_left_out_and_their_area_is_told(x: float, y: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image, mask = rng.normal(100, 10, (40, 40)), rng.random((40, 40)) < 0.05
     image[rng.random((40, 40)) < 0.02] = np.nan

@@ -77,9 +77,7 @@ def saa_map(inside: list[tuple[int, int]], last: int = 180) -> tuple[Any, Any, A
 
 
 @given(st.floats(-90, 90), st.floats(-180, 180), st.integers(-3, 3))
-def test_the_saa_map_repeats_every_turn_and_its_rows_may_stand_in_any_order(
-    latitude: Any, longitude: Any, turns: Any
-) -> None:
+def test_the_saa_map_repeats_every_turn_and_its_rows_may_stand_in_any_order(latitude: Any, longitude: Any, turns: Any) -> None:
     cells = saa_map([(y, x) for y in range(-51, 0, 2) for x in range(-90, 41, 3)])
     # The edges of cells are rounding noise away after a turn: stand off them.
     if abs((longitude + 1.5) % 3 - 3) < 1e-9 or (longitude + 1.5) % 3 < 1e-9:
@@ -207,9 +205,7 @@ def test_the_ground_track_agrees_with_the_metadata(visit: Any, tolerance: Any) -
 def test_the_ground_below_a_satellite_at_rest_turns_away_to_the_west() -> None:
     rows = START + np.array([0, 6]) * 60 * MINUTE * 0.5
     above = np.array([[RADIUS, 0, 0], [RADIUS, 0, 0]])
-    latitude, longitude = interpolate_ground_track(
-        rows, above, [0.2, 0.4], [10.0, -35.0], [START + 90 * MINUTE], above[:1]
-    )
+    latitude, longitude = interpolate_ground_track(rows, above, [0.2, 0.4], [10.0, -35.0], [START + 90 * MINUTE], above[:1])
     # Half way of 3 hours, by hand; exact up to rounding.
     assert latitude == pytest.approx(0.3, abs=1e-9)
     assert longitude == pytest.approx(-12.5, abs=1e-9)

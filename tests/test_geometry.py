@@ -88,9 +88,7 @@ def test_the_circular_window_keeps_the_pixels_that_the_spacecraft_keeps() -> Non
 
 
 @given(middle=ANGLES, rate=st.floats(-0.3, 0.3), length=st.integers(1, 200))
-def test_the_mean_angle_of_a_steady_rotation_is_its_middle_through_north_too(
-    middle: float, rate: float, length: int
-) -> None:
+def test_the_mean_angle_of_a_steady_rotation_is_its_middle_through_north_too(middle: float, rate: float, length: int) -> None:
     times = np.arange(length, dtype=float)
     angles = np.mod(middle + rate * (times - times.mean()), 360)
     mean = mean_angle(times, angles, [0.0], [length])[0]

@@ -125,9 +125,7 @@ def test_point_to_point_noise_of_white_noise_is_its_sigma_and_blind_to_a_slope()
 
 def test_point_to_point_noise_worked_by_hand() -> None:
     # Differences 1, -2, 4: median size 2.
-    assert point_to_point([0.0, 1.0, -1.0, 3.0]) == pytest.approx(
-        1.482602218505602 * 2 / np.sqrt(2), rel=1e-14
-    )  # rounding
+    assert point_to_point([0.0, 1.0, -1.0, 3.0]) == pytest.approx(1.482602218505602 * 2 / np.sqrt(2), rel=1e-14)  # rounding
 
 
 def test_clipping_goes_one_round_only() -> None:

@@ -61,9 +61,7 @@ def test_references_pass_the_checker_of_the_definitions(library: Path) -> None:
     if not checker.exists():
         pytest.skip("the checker of the SOC's definitions is not in ../shared")
     paths = sorted(map(str, library.iterdir()))
-    result = subprocess.run(
-        [sys.executable, str(checker), "--strict", str(model), *paths], capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, str(checker), "--strict", str(model), *paths], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
 

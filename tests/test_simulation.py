@@ -168,9 +168,7 @@ def test_stars_of_the_catalogue_stand_where_the_attitude_puts_them(visit: Path) 
     attitude = fits.getdata(one(visit, "SCI_RAW_Attitude"))
     roll = np.unwrap(attitude["SC_ROLL_ANGLE"], period=360)
     assert np.all(np.diff(roll) < 0)
-    assert np.diff(roll).mean() == pytest.approx(
-        -360 / spacecraft.PERIOD, rel=0.15
-    )  # it swings by 12 % along the orbit
+    assert np.diff(roll).mean() == pytest.approx(-360 / spacecraft.PERIOD, rel=0.15)  # it swings by 12 % along the orbit
     truth = fits.getdata(visit / "truth/truth.fits", "TRUTH_EXPOSURES")
     target = fits.getdata(one(visit, "EXT_PRE_StarCatalogue"))[0]
     assert target["TARGET"]

@@ -51,9 +51,7 @@ def test_a_utc_survives_the_way_to_mjd_and_back(date: Any) -> None:
 
 def test_tt_is_69_184_seconds_ahead_of_utc_in_2020() -> None:
     # 37 leap seconds and 32.184 s by hand; MJD 59094 is 2020-09-02. Tolerance: one unit in the last place.
-    assert utc_to_mjd("2020-09-02T05:30:00.000000")[0] == pytest.approx(
-        59094 + (5.5 * 3600 + 69.184) / DAY, abs=8e-12, rel=0
-    )
+    assert utc_to_mjd("2020-09-02T05:30:00.000000")[0] == pytest.approx(59094 + (5.5 * 3600 + 69.184) / DAY, abs=8e-12, rel=0)
 
 
 def test_texts_bytes_and_left_out_decimals_mean_the_same() -> None:
@@ -196,9 +194,7 @@ def test_a_star_that_is_nowhere_is_refused(date: Any, place: Any) -> None:
 
 
 @given(st.floats(50000, 65000), right_ascensions, declinations)
-def test_the_barycentre_of_de200_is_a_thousand_kilometres_away(
-    mjd: Any, right_ascension: Any, declination: Any
-) -> None:
+def test_the_barycentre_of_de200_is_a_thousand_kilometres_away(mjd: Any, right_ascension: Any, declination: Any) -> None:
     # Masses x distances by hand: Neptune 1190 km, Uranus 326 km, Saturn 13 km, Jupiter 1 km; all in a line 5.1 ms.
     assert abs(de200_light_time(mjd, right_ascension, declination)) * DAY < 5.1e-3
 

@@ -20,10 +20,11 @@ from numba import njit
 
 from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product
 from schemas.products import Structure, soc_structure
-from schemas.terms import USED, with_keywords
+from schemas.terms import with_keywords
 from tasks.calibration.linearity import linearised
 from tasks.exposures import Exposures, open_exposures, term_column, term_image
-from tasks.fits import FitsWriter, NewHdu, Value, blocks
+from tasks.fits import Value, blocks
+from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.level1 import image_metadata, step_keywords, visit_keywords
 from tasks.step import Leaves, new_file, step
 from tasks.words import from_big_endian, to_big_endian
@@ -31,7 +32,7 @@ from tasks.words import from_big_endian, to_big_endian
 FloatArray = npt.NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def calibrate_images(
     words: npt.NDArray[np.uint32],
     exposures: FloatArray,
@@ -103,7 +104,7 @@ def _write(
         for a, b in blocks(raw.count, ny * nx * 8):
             out = np.empty((b - a, ny, nx))
             block = {name: values[a:b] for name, values in per_image.items()}
-            calibrate_images(
+            calibrate_images(  # type: ignore[call-arg]
                 raw.words(a, b), block["exposures"], block["scale"], block["level"], block["gain"],
                 offsets[0][a:b], offsets[1][a:b], *terms, out,
             )  # fmt: skip
@@ -164,7 +165,7 @@ def calibrate_imagettes(
     with open_exposures(subarray) as stack:
         x_window, y_window, (ny, nx) = stack.x_offset, stack.y_offset, stack.shape
     with open_exposures(raw) as exposures:
-        time, level, ron = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL", "RON")
+        time, level = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
         meta = exposures.metadata
         x0 = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - x_window

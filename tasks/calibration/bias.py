@@ -18,12 +18,14 @@ from schemas.payloads import Bias, Product, Reference
 from schemas.settings import BiasSettings
 from schemas.terms import TERMS
 from tasks.exposures import Exposures, open_exposures
-from tasks.fits import FitsFile, NewHdu, open_declared
+from tasks.fits import FitsFile, Hdu, Value, open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602
+JUMP = 100.0  # the level never moves this far within a visit: margins that say so are garbled [ADU]
 # Columns that see no light and no dark current, with the HDU of the reference frame that shows their structure.
 COLUMNS = {
     "OverscanLeft": "REF_APP_BiasOverscanLeftFrame",
@@ -138,7 +140,7 @@ def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, Flo
     margins = {}
     for side, extname in COLUMNS.items():
         if extname in file and len(file[extname].shape) == 3 and file[extname].shape[0] > plane:
-            margins[side] = file[extname].image(plane, plane + 1)[0] - level
+            margins[side] = file[extname].finite_image(plane, plane + 1)[0] - level
     return margins
 
 
@@ -157,12 +159,14 @@ def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tupl
         added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
         structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
         if hdu.text("MRG_PROC") == "image":
-            pixels = hdu.image() / added
+            pixels = hdu.image()
+            pixels = np.where(pixels == 0, np.nan, pixels) / added  # a raw 0 is no data
             if structure.shape == pixels.shape[1:]:
                 pixels = pixels - structure
             mean, sigma, number = clipped_mean(pixels.reshape(raw.count, -1), clip)
         else:
-            mean, sigma, number = _collapsed(hdu.image(), hdu.header, added, float(structure.mean()), raw.shape[0], side)
+            mean, sigma, number = _collapsed(hdu, added, float(structure.mean()), raw.shape[0], side)
+        sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
         good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
         levels.append(np.where(good, mean, 0.0))
         variances.append(np.where(good, sigma**2, 0.0))
@@ -179,11 +183,12 @@ def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tupl
     return level, error, np.sqrt(variance * n), "+".join(sources)
 
 
-def _collapsed(
-    values: FloatArray, header: object, added: int, structure: float, rows: int, side: str
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _collapsed(hdu: Hdu, added: int, structure: float, rows: int, side: str) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, sigma and number of pixels of margins that were collapsed on board (mean and stdev by MRG_DTYn)."""
-    names = [str(header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]  # type: ignore[attr-defined]
+    names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
+    values = hdu.image()
+    if missing := {"mean", "stdev"} - set(names[: values.shape[-1]]):
+        raise hdu.refuse(f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is {' or '.join(sorted(missing))}")
     flat = values.reshape(len(values), -1, values.shape[-1])
     mean = flat[..., names.index("mean")].mean(axis=1) / added - structure
     sigma = np.sqrt((flat[..., names.index("stdev")] ** 2).mean(axis=1)) / added
@@ -191,25 +196,34 @@ def _collapsed(
     return mean, sigma, np.where(np.isfinite(mean), float(rows * width), 0.0)
 
 
-@step("bias", "BIAS_RON", version="1", payload=Bias, leaves=["TERM_BIAS"])
+@step("bias", "BIAS_RON", version="2", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
         reference = read_bias_reference(frame.product, exposures.frequency, exposures.hardware)
         warnings = [reference.warning] if reference.warning else []
         level, error, ron, source = margin_levels(exposures, reference, settings.clip)
-        missing = ~np.isfinite(level)
-        quality = np.where(missing & bool(source), int(Quality.MARGIN), 0)
-        if missing.all():
+        known = np.isfinite(level)
+        if known.any():
+            known &= np.abs(level - np.median(level[known])) < JUMP
+        quality = np.where(~known & bool(source), int(Quality.MARGIN), 0)
+        if known.any():
+            if not known.all():
+                warnings.append(f"margins of {(~known).sum()} images show no bias: it is interpolated")
+            level = np.where(known, level, np.nan)
+            level, error = smooth_in_time(exposures.mjd, level, error, settings.smooth / 1440.0)
+            ron = np.where(known, ron, np.median(ron[known]))
+        else:
             warnings.append("no usable margins: the nominal bias of the reference is used")
-            level, error = np.full_like(level, reference.level), np.full_like(level, reference.level_error)
-            ron, source = np.full_like(level, reference.ron), "reference"
-        elif missing.any():
-            warnings.append(f"margins of {missing.sum()} images hold no numbers: their bias is interpolated")
-        level, error = smooth_in_time(exposures.mjd, level, error, settings.smooth / 1440.0)
-        ron = np.where(np.isfinite(ron), ron, np.nanmedian(ron))
+            level, error, ron = (np.full_like(level, v) for v in (reference.level, reference.level_error, reference.ron))
+            source = "reference"
         structure = reference.structure[exposures.window]
-        used = {"BIAS_LVL": float(level.mean()), "BIAS_STD": float(level.std()), "BIAS_SRC": source, "RON_ADU": float(np.median(ron))}
+        used: dict[str, Value] = {
+            "BIAS_LVL": float(level.mean()),
+            "BIAS_STD": float(level.std()),
+            "BIAS_SRC": source,
+            "RON_ADU": float(np.median(ron)),
+        }
         columns = {"MJD_TIME": exposures.mjd, "LEVEL": level, "LEVEL_ERR": error, "RON": ron, "QUALITY": quality}
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)

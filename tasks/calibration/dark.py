@@ -15,7 +15,8 @@ from schemas.payloads import Dark, Product, Reference
 from schemas.settings import DarkSettings
 from schemas.terms import TERMS
 from tasks.exposures import Exposures, open_exposures
-from tasks.fits import NewHdu, open_declared
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 from tasks.times import utc_to_mjd
@@ -54,7 +55,9 @@ def dark_charge(rate: FloatArray, exposure_time: float, read_time: FloatArray) -
     return rate * (exposure_time + read_time)
 
 
-def read_times(shape: tuple[int, int], first_row: int, first_column: int, frequency: float, row_time: float | None = None) -> FloatArray:
+def read_times(
+    shape: tuple[int, int], first_row: int, first_column: int, frequency: float, row_time: float | None = None
+) -> FloatArray:
     """Return how long each pixel waits for its read-out.
 
     Parameters

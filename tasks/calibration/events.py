@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 from scipy.interpolate import CubicHermiteSpline
 
-from schemas.errors import BadInputError
+from schemas.errors import BadInputError, NoScienceDataError
 from schemas.flags import (
     EARTH_OCCULTED,
     EARTH_STRAY_LIGHT,
@@ -19,6 +22,7 @@ from schemas.flags import (
     EVENT_SAA,
     EVENT_SUN,
     EVENT_TEMPERATURE,
+    UNUSABLE,
     Quality,
 )
 from schemas.inputs import CONSTRAINTS, HOUSEKEEPING_LIMITS, ORBIT, SAA_MAP, VISIT_LIMITS, VISITS
@@ -26,11 +30,12 @@ from schemas.payloads import Events, Product, Reference
 from schemas.settings import EventSettings
 from schemas.terms import TERMS
 from tasks.exposures import Exposures, by_image, open_exposures
-from tasks.fits import NewHdu, open_declared
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
-from tasks.words import from_big_endian
 from tasks.times import after_leap_second_expiry, bjd_tdb, utc_to_mjd
+from tasks.words import from_big_endian
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -137,9 +142,7 @@ def _increasing(times: npt.ArrayLike, table: str) -> Floats:
     return mjd
 
 
-def covered(
-    row_mjd: npt.ArrayLike, start: npt.ArrayLike, stop: npt.ArrayLike, max_gap: float, reach: float = 0.0
-) -> Flags:
+def covered(row_mjd: npt.ArrayLike, start: npt.ArrayLike, stop: npt.ArrayLike, max_gap: float, reach: float = 0.0) -> Flags:
     """Tell which spans of time the rows of a table cover without a gap.
 
     Parameters
@@ -624,7 +627,7 @@ def _rows(where: Flags, first: int) -> str:
     return ", ".join(str(row) for row in rows[:5]) + (f" and {rows.size - 5} more" if rows.size > 5 else "")
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def pixel_extremes(words: npt.NDArray[np.uint32], inside: Flags) -> tuple[Floats, Floats]:
     """Return smallest and largest value of the pixels `inside` the window, for every image.
 
@@ -652,6 +655,15 @@ def pixel_extremes(words: npt.NDArray[np.uint32], inside: Flags) -> tuple[Floats
     return lowest, highest
 
 
+@contextmanager
+def _read_from(path: Path | str, table: str) -> Iterator[None]:
+    """Let what a kernel says of values that cannot be end as an error that names their file."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInputError(f"{path}: {table}: {error}") from error
+
+
 class Sight(NamedTuple):
     """What the line of sight met during every image; NaN and False where nothing is known."""
 
@@ -672,6 +684,8 @@ def _rows_of(product: Product) -> tuple[Floats, Flags, Flags, Flags] | None:
         if "MPS_PRE_VisitConstraints" not in file:
             return None
         table = file["MPS_PRE_VisitConstraints"]
+        if not table.rows:
+            return None
         threshold = float(file["MPS_PRE_Visits"].column("STRAY_LIGHT_THRESHOLD")[0])
         stray = table.column("STRAY_LIGHT") > threshold
         return table.finite_column("MJD_TIME"), table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION"), stray
@@ -685,23 +699,27 @@ def _sight(
     saa, occulted, stray, known = (np.zeros(n, dtype=bool) for _ in range(4))
     limb = raw.metadata.column("LOS_TO_EARTH_ANGLE").astype(np.float64)
     for product in tables:
+        name = product.extname.replace("Visits", "VisitConstraints")
         rows = _rows_of(product)
         if rows is None:
             continue
         mjd, *flags = rows
-        (a, new), (b, _), (c, _) = (flag_from_rows(mjd, f, raw.mjd, duration) for f in flags)
+        with _read_from(product.path, f"{name}: column MJD_TIME"):
+            (a, new), (b, _), (c, _) = (flag_from_rows(mjd, f, raw.mjd, duration) for f in flags)
         fresh = new & ~known
         saa[fresh], occulted[fresh], stray[fresh] = a[fresh], b[fresh], c[fresh]
         known |= new
     if orbit is not None:
         with open_declared(require(orbit.path), ORBIT) as file:
             table = file["AUX_RES_Orbit"]
-            epoch = utc_to_mjd(table.column("EPOCH"))
+            with _read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
+                epoch = utc_to_mjd(table.column("EPOCH"))
             place = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
             speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
-        position = interpolate_orbit(epoch, place, speed, raw.mjd)
         ra, dec = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
-        angle = earth_limb_angle(position, ra, dec, atmosphere=settings.atmosphere)
+        with _read_from(orbit.path, orbit.extname):
+            position = interpolate_orbit(epoch, place, speed, raw.mjd)
+            angle = earth_limb_angle(position, ra, dec, atmosphere=settings.atmosphere)
         limb = np.where(np.isfinite(angle), angle, limb)
     unseen = ~known
     if unseen.any():
@@ -718,9 +736,10 @@ def _saa_from_map(raw: Exposures, saa_map: Reference | None, saa: Flags, unseen:
         return
     with open_declared(require(saa_map.product.path), SAA_MAP) as file:
         table = file["EXT_APP_SAAMap"]
-        cells = [table.column(c) for c in ("LATITUDE", "LONGITUDE", "SAA_FLAG")]
+        cells = table.finite_column("LATITUDE"), table.finite_column("LONGITUDE"), table.column("SAA_FLAG")
     latitude, longitude = (raw.metadata.column(c).astype(np.float64) for c in ("LATITUDE", "LONGITUDE"))
-    flagged, known = flag_saa(*cells, latitude, longitude)
+    with _read_from(saa_map.product.path, "EXT_APP_SAAMap"):
+        flagged, known = flag_saa(*cells, latitude, longitude)
     saa[unseen] = flagged[unseen]
     if lost := int((unseen & ~known).sum()):
         warnings.append(f"the place of the satellite is not known for {lost} images: taken as outside of the SAA")
@@ -737,7 +756,8 @@ def _temperature_digit(raw: Exposures, limits: Reference | None) -> Integers:
     for name in ("HK_TEMP_FEE_CCD", "HK_TEMP_FEE_BIAS", "HK_TEMP_FEE_ADC"):
         for row in np.flatnonzero(active & np.isin(names, (name, name.removeprefix("HK_")))):
             if name in raw.metadata.present():
-                found = limit_digit(raw.metadata.column(name), lower[row], upper[row])
+                with _read_from(limits.product.path, f"REF_APP_Limits: {name}"):
+                    found = limit_digit(raw.metadata.column(name), lower[row], upper[row])
                 digit = np.maximum(digit, found)
     return digit
 
@@ -756,19 +776,22 @@ def flag_events(
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
         mjd, meta = exposures.mjd, exposures.metadata
-        try:
+        with _read_from(exposures.file.path, f"{meta.extname}: column MJD_TIME"):
             repeated = flag_repeated_times(mjd)
-        except ValueError as error:
-            raise BadInputError(f"{exposures.file.path}: {meta.extname}: column MJD_TIME: {error}") from error
         sight = _sight(exposures, tables, orbit, saa_map, settings, warnings)
         angles = {n: meta.column(f"LOS_TO_{n}_ANGLE").astype(np.float64) for n in ("SUN", "MOON")}
         bounds = _angle_limits(limits)
+        with _read_from(limits.product.path if limits else "", "REF_APP_VisitConstraints"):
+            limb, moon, sun = (
+                angle_digit(angle, bounds[name])
+                for angle, name in ((sight.limb, "EARTH"), (angles["MOON"], "MOON"), (angles["SUN"], "SUN"))
+            )
         event = compose_event(
             sight.saa,
             _temperature_digit(exposures, housekeeping),
-            earth_digit(angle_digit(sight.limb, bounds["EARTH"]), sight.stray_light, sight.occulted),
-            angle_digit(angles["MOON"], bounds["MOON"]),
-            angle_digit(angles["SUN"], bounds["SUN"]),
+            earth_digit(limb, sight.stray_light, sight.occulted),
+            moon,
+            sun,
             np.zeros(len(mjd)),
         )
         unusable = _unusable(exposures)
@@ -784,8 +807,19 @@ def flag_events(
         warnings.append("the visit is later than the known leap seconds: its times may be off by seconds")
     quality = event_quality(event)
     quality |= np.where(unusable, int(Quality.UNUSABLE_IMAGE), 0) | np.where(repeated, int(Quality.DUPLICATE_TIME), 0)
+    if ((quality & int(UNUSABLE)) != 0).all():
+        raise NoScienceDataError(
+            f"none of {len(mjd)} images can be used: {unusable.sum()} are all zero, saturated throughout or marked as damaged, "
+            f"{sight.occulted.sum()} are occulted by the Earth, {sight.saa.sum()} were taken in the SAA"
+        )
     used = {"N_SAA": int(sight.saa.sum()), "N_OCCULT": int(sight.occulted.sum()), "N_BADIMG": int(unusable.sum())}
-    columns = {"MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "QUALITY": quality, "EARTH_LIMB": sight.limb}
+    columns: dict[str, npt.NDArray[Any]] = {
+        "MJD_TIME": mjd,
+        "BJD_TIME": bjd,
+        "EVENT": event,
+        "QUALITY": quality,
+        "EARTH_LIMB": sight.limb,
+    }
     return Leaves({"TERM_EVENTS": [NewHdu(TERMS["TERM_EVENTS"], used, columns=columns)]}, used=used, warnings=warnings)
 
 

@@ -14,7 +14,8 @@ from schemas.payloads import Flat, Product, Reference
 from schemas.settings import FlatSettings
 from schemas.terms import TERMS
 from tasks.exposures import open_exposures
-from tasks.fits import Hdu, NewHdu, open_declared
+from tasks.fits import Hdu, open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 

@@ -17,7 +17,8 @@ from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
 from schemas.payloads import Gain, Product, Reference
 from schemas.terms import TERMS
 from tasks.exposures import open_exposures
-from tasks.fits import NewHdu, open_declared
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 
@@ -34,7 +35,9 @@ class GainFormula:
     exponents: npt.NDArray[np.int64]  # (m, 5)
 
 
-def gain_of(vod: FloatArray, vrd: FloatArray, vog: FloatArray, vss: FloatArray, temperature: FloatArray, formula: GainFormula) -> FloatArray:
+def gain_of(
+    vod: FloatArray, vrd: FloatArray, vog: FloatArray, vss: FloatArray, temperature: FloatArray, formula: GainFormula
+) -> FloatArray:
     """Return the gain for some housekeeping.
 
     Parameters

@@ -15,14 +15,15 @@ from schemas.payloads import Linearity, Product, Reference
 from schemas.settings import LinearitySettings
 from schemas.terms import TERMS
 from tasks.exposures import open_exposures
-from tasks.fits import FitsFile, NewHdu, open_declared
+from tasks.fits import FitsFile, open_declared
+from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 
 
-@njit(cache=True, inline="always", error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, inline="always", error_model="numpy")
 def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
     """Return the corrected signal [electron] of one exposure.
 
@@ -30,15 +31,16 @@ def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) ->
     boundary the curve goes on along its slope there.
     """
     if signal < boundary[0]:
-        return coefficients[0, 0] + coefficients[0, 1] * (signal - boundary[0])
+        return float(coefficients[0, 0] + coefficients[0, 1] * (signal - boundary[0]))
     piece = boundary.size - 1
     while signal < boundary[piece]:
         piece -= 1
     d = signal - boundary[piece]
-    return coefficients[piece, 0] + d * (coefficients[piece, 1] + d * (coefficients[piece, 2] + d * coefficients[piece, 3]))
+    cubic = coefficients[piece]
+    return float(cubic[0] + d * (cubic[1] + d * (cubic[2] + d * cubic[3])))
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray) -> FloatArray:
     """Return the corrected signal [electron] of one exposure for an array of measured ones, shape (n,)."""
     corrected = np.empty_like(signal)
@@ -64,8 +66,9 @@ def _spline(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
     coefficients = np.stack([hdu.column(f"COEF_{i}").astype(np.float64) for i in range(4)], axis=1)
     # the last boundary may only say where the last piece ends
     pieces = len(boundary) - 1 if np.isnan(coefficients[-1]).all() else len(boundary)
-    if bad := int(np.count_nonzero(~np.isfinite(coefficients[:pieces]))):
-        raise hdu.refuse(f"{bad} coefficients are not finite numbers")
+    for i, bad in enumerate(np.count_nonzero(~np.isfinite(coefficients[:pieces]), axis=0)):
+        if bad:
+            raise hdu.refuse(f"column COEF_{i}: {bad} values are not finite numbers")
     if pieces < 1 or (np.diff(boundary) <= 0).any():
         raise hdu.refuse("column BOUNDARY does not rise")
     return boundary[:pieces], coefficients[:pieces], float(boundary[-1])

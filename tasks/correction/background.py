@@ -12,7 +12,7 @@ from schemas.payloads import Background, Look, Product
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.exposures import term_column
-from tasks.fits import NewHdu
+from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
 from tasks.robust import ring_statistics, robust_scatter
 from tasks.step import Leaves, step
@@ -36,7 +36,8 @@ def estimate_background(calibrated: Product, look: Look, settings: BackgroundSet
         place = [np.full(images.count, c if np.isfinite(c) else m) for c, m in zip(centre, middle, strict=True)]
         found = np.empty((images.count, 4))
         for block, pixels in images.blocks():
-            ring_statistics(pixels, place[0][block], place[1][block], settings.inner, settings.outer, settings.clip, found[block])
+            px, py = place[0][block], place[1][block]
+            ring_statistics(pixels, px, py, settings.inner, settings.outer, settings.clip, found[block])
         mjd, nexp = images.mjd, images.nexp
     level, error = found[:, 1], found[:, 2] / np.sqrt(np.maximum(found[:, 3], 1.0))
     good = np.isfinite(level)
@@ -45,7 +46,8 @@ def estimate_background(calibrated: Product, look: Look, settings: BackgroundSet
         warnings.append(f"the ring of {(~good).sum()} images holds no pixel: background 0")
         level, error = np.where(good, level, 0.0), np.where(good, error, 0.0)
     median = float(np.median(level[good])) if good.any() else 0.0
-    spike = (level > HIGH * nexp) | (level > np.maximum(SPIKE_FACTOR * median, median + SPIKE_SIGMA * robust_scatter(level[good])))
+    usual = np.maximum(SPIKE_FACTOR * median, median + SPIKE_SIGMA * robust_scatter(level[good]))
+    spike = (level > HIGH * nexp) | (level > usual)
     used = {"RING_IN": settings.inner, "RING_OUT": settings.outer, "BKG_AVG": median, "BKG_ERR": float(np.median(error))}
     quality = np.where(spike, int(Quality.BACKGROUND), 0) | np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
     columns = {"MJD_TIME": mjd, "LEVEL": level, "LEVEL_ERR": error, "QUALITY": quality}

@@ -12,22 +12,26 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
-from schemas.errors import BadInputError, CannotCreateError, DrpError, MissingInputError, SelfCheckError
-from schemas.inputs import Input, Use
+from schemas.errors import BadInputError, CannotCreateError, DrpError, MissingInputError, SelfCheckError, plain
+from schemas.inputs import REFERENCES, Input, Use
 from schemas.payloads import Inventory, Leaf, Product
 from schemas.products import Structure, soc_extnames, soc_structure
-from schemas.terms import TERMS
+from schemas.terms import MAY_BE_EMPTY, TERMS
 from tasks import disk
-from tasks.fits import PUBLICATION, Value, open_declared, restamp, scan
-from tasks.step import STEPS, StepReport
+from tasks.fits import Value, open_declared, scan
+from tasks.fits_writer import restamp
+from tasks.references import fits_files
+from tasks.step import STEPS, UNPUBLISHED, StepReport, products_in
 from tasks.store import Workspace, canonical, content, folder_lock, located
 
+Digest = Callable[[Path], str]
+Warn = Callable[[str], None]
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 _FOLDER = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
@@ -55,18 +59,25 @@ class Content:
         return sorted(Path(r.product.path).name for r in chosen)
 
 
-def existing_publication(output: Path, visit: str, identity: str) -> Path | None:
-    """Return the published folder that holds exactly this result, if its files are all there; the newest of several."""
+def existing_publication(output: Path, visit: str, identity: str, digest: Digest, warn: Warn) -> Path | None:
+    """Return the published folder that holds exactly this result, if its files are as they were; the newest of several."""
     for folder in sorted(published_folders(output, visit), reverse=True):
         try:
             manifest = read_manifest(folder)
-            files = manifest["files"]
-            whole = all((folder / f["name"]).stat().st_size == f["bytes"] for f in files)
+            if manifest["identity"] != identity:
+                continue
+            changed = [f["name"] for f in manifest["files"] if not _holds(folder / f["name"], f["sha256"], digest)]
         except (DrpError, OSError, KeyError, TypeError):
+            warn(f"{folder.name}: its manifest cannot be read, the result is published again")
             continue
-        if manifest.get("identity") == identity and whole:
+        if not changed:
             return folder
+        warn(f"{folder.name}: {changed[0]} is not as it was published, the result is published again")
     return None
+
+
+def _holds(path: Path, sha256: str, digest: Digest) -> bool:
+    return path.is_file() and digest(path) == sha256
 
 
 def published_folders(output: Path, visit: str) -> list[Path]:
@@ -106,7 +117,9 @@ def prepare_output(output: Path) -> None:
         raise CannotCreateError(f"{output}: cannot be written to")
 
 
-def publish(output: Path, what: Content, date: str, typeset: Any) -> tuple[Path, bool]:
+def publish(
+    output: Path, what: Content, date: str, typeset: Any, digest: Digest = disk.sha256, warn: Warn = lambda _: None
+) -> tuple[Path, bool]:
     """Publish a result, unless it stands there already.
 
     Parameters
@@ -119,6 +132,8 @@ def publish(output: Path, what: Content, date: str, typeset: Any) -> tuple[Path,
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
     typeset : callable
         ``typeset(data_folder, facts, target)`` writes the report.
+    digest, warn : callable
+        Gives the SHA-256 of a published file; is told of published folders that were changed.
 
     Returns
     -------
@@ -130,7 +145,7 @@ def publish(output: Path, what: Content, date: str, typeset: Any) -> tuple[Path,
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        if (standing := existing_publication(output, what.inventory.visit, identity)) is not None:
+        if (standing := existing_publication(output, what.inventory.visit, identity, digest, warn)) is not None:
             return standing, False
         version = next_version(output, what.inventory)
         name = f"CH_{what.inventory.visit}_V{version[0]:02d}{version[1]:02d}"
@@ -160,9 +175,7 @@ def with_errors_ignored(stage: Path) -> None:
     shutil.rmtree(stage, ignore_errors=True)
 
 
-def _fill(
-    stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, typeset: Any
-) -> None:
+def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, typeset: Any) -> None:
     stamp: dict[str, Value] = {
         "DATE": date, "STAMP": f"drp {VERSION}", "PIPE_VER": VERSION, "ARCH_REV": version[0], "PROC_NUM": version[1],
         **{f"RF_FIL{i}": n for i, n in enumerate(what.reference_names()[:20], 1)},
@@ -192,7 +205,7 @@ def _fill(
         files[pdf] = {"step": "report", "key": "", "product": "pdf"}
     disk.crash_point("before manifest")
     manifest = _manifest(stage, what, files, date, label, identity)
-    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def term_name(step: str, taken: Iterable[str]) -> str:
@@ -212,7 +225,8 @@ def soc_name(path: Path, visit: str, label: str) -> str:
 
 def whole(structure: Structure) -> Use:
     """Return the declaration of an HDU of which everything must be there."""
-    return Use(structure, dict.fromkeys(structure.keywords), tuple(c.name for c in structure.columns))
+    columns = tuple(c.name for c in structure.columns)
+    return Use(structure, dict.fromkeys(structure.keywords), columns, may_be_empty=structure.extname in MAY_BE_EMPTY)
 
 
 def _self_check(stage: Path, files: Iterable[str]) -> None:
@@ -244,16 +258,16 @@ def _manifest(
         listed.append({"name": name, "sha256": disk.sha256(path), "bytes": path.stat().st_size, **origin})
     steps = [
         {
-            "step": r.step, "version": STEPS[r.step].version, "key": r.key, "outcome": r.outcome, "seconds": round(r.seconds, 3),
-            "payload": located(r.leaf, lambda p: Path(p).name).model_dump(mode="json"),
+            "step": r.step, "version": STEPS[r.step].version, "key": r.key, "outcome": r.outcome,
+            "seconds": round(r.seconds, 3), "payload": located(r.leaf, lambda p: Path(p).name).model_dump(mode="json"),
         }
         for r in what.reports
     ]  # fmt: skip
     return {
         "manifest": MANIFEST_VERSION, "visit": found.visit, "version": label, "identity": identity, "published": date,
         "software": software(), "settings": dict(what.settings), "inventory": without_folders(found), "steps": steps,
-        "files": listed, "warnings": sorted(set(what.warnings)), "deviations": list(found.deviations), "notes": list(found.notes),
-        "fallbacks": dict(found.fallbacks),
+        "files": listed, "warnings": sorted(set(what.warnings)), "deviations": list(found.deviations),
+        "notes": list(found.notes), "fallbacks": dict(found.fallbacks),
     }  # fmt: skip
 
 
@@ -294,50 +308,98 @@ def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
         raise BadInputError(f"{folder / MANIFEST}: inventory or settings cannot be read ({error})") from error
 
 
-def restore_records(folder: Path, workspace: Workspace, warn: Any) -> int:
-    """Bring the results of a published folder back into the records of a visit; return how many.
+def relocated(found: Inventory, folders: Sequence[Path], digest: Digest) -> Inventory:
+    """Return the inventory of a manifest with the places of those of its files that lie, under their names, in `folders`.
+
+    A reference that has other content now is taken as it is now, so that what depends on it is done again.
+
+    Raises
+    ------
+    BadInputError
+        If a file of the visit is not the one that it was reduced from, or a changed reference is damaged.
+    """
+    places = {path.name: path.absolute() for folder in folders for path in fits_files(folder)}
+    references = {r.product.path: r.kind for r in (*found.references.values(), *found.dark_frames)}
+    declared = {d.kind: d for d in REFERENCES}
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        name = value.get("path")
+        if "sha256" not in value or name not in places:
+            return {k: placed(v) for k, v in value.items()}
+        now = digest(places[name])
+        if now != value["sha256"] and name not in references:
+            raise BadInputError(f"{places[name]}: is not the file that the visit was reduced from")
+        if now != value["sha256"]:
+            open_declared(places[name], declared[references[name]], sums=True).close()
+        return {**value, "path": str(places[name]), "sha256": now}
+
+    return Inventory.model_validate(placed(found.model_dump(mode="json")))
+
+
+def changed_inputs(folder: Path, found: Inventory) -> list[str]:
+    """Return a line for each file of the inventory that has other content now than when `folder` was published."""
+    try:
+        before, _ = published_inventory(folder)
+    except DrpError:
+        return []
+    then = {Path(p.path).name: p.sha256 for p in products_in([before])}
+    now = {Path(p.path).name: p.sha256 for p in products_in([found])}
+    return [f"{plain(n)}: was changed since {folder.name} was published" for n in now if then.get(n, now[n]) != now[n]]
+
+
+def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str, Path]:
+    """Bring the results of a published folder back into the records of a visit.
 
     Products come back to the bytes they had before publication, which their digests prove; a step of which a product is
-    missing or was changed is left out, and so done again.
+    missing or was changed is left out, and so done again. What was given by hand is no result of its step: it is returned,
+    EXTNAME and place, to be given again.
     """
     manifest = read_manifest(folder)
-    places = {(f["step"], f["key"], f["product"]): f["name"] for f in manifest["files"]}
-    empty: dict[str, Value] = {**PUBLICATION, **{f"RF_FIL{i}": "N/A" for i in range(1, 21)}}
-    empty["ARCH_REV"], empty["PROC_NUM"] = 0, 0
-    restored = 0
+    places = {(f["step"], f["key"], f["product"]): f for f in manifest["files"]}
+    by_hand: dict[str, Path] = {}
     for entry in manifest["steps"]:
         step, key = str(entry["step"]), str(entry["key"])
-        if step not in STEPS or workspace.record_path(step, key).exists():
+        if step not in STEPS:
             continue
         leaf = STEPS[step].payload.model_validate(entry["payload"])
-        target = workspace.folder(step, key)
+        for name in leaf.by_hand:
+            file = places[step, key, name]
+            if not _holds(folder / file["name"], file["sha256"], disk.sha256):
+                raise BadInputError(f"{folder / file['name']}: was given by hand, and is not as it was published")
+            by_hand[name] = folder / file["name"]
+        if leaf.by_hand or workspace.believe(step, key, STEPS[step].payload, warn) is not None:
+            continue
         try:
-            products = _restore(folder, leaf, places, (step, key), target, empty, workspace)
+            products = _restore(folder, leaf, places, (step, key), workspace)
         except (DrpError, KeyError) as error:
             warn(f"{step}: its published products cannot be used again ({error})")
             continue
         if products is not None:
             workspace.remember(step, key, leaf.model_copy(update={"products": products}), {"restored": folder.name})
-            restored += 1
-    return restored
+    return by_hand
 
 
 def _restore(
-    folder: Path, leaf: Leaf, places: Mapping[tuple[str, str, str], str], origin: tuple[str, str], target: Path,
-    empty: Mapping[str, Value], workspace: Workspace,
+    folder: Path, leaf: Leaf, places: Mapping[tuple[str, str, str], Mapping[str, str]], origin: tuple[str, str],
+    workspace: Workspace,
 ) -> dict[str, Product] | None:  # fmt: skip
+    target = workspace.folder(*origin)
     products = {}
     for name, product in leaf.products.items():
-        source = places.get((*origin, name))
-        if source is None:
+        if (*origin, name) not in places:
             return None
+        source = places[*origin, name]["name"]
         own = target / f"{name}.fits"
         disk.make_folder(target)
         disk.remove(own)
         if product.extname in TERMS:
             disk.copy_file(folder / source, own)
         else:
-            restamp(folder / source, own, empty)
+            restamp(folder / source, own, UNPUBLISHED)
         if workspace.digests.of(own) != product.sha256:
             disk.remove(target)
             raise BadInputError(f"{folder / source}: is not what the manifest says")
@@ -349,10 +411,19 @@ def _restore(
 
 
 def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
-    """Write the .tgz that pycheops opens, next to a published folder; the same content gives the same bytes."""
+    """Write the .tgz that pycheops opens, next to a published folder, unless it stands there; same content, same bytes."""
+    target = folder.parent / f"{folder.name}.tgz"
+    with folder_lock(target.parent):
+        for stale in target.parent.glob(".CH_*.tgz.*.part"):
+            disk.remove(stale)
+        if not target.exists():
+            _write_archive(folder, extra, target)
+    return target
+
+
+def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     import gzip
 
-    target = folder.parent / f"{folder.name}.tgz"
     match = _FOLDER.match(folder.name)
     assert match is not None
     inside = f"{match[1]}_V{match[2]}"
@@ -377,4 +448,3 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
         partial.unlink(missing_ok=True)
         raise
     disk.sync_folder(target.parent)
-    return target

@@ -11,18 +11,21 @@ import numpy.typing as npt
 from schemas.payloads import (
     Apertures,
     Background,
+    Contamination,
     Corrected,
     Leaf,
     LightCurves,
     Pointing,
     Position,
+    PsfFit,
     QualityTerm,
     Status,
 )
 from schemas.products import Column, Structure, soc_structure
-from schemas.terms import LIGHT_CURVES, RADII, with_keywords
+from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, with_keywords
 from tasks.exposures import term_column
-from tasks.fits import NewHdu, Value
+from tasks.fits import Value
+from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images, step_keywords, visit_keywords
 from tasks.step import Leaves, step
 
@@ -38,7 +41,7 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
     return replace(declared, columns=(*declared.columns, _QUALITY))
 
 
-@step("light_curves", "LC_CFG", version="1", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+@step("light_curves", "LC_CFG", version="2", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
     corrected: Corrected,
     upstream: tuple[Leaf, ...],
@@ -46,19 +49,25 @@ def write_light_curves(
     background: Background,
     position: Position,
     apertures: Apertures,
+    psf_fit: PsfFit,
+    contamination: Contamination,
     quality: QualityTerm,
 ) -> Leaves:
     """Write the light curves of all apertures."""
     event, status, flags, bjd, error = term_column(
         quality.product, "TERM_QUALITY", "EVENT", "STATUS", "QUALITY", "BJD_TIME", "FLUXERR"
     )
-    flux, areas, dark = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK")
+    best, best_error, psf, psf_error = term_column(
+        quality.product, "TERM_QUALITY", "OPT_FLUX", "OPT_ERR", "PSF_FLUX", "PSF_ERR"
+    )
+    flux, areas, dark, smeared = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK", "SMEARING")
+    ratio, ratio_error = term_column(contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR")
     (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
     names = [c.name for c in quality_metrics_columns()]
     metrics = dict(zip(names, term_column(quality.product, "TERM_METRICS", *names), strict=True))
-    steps = [*upstream, apertures, quality]
+    steps = [*upstream, apertures, psf_fit, contamination, quality]
     used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
     declared = light_curve_structure(used)
     states = {**step_keywords(steps), "LC_CFG": str(Status.COMPLETED), "METH_CFG": str(Status.COMPLETED)}
@@ -68,18 +77,28 @@ def write_light_curves(
         meta = images.metadata
         common: dict[str, npt.NDArray[Any]] = {
             "UTC_TIME": meta.column("UTC_TIME"), "MJD_TIME": images.mjd, "BJD_TIME": bjd, "STATUS": status, "EVENT": event,
-            "CONTA_LC": np.full(n, np.nan), "CONTA_LC_ERR": np.full(n, np.nan), "SMEARING_LC": np.full(n, np.nan),
-            "SMEARING_LC_ERR": np.full(n, np.nan), "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, used["LOC_X"]),
+            "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, used["LOC_X"]),
             "LOCATION_Y": np.full(n, used["LOC_Y"]), "CENTROID_X": x, "CENTROID_Y": y, "QUALITY": flags,
         }  # fmt: skip
+        curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving") for name, r in LIGHT_CURVES.items()}
+        curves[OPTIMAL] = best, best_error, float(used["AP_OPT"]), "Moving"
+        if np.isfinite(psf).any():
+            curves[PSF] = psf, psf_error, DEFAULT_RADIUS, "PSF"
+        tau = float(used["SMEAR_T"])
+        share = float(used["SMEAR_TE"]) / tau if tau > 0 else 0.0
         files = {}
-        for row, (name, radius) in enumerate(LIGHT_CURVES.items()):
+        for row, name in enumerate(metrics["DATANAME"]):
+            if name not in curves:
+                continue
+            values, errors, radius, kind = curves[name]
             k = RADII.index(radius)
             columns = {
-                **common, "FLUX": flux[:, k], "FLUXERR": error[:, k], "DARK": dark[:, k], "BACKGROUND": areas[:, k] * level,
+                **common, "FLUX": values, "FLUXERR": errors, "DARK": dark[:, k], "BACKGROUND": areas[:, k] * level,
+                "SMEARING_LC": smeared[:, k],
+                "SMEARING_LC_ERR": np.full(n, share), "CONTA_LC": ratio[:, k], "CONTA_LC_ERR": ratio_error[:, k],
             }  # fmt: skip
             own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
-            keywords = {**shared, **own, "DATANAME": name, "AP_RADI": radius, "AP_TYPE": "Moving"}
+            keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": radius, "AP_TYPE": kind}
             files[f"SCI_COR_Lightcurve-{name}"] = [NewHdu(declared, keywords, columns=columns)]
     return Leaves(files)
 

@@ -14,10 +14,10 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 import schemas.terms
-from schemas.payloads import Apertures, Corrected, Dark, Position
+from schemas.payloads import Apertures, Corrected, Dark, Position, Smearing
 from schemas.terms import TERMS
 from tasks.exposures import term_column, term_image
-from tasks.fits import NewHdu
+from tasks.fits_writer import NewHdu
 from tasks.geometry import cut_cell_area, half_chord
 from tasks.level1 import open_images
 from tasks.step import Leaves, step
@@ -62,9 +62,7 @@ def aperture_sums(
     centre_x, centre_y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     r = np.asarray(radii, dtype=np.float64)
     if images.ndim != 3 or images.dtype not in (np.float64, np.float32) or not images.dtype.isnative:
-        raise ValueError(
-            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of {images.dtype.str}"
-        )
+        raise ValueError(f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of {images.dtype.str}")
     if centre_x.shape != images.shape[:1] or centre_y.shape != images.shape[:1]:
         raise ValueError(f"{len(images)} images need as many centres, not {centre_x.shape} and {centre_y.shape}")
     if r.ndim != 1 or not r.size or not np.isfinite(r).all() or np.any(np.diff(r, prepend=0.0) <= 0):
@@ -131,9 +129,7 @@ def _sum_images(
 
 
 @njit(cache=True, nogil=True)
-def _cut_stamp(
-    image: Images, mask: NDArray[np.bool_], masked: bool, i0: int, j0: int, stamp: Floats, hole: Floats
-) -> int:
+def _cut_stamp(image: Images, mask: NDArray[np.bool_], masked: bool, i0: int, j0: int, stamp: Floats, hole: Floats) -> int:
     """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there. Count these."""
     ny, nx = image.shape
     side = len(stamp)
@@ -284,24 +280,27 @@ def flux_variance(
     return np.asarray(sum((np.asarray(term) for term in other), poisson + read_out + level))
 
 
-@step("apertures", "APERTURE", version="1", payload=Apertures, leaves=["TERM_APERTURES"])
-def measure_apertures(corrected: Corrected, position: Position, dark: Dark) -> Leaves:
+@step("apertures", "APERTURE", version="2", payload=Apertures, leaves=["TERM_APERTURES"])
+def measure_apertures(corrected: Corrected, position: Position, smearing: Smearing, dark: Dark) -> Leaves:
     """Measure the target within circles of all radii that follow it."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
     charge = term_image(dark.product, "TERM_DARK")
+    rows = term_image(smearing.product, "TERM_SMEARING")
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        sums, areas, thermal = (np.empty((images.count, len(RADII))) for _ in range(3))
+        sums, areas, thermal, smeared = (np.empty((images.count, len(RADII))) for _ in range(4))
         for block, pixels in images.blocks():
             cx, cy = x[block] - images.x_offset, y[block] - images.y_offset
             sums[block], areas[block] = aperture_sums(pixels, cx, cy)
             same = np.broadcast_to(images.nexp * charge, pixels.shape)
             thermal[block], _ = aperture_sums(np.ascontiguousarray(same), cx, cy)
+            spread = np.broadcast_to(rows[block][:, None, :], pixels.shape)
+            smeared[block], _ = aperture_sums(np.ascontiguousarray(spread), cx, cy)
         mjd = images.mjd
-    columns = {"MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "X": x, "Y": y}
+    columns = {"MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "SMEARING": smeared, "X": x, "Y": y}
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
     radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
     warnings = []
     cut = masked_fraction(areas)[:, list(RADII).index(schemas.terms.DEFAULT_RADIUS)] > MOST_MISSING
     if cut.any():
-        warnings.append(f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.0%} of its area at R25")
+        warnings.append(f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.1%} of its area at R25")
     return Leaves({"TERM_APERTURES": [table, radii]}, warnings=warnings)

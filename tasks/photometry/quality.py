@@ -13,11 +13,24 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.errors import NoScienceDataError
-from schemas.flags import UNUSABLE
-from schemas.payloads import Apertures, Background, Bias, Corrected, Events, Gain, Look, Pointing, Position, QualityTerm
-from schemas.terms import LIGHT_CURVES, RADII, TERMS
+from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
+from schemas.payloads import (
+    Apertures,
+    Background,
+    Bias,
+    Corrected,
+    Defects,
+    Events,
+    Gain,
+    Look,
+    Pointing,
+    Position,
+    PsfFit,
+    QualityTerm,
+)
+from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks.exposures import term_column
-from tasks.fits import NewHdu
+from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
 from tasks.photometry.apertures import flux_variance
 from tasks.step import Leaves, step
@@ -303,7 +316,7 @@ def _or_nan(scatter: float) -> float:
     return float(scatter) if scatter > 0 else np.nan
 
 
-@step("quality", "LC_QUAL", version="1", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="2", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
@@ -313,17 +326,22 @@ def assess_quality(
     look: Look,
     background: Background,
     position: Position,
+    defects: Defects,
     apertures: Apertures,
+    psf_fit: PsfFit,
 ) -> Leaves:
     """Give every point its error and flags, and every light curve its metrics."""
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         nexp, duration = images.nexp, images.nexp * images.exposure_time
+        pixels = int(np.isfinite(images.take(0)).sum()) or images.shape[0] * images.shape[1]
     mjd, bjd, event, flags = term_column(events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY")
     quality = flags.copy()
     for term in (bias, gain, pointing, look, background, position):
         quality |= term_column(term.product, term.product.extname, "QUALITY")[0]
     if ((quality & int(UNUSABLE)) != 0).all():
-        raise NoScienceDataError(f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is left to measure")
+        raise NoScienceDataError(
+            f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is left to measure"
+        )
     flux, areas, dark = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK")
     level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
@@ -332,30 +350,96 @@ def assess_quality(
     sky = areas * level[:, None]
     variance = flux_variance(flux, sky, dark, areas, nexp, electrons, level_error[:, None])
     error = np.sqrt(variance)
-    rows = [_metrics(name, radius, mjd, flux, error, event, quality, duration) for name, radius in LIGHT_CURVES.items()]
+    inside, everywhere = term_column(defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL")
+    event = event + EVENT_COSMIC_RAYS * cosmic_digit(inside, everywhere, pixels)
+    quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
+    psf_flux, psf_error, share = term_column(psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE")
+    flagged = (event != 0) | (quality != 0)
+    scale = median_ratio(flux[:, RADII.index(DEFAULT_RADIUS)], psf_flux, ~flagged)
+    made_up = make_up_losses(flux, share, ~flagged)
+    best = best_radius(mjd, made_up, error, flagged)
+    curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()}
+    curves[OPTIMAL] = made_up[:, best], error[:, best], RADII[best]
+    by_psf = scale * psf_flux, scale * psf_error
+    if np.isfinite(psf_flux).any():
+        curves[PSF] = *by_psf, DEFAULT_RADIUS
+    rows = [_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
     columns = {
         "MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": quality,
-        "FLUXERR": error,
+        "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "PSF_FLUX": by_psf[0],
+        "PSF_ERR": by_psf[1],
     }  # fmt: skip
-    used = {"RON_E": electrons}
+    used = {"RON_E": electrons, "AP_OPT": RADII[best]}
     table = NewHdu(TERMS["TERM_QUALITY"], used, columns=columns)
     metrics = {c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns}
     return Leaves({"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics)]}, used=used)
+
+
+def cosmic_digit(inside: NDArray[np.int32], everywhere: NDArray[np.int32], pixels: int) -> NDArray[np.int32]:
+    """Return the digit of cosmic rays: 1 where more than 1 % of the aperture R25 is hit, 2 where more than 5 % of the image."""
+    aperture = np.pi * DEFAULT_RADIUS**2
+    return np.where(everywhere > 0.05 * pixels, 2, np.where(inside > 0.01 * aperture, 1, 0)).astype(np.int32)
+
+
+def median_ratio(first: Floats, second: Floats, good: NDArray[np.bool_]) -> float:
+    """Return the median of first / second over the good points with positive values; 1 where there are none."""
+    used = good & (first > 0) & (second > 0)
+    return float(np.median(first[used] / second[used])) if used.any() else 1.0
+
+
+def make_up_losses(flux: Floats, share: Floats, good: NDArray[np.bool_]) -> Floats:
+    """Return fluxes within apertures, freed of the variation of the share of light that they hold.
+
+    Parameters
+    ----------
+    flux, share : ndarray, shape (n, k)
+        Flux [electron], and the model's share of the light within each radius; where it is not known the flux stays.
+    good : ndarray of bool, shape (n,)
+        Points whose median share is the one that all are brought to.
+    """
+    known = np.isfinite(share).all(axis=1) & (share > 0).all(axis=1)
+    if not (known & good).any():
+        return flux.copy()
+    usual = np.median(share[known & good], axis=0)
+    factor = np.ones_like(flux)
+    factor[known] = usual / share[known]
+    return flux * factor
+
+
+def best_radius(time_days: Floats, flux: Floats, error: Floats, flagged: NDArray[np.bool_]) -> int:
+    """Return the index of the radius with the least noise.
+
+    The noise model proposes the radii whose formal error is within a tenth of the least; of these the least measured noise
+    (the mean of scatter and point-to-point scatter, each the mean over a radius and its neighbours) decides.
+    """
+    good = ~flagged
+    with np.errstate(invalid="ignore", divide="ignore"):
+        formal = np.array([np.median((error[:, k] / flux[:, k])[good]) if good.any() else np.nan for k in range(flux.shape[1])])
+    formal = np.where(np.isfinite(formal) & (formal > 0), formal, np.inf)
+    if not np.isfinite(formal).any():
+        return RADII.index(DEFAULT_RADIUS)
+    measured = []
+    for k in range(flux.shape[1]):
+        noise = noise_metrics(time_days, flux[:, k], flagged)
+        measured.append((noise.scatter + noise.point_to_point) / 2)
+    padded = np.pad(np.array(measured), 1, mode="edge")
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    smooth = np.where((formal <= 1.1 * formal.min()) & np.isfinite(smooth), smooth, np.inf)
+    return int(np.argmin(smooth)) if np.isfinite(smooth).any() else int(np.argmin(formal))
 
 
 def _metrics(
     name: str, radius: float, mjd: Floats, flux: Floats, error: Floats, event: NDArray[np.int32], quality: NDArray[np.int32],
     duration: float,
 ) -> dict[str, str | float]:  # fmt: skip
-    k = RADII.index(radius)
-    header = header_metrics(mjd, flux[:, k], event, duration)
+    header = header_metrics(mjd, flux, event, duration)
     flagged = (event != 0) | (quality != 0)
-    noise = noise_metrics(mjd, flux[:, k], flagged)
-    good = ~flagged & np.isfinite(flux[:, k]) & (flux[:, k] > 0)
+    noise = noise_metrics(mjd, flux, flagged)
+    good = ~flagged & np.isfinite(flux) & (flux > 0)
     return {
         "DATANAME": name, "RADIUS": radius, "ROBMEAN": header.robmean, "MEDIAN": header.median, "ROBSTD": header.robstd,
         "MAD": header.mad, "P2PSTD": header.p2pstd, "CDPP2_5": header.cdpp2_5, "CDPP6_5": header.cdpp6_5,
         "VALIDPTS": noise.valid_fraction, "N_GOOD": int(good.sum()), "ROB_PPM": noise.scatter, "P2P_PPM": noise.point_to_point,
         "CDPP_30M": noise.cdpp_30min, "CDPP_3H": noise.cdpp_3h, "CDPP_6H": noise.cdpp_6h,
-        "FORM_PPM": float(1e6 * np.median(error[good, k] / flux[good, k])) if good.any() else float("nan"),
+        "FORM_PPM": float(1e6 * np.median(error[good] / flux[good])) if good.any() else float("nan"),
     }  # fmt: skip

@@ -8,21 +8,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.flags import Quality
+from schemas.errors import NoScienceDataError
+from schemas.flags import UNUSABLE, Quality
 from schemas.payloads import Events, Look, Pointing, Product
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
 from tasks.exposures import term_column
-from tasks.fits import NewHdu
+from tasks.fits_writer import NewHdu
 from tasks.geometry import circle_overlap
 from tasks.level1 import Images, open_images
 from tasks.robust import ring_statistics
-from tasks.scene.position import centre_of_light
+from tasks.scene.light import centre_of_light
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
+SEEN = 5.0  # a flux below this many sigma of its noise is no star
+FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
 
 
 def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.int64]:
@@ -30,10 +33,10 @@ def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.i
     indices = np.flatnonzero(usable)
     if len(indices) <= size:
         return indices
-    return indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))]
+    return np.asarray(indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))])
 
 
-@step("look", version="1", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="2", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product, events: Events, pointing: Pointing, ring: BackgroundSettings, settings: LookSettings
 ) -> Leaves:
@@ -54,13 +57,23 @@ def take_look(
                 if np.isfinite(found[i, :2]).all():
                     share = circle_overlap(images.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
                     flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
-        usable = np.isfinite(flux) & (flux > 0) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
+        noise = np.maximum(rings[:, 2], 1.0) * np.sqrt(np.pi) * FLUX_RADIUS
+        usable = np.isfinite(flux) & (flux > SEEN * noise) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
+        if not usable.any():
+            raise NoScienceDataError(
+                f"no star stands out within {WIDE:.0f} pixels of the intended place ({place[0]:.1f}, {place[1]:.1f}) "
+                f"in any of {n} images"
+            )
         chosen = sample_indices(usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample)
         static = _median(images, chosen, rings[:, 0])
         mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     warnings = []
-    if not usable.any():
-        warnings.append("no star was found in any image")
+    lost = ~usable & (flags & int(UNUSABLE) == 0)
+    if lost.any():
+        warnings.append(f"no star stands out in {lost.sum()} images: flagged")
+    away = np.hypot(*(np.median(found[usable, i]) + offsets[k] - place[i] for i, k in enumerate(("X_WINOFF", "Y_WINOFF"))))
+    if away > FAR:
+        warnings.append(f"the target lies {away:.1f} pixels from its intended place ({place[0]:.1f}, {place[1]:.1f})")
     sampled = np.zeros(n, dtype=bool)
     sampled[chosen] = True
     columns = {

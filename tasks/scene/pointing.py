@@ -16,7 +16,8 @@ from schemas.payloads import Pointing, Product, Reference
 from schemas.settings import PointingSettings
 from schemas.terms import TERMS
 from tasks.exposures import Exposures, open_exposures
-from tasks.fits import NewHdu, open_declared
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
 from tasks.geometry import mean_angle
 from tasks.step import Leaves, step
 from tasks.store import require
@@ -26,7 +27,9 @@ DAY = 86400.0
 DEFAULT_SCALE = 1.01  # arcsec per pixel, where no reference tells
 
 
-def interval_moments(time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray) -> tuple[FloatArray, FloatArray]:
+def interval_moments(
+    time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return mean and variance of the samples with start <= time < stop; NaN where there are none.
 
     Parameters
@@ -70,13 +73,39 @@ def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, floa
     return (x, y) if inside else middle
 
 
-@step("pointing", "JITTER", version="1", payload=Pointing, leaves=["TERM_POINTING"])
+def target_track(
+    ra: FloatArray, dec: FloatArray, roll: FloatArray, target: tuple[float, float], arcsec: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return where the target is on the CCD, up to a constant, for some attitudes.
+
+    Parameters
+    ----------
+    ra, dec, roll : ndarray, shape (m,)
+        Line of sight and roll angle [deg].
+    target : tuple of float
+        Right ascension and declination of the target [deg].
+    arcsec : float
+        Scale of a pixel [arcsec].
+
+    Returns
+    -------
+    x, y : ndarray, shape (m,)
+        [pixel]. At roll 0 North is up and East to the left; North turns to the right as roll grows.
+    """
+    east = (target[0] - ra + 180.0) % 360.0 - 180.0
+    xi, eta = 3600.0 * east * np.cos(np.radians(target[1])), 3600.0 * (target[1] - dec)
+    sine, cosine = np.sin(np.radians(roll)), np.cos(np.radians(roll))
+    return (-xi * cosine + eta * sine) / arcsec, (eta * cosine + xi * sine) / arcsec
+
+
+@step("pointing", "JITTER", version="2", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product, attitude: Product, planned: Product | None, scale: Reference | None, settings: PointingSettings
 ) -> Leaves:
     """Average the attitude over every image, and say where the target was meant to be."""
     with open_exposures(raw) as exposures:
         place = intended_place(planned, exposures)
+        target = exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG")
         mjd, duration = exposures.mjd, exposures.nexp * exposures.exposure_time / DAY
     with open_declared(require(attitude.path), ATTITUDE) as file:
         table = file["SCI_RAW_Attitude"]
@@ -85,7 +114,8 @@ def estimate_pointing(
         if (np.diff(time) <= 0).any():
             raise table.refuse(f"column MJD_TIME does not rise at row {int(np.argmax(np.diff(time) <= 0)) + 2}")
         path = file.path
-    start, stop = mjd - duration / 2, mjd + duration / 2
+    # an exposure shorter than the time between two rows still has rows on both sides
+    start, stop = mjd - max(duration, 2.0 / DAY) / 2, mjd + max(duration, 2.0 / DAY) / 2
     # a right ascension near 0 must not be averaged across the jump
     near = ra[0] + (ra - ra[0] + 180.0) % 360.0 - 180.0
     mean_ra, var_ra = interval_moments(time, near, start, stop)
@@ -115,4 +145,7 @@ def estimate_pointing(
         "MJD_TIME": mjd, "ROLL_ANGLE": angle, "SC_RA": mean_ra % 360.0, "SC_DEC": mean_dec, "BLUR": blur,
         "QUALITY": np.where(missing, int(Quality.POINTING), 0),
     }  # fmt: skip
-    return Leaves({"TERM_POINTING": [NewHdu(TERMS["TERM_POINTING"], used, columns=columns)]}, used=used, warnings=warnings)
+    track_x, track_y = target_track(ra, dec, roll, target, arcsec)
+    track = NewHdu(TERMS["TERM_TRACK"], columns={"MJD_TIME": time, "X": track_x, "Y": track_y, "ROLL_ANGLE": roll})
+    means = NewHdu(TERMS["TERM_POINTING"], used, columns=columns)
+    return Leaves({"TERM_POINTING": [means, track]}, used=used, warnings=warnings)

@@ -50,9 +50,7 @@ class Camera:
         maps = detector.truth_maps()
         rows = slice(bottom, bottom + height)
         columns = slice(detector.EXPOSED.start + left, detector.EXPOSED.start + left + width)
-        self.flat = (
-            maps.flat(case.teff)[rows, left : left + width].astype(float) if case.flat else np.ones((height, width))
-        )
+        self.flat = maps.flat(case.teff)[rows, left : left + width].astype(float) if case.flat else np.ones((height, width))
         waiting = detector.read_time(mode, bottom, height)
         exposed = np.where(np.arange(detector.ROWS)[:, None] < detector.OVERSCAN_TOP.start, case.exptime, 0.0)
         dark = maps.dark_at(dark_weight) * (exposed + waiting) if case.dark else np.zeros(waiting.shape)

@@ -41,9 +41,7 @@ class Case(BaseModel):
     height: int = Field(200, ge=8, le=1024)
     window_x: int = Field(412, ge=0, description="offset of the window [pixel]")
     window_y: int = Field(412, ge=0)
-    target_x: float | None = Field(
-        None, description="intended place of the target; none is the window's centre [pixel]"
-    )
+    target_x: float | None = Field(None, description="intended place of the target; none is the window's centre [pixel]")
     target_y: float | None = None
     shape: Literal["circular", "rectangular"] = "circular"
     margins: Literal["image", "reduced", "total collapsed"] = "image"
@@ -66,9 +64,7 @@ class Case(BaseModel):
     )
     saa: Presence = Field("orbit", description="where the map says, or never, or always")
     occultation: Presence = "orbit"
-    kept_flagged: float = Field(
-        0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written"
-    )
+    kept_flagged: float = Field(0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written")
     truth_cosmics: bool = Field(False, description="write the cube of cosmic rays")
 
     programme_type: int = Field(90, ge=10, le=99)
@@ -98,9 +94,7 @@ class Case(BaseModel):
 
 def case_names() -> list[str]:
     """Return the names of the cases that are shipped."""
-    return sorted(
-        path.name.removesuffix(".toml") for path in package_files("tasks.simulation").joinpath("cases").iterdir()
-    )
+    return sorted(path.name.removesuffix(".toml") for path in package_files("tasks.simulation").joinpath("cases").iterdir())
 
 
 def load_case(name: str | Path) -> Case:

@@ -57,9 +57,7 @@ class Cubes:
     def __enter__(self) -> Cubes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.subarray.update(UNSTACKED)
         for stream in (self.subarray, self.imagettes, self.cosmics):
@@ -108,9 +106,7 @@ class Cubes:
         self.imagette_mask = window_mask(size, size, size // 2, "circular")
         x, y = (
             int(np.clip(np.floor(place) - size // 2 - offset, 0, length - size))
-            for place, offset, length in zip(
-                case.place, (case.window_x, case.window_y), (case.width, case.height), strict=True
-            )
+            for place, offset, length in zip(case.place, (case.window_x, case.window_y), (case.width, case.height), strict=True)
         )
         self.imagette_cut = slice(y, y + size), slice(x, x + size)
         words = {

@@ -61,9 +61,7 @@ class Psf:
             stamp += flux * self._draw(x, y, ~halo, first_x, first_y, last_x - first_x, last_y - first_y)
         return picture
 
-    def _draw(
-        self, x: Floats, y: Floats, parts: NDArray[np.bool_], left: int, bottom: int, width: int, height: int
-    ) -> Floats:
+    def _draw(self, x: Floats, y: Floats, parts: NDArray[np.bool_], left: int, bottom: int, width: int, height: int) -> Floats:
         along_x = self._profile(x, self.x[parts], self.sigma[parts], left, width)
         along_y = self._profile(y, self.y[parts], self.sigma[parts], bottom, height)
         weight = np.tile(self.weight[parts], x.size) / x.size

@@ -58,9 +58,7 @@ class Plan:
         self.start: Floats = np.asarray(self.first + self.schedule.slots * (case.nexp * self.repetition), float)
         self.middle: Floats = np.asarray(self.start + self.span / 2, float)
         self.stop = float(self.start[-1] + self.span)
-        self.exposure_start: Floats = np.asarray(
-            (self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float
-        )
+        self.exposure_start: Floats = np.asarray((self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float)
         self.exposure_middle: Floats = np.asarray(self.exposure_start + case.exptime / 2, float)
         self.transit_middle = (self.first + self.stop) / 2
 

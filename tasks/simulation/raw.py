@@ -101,9 +101,7 @@ def times(plan: Plan, seconds: Floats) -> Columns:
     return {"OBT_TIME": clock.obt(seconds), "UTC_TIME": clock.text(seconds), "MJD_TIME": clock.mjd(seconds)}
 
 
-def image_metadata(
-    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode
-) -> Columns:
+def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode) -> Columns:
     """Return the columns of SCI_RAW_ImageMetadata."""
     around = plan.orbit.at(middle)
     return {

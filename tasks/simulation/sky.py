@@ -31,9 +31,7 @@ def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
 
 def star_flux(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
     """Return the flux that the detector sees [electron/s]."""
-    return np.asarray(
-        OBSERVED_TO_PREDICTED * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff))
-    )
+    return np.asarray(OBSERVED_TO_PREDICTED * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff)))
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,7 @@ class Orbit:
         sun = self._sun(np.zeros(1))[0]
         node = np.arctan2(sun[1], sun[0]) - np.pi / 2
         self._towards_node = np.array([np.cos(node), np.sin(node), 0.0])
-        self._pole = np.array(
-            [np.sin(INCLINATION) * np.sin(node), -np.sin(INCLINATION) * np.cos(node), np.cos(INCLINATION)]
-        )
+        self._pole = np.array([np.sin(INCLINATION) * np.sin(node), -np.sin(INCLINATION) * np.cos(node), np.cos(INCLINATION)])
         self.ra = float(np.rad2deg(np.arctan2(self._pole[1], self._pole[0])) % 360)
         self.dec = float(np.rad2deg(np.arcsin(self._pole[2])) + tilt)
 

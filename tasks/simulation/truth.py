@@ -58,9 +58,7 @@ class Truth:
         rows, names = plan.case.images, [column.name for column in _TARGET]
         self.exposure = {name: np.zeros(rows * plan.case.nexp) for name in names}
         more = ["BACKGROUND", "COSMIC_ELECTRONS", "COSMIC_PIXELS"]
-        self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {
-            "SMEARING": np.zeros((rows, plan.case.width))
-        }
+        self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {"SMEARING": np.zeros((rows, plan.case.width))}
 
     def add_exposure(self, e: int, exposure: Exposure) -> None:
         """Note exposure number `e`."""

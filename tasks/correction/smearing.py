@@ -1,0 +1,140 @@
+"""Smearing: there is no shutter, so stars shine on while the image is shifted into the shielded half of the CCD, and before.
+
+Every pixel passes every row of its column and collects each row's light for the time of one shift, tau. Without motion the sum
+is the same in the whole column: S(x) = n tau sum over y of rate(x, y), over all 1024 rows, stars outside of the window
+included. The margin rows at the top see nothing but this (and their read-out's dark current), too noisily to correct an image,
+but well enough over a visit to tell tau.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.payloads import Bias, Gain, Look, Pointing, Position, Product, Psf, Smearing, Stars
+from schemas.settings import SmearingSettings
+from schemas.terms import TERMS
+from tasks.exposures import Exposures, open_exposures, term_column
+from tasks.fits_writer import NewHdu
+from tasks.robust import robust_scatter
+from tasks.scene.optics import FINE, to_grid
+from tasks.scene.psf import read_psf, read_track
+from tasks.scene.stars import field_places
+from tasks.step import Leaves, step
+
+FloatArray = npt.NDArray[np.float64]
+WORST = 0.2  # relative error of tau; a fit that is worse is not used
+BLUR_SAMPLES = 8
+
+
+def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return offsets [pixel] and the share of a star's light that falls on a column at that offset from its centre."""
+    half = grid.shape[0] // 2
+    return (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
+
+
+def column_sums(columns: int, x: FloatArray, flux: FloatArray, offsets: FloatArray, profile: FloatArray) -> FloatArray:
+    """Return the light of stars summed along every column, shape (columns,).
+
+    Parameters
+    ----------
+    columns : int
+        Number of columns.
+    x : ndarray, shape (k, m)
+        Index of each star's column at m times of the exposure.
+    flux : ndarray, shape (k,)
+        Fluxes [electron].
+    offsets, profile : ndarray, shape (l,)
+        See `column_profile`.
+    """
+    place = np.arange(columns)
+    sums = np.zeros(columns)
+    for star, light in zip(x, flux, strict=True):
+        for centre in star:
+            sums += light / len(star) * np.interp(place - centre, offsets, profile, left=0.0, right=0.0)
+    return sums
+
+
+def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
+    """Return tau and its error from margin columns: measured = constant + tau model, by least squares clipped once.
+
+    Parameters
+    ----------
+    measured : ndarray, shape (nx,)
+        Mean charge of the margin rows [electron per stack].
+    model : ndarray, shape (nx,)
+        What they would hold for tau = 1 s [electron/s].
+    """
+    good = np.isfinite(measured) & np.isfinite(model)
+    for _ in range(2):
+        if good.sum() < 10 or np.ptp(model[good]) == 0:
+            return 0.0, float("inf")
+        design = np.stack([np.ones(int(good.sum())), model[good]], axis=1)
+        covariance = np.linalg.inv(design.T @ design)
+        constant, tau = covariance @ design.T @ measured[good]
+        residual = measured - constant - tau * model
+        spread = robust_scatter(residual[good])
+        good &= np.abs(residual) < 4 * max(spread, 1e-12)
+    return float(tau), float(spread * np.sqrt(covariance[1, 1]))
+
+
+def margin_rows(raw: Exposures, level: FloatArray, gain: FloatArray, good: npt.NDArray[np.bool_]) -> FloatArray | None:
+    """Return the mean charge of the top overscan rows in every column [electron per stack]; None without them as images."""
+    if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
+        return None
+    hdu = raw.file["SCI_RAW_OverscanTop"]
+    if hdu.text("MRG_PROC") != "image":
+        return None
+    added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
+    pixels = (hdu.image() / added - level[:, None, None]) / gain[:, None, None] * raw.nexp
+    # a cosmic ray in a few rows and images must not decide: the median over images of the mean over rows
+    means = pixels[good].mean(axis=1)
+    whole = np.isfinite(means).all(axis=1)
+    return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
+
+
+@step("smearing", "SMEARING", version="1", payload=Smearing, leaves=["TERM_SMEARING"])
+def estimate_smearing(
+    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, psf: Psf, stars: Stars, position: Position,
+    settings: SmearingSettings,
+) -> Leaves:  # fmt: skip
+    """Model the smeared light of all stars of a column, and fit the time of a shift to the top margin."""
+    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
+    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    xi, eta, light, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
+    target = target.astype(bool)
+    model, track = read_psf(psf), read_track(pointing)
+    made = int(psf.used.get("PSF_N", 0)) >= 3
+    known = made and bool(target.any())
+    offsets, profile = column_profile(to_grid(model.psf))
+    missing = "star catalogue" if made else "PSF of the visit"
+    warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
+    with open_exposures(raw) as exposures:
+        nx = exposures.shape[1]
+        sums = np.zeros((exposures.count, nx))
+        duration = exposures.nexp * exposures.exposure_time
+        good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
+        for i in np.flatnonzero(good) if known else ():
+            dx, dy, roll = track.path(float(exposures.mjd[i]), duration, model.lag)
+            few = np.linspace(0, len(roll) - 1, min(BLUR_SAMPLES, len(roll))).round().astype(int)
+            px, py = x[i] - exposures.x_offset - 0.5 + dx[few], y[i] - exposures.y_offset - 0.5 + dy[few]
+            places, rows = field_places(xi, eta, roll[few], px, py, float(pointing.used["PIX_SCAL"]))
+            on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(axis=1)
+            sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
+        rate = sums / exposures.exposure_time
+        margin = margin_rows(exposures, level, gains, good) if known else None
+        mjd = exposures.mjd
+        corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+    tau, error = fit_time(margin, rate[good].mean(axis=0)) if margin is not None else (0.0, float("inf"))
+    if known and not (tau > 0 and error < WORST * tau):
+        warnings.append(f"the top margin does not tell the time of a shift: {settings.time * 1e6:.1f} microseconds are used")
+        tau, error = settings.time, WORST * settings.time
+    used = {
+        "SMEAR_T": tau, "SMEAR_TE": error if np.isfinite(error) else 0.0,
+        "SMEAR_MX": float((tau * rate).max()) if known else 0.0,
+    }  # fmt: skip
+    images = NewHdu(TERMS["TERM_SMEARING"], {**corner, **used}, pixels=tau * rate)
+    times = NewHdu(TERMS["TERM_SMEARING_IMAGES"], columns={"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)})
+    return Leaves({"TERM_SMEARING": [images, times]}, used=used, warnings=warnings)

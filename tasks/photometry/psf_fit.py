@@ -1,0 +1,60 @@
+"""PSF photometry: the flux that the visit's PSF, moved and blurred as the satellite moved, has in every corrected image.
+
+Flux, place and level are fitted together, with weights from the model (weights from the data would pull the flux down). The
+same model tells which share of the light each aperture holds in each image, which varies as the motion within a stack does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.payloads import Background, Bias, Corrected, Gain, Look, Pointing, Position, Psf, PsfFit
+from schemas.terms import RADII, TERMS
+from tasks.exposures import term_column
+from tasks.fits_writer import NewHdu
+from tasks.level1 import open_images
+from tasks.photometry.apertures import aperture_sums
+from tasks.scene.psf import circle, pixel_floor, read_psf, read_track
+from tasks.step import Leaves, step
+
+FEWEST = 3  # images that must have made the PSF
+
+
+@step("psf_fit", "PSF_FIT", version="1", payload=PsfFit, leaves=["TERM_PSF_FIT"])
+def fit_psf(
+    corrected: Corrected, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
+    position: Position,
+) -> Leaves:  # fmt: skip
+    """Fit the PSF to every corrected image."""
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    (rough,) = term_column(look.product, "TERM_LOOK", "FLUX")
+    track = read_track(pointing)
+    model = read_psf(psf)
+    warnings = []
+    with open_images(corrected.products["SCI_COR_SubArray"]) as images:
+        n = images.count
+        floor = pixel_floor(background, bias, gain, images.nexp)
+        flux, error, level, chi2 = (np.full(n, np.nan) for _ in range(4))
+        share = np.full((n, len(RADII)), np.nan)
+        usable = np.isfinite(x) & np.isfinite(y) & (rough > 0)
+        if int(psf.used.get("PSF_N", 0)) < FEWEST:
+            usable[:] = False
+            warnings.append("there is no PSF of the visit: no PSF photometry")
+        duration = images.nexp * images.exposure_time
+        for block, pixels in images.blocks():
+            for i in np.flatnonzero(usable[block]) + block.start:
+                motion = track.during(float(images.mjd[i]), duration, model.lag)
+                px, py = float(x[i]) - images.x_offset, float(y[i]) - images.y_offset
+                star = model.star(pixels[i - block.start], px, py, float(rough[i]), float(floor[i]), motion)
+                image, errors = model.fit(star, rounds=2)
+                if not star.flux > 0:
+                    continue
+                flux[i], error[i], level[i] = star.flux, errors[0], star.level
+                inside = circle(model.where.size, star.x, star.y, model.radius) & np.isfinite(star.stamp)
+                pull = (star.stamp - image - star.level)[inside] ** 2 / (np.maximum(image[inside], 0) + floor[i])
+                chi2[i] = float(pull.mean())
+                sums, _ = aperture_sums(image[None], [star.x + 0.5], [star.y + 0.5])
+                share[i] = sums[0] / star.flux
+        mjd = images.mjd
+    columns = {"MJD_TIME": mjd, "FLUX": flux, "FLUXERR": error, "LEVEL": level, "CHI2": chi2, "SHARE": share}
+    return Leaves({"TERM_PSF_FIT": [NewHdu(TERMS["TERM_PSF_FIT"], columns=columns)]}, warnings=warnings)

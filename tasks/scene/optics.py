@@ -1,0 +1,156 @@
+"""The star's image as a function: a super-resolved PSF, moved and blurred by the motion of the satellite, sampled by pixels.
+
+The PSF P stands on a grid of half a pixel and includes the integration over a pixel. The star's image during a stack is P
+convolved with the distribution of the star's places while the shutterless CCD collected: in Fourier space P times the mean of
+exp(-2 pi i (kx x + ky y)) over the attitude samples. Sampling by whole pixels folds the four fine frequencies that a pixel grid
+cannot tell apart onto one. Many images with different places tell them apart again: for each frequency of the pixel grid a
+4 x 4 least-squares system over the images gives the four of the fine grid at once (Lauer 1999, PASP 111, 1434, for dithered
+images; here with a transfer function of its own for every image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+FINE = 2  # samples of the fine grid to a pixel, each way
+
+
+def frequencies(size: int) -> FloatArray:
+    """Return the frequencies of the fine grid of a stamp of `size` pixels [cycles per pixel], shape (2 size,)."""
+    return np.asarray(np.fft.fftfreq(FINE * size, d=1.0 / FINE), np.float64)
+
+
+def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
+    """Return the transfer function of a star that was at the places (x, y), for equal times each.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (m,)
+        Places relative to the PSF's centre [pixel].
+    size : int
+        Side of the stamp [pixel].
+
+    Returns
+    -------
+    ndarray of complex, shape (2 size, 2 size)
+    """
+    k = frequencies(size)
+    rows, columns = np.exp(-2j * np.pi * np.outer(k, y)), np.exp(-2j * np.pi * np.outer(x, k))
+    transfer: ComplexArray = rows @ columns / len(x)
+    return transfer
+
+
+def shifted(transfer: ComplexArray, x: float, y: float) -> ComplexArray:
+    """Return the transfer function of the same motion about a place that is moved by (x, y) [pixel]."""
+    k = frequencies(transfer.shape[0] // FINE)
+    return np.asarray(transfer * np.exp(-2j * np.pi * k * y)[:, None] * np.exp(-2j * np.pi * k * x)[None, :])
+
+
+def _aliases(spectrum: ComplexArray) -> ComplexArray:
+    """Return the four fine frequencies that fold onto each of the pixel grid, shape (size, size, 4)."""
+    s = spectrum.shape[0] // FINE
+    parts = [spectrum[p : p + s, q : q + s] for p in (0, s) for q in (0, s)]
+    return np.stack(parts, axis=-1)
+
+
+def _folded(spectrum: ComplexArray) -> FloatArray:
+    """Return the image that a pixel grid sees of a fine spectrum."""
+    s = spectrum.shape[0] // FINE
+    image: FloatArray = scipy.fft.ifft2(spectrum[:s, :s] + spectrum[s:, :s] + spectrum[:s, s:] + spectrum[s:, s:]).real
+    return image
+
+
+def render(psf: ComplexArray, transfer: ComplexArray) -> FloatArray:
+    """Return the star's image for one electron, shape (size, size), from the PSF's spectrum and a transfer function."""
+    return _folded(psf * transfer)
+
+
+def render_with_slopes(psf: ComplexArray, transfer: ComplexArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the star's image for one electron and its derivatives with respect to x and y [1/pixel], (size, size) each."""
+    spectrum = psf * transfer
+    turn = -2j * np.pi * frequencies(psf.shape[0] // FINE)
+    return _folded(spectrum), _folded(spectrum * turn[None, :]), _folded(spectrum * turn[:, None])
+
+
+def solve_psf(images: Iterable[tuple[FloatArray, ComplexArray, float, float]], size: int, smoothness: float) -> ComplexArray:
+    """Return the spectrum of the PSF that fits some images best.
+
+    Parameters
+    ----------
+    images : iterable of (stamp, transfer, flux, weight)
+        Star images of `size` x `size` pixels without background and defects [electron], each with its transfer function, its
+        flux [electron], and its weight.
+    size : int
+        Side of the stamps [pixel].
+    smoothness : float
+        Strength of the prior that high frequencies are weak: what the images do not tell is set to zero.
+
+    Returns
+    -------
+    ndarray of complex, shape (2 size, 2 size)
+        Spectrum with total 1.
+    """
+    normal = np.zeros((size, size, 4, 4), complex)
+    right = np.zeros((size, size, 4), complex)
+    total = 0.0
+    for stamp, transfer, flux, weight in images:
+        known = _aliases(transfer)
+        normal += weight * np.conj(known)[..., :, None] * known[..., None, :]
+        right += weight * np.conj(known) * (np.fft.fft2(stamp) / flux)[..., None]
+        total += weight
+    k = frequencies(size)
+    radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
+    diagonal = np.arange(4)
+    normal[..., diagonal, diagonal] += total * smoothness * (1.0 + (radial / 0.5) ** 4)
+    solved = np.linalg.solve(normal, right[..., None])[..., 0]
+    spectrum = np.empty((FINE * size, FINE * size), complex)
+    for c, (p, q) in enumerate((p, q) for p in (0, size) for q in (0, size)):
+        spectrum[p : p + size, q : q + size] = solved[..., c]
+    # a PSF is real: what the Nyquist frequencies hold beyond that is noise
+    spectrum = scipy.fft.fft2(scipy.fft.ifft2(spectrum).real)
+    return np.asarray(spectrum / spectrum[0, 0].real)
+
+
+def to_grid(spectrum: ComplexArray) -> FloatArray:
+    """Return the PSF on the fine grid, its centre in the middle, shape (2 size, 2 size)."""
+    grid: FloatArray = np.fft.fftshift(np.fft.ifft2(spectrum).real)
+    return grid
+
+
+def to_spectrum(grid: FloatArray) -> ComplexArray:
+    """Undo `to_grid`."""
+    spectrum: ComplexArray = np.fft.fft2(np.fft.ifftshift(grid))
+    return spectrum
+
+
+def fit_star(
+    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Fit flux, shift and level of one star image by linear least squares.
+
+    Parameters
+    ----------
+    stamp : ndarray, shape (ny, nx)
+        The measured image without background [electron].
+    image, dx, dy : ndarray, shape (ny, nx)
+        Model for one electron, and its derivatives with respect to x and y [1/pixel].
+    weight : ndarray, shape (ny, nx)
+        Inverse variance [1/electron^2]; 0 leaves a pixel out.
+
+    Returns
+    -------
+    values, errors : ndarray, shape (4,)
+        Flux [electron], flux times x shift, flux times y shift [electron pixel], level [electron].
+    """
+    used = weight > 0
+    root = np.sqrt(weight[used])
+    design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)], axis=1) * root[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    values: FloatArray = covariance @ (design.T @ (stamp[used] * root))
+    return values, np.sqrt(np.diag(covariance))

@@ -1,0 +1,332 @@
+"""The PSF of the visit, from a sample of its own images, and how every image moved while it was taken.
+
+The place of the star during an exposure is its mean place in the image plus the attitude's motion about its mean. Attitude may
+be stamped a fraction of a second off: the lag that makes its means follow the measured places best is estimated, with its
+error. Alternating least squares: PSF from images, flux and shift of every image from the PSF; pixels far off the model (cosmic
+rays) are replaced by it and come back if the next model explains them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.inputs import term_input
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf
+from schemas.settings import PsfSettings
+from schemas.terms import TERMS
+from tasks.clean import Effects, clean_block
+from tasks.exposures import term_column
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
+from tasks.level1 import Images, open_images
+from tasks.robust import MAD_TO_SIGMA, robust_scatter
+from tasks.scene.optics import (
+    ComplexArray,
+    fit_star,
+    motion_transfer,
+    render_with_slopes,
+    shifted,
+    solve_psf,
+    to_grid,
+    to_spectrum,
+)
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+DAY = 86400.0
+WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
+OUTLIER = 5.0  # sigma
+FEW = 6  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
+
+
+@dataclass(frozen=True)
+class Track:
+    """The target's place on the CCD as the attitude has it, up to a constant: time [s of the visit], x and y [pixel]."""
+
+    time: FloatArray
+    x: FloatArray
+    y: FloatArray
+    roll: FloatArray
+    origin: float  # MJD of time 0
+
+    def during(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray]:
+        """Return the places during an exposure about their mean; a single zero where nothing is known."""
+        x, y, _ = self.path(mjd, duration, lag)
+        return x, y
+
+    def path(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the places during an exposure about their mean [pixel], and the roll angles [deg]."""
+        middle = (mjd - self.origin) * DAY + lag
+        first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
+        if last <= first:
+            return np.zeros(1), np.zeros(1), np.array([np.interp(middle, self.time, self.roll)])
+        x, y = self.x[first:last], self.y[first:last]
+        return x - x.mean(), y - y.mean(), self.roll[first:last]
+
+
+def read_track(pointing: Pointing) -> Track:
+    """Read the attitude's track from the term of the pointing."""
+    mjd, x, y, roll = term_column(pointing.product, "TERM_TRACK", "MJD_TIME", "X", "Y", "ROLL_ANGLE")
+    return Track((mjd - mjd[0]) * DAY, x, y, roll, float(mjd[0]))
+
+
+def estimate_lag(track: Track, mjd: FloatArray, duration: float, x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return by how much the attitude's time stamps must be moved to follow the measured places, and its error [s].
+
+    The mean of the track over an exposure changes with the lag by the difference of its ends over the duration. The lag is
+    positive where the exposure saw what the attitude holds later.
+    """
+    if not len(x):
+        return 0.0, float("inf")
+    middle = (mjd - track.origin) * DAY
+    ends = [np.interp(middle + s * duration / 2, track.time, v) for s in (-1, 1) for v in (track.x, track.y)]
+    rate = np.concatenate([ends[2] - ends[0], ends[3] - ends[1]]) / duration
+    away = []
+    for measured, values in ((x, track.x), (y, track.y)):
+        # trapezium rule through the samples: exact for the straight lines between them
+        path = np.concatenate([[0.0], np.cumsum((values[1:] + values[:-1]) / 2 * np.diff(track.time))])
+        first, last = (np.interp(middle + s * duration / 2, track.time, path) for s in (-1, 1))
+        mean = (last - first) / duration
+        away.append(measured - mean - np.median(measured - mean))
+    residual = np.concatenate(away)
+    good = np.isfinite(residual) & np.isfinite(rate)
+    # clipped once: an image with a cosmic ray is not where it seems to be
+    good &= np.abs(residual) < 10 * max(robust_scatter(residual), 1e-6)
+    strength = float((rate[good] ** 2).sum())
+    if good.sum() < 10 or strength == 0:
+        return 0.0, float("inf")
+    lag = float((rate[good] * residual[good]).sum() / strength)
+    rest = robust_scatter(residual[good] - lag * rate[good])
+    return lag, rest / np.sqrt(strength)
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Where the stamps around the target lie in the images, and what is known of every image."""
+
+    corner: tuple[int, int]  # x, y of the stamp's index [0, 0] in the images
+    size: int
+
+    def cut(self, image: FloatArray) -> FloatArray:
+        """Return the stamp of an image; pixels outside of the image or without a number are NaN."""
+        stamp = np.full((self.size, self.size), np.nan)
+        x0, y0 = self.corner
+        ny, nx = image.shape
+        left, right, low, high = max(x0, 0), min(x0 + self.size, nx), max(y0, 0), min(y0 + self.size, ny)
+        stamp[low - y0 : high - y0, left - x0 : right - x0] = image[low:high, left:right]
+        return stamp
+
+    def index(self, x: float, y: float) -> tuple[float, float]:
+        """Return a place (pixel i spans [i, i+1)) of the images as a stamp index (pixel i is centred on i)."""
+        return x - self.corner[0] - 0.5, y - self.corner[1] - 0.5
+
+
+def stamps_around(x: float, y: float, size: int) -> Stamps:
+    """Return stamps with the place (x, y) of the images in their middle."""
+    return Stamps((round(x) - size // 2, round(y) - size // 2), size)
+
+
+@dataclass
+class Star:
+    """One star image under its model."""
+
+    stamp: FloatArray
+    floor: float  # variance of a pixel without the star
+    x: float
+    y: float
+    flux: float
+    motion: tuple[FloatArray, FloatArray]
+    level: float = 0.0
+
+    blur: ComplexArray | None = None
+
+    def transfer(self, size: int) -> ComplexArray:
+        """Return the transfer function of the star at its place."""
+        if self.blur is None:
+            self.blur = motion_transfer(*self.motion, size)
+        return shifted(self.blur, self.x, self.y)
+
+    def refine(self, psf: ComplexArray, scale: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Fit flux, place and level to pixels `inside`; return the model without level, and errors of flux, x, y, level."""
+        size = self.stamp.shape[0]
+        transfer = self.transfer(size)
+        image, dx, dy = render_with_slopes(psf, transfer)
+        model = np.maximum(self.flux * image, 0.0)
+        variance = (model + self.floor) * scale**2
+        away = np.abs(self.stamp - self.flux * image - self.level)
+        good = inside & np.isfinite(self.stamp) & (away < OUTLIER * np.sqrt(variance))
+        if good.sum() < 50:
+            good = inside & np.isfinite(self.stamp)
+        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, np.where(good, 1.0 / variance, 0.0))
+        flux = float(values[0])
+        step_x, step_y = (float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3])
+        self.flux, self.level = flux, float(values[3])
+        self.x, self.y = self.x + step_x, self.y + step_y
+        return flux * (image + step_x * dx + step_y * dy), np.array([errors[0], *(errors[1:3] / abs(flux)), errors[3]])
+
+
+def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
+    """Return by how much each pixel of the stamp scatters more than its noise about the model; at least 1."""
+    pairs = zip(stars, models, strict=True)
+    pulls = np.stack([(s.stamp - m - s.level) / np.sqrt(np.maximum(m, 0) + s.floor) for s, m in pairs])
+    missing = ~np.isfinite(pulls)
+    pulls = np.where(missing, 0.0, pulls)
+    spread: FloatArray = MAD_TO_SIGMA * np.median(np.abs(pulls), axis=0)
+    return np.maximum(spread, sigma_clip)
+
+
+def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:
+    """Return which pixels of a stamp have their centres within `radius` of the index (x, y)."""
+    j, i = np.mgrid[:size, :size]
+    inside: npt.NDArray[np.bool_] = np.hypot(i - x, j - y) <= radius
+    return inside
+
+
+def make_stars(
+    images: Images, chosen: npt.NDArray[np.int64], where: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray,
+    level: FloatArray, floor: FloatArray, track: Track, lag: float,
+) -> list[Star]:  # fmt: skip
+    """Return the stars of some images: background taken away, places as stamp indices."""
+    stars = []
+    duration = images.nexp * images.exposure_time
+    for i in chosen:
+        image = images.take(int(i))[None]
+        clean_block(image, slice(int(i), int(i) + 1), Effects(level))
+        px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
+        motion = track.during(float(images.mjd[i]), duration, lag)
+        stars.append(Star(where.cut(image[0]), float(floor[i]), px, py, float(flux[i]), motion))
+    return stars
+
+
+@step("psf", "PSF_FIT", version="1", payload=Psf, leaves=["TERM_PSF"])
+def estimate_psf(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, settings: PsfSettings
+) -> Leaves:
+    """Estimate the super-resolved PSF of the visit from a sample of its images."""
+    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    track = read_track(pointing)
+    warnings = []
+    with open_images(calibrated) as images:
+        duration = images.nexp * images.exposure_time
+        good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
+        lag, lag_error = estimate_lag(track, images.mjd[good], duration, x[good], y[good])
+        if settings.lag is not None:
+            lag, lag_error = settings.lag, 0.0
+        elif lag_error > WORST_LAG_ERROR:
+            lag = 0.0
+            warnings.append("the lag of the attitude cannot be told from so few or so quiet images: 0 s is used")
+        chosen = np.flatnonzero(sampled & good)
+        middle_x, middle_y = (
+            float(np.median(v[chosen])) if len(chosen) else 0.0 for v in (x - images.x_offset, y - images.y_offset)
+        )
+        where = stamps_around(middle_x, middle_y, settings.size)
+        floor = pixel_floor(background, bias, gain, images.nexp)
+        stars = make_stars(images, chosen, where, x, y, flux, level, floor, track, lag)
+    if len(stars) < settings.fewest:
+        warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
+    if stars:
+        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings)
+    else:
+        grid = np.zeros((2 * settings.size,) * 2)
+        grid[settings.size, settings.size] = 1.0
+        psf, scale, rounds = to_spectrum(grid), np.ones((settings.size,) * 2), 0
+    used = {
+        "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0), "PSF_N": len(stars), "PSF_ITER": rounds,
+        "PSF_EXC": float(np.median(scale)),
+    }  # fmt: skip
+    corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
+    image = NewHdu(TERMS["TERM_PSF"], {**corner, **used}, pixels=to_grid(psf))
+    return Leaves({"TERM_PSF": [image, NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]}, used=used, warnings=warnings)
+
+
+def alternate(
+    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings
+) -> tuple[ComplexArray, FloatArray, int]:
+    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made."""
+    size = where.size
+    inside = circle(size, *where.index(*middle), settings.radius)
+    scale = np.ones((size, size))
+    models: list[FloatArray | None] = [None] * len(stars)
+    psf = to_spectrum(np.zeros((2 * size, 2 * size)))
+    smoothness = settings.smoothness
+    for _ in range(settings.rounds):
+        weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
+        top = max(weights)
+        parts = zip(stars, models, weights, strict=True)
+        psf = solve_psf(((filled(s, m, scale), s.transfer(size), s.flux, w / top) for s, m, w in parts), size, smoothness)
+        models = [s.refine(psf, scale, inside)[0] for s in stars]
+        scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
+    return psf, scale, settings.rounds
+
+
+def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:
+    """Return the star's stamp with missing pixels and those far off its model replaced by the model."""
+    stamp = star.stamp - star.level
+    if model is None:
+        return np.where(np.isfinite(stamp), stamp, 0.0)
+    sigma = np.sqrt(np.maximum(model, 0.0) + star.floor) * scale
+    return np.where(np.isfinite(stamp) & (np.abs(stamp - model) < OUTLIER * sigma), stamp, model)
+
+
+def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> FloatArray:
+    """Return the variance of a pixel without the star in every image [electron^2]."""
+    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
+    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    floor: FloatArray = np.maximum(level, 0.0) + nexp * (ron / gains) ** 2
+    return floor
+
+
+@dataclass(frozen=True)
+class StarModel:
+    """The visit's PSF with its stamps, the pixels that decide a fit, and how much more than their noise they scatter."""
+
+    psf: ComplexArray
+    where: Stamps
+    scale: FloatArray
+    lag: float
+    radius: float
+
+    def star(
+        self, image: FloatArray, x: float, y: float, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
+    ) -> Star:
+        """Return a star at the place (x, y) of the images."""
+        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion)
+
+    def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
+        """Fit a star; return its model image without level, and the errors of flux, x, y and level."""
+        size = self.where.size
+        model, errors = np.zeros((size, size)), np.full(4, np.nan)
+        for _ in range(rounds):
+            inside = circle(size, star.x, star.y, self.radius)
+            before = star.x, star.y
+            model, errors = star.refine(self.psf, self.scale, inside)
+            if np.hypot(star.x - before[0], star.y - before[1]) < 1e-4:
+                break
+        return model, errors
+
+    def place(
+        self, image: FloatArray, guess: FloatArray, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
+    ) -> FloatArray:
+        """Return x, y, their errors and 1 for an image, or the guess where the fit walks off."""
+        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion)
+        _, errors = self.fit(star)
+        x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
+        if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
+            return guess
+        return np.array([x, y, errors[1], errors[2], 1.0])
+
+
+def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
+    """Read the PSF of the visit."""
+    with open_declared(require(term.product.path), term_input("TERM_PSF")) as file:
+        hdu = file["TERM_PSF"]
+        grid, scale = hdu.finite_image(), file["TERM_PSF_SCALE"].finite_image()
+        where = Stamps((hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")), scale.shape[0])
+        return StarModel(to_spectrum(grid), where, scale, hdu.number("PSF_LAG"), radius)

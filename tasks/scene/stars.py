@@ -1,0 +1,163 @@
+"""The stars of the field: where the catalogue's stars fall on the CCD, how bright they are, and their image in every exposure.
+
+About the target the field turns with the roll. With standard coordinates (xi to the East, eta to the North) of a star about
+the target and the roll angle phi, its place relative to the target's is x = (-xi cos phi + eta sin phi) / s, y = (eta cos phi +
+xi sin phi) / s; s is the scale of a pixel. During an exposure a star makes the target's motion and moves along its arc. Fluxes
+follow from the magnitudes relative to the target's, whose flux is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.inputs import STAR_CATALOGUE
+from schemas.payloads import Look, Pointing, Product, Psf, Stars
+from schemas.terms import TERMS
+from tasks.exposures import term_column
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
+from tasks.geometry import sky_to_tangent
+from tasks.scene.optics import FINE, to_grid
+from tasks.scene.psf import StarModel, Track, circle, read_psf
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+FIELD_RADIUS = 1500.0  # arcsec about the target: all of the CCD, for stars far off smear into the window's columns
+FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can be measured
+ARC_STEP = 0.7  # pixel along the arc between two samples of a star
+DRAWN = 40.0  # pixel; a field star's light further out is left out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_stars(
+    image: FloatArray, x: FloatArray, y: FloatArray, flux: FloatArray, psf: FloatArray, fine: int, radius: float
+) -> None:
+    """Add stars to an image.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Receives the stars [electron].
+    x, y : ndarray, shape (k, m)
+        Places of the stars at m times of the exposure, as indices: pixel i is centred on i [pixel].
+    flux : ndarray, shape (k,)
+        Fluxes [electron].
+    psf : ndarray, shape (l, l)
+        PSF on a grid of 1 / `fine` pixel, its centre at index l / 2, with the integration over a pixel in it, sum 1.
+    radius : float
+        How far from its centre a star is drawn [pixel].
+    """
+    ny, nx = image.shape
+    half = psf.shape[0] // 2
+    density = fine * fine  # the sum over the pixels of an image is the sum over the fine grid over fine^2
+    for k in range(x.shape[0]):
+        part = flux[k] * density / x.shape[1]
+        for t in range(x.shape[1]):
+            for row in range(max(int(np.ceil(y[k, t] - radius)), 0), min(int(y[k, t] + radius) + 1, ny)):
+                v = (row - y[k, t]) * fine + half
+                j = int(np.floor(v))
+                b = v - j
+                if j < 0 or j + 1 >= psf.shape[0]:
+                    continue
+                for col in range(max(int(np.ceil(x[k, t] - radius)), 0), min(int(x[k, t] + radius) + 1, nx)):
+                    u = (col - x[k, t]) * fine + half
+                    i = int(np.floor(u))
+                    a = u - i
+                    if i < 0 or i + 1 >= psf.shape[0]:
+                        continue
+                    low = (1 - a) * psf[j, i] + a * psf[j, i + 1]
+                    high = (1 - a) * psf[j + 1, i] + a * psf[j + 1, i + 1]
+                    image[row, col] += part * ((1 - b) * low + b * high)
+
+
+def field_places(
+    xi: FloatArray, eta: FloatArray, roll: FloatArray, x: FloatArray, y: FloatArray, scale: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the places of field stars, shape (k, m), from those of the target at m times.
+
+    Parameters
+    ----------
+    xi, eta : ndarray, shape (k,)
+        Standard coordinates about the target [arcsec].
+    roll, x, y : ndarray, shape (m,)
+        Roll angle [deg] and place of the target [pixel].
+    scale : float
+        [arcsec/pixel].
+    """
+    sine, cosine = np.sin(np.radians(roll)), np.cos(np.radians(roll))
+    dx = (-np.outer(xi, cosine) + np.outer(eta, sine)) / scale
+    dy = (np.outer(eta, cosine) + np.outer(xi, sine)) / scale
+    return x + dx, y + dy
+
+
+@dataclass(frozen=True)
+class Field:
+    """The field stars: coordinates about the target [arcsec], flux [electron per stack], and how to draw them."""
+
+    xi: FloatArray
+    eta: FloatArray
+    flux: FloatArray
+    psf: FloatArray
+    scale: float
+    track: Track
+    lag: float
+
+    def image(self, shape: tuple[int, int], x: float, y: float, mjd: float, duration: float) -> FloatArray:
+        """Return the image of the field stars while the target was at the mean place (x, y) (pixel i spans [i, i+1))."""
+        drawn = np.zeros(shape)
+        if not len(self.flux) or not (np.isfinite(x) and np.isfinite(y)):
+            return drawn
+        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
+        reach = float(np.hypot(self.xi, self.eta).max()) / self.scale
+        turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
+        few = np.unique(np.linspace(0, len(roll) - 1, max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)).round().astype(int))
+        places = field_places(self.xi, self.eta, roll[few], x - 0.5 + motion_x[few], y - 0.5 + motion_y[few], self.scale)
+        sides = zip(places, (shape[1], shape[0]), strict=True)
+        near = np.logical_and(*((place > -DRAWN) & (place < side + DRAWN) for place, side in sides)).any(axis=1)
+        draw_stars(drawn, places[0][near], places[1][near], self.flux[near], self.psf, FINE, DRAWN)
+        return drawn
+
+
+def read_field(stars: Stars, pointing: Pointing, model: StarModel, track: Track) -> Field:
+    """Read the field stars, without the target."""
+    xi, eta, flux, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
+    field = ~target.astype(bool)
+    scale = float(pointing.used["PIX_SCAL"])
+    return Field(xi[field], eta[field], flux[field], to_grid(model.psf), scale, track, model.lag)
+
+
+@step("stars", "CONTAMIN", version="1", payload=Stars, leaves=["TERM_STARS"])
+def find_stars(catalogue: Product | None, look: Look, psf: Psf) -> Leaves:
+    """Take the stars of the field from the catalogue, with fluxes relative to the target's measured one."""
+    warnings = []
+    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
+    good = flux[np.isfinite(flux) & (flux > 0)]
+    model = read_psf(psf)
+    size = model.where.size
+    grid = to_grid(model.psf)
+    within = float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum()) if int(psf.used.get("PSF_N", 0)) >= 3 else 1.0
+    target_flux = float(np.median(good)) / within if good.size else 0.0
+    table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX")} | {"TARGET": np.zeros(0, bool)}
+    if catalogue is None:
+        warnings.append("there is no star catalogue: the field is taken to be empty")
+    else:
+        with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
+            hdu = file["EXT_PRE_StarCatalogue"]
+            ra, dec, mag, teff = (hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA", "T_EFF"))
+            target = hdu.column("TARGET").astype(bool)
+            if target.sum() != 1:
+                raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
+        xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
+        share = 10.0 ** (-0.4 * (mag - float(mag[target][0])))
+        taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
+        table = {
+            "XI": xi[taken], "ETA": eta[taken], "MAG": mag[taken], "T_EFF": np.nan_to_num(teff[taken]),
+            "FLUX": target_flux * share[taken], "TARGET": target[taken],
+        }  # fmt: skip
+    used = {"N_STARS": int(len(table["XI"]) - table["TARGET"].sum())}
+    return Leaves({"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]}, used=used, warnings=warnings)

@@ -1,0 +1,90 @@
+"""What the tests of runs share: a visit with its folders, processes made by fork, and what is compared between runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schemas.payloads import Published
+    from tasks.step import Run
+
+CALIBRATION = ["events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes"]
+# the steps of the tiny visit in the order in which they are done
+STEPS = [
+    *CALIBRATION, "pointing", "look", "background", "psf", "stars", "position", "smearing", "defects", "correct", "apertures",
+    "psf_fit", "contamination", "quality", "light_curves", "report",
+]  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """A visit with its references, work folder and output folder."""
+
+    visit: Path
+    references: tuple[Path, ...]
+    work: Path
+    output: Path
+
+    def reduce(self, engine: str = "plain", **options: Any) -> tuple[Published | None, Run]:
+        """Reduce the visit in this process."""
+        from flows.reduce import run_reduce
+        from schemas.requests import ReduceRequest
+
+        request = {"visit": self.visit, "references": self.references, "output": self.output, "work": self.work, **options}
+        return run_reduce(ReduceRequest(**request), engine)
+
+    def steps(self, **options: Any) -> list[str]:
+        """Return the steps that are executed when the visit is reduced up to the report; nothing is published."""
+        published, run = self.reduce(until="report", **options)
+        assert published is None
+        return executed(run)
+
+    def arguments(self, *more: object) -> list[str]:
+        """Return the arguments of the command `drp` that reduces the visit."""
+        references = [a for folder in self.references for a in ("--references", folder)]
+        return [str(a) for a in ("reduce", self.visit, *references, "--work", self.work, "--output", self.output, *more)]
+
+    def copy(self, folder: Path) -> Bench:
+        """Return a bench with copies of the work and output folders, which may be changed."""
+        work, output = shutil.copytree(self.work, folder / "work"), shutil.copytree(self.output, folder / "products")
+        return replace(self, work=Path(work), output=Path(output))
+
+    def fresh(self, folder: Path) -> Bench:
+        """Return a bench with work and output folders that are not there yet."""
+        return replace(self, work=folder / "work", output=folder / "products")
+
+    def published(self) -> list[Path]:
+        """Return the published folders: what a person sees in the output folder."""
+        return sorted(p for p in self.output.iterdir() if not p.name.startswith(".")) if self.output.is_dir() else []
+
+    def hidden(self) -> list[str]:
+        """Return what was left half done, in the output folder and the work folder."""
+        return [p.name for folder in (self.output, self.work) if folder.is_dir() for p in folder.rglob(".*")]
+
+
+def executed(run: Run) -> list[str]:
+    return [r.step for r in run.reports if r.outcome == "done"]
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def comparable(folder: Path) -> dict[str, Any]:
+    """Return everything in a published folder but how long the steps took, which were found again, and what was said of it."""
+    files: dict[str, Any] = tree(folder)
+    manifest = json.loads(files["manifest.json"])
+    for step in manifest["steps"]:
+        del step["seconds"], step["outcome"]
+    del manifest["warnings"]
+    return {**files, "manifest.json": manifest}
+
+
+def differing(folder: Path, other: Path) -> list[str]:
+    """Return the names of files that differ between two published folders."""
+    one, two = comparable(folder), comparable(other)
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))

@@ -1,0 +1,53 @@
+"""Cosmic rays and steady excesses: what is marked, what is taken away, and that it comes out again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tasks.clean import Effects, clean_block, hits_of
+from tasks.correction.defects import find_hits, static_excess
+
+
+def test_a_seed_takes_its_neighbours_along_and_nothing_else() -> None:
+    pull = np.zeros((9, 9))
+    pull[4, 4], pull[5, 5], pull[6, 6], pull[8, 0] = 7.0, 3.5, 3.2, 4.0
+    hit = np.zeros((9, 9), dtype=bool)
+    assert find_hits(pull, 6.0, 3.0, hit) == 3
+    assert hit[4, 4]
+    assert hit[5, 5]
+    assert hit[6, 6]
+    assert not hit[8, 0]  # above the limit of a neighbour, but touching nothing
+
+
+def test_pixels_without_a_number_are_never_hits() -> None:
+    pull = np.full((5, 5), np.nan)
+    hit = np.zeros((5, 5), dtype=bool)
+    assert find_hits(pull, 6.0, 3.0, hit) == 0
+    assert not hit.any()
+
+
+def test_a_steady_excess_must_be_significant_and_more_than_the_star_s_model_may_err() -> None:
+    median = np.array([[50.0, 50.0, 5.0]])
+    error, light = np.array([[1.0, 1.0, 1.0]]), np.array([[0.0, 1e5, 0.0]])
+    np.testing.assert_array_equal(static_excess(median, error, light, 8.0, 0.003), [[50.0, 0.0, 0.0]])
+
+
+def test_clean_takes_background_static_and_hits_of_the_right_image_away() -> None:
+    images = np.full((3, 4, 5), 100.0)
+    images[1, 2, 3] += 40.0
+    images[:, 0, 1] += 7.0
+    static = np.zeros((4, 5))
+    static[0, 1] = 7.0
+    hits = hits_of(6, (4, 5), np.array([4]), np.array([3]), np.array([2]), np.array([40.0]))
+    background = np.array([0.0, 0.0, 0.0, 99.0, 98.0, 97.0])
+    clean_block(images, slice(3, 6), Effects(background, None, static, hits))
+    np.testing.assert_array_equal(images[0], np.full((4, 5), 1.0))
+    np.testing.assert_array_equal(images[1], np.full((4, 5), 2.0))
+    np.testing.assert_array_equal(images[2], np.full((4, 5), 3.0))
+
+
+def test_effects_that_are_not_known_yet_are_left_alone() -> None:
+    images = np.full((2, 3, 3), 10.0)
+    clean_block(images, slice(0, 2), Effects(np.array([1.0, 2.0])))
+    assert images[0, 0, 0] == 9.0
+    assert images[1, 2, 2] == 8.0

@@ -1,0 +1,643 @@
+"""The report: rules of the verdict, what the page says, and that it says the same again in the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import MissingInputError, StorageError
+from schemas.flags import Quality
+from schemas.payloads import (
+    Apertures,
+    Background,
+    Bias,
+    Calibrated,
+    CalibratedVisit,
+    Contamination,
+    Corrected,
+    CorrectedVisit,
+    Dark,
+    Defects,
+    Events,
+    Flat,
+    Gain,
+    Inventory,
+    Leaf,
+    LightCurves,
+    Linearity,
+    Look,
+    MeasuredVisit,
+    Pointing,
+    Position,
+    Product,
+    Psf,
+    PsfFit,
+    QualityTerm,
+    Reference,
+    Scalar,
+    Smearing,
+    Stars,
+    Status,
+)
+from schemas.products import Structure, soc_structure
+from schemas.settings import ReportSettings
+from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
+from tasks import disk
+from tasks.delivery.report import (
+    DATA,
+    FIGURE,
+    Evidence,
+    Points,
+    axis_limits,
+    bin_medians,
+    collect_report,
+    draw_light_curve,
+    figures,
+    known,
+    printable,
+    relative_flux,
+    thin,
+    typeset_report,
+    verdict,
+)
+from tasks.fits_writer import NewHdu, write_fits
+
+L = TypeVar("L", bound=Leaf)
+Array = np.ndarray[Any, Any]
+VISIT = "PR900001_TG000001"
+FACTS = {"version": "V0001", "date": "2026-02-03T04:05:06", "software": "0.1.0", "folder": f"CH_{VISIT}_V0001"}
+ROOT = Path(__file__).resolve().parent.parent
+needs_poppler = pytest.mark.skipif(
+    shutil.which("pdftotext") is None or shutil.which("pdfinfo") is None, reason="pdftotext and pdfinfo (poppler) are not here"
+)
+
+
+# ------------------------------------------------------------------------------------------------------------- a small visit
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the earlier stages hand on of a visit with `n` images; `ended` says how steps end other than completed."""
+
+    n: int = 120
+    event: Array | None = None
+    quality: Array | None = None
+    flux: Array | None = None
+    header: Mapping[str, Scalar] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ended: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+
+    def leaf(self, kind: type[L], step: str, *keywords: str, product: Product | None = None, **used: Scalar) -> L:
+        status = dict.fromkeys(keywords, Status.COMPLETED)
+        products = {} if product is None else {product.extname: product}
+        return kind.model_validate(
+            {"step": step, "products": products, "status": status, "used": used, **self.ended.get(step, {})}
+        )
+
+    def arguments(self, folder: Path) -> tuple[Inventory, CalibratedVisit, CorrectedVisit, MeasuredVisit, ReportSettings]:
+        """Return what the step is called with; its products are written to `folder`."""
+        folder.mkdir(exist_ok=True)
+        mjd = 59000.0 + np.arange(self.n) / 1440
+        images, sums, quality = self.corrected(folder, mjd), self.sums(folder, mjd), self.judged(folder, mjd)
+        inventory = Inventory(
+            visit=VISIT, obsid=7, target="HD 209458", arch_rev=0, proc_num=0, start="2020-05-31T00:00:00", images=self.n,
+            subarray=images, attitude=images, deviations=("raw.fits: CHECKSUM is missing",) * 3, fallbacks=dict(self.fallbacks),
+            references={"bias frame": Reference(kind="bias frame", product=sums, valid_from="2019-01-01T00:00:00")},
+        )  # fmt: skip
+        calibrated = CalibratedVisit(
+            events=self.leaf(Events, "events", "FLAGGING", N_SAA=0),
+            bias=self.leaf(Bias, "bias", "BIAS_RON", BIAS_SRC="BlankLeft", BIAS_LVL=610.123),
+            gain=self.leaf(Gain, "gain", "ADU_CONV"),
+            linearity=self.leaf(Linearity, "linearity", "ADU_CONV", LIN_DONE=False),
+            dark=self.leaf(Dark, "dark", "DARK"),
+            flat=self.leaf(Flat, "flat", "FFIELD"),
+            subarray=self.leaf(Calibrated, "calibrate"),
+        )
+        corrected = CorrectedVisit(
+            pointing=self.leaf(Pointing, "pointing", "JITTER"),
+            look=self.leaf(Look, "look"),
+            background=self.leaf(Background, "background", "BKGSL_W"),
+            psf=self.leaf(Psf, "psf", "PSF_FIT"),
+            stars=self.leaf(Stars, "stars", "CONTAMIN"),
+            position=self.leaf(Position, "position", "WCS"),
+            smearing=self.leaf(Smearing, "smearing", "SMEARING"),
+            defects=self.leaf(Defects, "defects", "BDPIX_D1", "BDPIX_D3", CR_PIX=412, CR_RATE=0.0572, HOT_PIX=17),
+            subarray=self.leaf(Corrected, "correct", "BKGSL_C", product=images),
+        )
+        measured = MeasuredVisit(
+            apertures=self.leaf(Apertures, "apertures", "APERTURE", product=sums),
+            psf_fit=self.leaf(PsfFit, "psf_fit", "PSF_FIT"),
+            contamination=self.leaf(Contamination, "contamination", "CONTAMIN", CONTA_25=0.0125),
+            quality=self.leaf(QualityTerm, "quality", "LC_QUAL", product=quality),
+            light_curves=self.leaf(LightCurves, "light_curves", "LC_CFG"),
+        )
+        return inventory, calibrated, corrected, measured, ReportSettings()
+
+    def corrected(self, folder: Path, mjd: Array) -> Product:
+        declared, table = soc_structure("SCI_COR_SubArray"), soc_structure("SCI_COR_ImageMetadata")
+        values = {
+            **neutral(declared), "BUNIT": "electrons", "SHAPE": "circular", "NEXP": 3, "EXPTIME": 20.0, "TARGNAME": "HD 209458",
+            "SPECTYPE": "G0", "T_EFF": 6065, "MAG_G": 7.51, "PI_NAME": "A. Stronomer", "V_STRT_U": "2020-05-31T00:00:00.000000",
+            "T_STRT_U": "2020-05-31T00:00:30.000000", "V_STOP_U": "2020-05-31T02:00:00.000000", **self.header,
+        }  # fmt: skip
+        columns = {c.name: np.full(self.n, "" if c.letter == "A" else 0) for c in table.columns}
+        image = NewHdu(declared, values, pixels=np.zeros((self.n, 2, 3)))
+        return write(folder, image, NewHdu(table, neutral(table), columns={**columns, "MJD_TIME": mjd}))
+
+    def sums(self, folder: Path, mjd: Array) -> Product:
+        default = 1e7 * (1 + 1e-4 * np.random.default_rng(3).normal(size=self.n)) if self.flux is None else self.flux
+        flux = np.full((self.n, len(RADII)), 4.0)  # so that only the radius of DEFAULT gives the numbers tested here
+        flux[:, RADII.index(DEFAULT_RADIUS)] = default
+        columns = {"MJD_TIME": mjd, "FLUX": flux, "AREA": flux, "DARK": flux, "SMEARING": flux, "X": mjd, "Y": mjd}
+        radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": np.array(RADII)})
+        return write(folder, NewHdu(TERMS["TERM_APERTURES"], columns=columns), radii)
+
+    def judged(self, folder: Path, mjd: Array) -> Product:
+        none = np.zeros(self.n, dtype=np.int32)
+        event, quality = (none if flags is None else flags for flags in (self.event, self.quality))
+        columns = {
+            "MJD_TIME": mjd, "BJD_TIME": mjd, "EVENT": event, "STATUS": none, "QUALITY": quality,
+            "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "PSF_FLUX": mjd, "PSF_ERR": mjd,
+        }  # fmt: skip
+        curves = [*LIGHT_CURVES, OPTIMAL, PSF]
+        values = {c.name: 100.0 for c in TERMS["TERM_METRICS"].columns} | {"N_GOOD": self.n, **self.metrics}
+        rows = {name: np.full(len(curves), value) for name, value in values.items()} | {"DATANAME": np.array(curves)}
+        metrics = NewHdu(TERMS["TERM_METRICS"], columns=rows)
+        return write(folder, NewHdu(TERMS["TERM_QUALITY"], {"RON_E": 7.0, "AP_OPT": 25.0}, columns=columns), metrics)
+
+
+def neutral(declared: Structure) -> dict[str, Scalar]:
+    """Return what stands for nothing in every keyword without a default."""
+    nothing: dict[str, Scalar] = {"string": "N/A", "utc": "1970-01-01T00:00:00", "boolean": False}
+    return {k.name: nothing.get(k.type, 0) for k in declared.keywords.values() if k.default is None}
+
+
+def write(folder: Path, *hdus: NewHdu) -> Product:
+    extname = hdus[0].declared.extname
+    path = folder / f"{extname}.fits"
+    path.unlink(missing_ok=True)
+    write_fits(path, hdus)
+    return Product(path=str(path), sha256=disk.sha256(path), extname=extname)
+
+
+def collect(visit: Visit, folder: Path) -> dict[str, Any]:
+    """Return the JSON of a visit's report; it and the figure are left in `folder`."""
+    made = collect_report.fn(*visit.arguments(folder))
+    for name, data in made.blobs.items():
+        (folder / name).write_bytes(data)
+    return dict(json.loads(made.blobs[DATA]))
+
+
+def typeset(visit: Visit, folder: Path, facts: Mapping[str, str] = FACTS) -> Path:
+    collect(visit, folder)
+    typeset_report(folder, facts, folder / "report.pdf")
+    return folder / "report.pdf"
+
+
+def words(pdf: Path) -> str:
+    """Return the text of a PDF, runs of white space as one blank."""
+    found = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True).stdout
+    return " ".join(found.split())
+
+
+def pages(pdf: Path) -> int:
+    found = subprocess.run(["pdfinfo", pdf], capture_output=True, text=True, check=True).stdout
+    return int(found.split("Pages:")[1].split()[0])
+
+
+def row(table: list[dict[str, Any]], label: str) -> dict[str, Any]:
+    (found,) = (r for r in table if r["label"].startswith(label))
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of an uneventful visit."""
+    folder = tmp_path_factory.mktemp("plain")
+    typeset(Visit(), folder)
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------------------ verdict
+
+GOOD = Evidence(visible=1000, good=990, scatter=110.0, error=100.0)
+
+
+def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
+    found = verdict(GOOD)
+    assert found.word == "good"
+    assert "990 of 1000" in found.reasons[0]
+    assert "1.10 times the formal error" in found.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "reason"),
+    [
+        ({"good": 900}, "good", "90%"),
+        ({"good": 899}, "usable with care", "fewer than 90%"),
+        ({"good": 500}, "usable with care", "fewer than 90%"),
+        ({"good": 499}, "not usable", "fewer than 50%"),
+        ({"visible": 30, "good": 30}, "good", "30 of 30"),
+        ({"visible": 29, "good": 29}, "usable with care", "29 good points: fewer than 30"),
+        ({"visible": 2, "good": 2}, "not usable", "2 good points: no scatter"),
+        ({"visible": 1, "good": 1}, "not usable", "1 good point: no scatter"),
+        ({"visible": 0, "good": 0}, "not usable", "0 of 0 points"),
+        ({"scatter": 150.0}, "good", "1.50 times"),
+        ({"scatter": 151.0}, "usable with care", "more than 1.5"),
+        ({"scatter": 300.0}, "usable with care", "more than 1.5"),
+        ({"scatter": 301.0}, "not usable", "more than 3"),
+        ({"scatter": 49.0}, "usable with care", "less than 0.5"),
+        ({"scatter": None}, "usable with care", "not known"),
+        ({"error": None}, "usable with care", "not known"),
+        ({"error": 0.0}, "usable with care", "not known"),
+        ({"warned": ("dark", "flat")}, "usable with care", "steps with a warning: dark, flat"),
+        ({"skipped": ("dark",)}, "usable with care", "steps skipped by a setting: dark"),
+        ({"by_hand": ("flat",)}, "usable with care", "steps given by hand: flat"),
+    ],
+)
+def test_each_rule_of_the_verdict_can_fail(change: dict[str, Any], word: str, reason: str) -> None:
+    found = verdict(replace(GOOD, **change))
+    assert found.word == word
+    assert any(reason in r for r in found.reasons), found.reasons
+
+
+def test_the_worst_rule_decides_and_all_that_speaks_against_is_said() -> None:
+    found = verdict(replace(GOOD, good=950, scatter=400.0, warned=("dark",)))
+    assert found.word == "not usable"
+    assert len(found.reasons) == 2
+    assert "more than 3" in found.reasons[0]
+
+
+@given(
+    st.builds(
+        Evidence, visible=st.integers(0, 5000), good=st.integers(0, 5000), scatter=st.none() | st.floats(0, 1e6),
+        error=st.none() | st.floats(0, 1e6), warned=st.lists(st.sampled_from(["dark", "flat"]), unique=True).map(tuple),
+    )
+)  # fmt: skip
+def test_more_scatter_and_more_warnings_never_make_a_verdict_better(found: Evidence) -> None:
+    order = ("good", "usable with care", "not usable")
+    before = order.index(verdict(found).word)
+    assert order.index(verdict(replace(found, warned=(*found.warned, "bias"))).word) >= before
+    if found.scatter is not None and found.error and found.scatter > found.error:
+        assert order.index(verdict(replace(found, scatter=10 * found.scatter)).word) >= before
+
+
+# ----------------------------------------------------------------------------------------------------------- numbers and text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (610.15068, "610.2"), (0.04807265, "0.04807"), (121460.487946, "121460"), (1.5, "1.5"), (0.0, "0"), (-3.0, "-3"),
+        (1e12, "1.000e+12"), (1e-9, "1.000e-09"), (241, "241"), (True, "yes"), (False, "no"), ("main", "main"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_as_a_person_would(value: Scalar, shown: str) -> None:
+    assert figures(value) == shown
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), float("inf"), ""])
+def test_what_is_not_known_is_a_dash_with_a_reason(nothing: float | str | None) -> None:
+    unknown = known("CDPP", nothing, "ppm", "the visit is shorter")
+    assert (unknown.value, unknown.shown, unknown.reason) == (None, "–", "the visit is shorter")
+
+
+@given(st.text())
+def test_any_text_becomes_one_line_of_characters_that_can_be_typeset(text: str) -> None:
+    shown = printable(text)
+    assert len(shown) <= 80
+    assert shown.isprintable()
+    assert shown.encode("utf-16", "strict")  # no lone surrogates
+
+
+def test_text_that_can_be_typeset_is_left_alone_and_long_text_is_cut() -> None:
+    assert printable("55 Cnc e – 3 × 20 s, Zürich") == "55 Cnc e – 3 × 20 s, Zürich"
+    assert printable("a\nb\u202e\u4e00") == "a\\nb\\u202e\\u4e00"
+    assert printable("x" * 90) == "x" * 79 + "…"
+
+
+# ------------------------------------------------------------------------------------------------------------ the light curve
+
+
+def points(flux: Array, event: Array | None = None, quality: Array | None = None) -> Points:
+    none = np.zeros(len(flux), dtype=np.int64)
+    return Points(np.arange(len(flux)) / 60, flux, none if event is None else event, none if quality is None else quality)
+
+
+def test_flux_is_relative_to_the_median_of_good_points() -> None:
+    relative = relative_flux(np.array([1.0, 2.0, 3.0, 1e9, np.nan]), np.array([True, True, True, False, False]))
+    np.testing.assert_allclose(relative[:3], [-5e5, 0, 5e5])
+    assert relative[3] > 1e14
+    assert np.isnan(relative_flux(np.array([-1.0, -2.0]), np.array([True, True]))).all()
+
+
+def test_bins_hold_medians_and_break_the_line_where_points_are_missing() -> None:
+    hours = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 2.0, 2.1, 2.2])
+    middles, medians = bin_medians(hours, np.array([1.0, 9.0, 2.0, 5.0, 6.0, 7.0, 8.0, 30.0]), 0.25)
+    np.testing.assert_array_equal(middles, [0.125, 0.375, 2.125, 2.375])
+    np.testing.assert_array_equal(medians, [2.0, np.nan, 8.0, np.nan])  # [0.25, 0.5) holds only two points
+    assert bin_medians(np.empty(0), np.empty(0), 0.25)[0].size == 0
+
+
+@given(st.integers(0, 3000), st.integers(1, 500))
+def test_thinning_keeps_both_ends_and_never_more_than_asked_for(count: int, most: int) -> None:
+    kept = thin(count, most)
+    assert len(kept) == min(count, most)
+    if count and most > 1:
+        assert (kept[0], kept[-1]) == (0, count - 1)
+
+
+def test_a_single_spike_does_not_stretch_the_axis_but_a_transit_does() -> None:
+    noise = 100 * np.random.default_rng(1).normal(size=500)
+    spike, transit = noise.copy(), noise.copy()
+    spike[100] = 1e5
+    transit[200:300] -= 1e4
+    low, high = axis_limits(spike)
+    assert high < 2000
+    assert low > -2000
+    assert axis_limits(transit)[0] < -1e4
+
+
+def test_flagged_points_have_another_shape_and_another_colour() -> None:
+    flags = np.zeros(200, dtype=np.int64)
+    flags[::10] = int(Quality.BACKGROUND)
+    flux = 1e7 * (1 + 1e-4 * np.random.default_rng(2).normal(size=200))
+    without, with_flags = draw_light_curve(points(flux), 1000), draw_light_curve(points(flux, quality=flags), 1000)
+    assert b"#d55e00" not in without.lower()
+    assert with_flags.lower().count(b"#d55e00") >= 20
+    shapes = {line for line in with_flags.splitlines() if b"<path id=" in line}
+    assert len(shapes) > len({line for line in without.splitlines() if b"<path id=" in line})
+
+
+def test_no_more_points_are_drawn_than_the_setting_allows() -> None:
+    flux = 1e7 * (1 + 1e-4 * np.random.default_rng(2).normal(size=5000))
+
+    def drawn(most: int) -> int:
+        return draw_light_curve(points(flux), most).count(b"<use")
+
+    axes = drawn(1)
+    assert drawn(401) - axes == pytest.approx(400, abs=5)  # ticks are drawn the same way
+
+
+@pytest.mark.parametrize(
+    "flux",
+    [np.full(5, np.nan), np.array([1.0]), np.array([1.0, 2.0]), -np.ones(9), np.ones(9), np.full(9, np.inf)],
+    ids=["no number", "one point", "two points", "negative", "constant", "infinite"],
+)
+def test_a_light_curve_without_much_to_show_is_drawn_too(flux: Array) -> None:
+    assert draw_light_curve(points(flux), 100).startswith(b"<?xml")
+
+
+def test_the_figure_does_not_know_the_users_settings_of_matplotlib_nor_change_them() -> None:
+    import matplotlib
+
+    flux = 1e7 * (1 + 1e-4 * np.random.default_rng(2).normal(size=50))
+    normal = draw_light_curve(points(flux), 100)
+    with matplotlib.rc_context({"axes.facecolor": "red", "lines.markersize": 40, "svg.hashsalt": "other", "font.size": 30}):
+        assert draw_light_curve(points(flux), 100) == normal
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+# ------------------------------------------------------------------------------------------------------------------- the data
+
+
+def test_the_data_hold_what_the_page_shows_and_no_nan(tmp_path: Path) -> None:
+    nothing = float("nan")
+    found = collect(Visit(metrics={"CDPP_3H": nothing, "CDPP_30M": nothing, "MEDIAN": 4321.5}, header={"MAG_G": 0.0}), tmp_path)
+    text = (tmp_path / DATA).read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=1) + "\n"
+    assert row(found["metrics"], "Median flux")["value"] == 4321.5
+    assert row(found["metrics"], "CDPP in 3 h") == {
+        "label": "CDPP in 3 h", "value": None, "shown": "–", "unit": "", "reason": "the visit is shorter",
+    }  # fmt: skip
+    assert row(found["metrics"], "CDPP in 30 min")["reason"] == "too few good points"
+    assert row(found["run"], "Magnitude")["reason"] == "the raw header does not say"
+    assert row(found["run"], "Exposures")["shown"] == "3 × 20 s = 60 s"
+    assert row(found["run"], "PI name")["shown"] == "A. Stronomer"
+    assert found["references"] == ["bias frame 2019-01-01"]
+    assert found["deviations"] == 3
+    assert all(r["shown"] != "–" or r["reason"] for r in [*found["run"], *found["metrics"]])
+
+
+def test_flags_are_counted_and_what_hides_the_star_is_not_held_against_the_light_curve(tmp_path: Path) -> None:
+    event = np.zeros(200, dtype=np.int32)
+    event[:20], event[20:60], event[60:64] = 1, 900, 200
+    found = collect(Visit(n=200, event=event), tmp_path)
+    assert row(found["metrics"], "Lost in the SAA")["shown"] == "10.0"
+    assert row(found["metrics"], "Lost behind the Earth")["shown"] == "20.0"
+    assert row(found["metrics"], "Stray light")["shown"] == "2.0"
+    assert row(found["metrics"], "Good points")["shown"] == "68.0"
+    assert found["verdict"]["word"] == "good"
+    assert "136 of 140" in found["verdict"]["reasons"][0]
+
+
+def test_conditions_that_nothing_tells_are_a_dash_and_not_zero(tmp_path: Path) -> None:
+    found = collect(Visit(), tmp_path)
+    assert row(found["metrics"], "Lost in the SAA")["reason"] == "no visit constraints and no SAA map"
+    assert row(found["metrics"], "Stray light")["reason"] == "no limits are given"
+
+
+def test_contamination_and_cosmic_rays_are_those_that_the_steps_found(tmp_path: Path) -> None:
+    table = collect(Visit(), tmp_path)["metrics"]
+    contamination = row(table, "Contamination")
+    assert (contamination["value"], contamination["unit"]) == (1.25, "%")
+    assert row(table, "Cosmic rays")["shown"] == "412 pixels, 0.0572 a second"
+    assert row(table, "Pixels with a steady excess")["value"] == 17
+
+
+def test_what_steps_with_a_warning_found_is_a_dash_and_not_zero(tmp_path: Path) -> None:
+    empty = {"status": {"CONTAMIN": "warning"}, "warnings": ["there is no star catalogue"]}
+    blind = {"status": {"BDPIX_D1": "warning", "BDPIX_D3": "warning"}, "warnings": ["there is no PSF"]}
+    table = collect(Visit(ended={"stars": empty, "defects": blind}), tmp_path)["metrics"]
+    assert row(table, "Contamination")["reason"] == "see stars below"
+    assert row(table, "Cosmic rays")["reason"] == "see defects below"
+
+
+def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: Path) -> None:
+    ended: dict[str, dict[str, Any]] = {
+        "dark": {"status": {"DARK": "warning"}, "warnings": ["only one dark frame"]},
+        "flat": {"status": {"FFIELD": "skipped"}},
+        "position": {"by_hand": ["TERM_POSITION"]},
+        "look": {"warnings": ["no star was found"]},
+    }
+    found = collect(Visit(ended=ended), tmp_path)
+    states = {s["step"]: s["state"] for s in found["steps"]}
+    assert len(states) == 21
+    assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
+    assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
+    assert any("(BDPIX_D2)" in a for a in found["absent_steps"])
+    assert not any("DARK" in a or "SMEARING" in a or "METH_CFG" in a for a in found["absent_steps"])
+    assert found["verdict"]["word"] == "usable with care"
+    assert [r.split(":")[0] for r in found["verdict"]["reasons"]] == [
+        "steps with a warning", "steps skipped by a setting", "steps given by hand",
+    ]  # fmt: skip
+
+
+def test_the_key_and_the_data_do_not_know_where_files_lie(tmp_path: Path) -> None:
+    here, there = Visit().arguments(tmp_path / "here"), Visit().arguments(tmp_path / "there")
+    assert here[0] != there[0]
+    assert collect_report.key(here, {}) == collect_report.key(there, {})
+    made = [collect_report.fn(*arguments).blobs for arguments in (here, there)]
+    assert made[0] == made[1]
+    assert not any(str(tmp_path).encode() in data for data in made[0].values())
+
+
+def test_what_was_restored_from_a_manifest_gives_the_same_data(tmp_path: Path) -> None:
+    arguments: Any = Visit(fallbacks={"orbit": "none", "angle limits": "zero"}).arguments(tmp_path)
+    restored: Any = tuple(
+        type(a).model_validate(json.loads(json.dumps(a.model_dump(mode="json"), sort_keys=True))) for a in arguments
+    )
+    assert list(restored[0].fallbacks) != list(arguments[0].fallbacks)
+    assert collect_report.key(restored, {}) == collect_report.key(arguments, {})
+    assert collect_report.fn(*restored).blobs == collect_report.fn(*arguments).blobs
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_visit_of_one_or_two_images_has_a_report(n: int, tmp_path: Path) -> None:
+    found = collect(Visit(n=n, metrics={"P2P_PPM": float("nan")}), tmp_path)
+    assert found["verdict"]["word"] == "not usable"
+    typeset_report(tmp_path, FACTS, tmp_path / "report.pdf")
+
+
+# ------------------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_same_input_gives_the_same_bytes_in_another_process_place_and_language(plain_report: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, json; from pathlib import Path; from tests.test_report import *\n"
+        "f = Path(sys.argv[1]); typeset(Visit(), f)\n"
+        "print([hashlib.sha256((f / n).read_bytes()).hexdigest() for n in (DATA, FIGURE, 'report.pdf')])"
+    )
+    environment = {**os.environ, "TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7"}
+    environment |= {"SOURCE_DATE_EPOCH": "1", "MPLCONFIGDIR": str(tmp_path / "none"), "MPLBACKEND": "pdf"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, tmp_path / "other"], cwd=ROOT, env=environment, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    here = [hashlib.sha256((plain_report / n).read_bytes()).hexdigest() for n in (DATA, FIGURE, "report.pdf")]
+    assert ran.stdout.strip() == str(here)
+
+
+def test_other_facts_give_other_bytes(plain_report: Path, tmp_path: Path) -> None:
+    typeset_report(plain_report, {**FACTS, "version": "V0002"}, tmp_path / "two.pdf")
+    assert (tmp_path / "two.pdf").read_bytes() != (plain_report / "report.pdf").read_bytes()
+
+
+@needs_poppler
+def test_the_page_is_one_and_says_what_was_found(plain_report: Path) -> None:
+    pdf = plain_report / "report.pdf"
+    assert pages(pdf) == 1
+    text = words(pdf)
+    for wanted in (
+        "HD 209458", VISIT, "V0001", "good", "120 of 120 points", "relative flux [ppm]", "hours since the middle",
+        "Light curve DEFAULT", "Magnitude G 7.51 mag", "G0, 6065 K", "A. Stronomer", "CDPP in 6 h 100 ppm", "BIAS_LVL 610.1",
+        "FLAGGING", "completed", "dead pixel detection (BDPIX_D2)", "bias frame 2019-01-01", "3, all listed in manifest.json",
+        "2026-02-03T04:05:06",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+
+
+@needs_poppler
+def test_the_pdf_is_tagged_has_a_title_and_no_script(plain_report: Path) -> None:
+    found = subprocess.run(["pdfinfo", plain_report / "report.pdf"], capture_output=True, text=True, check=True).stdout
+    facts = {name: value.strip() for name, _, value in (line.partition(":") for line in found.splitlines())}
+    assert facts["Tagged"] == "yes"
+    assert facts["JavaScript"] == "no"
+    assert facts["Title"] == f"CHEOPS data reduction report: {VISIT} V0001"
+    raw = (plain_report / "report.pdf").read_bytes()
+    assert b"<pdfaid:part>2</pdfaid:part>" in raw
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in raw
+
+
+HOSTILE = [
+    '#read("/etc/passwd")',
+    "<script>alert(1)</script>",
+    "=cmd()|/C 'calc'!A0",
+    "../../../etc/x $\\frac{1}{0}$ *b* _i_ @a",
+]
+
+
+@needs_poppler
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_header_strings_appear_as_text(text: str, tmp_path: Path) -> None:
+    pdf = typeset(Visit(header={"TARGNAME": text, "PI_NAME": text}), tmp_path)
+    assert words(pdf).count(" ".join(text.split())) == 3  # title, target name, PI
+    assert "root:" not in words(pdf)
+    assert pages(pdf) == 1
+
+
+@needs_poppler
+def test_hostile_facts_warnings_and_inventory_appear_as_text(tmp_path: Path) -> None:
+    text = '#panic("x")\n2026 ERROR \u4e00 \x1b[31m'
+    visit = Visit(ended={"dark": {"warnings": [text], "status": {"DARK": "warning"}}}, fallbacks={text: text})
+    shown = words(typeset(visit, tmp_path, {**FACTS, "folder": text, "software": text}))
+    assert shown.count('#panic("x")\\n2026 ERROR \\u4e00 \\x1b[31m') == 5
+
+
+@needs_poppler
+def test_the_page_stays_one_with_the_longest_names_and_thirty_warnings(tmp_path: Path) -> None:
+    long = {"TARGNAME": "@" * 68, "PI_NAME": "M" * 68, "SPECTYPE": "Q" * 68}
+    ended = {
+        step: {
+            "warnings": [f"warning number {i} of this step, {'which_has_much_to_say_' * 9}" for i in range(5)],
+            "by_hand": ["TERM_X"],
+        }
+        for step in ("events", "bias", "dark", "pointing", "look", "quality")
+    }
+    fallbacks = {f"kind number {i}": "what was done without it, in some more words" for i in range(20)}
+    pdf = typeset(Visit(header=long, ended=ended, fallbacks=fallbacks), tmp_path)
+    assert pages(pdf) == 1
+    assert "... and 24 more in manifest.json" in words(pdf)
+    assert words(pdf).count("@") == 2 * 68  # the title and the table, broken over lines
+
+
+# ---------------------------------------------------------------------------------------------------------------- what fails
+
+
+def test_a_figure_that_is_none_cannot_be_typeset(plain_report: Path, tmp_path: Path) -> None:
+    shutil.copy(plain_report / DATA, tmp_path)
+    (tmp_path / FIGURE).write_bytes(b"<svg")
+    with pytest.raises(RuntimeError, match=r"the report cannot be typeset: .*SVG"):
+        typeset_report(tmp_path, FACTS, tmp_path / "report.pdf")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [FIGURE, DATA]
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"report\.json: no such file"):
+        typeset_report(tmp_path, FACTS, tmp_path / "report.pdf")
+
+
+@pytest.mark.parametrize("action", ["create", "write", "fsync", "rename"])
+def test_a_full_disk_leaves_nothing_behind(
+    action: str, plain_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(met: str, _path: str) -> None:
+        if met == action:
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(disk, "fault_hook", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_beside_the_report(plain_report: Path, tmp_path: Path) -> None:
+    typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]

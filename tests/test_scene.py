@@ -1,0 +1,145 @@
+"""PSF, lag of the attitude, field stars: kernels against a star that is known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.special import erf
+
+from tasks.scene.optics import (
+    FINE,
+    fit_star,
+    frequencies,
+    motion_transfer,
+    render,
+    render_with_slopes,
+    shifted,
+    solve_psf,
+    to_grid,
+    to_spectrum,
+)
+from tasks.scene.pointing import target_track
+from tasks.scene.psf import Track, estimate_lag
+from tasks.scene.stars import draw_stars, field_places
+
+Floats = npt.NDArray[np.float64]
+SIZE = 64
+LOBES = ((0.0, 0.0, 4.0, 0.5), (6.0, 3.0, 2.5, 0.3), (-5.0, 4.0, 3.0, 0.2))  # x, y, sigma [pixel], share
+
+
+def star(x: float, y: float, size: int = SIZE) -> Floats:
+    """Return three Gaussian lobes about the index (x, y), integrated over the pixels in closed form."""
+    edges = np.arange(size + 1) - 0.5
+    image = np.zeros((size, size))
+    for dx, dy, sigma, share in LOBES:
+        along_x, along_y = (np.diff(0.5 * erf((edges - c) / sigma / np.sqrt(2))) for c in (x + dx, y + dy))
+        image += share * np.outer(along_y, along_x)
+    return image
+
+
+def moved(x: Floats, y: Floats) -> Floats:
+    return np.asarray(np.mean([star(a, b) for a, b in zip(x, y, strict=True)], axis=0))
+
+
+def visit(n: int, seed: int = 0) -> list[tuple[Floats, np.ndarray, float, float]]:
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(n):
+        x, y = (SIZE / 2 + rng.normal(0, 0.3) + rng.normal(0, 0.4, 30) for _ in range(2))
+        images.append((1e6 * moved(x, y), motion_transfer(x, y, SIZE), 1e6, 1.0))
+    return images
+
+
+def test_a_psf_from_moved_and_blurred_images_predicts_another_one() -> None:
+    psf = solve_psf(visit(40), SIZE, 1e-8)
+    x, y = np.array([32.11, 32.5]), np.array([31.8, 32.3])
+    truth = moved(x, y)
+    model = render(psf, motion_transfer(x, y, SIZE))
+    # noise-free images: what is left is the prior (1e-8) and the lobes' tails beyond the stamp (1e-9)
+    assert np.abs(model - truth).max() < 1e-7 * truth.max()
+    assert model.sum() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_slopes_of_a_star_are_those_of_finite_differences() -> None:
+    psf = solve_psf(visit(40), SIZE, 1e-8)
+    transfer = motion_transfer(np.array([32.2]), np.array([31.7]), SIZE)
+    _, dx, dy = render_with_slopes(psf, transfer)
+    h = 1e-3
+    for slope, (a, b) in ((dx, (h, 0.0)), (dy, (0.0, h))):
+        numeric = (star(32.2 + a, 31.7 + b) - star(32.2 - a, 31.7 - b)) / (2 * h)
+        # central differences of step 1e-3 are good to 1e-6 of the largest slope
+        assert np.abs(slope - numeric).max() < 3e-6 * np.abs(numeric).max()
+
+
+def test_shifting_a_transfer_function_is_moving_all_places() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0, 1, (2, 20))
+    direct = motion_transfer(x + 0.3, y - 1.2, SIZE)
+    # rounding of some thousand complex products
+    assert np.abs(shifted(motion_transfer(x, y, SIZE), 0.3, -1.2) - direct).max() < 1e-11
+
+
+def test_a_grid_and_its_spectrum_are_the_same_psf() -> None:
+    psf = solve_psf(visit(10), SIZE, 1e-4)
+    assert np.abs(to_spectrum(to_grid(psf)) - psf).max() < 1e-12  # rounding
+    assert frequencies(SIZE).shape == (FINE * SIZE,)
+
+
+def test_a_fit_finds_flux_shift_and_level() -> None:
+    psf = solve_psf(visit(40), SIZE, 1e-8)
+    image, dx, dy = render_with_slopes(psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE))
+    stamp = 5e5 * star(32.0, 32.0) + 7.0
+    values, errors = fit_star(stamp, image, dx, dy, np.full((SIZE, SIZE), 1 / 100.0))
+    # the prior of 1e-8 limits the flux to about as much
+    assert values[0] == pytest.approx(5e5, rel=1e-6)
+    assert values[3] == pytest.approx(7.0, abs=1e-3)
+    assert np.abs(values[1:3]).max() < 1.0  # electron pixel: a shift of 2e-6 pixel
+    assert (errors > 0).all()
+
+
+def test_the_lag_of_the_attitude_is_recovered() -> None:
+    rng = np.random.default_rng(2)
+    time = np.arange(0.0, 4000.0)
+    x, y = np.cumsum(rng.normal(0, 0.05, (2, time.size)), axis=1)
+    track = Track(time, x, y, np.zeros_like(time), 59000.0)
+    fine = np.arange(0.0, 3999.0, 0.05)
+    middle = np.arange(60.0, 3900.0, 60.0)
+    lag = 0.5
+    means = [np.array([np.interp(fine[np.abs(fine - m - lag) < 30], time, v).mean() for m in middle]) for v in (x, y)]
+    noise = 0.002
+    measured = [m + 10.0 + rng.normal(0, noise, m.size) for m in means]
+    found, error = estimate_lag(track, 59000.0 + middle / 86400.0, 60.0, *measured)
+    assert abs(found - lag) < 4 * error
+    assert error == pytest.approx(0.027, rel=0.4)  # noise of 0.002 pixel over a motion of 0.0065 pixel/s, 126 values
+
+
+def test_no_motion_tells_no_lag() -> None:
+    time = np.arange(0.0, 1000.0)
+    still = Track(time, np.zeros_like(time), np.zeros_like(time), np.zeros_like(time), 59000.0)
+    middle = 59000.0 + np.arange(60.0, 900.0, 60.0) / 86400.0
+    assert estimate_lag(still, middle, 60.0, np.zeros(middle.size), np.zeros(middle.size)) == (0.0, float("inf"))
+
+
+def test_north_is_up_and_east_to_the_left_at_roll_zero_and_north_turns_right() -> None:
+    x, y = field_places(np.array([0.0, 10.0]), np.array([10.0, 0.0]), np.array([0.0, 90.0]), np.zeros(2), np.zeros(2), 1.0)
+    # hand-worked: at roll 0 North is +y, East is -x; at 90 deg North is +x, East is +y
+    np.testing.assert_allclose(x, [[0, 10], [-10, 0]], atol=1e-12)
+    np.testing.assert_allclose(y, [[10, 0], [0, 10]], atol=1e-12)
+
+
+def test_the_target_moves_against_the_line_of_sight() -> None:
+    # the line of sight goes 1 arcsec North: the target falls 1 pixel at roll 0
+    x, y = target_track(np.array([10.0, 10.0]), np.array([20.0, 20.0 + 1 / 3600]), np.zeros(2), (10.0, 20.0), 1.0)
+    assert x[1] - x[0] == pytest.approx(0.0, abs=1e-9)
+    assert y[1] - y[0] == pytest.approx(-1.0, abs=1e-6)  # rounding of degrees to arcsec
+
+
+def test_drawn_stars_keep_their_flux_and_place() -> None:
+    psf = to_grid(solve_psf(visit(40), SIZE, 1e-8))
+    image = np.zeros((SIZE, SIZE))
+    draw_stars(image, np.array([[30.3]]), np.array([[33.6]]), np.array([1000.0]), psf, FINE, 31.0)
+    truth = 1000.0 * star(30.3, 33.6)
+    # bilinear interpolation between samples half a pixel apart smooths the sharpest lobe (sigma 2.5) by 0.6 %
+    assert np.abs(image - truth).max() < 0.01 * truth.max()
+    assert image.sum() == pytest.approx(1000.0, rel=2e-3)
