@@ -401,6 +401,8 @@ def _prefect(run: Run) -> bool:
 
 
 def _leave_prefect(run: Run, error: Exception | None) -> None:
+    if run.engine == "plain":
+        return
     run.engine = "plain"
     reason = "does not answer"
     if error is not None and server_answers():

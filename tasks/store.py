@@ -189,8 +189,10 @@ class Workspace:
                 notify(f"waiting for another run on {self.visit}")
                 while not _try_lock(fd):
                     time.sleep(0.2)
-            for half_written in self.records.glob(".*.part"):
-                disk.remove(half_written)
+            # what a killed run was writing; `.old` is what it was about to replace
+            memory = f".{self.visit}.digests.json.*"
+            for left in (*self.records.glob(".*.part"), *self.records.glob(".*.old"), *self.records.parent.glob(memory)):
+                disk.remove(left)
             yield
         finally:
             os.close(fd)
