@@ -1,11 +1,12 @@
 """Background: sky and stray light, level and slope of every image.
 
-The first round takes the clipped mean of a ring around the target. The second knows the scene: known stars, smeared light, hot
-pixels and cosmic rays are taken away, some images are turned back so that the sky stands still and averaged, and what stands
-out there (stars that no catalogue has, halos that the PSF lacks) is masked. What is left of the ring are the windows, cells of
-distance and position angle. In them a plane is fitted to every image about the target, clipped; the slope is kept where it says
-more than chance would (Bayesian information criterion). A level at the target that is fitted together with a slope does not
-depend on which side of the ring is masked.
+The first round takes the clipped mean of a ring around the target. The second knows the scene: known stars, smeared light,
+hot pixels, cosmic rays and the median of the sample (in which the target's far wings stand still) are taken away; the images of
+the sample are turned back so that the sky stands still and averaged, and what stands out there (stars that no catalogue has,
+halos that the PSF lacks) is masked. What is left of the ring are the windows, cells of distance and position angle. In them a
+plane is fitted to every image about the target, clipped; the slope is kept where it says more than chance would (Bayesian
+information criterion). A level at the target that is fitted together with a slope does not depend on which side of the ring is
+masked. Level and slope are those above the usual image, whose mean over the ring is part of the level, as in the first round.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import numpy.typing as npt
 from numba import njit
 
 from schemas.errors import ConfigurationError
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.clean import read_effects, read_flags
-from tasks.exposures import term_column
+from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
@@ -31,6 +32,7 @@ from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE
 HIGH = 300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
@@ -281,7 +283,8 @@ def estimate_background(
         track = read_track(pointing)
         # the first level is taken away and comes back at the end
         effects = read_effects(images, first, smearing, defects)
-        bad = read_flags(defects) != 0
+        bad = (read_flags(defects) & int(UNSTEADY)) != 0
+        steady = term_image(look.product, "TERM_LOOK_STATIC") - (0.0 if effects.static is None else effects.static)
         field = read_field(stars, pointing, model, track) if model is not None else None
         floor = pixel_floor(first, bias, gain, images.nexp)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
@@ -289,13 +292,13 @@ def estimate_background(
         turn = np.where(np.isfinite(roll), roll, 0.0)
         sums = np.zeros((*cells(settings), 2))
         for k in np.flatnonzero(sampled & np.isfinite(roll)):
-            image = rest.without_field(int(k))
+            image = rest.without_field(int(k)) - steady
             ring = settings.inner, settings.outer
             add_to_field(image, bad, *place, float(turn[k]), *ring, 0.0, float(np.sqrt(floor[k])), sums)
         mean, windows = free_windows(sums)
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
         for i in range(n):
-            image = rest.without_field(i)
+            image = rest.without_field(i) - steady
             ring_and_clip = settings.inner, settings.outer, settings.clip
             flat = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, False)
             plane = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, True)

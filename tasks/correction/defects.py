@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import scipy.ndimage
 from numba import njit
 
 from schemas.flags import PixelFlag
@@ -56,8 +57,10 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 MANY = 4  # images; the scatter of a pixel over fewer says more of chance than of the pixel
 COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
+RARELY = 0.06  # a level that is met in a smaller share of the images may be cosmic rays
 OFTEN = 0.1  # a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
 DARKER = 0.5  # a pixel that shows less of the star's light than this is dead
+NEIGHBOURHOOD = 7  # pixel; side of the square that tells what the surroundings of a pixel show
 BETWEEN = 4.0  # sigma; further from both levels a telegraphic pixel changed its state within the image
 
 
@@ -103,7 +106,7 @@ def static_excess(median: FloatArray, error: FloatArray, star: FloatArray, signi
     Parameters
     ----------
     median, error : ndarray, shape (ny, nx)
-        Median residual over the sample, and its error [electron].
+        Median residual over the sample, above that of the neighbourhood, and its error [electron].
     star : ndarray, shape (ny, nx)
         Mean of the star's model over the sample [electron].
     significance, share : float
@@ -146,22 +149,29 @@ def sample_statistics(
     # where the star is bright its model errs by a share of its light: a jump must be larger than that
     understood = np.sqrt(noise**2 + (settings.share * star) ** 2)
     understood[outside] = np.nan
-    fewest = max(3, len(chosen) // 40)
+    fewest = max(4, int(RARELY * len(chosen)))
     find_telegraphic(residuals, understood, settings.gap, settings.contrast, fewest, telegraphic)
     if likely.any():
         known = np.zeros_like(telegraphic)
         understood[~likely] = np.nan
-        find_telegraphic(residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 2, known)
+        find_telegraphic(residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 3, known)
         telegraphic |= known
     return Sample(median, scatter, star, noise, telegraphic), residuals
+
+
+def above_neighbours(median: FloatArray) -> FloatArray:
+    """Return an image minus the median of each pixel's neighbourhood: far wings of the star and errors of its PSF are in both."""
+    excess: FloatArray = median - scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
+    return excess
 
 
 def dead_pixels(median: FloatArray, error: FloatArray, star: FloatArray, significance: float) -> BoolArray:
     """Return which pixels show less than half of the light that they should, significantly, shape (ny, nx).
 
-    A pixel of the flat field that is known to be dark has its light multiplied up again, and is none of these.
+    A pixel of the flat field that is known to be dark has its light multiplied up again, and is none of these. Where there is
+    next to no light nothing can be missing.
     """
-    return np.asarray((median < -DARKER * star) & (median < -significance * error))
+    return np.asarray((median < -DARKER * star) & (DARKER * star > significance * error))
 
 
 @dataclass
@@ -226,9 +236,10 @@ def look_for_defects(
     if rest.model is not None and len(chosen) >= 3:
         sample, _ = sample_statistics(rest, chosen, codes == 3, settings)
         error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
-        dead = dead_pixels(sample.median, error, sample.star, settings.static) | (codes == -2)
+        excess = above_neighbours(sample.median)
+        dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
         telegraphic = sample.telegraphic & ~dead
-        static = static_excess(sample.median, error, sample.star, settings.static, settings.share)
+        static = static_excess(excess, error, sample.star, settings.static, settings.share)
         static[telegraphic | dead] = 0.0
         tele_rows, tele_columns = np.nonzero(telegraphic)
         looked = np.arange(n) if every else chosen
