@@ -20,7 +20,7 @@ LIGHT_CURVES = {
     **{f"R{r}": float(r) for r in range(15, 41)},
 }
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
-OPTIMAL, PSF = "OPTIMAL", "PSF"
+OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
 USED = {
@@ -88,6 +88,11 @@ USED = {
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
         Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
+        Keyword("LOST_SAA", "real", "ratio", "images in the SAA, of all"),
+        Keyword("LOST_OCC", "real", "ratio", "images behind the Earth, of all"),
+        Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),
+        Keyword("N_GAP", "integer", "", "images that the counter says are missing"),
+        Keyword("DRP_PPM", "real", "ppm", "median error by the operational formula, R25"),
         Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
         Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
         Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
@@ -302,6 +307,9 @@ TERMS = {
             Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
             Column("DARK", "double", "electron", "thermal charge within each radius", _K),
             Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
+            Column("HOT", "double", "electron", "steady excess that was taken away within each radius", _K),
+            Column("FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"),
+            Column("FIXED_AREA", "double", "pixel", "area of good pixels there"),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
         ),
@@ -316,9 +324,25 @@ TERMS = {
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
             Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
             Column("OPT_ERR", "double", "electron", "its error"),
+            Column("FIXED_ERR", "double", "electron", "error of the flux in the circle that stays"),
             Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
             Column("PSF_ERR", "double", "electron", "its error"),
-            used=("RON_E", "AP_OPT"),
+            used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
+        ),
+        _table(
+            "TERM_ERRORS", "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
+            _MJD,
+            Column("STAR", "double", "electron**2", "photon noise of the target and of stars near it", _K),
+            Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
+            Column("DARK", "double", "electron**2", "shot noise of the dark current", _K),
+            Column("HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K),
+            Column("SMEARED", "double", "electron**2", "photon noise of smeared light", _K),
+            Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
+            Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
+            Column("SMEARING", "double", "electron**2", "error of the smeared light about its median", _K),
+            Column("FLAT", "double", "electron**2", "error of the flat field under the star's motion", _K),
+            Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
+            Column("DRP", "double", "electron**2", "FLUXERR**2 as the operational pipeline has it, for comparison", _K),
         ),
         _table(
             "TERM_METRICS", "quality of every light curve",
@@ -348,7 +372,7 @@ FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1",
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "PIP_REP_DetectedCosmics")
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK",)
 NOT_OF_WINDOW = (
@@ -369,5 +393,5 @@ COMPANIONS = {
     "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
-    "TERM_QUALITY": ("TERM_METRICS",),
+    "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
 }
