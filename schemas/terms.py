@@ -58,6 +58,8 @@ USED = {
         Keyword("BKG_Y", "real", "pixel", "y on the CCD where the background has its level"),
         Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
         Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
+        Keyword("PSF_TEMP", "real", "degC", "median telescope temperature of the PSF"),
+        Keyword("PSF_TSTD", "real", "degC", "its scatter; 0: no change of the PSF"),
         Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
         Keyword("PSF_LAGE", "real", "s", "error of that time"),
         Keyword("PSF_N", "integer", "", "images that made the PSF"),
@@ -132,7 +134,7 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
     return Structure(extname, meaning, "1", "TERM", keywords, (), "double", (0, 0))
 
 
-_PSF_USED = ("PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_PSF_USED = ("PSF_TEMP", "PSF_TSTD", "PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
 _DEFECTS_USED = (
     "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
     "DEAD_IN", "DEAD_OUT", "MAP_PIX",
@@ -226,6 +228,7 @@ TERMS = {
             Column("TOTAL", "double", "electron", "sum over the columns of the window of one row"),
         ),
         _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
+        _image("TERM_PSF_CHANGE", "change of the PSF when the telescope is warmer by PSF_TSTD, same grid, sum 0", ""),
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
             "TERM_DEFECTS", "pixels of single images that hold more or less than the scene",
@@ -376,7 +379,8 @@ MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHI
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK",)
 NOT_OF_WINDOW = (
-    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS",
+    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
+    "TERM_BACKGROUND_WINDOWS",
 )  # fmt: skip
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
@@ -386,8 +390,8 @@ COMPANIONS = {
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
-    "TERM_PSF": ("TERM_PSF_SCALE",),
-    "TERM_PSF_1": ("TERM_PSF_SCALE",),
+    "TERM_PSF": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
+    "TERM_PSF_1": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
     "TERM_BACKGROUND": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
     "TERM_BACKGROUND_1": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
     "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
