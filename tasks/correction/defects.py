@@ -241,6 +241,9 @@ def look_for_defects(
             series[:, k], sigma[:, k] = excess[telegraphic], noise[telegraphic]
             pull = (excess - sample.median) / np.maximum(noise, sample.scatter)
             pull[telegraphic | dead] = np.nan
+            # an image that moved more than the others is further off the model: its own scatter counts then
+            core = pull[near]
+            pull[near] /= max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core)))) if np.isfinite(core).any() else 1.0
             hit = np.zeros(images.shape, dtype=bool)
             find_hits(pull, settings.seed, settings.neighbour, hit)
             hits += hit
