@@ -5,10 +5,12 @@ from __future__ import annotations
 from schemas.inputs import PIXEL_SCALE
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
+from tasks.calibration.stages import measure_calibration_stages
 from tasks.correction.apply import correct_subarray
 from tasks.correction.background import estimate_background
 from tasks.correction.defects import find_defects
 from tasks.correction.smearing import estimate_smearing
+from tasks.correction.stages import measure_correction_stages
 from tasks.scene.look import take_look
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
@@ -23,17 +25,21 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     images, scale = calibrated.subarray.product, found.references.get(PIXEL_SCALE.kind)
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
     look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
-    background = estimate_background(images, look, settings.background)
     bias, gain = calibrated.bias, calibrated.gain
+    calibration_stages = measure_calibration_stages(
+        found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
+    )
+    background = estimate_background(images, look, settings.background)
     psf = estimate_psf(images, look, pointing, background, bias, gain, settings.psf)
     stars = find_stars(found.stars, look, psf)
     position = estimate_position(images, look, pointing, background, bias, gain, psf, settings.position)
     smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, psf, stars, position, settings.smearing)
     defects = find_defects(images, look, pointing, background, bias, gain, psf, stars, position, smearing, settings.defects)
+    correction_stages = measure_correction_stages(images, look, background, smearing, defects)
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
     return CorrectedVisit(
-        pointing=pointing, look=look, background=background, psf=psf, stars=stars, position=position, smearing=smearing,
-        defects=defects, subarray=corrected,
+        pointing=pointing, look=look, calibration_stages=calibration_stages, background=background, psf=psf, stars=stars,
+        position=position, smearing=smearing, defects=defects, correction_stages=correction_stages, subarray=corrected,
     )  # fmt: skip

@@ -99,6 +99,14 @@ class Look(Leaf):
     """First position, ring level and flux of every image, and the static map."""
 
 
+class CalibrationStages(Leaf):
+    """The light curve in one circle after each operation of the calibration; only the report reads it."""
+
+
+class CorrectionStages(Leaf):
+    """The light curve in one circle after each correction; only the report reads it."""
+
+
 class Background(Leaf):
     """Sky and stray light of every image."""
 
@@ -204,12 +212,14 @@ class CorrectedVisit(Payload):
 
     pointing: Pointing
     look: Look
+    calibration_stages: CalibrationStages
     background: Background
     psf: Psf
     stars: Stars
     position: Position
     smearing: Smearing
     defects: Defects
+    correction_stages: CorrectionStages
     subarray: Corrected
 
     def terms(self) -> tuple[Leaf, ...]:
@@ -221,7 +231,10 @@ class CorrectedVisit(Payload):
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return list(self.terms())
+        return [
+            self.pointing, self.look, self.calibration_stages, self.background, self.psf, self.stars, self.position,
+            self.smearing, self.defects, self.correction_stages, self.subarray,
+        ]  # fmt: skip
 
 
 class MeasuredVisit(Payload):

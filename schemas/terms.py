@@ -22,6 +22,23 @@ LIGHT_CURVES = {
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
 OPTIMAL, PSF = "OPTIMAL", "PSF"
 
+# Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in the order of work.
+CALIBRATION_STAGES = {
+    "RAW": "as read out, bias included, at the median gain",
+    "BIAS": "without bias, at the median gain",
+    "GAIN": "with the gain of each image",
+    "LINEARITY": "linearised",
+    "DARK": "without thermal charge",
+    "FLAT": "at uniform response",
+}
+CORRECTION_STAGES = {
+    "CALIBRATED": "as calibrated",
+    "SMEARING": "without smeared light",
+    "STATIC": "without steady excess of pixels",
+    "COSMIC_RAYS": "without cosmic rays",
+    "BACKGROUND": "without background",
+}
+
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
 USED = {
     k.name: k
@@ -238,6 +255,16 @@ TERMS = {
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
         ),
         _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
+        _table(
+            "TERM_CAL_STAGES", "electrons in one circle around the target after each step of the calibration",
+            _MJD,
+            *(Column(name, "double", "electron", meaning) for name, meaning in CALIBRATION_STAGES.items()),
+        ),
+        _table(
+            "TERM_COR_STAGES", "electrons in one circle around the target after each correction",
+            _MJD,
+            *(Column(name, "double", "electron", meaning) for name, meaning in CORRECTION_STAGES.items()),
+        ),
         _table(
             "TERM_BACKGROUND", "sky and stray light of every image",
             _MJD,

@@ -15,9 +15,9 @@ import pytest
 from .conftest import Drp
 
 STEPS = (
-    "events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes", "pointing", "look", "background",
-    "psf", "stars", "position", "smearing", "defects", "correct", "apertures", "psf_fit", "contamination", "quality",
-    "light_curves", "report",
+    "events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes", "pointing", "look",
+    "calibration_stages", "background", "psf", "stars", "position", "smearing", "defects", "correction_stages", "correct",
+    "apertures", "psf_fit", "contamination", "quality", "light_curves", "report",
 )  # fmt: skip
 PUBLICATION = ("before stage", "before manifest", "staged", "before rename", "after rename")
 

@@ -27,9 +27,11 @@ from schemas.payloads import (
     Bias,
     Calibrated,
     CalibratedVisit,
+    CalibrationStages,
     Contamination,
     Corrected,
     CorrectedVisit,
+    CorrectionStages,
     Dark,
     Defects,
     Events,
@@ -131,12 +133,14 @@ class Visit:
         corrected = CorrectedVisit(
             pointing=self.leaf(Pointing, "pointing", "JITTER"),
             look=self.leaf(Look, "look"),
+            calibration_stages=self.leaf(CalibrationStages, "calibration_stages"),
             background=self.leaf(Background, "background", "BKGSL_W"),
             psf=self.leaf(Psf, "psf", "PSF_FIT"),
             stars=self.leaf(Stars, "stars", "CONTAMIN"),
             position=self.leaf(Position, "position", "WCS"),
             smearing=self.leaf(Smearing, "smearing", "SMEARING"),
             defects=self.leaf(Defects, "defects", "BDPIX_D1", "BDPIX_D3", CR_PIX=412, CR_RATE=0.0572, HOT_PIX=17),
+            correction_stages=self.leaf(CorrectionStages, "correction_stages"),
             subarray=self.leaf(Corrected, "correct", "BKGSL_C", product=images),
         )
         measured = MeasuredVisit(
@@ -479,7 +483,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 21
+    assert len(states) == 23
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])

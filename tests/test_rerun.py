@@ -22,8 +22,8 @@ from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, execute
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
 # smeared light is drawn and cosmic rays are looked for where the target is
 AFTER_POSITION = STEPS[STEPS.index("smearing") :]
-# attitude, star catalogue and top margin are not published
-NEED_RAW = [*CALIBRATION, "pointing", "stars", "smearing"]
+# attitude, star catalogue, top margin and raw images are not published
+NEED_RAW = [*CALIBRATION, "pointing", "calibration_stages", "stars", "smearing"]
 
 
 @pytest.fixture
