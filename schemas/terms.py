@@ -260,6 +260,7 @@ TERMS = {
             _MJD,
             *(Column(name, "double", "electron", meaning) for name, meaning in CALIBRATION_STAGES.items()),
         ),
+        _image("TERM_RAW_IMAGE", "a raw stack as it was read out: the first that the first look sampled", "ADU"),
         _table(
             "TERM_COR_STAGES", "electrons in one circle around the target after each correction",
             _MJD,
@@ -343,6 +344,7 @@ COMPANIONS = {
     "TERM_DARK": ("TERM_DARK_ERROR",),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
+    "TERM_CAL_STAGES": ("TERM_RAW_IMAGE",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
     "TERM_PSF": ("TERM_PSF_SCALE",),

@@ -154,6 +154,12 @@ def look_places(look: Look) -> tuple[FloatArray, FloatArray]:
     return x, y
 
 
+def first_sampled(look: Look) -> int:
+    """Return the index of the first image that the first look sampled: where one image has to stand for all."""
+    (sampled,) = term_column(look.product, "TERM_LOOK", "SAMPLED")
+    return int(np.argmax(sampled))
+
+
 def term_image(product: Product, extname: str) -> FloatArray:
     """Return an image of a term; pixels that are no numbers are refused."""
     from schemas.inputs import term_input

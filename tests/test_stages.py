@@ -163,6 +163,9 @@ def test_the_stages_of_a_visit_meet_at_the_images_of_each_level(reduced: Bench) 
     look = fits.getdata(folder / "terms/look.fits", 1)
     with fits.open(raw_file(folder, "SCI_COR_SubArray")) as hdus:
         cube, head = hdus[1].data.astype(np.float64), hdus[1].header
+    image = fits.getdata(folder / "terms/calibration_stages.fits", "TERM_RAW_IMAGE")
+    raw = fits.getdata(raw_file(reduced.visit, "SCI_RAW_SubArray"), "SCI_RAW_SubArray")
+    np.testing.assert_array_equal(image, raw[np.argmax(look["SAMPLED"])])
     x, y = look["CENTROID_X"] - head["X_WINOFF"], look["CENTROID_Y"] - head["Y_WINOFF"]
     np.testing.assert_allclose(after["BACKGROUND"], circle_sums(cube, x, y, 25.0), rtol=1e-11)
     for table in (before, after):

@@ -1,7 +1,8 @@
 """What each step of the calibration does to the light curve: the electrons in one circle around the star, stage by stage.
 
 The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without bias or gain is brought to
-electrons by the visit's median gain, so that all stages have one scale. Nothing but the report reads this.
+electrons by the visit's median gain, so that all stages have one scale. One raw image goes with it, since raw images are not published.
+Nothing but the report reads this.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba import njit
 from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product
 from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
 from tasks.calibration.linearity import linearised
-from tasks.exposures import look_places, open_exposures, term_column, term_image
+from tasks.exposures import first_sampled, look_places, open_exposures, term_column, term_image
 from tasks.fits import blocks
 from tasks.fits_writer import NewHdu
 from tasks.geometry import pixel_overlap
@@ -113,5 +114,9 @@ def measure_calibration_stages(
                 float(np.median(gains)), structure, charge, response, *curve, x[a:b] - exposures.x_offset,
                 y[a:b] - exposures.y_offset, DEFAULT_RADIUS, sums[a:b],
             )  # fmt: skip
+        first = first_sampled(look)
+        (adu,) = exposures.words(first, first + 1).byteswap() ^ np.uint32(0x80000000)
+        corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
         columns = {"MJD_TIME": exposures.mjd, **dict(zip(CALIBRATION_STAGES, sums.T, strict=True))}
-    return Leaves({"TERM_CAL_STAGES": [NewHdu(TERMS["TERM_CAL_STAGES"], columns=columns)]})
+    image = NewHdu(TERMS["TERM_RAW_IMAGE"], corner, pixels=adu.astype(np.float64))
+    return Leaves({"TERM_CAL_STAGES": [NewHdu(TERMS["TERM_CAL_STAGES"], columns=columns), image]})
