@@ -1,8 +1,8 @@
 """What each step of the calibration does to the light curve: the electrons in one circle around the star, stage by stage.
 
 The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without bias or gain is brought to
-electrons by the visit's median gain, so that all stages have one scale. One raw image goes with it, since raw images are not published.
-Nothing but the report reads this.
+electrons by the visit's median gain, so that all stages have one scale. One raw image goes with it, since raw images are not
+published. Nothing but the report reads this.
 """
 
 from __future__ import annotations

@@ -1,0 +1,36 @@
+"""How each step does its work, in a sentence for the report. A step that is not named here is told by its docstring."""
+
+from __future__ import annotations
+
+METHODS = {
+    "events": "SAA and occultation from the visit constraints, or from orbit and SAA map; angles to Sun, Moon and Earth and "
+    "the housekeeping against their limits, where limits are given.",
+    "bias": "Level from the margins of every image, clipped and smoothed over time; structure from the reference bias frame; "
+    "read-out noise from the scatter of the margins.",
+    "gain": "Polynomial of bias voltages and CCD temperature of every image.",
+    "linearity": "Cubic pieces, or a look-up table, from measured to collected charge of one exposure.",
+    "dark": "Reference dark frames that bracket the visit, interpolated in time, times exposure and the read-out time of every "
+    "pixel.",
+    "flat": "Flat fields for stars of some temperatures, interpolated to that of the target.",
+    "calibrate": "Bias, gain, linearity, dark and flat undone in one pass over the raw images.",
+    "calibrate_imagettes": "The terms of the sub-array at the times of the imagettes, in one pass.",
+    "calibrate_full_array": "The same steps with the margins and housekeeping of the full array.",
+    "pointing": "Mean roll and direction from the attitude over each exposure, and the motion within it.",
+    "look": "Centre of light in two windows, ring level and flux of every image; median of a sample of images.",
+    "calibration_stages": "Flux in one circle of 25 pixels after each operation of the calibration; for this report only.",
+    "background": "Clipped mean of a ring around the target in every image.",
+    "psf": "Super-resolved PSF from a sample of images that the jitter moved and blurred, by alternating least squares.",
+    "stars": "Field stars of the catalogue, placed by the target and the roll, with fluxes from their magnitudes.",
+    "position": "Fit of the PSF, moved and blurred as in that image, to the target; from the centre of light where it fails.",
+    "smearing": "Light of all stars in a column times the time of one row shift, which the top margin tells.",
+    "defects": "Residuals to the model of target and field: what stands still in their median over a sample is steady, what a "
+    "single image has above its noise is a cosmic ray.",
+    "correction_stages": "Flux in the same circle after each correction; for this report only.",
+    "correct": "Smearing, steady excess, cosmic rays and background taken out in one pass over the calibrated images.",
+    "apertures": "Sums within circles that follow the target, pixels on the border by their exact share.",
+    "psf_fit": "Linear fit of the PSF to every image, with the level under the star.",
+    "contamination": "Model of the field stars, turned as in that image, summed within the apertures, over the target's light.",
+    "quality": "Errors from photons, sky, dark current and read-out; flags of all steps joined; noise of the unflagged points.",
+    "light_curves": "One file for each aperture, for OPTIMAL and for PSF.",
+    "report": "This document.",
+}
