@@ -64,7 +64,7 @@ from tasks.delivery.figures import time_scales
 from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
 from tasks.delivery.series import Points, axis_limits, bin_medians, ranks, relation, relative_flux, thin
 from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
-from tasks.delivery.tables import ppm
+from tasks.delivery.tables import ppm, with_error
 from tasks.delivery.verdict import Evidence, verdict
 from tasks.delivery.wording import figures, known, printable
 from tasks.fits_writer import NewHdu, write_fits
@@ -771,6 +771,17 @@ def test_windows_of_noise_reach_from_two_steps_to_half_of_the_visit() -> None:
 )
 def test_parts_per_million_have_as_many_digits_as_mean_something(value: float, text: str) -> None:
     assert ppm(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (144.2, 103.4, "140 ± 100"), (-19.44, 21.3, "−19 ± 21"), (1.2649, 3.412, "1.3 ± 3.4"), (5.0, 0.0, "5.000 ± 0.000"),
+        (np.nan, np.nan, "–"), (2e12, 3e11, "2e+12 ± 3e+11"),
+    ],
+)  # fmt: skip
+def test_a_slope_has_the_digits_that_its_error_leaves(value: float, error: float, text: str) -> None:
+    assert with_error(value, error) == text
 
 
 # ------------------------------------------------------------------------------------------------------------- made from

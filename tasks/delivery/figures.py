@@ -19,6 +19,7 @@ from tasks.photometry.quality import cdpp
 SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 OVER_TIME = ("background", "smearing", "contamination", "bias", "ron", "gain", "x", "y", "temperature")
 CORRELATED = ("time", "roll", "x", "y", "background", "contamination", "smearing", "temperature")
+FEW = 60  # points; fewer are drawn larger
 _EDGE = "Points beyond an axis lie at its edge."
 
 
@@ -49,12 +50,14 @@ def _over(
     height, limits = _within(y, good)
     kept = np.flatnonzero(known)
     kept = kept[thin(len(kept), most)]
-    dots(axes, x[kept], height[kept], ~good[kept])
+    dots(axes, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
     if line:
         chosen = good & known
         times, medians = bin_medians(x[chosen], y[chosen], 0.25)
         axes.plot(times, np.clip(medians, *limits), color=LINE, linewidth=0.7, zorder=4)
     axes.set_ylim(*limits)
+    spread = 0.02 * float(np.ptp(x[known])) or 0.5
+    axes.set_xlim(float(x[known].min()) - spread, float(x[known].max()) + spread)
 
 
 def _panels(canvas: Any, rows: int, columns: int, **places: Any) -> Any:

@@ -261,7 +261,7 @@ def correlations_table(found: Findings, names: Sequence[str]) -> Table:
         r = relation(x, relative[chosen])
         rest = shown(x.min()) + " to " + shown(x.max()) if len(x) else "not measured"
         rest = rest if not len(x) or varies(x) else f"{shown(x[0])}, does not vary"
-        slope = f"{shown(r.slope, '.3g')} ± {shown(r.slope_error, '.2g')}" if math.isfinite(r.slope) else DASH
+        slope = with_error(r.slope, r.slope_error)
         unit = f"ppm per {quantity.unit}" if math.isfinite(r.slope) and quantity.unit else ""
         rows.append((quantity.label, rest, quantity.unit, shown(r.pearson, "+.2f"), shown(r.spearman, "+.2f"), slope, unit))
     head = ("quantity", "range", "", "Pearson", "Spearman", "slope", "")
@@ -271,6 +271,17 @@ def correlations_table(found: Findings, names: Sequence[str]) -> Table:
         "short visit."
     )
     return Table(head=head, rows=tuple(rows), numbers=(False, True, False, True, True, True, False), note=note)
+
+
+def with_error(value: float, error: float) -> str:
+    """Return a number and its error, both with the digits of which the error leaves two."""
+    if not math.isfinite(value):
+        return DASH
+    digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
+    if not -5 < digits < 8:
+        return f"{shown(value, '.3g')} ± {shown(error, '.2g')}"
+    value, error = (round(v, digits) for v in (value, error))
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
 
 
 # ---------------------------------------------------------------------------------------------------------------- conditions
