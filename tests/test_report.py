@@ -59,11 +59,15 @@ from schemas.products import Structure, soc_structure
 from schemas.settings import PipelineSettings, ReportSettings
 from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks import disk
-from tasks.delivery.drawing import draw_light_curve
+from tasks.delivery.drawing import draw_light_curve, drawing
+from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
+from tasks.delivery.findings import FLAG_MAP, Picture
+from tasks.delivery.pictures import show, stretch
 from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
 from tasks.delivery.series import Points, axis_limits, bin_medians, ranks, relation, relative_flux, thin
 from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
+from tasks.delivery.summary import method_of
 from tasks.delivery.tables import ppm, with_error
 from tasks.delivery.verdict import Evidence, verdict
 from tasks.delivery.wording import figures, known, printable
@@ -200,7 +204,7 @@ def collect(visit: Visit, folder: Path) -> dict[str, Any]:
     return dict(json.loads(made.blobs[DATA]))
 
 
-def typeset(visit: Visit, folder: Path, facts: Mapping[str, str] = FACTS) -> Path:
+def typeset(visit: Visit, folder: Path, facts: Mapping[str, Any] = FACTS) -> Path:
     collect(visit, folder)
     typeset_report(folder, facts, folder / "report.pdf")
     return folder / "report.pdf"
@@ -717,8 +721,50 @@ def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
     counts = {line[2]: line[3] for line in tables["events"]["rows"]}
     assert {code: count for code, count in counts.items() if count != "0"} == {"1": "3", "900": "3", "200": "4", "100000": "3"}
     bits = {line[1]: line[2] for line in tables["quality"]["rows"]}
-    assert {name: count for name, count in bits.items() if count != "0"} == {"saa": "9", "background": "9"}
+    assert {name: count for name, count in bits.items() if count != "0"} == {"SAA": "9", "background": "9"}
     assert "43 of 50 images have 0" in tables["events"]["note"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path) -> None:
+    arguments = Visit().arguments(tmp_path)
+    declared, flags = soc_structure(FLAG_MAP), np.zeros((20, 30), dtype=np.uint16)
+    flags[3, 4:7], flags[9, 9] = 2, 40000
+    product = write(tmp_path, NewHdu(declared, neutral(declared), pixels=flags))
+    before = arguments[2]
+    subarray = before.subarray.model_copy(update={"products": {**before.subarray.products, FLAG_MAP: product}})
+    made = collect_report.fn(*arguments[:2], before.model_copy(update={"subarray": subarray}), *arguments[3:])
+    shown = made.blobs[svg("maps")]
+    assert b"flag map" in shown
+    assert b"code 2: 3" in shown
+    assert b"code 40000: 1" in shown
+    assert b"flag map" not in collect_report.fn(*arguments).blobs[svg("maps")]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.full((4, 5), np.nan), np.zeros((4, 5)), np.full((4, 5), 7.0), -np.ones((1, 1)), np.array([[1e-30, 1e30]])],
+    ids=["no number", "zeros", "constant", "one pixel", "wide"],
+)
+def test_an_image_without_much_to_show_is_drawn_too(pixels: Array) -> None:
+    picture = Picture("static", "electron", pixels, (2.0, 2.0, 25.0))
+    low, high, width = stretch(pixels)
+    assert low < high
+    assert width > 0
+    with drawing(2.0, 2.0) as canvas:
+        show(canvas.add_axes((0, 0, 0.9, 1)), picture, bar=canvas.add_axes((0.9, 0, 0.1, 1)))
+        assert as_svg(canvas).startswith(b"<?xml")
+
+
+def test_the_scale_of_an_image_shows_the_sky_and_the_brightest_pixel() -> None:
+    sky = np.random.default_rng(4).normal(100, 5, (50, 50))
+    sky[20, 20] = 9e4
+    low, high, width = stretch(sky)
+    assert 70 < low < 90
+    assert high == 9e4
+    assert width == pytest.approx(5, rel=0.1)  # a scatter of 2500 pixels is known to 2 percent
 
 
 # ------------------------------------------------------------------------------------------------------------- statistics
@@ -797,6 +843,28 @@ def test_sources_name_files_without_folders_and_what_differs_from_the_defaults(t
     assert len(found["references"][0][2]) == 16
     assert str(tmp_path) not in json.dumps(found)
     assert changed_settings(PipelineSettings().model_dump(mode="json")) == []
+
+
+@needs_poppler
+def test_hostile_names_of_files_deviations_and_settings_appear_as_text(tmp_path: Path) -> None:
+    text = '#panic("x") $x$ *b* @a <script>'
+    inventory = Visit().arguments(tmp_path)[0]
+    hostile = inventory.model_copy(
+        update={
+            "deviations": (f"{text}: HDU 1 X: {text}",),
+            "subarray": inventory.subarray.model_copy(update={"path": f"/somewhere/{text}"}),
+        }
+    )
+    given = sources(hostile, {"dark": {"skip": text}}, {text: text})
+    shown = words(typeset(Visit(), tmp_path, {**FACTS, "sources": given}), "-f", "2")
+    assert shown.count(text) == 6  # file, deviating file and how, setting, software and its version
+    assert "somewhere" not in shown
+
+
+def test_every_step_is_told_in_words() -> None:
+    for name in STEPS:
+        assert method_of(name).endswith("."), name
+    assert method_of("no such step") == ""
 
 
 def test_deviations_of_one_kind_share_a_line_and_too_many_are_counted() -> None:

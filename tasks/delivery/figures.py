@@ -12,7 +12,7 @@ from schemas.terms import DEFAULT_RADIUS, OPTIMAL, PSF, RADII
 from tasks.delivery.drawing import FLAGGED, GOOD, LINE, QUIET, THIRD, Figure, dots, drawing, nothing, small, svg, title
 from tasks.delivery.findings import Findings, Quantity
 from tasks.delivery.series import Bools, Floats, axis_limits, bin_medians, relation, relative_flux, running_median, thin, varies
-from tasks.delivery.tables import EVENT_DIGITS, ROUNDING, ppm, stage_name
+from tasks.delivery.tables import EVENT_DIGITS, ROUNDING, bit_name, ppm, stage_name
 from tasks.delivery.wording import figures
 from tasks.photometry.quality import cdpp
 
@@ -252,7 +252,7 @@ def timeline(found: Findings) -> dict[str, Bools]:
     """Return which images each flag marks: all digits of EVENT, and the bits of QUALITY that occur."""
     event, quality = found.points.event, found.points.quality
     lines = {f"EVENT: {name}": event // place % 10 != 0 for place, name, _ in EVENT_DIGITS}
-    bits = {f"QUALITY: {bit.name.lower().replace('_', ' ')}": quality & int(bit) != 0 for bit in Quality if bit.name}
+    bits = {f"QUALITY: {bit_name(bit)}": quality & int(bit) != 0 for bit in Quality}
     return {**lines, **{name: marked for name, marked in bits.items() if marked.any()}}
 
 

@@ -334,13 +334,18 @@ def events_table(found: Findings) -> Table:
     return Table(head=head, rows=tuple(rows), numbers=(True, False, True, True, False), note=note)
 
 
+def bit_name(bit: Quality) -> str:
+    """Return how a bit of QUALITY is called in figures and tables."""
+    return "SAA" if bit is Quality.SAA else str(bit.name).lower().replace("_", " ")
+
+
 def quality_table(found: Findings) -> Table:
     """Return the bits of QUALITY and how many images have each."""
     quality = found.points.quality
     rows = []
     for bit in Quality:
         raised = int((quality & int(bit) != 0).sum())
-        rows.append((str(int(bit)), (bit.name or "").lower().replace("_", " "), str(raised), _BITS.get(bit, "")))
+        rows.append((str(int(bit)), bit_name(bit), str(raised), _BITS.get(bit, "")))
     note = f"QUALITY is the sum; {int((quality == 0).sum())} of {len(quality)} images have 0."
     return Table(head=("bit", "name", "images", "meaning"), rows=tuple(rows), numbers=(True, False, True, False), note=note)
 
