@@ -213,11 +213,14 @@ class CorrectedVisit(Payload):
     pointing: Pointing
     look: Look
     calibration_stages: CalibrationStages
+    first_background: Background
+    first_psf: Psf
+    stars: Stars
+    smearing: Smearing
+    first_defects: Defects
     background: Background
     psf: Psf
-    stars: Stars
     position: Position
-    smearing: Smearing
     defects: Defects
     correction_stages: CorrectionStages
     subarray: Corrected
@@ -225,15 +228,15 @@ class CorrectedVisit(Payload):
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
         return (
-            self.pointing, self.look, self.background, self.psf, self.stars, self.position, self.smearing, self.defects,
+            self.pointing, self.look, self.stars, self.smearing, self.background, self.psf, self.position, self.defects,
             self.subarray,
         )  # fmt: skip
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         return [
-            self.pointing, self.look, self.calibration_stages, self.background, self.psf, self.stars, self.position,
-            self.smearing, self.defects, self.correction_stages, self.subarray,
+            self.pointing, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars, self.smearing,
+            self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages, self.subarray,
         ]  # fmt: skip
 
 

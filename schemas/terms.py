@@ -20,7 +20,7 @@ LIGHT_CURVES = {
     **{f"R{r}": float(r) for r in range(15, 41)},
 }
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
-OPTIMAL, PSF = "OPTIMAL", "PSF"
+OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
 # Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in the order of work.
 CALIBRATION_STAGES = {
@@ -35,6 +35,8 @@ CORRECTION_STAGES = {
     "CALIBRATED": "as calibrated",
     "SMEARING": "without smeared light",
     "STATIC": "without steady excess of pixels",
+    "TELEGRAPHIC": "without high states of telegraphic pixels",
+    "DEAD": "dead pixels taken from the model",
     "COSMIC_RAYS": "without cosmic rays",
     "BACKGROUND": "without background",
 }
@@ -71,6 +73,12 @@ USED = {
         Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
         Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
         Keyword("BKG_ERR", "real", "electron", "its median error"),
+        Keyword("BKG_X", "real", "pixel", "x on the CCD where the background has its level"),
+        Keyword("BKG_Y", "real", "pixel", "y on the CCD where the background has its level"),
+        Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
+        Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
+        Keyword("PSF_TEMP", "real", "degC", "median telescope temperature of the PSF"),
+        Keyword("PSF_TSTD", "real", "degC", "its scatter; 0: no change of the PSF"),
         Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
         Keyword("PSF_LAGE", "real", "s", "error of that time"),
         Keyword("PSF_N", "integer", "", "images that made the PSF"),
@@ -83,13 +91,29 @@ USED = {
         Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
         Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
         Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
+        Keyword("CR_IN", "real", "ppm/pixel/s", "cosmic-ray hits within 25 pixels"),
+        Keyword("CR_OUT", "real", "ppm/pixel/s", "cosmic-ray hits further out"),
         Keyword("HOT_PIX", "integer", "", "pixels with a steady excess"),
+        Keyword("HOT_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("HOT_OUT", "integer", "", "of these further out"),
+        Keyword("TELE_PIX", "integer", "", "telegraphic pixels"),
+        Keyword("TELE_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("TELE_OUT", "integer", "", "of these further out"),
+        Keyword("DEAD_PIX", "integer", "", "dead pixels"),
+        Keyword("DEAD_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("DEAD_OUT", "integer", "", "of these further out"),
+        Keyword("MAP_PIX", "integer", "", "bad pixels of the reference map in the window"),
         Keyword("POS_X", "real", "pixel", "median x of the target on the CCD"),
         Keyword("POS_Y", "real", "pixel", "median y of the target on the CCD"),
         Keyword("POS_STDX", "real", "pixel", "scatter of x"),
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
         Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
+        Keyword("LOST_SAA", "real", "ratio", "images in the SAA, of all"),
+        Keyword("LOST_OCC", "real", "ratio", "images behind the Earth, of all"),
+        Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),
+        Keyword("N_GAP", "integer", "", "images that the counter says are missing"),
+        Keyword("DRP_PPM", "real", "ppm", "median error by the operational formula, R25"),
         Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
         Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
         Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
@@ -129,7 +153,11 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
     return Structure(extname, meaning, "1", "TERM", keywords, (), "double", (0, 0))
 
 
-_PSF_USED = ("PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_PSF_USED = ("PSF_TEMP", "PSF_TSTD", "PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_DEFECTS_USED = (
+    "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
+    "DEAD_IN", "DEAD_OUT", "MAP_PIX",
+)  # fmt: skip
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
 _K = len(RADII)
 TERMS = {
@@ -219,21 +247,36 @@ TERMS = {
             Column("TOTAL", "double", "electron", "sum over the columns of the window of one row"),
         ),
         _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
+        _image("TERM_PSF_CHANGE", "change of the PSF when the telescope is warmer by PSF_TSTD, same grid, sum 0", ""),
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
-            "TERM_DEFECTS", "pixels of single images that hold more than the scene",
+            "TERM_DEFECTS", "pixels of single images that hold more or less than the scene",
             Column("IMAGE_INDEX", "uint32", "", "image, counted from 0"),
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
             Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
-            used=("CR_PIX", "CR_RATE", "HOT_PIX"),
+            Column("KIND", "uint8", "", "1 cosmic ray, 2 high state of a telegraphic pixel, 3 dead pixel"),
+            used=_DEFECTS_USED,
         ),
         _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),
         _table(
             "TERM_DEFECTS_IMAGES", "hits in every image",
             _MJD,
-            Column("INSIDE", "int32", "", "pixels hit within 25 pixels of the target"),
-            Column("ALL", "int32", "", "pixels hit in the window"),
+            Column("INSIDE", "int32", "", "pixels hit by cosmic rays within 25 pixels of the target"),
+            Column("ALL", "int32", "", "pixels hit by cosmic rays in the window"),
+            Column("REPLACED", "double", "", "share of the area within 25 pixels that is taken from the model"),
+            Column("DOUBT", "double", "electron**2", "variance within 25 pixels by doubtful states"),
+        ),
+        _image("TERM_DEFECTS_FLAGS", "bits of pixels of the window, see PixelFlag", ""),
+        _table(
+            "TERM_TELEGRAPHIC", "pixels that jump between two levels",
+            Column("X", "uint16", "pixel", "column in the window"),
+            Column("Y", "uint16", "pixel", "row in the window"),
+            Column("LOW", "double", "electron", "level of the low state above the scene"),
+            Column("GAP", "double", "electron", "from the low to the high level"),
+            Column("SIGMA", "double", "electron", "noise within a state"),
+            Column("HIGH_SHARE", "double", "", "share of images in the high state"),
+            Column("FLIPS", "int32", "", "changes of state"),
         ),
         _table(
             "TERM_PSF_FIT", "flux of the target by PSF in every image",
@@ -271,9 +314,14 @@ TERMS = {
             _MJD,
             Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
             Column("LEVEL_ERR", "double", "electron", "its error"),
+            Column("SLOPE_X", "double", "electron/pixel", "its change along x"),
+            Column("SLOPE_Y", "double", "electron/pixel", "its change along y"),
+            Column("PIXELS", "int32", "", "pixels that entered"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
-            used=("RING_IN", "RING_OUT", "BKG_AVG", "BKG_ERR"),
+            used=("RING_IN", "RING_OUT", "BKG_X", "BKG_Y", "BKG_AVG", "BKG_ERR", "BKG_GRAD", "BKG_WIN"),
         ),
+        _image("TERM_BACKGROUND_SKY", "mean field without known stars, by distance (rows) and position angle", "electron"),
+        _image("TERM_BACKGROUND_WINDOWS", "1 where the field is used for the background, else 0", ""),
         _table(
             "TERM_POSITION", "position of the target in every image",
             _MJD,
@@ -292,6 +340,9 @@ TERMS = {
             Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
             Column("DARK", "double", "electron", "thermal charge within each radius", _K),
             Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
+            Column("HOT", "double", "electron", "steady excess that was taken away within each radius", _K),
+            Column("FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"),
+            Column("FIXED_AREA", "double", "pixel", "area of good pixels there"),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
         ),
@@ -306,9 +357,25 @@ TERMS = {
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
             Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
             Column("OPT_ERR", "double", "electron", "its error"),
+            Column("FIXED_ERR", "double", "electron", "error of the flux in the circle that stays"),
             Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
             Column("PSF_ERR", "double", "electron", "its error"),
-            used=("RON_E", "AP_OPT"),
+            used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
+        ),
+        _table(
+            "TERM_ERRORS", "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
+            _MJD,
+            Column("STAR", "double", "electron**2", "photon noise of the target and of stars near it", _K),
+            Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
+            Column("DARK", "double", "electron**2", "shot noise of the dark current", _K),
+            Column("HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K),
+            Column("SMEARED", "double", "electron**2", "photon noise of smeared light", _K),
+            Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
+            Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
+            Column("SMEARING", "double", "electron**2", "error of the smeared light about its median", _K),
+            Column("FLAT", "double", "electron**2", "error of the flat field under the star's motion", _K),
+            Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
+            Column("DRP", "double", "electron**2", "FLUXERR**2 as the operational pipeline has it, for comparison", _K),
         ),
         _table(
             "TERM_METRICS", "quality of every light curve",
@@ -333,11 +400,18 @@ TERMS = {
     )
 }  # fmt: skip
 
+# What is estimated in two rounds: the first leaves a term of its own, declared as the second's.
+FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1", "TERM_DEFECTS": "TERM_DEFECTS_1"}
+TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
+
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_STARS")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "PIP_REP_DetectedCosmics")
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK",)
-NOT_OF_WINDOW = ("TERM_PSF", "TERM_PSF_SCALE", "TERM_SMEARING")
+NOT_OF_WINDOW = (
+    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
+    "TERM_BACKGROUND_WINDOWS",
+)  # fmt: skip
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
@@ -347,8 +421,12 @@ COMPANIONS = {
     "TERM_CAL_STAGES": ("TERM_RAW_IMAGE",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
-    "TERM_PSF": ("TERM_PSF_SCALE",),
-    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_IMAGES"),
+    "TERM_PSF": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
+    "TERM_PSF_1": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
+    "TERM_BACKGROUND": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
+    "TERM_BACKGROUND_1": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
+    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
+    "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
-    "TERM_QUALITY": ("TERM_METRICS",),
+    "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
 }

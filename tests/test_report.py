@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MissingInputError, StorageError
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
     Apertures,
     Background,
@@ -57,7 +57,7 @@ from schemas.payloads import (
 )
 from schemas.products import Structure, soc_structure
 from schemas.settings import PipelineSettings, ReportSettings
-from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
+from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks import disk
 from tasks.delivery.drawing import draw_light_curve, drawing
 from tasks.delivery.drawing import svg as as_svg
@@ -131,11 +131,14 @@ class Visit:
             pointing=self.leaf(Pointing, "pointing", "JITTER"),
             look=self.leaf(Look, "look"),
             calibration_stages=self.leaf(CalibrationStages, "calibration_stages"),
+            first_background=self.leaf(Background, "background_1"),
+            first_psf=self.leaf(Psf, "psf_1"),
+            stars=self.leaf(Stars, "stars", "CONTAMIN"),
+            smearing=self.leaf(Smearing, "smearing", "SMEARING"),
+            first_defects=self.leaf(Defects, "defects_1"),
             background=self.leaf(Background, "background", "BKGSL_W"),
             psf=self.leaf(Psf, "psf", "PSF_FIT"),
-            stars=self.leaf(Stars, "stars", "CONTAMIN"),
             position=self.leaf(Position, "position", "WCS"),
-            smearing=self.leaf(Smearing, "smearing", "SMEARING"),
             defects=self.leaf(Defects, "defects", "BDPIX_D1", "BDPIX_D3", CR_PIX=412, CR_RATE=0.0572, HOT_PIX=17),
             correction_stages=self.leaf(CorrectionStages, "correction_stages"),
             subarray=self.leaf(Corrected, "correct", "BKGSL_C", product=images),
@@ -164,7 +167,18 @@ class Visit:
         default = 1e7 * (1 + 1e-4 * np.random.default_rng(3).normal(size=self.n)) if self.flux is None else self.flux
         flux = np.full((self.n, len(RADII)), 4.0)  # so that only the radius of DEFAULT gives the numbers tested here
         flux[:, RADII.index(DEFAULT_RADIUS)] = default
-        columns = {"MJD_TIME": mjd, "FLUX": flux, "AREA": flux, "DARK": flux, "SMEARING": flux, "X": mjd, "Y": mjd}
+        columns = {
+            "MJD_TIME": mjd,
+            "FLUX": flux,
+            "AREA": flux,
+            "DARK": flux,
+            "SMEARING": flux,
+            "HOT": flux,
+            "FIXED": mjd,
+            "FIXED_AREA": mjd,
+            "X": mjd,
+            "Y": mjd,
+        }
         radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": np.array(RADII)})
         return write(folder, NewHdu(TERMS["TERM_APERTURES"], columns=columns), radii)
 
@@ -173,13 +187,17 @@ class Visit:
         event, quality = (none if flags is None else flags for flags in (self.event, self.quality))
         columns = {
             "MJD_TIME": mjd, "BJD_TIME": mjd, "EVENT": event, "STATUS": none, "QUALITY": quality,
-            "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "PSF_FLUX": mjd, "PSF_ERR": mjd,
+            "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "FIXED_ERR": mjd, "PSF_FLUX": mjd,
+            "PSF_ERR": mjd,
         }  # fmt: skip
-        curves = [*LIGHT_CURVES, OPTIMAL, PSF]
+        curves = [*LIGHT_CURVES, OPTIMAL, FIXED, PSF]
         values = {c.name: 100.0 for c in TERMS["TERM_METRICS"].columns} | {"N_GOOD": self.n, **self.metrics}
         rows = {name: np.full(len(curves), value) for name, value in values.items()} | {"DATANAME": np.array(curves)}
         metrics = NewHdu(TERMS["TERM_METRICS"], columns=rows)
-        return write(folder, NewHdu(TERMS["TERM_QUALITY"], {"RON_E": 7.0, "AP_OPT": 25.0}, columns=columns), metrics)
+        used = {"RON_E": 7.0, "AP_OPT": 25.0, **dict.fromkeys(("LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"), 0)}
+        variances = {c.name: np.full((self.n, len(RADII)), 4.0) for c in TERMS["TERM_ERRORS"].columns if c.size > 1}
+        errors = NewHdu(TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances})
+        return write(folder, NewHdu(TERMS["TERM_QUALITY"], used, columns=columns), metrics, errors)
 
 
 def neutral(declared: Structure) -> dict[str, Scalar]:
@@ -486,7 +504,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 23
+    assert len(states) == 26
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])
@@ -669,7 +687,7 @@ def test_a_published_report_names_steps_files_and_noise(whole_report: Path, redu
 
 def test_all_texts_of_the_tables_can_be_typeset_and_rows_are_whole(tmp_path: Path) -> None:
     tables = collect(Visit(), tmp_path)["tables"]
-    assert set(tables) == {"curves", "stages", "correlations", "conditions", "events", "quality"}
+    assert set(tables) == {"curves", "budget", "stages", "correlations", "conditions", "events", "quality"}
     for table in tables.values():
         assert table["rows"]
         for line in (table["head"], *table["rows"]):
@@ -731,15 +749,15 @@ def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
 def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path) -> None:
     arguments = Visit().arguments(tmp_path)
     declared, flags = soc_structure(FLAG_MAP), np.zeros((20, 30), dtype=np.uint16)
-    flags[3, 4:7], flags[9, 9] = 2, 40000
+    flags[3, 4:7], flags[9, 9] = int(PixelFlag.TELEGRAPHIC), int(PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE)
     product = write(tmp_path, NewHdu(declared, neutral(declared), pixels=flags))
     before = arguments[2]
     subarray = before.subarray.model_copy(update={"products": {**before.subarray.products, FLAG_MAP: product}})
     made = collect_report.fn(*arguments[:2], before.model_copy(update={"subarray": subarray}), *arguments[3:])
     shown = made.blobs[svg("maps")]
     assert b"flag map" in shown
-    assert b"code 2: 3" in shown
-    assert b"code 40000: 1" in shown
+    assert b"telegraphic: 3" in shown
+    assert b"map dead: 1" in shown
     assert b"flag map" not in collect_report.fn(*arguments).blobs[svg("maps")]
 
 

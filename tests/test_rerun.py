@@ -20,8 +20,10 @@ from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, execute
 
 # the steps that see images of electrons, all but pointing
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
-# smeared light is drawn and cosmic rays are looked for where the target is
-AFTER_POSITION = STEPS[STEPS.index("smearing") :]
+# cosmic rays are looked for where the target is
+AFTER_POSITION = STEPS[STEPS.index("defects") :]
+# the second round begins with what the first found
+AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
 # attitude, star catalogue, top margin and raw images are not published
 NEED_RAW = [*CALIBRATION, "pointing", "calibration_stages", "stars", "smearing"]
 
@@ -116,7 +118,7 @@ def test_a_moved_work_folder_is_as_good_as_before(bench: Bench, tmp_path: Path) 
         ({"background": {"inner": 50.0}}, AFTER_CALIBRATE),
         ({"position": {"radius": 20.0}}, ["position", *AFTER_POSITION]),
         # cosmic rays are taken out of the images, which changes all that is measured in them
-        ({"defects": {"seed": 10.0}}, STEPS[STEPS.index("defects") :]),
+        ({"defects": {"seed": 10.0}}, AFTER_DEFECTS),
         # twelve images are fewer than either sample: the same bytes, so nothing follows
         ({"look": {"sample": 64}}, ["look"]),
         # the attitude covers the visit
@@ -478,7 +480,7 @@ def test_a_published_folder_goes_on_with_other_settings(alone: Bench, bench: Ben
     again, run = alone.reduce(settings=settings)
     assert from_raw is not None
     assert again is not None
-    assert executed(run) == STEPS[STEPS.index("defects") :]
+    assert executed(run) == AFTER_DEFECTS
     # numbered V0001 there, beside the first result, and V0000 here: header and names differ in that only
     raw, own = (fits.getdata(raw_file(Path(p.folder), "Lightcurve-DEFAULT"), 1).tobytes() for p in (from_raw, again))
     assert raw == own

@@ -17,7 +17,8 @@ from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, TERMS
 from tasks import disk
 from tasks.calibration.stages import measure_calibration_stages, sum_stages
 from tasks.clean import Effects, hits_of
-from tasks.correction.stages import ORDER, stages
+from tasks.correction.defects import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.correction.stages import KINDS, ORDER, one_by_one, stages
 from tasks.exposures import look_places
 from tasks.fits_writer import NewHdu, write_fits
 from tasks.geometry import circle_sums
@@ -91,27 +92,38 @@ def test_each_effect_is_taken_away_once_and_in_order() -> None:
     star = random.uniform(0, 1e4, (20, 20))
     smearing, static = random.uniform(0, 9, (3, 20)), np.zeros((20, 20))
     static[9, 10] = 70.0
-    hits = hits_of(3, (20, 20), np.array([1]), np.array([10]), np.array([10]), np.array([500.0]))
-    background = np.array([30.0, 40.0, 50.0])
-    images = star + background[:, None, None] + smearing[:, None, :] + static
-    images[1, 10, 10] += 500.0
+    background, slope = np.array([30.0, 40.0, 50.0]), random.normal(0, 1, (3, 2))
+    # image, x, y, amount: a cosmic ray, a high state and a dead pixel, each in one image
+    entries = {"COSMIC_RAYS": (1, 10, 10, 500.0), "TELEGRAPHIC": (0, 9, 11, 60.0), "DEAD": (2, 11, 9, -800.0)}
+    hits = {s: hits_of(3, (20, 20), *(np.array([v]) for v in place), np.array([a])) for s, (*place, a) in entries.items()}
+    dy, dx = np.mgrid[:20, :20] - 9.5
+    sky = background[:, None, None] + slope[:, 0, None, None] * dx + slope[:, 1, None, None] * dy
+    images = star + sky + smearing[:, None, :] + static
+    for i, px, py, amount in entries.values():
+        images[i, py, px] += amount
     x = y = np.full(3, 10.0)
-    found = stages(images.copy(), slice(0, 3), Effects(background, smearing, static, hits), x, y, 5.0)
+    effects = Effects(background, smearing, static, None, slope, (9.5, 9.5))
+    found = stages(images.copy(), slice(0, 3), one_by_one(effects, hits), x, y, 5.0)
     truth = circle_sums(star[None], x[:1], y[:1], 5.0)[0]
     smeared = [circle_sums(np.tile(row, (20, 1))[None], x[:1], y[:1], 5.0)[0] for row in smearing]
-    np.testing.assert_allclose(-np.diff(found, axis=1), np.transpose([smeared, [70] * 3, [0, 500, 0], 25 * np.pi * background]))
+    # the circle lies about the place where the background has its level: slopes cancel in it
+    taken = np.transpose([smeared, [70] * 3, [60, 0, 0], [0, 0, -800], [0, 500, 0], 25 * np.pi * background])
+    np.testing.assert_allclose(-np.diff(found, axis=1), taken, atol=1e-7)
     np.testing.assert_allclose(found[:, -1], truth, rtol=1e-12)
 
 
 def test_every_effect_has_its_stage() -> None:
     """A new effect in the images needs a column, or the report would not show it."""
-    assert {f.name for f in fields(Effects)} == set(ORDER)
-    assert list(CORRECTION_STAGES) == ["CALIBRATED", *ORDER.values()]
+    assert {f.name for f in fields(Effects)} == {part for parts in ORDER.values() for part in parts}
+    assert list(CORRECTION_STAGES) == ["CALIBRATED", *ORDER]
+    assert sorted(KINDS.values()) == [COSMIC, HIGH_STATE, FROM_MODEL]
+    assert [stage for stage, parts in ORDER.items() if "hits" in parts] == list(KINDS)
 
 
 def test_effects_that_are_not_known_change_nothing() -> None:
     images = np.random.default_rng(1).uniform(0, 9, (2, 12, 12))
-    found = stages(images.copy(), slice(0, 2), Effects(np.zeros(2)), np.full(2, 6.0), np.full(2, 6.0), 4.0)
+    effects = one_by_one(Effects(np.zeros(2)), {})
+    found = stages(images.copy(), slice(0, 2), effects, np.full(2, 6.0), np.full(2, 6.0), 4.0)
     assert (found == found[:, :1]).all()
 
 

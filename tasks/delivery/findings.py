@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit
-from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
+from schemas.terms import (
+    CALIBRATION_STAGES,
+    CORRECTION_STAGES,
+    DEFAULT_RADIUS,
+    FIXED,
+    LIGHT_CURVES,
+    OPTIMAL,
+    PSF,
+    RADII,
+    TERMS,
+)
 from tasks.delivery.series import Floats, Points
 from tasks.exposures import first_sampled, term_column, term_image
 from tasks.fits import scan
@@ -69,6 +79,7 @@ class Findings:
     pictures: Mapping[str, Picture]
     shown: int  # which image stands for all
     window: tuple[int, int]  # offset of the window on the CCD
+    variances: Mapping[str, Floats]  # of the flux DEFAULT, term by term [electron^2]
 
 
 def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measured: MeasuredVisit, images: Images) -> Findings:
@@ -78,11 +89,12 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
     mjd, event, quality, best, psf = term_column(
         measured.quality.product, "TERM_QUALITY", "MJD_TIME", "EVENT", "QUALITY", "OPT_FLUX", "PSF_FLUX"
     )
-    flux, smeared = term_column(measured.apertures.product, "TERM_APERTURES", "FLUX", "SMEARING")
+    flux, smeared, fixed = term_column(measured.apertures.product, "TERM_APERTURES", "FLUX", "SMEARING", "FIXED")
     points = Points(24 * (mjd - mjd[0]), flux[:, k], event.astype(np.int64), quality.astype(np.int64))
     metrics = read_metrics(measured)
     curves = {name: (flux[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()}
     curves[OPTIMAL] = best, metrics.get(OPTIMAL, {}).get("RADIUS", DEFAULT_RADIUS)
+    curves[FIXED] = fixed, DEFAULT_RADIUS
     curves[PSF] = psf, DEFAULT_RADIUS
 
     def column(leaf: Leaf, extname: str, *names: str, file: str = "") -> list[Floats]:
@@ -120,6 +132,8 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
     )
     before = column(corrected.calibration_stages, "TERM_CAL_STAGES", *CALIBRATION_STAGES)
     after = column(corrected.correction_stages, "TERM_COR_STAGES", *CORRECTION_STAGES)
+    budget = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
+    variances = [v[:, k] for v in term_column(measured.quality.product, "TERM_ERRORS", *budget)]
     ends = before[0], after[0], after[-1]
     shown = first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0
     return Findings(
@@ -127,7 +141,7 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
         levels=tuple(Quantity(level, level, "electron", values) for level, values in zip(LEVELS, ends, strict=True)),
         pictures=read_pictures(calibrated, corrected, images, shown, (x, y)), shown=shown,
-        window=(images.x_offset, images.y_offset),
+        window=(images.x_offset, images.y_offset), variances=dict(zip(budget, variances, strict=True)),
     )  # fmt: skip
 
 
@@ -168,12 +182,13 @@ def read_pictures(
         ("dark", calibrated.dark, "TERM_DARK", "TERM_DARK", "thermal charge of a stack", "electron"),
         ("flat", calibrated.flat, "TERM_FLAT", "TERM_FLAT", "flat field", ""),
         ("psf", corrected.psf, "TERM_PSF", "TERM_PSF", "PSF, half pixels", ""),
+        ("change", corrected.psf, "TERM_PSF", "TERM_PSF_CHANGE", "change of the PSF with temperature", ""),
     ):
         if file in leaf.products:
             pixels = term_image(leaf.products[file], extname) * (nexp if name == "dark" else 1)
-            ring = None if name == "psf" else circle
+            ring = None if name in ("psf", "change") else circle
             found[name] = Picture(title, unit, pixels, ring)
-    if (flags := corrected.subarray.products.get(FLAG_MAP)) is not None:
+    if (flags := next((leaf.products[FLAG_MAP] for leaf in corrected.leaves() if FLAG_MAP in leaf.products), None)) is not None:
         with scan(Path(require(flags.path))) as opened:
             found["flags"] = Picture("flag map", "", opened[FLAG_MAP].image(), circle)
     return found

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from schemas.flags import PixelFlag
 from tasks.delivery.drawing import GOOD, Figure, drawing, nothing, small, svg, title
 from tasks.delivery.figures import _over
 from tasks.delivery.findings import LEVELS, Findings, Picture
 from tasks.delivery.series import Floats, relative_flux
 
-MAPS = ("median", "static", "dark", "flat", "psf", "flags")
+MAPS = ("static", "flags", "dark", "flat", "psf", "change")
 _LINEAR = ("flat", "dark")
 
 
@@ -123,16 +124,20 @@ _KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
 
 def show_flags(axes: Any, picture: Picture) -> None:
-    """Draw the pixels that are flagged, one colour a code."""
+    """Draw the pixels that are flagged, one colour a kind, and how many there are."""
     flags = picture.pixels.astype(np.int64)
     ny, nx = flags.shape
     small(axes, 6)
+    axes.grid(visible=False)
     axes.set_facecolor("#f4f5f6")
-    for k, code in enumerate([int(c) for c in np.unique(flags) if c != 0]):
-        rows, columns = np.nonzero(flags == code)
+    kinds = [
+        bit for bit in PixelFlag if bit not in (PixelFlag.COSMIC_RAYS, PixelFlag.OUTSIDE) and (flags & int(bit) != 0).any()
+    ]
+    for k, bit in enumerate(sorted(kinds, reverse=True)):  # what was found lies over what the map says
+        rows, columns = np.nonzero(flags & int(bit))
         axes.plot(
-            columns + 0.5, rows + 0.5, "s", color=_KINDS[k % len(_KINDS)], markersize=1.3, markeredgewidth=0, linestyle="none",
-            label=f"code {code}: {len(rows)}", rasterized=len(rows) > 300,
+            columns + 0.5, rows + 0.5, "s", color=_KINDS[k % len(_KINDS)], markersize=1.5, markeredgewidth=0, linestyle="none",
+            label=f"{str(bit.name).lower().replace('_', ' ')}: {len(rows)}", rasterized=len(rows) > 300,
         )  # fmt: skip
     if picture.circle is not None:
         from matplotlib.patches import Circle
@@ -141,10 +146,11 @@ def show_flags(axes: Any, picture: Picture) -> None:
     axes.set_xlim(0, nx)
     axes.set_ylim(0, ny)
     axes.set_aspect("equal")
-    if (flags != 0).any():
+    if kinds:
         axes.legend(
-            fontsize=6, frameon=True, framealpha=0.85, edgecolor="none", markerscale=3, borderpad=0.2, loc="lower right"
-        )
+            fontsize=6, frameon=False, markerscale=3, borderpad=0.2, loc="center left", bbox_to_anchor=(1.0, 0.5),
+            handletextpad=0.1, labelspacing=0.3,
+        )  # fmt: skip
 
 
 def picture_captions(found: Findings) -> dict[str, Figure]:
@@ -160,9 +166,9 @@ def picture_captions(found: Findings) -> dict[str, Figure]:
             "target, and the light curves of these levels.",
         ),
         "maps": Figure(
-            caption="Median of the sample of images; steady excess that was taken away; thermal charge and flat field of the "
-            "window; PSF of the visit in half pixels; pixels that are flagged, where they were looked for. Dark and flat are "
-            "on a linear scale, the others on an asinh scale.",
+            caption="Steady excess that was taken away; pixels that are flagged, where they were looked for (map: by the "
+            "reference); thermal charge and flat field of the window; PSF of the visit, and its change for a warmer "
+            "telescope. Dark and flat are on a linear scale, the others on an asinh scale.",
             alt=f"Maps: {', '.join(shown) if shown else 'none'}.",
         ),
     }

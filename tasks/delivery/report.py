@@ -113,6 +113,7 @@ def compose(inventory: Inventory, leaves: list[Leaf], found: Findings, images: I
         whole_metrics=tables.metrics_rows(inventory, found, leaves),
         tables={
             "curves": tables.curves_table(found),
+            "budget": tables.budget_table(found),
             "stages": tables.stages_table(found),
             "correlations": tables.correlations_table(found, CORRELATED),
             "conditions": tables.conditions_table(found, OVER_TIME),

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.flags import EVENT_COSMIC_RAYS, EVENT_EARTH, EVENT_MOON, EVENT_SAA, EVENT_SUN, EVENT_TEMPERATURE, Quality
 from schemas.inputs import SAA_MAP, VISIT_LIMITS
 from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
-from schemas.terms import OPTIMAL, PSF
+from schemas.terms import OPTIMAL, PSF, TERMS
 from tasks.delivery.findings import Findings, Quantity
 from tasks.delivery.series import Bools, Floats, relation, relative_flux, varies
 from tasks.delivery.summary import state_of
@@ -84,7 +84,7 @@ def ppm(value: float) -> str:
 
 def stage_name(name: str) -> str:
     """Return how a stage is called in figures and tables."""
-    names = {"STATIC": "hot pixels", "CALIBRATED": "calibration", "COSMIC_RAYS": "cosmic rays", "FLAT": "flat field"}
+    names = {"STATIC": "hot pixels", "TELEGRAPHIC": "telegraphic pixels", "DEAD": "dead pixels", "FLAT": "flat field"}
     return names.get(name, name.lower().replace("_", " "))
 
 
@@ -117,11 +117,36 @@ def curves_table(found: Findings) -> Table:
         )  # fmt: skip
     note = (
         "Radius in pixels, median flux in electron/s, all noise in ppm of unflagged points: robust scatter, scatter from point "
-        "to point, CDPP of three windows, median formal error. DEFAULT is R25, RSUP is R30, RINF a circle of 22.5 pixels. "
+        "to point, CDPP of three windows, median formal error. Ratio is that of p. to p. to formal. DEFAULT is R25, RSUP is "
+        "R30, RINF a circle of 22.5 pixels; R25_Fixed does not follow the target. "
         f"{OPTIMAL} is made up for the light that jitter moves across its border. A dash: too few points, or a visit shorter "
         "than the window."
     )
     return Table(head=head, rows=tuple(rows), numbers=(False, *[True] * 10), note=note)
+
+
+def budget_table(found: Findings) -> Table:
+    """Return what the formal error of the light curve DEFAULT is made of."""
+    good = found.points.good & np.isfinite(found.points.flux) & (found.points.flux > 0)
+    flux = found.points.flux[good]
+    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
+    terms = {name: values[good] for name, values in found.variances.items()}
+    as_drp = terms.pop("DRP", np.full(len(flux), math.nan))
+    total = sum(terms.values(), np.zeros(len(flux)))
+
+    def line(name: str, meaning: str, variance: Floats, *, part: bool = True) -> tuple[str, ...]:
+        known = len(flux) > 0 and bool(np.isfinite(variance).any())
+        noise = float(np.nanmedian(1e6 * np.sqrt(variance) / flux)) if known else math.nan
+        share = variance / np.where(total > 0, total, np.nan)
+        percent = 100 * float(np.nanmedian(share)) if np.isfinite(share).any() else math.nan
+        return (name, meaning, ppm(noise), f"{percent:.1f}" if part and math.isfinite(percent) else "")
+
+    rows = [line(name.lower().replace("_", "-"), meanings[name], values) for name, values in terms.items()]
+    rows.append(line("all", "root of the sum: FLUXERR", total))
+    rows.append(line("for comparison", "FLUXERR as the operational pipeline has it", as_drp, part=False))
+    note = "Medians over unflagged points of DEFAULT; variance in percent of the sum."
+    head = ("term", "what", "error [ppm]", "variance [%]")
+    return Table(head=head, rows=tuple(rows), numbers=(False, False, True, True), note=note)
 
 
 # ------------------------------------------------------------------------------------------------------------------- metrics

@@ -8,28 +8,30 @@ rays) are replaced by it and come back if the next model explains them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.inputs import term_input
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf
+from schemas.inputs import WHITE_PSF, term_input
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Reference, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
-from tasks.clean import Effects, clean_block
+from tasks.clean import Effects, clean_block, read_effects
 from tasks.exposures import term_column
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA, robust_scatter
 from tasks.scene.optics import (
+    FINE,
     ComplexArray,
     fit_star,
     motion_transfer,
     render_with_slopes,
     shifted,
-    solve_psf,
+    solve_changing_psf,
     to_grid,
     to_spectrum,
 )
@@ -41,6 +43,10 @@ DAY = 86400.0
 WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
 OUTLIER = 5.0  # sigma
 FEW = 6  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
+FEWEST_WARMTHS = 24  # images; fewer do not tell a change of the PSF from noise
+STEADY = 0.02  # deg C; a telescope that is steadier does not breathe
+FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PSF
 FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
 
 
@@ -131,6 +137,18 @@ def stamps_around(x: float, y: float, size: int) -> Stamps:
     return Stamps((round(x) - size // 2, round(y) - size // 2), size)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Spectra of the PSF and of its change with the telescope's temperature, P(t) = mean + t change."""
+
+    mean: ComplexArray
+    change: ComplexArray | None = None
+
+    def at(self, warmth: float) -> ComplexArray:
+        """Return the spectrum for a value of the parameter."""
+        return self.mean if self.change is None or warmth == 0 else self.mean + warmth * self.change
+
+
 @dataclass
 class Star:
     """One star image under its model."""
@@ -141,7 +159,9 @@ class Star:
     y: float
     flux: float
     motion: tuple[FloatArray, FloatArray]
+    warmth: float = 0.0  # parameter with which the PSF changes
     level: float = 0.0
+    level_error: float = np.inf  # how well it is known that the level is 0
 
     blur: ComplexArray | None = None
 
@@ -151,18 +171,19 @@ class Star:
             self.blur = motion_transfer(*self.motion, size)
         return shifted(self.blur, self.x, self.y)
 
-    def refine(self, psf: ComplexArray, scale: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    def refine(self, psf: Shape, scale: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """Fit flux, place and level to pixels `inside`; return the model without level, and errors of flux, x, y, level."""
         size = self.stamp.shape[0]
         transfer = self.transfer(size)
-        image, dx, dy = render_with_slopes(psf, transfer)
+        image, dx, dy = render_with_slopes(psf.at(self.warmth), transfer)
         model = np.maximum(self.flux * image, 0.0)
         variance = (model + self.floor) * scale**2
         away = np.abs(self.stamp - self.flux * image - self.level)
         good = inside & np.isfinite(self.stamp) & (away < OUTLIER * np.sqrt(variance))
         if good.sum() < 50:
             good = inside & np.isfinite(self.stamp)
-        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, np.where(good, 1.0 / variance, 0.0))
+        weight = np.where(good, 1.0 / variance, 0.0)
+        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_error)
         flux = float(values[0])
         step_x, step_y = (float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3])
         self.flux, self.level = flux, float(values[3])
@@ -189,27 +210,25 @@ def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_
 
 def make_stars(
     images: Images, chosen: npt.NDArray[np.int64], where: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray,
-    level: FloatArray, floor: FloatArray, track: Track, lag: float,
+    cleaned: Callable[[int], FloatArray], floor: FloatArray, track: Track, lag: float, warmth: FloatArray,
 ) -> list[Star]:  # fmt: skip
-    """Return the stars of some images: background taken away, places as stamp indices."""
+    """Return the stars of some images, which `cleaned` gives without all but the target; places as stamp indices."""
     stars = []
     duration = images.nexp * images.exposure_time
     for i in chosen:
-        image = images.take(int(i))[None]
-        clean_block(image, slice(int(i), int(i) + 1), Effects(level))
         px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
         motion = track.during(float(images.mjd[i]), duration, lag)
-        stars.append(Star(where.cut(image[0]), float(floor[i]), px, py, float(flux[i]), motion))
+        stars.append(Star(where.cut(cleaned(int(i))), float(floor[i]), px, py, float(flux[i]), motion, float(warmth[i])))
     return stars
 
 
-@step("psf", "PSF_FIT", version="1", payload=Psf, leaves=["TERM_PSF"])
-def estimate_psf(
-    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, settings: PsfSettings
-) -> Leaves:
-    """Estimate the super-resolved PSF of the visit from a sample of its images."""
+@step("psf_1", version="1", payload=Psf, leaves=["TERM_PSF_1"])
+def estimate_psf_1(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
+    reference: Reference | None, settings: PsfSettings,
+) -> Leaves:  # fmt: skip
+    """Estimate the super-resolved PSF of the visit from a sample of its images as they are."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     track = read_track(pointing)
     warnings = []
     with open_images(calibrated) as images:
@@ -227,42 +246,136 @@ def estimate_psf(
         )
         where = stamps_around(middle_x, middle_y, settings.size)
         floor = pixel_floor(background, bias, gain, images.nexp)
-        stars = make_stars(images, chosen, where, x, y, flux, level, floor, track, lag)
+        rest = Cleaned(images, read_effects(images, background))
+        warm = telescope_temperature(images, chosen)
+        stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag, warm.parameter(images))
     if len(stars) < settings.fewest:
         warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
+    prior = None if reference is None else reference_psf(reference, settings.size)
     if stars:
-        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings)
+        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior, None, warm.spread > 0)
     else:
         grid = np.zeros((2 * settings.size,) * 2)
         grid[settings.size, settings.size] = 1.0
-        psf, scale, rounds = to_spectrum(grid), np.ones((settings.size,) * 2), 0
+        psf, scale, rounds = Shape(to_spectrum(grid)), np.ones((settings.size,) * 2), 0
     used = {
-        "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0), "PSF_N": len(stars), "PSF_ITER": rounds,
+        "PSF_TEMP": warm.middle, "PSF_TSTD": warm.spread, "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0),
+        "PSF_N": len(stars), "PSF_ITER": rounds,
         "PSF_EXC": float(np.median(scale)),
     }  # fmt: skip
+    return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
+
+
+def psf_leaves(
+    extname: str, psf: Shape, scale: FloatArray, where: Stamps, used: Mapping[str, Scalar], warnings: list[str]
+) -> Leaves:
+    """Return the term of a PSF."""
     corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
-    image = NewHdu(TERMS["TERM_PSF"], {**corner, **used}, pixels=to_grid(psf))
-    return Leaves({"TERM_PSF": [image, NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]}, used=used, warnings=warnings)
+    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf.mean))
+    change = np.zeros(psf.mean.shape) if psf.change is None else to_grid(psf.change)
+    others = [NewHdu(TERMS["TERM_PSF_CHANGE"], corner, pixels=change), NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]
+    return Leaves({extname: [image, *others]}, used=used, warnings=warnings)
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """Telescope temperature with which the PSF breathes: median and scatter of the sample [deg C]; 0 scatter: not known."""
+
+    middle: float
+    spread: float
+
+    def parameter(self, images: Images) -> FloatArray:
+        """Return how far every image is from the median in units of the scatter; 0 where that is not known."""
+        if self.spread <= 0:
+            return np.zeros(images.count)
+        away = (images.metadata.column(TELESCOPE).astype(np.float64) - self.middle) / self.spread
+        return np.where(np.isfinite(away), np.clip(away, -FARTHEST, FARTHEST), 0.0)
+
+
+def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warmth:
+    """Return median and scatter of the telescope's temperature over some images; scatter 0 where it tells nothing."""
+    if TELESCOPE not in images.metadata.present() or len(chosen) < FEWEST_WARMTHS:
+        return Warmth(0.0, 0.0)
+    values = images.metadata.column(TELESCOPE)[chosen].astype(np.float64)
+    if not np.isfinite(values).all() or values.std() < STEADY:
+        return Warmth(0.0, 0.0)
+    return Warmth(float(np.median(values)), float(values.std()))
+
+
+def reference_psf(reference: Reference, size: int) -> ComplexArray | None:
+    """Return the spectrum of the reference's PSF with its centre of light in the middle; None where it holds no light.
+
+    The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing.
+    """
+    with open_declared(require(reference.product.path), WHITE_PSF) as file:
+        plane = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+    ny, nx = plane.shape
+    j, i = np.mgrid[:ny, :nx]
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    for _ in range(5):
+        near = np.where(np.hypot(i - x, j - y) < 25, plane, 0.0)
+        if not near.sum() > 0:
+            return None
+        x, y = float((near * i).sum() / near.sum()), float((near * j).sum() / near.sum())
+    # stamp and spectrum have the middle at index `size` of the fine grid, index size / 2 of the pixels
+    stamp = np.zeros((size, size))
+    left, low = round(x) - size // 2, round(y) - size // 2
+    a, b = slice(max(left, 0), min(left + size, nx)), slice(max(low, 0), min(low + size, ny))
+    stamp[b.start - low : b.stop - low, a.start - left : a.stop - left] = plane[b, a]
+    coarse = np.fft.fft2(stamp)
+    k = np.fft.fftfreq(size)
+    place = (x - left, y - low)
+    coarse *= np.exp(2j * np.pi * k * place[0])[None, :] * np.exp(2j * np.pi * k * place[1])[:, None]
+    spectrum = np.zeros((FINE * size,) * 2, complex)
+    index = np.rint(k * size).astype(int) % (FINE * size)
+    spectrum[np.ix_(index, index)] = coarse
+    return np.asarray(spectrum / spectrum[0, 0].real)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Gives single images without the known effects."""
+
+    images: Images
+    effects: Effects
+
+    def image(self, i: int) -> FloatArray:
+        """Return image `i`, shape (ny, nx)."""
+        image = self.images.take(i)[None]
+        clean_block(image, slice(i, i + 1), self.effects)
+        cleaned: FloatArray = image[0]
+        return cleaned
 
 
 def alternate(
-    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings
-) -> tuple[ComplexArray, FloatArray, int]:
-    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made."""
+    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings, prior: ComplexArray | None,
+    begin: StarModel | None, breathing: bool,
+) -> tuple[Shape, FloatArray, int]:  # fmt: skip
+    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made.
+
+    Few images tell little of the finer frequencies: there a prior PSF decides, or none. With `begin`, the PSF of the first
+    round, cosmic rays stand out from the beginning and half the rounds are enough.
+    """
     size = where.size
     inside = circle(size, *where.index(*middle), settings.radius)
-    scale = np.ones((size, size))
+    scale = np.ones((size, size)) if begin is None else begin.scale
     models: list[FloatArray | None] = [None] * len(stars)
-    psf = to_spectrum(np.zeros((2 * size, 2 * size)))
-    smoothness = settings.smoothness
-    for _ in range(settings.rounds):
+    if begin is not None:
+        models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
+    psf = Shape(to_spectrum(np.zeros((2 * size, 2 * size))))
+    stiffness = settings.stiffness if breathing else None
+    # below the number of images that tell the four fine frequencies of each coarse one, the prior has the say of one image
+    strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
+    rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
+    for _ in range(rounds):
         weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
         top = max(weights)
         parts = zip(stars, models, weights, strict=True)
-        psf = solve_psf(((filled(s, m, scale), s.transfer(size), s.flux, w / top) for s, m, w in parts), size, smoothness)
+        fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top, s.warmth) for s, m, w in parts)
+        psf = Shape(*solve_changing_psf(fitted, size, strength, prior, stiffness))
         models = [s.refine(psf, scale, inside)[0] for s in stars]
         scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
-    return psf, scale, settings.rounds
+    return psf, scale, rounds
 
 
 def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:
@@ -276,7 +389,7 @@ def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArra
 
 def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> FloatArray:
     """Return the variance of a pixel without the star in every image [electron^2]."""
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    (level,) = term_column(background.product, background.product.extname, "LEVEL")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     floor: FloatArray = np.maximum(level, 0.0) + nexp * (ron / gains) ** 2
@@ -287,17 +400,19 @@ def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> Fl
 class StarModel:
     """The visit's PSF with its stamps, the pixels that decide a fit, and how much more than their noise they scatter."""
 
-    psf: ComplexArray
+    psf: Shape
+    warm: Warmth
     where: Stamps
     scale: FloatArray
     lag: float
     radius: float
 
     def star(
-        self, image: FloatArray, x: float, y: float, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
-    ) -> Star:
+        self, image: FloatArray, x: float, y: float, flux: float, floor: float, motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> Star:  # fmt: skip
         """Return a star at the place (x, y) of the images."""
-        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion)
+        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion, warmth)
 
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
         """Fit a star; return its model image without level, and the errors of flux, x, y and level."""
@@ -312,10 +427,11 @@ class StarModel:
         return model, errors
 
     def place(
-        self, image: FloatArray, guess: FloatArray, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
-    ) -> FloatArray:
+        self, image: FloatArray, guess: FloatArray, flux: float, floor: float, motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> FloatArray:  # fmt: skip
         """Return x, y, their errors and 1 for an image, or the guess where the fit walks off."""
-        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion)
+        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
         _, errors = self.fit(star)
         x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
         if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
@@ -325,8 +441,12 @@ class StarModel:
 
 def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
     """Read the PSF of the visit."""
-    with open_declared(require(term.product.path), term_input("TERM_PSF")) as file:
-        hdu = file["TERM_PSF"]
+    extname = term.product.extname
+    with open_declared(require(term.product.path), term_input(extname)) as file:
+        hdu = file[extname]
         grid, scale = hdu.finite_image(), file["TERM_PSF_SCALE"].finite_image()
+        change = file["TERM_PSF_CHANGE"].finite_image()
         where = Stamps((hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")), scale.shape[0])
-        return StarModel(to_spectrum(grid), where, scale, hdu.number("PSF_LAG"), radius)
+        warm = Warmth(hdu.number("PSF_TEMP"), hdu.number("PSF_TSTD"))
+        shape = Shape(to_spectrum(grid), to_spectrum(change) if change.any() else None)
+        return StarModel(shape, warm, where, scale, hdu.number("PSF_LAG"), radius)

@@ -128,7 +128,7 @@ def read_field(stars: Stars, pointing: Pointing, model: StarModel, track: Track)
     xi, eta, flux, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
     field = ~target.astype(bool)
     scale = float(pointing.used["PIX_SCAL"])
-    return Field(xi[field], eta[field], flux[field], to_grid(model.psf), scale, track, model.lag)
+    return Field(xi[field], eta[field], flux[field], to_grid(model.psf.mean), scale, track, model.lag)
 
 
 @step("stars", "CONTAMIN", version="1", payload=Stars, leaves=["TERM_STARS"])
@@ -139,7 +139,7 @@ def find_stars(catalogue: Product | None, look: Look, psf: Psf) -> Leaves:
     good = flux[np.isfinite(flux) & (flux > 0)]
     model = read_psf(psf)
     size = model.where.size
-    grid = to_grid(model.psf)
+    grid = to_grid(model.psf.mean)
     within = float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum()) if int(psf.used.get("PSF_N", 0)) >= 3 else 1.0
     target_flux = float(np.median(good)) / within if good.size else 0.0
     table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX")} | {"TARGET": np.zeros(0, bool)}
