@@ -743,6 +743,16 @@ def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
     assert "43 of 50 images have 0" in tables["events"]["note"]
 
 
+def test_the_error_is_taken_apart_into_its_terms(tmp_path: Path) -> None:
+    # terms of 4 electron^2 each, on 1e7 electrons
+    table = collect(Visit(flux=np.full(120, 1e7)), tmp_path)["tables"]["budget"]
+    lines = {line[0]: line[2:] for line in table["rows"]}
+    n = len(lines) - 2
+    assert lines["star"] == ["0.200", f"{100 / n:.1f}"]
+    assert lines["all"] == [f"{0.2 * np.sqrt(n):.3f}", "100.0"]
+    assert lines["for comparison"] == ["0.200", ""]
+
+
 # ----------------------------------------------------------------------------------------------------------------- pictures
 
 

@@ -38,6 +38,11 @@ METHODS = {
     "correct": "Smearing, steady excess, telegraphic states, cosmic rays and background taken out in one pass over the "
     "calibrated images; dead pixels as the model has them.",
     "corrections": "Background of every pixel, flags of pixels and tracks of cosmic rays, as products of their own.",
+    "correct_imagettes": "The terms of the sub-array at the times of the imagettes, taken out of every imagette.",
+    "correct_full_array": "Background, field stars and defects of the one image of the whole CCD.",
+    "plate": "Stars of the full array matched with the catalogue: offset of the roll, and scale.",
+    "imagette_photometry": "The target in every imagette, within a circle and by PSF.",
+    "imagette_light_curves": "One row an imagette, within a circle and by PSF.",
     "apertures": "Sums within circles that follow the target, pixels on the border by their exact share.",
     "psf_fit": "Linear fit of the PSF to every image, with the level under the star.",
     "contamination": "Model of the field stars, turned as in that image, summed within the apertures, over the target's light.",

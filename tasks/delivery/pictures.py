@@ -14,6 +14,7 @@ from tasks.delivery.series import Floats, relative_flux
 
 MAPS = ("static", "flags", "dark", "flat", "psf", "change")
 _LINEAR = ("flat", "dark")
+_KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
 
 def stretch(pixels: Floats) -> tuple[float, float, float]:
@@ -29,23 +30,29 @@ def stretch(pixels: Floats) -> tuple[float, float, float]:
     return low, max(high, low + 1e-12 * max(abs(low), 1.0)), width
 
 
-def show(axes: Any, picture: Picture, *, linear: bool = False, bar: Any = None) -> None:
-    """Draw a picture with its aperture, and its scale beside it."""
+def show(axes: Any, picture: Picture, *, linear: bool = False, both: bool = False, bar: Any = None) -> None:
+    """Draw a picture with its aperture, and its scale beside it; of what has `both` signs, zero is white."""
     from matplotlib.colors import AsinhNorm, Normalize
 
     pixels = picture.pixels
     ny, nx = pixels.shape
     finite = pixels[np.isfinite(pixels)]
+    norm: Any
     if not finite.size:
         nothing(axes, "no pixel holds a number")
         return
-    if linear:
+    if both:
+        half = max(float(np.percentile(np.abs(finite), 99.9)), 1e-300)
+        low, high, norm = -half, half, Normalize(-half, half)
+    elif linear:
         low, high = (float(v) for v in np.percentile(finite, [0.5, 99.5]))
-        norm: Any = Normalize(low, high if high > low else low + 1)
+        norm = Normalize(low, high if high > low else low + 1)
     else:
         low, high, width = stretch(pixels)
         norm = AsinhNorm(linear_width=width, vmin=low, vmax=high)
-    image = axes.imshow(pixels, norm=norm, cmap="viridis", origin="lower", extent=(0, nx, 0, ny), interpolation="nearest")
+    image = axes.imshow(
+        pixels, norm=norm, cmap="RdBu_r" if both else "viridis", origin="lower", extent=(0, nx, 0, ny), interpolation="nearest"
+    )
     axes.tick_params(labelsize=6, length=1.5, pad=1.0)
     axes.locator_params(nbins=4)
     axes.set_axisbelow(False)
@@ -102,25 +109,22 @@ def draw_maps(found: Findings) -> bytes:
     """Return maps of what stands still, of the detector, and the PSF."""
     shown = [name for name in MAPS if name in found.pictures]
     rows = max(-(-len(shown) // 3), 1)
-    height = 2.15 * rows
+    height = 2.3 * rows
     with drawing(7.0, height) as canvas:
         for place, name in enumerate(shown):
             row, column = divmod(place, 3)
-            left, bottom = 0.035 + column * 0.337, 1 - (row + 1) * 2.15 / height + 0.2 / height
+            left, bottom = 0.03 + column * 0.322, 1 - (row + 1) * 2.3 / height + 0.36 / height
             axes = canvas.add_axes((left, bottom, 1.72 / 7.0, 1.72 / height))
             picture = found.pictures[name]
             if name == "flags":
                 show_flags(axes, picture)
             else:
                 bar = canvas.add_axes((left + 1.78 / 7.0, bottom, 0.07 / 7.0, 1.72 / height))
-                show(axes, picture, linear=name in _LINEAR, bar=bar)
+                show(axes, picture, linear=name in _LINEAR, both=name == "change", bar=bar)
             title(axes, f"{picture.title} [{picture.unit}]" if picture.unit else picture.title, size=7)
         if not shown:
             nothing(canvas.add_axes((0, 0, 1, 1)), "no map was made")
         return svg(canvas)
-
-
-_KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
 
 def show_flags(axes: Any, picture: Picture) -> None:
@@ -148,8 +152,8 @@ def show_flags(axes: Any, picture: Picture) -> None:
     axes.set_aspect("equal")
     if kinds:
         axes.legend(
-            fontsize=6, frameon=False, markerscale=3, borderpad=0.2, loc="center left", bbox_to_anchor=(1.0, 0.5),
-            handletextpad=0.1, labelspacing=0.3,
+            fontsize=6, frameon=False, markerscale=3, borderpad=0, loc="upper center", bbox_to_anchor=(0.5, -0.075),
+            handletextpad=-0.2, labelspacing=0.15, ncol=3 if len(kinds) > 4 else 2, columnspacing=0.4,
         )  # fmt: skip
 
 
@@ -168,7 +172,7 @@ def picture_captions(found: Findings) -> dict[str, Figure]:
         "maps": Figure(
             caption="Steady excess that was taken away; pixels that are flagged, where they were looked for (map: by the "
             "reference); thermal charge and flat field of the window; PSF of the visit, and its change for a warmer "
-            "telescope. Dark and flat are on a linear scale, the others on an asinh scale.",
+            "telescope. Steady excess and PSF are on an asinh scale, the others on a linear one.",
             alt=f"Maps: {', '.join(shown) if shown else 'none'}.",
         ),
     }
