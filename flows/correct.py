@@ -6,7 +6,7 @@ from schemas.inputs import BAD_PIXEL_MAP, PIXEL_SCALE, WHITE_PSF
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
 from tasks.calibration.stages import measure_calibration_stages
-from tasks.correction.apply import correct_subarray
+from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
 from tasks.correction.defects import find_defects, find_defects_1
 from tasks.correction.smearing import estimate_smearing
@@ -14,6 +14,7 @@ from tasks.correction.stages import measure_correction_stages
 from tasks.scene.look import take_look
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
+from tasks.scene.prior import read_prior
 from tasks.scene.psf import estimate_psf_1
 from tasks.scene.psf_refined import estimate_psf
 from tasks.scene.stars import find_stars
@@ -27,35 +28,37 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     reference = found.references
     scale, white, bad = (reference.get(kind.kind) for kind in (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP))
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
+    prior = read_prior(found.subarray, white, bad)
     look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
     calibration_stages = measure_calibration_stages(
         found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
     )
     first_background = estimate_background_1(images, look, settings.background)
-    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, white, settings.psf)
+    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
     stars = find_stars(found.stars, look, first_psf)
     smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, stars, settings.smearing)
     first_defects = find_defects_1(
-        images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, bad, settings.defects
+        images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, prior, settings.defects
     )
     background = estimate_background(
         images, look, pointing, bias, gain, first_background, first_psf, stars, smearing, first_defects, settings.background
     )
     psf = estimate_psf(
-        images, look, pointing, bias, gain, first_psf, stars, smearing, first_defects, background, white, settings.psf
+        images, look, pointing, bias, gain, first_psf, stars, smearing, first_defects, background, prior, settings.psf
     )
     position = estimate_position(
         images, look, pointing, background, bias, gain, psf, stars, smearing, first_defects, settings.position
     )
     defects = find_defects(
-        images, look, pointing, background, bias, gain, psf, stars, position, smearing, bad, settings.defects
+        images, look, pointing, background, bias, gain, psf, stars, position, smearing, prior, settings.defects
     )
     correction_stages = measure_correction_stages(images, look, background, smearing, defects)
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
+    corrections = write_corrections(calibrated.subarray, background, defects)
     return CorrectedVisit(
-        pointing=pointing, look=look, calibration_stages=calibration_stages, first_background=first_background,
+        pointing=pointing, prior=prior, look=look, calibration_stages=calibration_stages, first_background=first_background,
         first_psf=first_psf, stars=stars, smearing=smearing, first_defects=first_defects, background=background, psf=psf,
-        position=position, defects=defects, correction_stages=correction_stages, subarray=corrected,
+        position=position, defects=defects, correction_stages=correction_stages, subarray=corrected, corrections=corrections,
     )  # fmt: skip

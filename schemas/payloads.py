@@ -111,6 +111,10 @@ class Background(Leaf):
     """Sky and stray light of every image."""
 
 
+class Prior(Leaf):
+    """What references say of the star's image and of bad pixels."""
+
+
 class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
@@ -140,7 +144,11 @@ class Position(Leaf):
 
 
 class Corrected(Leaf):
-    """Images with every estimated effect taken away: SCI_COR_SubArray and what was subtracted."""
+    """Images with every estimated effect taken away: SCI_COR_SubArray."""
+
+
+class Corrections(Leaf):
+    """What was taken away, as the SOC defines it: background, flags of pixels, cosmic rays."""
 
 
 class Apertures(Leaf):
@@ -211,6 +219,7 @@ class CorrectedVisit(Payload):
     """What the second stage hands on."""
 
     pointing: Pointing
+    prior: Prior
     look: Look
     calibration_stages: CalibrationStages
     first_background: Background
@@ -224,6 +233,7 @@ class CorrectedVisit(Payload):
     defects: Defects
     correction_stages: CorrectionStages
     subarray: Corrected
+    corrections: Corrections
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
@@ -235,8 +245,9 @@ class CorrectedVisit(Payload):
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         return [
-            self.pointing, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars, self.smearing,
-            self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages, self.subarray,
+            self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars,
+            self.smearing, self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages,
+            self.subarray, self.corrections,
         ]  # fmt: skip
 
 

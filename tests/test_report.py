@@ -31,6 +31,7 @@ from schemas.payloads import (
     Contamination,
     Corrected,
     CorrectedVisit,
+    Corrections,
     CorrectionStages,
     Dark,
     Defects,
@@ -45,6 +46,7 @@ from schemas.payloads import (
     MeasuredVisit,
     Pointing,
     Position,
+    Prior,
     Product,
     Psf,
     PsfFit,
@@ -129,6 +131,7 @@ class Visit:
         )
         corrected = CorrectedVisit(
             pointing=self.leaf(Pointing, "pointing", "JITTER"),
+            prior=self.leaf(Prior, "prior"),
             look=self.leaf(Look, "look"),
             calibration_stages=self.leaf(CalibrationStages, "calibration_stages"),
             first_background=self.leaf(Background, "background_1"),
@@ -142,6 +145,7 @@ class Visit:
             defects=self.leaf(Defects, "defects", "BDPIX_D1", "BDPIX_D3", CR_PIX=412, CR_RATE=0.0572, HOT_PIX=17),
             correction_stages=self.leaf(CorrectionStages, "correction_stages"),
             subarray=self.leaf(Corrected, "correct", "BKGSL_C", product=images),
+            corrections=self.leaf(Corrections, "corrections"),
         )
         measured = MeasuredVisit(
             apertures=self.leaf(Apertures, "apertures", "APERTURE", product=sums),
@@ -504,7 +508,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 26
+    assert len(states) == 28
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])
@@ -762,8 +766,8 @@ def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path
     flags[3, 4:7], flags[9, 9] = int(PixelFlag.TELEGRAPHIC), int(PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE)
     product = write(tmp_path, NewHdu(declared, neutral(declared), pixels=flags))
     before = arguments[2]
-    subarray = before.subarray.model_copy(update={"products": {**before.subarray.products, FLAG_MAP: product}})
-    made = collect_report.fn(*arguments[:2], before.model_copy(update={"subarray": subarray}), *arguments[3:])
+    corrections = before.corrections.model_copy(update={"products": {FLAG_MAP: product}})
+    made = collect_report.fn(*arguments[:2], before.model_copy(update={"corrections": corrections}), *arguments[3:])
     shown = made.blobs[svg("maps")]
     assert b"flag map" in shown
     assert b"telegraphic: 3" in shown

@@ -22,10 +22,10 @@ from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, execute
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
 # cosmic rays are looked for where the target is
 AFTER_POSITION = STEPS[STEPS.index("defects") :]
-# the second round begins with what the first found
+# the second round begins with what the first found; the sample does not change where the target is
 AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
-# attitude, star catalogue, top margin and raw images are not published
-NEED_RAW = [*CALIBRATION, "pointing", "calibration_stages", "stars", "smearing"]
+# attitude, references, star catalogue, top margin and raw images are not published
+NEED_RAW = [*CALIBRATION, "pointing", "prior", "calibration_stages", "stars", "smearing"]
 
 
 @pytest.fixture
@@ -167,10 +167,10 @@ def test_a_changed_reference_that_only_one_step_reads_runs_that_step(bench: Benc
     assert set(executed_steps).isdisjoint(CALIBRATION)
 
 
-def test_a_reference_that_no_step_reads_runs_the_report_only(bench: Bench, references: Path) -> None:
+def test_a_reference_that_says_the_same_as_before_runs_its_reader_and_the_report_only(bench: Bench, references: Path) -> None:
     bench.references = (references,)
     rewritten(raw_file(references, "REF_APP_BadPixelMap"), lambda hdus: hdus[1].header.set("EXT_VER", "12.3.4"))
-    assert bench.steps() == ["report"]
+    assert bench.steps() == ["prior", "report"]
 
 
 def test_a_changed_raw_image_runs_everything(bench: Bench, visit: Path) -> None:
