@@ -5,10 +5,12 @@ from __future__ import annotations
 from schemas.inputs import BAD_PIXEL_MAP, PIXEL_SCALE, WHITE_PSF
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
+from tasks.calibration.stages import measure_calibration_stages
 from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
 from tasks.correction.defects import find_defects, find_defects_1
 from tasks.correction.smearing import estimate_smearing
+from tasks.correction.stages import measure_correction_stages
 from tasks.scene.look import take_look
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
@@ -28,6 +30,9 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
     prior = read_prior(found.subarray, white, bad)
     look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
+    calibration_stages = measure_calibration_stages(
+        found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
+    )
     first_background = estimate_background_1(images, look, settings.background)
     first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
     stars = find_stars(found.stars, look, first_psf)
@@ -47,12 +52,13 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     defects = find_defects(
         images, look, pointing, background, bias, gain, psf, stars, position, smearing, prior, settings.defects
     )
+    correction_stages = measure_correction_stages(images, look, background, smearing, defects)
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
     corrections = write_corrections(calibrated.subarray, background, defects)
     return CorrectedVisit(
-        pointing=pointing, prior=prior, look=look, first_background=first_background, first_psf=first_psf, stars=stars,
-        smearing=smearing, first_defects=first_defects, background=background, psf=psf, position=position, defects=defects,
-        subarray=corrected, corrections=corrections,
+        pointing=pointing, prior=prior, look=look, calibration_stages=calibration_stages, first_background=first_background,
+        first_psf=first_psf, stars=stars, smearing=smearing, first_defects=first_defects, background=background, psf=psf,
+        position=position, defects=defects, correction_stages=correction_stages, subarray=corrected, corrections=corrections,
     )  # fmt: skip

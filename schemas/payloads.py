@@ -99,6 +99,14 @@ class Look(Leaf):
     """First position, ring level and flux of every image, and the static map."""
 
 
+class CalibrationStages(Leaf):
+    """The light curve in one circle after each operation of the calibration; only the report reads it."""
+
+
+class CorrectionStages(Leaf):
+    """The light curve in one circle after each correction; only the report reads it."""
+
+
 class Background(Leaf):
     """Sky and stray light of every image."""
 
@@ -213,6 +221,7 @@ class CorrectedVisit(Payload):
     pointing: Pointing
     prior: Prior
     look: Look
+    calibration_stages: CalibrationStages
     first_background: Background
     first_psf: Psf
     stars: Stars
@@ -222,6 +231,7 @@ class CorrectedVisit(Payload):
     psf: Psf
     position: Position
     defects: Defects
+    correction_stages: CorrectionStages
     subarray: Corrected
     corrections: Corrections
 
@@ -235,8 +245,9 @@ class CorrectedVisit(Payload):
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         return [
-            self.pointing, self.prior, self.look, self.first_background, self.first_psf, self.stars, self.smearing,
-            self.first_defects, self.background, self.psf, self.position, self.defects, self.subarray, self.corrections,
+            self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars,
+            self.smearing, self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages,
+            self.subarray, self.corrections,
         ]  # fmt: skip
 
 

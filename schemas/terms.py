@@ -22,6 +22,25 @@ LIGHT_CURVES = {
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
 OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
+# Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in the order of work.
+CALIBRATION_STAGES = {
+    "RAW": "as read out, bias included, at the median gain",
+    "BIAS": "without bias, at the median gain",
+    "GAIN": "with the gain of each image",
+    "LINEARITY": "linearised",
+    "DARK": "without thermal charge",
+    "FLAT": "at uniform response",
+}
+CORRECTION_STAGES = {
+    "CALIBRATED": "as calibrated",
+    "SMEARING": "without smeared light",
+    "STATIC": "without steady excess of pixels",
+    "TELEGRAPHIC": "without high states of telegraphic pixels",
+    "DEAD": "dead pixels taken from the model",
+    "COSMIC_RAYS": "without cosmic rays",
+    "BACKGROUND": "without background",
+}
+
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
 USED = {
     k.name: k
@@ -282,6 +301,17 @@ TERMS = {
         ),
         _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
         _table(
+            "TERM_CAL_STAGES", "electrons in one circle around the target after each step of the calibration",
+            _MJD,
+            *(Column(name, "double", "electron", meaning) for name, meaning in CALIBRATION_STAGES.items()),
+        ),
+        _image("TERM_RAW_IMAGE", "a raw stack as it was read out: the first that the first look sampled", "ADU"),
+        _table(
+            "TERM_COR_STAGES", "electrons in one circle around the target after each correction",
+            _MJD,
+            *(Column(name, "double", "electron", meaning) for name, meaning in CORRECTION_STAGES.items()),
+        ),
+        _table(
             "TERM_BACKGROUND", "sky and stray light of every image",
             _MJD,
             Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
@@ -390,6 +420,7 @@ COMPANIONS = {
     "TERM_DARK": ("TERM_DARK_ERROR",),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
+    "TERM_CAL_STAGES": ("TERM_RAW_IMAGE",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_PRIOR": ("TERM_PRIOR_PSF",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.errors import BadInputError
 from schemas.inputs import RAW_FULL_ARRAY, RAW_IMAGETTE, RAW_SUBARRAY
-from schemas.payloads import Product
+from schemas.payloads import Look, Product
 from tasks.fits import FitsFile, Hdu, open_declared
 from tasks.store import require
 
@@ -141,6 +141,23 @@ def term_column(product: Product, extname: str, *names: str) -> list[npt.NDArray
 
     with open_declared(Path(require(product.path)), term_input(product.extname)) as file:
         return [file[extname].column(name) for name in names]
+
+
+def look_places(look: Look) -> tuple[FloatArray, FloatArray]:
+    """Return the target's first position in every image, edge based [pixel]; between images where it was not seen."""
+    mjd, *places = term_column(look.product, "TERM_LOOK", "MJD_TIME", "CENTROID_X", "CENTROID_Y")
+    seen = np.isfinite(places[0]) & np.isfinite(places[1])
+    if not seen.any():
+        return np.full_like(mjd, np.nan), np.full_like(mjd, np.nan)
+    order = np.flatnonzero(seen)[np.argsort(mjd[seen], kind="stable")]
+    x, y = (np.where(seen, p, np.interp(mjd, mjd[order], p[order])) for p in places)
+    return x, y
+
+
+def first_sampled(look: Look) -> int:
+    """Return the index of the first image that the first look sampled: where one image has to stand for all."""
+    (sampled,) = term_column(look.product, "TERM_LOOK", "SAMPLED")
+    return int(np.argmax(sampled))
 
 
 def term_image(product: Product, extname: str) -> FloatArray:

@@ -168,6 +168,45 @@ def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) ->
     return overlap
 
 
+@njit(cache=True, nogil=True)
+def _sum_circles(images: Floats, x: Floats, y: Floats, radius: float, sums: Floats) -> None:
+    ny, nx = images.shape[1:]
+    for i in range(images.shape[0]):
+        sums[i] = 0.0 if np.isfinite(x[i]) and np.isfinite(y[i]) else np.nan
+        if np.isnan(sums[i]):
+            continue
+        for row in range(max(floor(y[i] - radius), 0), min(ceil(y[i] + radius), ny)):
+            for column in range(max(floor(x[i] - radius), 0), min(ceil(x[i] + radius), nx)):
+                if np.isfinite(images[i, row, column]):
+                    sums[i] += images[i, row, column] * pixel_overlap(column - x[i], row - y[i], radius)
+
+
+def circle_sums(images: Floats, x: Floats, y: Floats, radius: float) -> Floats:
+    """Return the sum of each image within a circle, pixels on its border by their exact share.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, ny, nx)
+        Any quantity; what is no number or lies outside of the image is left out.
+    x, y : ndarray, shape (n,)
+        Centre of the circle in each image, edge based; without a finite one the sum is NaN [pixel].
+    radius : float
+        Radius of the circle [pixel].
+
+    Raises
+    ------
+    ValueError
+        If the radius is not a positive number, or there are not as many centres as images.
+    """
+    if not (radius > 0 and np.isfinite(radius)):
+        raise ValueError(f"a circle needs a positive radius, not {radius}")
+    if x.shape != images.shape[:1] or y.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images need as many centres, not {x.shape} and {y.shape}")
+    sums = np.empty(len(images))
+    _sum_circles(images, x, y, float(radius), sums)
+    return sums
+
+
 def circular_window(shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return which pixels of a window of SHAPE circular are downlinked.
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 CALIBRATION = ["events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes"]
 # the steps of the tiny visit in the order in which they are done
 STEPS = [
-    *CALIBRATION, "pointing", "prior", "look", "background_1", "psf_1", "stars", "smearing", "defects_1", "background", "psf",
-    "position", "defects", "correct", "corrections", "apertures", "psf_fit", "contamination", "quality", "light_curves",
-    "report",
+    *CALIBRATION, "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "stars", "smearing", "defects_1",
+    "background", "psf", "position", "defects", "correction_stages", "correct", "corrections", "apertures", "psf_fit",
+    "contamination", "quality", "light_curves", "report",
 ]  # fmt: skip
 
 

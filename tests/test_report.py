@@ -20,16 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MissingInputError, StorageError
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
     Apertures,
     Background,
     Bias,
     Calibrated,
     CalibratedVisit,
+    CalibrationStages,
     Contamination,
     Corrected,
     CorrectedVisit,
+    Corrections,
+    CorrectionStages,
     Dark,
     Defects,
     Events,
@@ -43,6 +46,7 @@ from schemas.payloads import (
     MeasuredVisit,
     Pointing,
     Position,
+    Prior,
     Product,
     Psf,
     PsfFit,
@@ -54,27 +58,24 @@ from schemas.payloads import (
     Status,
 )
 from schemas.products import Structure, soc_structure
-from schemas.settings import ReportSettings
-from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
+from schemas.settings import PipelineSettings, ReportSettings
+from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks import disk
-from tasks.delivery.report import (
-    DATA,
-    FIGURE,
-    Evidence,
-    Points,
-    axis_limits,
-    bin_medians,
-    collect_report,
-    draw_light_curve,
-    figures,
-    known,
-    printable,
-    relative_flux,
-    thin,
-    typeset_report,
-    verdict,
-)
+from tasks.delivery.drawing import draw_light_curve, drawing
+from tasks.delivery.drawing import svg as as_svg
+from tasks.delivery.figures import time_scales
+from tasks.delivery.findings import FLAG_MAP, Picture
+from tasks.delivery.pictures import show, stretch
+from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
+from tasks.delivery.series import Points, axis_limits, bin_medians, ranks, relation, relative_flux, thin
+from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
+from tasks.delivery.summary import method_of
+from tasks.delivery.tables import ppm, with_error
+from tasks.delivery.verdict import Evidence, verdict
+from tasks.delivery.wording import figures, known, printable
 from tasks.fits_writer import NewHdu, write_fits
+from tests.conftest import raw_file
+from tests.runs import STEPS, Bench
 
 L = TypeVar("L", bound=Leaf)
 Array = np.ndarray[Any, Any]
@@ -130,14 +131,21 @@ class Visit:
         )
         corrected = CorrectedVisit(
             pointing=self.leaf(Pointing, "pointing", "JITTER"),
+            prior=self.leaf(Prior, "prior"),
             look=self.leaf(Look, "look"),
+            calibration_stages=self.leaf(CalibrationStages, "calibration_stages"),
+            first_background=self.leaf(Background, "background_1"),
+            first_psf=self.leaf(Psf, "psf_1"),
+            stars=self.leaf(Stars, "stars", "CONTAMIN"),
+            smearing=self.leaf(Smearing, "smearing", "SMEARING"),
+            first_defects=self.leaf(Defects, "defects_1"),
             background=self.leaf(Background, "background", "BKGSL_W"),
             psf=self.leaf(Psf, "psf", "PSF_FIT"),
-            stars=self.leaf(Stars, "stars", "CONTAMIN"),
             position=self.leaf(Position, "position", "WCS"),
-            smearing=self.leaf(Smearing, "smearing", "SMEARING"),
             defects=self.leaf(Defects, "defects", "BDPIX_D1", "BDPIX_D3", CR_PIX=412, CR_RATE=0.0572, HOT_PIX=17),
+            correction_stages=self.leaf(CorrectionStages, "correction_stages"),
             subarray=self.leaf(Corrected, "correct", "BKGSL_C", product=images),
+            corrections=self.leaf(Corrections, "corrections"),
         )
         measured = MeasuredVisit(
             apertures=self.leaf(Apertures, "apertures", "APERTURE", product=sums),
@@ -163,7 +171,18 @@ class Visit:
         default = 1e7 * (1 + 1e-4 * np.random.default_rng(3).normal(size=self.n)) if self.flux is None else self.flux
         flux = np.full((self.n, len(RADII)), 4.0)  # so that only the radius of DEFAULT gives the numbers tested here
         flux[:, RADII.index(DEFAULT_RADIUS)] = default
-        columns = {"MJD_TIME": mjd, "FLUX": flux, "AREA": flux, "DARK": flux, "SMEARING": flux, "X": mjd, "Y": mjd}
+        columns = {
+            "MJD_TIME": mjd,
+            "FLUX": flux,
+            "AREA": flux,
+            "DARK": flux,
+            "SMEARING": flux,
+            "HOT": flux,
+            "FIXED": mjd,
+            "FIXED_AREA": mjd,
+            "X": mjd,
+            "Y": mjd,
+        }
         radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": np.array(RADII)})
         return write(folder, NewHdu(TERMS["TERM_APERTURES"], columns=columns), radii)
 
@@ -172,13 +191,17 @@ class Visit:
         event, quality = (none if flags is None else flags for flags in (self.event, self.quality))
         columns = {
             "MJD_TIME": mjd, "BJD_TIME": mjd, "EVENT": event, "STATUS": none, "QUALITY": quality,
-            "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "PSF_FLUX": mjd, "PSF_ERR": mjd,
+            "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "FIXED_ERR": mjd, "PSF_FLUX": mjd,
+            "PSF_ERR": mjd,
         }  # fmt: skip
-        curves = [*LIGHT_CURVES, OPTIMAL, PSF]
+        curves = [*LIGHT_CURVES, OPTIMAL, FIXED, PSF]
         values = {c.name: 100.0 for c in TERMS["TERM_METRICS"].columns} | {"N_GOOD": self.n, **self.metrics}
         rows = {name: np.full(len(curves), value) for name, value in values.items()} | {"DATANAME": np.array(curves)}
         metrics = NewHdu(TERMS["TERM_METRICS"], columns=rows)
-        return write(folder, NewHdu(TERMS["TERM_QUALITY"], {"RON_E": 7.0, "AP_OPT": 25.0}, columns=columns), metrics)
+        used = {"RON_E": 7.0, "AP_OPT": 25.0, **dict.fromkeys(("LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"), 0)}
+        variances = {c.name: np.full((self.n, len(RADII)), 4.0) for c in TERMS["TERM_ERRORS"].columns if c.size > 1}
+        errors = NewHdu(TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances})
+        return write(folder, NewHdu(TERMS["TERM_QUALITY"], used, columns=columns), metrics, errors)
 
 
 def neutral(declared: Structure) -> dict[str, Scalar]:
@@ -203,16 +226,22 @@ def collect(visit: Visit, folder: Path) -> dict[str, Any]:
     return dict(json.loads(made.blobs[DATA]))
 
 
-def typeset(visit: Visit, folder: Path, facts: Mapping[str, str] = FACTS) -> Path:
+def typeset(visit: Visit, folder: Path, facts: Mapping[str, Any] = FACTS) -> Path:
     collect(visit, folder)
     typeset_report(folder, facts, folder / "report.pdf")
     return folder / "report.pdf"
 
 
-def words(pdf: Path) -> str:
+def words(pdf: Path, *options: str) -> str:
     """Return the text of a PDF, runs of white space as one blank."""
-    found = subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["pdftotext", "-layout", *options, pdf, "-"], capture_output=True, text=True, check=True).stdout
     return " ".join(found.split())
+
+
+def first_page(pdf: Path) -> str:
+    """Return the text of the first page, which is whole: the second one begins with the introduction."""
+    assert "Introduction This report tells" in words(pdf, "-f", "2", "-l", "2")
+    return words(pdf, "-l", "1")
 
 
 def pages(pdf: Path) -> int:
@@ -479,7 +508,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 21
+    assert len(states) == 28
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])
@@ -523,7 +552,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_process_place_and_langua
     code = (
         "import sys, json; from pathlib import Path; from tests.test_report import *\n"
         "f = Path(sys.argv[1]); typeset(Visit(), f)\n"
-        "print([hashlib.sha256((f / n).read_bytes()).hexdigest() for n in (DATA, FIGURE, 'report.pdf')])"
+        "print([hashlib.sha256((f / n).read_bytes()).hexdigest() for n in (DATA, *map(svg, FIGURES), 'report.pdf')])"
     )
     environment = {**os.environ, "TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7"}
     environment |= {"SOURCE_DATE_EPOCH": "1", "MPLCONFIGDIR": str(tmp_path / "none"), "MPLBACKEND": "pdf"}
@@ -531,7 +560,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_process_place_and_langua
         [sys.executable, "-W", "ignore", "-c", code, tmp_path / "other"], cwd=ROOT, env=environment, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    here = [hashlib.sha256((plain_report / n).read_bytes()).hexdigest() for n in (DATA, FIGURE, "report.pdf")]
+    here = [hashlib.sha256((plain_report / n).read_bytes()).hexdigest() for n in (DATA, *map(svg, FIGURES), "report.pdf")]
     assert ran.stdout.strip() == str(here)
 
 
@@ -541,10 +570,8 @@ def test_other_facts_give_other_bytes(plain_report: Path, tmp_path: Path) -> Non
 
 
 @needs_poppler
-def test_the_page_is_one_and_says_what_was_found(plain_report: Path) -> None:
-    pdf = plain_report / "report.pdf"
-    assert pages(pdf) == 1
-    text = words(pdf)
+def test_the_first_page_says_what_was_found(plain_report: Path) -> None:
+    text = first_page(plain_report / "report.pdf")
     for wanted in (
         "HD 209458", VISIT, "V0001", "good", "120 of 120 points", "relative flux [ppm]", "hours since the middle",
         "Light curve DEFAULT", "Magnitude G 7.51 mag", "G0, 6065 K", "A. Stronomer", "CDPP in 6 h 100 ppm", "BIAS_LVL 610.1",
@@ -578,21 +605,23 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_header_strings_appear_as_text(text: str, tmp_path: Path) -> None:
     pdf = typeset(Visit(header={"TARGNAME": text, "PI_NAME": text}), tmp_path)
-    assert words(pdf).count(" ".join(text.split())) == 3  # title, target name, PI
+    assert first_page(pdf).count(" ".join(text.split())) == 3  # title, target name, PI
+    assert words(pdf).count(" ".join(text.split())[:20]) >= 7  # introduction, headings of pages, target, PI
     assert "root:" not in words(pdf)
-    assert pages(pdf) == 1
 
 
 @needs_poppler
 def test_hostile_facts_warnings_and_inventory_appear_as_text(tmp_path: Path) -> None:
     text = '#panic("x")\n2026 ERROR \u4e00 \x1b[31m'
     visit = Visit(ended={"dark": {"warnings": [text], "status": {"DARK": "warning"}}}, fallbacks={text: text})
-    shown = words(typeset(visit, tmp_path, {**FACTS, "folder": text, "software": text}))
+    pdf = typeset(visit, tmp_path, {**FACTS, "folder": text, "software": text})
+    assert "\x1b" not in words(pdf)
+    shown = first_page(pdf)
     assert shown.count('#panic("x")\\n2026 ERROR \\u4e00 \\x1b[31m') == 5
 
 
 @needs_poppler
-def test_the_page_stays_one_with_the_longest_names_and_thirty_warnings(tmp_path: Path) -> None:
+def test_the_first_page_stays_one_with_the_longest_names_and_thirty_warnings(tmp_path: Path) -> None:
     long = {"TARGNAME": "@" * 68, "PI_NAME": "M" * 68, "SPECTYPE": "Q" * 68}
     ended = {
         step: {
@@ -603,20 +632,291 @@ def test_the_page_stays_one_with_the_longest_names_and_thirty_warnings(tmp_path:
     }
     fallbacks = {f"kind number {i}": "what was done without it, in some more words" for i in range(20)}
     pdf = typeset(Visit(header=long, ended=ended, fallbacks=fallbacks), tmp_path)
-    assert pages(pdf) == 1
-    assert "... and 24 more in manifest.json" in words(pdf)
-    assert words(pdf).count("@") == 2 * 68  # the title and the table, broken over lines
+    assert "... and 24 more in manifest.json" in first_page(pdf)
+    assert first_page(pdf).count("@") == 2 * 68  # the title and the table, broken over lines
+    # all warnings stand on the pages behind it
+    assert all(f"{step}: warning number 4" in words(pdf) for step in ("events", "bias", "dark", "pointing", "look", "quality"))
+
+
+# ------------------------------------------------------------------------------------------------------ the pages behind it
+
+SECTIONS = (
+    "Introduction", "Run", "Light curves", "Metrics", "Noise against time scale", "Status", "Before and after each step",
+    "Correlations", "Images", "Conditions", "Events", "Files",
+)  # fmt: skip
+# Table 2 of the report of 2017
+METRICS_OF_2017 = (
+    "Flux, median", "Flux, robust mean", "Flux of field stars", "Robust scatter", "MAD", "Scatter from point to point",
+    "CDPP in 2.5 h", "CDPP in 6.5 h", "Contamination (ratio)", "Lost to the SAA", "Lost to occultation", "Lost to stray light",
+    "Cosmic rays in", "Cosmic rays out of", "Hot pixels in", "Hot pixels out of", "Dead pixels in", "Dead pixels out of",
+    "Telegraphic pixels in", "Telegraphic pixels out of",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole_report(reduced: Bench) -> Path:
+    """The report of the tiny visit as it was published."""
+    (folder,) = reduced.published()
+    (pdf,) = folder.glob("*.pdf")
+    return pdf
+
+
+@needs_poppler
+@pytest.mark.parametrize("which", ["plain_report", "whole_report"])
+def test_every_section_is_there_and_nothing_is_left_undone(which: str, request: pytest.FixtureRequest) -> None:
+    found: Path = request.getfixturevalue(which)
+    text = words(found / "report.pdf" if found.is_dir() else found, "-f", "2")
+    for number, section in enumerate(SECTIONS, 1):
+        assert f" {number} {section} " in f" {text} ", section
+    for label in METRICS_OF_2017:
+        assert label in text, label
+    for word in ("TODO", "nan", "NaN", "inf", "None", "none none"):
+        assert f" {word} " not in text.replace("Settings that differ from their defaults None.", ""), word
+    assert "\\mathdefault" not in text
+
+
+@needs_poppler
+def test_a_published_report_names_steps_files_and_noise(whole_report: Path, reduced: Bench) -> None:
+    text = words(whole_report, "-f", "2")
+    for step in STEPS[:-1]:
+        assert f" {step} " in text, step
+    for kind in ("SCI_RAW_SubArray", "SCI_RAW_Attitude", "SCI_RAW_Imagette", "MPS_PRE_Visits"):
+        assert raw_file(reduced.visit, kind).name in text
+    for stage in ("bias", "gain", "linearity", "dark", "flat field", "smearing", "hot pixels", "cosmic rays", "background"):
+        assert f" {stage} with" in text or f" {stage} " in text, stage
+    assert "REF_APP_FlatFieldTeff" in text
+    assert "numba" in text
+    assert whole_report.stat().st_size < 3e6
+
+
+def test_all_texts_of_the_tables_can_be_typeset_and_rows_are_whole(tmp_path: Path) -> None:
+    tables = collect(Visit(), tmp_path)["tables"]
+    assert set(tables) == {"curves", "budget", "stages", "correlations", "conditions", "events", "quality"}
+    for table in tables.values():
+        assert table["rows"]
+        for line in (table["head"], *table["rows"]):
+            assert len(line) == len(table["head"]) == len(table["numbers"])
+            assert all(text == printable(text, 999) or "−" in text for text in line)
+
+
+def test_what_the_defects_step_found_is_read_by_name(tmp_path: Path) -> None:
+    used = {"CR_IN": 0.0123, "CR_OUT": 0.0456, "HOT_IN": 3, "HOT_OUT": 155, "DEAD_IN": 0, "DEAD_OUT": 2, "TELE_IN": 1}
+    table = collect(Visit(ended={"defects": {"used": used}}), tmp_path)["whole_metrics"]
+    shown = {
+        r["label"].removesuffix(" the target's aperture"): (r["shown"], r["unit"]) for r in table if "aperture" in r["label"]
+    }
+    assert shown["Cosmic rays in"] == ("0.0123", "ppm/pixel/s")
+    assert shown["Hot pixels out of"] == ("155", "pixels")
+    assert shown["Dead pixels in"] == ("0", "pixels")
+    assert shown["Telegraphic pixels out of"] == ("–", "")
+    assert row(table, "Telegraphic pixels out of")["reason"] == "no step of this run measures it"
+    blind = {"status": {"BDPIX_D1": "warning"}, "used": used}
+    table = collect(Visit(ended={"defects": blind}), tmp_path)["whole_metrics"]
+    assert row(table, "Hot pixels in")["reason"] == "see defects in the table of steps"
+
+
+def test_lost_shares_are_those_of_event_and_quality_together(tmp_path: Path) -> None:
+    event, quality = np.zeros(200, dtype=np.int32), np.zeros(200, dtype=np.int32)
+    event[:20], event[20:60] = 1, 900
+    quality[15:30] = int(Quality.SAA)  # five of them have the digit too
+    table = collect(Visit(n=200, event=event, quality=quality), tmp_path)["whole_metrics"]
+    assert row(table, "Lost to the SAA")["value"] == 0.15
+    assert row(table, "Lost to occultation")["value"] == 0.2
+    assert row(table, "Lost to stray light")["reason"] == "no limits are given"
+
+
+def test_the_header_of_the_soc_stands_beside_our_numbers(tmp_path: Path) -> None:
+    table = collect(Visit(metrics={"MAD": 321.4, "P2P_PPM": 123.4, "CDPP2_5": float("nan")}), tmp_path)["whole_metrics"]
+    found = row(table, "Scatter from point to point")
+    assert (found["shown"], found["keyword"], found["header"]) == ("123.4", "MAD", "321")
+    assert (row(table, "CDPP in 3 h")["keyword"], row(table, "CDPP in 3 h")["header"]) == ("CDPP2_5", "–")
+    assert {r["keyword"] for r in table} == {"", *METRIC_KEYWORDS}
+
+
+METRIC_KEYWORDS = ("MEDIAN", "ROBMEAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
+
+
+def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
+    event, quality = np.zeros(50, dtype=np.int32), np.zeros(50, dtype=np.int32)
+    event[:3], event[3:7], quality[:9] = 100901, 200, int(Quality.BACKGROUND | Quality.SAA)
+    tables = collect(Visit(n=50, event=event, quality=quality), tmp_path)["tables"]
+    counts = {line[2]: line[3] for line in tables["events"]["rows"]}
+    assert {code: count for code, count in counts.items() if count != "0"} == {"1": "3", "900": "3", "200": "4", "100000": "3"}
+    bits = {line[1]: line[2] for line in tables["quality"]["rows"]}
+    assert {name: count for name, count in bits.items() if count != "0"} == {"SAA": "9", "background": "9"}
+    assert "43 of 50 images have 0" in tables["events"]["note"]
+
+
+def test_the_error_is_taken_apart_into_its_terms(tmp_path: Path) -> None:
+    # terms of 4 electron^2 each, on 1e7 electrons
+    table = collect(Visit(flux=np.full(120, 1e7)), tmp_path)["tables"]["budget"]
+    lines = {line[0]: line[2:] for line in table["rows"]}
+    n = len(lines) - 2
+    assert lines["star"] == ["0.200", f"{100 / n:.1f}"]
+    assert lines["all"] == [f"{0.2 * np.sqrt(n):.3f}", "100.0"]
+    assert lines["for comparison"] == ["0.200", ""]
+
+
+# ----------------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path) -> None:
+    arguments = Visit().arguments(tmp_path)
+    declared, flags = soc_structure(FLAG_MAP), np.zeros((20, 30), dtype=np.uint16)
+    flags[3, 4:7], flags[9, 9] = int(PixelFlag.TELEGRAPHIC), int(PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE)
+    product = write(tmp_path, NewHdu(declared, neutral(declared), pixels=flags))
+    before = arguments[2]
+    corrections = before.corrections.model_copy(update={"products": {FLAG_MAP: product}})
+    made = collect_report.fn(*arguments[:2], before.model_copy(update={"corrections": corrections}), *arguments[3:])
+    shown = made.blobs[svg("maps")]
+    assert b"flag map" in shown
+    assert b"telegraphic: 3" in shown
+    assert b"map dead: 1" in shown
+    assert b"flag map" not in collect_report.fn(*arguments).blobs[svg("maps")]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.full((4, 5), np.nan), np.zeros((4, 5)), np.full((4, 5), 7.0), -np.ones((1, 1)), np.array([[1e-30, 1e30]])],
+    ids=["no number", "zeros", "constant", "one pixel", "wide"],
+)
+def test_an_image_without_much_to_show_is_drawn_too(pixels: Array) -> None:
+    picture = Picture("static", "electron", pixels, (2.0, 2.0, 25.0))
+    low, high, width = stretch(pixels)
+    assert low < high
+    assert width > 0
+    with drawing(2.0, 2.0) as canvas:
+        show(canvas.add_axes((0, 0, 0.9, 1)), picture, bar=canvas.add_axes((0.9, 0, 0.1, 1)))
+        assert as_svg(canvas).startswith(b"<?xml")
+
+
+def test_the_scale_of_an_image_shows_the_sky_and_the_brightest_pixel() -> None:
+    sky = np.random.default_rng(4).normal(100, 5, (50, 50))
+    sky[20, 20] = 9e4
+    low, high, width = stretch(sky)
+    assert 70 < low < 90
+    assert high == 9e4
+    assert width == pytest.approx(5, rel=0.1)  # a scatter of 2500 pixels is known to 2 percent
+
+
+# ------------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_coefficients_and_slope_of_four_points_worked_by_hand() -> None:
+    # dx = -1.5, -0.5, 0.5, 1.5; dy = -2, 0, -1, 3: sums of products 7, of squares 5 and 14; residual 14 - 49 / 5
+    found = relation(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 6.0]))
+    assert found.pearson == pytest.approx(7 / np.sqrt(70))
+    assert found.spearman == pytest.approx(0.8)
+    assert found.slope == pytest.approx(1.4)
+    assert found.slope_error == pytest.approx(np.sqrt(4.2 / 2 / 5))
+
+
+def test_equal_values_share_the_mean_of_their_ranks() -> None:
+    np.testing.assert_array_equal(ranks(np.array([5.0, 1.0, 5.0, 9.0])), [2.5, 1.0, 2.5, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [([1.0, 2.0], [1.0, 2.0]), ([1.0] * 9, range(9)), (range(9), [3.0] * 9), ([], [])],
+    ids=["two points", "constant x", "constant y", "none"],
+)  # fmt: skip
+def test_what_does_not_vary_has_no_correlation(x: Any, y: Any) -> None:
+    assert np.isnan(relation(np.array(x, dtype=float), np.array(y, dtype=float)).pearson)
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=3, max_size=30))
+def test_a_coefficient_lies_between_minus_and_plus_one_and_changes_sign_with_a_quantity(
+    pairs: list[tuple[float, float]],
+) -> None:
+    x, y = np.array(pairs).T
+    found, turned = relation(x, y), relation(-x, y)
+    if np.isfinite(found.pearson):
+        assert abs(found.pearson) <= 1 + 1e-6
+        assert abs(found.spearman) <= 1 + 1e-6
+        assert turned.pearson == pytest.approx(-found.pearson, abs=1e-6)
+
+
+def test_windows_of_noise_reach_from_two_steps_to_half_of_the_visit() -> None:
+    found = time_scales(1 / 60, 10.0)
+    assert found[0] == pytest.approx(2 / 60)
+    assert found[-1] == pytest.approx(5.0)
+    assert (np.diff(found) > 0).all()
+    assert time_scales(0.0, 10.0).size == time_scales(1.0, 3.0).size == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(319.4, "319"), (45.04, "45.0"), (0.1478, "0.148"), (-272526.3, "−272526"), (3e-10, "0"), (np.nan, "–")],
+)
+def test_parts_per_million_have_as_many_digits_as_mean_something(value: float, text: str) -> None:
+    assert ppm(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (144.2, 103.4, "140 ± 100"), (-19.44, 21.3, "−19 ± 21"), (1.2649, 3.412, "1.3 ± 3.4"), (5.0, 0.0, "5.000 ± 0.000"),
+        (np.nan, np.nan, "–"), (2e12, 3e11, "2e+12 ± 3e+11"),
+    ],
+)  # fmt: skip
+def test_a_slope_has_the_digits_that_its_error_leaves(value: float, error: float, text: str) -> None:
+    assert with_error(value, error) == text
+
+
+# ------------------------------------------------------------------------------------------------------------- made from
+
+
+def test_sources_name_files_without_folders_and_what_differs_from_the_defaults(tmp_path: Path) -> None:
+    inventory = Visit(fallbacks={"orbit": "none"}).arguments(tmp_path)[0]
+    settings = PipelineSettings.model_validate({"dark": {"skip": True}}).model_dump(mode="json")
+    found = sources(inventory, settings, {"numpy": "2.1"})
+    assert found["settings"] == [["dark.skip", "True", "False"]]
+    assert [line[0] for line in found["inputs"]] == ["raw sub-array", "attitude"]
+    assert found["references"][0][1] == "TERM_APERTURES.fits"
+    assert len(found["references"][0][2]) == 16
+    assert str(tmp_path) not in json.dumps(found)
+    assert changed_settings(PipelineSettings().model_dump(mode="json")) == []
+
+
+@needs_poppler
+def test_hostile_names_of_files_deviations_and_settings_appear_as_text(tmp_path: Path) -> None:
+    text = '#panic("x") $x$ *b* @a <script>'
+    inventory = Visit().arguments(tmp_path)[0]
+    hostile = inventory.model_copy(
+        update={
+            "deviations": (f"{text}: HDU 1 X: {text}",),
+            "subarray": inventory.subarray.model_copy(update={"path": f"/somewhere/{text}"}),
+        }
+    )
+    given = sources(hostile, {"dark": {"skip": text}}, {text: text})
+    shown = words(typeset(Visit(), tmp_path, {**FACTS, "sources": given}), "-f", "2")
+    assert shown.count(text) == 6  # file, deviating file and how, setting, software and its version
+    assert "somewhere" not in shown
+
+
+def test_every_step_is_told_in_words() -> None:
+    for name in STEPS:
+        assert method_of(name).endswith("."), name
+    assert method_of("no such step") == ""
+
+
+def test_deviations_of_one_kind_share_a_line_and_too_many_are_counted() -> None:
+    found = gathered(["a.fits: HDU 1 X: no sum", "a.fits: HDU 2 Y: no sum", "a.fits: HDU 2 Y: BUNIT is missing", "odd name"])
+    assert found["deviations"] == [["a.fits", ["HDU 1, 2: no sum", "HDU 2: BUNIT is missing"]], ["", ["odd name"]]]
+    many = gathered([f"a.fits: HDU 1 X: keyword K{i} is missing" for i in range(MOST_DEVIATIONS + 7)])
+    assert many["more_deviations"] == 7
 
 
 # ---------------------------------------------------------------------------------------------------------------- what fails
 
 
-def test_a_figure_that_is_none_cannot_be_typeset(plain_report: Path, tmp_path: Path) -> None:
-    shutil.copy(plain_report / DATA, tmp_path)
-    (tmp_path / FIGURE).write_bytes(b"<svg")
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_that_is_none_cannot_be_typeset(name: str, plain_report: Path, tmp_path: Path) -> None:
+    for file in (DATA, *map(svg, FIGURES)):
+        shutil.copy(plain_report / file, tmp_path)
+    (tmp_path / svg(name)).write_bytes(b"<svg")
     with pytest.raises(RuntimeError, match=r"the report cannot be typeset: .*SVG"):
         typeset_report(tmp_path, FACTS, tmp_path / "report.pdf")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [FIGURE, DATA]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted((DATA, *map(svg, FIGURES)))
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
 AFTER_POSITION = STEPS[STEPS.index("defects") :]
 # the second round begins with what the first found; the sample does not change where the target is
 AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
-# attitude, references, star catalogue and top margin are not published
-NEED_RAW = [*CALIBRATION, "pointing", "prior", "stars", "smearing"]
+# attitude, references, star catalogue, top margin and raw images are not published
+NEED_RAW = [*CALIBRATION, "pointing", "prior", "calibration_stages", "stars", "smearing"]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from schemas.payloads import Inventory, Leaf, Product
 from schemas.products import Structure, soc_extnames, soc_structure
 from schemas.terms import MAY_BE_EMPTY, TERMS
 from tasks import disk
+from tasks.delivery.sources import sources
 from tasks.fits import Value, open_declared, scan
 from tasks.fits_writer import restamp
 from tasks.references import fits_files
@@ -200,7 +201,10 @@ def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, ident
     if data_folder is not None:
         start = what.inventory.start[:19].replace(":", "-")
         pdf = f"CH_{what.inventory.visit}_TU{start}_RPT_COR_DataReduction_{label}.pdf"
-        facts = {"version": label, "date": date, "software": VERSION, "folder": f"CH_{what.inventory.visit}_{label}"}
+        facts = {
+            "version": label, "date": date, "software": VERSION, "folder": f"CH_{what.inventory.visit}_{label}",
+            "sources": sources(what.inventory, what.settings, software()),
+        }  # fmt: skip
         typeset(data_folder, facts, stage / pdf)
         files[pdf] = {"step": "report", "key": "", "product": "pdf"}
     disk.crash_point("before manifest")

@@ -1,0 +1,122 @@
+"""What each step of the calibration does to the light curve: the electrons in one circle around the star, stage by stage.
+
+The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without bias or gain is brought to
+electrons by the visit's median gain, so that all stages have one scale. One raw image goes with it, since raw images are not
+published. Nothing but the report reads this.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product
+from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
+from tasks.calibration.linearity import linearised
+from tasks.exposures import first_sampled, look_places, open_exposures, term_column, term_image
+from tasks.fits import blocks
+from tasks.fits_writer import NewHdu
+from tasks.geometry import pixel_overlap
+from tasks.step import Leaves, step
+from tasks.words import from_big_endian
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sum_stages(
+    words: npt.NDArray[np.uint32],
+    exposures: float,
+    scale: float,
+    level: FloatArray,
+    gain: FloatArray,
+    usual_gain: float,
+    structure: FloatArray,
+    dark: FloatArray,
+    flat: FloatArray,
+    boundary: FloatArray,
+    coefficients: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    radius: float,
+    sums: FloatArray,
+) -> None:
+    """Sum a block of raw images within a circle after each operation of the calibration.
+
+    Parameters
+    ----------
+    words : ndarray of uint32, shape (n, ny, nx)
+        Raw images as big-endian words of 32-bit integers, offset 2^31 not yet added [ADU].
+    exposures, scale : float
+        Exposures in each stack; how many of them a pixel is the sum of.
+    level, gain : ndarray, shape (n,)
+        Bias level [ADU] and gain [ADU/electron] of each image.
+    usual_gain : float
+        Gain of the stages before the gain is applied [ADU/electron].
+    structure, dark, flat : ndarray, shape (ny, nx)
+        Bias structure [ADU], thermal charge of one exposure [electron], relative response.
+    boundary, coefficients : ndarray, shape (m,) and (m, 4)
+        Linearity curve [electron].
+    x, y : ndarray, shape (n,)
+        Centres in the window, pixel i spans [i, i+1) [pixel].
+    radius : float
+        Radius of the circle [pixel].
+    sums : ndarray, shape (n, 6)
+        Receives the sums: raw, then without bias, with each image's gain, linear, without thermal charge, at uniform response
+        [electron per stack]. Pixels without data and what lies outside of the window are left out; NaN without a centre.
+    """
+    ny, nx = words.shape[1:]
+    for i in range(words.shape[0]):
+        if not (np.isfinite(x[i]) and np.isfinite(y[i])):
+            sums[i] = np.nan
+            continue
+        sums[i] = 0.0
+        for row in range(max(floor(y[i] - radius), 0), min(ceil(y[i] + radius), ny)):
+            for column in range(max(floor(x[i] - radius), 0), min(ceil(x[i] + radius), nx)):
+                value = from_big_endian(words[i, row, column]) ^ np.uint32(0x80000000)
+                share = exposures * pixel_overlap(column - x[i], row - y[i], radius)
+                if value == 0 or share == 0.0:
+                    continue
+                measured = value / scale
+                signal = measured - level[i] - structure[row, column]
+                charge = linearised(signal / gain[i], boundary, coefficients)
+                sums[i, 0] += share * measured / usual_gain
+                sums[i, 1] += share * signal / usual_gain
+                sums[i, 2] += share * signal / gain[i]
+                sums[i, 3] += share * charge
+                sums[i, 4] += share * (charge - dark[row, column])
+                sums[i, 5] += share * (charge - dark[row, column]) / flat[row, column]
+
+
+@step("calibration_stages", version="1", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
+def measure_calibration_stages(
+    raw: Product, look: Look, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
+) -> Leaves:
+    """Measure the light curve within one circle after each operation of the calibration."""
+    (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
+    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    boundary, *cubic = term_column(linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
+    curve = boundary, np.ascontiguousarray(np.stack(cubic, axis=1))
+    structure = term_image(bias.product, "TERM_BIAS_STRUCTURE")
+    charge, response = term_image(dark.product, "TERM_DARK"), term_image(flat.product, "TERM_FLAT")
+    x, y = look_places(look)
+    with open_exposures(raw) as exposures:
+        ny, nx = exposures.shape
+        if len(x) != exposures.count or any(term.shape != (ny, nx) for term in (structure, charge, response)):
+            raise ValueError(f"the terms are not of {exposures.count} images of {ny} x {nx} pixels")
+        sums = np.empty((exposures.count, len(CALIBRATION_STAGES)))
+        for a, b in blocks(exposures.count, ny * nx * 4):
+            sum_stages(
+                exposures.words(a, b), float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b],
+                float(np.median(gains)), structure, charge, response, *curve, x[a:b] - exposures.x_offset,
+                y[a:b] - exposures.y_offset, DEFAULT_RADIUS, sums[a:b],
+            )  # fmt: skip
+        first = first_sampled(look)
+        (adu,) = exposures.words(first, first + 1).byteswap() ^ np.uint32(0x80000000)
+        corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+        columns = {"MJD_TIME": exposures.mjd, **dict(zip(CALIBRATION_STAGES, sums.T, strict=True))}
+    image = NewHdu(TERMS["TERM_RAW_IMAGE"], corner, pixels=adu.astype(np.float64))
+    return Leaves({"TERM_CAL_STAGES": [NewHdu(TERMS["TERM_CAL_STAGES"], columns=columns), image]})

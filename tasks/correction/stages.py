@@ -1,0 +1,106 @@
+"""What each correction does to the light curve: the electrons in one circle around the star, effect by effect.
+
+The effects are taken away by the function that writes the corrected images, one at a time. Nothing but the report reads this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.payloads import Background, CorrectionStages, Defects, Look, Product, Smearing
+from schemas.terms import CORRECTION_STAGES, DEFAULT_RADIUS, TERMS
+from tasks.clean import Effects, Hits, clean_block, hits_of, read_effects
+from tasks.correction.defects import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.exposures import look_places, term_column
+from tasks.fits_writer import NewHdu
+from tasks.geometry import circle_sums
+from tasks.level1 import open_images
+from tasks.step import Leaves, step
+
+FloatArray = npt.NDArray[np.float64]
+# What is taken away, in this order: the column that says what is left, and which parts of the effects that is.
+ORDER: dict[str, tuple[str, ...]] = {
+    "SMEARING": ("smearing",),
+    "STATIC": ("static",),
+    "TELEGRAPHIC": ("hits",),
+    "DEAD": ("hits",),
+    "COSMIC_RAYS": ("hits",),
+    "BACKGROUND": ("background", "slope", "centre"),
+}
+KINDS = {"TELEGRAPHIC": HIGH_STATE, "DEAD": FROM_MODEL, "COSMIC_RAYS": COSMIC}
+
+
+def one_by_one(effects: Effects, hits: Mapping[str, Hits]) -> list[Effects]:
+    """Return effects one at a time, in the order in which they are taken away; those not known as ones that do nothing.
+
+    Parameters
+    ----------
+    effects : Effects
+        All of them.
+    hits : mapping
+        The pixels of single images by the stage in which they are taken away; no stage without them takes any.
+    """
+    single = []
+    for stage, parts in ORDER.items():
+        known = {part: getattr(effects, part) for part in parts}
+        if "hits" in known:
+            known["hits"] = hits.get(stage)
+        single.append(Effects(**{"background": np.zeros_like(effects.background), **known}))
+    return single
+
+
+def stages(
+    images: FloatArray, block: slice, effects: Sequence[Effects], x: FloatArray, y: FloatArray, radius: float
+) -> FloatArray:
+    """Return the sums of a block of images within a circle, as they are and after each effect is taken away, shape (n, k + 1).
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, ny, nx)
+        Calibrated images; they are corrected in place [electron per stack].
+    block : slice
+        Which images of the visit these are.
+    effects : sequence of Effects, k
+        What is taken away one after the other, of all images of the visit; see `one_by_one`.
+    x, y : ndarray, shape (n,)
+        Centres in the window, pixel i spans [i, i+1) [pixel].
+    radius : float
+        Radius of the circle [pixel].
+    """
+    sums = [circle_sums(images, x, y, radius)]
+    for effect in effects:
+        clean_block(images, block, effect)
+        sums.append(circle_sums(images, x, y, radius))
+    return np.stack(sums, axis=1)
+
+
+def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str, Hits]:
+    """Return the pixels of single images that are changed, by the stage in which that is done."""
+    names = ("IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
+    image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
+    image, x, y = (v.astype(np.int64) for v in (image, x, y))
+    hits = {}
+    for stage, which in KINDS.items():
+        of = kind == which
+        hits[stage] = hits_of(count, shape, image[of], x[of], y[of], amount[of])
+    return hits
+
+
+@step("correction_stages", version="1", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
+def measure_correction_stages(
+    calibrated: Product, look: Look, background: Background, smearing: Smearing, defects: Defects
+) -> Leaves:
+    """Measure the light curve within one circle after each correction."""
+    x, y = look_places(look)
+    with open_images(calibrated) as images:
+        known = read_effects(images, background, smearing, defects)
+        effects = one_by_one(known, hits_by_stage(defects, images.count, images.shape))
+        sums = np.empty((images.count, len(CORRECTION_STAGES)))
+        for block, pixels in images.blocks():
+            places = x[block] - images.x_offset, y[block] - images.y_offset
+            sums[block] = stages(pixels, block, effects, *places, DEFAULT_RADIUS)
+        columns = {"MJD_TIME": images.mjd, **dict(zip(CORRECTION_STAGES, sums.T, strict=True))}
+    return Leaves({"TERM_COR_STAGES": [NewHdu(TERMS["TERM_COR_STAGES"], columns=columns)]})

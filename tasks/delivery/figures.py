@@ -1,0 +1,333 @@
+"""The figures behind the first page: light curves by aperture, noise, stages, conditions, correlations, events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.flags import Quality
+from schemas.terms import DEFAULT_RADIUS, OPTIMAL, PSF, RADII
+from tasks.delivery.drawing import FLAGGED, GOOD, LINE, QUIET, THIRD, Figure, dots, drawing, nothing, small, svg, title
+from tasks.delivery.findings import Findings, Quantity
+from tasks.delivery.series import Bools, Floats, axis_limits, bin_medians, relation, relative_flux, running_median, thin, varies
+from tasks.delivery.tables import EVENT_DIGITS, ROUNDING, bit_name, ppm, stage_name
+from tasks.delivery.wording import figures
+from tasks.photometry.quality import cdpp
+
+SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
+OVER_TIME = ("background", "smearing", "contamination", "bias", "ron", "gain", "x", "y", "temperature")
+CORRELATED = ("time", "roll", "x", "y", "background", "contamination", "smearing", "temperature")
+FEW = 60  # points; fewer are drawn larger
+_EDGE = "Points beyond an axis lie at its edge."
+
+
+def _within(values: Floats, good: Bools) -> tuple[Floats, tuple[float, float]]:
+    """Return values moved to the edges of an axis that suits the good ones, and that axis."""
+    chosen = values[good & np.isfinite(values)]
+    chosen = chosen if chosen.size else values[np.isfinite(values)]
+    low, high = axis_limits(chosen)
+    if chosen.size and not varies(chosen):
+        low, high = float(chosen[0]) - (half := max(abs(float(chosen[0])) * 0.01, 0.5)), float(chosen[0]) + half
+    inset = 0.02 * (high - low)
+    return np.clip(values, low + inset, high - inset), (low, high)
+
+
+def _over(
+    axes: Any, x: Floats, y: Floats, good: Bools, most: int, *, line: bool = True, labelled: bool = True
+) -> None:  # fmt: skip
+    """Draw a quantity over another in a small panel."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        nothing(axes, "not measured")
+        return
+    if not varies(y[known]):
+        nothing(axes, f"{figures(float(y[known][0]))} in every image")
+        return
+    small(axes)
+    axes.tick_params(labelbottom=labelled)
+    height, limits = _within(y, good)
+    kept = np.flatnonzero(known)
+    kept = kept[thin(len(kept), most)]
+    dots(axes, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
+    if line:
+        chosen = good & known
+        times, medians = bin_medians(x[chosen], y[chosen], 0.25)
+        axes.plot(times, np.clip(medians, *limits), color=LINE, linewidth=0.7, zorder=4)
+    axes.set_ylim(*limits)
+    spread = 0.02 * float(np.ptp(x[known])) or 0.5
+    axes.set_xlim(float(x[known].min()) - spread, float(x[known].max()) + spread)
+
+
+def _panels(canvas: Any, rows: int, columns: int, **places: Any) -> Any:
+    return canvas.subplots(rows, columns, squeeze=False, gridspec_kw=places)
+
+
+def draw_curves(found: Findings, most: int) -> bytes:
+    """Return the light curves of some apertures, each on its own scale."""
+    points = found.points
+    with drawing(7.0, 4.7) as canvas:
+        panels = _panels(canvas, 4, 2, left=0.075, right=0.995, top=0.96, bottom=0.075, hspace=0.3, wspace=0.16)
+        for place, (axes, name) in enumerate(zip(panels.T.flat, SHOWN_CURVES, strict=True)):
+            flux, radius = found.curves[name]
+            relative = relative_flux(flux, points.good & np.isfinite(flux) & (flux > 0))
+            _over(axes, points.hours, relative, points.good, most, labelled=place % 4 == 3)
+            metrics = found.metrics.get(name, {})
+            noise = metrics.get("P2P_PPM", np.nan)
+            where = name if name in (PSF,) else f"{name}, {figures(radius)} pixels" if name == OPTIMAL else name
+            title(axes, where, f"point to point {noise:.0f} ppm" if np.isfinite(noise) else "")
+        for axes in panels[-1]:
+            axes.set_xlabel("hours", fontsize=7.5, labelpad=1)
+        canvas.supylabel("relative flux [ppm]", fontsize=8, x=0.004)
+        return svg(canvas)
+
+
+def time_scales(step: float, duration: float) -> Floats:
+    """Return windows for noise, evenly spread in their logarithm: from two time steps to half of the visit [h]."""
+    if not (step > 0 and duration / 2 > 2 * step):
+        return np.empty(0)
+    places = np.unique(np.round(np.geomspace(2, duration / 2 / step, 24)).astype(int))
+    return np.asarray(places * step)
+
+
+def draw_noise(found: Findings) -> bytes:
+    """Return the noise of the light curves over time scale and over aperture radius."""
+    points, good = found.points, found.points.good
+    steps = np.diff(points.hours)
+    step = float(np.median(steps)) if steps.size else 0.0
+    windows = time_scales(step, points.duration)
+    with drawing(7.0, 2.35) as canvas:
+        left, right = _panels(canvas, 1, 2, left=0.07, right=0.995, top=0.91, bottom=0.16, wspace=0.2)[0]
+        title(left, "noise of means over a window [ppm]")
+        curves = [("DEFAULT", GOOD, "-"), (OPTIMAL, THIRD, "-"), (PSF, FLAGGED, "-")]
+        drawn = False
+        for name, colour, style in curves:
+            flux = found.curves[name][0]
+            chosen = good & np.isfinite(flux) & (flux > 0)
+            noise = np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
+            if np.isfinite(noise).any():
+                left.plot(windows, noise, style, color=colour, linewidth=1.1, label=name)
+                drawn = True
+        metrics = found.metrics.get("DEFAULT", {})
+        for column, text, dashes in (("P2P_PPM", "white noise", (0, (4, 2))), ("FORM_PPM", "formal error", (0, (1, 1.2)))):
+            value = metrics.get(column, np.nan)
+            if drawn and value > 0:
+                left.plot(windows, value / np.sqrt(windows / step), color=LINE, linestyle=dashes, linewidth=0.8, label=text)
+        if drawn:
+            _logarithmic(left)
+            left.legend(fontsize=7, frameon=False, handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)
+            left.set_xlabel("window [h]", fontsize=7.5, labelpad=1)
+        else:
+            nothing(left, "too few good points")
+        _noise_of_radius(right, found)
+        return svg(canvas)
+
+
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    small(axes)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _noise_of_radius(axes: Any, found: Findings) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    title(axes, "noise over the radius of the aperture [ppm]")
+    radii = [r for r in RADII if f"R{r:g}" in found.metrics]
+    kinds = (
+        ("ROB_PPM", "robust scatter", QUIET, "-"), ("P2P_PPM", "point to point", GOOD, "-"),
+        ("FORM_PPM", "formal error", LINE, (0, (1, 1.2))), ("CDPP_30M", "CDPP in 30 min", THIRD, "-"),
+    )  # fmt: skip
+    drawn = False
+    for column, text, colour, style in kinds:
+        values = np.array([found.metrics[f"R{r:g}"][column] for r in radii])
+        if np.isfinite(values).any():
+            axes.plot(radii, values, color=colour, linestyle=style, linewidth=1.1, label=text)
+            drawn = True
+    if not drawn:
+        nothing(axes, "too few good points")
+        return
+    small(axes)
+    axes.set_yscale("log")
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.axvline(found.curves[OPTIMAL][1], color=QUIET, linewidth=0.6, linestyle=(0, (4, 2)))
+    axes.legend(fontsize=7, frameon=False, handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)
+    axes.set_xlabel("radius [pixel]", fontsize=7.5, labelpad=1)
+
+
+def draw_stages(found: Findings, most: int) -> bytes:
+    """Return what each step changed in the light curve, over time, in ppm of the final flux about its own median."""
+    points = found.points
+    final = np.median(found.levels[-1].values[points.good]) if points.good.any() else np.nan
+    rows = -(-len(found.stages) // 2)
+    with drawing(7.0, 1.15 * rows + 0.3) as canvas:
+        height = 1.15 * rows + 0.3
+        panels = _panels(
+            canvas, rows, 2, left=0.075, right=0.995, top=1 - 0.2 / height, bottom=0.36 / height, hspace=0.32, wspace=0.16
+        )
+        for place, (axes, stage) in enumerate(zip(panels.T.flat, found.stages, strict=False)):
+            change = 1e6 * (stage.after - stage.before) / final
+            kept = points.good & np.isfinite(change)
+            middle = float(np.median(change[kept])) if kept.any() else np.nan
+            title(axes, stage_name(stage.name), f"median {ppm(middle)} ppm" if np.isfinite(middle) else "")
+            if kept.any() and not np.ptp(change[kept]) > ROUNDING:
+                nothing(axes, "the same in every image" if middle else "changes nothing")
+                continue
+            last = place % rows == rows - 1 or place == len(found.stages) - 1
+            _over(axes, points.hours, change - middle, points.good, most, labelled=last)
+        for axes in panels.T.flat[len(found.stages) :]:
+            axes.set_axis_off()
+        for axes in panels[-1]:
+            axes.set_xlabel("hours", fontsize=7.5, labelpad=1)
+        canvas.supylabel("change of the flux about its median [ppm]", fontsize=8, x=0.004)
+        return svg(canvas)
+
+
+def draw_conditions(found: Findings, most: int) -> bytes:
+    """Return what was measured in every image, over time and over the roll angle."""
+    points, roll = found.points, found.quantities["roll"].values
+    height = 0.92 * len(OVER_TIME) + 0.3
+    with drawing(7.0, height) as canvas:
+        panels = _panels(
+            canvas, len(OVER_TIME), 2, left=0.09, right=0.995, top=1 - 0.2 / height, bottom=0.36 / height, hspace=0.34,
+            wspace=0.06, width_ratios=[1.5, 1.0],
+        )  # fmt: skip
+        for row, ((left, right), name) in enumerate(zip(panels, OVER_TIME, strict=True)):
+            last = row == len(OVER_TIME) - 1
+            quantity = found.quantities[name]
+            _over(left, points.hours, quantity.values, points.good, most, line=False, labelled=last)
+            _over(right, roll % 360, quantity.values, points.good, most, line=False, labelled=last)
+            right.tick_params(labelleft=False)
+            title(left, label(quantity))
+        panels[-1][0].set_xlabel("hours", fontsize=7.5, labelpad=1)
+        panels[-1][1].set_xlabel("roll angle [deg]", fontsize=7.5, labelpad=1)
+        return svg(canvas)
+
+
+def draw_correlations(found: Findings, most: int) -> bytes:
+    """Return the flux over other quantities, with the running median and the straight line."""
+    points = found.points
+    relative = relative_flux(points.flux, points.good)
+    with drawing(7.0, 6.5) as canvas:
+        panels = _panels(canvas, 4, 2, left=0.08, right=0.99, top=0.97, bottom=0.035, hspace=0.4, wspace=0.08)
+        for place, name in enumerate(CORRELATED):
+            axes, quantity = panels.flat[place], found.quantities[name]
+            chosen = points.good & np.isfinite(quantity.values) & np.isfinite(relative)
+            x, y = quantity.values[chosen], relative[chosen]
+            if len(x) < 3 or not varies(x):
+                nothing(axes, "does not vary" if len(x) else "not measured")
+                title(axes, label(quantity))
+                continue
+            found_relation = relation(x, y)
+            kept = thin(len(x), most)
+            small(axes)
+            dots(axes, x[kept], _within(y, np.ones(len(y), dtype=bool))[0][kept], np.zeros(len(kept), dtype=bool), 1.5)
+            axes.plot(*running_median(x, y), color=LINE, linewidth=0.9, zorder=4)
+            ends = np.array([x.min(), x.max()])
+            axes.plot(ends, y.mean() + found_relation.slope * (ends - x.mean()), color=FLAGGED, linewidth=0.9, zorder=5)
+            axes.set_ylim(*_within(y, np.ones(len(y), dtype=bool))[1])
+            axes.tick_params(labelleft=place % 2 == 0)
+            title(axes, label(quantity), f"r {found_relation.pearson:+.2f}".replace("-", "−"))
+        canvas.supylabel("relative flux [ppm]", fontsize=8, x=0.004)
+        return svg(canvas)
+
+
+def label(quantity: Quantity) -> str:
+    """Return name and unit of a quantity."""
+    return f"{quantity.label} [{quantity.unit}]" if quantity.unit else quantity.label
+
+
+def timeline(found: Findings) -> dict[str, Bools]:
+    """Return which images each flag marks: all digits of EVENT, and the bits of QUALITY that occur."""
+    event, quality = found.points.event, found.points.quality
+    lines = {f"EVENT: {name}": event // place % 10 != 0 for place, name, _ in EVENT_DIGITS}
+    bits = {f"QUALITY: {bit_name(bit)}": quality & int(bit) != 0 for bit in Quality}
+    return {**lines, **{name: marked for name, marked in bits.items() if marked.any()}}
+
+
+def draw_timeline(found: Findings) -> bytes:
+    """Return when which flag was raised."""
+    lines = timeline(found)
+    height = 0.17 * len(lines) + 0.45
+    with drawing(7.0, height) as canvas:
+        axes = canvas.add_axes((0.245, 0.36 / height, 0.75, 1 - 0.42 / height))
+        small(axes)
+        hours = found.points.hours
+        for row, marked in enumerate(lines.values()):
+            axes.plot(hours[marked], np.full(int(marked.sum()), -row), "|", color=FLAGGED, markersize=7, markeredgewidth=0.9)
+        axes.set_yticks(-np.arange(len(lines)), [f"{name} ({int(m.sum())})" for name, m in lines.items()])
+        axes.set_ylim(-len(lines) + 0.4, 0.6)
+        spread = float(np.nanmax(hours)) if np.isfinite(hours).any() else 1.0
+        axes.set_xlim(-0.01 * max(spread, 1e-3), 1.01 * max(spread, 1e-3))
+        axes.set_xlabel("hours", fontsize=7.5, labelpad=1)
+        return svg(canvas)
+
+
+def captions(found: Findings) -> dict[str, Figure]:
+    """Return what stands beside the figures."""
+    n = found.points.count
+    flagged = int((~found.points.good).sum())
+    colours = "Blue: good points, orange: flagged ones, black: medians of 15 min."
+    about = f"over {found.points.duration:.1f} hours, {n} images, {flagged} flagged"
+    return {
+        "curves": Figure(
+            caption=f"Light curves by aperture, each relative to its own median and on its own scale. {colours} {_EDGE}",
+            alt=f"Relative flux of {_listed(SHOWN_CURVES)} {about}; the table holds their noise.",
+        ),
+        "noise": Figure(
+            caption="Left: noise of means over a window (CDPP of the unflagged points) against the window; dashed: what white "
+            "noise of the point-to-point scatter would give, dotted: the formal error. Right: noise of one point, and of means "
+            "of 30 min, against the radius; dashed: the radius of OPTIMAL.",
+            alt="Noise against time scale for DEFAULT, OPTIMAL and PSF, and against the radius of the aperture; "
+            "the numbers stand in the tables.",
+        ),
+        "stages": Figure(
+            caption=f"Change of the flux by each step, in ppm of the final flux and less its median. {colours} {_EDGE}",
+            alt=f"Change of the flux against time for {len(found.stages)} steps {about}; the table holds its scatter.",
+        ),
+        "conditions": Figure(
+            caption=f"What was measured in every image, over time and over the roll angle. Blue: good points, orange: flagged "
+            f"ones. {_EDGE}",
+            alt=f"{_listed([found.quantities[q].label for q in OVER_TIME])} against time and roll angle {about}; "
+            "the table holds mean and scatter.",
+        ),
+        "correlations": Figure(
+            caption="Relative flux of DEFAULT over what might change it, good points only. Black: medians of a twelfth of the "
+            "points each, orange: straight line. r is Pearson's coefficient.",
+            alt=f"Relative flux against {_listed([found.quantities[q].label for q in CORRELATED])}; "
+            "the table holds the coefficients and slopes.",
+        ),
+        "timeline": Figure(
+            caption="When which flag was raised, and how many images have it.",
+            alt="Flags against time: "
+            + "; ".join(f"{name} in {int(m.sum())} images" for name, m in timeline(found).items()) + ".",
+        ),
+    }  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def draw_all(found: Findings, most: int) -> dict[str, bytes]:
+    """Return all figures of this file by name."""
+    few = min(most, 4000)  # a small panel has no room for more
+    return {
+        "curves": draw_curves(found, few), "noise": draw_noise(found), "stages": draw_stages(found, few),
+        "conditions": draw_conditions(found, few), "correlations": draw_correlations(found, few),
+        "timeline": draw_timeline(found),
+    }  # fmt: skip
+
+
+__all__ = ["DEFAULT_RADIUS", "captions", "draw_all"]
