@@ -8,6 +8,7 @@ from schemas.settings import PipelineSettings
 from tasks.correction.apply import correct_subarray
 from tasks.correction.background import estimate_background
 from tasks.correction.defects import find_defects
+from tasks.correction.imagettes import correct_imagettes
 from tasks.correction.smearing import estimate_smearing
 from tasks.scene.look import take_look
 from tasks.scene.pointing import estimate_pointing
@@ -33,7 +34,13 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
+    imagettes = None
+    if calibrated.imagettes is not None:
+        imagettes = correct_imagettes(
+            calibrated.imagettes, calibrated.subarray, calibrated.terms(), pointing, background, bias, gain, psf, stars,
+            position, smearing, defects, settings.defects,
+        )  # fmt: skip
     return CorrectedVisit(
         pointing=pointing, look=look, background=background, psf=psf, stars=stars, position=position, smearing=smearing,
-        defects=defects, subarray=corrected,
+        defects=defects, subarray=corrected, imagettes=imagettes,
     )  # fmt: skip

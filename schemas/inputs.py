@@ -318,6 +318,7 @@ LEVEL1 = {
     "SCI_CAL_Imagette": "SCI_CAL_ImagetteMetadata",
     "SCI_CAL_FullArray": "SCI_CAL_ImageMetadata",
     "SCI_COR_SubArray": "SCI_COR_ImageMetadata",
+    "SCI_COR_Imagette": "SCI_COR_ImagetteMetadata",
 }
 
 
@@ -325,12 +326,15 @@ def level1_input(extname: str) -> Input:
     """Return the declaration by which a calibrated or corrected product is read back."""
     metadata = LEVEL1[extname]
     keywords = {"NEXP": _COUNT, "EXPTIME": _TIME, **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW)}
+    columns: tuple[str, ...] = ("MJD_TIME",)
+    if "Imagette" in extname:
+        columns = (*columns, "NEXP", "X_OFF_FULL_ARRAY", "Y_OFF_FULL_ARRAY")
     return Input(
         extname,
         (extname,),
         {
             extname: Use(soc_structure(extname), keywords),
-            metadata: Use(soc_structure(metadata), {}, ("MJD_TIME",)),
+            metadata: Use(soc_structure(metadata), {}, columns),
         },
         soc_structure(extname).meaning,
     )

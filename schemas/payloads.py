@@ -132,7 +132,7 @@ class Position(Leaf):
 
 
 class Corrected(Leaf):
-    """Images with every estimated effect taken away: SCI_COR_SubArray and what was subtracted."""
+    """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or SCI_COR_FullArray."""
 
 
 class Apertures(Leaf):
@@ -141,6 +141,10 @@ class Apertures(Leaf):
 
 class QualityTerm(Leaf):
     """Errors, flags and metrics of the light curves."""
+
+
+class ImagettePhotometry(Leaf):
+    """Fluxes, errors, flags and metrics of imagettes."""
 
 
 class LightCurves(Leaf):
@@ -211,6 +215,7 @@ class CorrectedVisit(Payload):
     smearing: Smearing
     defects: Defects
     subarray: Corrected
+    imagettes: Corrected | None = None
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
@@ -221,7 +226,7 @@ class CorrectedVisit(Payload):
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return list(self.terms())
+        return [*self.terms(), *(c for c in (self.imagettes,) if c is not None)]
 
 
 class MeasuredVisit(Payload):
@@ -232,10 +237,13 @@ class MeasuredVisit(Payload):
     contamination: Contamination
     quality: QualityTerm
     light_curves: LightCurves
+    imagettes: ImagettePhotometry | None = None
+    imagette_light_curves: LightCurves | None = None
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
+        steps = [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
+        return [*steps, *(p for p in (self.imagettes, self.imagette_light_curves) if p is not None)]
 
 
 class Published(Payload):

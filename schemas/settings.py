@@ -97,6 +97,18 @@ class PositionSettings(Settings):
     iterations: int = Field(20, ge=1, le=100, description="largest number of iterations")
 
 
+class ImagetteSettings(Settings):
+    """Photometry of imagettes."""
+
+    radius: float | None = Field(
+        None, ge=3, le=60, description="radius of the circle, in place of the largest that fits [pixel]"
+    )
+    inside: float = Field(0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit")
+    breathing: float = Field(
+        10.0, ge=0, le=600, description="time over which the light beyond the imagettes is followed in the stacks [min]; 0: not"
+    )
+
+
 class ReportSettings(Settings):
     """The report."""
 
@@ -118,4 +130,5 @@ class PipelineSettings(Settings):
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
+    imagettes: ImagetteSettings = ImagetteSettings()
     report: ReportSettings = ReportSettings()

@@ -21,6 +21,7 @@ LIGHT_CURVES = {
 }
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
 OPTIMAL, PSF = "OPTIMAL", "PSF"
+IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
 
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
 USED = {
@@ -73,6 +74,9 @@ USED = {
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
         Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
+        Keyword("CR_IMAG", "integer", "", "pixels of imagettes hit by cosmic rays"),
+        Keyword("IMAG_RAD", "real", "pixel", "radius of the circle in imagettes"),
+        Keyword("IMAG_BRE", "real", "ppm", "scatter of the light beyond imagettes"),
         Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
         Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
         Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
@@ -269,6 +273,54 @@ TERMS = {
         ),
         _table("TERM_APERTURES_RADII", "radii of the apertures", Column("RADIUS", "double", "pixel", "radius")),
         _table(
+            "TERM_IMAGETTE_POSITION", "position of the target in every imagette",
+            _MJD,
+            Column("STACK", "int32", "", "stack that holds it or is nearest, counted from 0"),
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("X_ERR", "double", "pixel", "error of x"),
+            Column("Y_ERR", "double", "pixel", "error of y"),
+            Column("FLUX", "double", "electron", "flux by PSF, cosmic rays in"),
+            Column("CHI2", "double", "", "reduced chi square of the fit, without hits"),
+            Column("HITS", "int32", "", "pixels hit by cosmic rays"),
+            Column("VALIDITY", "uint8", "", "0 measured, 1 by the attitude"),
+            Column("QUALITY", "int32", "", "bits, why the imagette may be bad"),
+            used=("CR_IMAG",),
+        ),
+        _table(
+            "TERM_IMAGETTES", "flux of the target in every imagette",
+            _MJD,
+            Column("BJD_TIME", "bjd", "day", "middle of the imagette, TDB at the barycentre"),
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("X_ERR", "double", "pixel", "error of x"),
+            Column("Y_ERR", "double", "pixel", "error of y"),
+            Column("RADIUS", "double", "pixel", "radius of the circle"),
+            Column("SUM", "double", "electron", "sum within the circle"),
+            Column("SUM_ERR", "double", "electron", "its error"),
+            Column("SHARE", "double", "", "share of the PSF within the circle"),
+            Column("MASKED", "double", "", "share of the circle without pixels, model instead"),
+            Column("TOTAL", "double", "electron", "flux by PSF"),
+            Column("TOTAL_ERR", "double", "electron", "its error"),
+            Column("CHI2", "double", "", "reduced chi square of the fit"),
+            Column("BREATH", "double", "", "factor of SUM over SHARE for light further out"),
+            Column("BREATH_P", "double", "", "the same of TOTAL"),
+            Column("FLUX", "double", "electron", "SUM with its losses made up for"),
+            Column("FLUXERR", "double", "electron", "its error"),
+            Column("PSF_FLUX", "double", "electron", "TOTAL, made up for, on the scale of FLUX"),
+            Column("PSF_ERR", "double", "electron", "its error"),
+            Column("LEVEL", "double", "electron", "background of a pixel"),
+            Column("DARK", "double", "electron", "thermal charge within the circle"),
+            Column("SMEARING", "double", "electron", "smeared light within the circle"),
+            Column("CONTA", "double", "", "field stars' light in the circle, of the target's"),
+            Column("CONTA_ERR", "double", "", "its error"),
+            Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
+            Column("EVENT", "int32", "", "decimal digits of conditions"),
+            Column("STATUS", "int32", "", "1 where EVENT is not 0"),
+            Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            used=("IMAG_RAD", "IMAG_BRE"),
+        ),
+        _table(
             "TERM_QUALITY", "errors and flags of every point",
             _MJD,
             Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
@@ -308,7 +360,7 @@ TERMS = {
 # Lists: no pixel may be hit, and no catalogue given.
 MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_STARS")
 # Tables with times that are not those of the images, and images that are not of the window.
-NOT_OF_IMAGES = ("TERM_TRACK",)
+NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = ("TERM_PSF", "TERM_PSF_SCALE", "TERM_SMEARING")
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
@@ -322,4 +374,5 @@ COMPANIONS = {
     "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
     "TERM_QUALITY": ("TERM_METRICS",),
+    "TERM_IMAGETTES": ("TERM_METRICS",),
 }

@@ -191,7 +191,7 @@ def test_a_changed_attitude_runs_no_calibration(bench: Bench, visit: Path) -> No
     rewritten(raw_file(visit, "SCI_RAW_Attitude"), roll)
     steps = bench.steps()
     assert steps[0] == "pointing"
-    assert steps[-2:] == ["light_curves", "report"]
+    assert steps[-2:] == ["imagette_light_curves", "report"]
     assert set(steps).isdisjoint(CALIBRATION)
 
 
@@ -454,7 +454,7 @@ def test_a_step_that_needs_a_raw_input_says_so(alone: Bench) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        ("SCI_COR_", ["correct", "light_curves", "report"]),
+        ("SCI_COR_", ["correct", "correct_imagettes", "light_curves", "imagette_light_curves", "report"]),
         ("terms/look", ["look", "report"]),
         ("terms/quality", ["quality", "report"]),
     ],

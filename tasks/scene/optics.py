@@ -130,7 +130,7 @@ def to_spectrum(grid: FloatArray) -> ComplexArray:
 
 
 def fit_star(
-    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray
+    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray, level: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Fit flux, shift and level of one star image by linear least squares.
 
@@ -142,6 +142,8 @@ def fit_star(
         Model for one electron, and its derivatives with respect to x and y [1/pixel].
     weight : ndarray, shape (ny, nx)
         Inverse variance [1/electron^2]; 0 leaves a pixel out.
+    level : bool
+        Whether there may be a level; otherwise it is 0, without error.
 
     Returns
     -------
@@ -150,7 +152,10 @@ def fit_star(
     """
     used = weight > 0
     root = np.sqrt(weight[used])
-    design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)], axis=1) * root[:, None]
+    free = 4 if level else 3
+    design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)][:free], axis=1) * root[:, None]
     covariance = np.linalg.inv(design.T @ design)
-    values: FloatArray = covariance @ (design.T @ (stamp[used] * root))
-    return values, np.sqrt(np.diag(covariance))
+    values, errors = np.zeros(4), np.zeros(4)
+    values[:free] = covariance @ (design.T @ (stamp[used] * root))
+    errors[:free] = np.sqrt(np.diag(covariance))
+    return values, errors

@@ -59,6 +59,14 @@ class Track:
         x, y, _ = self.path(mjd, duration, lag)
         return x, y
 
+    def mean(self, mjd: float, duration: float, lag: float) -> tuple[float, float]:
+        """Return the mean place during an exposure; between the samples where it is shorter than these."""
+        middle = (mjd - self.origin) * DAY + lag
+        first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
+        if last <= first:
+            return float(np.interp(middle, self.time, self.x)), float(np.interp(middle, self.time, self.y))
+        return float(self.x[first:last].mean()), float(self.y[first:last].mean())
+
     def path(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the places during an exposure about their mean [pixel], and the roll angles [deg]."""
         middle = (mjd - self.origin) * DAY + lag
@@ -142,6 +150,7 @@ class Star:
     flux: float
     motion: tuple[FloatArray, FloatArray]
     level: float = 0.0
+    level_free: bool = True
 
     blur: ComplexArray | None = None
 
@@ -162,7 +171,8 @@ class Star:
         good = inside & np.isfinite(self.stamp) & (away < OUTLIER * np.sqrt(variance))
         if good.sum() < 50:
             good = inside & np.isfinite(self.stamp)
-        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, np.where(good, 1.0 / variance, 0.0))
+        weight = np.where(good, 1.0 / variance, 0.0)
+        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_free)
         flux = float(values[0])
         step_x, step_y = (float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3])
         self.flux, self.level = flux, float(values[3])
@@ -298,6 +308,16 @@ class StarModel:
     ) -> Star:
         """Return a star at the place (x, y) of the images."""
         return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion)
+
+    def resized(self, size: int, corner: tuple[int, int]) -> StarModel:
+        """Return the model for images in which stamps of another size have their index [0, 0] at `corner`."""
+        grid, half = to_grid(self.psf), self.where.size
+        wanted = np.zeros((2 * size, 2 * size))
+        least = min(size, half)
+        wanted[size - least : size + least, size - least : size + least] = grid[
+            half - least : half + least, half - least : half + least
+        ]
+        return StarModel(to_spectrum(wanted), Stamps(corner, size), np.ones((size, size)), self.lag, self.radius)
 
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
         """Fit a star; return its model image without level, and the errors of flux, x, y and level."""

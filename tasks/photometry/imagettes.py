@@ -1,0 +1,242 @@
+"""Photometry of imagettes: a circle as large as the small window allows, and the PSF.
+
+The window cuts the circle where the star comes near its edge: what is missing is filled in by the PSF model. Motion within an
+exposure carries light out of the circle: the model's share tells how much. And the PSF breathes with the temperature of the
+telescope, slowly, far beyond the imagette: the ratio of the stacks' best flux, which sees that light, to the sum of their
+imagettes follows it, smoothed over some stacks. So made up, the flux F of an imagette with the sum S in the circle is
+
+    F = S <share> / share x breath,    breath = smooth(stack / sum of its imagettes) / <stack / sum of its imagettes>
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import EVENT_COSMIC_RAYS, Quality
+from schemas.payloads import (
+    Background,
+    Bias,
+    Contamination,
+    Corrected,
+    Dark,
+    Gain,
+    ImagettePhotometry,
+    Pointing,
+    Position,
+    Psf,
+    QualityTerm,
+    Smearing,
+    Stars,
+)
+from schemas.settings import ImagetteSettings
+from schemas.terms import IMAGETTE, IMAGETTE_PSF, RADII, TERMS
+from tasks.exposures import term_column, term_image
+from tasks.fits_writer import NewHdu
+from tasks.geometry import mean_angle
+from tasks.level1 import Imagettes, open_images, open_imagettes, target_position
+from tasks.photometry.apertures import aperture_sums, flux_variance, masked_fraction
+from tasks.photometry.contamination import MAGNITUDE_ERROR
+from tasks.photometry.quality import cosmic_digit, curve_metrics, make_up_losses, median_ratio
+from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
+from tasks.scene.psf import DAY, read_psf, read_track
+from tasks.scene.stars import read_field
+from tasks.step import Leaves, step
+from tasks.times import bjd_tdb
+
+FloatArray = npt.NDArray[np.float64]
+SMALLEST = 3.0  # pixel; a circle below it measures no star
+FEWEST_STACKS = 5  # within the smoothing time, before a ratio is told from noise
+
+
+def fitting_radius(free: FloatArray, inside: float) -> float:
+    """Return the largest radius, in half pixels, with which a share `inside` of the circles fit.
+
+    Parameters
+    ----------
+    free : ndarray, shape (n,)
+        Radius of the largest circle that fits in each imagette; what is not finite is left out [pixel].
+    inside : float
+        Share of the imagettes, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If no radius is finite.
+    """
+    good = np.sort(free[np.isfinite(free)])
+    if not good.size:
+        raise ValueError("no imagette has a place for a circle")
+    return float(max(np.floor(2 * good[int(np.floor((1 - inside) * (good.size - 1)))]) / 2, SMALLEST))
+
+
+def smooth_ratio(time: FloatArray, ratio: FloatArray, at: FloatArray, width: float) -> FloatArray:
+    """Return a ratio, smoothed by straight lines through its neighbours within `width`, as a factor about its median.
+
+    Parameters
+    ----------
+    time, ratio : ndarray, shape (m,)
+        Times, in any unit, and ratios; what is not finite is left out.
+    at : ndarray, shape (n,)
+        Times at which the factor is wanted.
+    width : float
+        Full width of the smoothing, in the unit of time; 0 for none: then the factor is 1.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Where fewer than FEWEST_STACKS ratios lie within the width, 1.
+    """
+    factor = np.ones(at.size)
+    good = np.isfinite(ratio) & (ratio > 0)
+    if width <= 0 or good.sum() < FEWEST_STACKS:
+        return factor
+    t, r = time[good], ratio[good] / np.median(ratio[good])
+    for i, a in enumerate(at):
+        near = np.abs(t - a) <= width / 2
+        if near.sum() < FEWEST_STACKS:
+            continue
+        dt, values = t[near] - a, r[near]
+        kept = np.ones(dt.size, dtype=bool)
+        for _ in range(2):  # clipped once: a stack with a cosmic ray must not pull its neighbours
+            design = np.stack([np.ones(int(kept.sum())), dt[kept]], axis=1)
+            line = np.linalg.lstsq(design, values[kept], rcond=None)[0]
+            away = np.abs(values - line[0] - line[1] * dt)
+            kept = away <= 5 * 1.4826 * np.median(away)
+            if kept.sum() < FEWEST_STACKS:
+                break
+        factor[i] = line[0]
+    return factor
+
+
+def stack_sums(flux: FloatArray, stack: npt.NDArray[np.int64], share: FloatArray, count: int) -> FloatArray:
+    """Return the sum of the imagettes of each stack, shape (count,); NaN where some of its exposures are missing."""
+    good = np.isfinite(flux)
+    total = np.bincount(stack[good], flux[good], count)
+    whole = np.bincount(stack[good], share[good], count)
+    return np.where(np.abs(whole - 1.0) < 1e-6, total, np.nan)
+
+
+class Circle:
+    """Measures the star of one imagette after the other within a circle, and by PSF."""
+
+    def __init__(self, imagettes: Imagettes, known: Companions, model: ImagetteModel | None, radius: float) -> None:
+        self.imagettes, self.known, self.model, self.radius = imagettes, known, model, radius
+
+    def sum(self, image: FloatArray, x: float, y: float) -> tuple[float, float]:
+        """Return the sum and the area within the circle about a place of the imagette."""
+        sums, areas = aperture_sums(image[None], [x], [y], [self.radius])
+        return float(sums[0, 0]), float(areas[0, 0])
+
+    def measure(
+        self, i: int, image: FloatArray, x: float, y: float, motion: tuple[FloatArray, FloatArray]
+    ) -> tuple[float, ...]:
+        """Return sum, area, share of the PSF within the circle, flux by PSF, its error, and chi square of imagette `i`."""
+        nan = float("nan")
+        if not (np.isfinite(x) and np.isfinite(y)):
+            return nan, 0.0, nan, nan, nan, nan
+        total, area = self.sum(image, x, y)
+        if self.model is None or not (rough := float(np.nansum(image))) > 0:
+            return total, area, nan, nan, nan, nan
+        offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
+        here = self.model.at(*offsets, float(self.known.share[i]))
+        star = self.model.star(here, image, x, y, rough, float(self.known.floor[i]), motion)
+        stamp, errors = here.fit(star)
+        if not star.flux > 0:
+            return total, area, nan, nan, nan, nan
+        px, py = here.where.index(x, y)
+        filled = np.where(np.isfinite(star.stamp), star.stamp, stamp)
+        within, _ = self.sum(stamp, px + 0.5, py + 0.5)
+        total, _ = self.sum(filled, px + 0.5, py + 0.5)
+        pull = (star.stamp - stamp) ** 2 / (np.maximum(stamp, 0.0) + self.known.floor[i])
+        return total, area, within / star.flux, star.flux, float(errors[0]), float(np.nanmean(pull))
+
+
+@step("imagette_photometry", version="1", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+def measure_imagettes(
+    corrected: Corrected, subarray: Corrected, pointing: Pointing, background: Background, bias: Bias, gain: Gain, dark: Dark,
+    psf: Psf, stars: Stars, position: Position, smearing: Smearing, contamination: Contamination, quality: QualityTerm,
+    settings: ImagetteSettings,
+) -> Leaves:  # fmt: skip
+    """Measure the target in every imagette within a circle and by PSF."""
+    places = corrected.products["TERM_IMAGETTE_POSITION"]
+    x, y, x_error, y_error, hits, flags = term_column(
+        places, "TERM_IMAGETTE_POSITION", "X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY"
+    )
+    event, bits, best = term_column(quality.product, "TERM_QUALITY", "EVENT", "QUALITY", "OPT_FLUX")
+    ratio = term_column(contamination.product, "TERM_CONTAMINATION", "RATIO")[0][:, RADII.index(quality.used["AP_OPT"])]
+    charge, track = term_image(dark.product, "TERM_DARK"), read_track(pointing)
+    warnings = []
+    with (
+        open_images(subarray.products["SCI_COR_SubArray"]) as stacks,
+        open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes,
+    ):
+        n, (ny, nx) = imagettes.count, imagettes.shape
+        model = imagette_model(psf, imagettes, stacks)
+        lag = model.model.lag if model is not None else 0.0
+        known = companions(imagettes, stacks, background, bias, gain, position, smearing, track, lag)
+        field = read_field(stars, pointing, read_psf(psf), track) if model is not None else None
+        px, py = x - imagettes.x_offset, y - imagettes.y_offset
+        free = np.full(n, np.nan)
+        for block, pixels in imagettes.blocks():
+            for i, image in enumerate(pixels, block.start):
+                if np.isfinite(px[i]) and np.isfinite(py[i]):
+                    free[i] = free_radius(~np.isfinite(image), float(px[i]), float(py[i]))
+        radius = settings.radius if settings.radius is not None else fitting_radius(free, settings.inside)
+        circle = Circle(imagettes, known, model, radius)
+        found, extras = np.empty((n, 6)), np.zeros((n, 3))
+        for block, pixels in imagettes.blocks():
+            for i, image in enumerate(pixels, block.start):
+                place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
+                found[i] = circle.measure(i, image, *place, track.during(time, seconds, lag))
+                left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
+                row = known.smeared_row(i, int(imagettes.x_offset[i]), nx)
+                thermal = imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
+                others = field.image((ny, nx), *place, time, seconds) if field is not None else np.zeros((ny, nx))
+                same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))
+                extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others)]
+        half = imagettes.duration / 2 / DAY
+        roll = mean_angle(track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half)
+        mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
+        duration, stack_times = float(np.median(imagettes.duration)), stacks.mjd
+        window = int(np.isfinite(pixels[-1]).sum()) or nx * ny
+    total, area, share, by_psf, psf_error, chi2 = found.T
+    if model is None:
+        warnings.append("there is no PSF of the visit: imagettes are measured within the circle only, losses stay")
+    variance = flux_variance(
+        total, np.pi * radius**2 * known.level, extras[:, 0], np.pi * radius**2, 1, np.sqrt(known.floor - known.level.clip(0)),
+        known.level_error,
+    )  # fmt: skip
+    error = np.sqrt(variance)
+    digit = cosmic_digit(hits, hits, window)
+    event = event[known.stack] % EVENT_COSMIC_RAYS + EVENT_COSMIC_RAYS * digit
+    bits = bits[known.stack] & ~int(Quality.COSMIC_RAYS) | flags | np.where(digit > 0, int(Quality.COSMIC_RAYS), 0)
+    good = (event == 0) & (bits == 0) & np.isfinite(total)
+    made_up = make_up_losses(total[:, None], share[:, None], good)[:, 0]
+    target = float(np.median(total[good] - extras[good, 2])) if good.any() else 0.0
+    conta = extras[:, 2] / target if target > 0 else np.zeros(n)
+    breath = []
+    for flux in (made_up, by_psf):
+        sums = stack_sums(np.where(good, flux / (1 + conta), np.nan), known.stack, known.share, len(stack_times))
+        breath.append(smooth_ratio(stack_times, best / (1 + ratio) / sums, mjd, settings.breathing / 1440.0))
+    factor = np.where(total > 0, made_up * breath[0] / total, 1.0)
+    scale = median_ratio(made_up * breath[0], by_psf * breath[1], good)
+    curves = {IMAGETTE: (made_up * breath[0], error * factor)}
+    if np.isfinite(by_psf).any():
+        curves[IMAGETTE_PSF] = scale * by_psf * breath[1], scale * psf_error * breath[1]
+    nothing = np.full(n, np.nan)
+    own = {"IMAG_RAD": radius, "IMAG_BRE": float(1e6 * np.std(breath[0]))}
+    columns = {
+        "MJD_TIME": mjd, "BJD_TIME": bjd, "X": x, "Y": y, "X_ERR": x_error, "Y_ERR": y_error, "RADIUS": np.full(n, radius),
+        "SUM": total, "SUM_ERR": error, "SHARE": share, "MASKED": masked_fraction(area[:, None], [radius])[:, 0],
+        "TOTAL": by_psf, "TOTAL_ERR": psf_error, "CHI2": chi2, "BREATH": breath[0], "BREATH_P": breath[1],
+        "FLUX": curves[IMAGETTE][0], "FLUXERR": curves[IMAGETTE][1],
+        "PSF_FLUX": curves.get(IMAGETTE_PSF, (nothing, nothing))[0],
+        "PSF_ERR": curves.get(IMAGETTE_PSF, (nothing, nothing))[1], "LEVEL": known.level, "DARK": extras[:, 0],
+        "SMEARING": extras[:, 1], "CONTA": conta, "CONTA_ERR": conta * (np.log(10) / 2.5) * MAGNITUDE_ERROR,
+        "ROLL_ANGLE": roll, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": bits,
+    }  # fmt: skip
+    rows = [curve_metrics(name, radius, mjd, f, e, event, bits, duration) for name, (f, e) in curves.items()]
+    metrics = {c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns}
+    tables = [NewHdu(TERMS["TERM_IMAGETTES"], own, columns=columns), NewHdu(TERMS["TERM_METRICS"], columns=metrics)]
+    return Leaves({"TERM_IMAGETTES": tables}, used=own, warnings=warnings)

@@ -1,0 +1,156 @@
+"""The star in imagettes: small images of single exposures, or of a few, inside the time of a stack.
+
+What is known of a stack serves the imagettes inside it: background and smeared light by their share of the exposures, and the
+target's place by the attitude's motion between the two middles. The visit's PSF is cut to a stamp that holds an imagette.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from schemas.payloads import Background, Bias, Gain, Position, Psf, Smearing
+from tasks.exposures import term_column, term_image
+from tasks.level1 import Images, Imagettes
+from tasks.scene.psf import DAY, Stamps, Star, StarModel, Track, read_psf
+
+FloatArray = npt.NDArray[np.float64]
+FEWEST = 3  # images that must have made the PSF
+REACH = 12  # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the middle
+
+
+def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> npt.NDArray[np.int64]:
+    """Return for each time the index of the stack with the nearest middle; `stacks` need not be in order."""
+    order = np.argsort(stacks, kind="stable")
+    edges = (stacks[order][1:] + stacks[order][:-1]) / 2
+    return np.asarray(order[np.searchsorted(edges, mjd)], np.int64)
+
+
+def free_radius(missing: npt.NDArray[np.bool_], x: float, y: float) -> float:
+    """Return the radius of the largest circle about a place that touches no missing pixel and not the image's edge.
+
+    Parameters
+    ----------
+    missing : ndarray of bool, shape (ny, nx)
+        Pixels without a number.
+    x, y : float
+        The place, pixel i spans [i, i+1) [pixel].
+
+    Returns
+    -------
+    float
+        0 for a place outside of the image or on a missing pixel [pixel].
+    """
+    ny, nx = missing.shape
+    edge = float(max(min(x, y, nx - x, ny - y), 0.0))
+    rows, columns = np.nonzero(missing)
+    if not len(rows):
+        return edge
+    # to the nearest point of each pixel
+    dx = np.maximum(np.abs(columns + 0.5 - x) - 0.5, 0.0)
+    dy = np.maximum(np.abs(rows + 0.5 - y) - 0.5, 0.0)
+    return min(edge, float(np.hypot(dx, dy).min()))
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What the stacks say about every imagette, shape (n,) but for `smearing`; electrons are those of the imagette."""
+
+    stack: npt.NDArray[np.int64]  # index of the stack that holds it, or of the nearest
+    held: npt.NDArray[np.bool_]  # whether a stack holds it
+    share: FloatArray  # of the exposures of the stack
+    level: FloatArray  # background of a pixel [electron]
+    level_error: FloatArray
+    floor: FloatArray  # variance of a pixel without the star [electron^2]
+    x: FloatArray  # expected place on the CCD [pixel]
+    y: FloatArray
+    shift: FloatArray  # by which it lies to the right of the place in the stack [pixel]
+    smearing: FloatArray  # smeared light of the stacks, shape (stacks, columns) [electron]
+    corner: tuple[int, int]  # of the sub-array on the CCD
+
+    def smeared_row(self, i: int, x_offset: int, columns: int) -> FloatArray:
+        """Return the smeared light of the columns of imagette `i` [electron]: the stack's, which moves with the stars."""
+        row = self.smearing[self.stack[i]]
+        place = np.arange(columns) + x_offset - self.corner[0] - self.shift[i]
+        return np.asarray(self.share[i] * np.interp(place, np.arange(row.size), row))
+
+
+def companions(
+    imagettes: Imagettes, stacks: Images, background: Background, bias: Bias, gain: Gain, position: Position,
+    smearing: Smearing, track: Track, lag: float,
+) -> Companions:  # fmt: skip
+    """Look up for every imagette what the stacks say."""
+    level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
+    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
+    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    order = np.argsort(stacks.mjd, kind="stable")
+
+    def during(values: FloatArray) -> FloatArray:
+        return np.interp(imagettes.mjd, stacks.mjd[order], values[order])
+
+    index = nearest_stack(imagettes.mjd, stacks.mjd)
+    share = imagettes.nexp / stacks.nexp
+    whole, half = stacks.nexp * stacks.exposure_time, imagettes.exposure_time / 2
+    held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
+    moved = np.array([
+        np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
+        for t, d, k in zip(imagettes.mjd, imagettes.duration, index, strict=True)
+    ])  # fmt: skip
+    levels = share * during(level)
+    return Companions(
+        stack=index, held=held, share=share, level=levels, level_error=share * during(level_error),
+        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, x=x[index] + moved[:, 0],
+        y=y[index] + moved[:, 1], shift=moved[:, 0], smearing=term_image(smearing.product, "TERM_SMEARING"),
+        corner=(stacks.x_offset, stacks.y_offset),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImagetteModel:
+    """The visit's PSF for imagettes, whose index [0, 0] lies at `pad` of a stamp."""
+
+    model: StarModel
+    scatter: FloatArray  # of the pixels of the sub-array about the PSF in units of a stack's noise
+    corner: tuple[int, int]  # of the sub-array on the CCD
+
+    def at(self, x_offset: int, y_offset: int, share: float) -> StarModel:
+        """Return the model for an imagette at this place of the CCD that has a share of a stack's exposures.
+
+        An error of the model grows with the exposures, noise with their root.
+        """
+        size, (x0, y0) = self.model.where.size, self.model.where.corner
+        left, low = x_offset - self.corner[0] + x0, y_offset - self.corner[1] + y0
+        stamp = Stamps((left, low), size).cut(self.scatter)
+        excess = np.where(np.isfinite(stamp), stamp, 1.0) ** 2 - 1.0
+        return replace(self.model, scale=np.sqrt(1.0 + share * excess))
+
+    def star(
+        self, here: StarModel, image: FloatArray, x: float, y: float, flux: float, floor: float,
+        motion: tuple[FloatArray, FloatArray],
+    ) -> Star:  # fmt: skip
+        """Return the star at the place (x, y) of an imagette; all its pixels count, and it has no level of its own.
+
+        So near a star its wings look like a level: to fit one costs twice the noise, and the ring of the stack tells it.
+        """
+        return replace(here.star(image, x, y, flux, floor, motion), level_free=False)
+
+
+def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
+    """Read the PSF for imagettes; None where the visit has none."""
+    if int(psf.used.get("PSF_N", 0)) < FEWEST:
+        return None
+    model = read_psf(psf)
+    ny, nx = imagettes.shape
+    size = scipy.fft.next_fast_len(max(ny, nx) + 2 * REACH)
+    size += size % 2
+    corner = -((size - nx) // 2), -((size - ny) // 2)
+    small = replace(model.resized(size, corner), radius=float(size))
+    (x0, y0), scatter = model.where.corner, np.ones(stacks.shape)
+    rows, columns = np.mgrid[: model.where.size, : model.where.size]
+    inside = (columns + x0 >= 0) & (columns + x0 < stacks.shape[1]) & (rows + y0 >= 0) & (rows + y0 < stacks.shape[0])
+    scatter[rows[inside] + y0, columns[inside] + x0] = model.scale[inside]
+    return ImagetteModel(small, scatter, (stacks.x_offset, stacks.y_offset))
