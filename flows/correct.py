@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from schemas.inputs import PIXEL_SCALE
+from schemas.inputs import BAD_PIXEL_MAP, PIXEL_SCALE, WHITE_PSF
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
 from tasks.correction.apply import correct_subarray
-from tasks.correction.background import estimate_background
-from tasks.correction.defects import find_defects
+from tasks.correction.background import estimate_background, estimate_background_1
+from tasks.correction.defects import find_defects, find_defects_1
 from tasks.correction.imagettes import correct_imagettes
 from tasks.correction.smearing import estimate_smearing
 from tasks.scene.look import take_look
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
-from tasks.scene.psf import estimate_psf
+from tasks.scene.psf import estimate_psf_1
+from tasks.scene.psf_refined import estimate_psf
 from tasks.scene.stars import find_stars
 from tasks.step import recipe
 
 
 @recipe(CorrectedVisit, "correct")
 def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: PipelineSettings) -> CorrectedVisit:
-    """Estimate pointing, background, PSF, stars, position, smearing and defects, and correct the images."""
-    images, scale = calibrated.subarray.product, found.references.get(PIXEL_SCALE.kind)
+    """Estimate the scene and what is not the star, background, PSF and defects in two rounds, and correct the images."""
+    images, bias, gain = calibrated.subarray.product, calibrated.bias, calibrated.gain
+    reference = found.references
+    scale, white, bad = (reference.get(kind.kind) for kind in (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP))
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
     look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
-    background = estimate_background(images, look, settings.background)
-    bias, gain = calibrated.bias, calibrated.gain
-    psf = estimate_psf(images, look, pointing, background, bias, gain, settings.psf)
-    stars = find_stars(found.stars, look, psf)
-    position = estimate_position(images, look, pointing, background, bias, gain, psf, settings.position)
-    smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, psf, stars, position, settings.smearing)
-    defects = find_defects(images, look, pointing, background, bias, gain, psf, stars, position, smearing, settings.defects)
+    first_background = estimate_background_1(images, look, settings.background)
+    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, white, settings.psf)
+    stars = find_stars(found.stars, look, first_psf)
+    smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, stars, settings.smearing)
+    first_defects = find_defects_1(
+        images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, bad, settings.defects
+    )
+    background = estimate_background(
+        images, look, pointing, bias, gain, first_background, first_psf, stars, smearing, first_defects, settings.background
+    )
+    psf = estimate_psf(
+        images, look, pointing, bias, gain, first_psf, stars, smearing, first_defects, background, white, settings.psf
+    )
+    position = estimate_position(
+        images, look, pointing, background, bias, gain, psf, stars, smearing, first_defects, settings.position
+    )
+    defects = find_defects(
+        images, look, pointing, background, bias, gain, psf, stars, position, smearing, bad, settings.defects
+    )
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
@@ -41,6 +56,7 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
             position, smearing, defects, settings.defects,
         )  # fmt: skip
     return CorrectedVisit(
-        pointing=pointing, look=look, background=background, psf=psf, stars=stars, position=position, smearing=smearing,
-        defects=defects, subarray=corrected, imagettes=imagettes,
+        pointing=pointing, look=look, first_background=first_background, first_psf=first_psf, stars=stars, smearing=smearing,
+        first_defects=first_defects, background=background, psf=psf, position=position, defects=defects, subarray=corrected,
+        imagettes=imagettes,
     )  # fmt: skip

@@ -37,3 +37,18 @@ class Quality(IntFlag):
 
 
 UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE
+
+
+class PixelFlag(IntFlag):
+    """Bits of a pixel of the window: what is known of it over the whole visit; 0 is good."""
+
+    HOT = 1 << 0  # a steady excess was found and taken away
+    TELEGRAPHIC = 1 << 1  # jumps between two levels
+    DEAD = 1 << 2  # shows next to nothing of the light; taken from the model
+    COSMIC_RAYS = 1 << 3  # hit in at least one image
+    MAP_HOT = 1 << 4  # the reference map says so
+    MAP_TELEGRAPHIC = 1 << 5
+    MAP_DEAD = 1 << 6
+    MAP_PARTIALLY_DEAD = 1 << 7
+    MAP_SATURATED = 1 << 8
+    OUTSIDE = 1 << 9  # not in the window

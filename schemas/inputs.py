@@ -307,9 +307,16 @@ HOUSEKEEPING_LIMITS = Input(
     "allowed range of housekeeping values",
     fallback="the temperature digit of EVENT stays 0",
 )
+WHITE_PSF = Input(
+    "white PSF",
+    ("REF_APP_WhitePSF",),
+    {"REF_APP_WhitePSF": Use(soc_structure("REF_APP_WhitePSF"), _FRAME)},
+    "image of a point source in white light",
+    fallback="few images are taken to show no fine detail of the PSF",
+)
 REFERENCES = (
     BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
-    VISIT_LIMITS, HOUSEKEEPING_LIMITS,
+    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF,
 )  # fmt: skip
 
 

@@ -208,11 +208,14 @@ class CorrectedVisit(Payload):
 
     pointing: Pointing
     look: Look
+    first_background: Background
+    first_psf: Psf
+    stars: Stars
+    smearing: Smearing
+    first_defects: Defects
     background: Background
     psf: Psf
-    stars: Stars
     position: Position
-    smearing: Smearing
     defects: Defects
     subarray: Corrected
     imagettes: Corrected | None = None
@@ -220,13 +223,17 @@ class CorrectedVisit(Payload):
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
         return (
-            self.pointing, self.look, self.background, self.psf, self.stars, self.position, self.smearing, self.defects,
+            self.pointing, self.look, self.stars, self.smearing, self.background, self.psf, self.position, self.defects,
             self.subarray,
         )  # fmt: skip
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [*self.terms(), *(c for c in (self.imagettes,) if c is not None)]
+        steps = [
+            self.pointing, self.look, self.first_background, self.first_psf, self.stars, self.smearing, self.first_defects,
+            self.background, self.psf, self.position, self.defects, self.subarray,
+        ]  # fmt: skip
+        return [*steps, *(c for c in (self.imagettes,) if c is not None)]
 
 
 class MeasuredVisit(Payload):

@@ -71,6 +71,7 @@ class PsfSettings(Settings):
     radius: float = Field(40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]")
     rounds: int = Field(4, ge=1, le=20, description="alternations between PSF and stars")
     smoothness: float = Field(1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell")
+    enough: int = Field(16, ge=4, le=1000, description="with fewer images the reference PSF has a say")
     fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is made")
     lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")
 
@@ -88,6 +89,8 @@ class DefectSettings(Settings):
     neighbour: float = Field(3.0, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]")
     static: float = Field(8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]")
     share: float = Field(0.003, ge=0, le=1, description="a steady excess below this share of the star is not a defect")
+    gap: float = Field(4.0, gt=1, le=50, description="levels of a telegraphic pixel lie this far apart [sigma]")
+    contrast: float = Field(4.5, gt=1, le=100, description="variance about one level over that about two, at least")
 
 
 class PositionSettings(Settings):

@@ -55,6 +55,10 @@ USED = {
         Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
         Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
         Keyword("BKG_ERR", "real", "electron", "its median error"),
+        Keyword("BKG_X", "real", "pixel", "x on the CCD where the background has its level"),
+        Keyword("BKG_Y", "real", "pixel", "y on the CCD where the background has its level"),
+        Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
+        Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
         Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
         Keyword("PSF_LAGE", "real", "s", "error of that time"),
         Keyword("PSF_N", "integer", "", "images that made the PSF"),
@@ -67,7 +71,18 @@ USED = {
         Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
         Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
         Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
+        Keyword("CR_IN", "real", "ppm/pixel/s", "cosmic-ray hits within 25 pixels"),
+        Keyword("CR_OUT", "real", "ppm/pixel/s", "cosmic-ray hits further out"),
         Keyword("HOT_PIX", "integer", "", "pixels with a steady excess"),
+        Keyword("HOT_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("HOT_OUT", "integer", "", "of these further out"),
+        Keyword("TELE_PIX", "integer", "", "telegraphic pixels"),
+        Keyword("TELE_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("TELE_OUT", "integer", "", "of these further out"),
+        Keyword("DEAD_PIX", "integer", "", "dead pixels"),
+        Keyword("DEAD_IN", "integer", "", "of these within 25 pixels"),
+        Keyword("DEAD_OUT", "integer", "", "of these further out"),
+        Keyword("MAP_PIX", "integer", "", "bad pixels of the reference map in the window"),
         Keyword("POS_X", "real", "pixel", "median x of the target on the CCD"),
         Keyword("POS_Y", "real", "pixel", "median y of the target on the CCD"),
         Keyword("POS_STDX", "real", "pixel", "scatter of x"),
@@ -117,6 +132,10 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
 
 
 _PSF_USED = ("PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_DEFECTS_USED = (
+    "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
+    "DEAD_IN", "DEAD_OUT", "MAP_PIX",
+)  # fmt: skip
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
 _K = len(RADII)
 TERMS = {
@@ -208,19 +227,33 @@ TERMS = {
         _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
-            "TERM_DEFECTS", "pixels of single images that hold more than the scene",
+            "TERM_DEFECTS", "pixels of single images that hold more or less than the scene",
             Column("IMAGE_INDEX", "uint32", "", "image, counted from 0"),
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
             Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
-            used=("CR_PIX", "CR_RATE", "HOT_PIX"),
+            Column("KIND", "uint8", "", "1 cosmic ray, 2 high state of a telegraphic pixel, 3 dead pixel"),
+            used=_DEFECTS_USED,
         ),
         _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),
         _table(
             "TERM_DEFECTS_IMAGES", "hits in every image",
             _MJD,
-            Column("INSIDE", "int32", "", "pixels hit within 25 pixels of the target"),
-            Column("ALL", "int32", "", "pixels hit in the window"),
+            Column("INSIDE", "int32", "", "pixels hit by cosmic rays within 25 pixels of the target"),
+            Column("ALL", "int32", "", "pixels hit by cosmic rays in the window"),
+            Column("REPLACED", "double", "", "share of the area within 25 pixels that is taken from the model"),
+            Column("DOUBT", "double", "electron**2", "variance within 25 pixels by doubtful states"),
+        ),
+        _image("TERM_DEFECTS_FLAGS", "bits of pixels of the window, see PixelFlag", ""),
+        _table(
+            "TERM_TELEGRAPHIC", "pixels that jump between two levels",
+            Column("X", "uint16", "pixel", "column in the window"),
+            Column("Y", "uint16", "pixel", "row in the window"),
+            Column("LOW", "double", "electron", "level of the low state above the scene"),
+            Column("GAP", "double", "electron", "from the low to the high level"),
+            Column("SIGMA", "double", "electron", "noise within a state"),
+            Column("HIGH_SHARE", "double", "", "share of images in the high state"),
+            Column("FLIPS", "int32", "", "changes of state"),
         ),
         _table(
             "TERM_PSF_FIT", "flux of the target by PSF in every image",
@@ -247,9 +280,14 @@ TERMS = {
             _MJD,
             Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
             Column("LEVEL_ERR", "double", "electron", "its error"),
+            Column("SLOPE_X", "double", "electron/pixel", "its change along x"),
+            Column("SLOPE_Y", "double", "electron/pixel", "its change along y"),
+            Column("PIXELS", "int32", "", "pixels that entered"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
-            used=("RING_IN", "RING_OUT", "BKG_AVG", "BKG_ERR"),
+            used=("RING_IN", "RING_OUT", "BKG_X", "BKG_Y", "BKG_AVG", "BKG_ERR", "BKG_GRAD", "BKG_WIN"),
         ),
+        _image("TERM_BACKGROUND_SKY", "mean field without known stars, by distance (rows) and position angle", "electron"),
+        _image("TERM_BACKGROUND_WINDOWS", "1 where the field is used for the background, else 0", ""),
         _table(
             "TERM_POSITION", "position of the target in every image",
             _MJD,
@@ -357,11 +395,17 @@ TERMS = {
     )
 }  # fmt: skip
 
+# What is estimated in two rounds: the first leaves a term of its own, declared as the second's.
+FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1", "TERM_DEFECTS": "TERM_DEFECTS_1"}
+TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
+
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_STARS")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC")
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
-NOT_OF_WINDOW = ("TERM_PSF", "TERM_PSF_SCALE", "TERM_SMEARING")
+NOT_OF_WINDOW = (
+    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS",
+)  # fmt: skip
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
@@ -371,7 +415,11 @@ COMPANIONS = {
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
     "TERM_PSF": ("TERM_PSF_SCALE",),
-    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_IMAGES"),
+    "TERM_PSF_1": ("TERM_PSF_SCALE",),
+    "TERM_BACKGROUND": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
+    "TERM_BACKGROUND_1": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
+    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
+    "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
     "TERM_QUALITY": ("TERM_METRICS",),
     "TERM_IMAGETTES": ("TERM_METRICS",),

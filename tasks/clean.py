@@ -12,6 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.inputs import term_input
+from schemas.payloads import Background, Defects, Smearing
+from tasks.exposures import term_image
+from tasks.fits import open_declared
+from tasks.level1 import Images
+from tasks.store import require
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -36,6 +43,8 @@ def hits_of(count: int, shape: tuple[int, int], image: IntArray, x: IntArray, y:
 def clean(
     images: FloatArray,
     background: FloatArray,
+    slope: FloatArray,
+    centre: tuple[float, float],
     smearing: FloatArray,
     static: FloatArray,
     first: IntArray,
@@ -49,7 +58,11 @@ def clean(
     images : ndarray, shape (n, ny, nx)
         Calibrated images [electron per stack].
     background : ndarray, shape (n,)
-        Sky and stray light of a pixel [electron per stack].
+        Sky and stray light of a pixel at the centre [electron per stack].
+    slope : ndarray, shape (n, 2)
+        Its change along x and y [electron per stack and pixel].
+    centre : tuple of float
+        Where the background has its level, index (x, y).
     smearing : ndarray, shape (n, nx)
         Smeared light of every column [electron per stack].
     static : ndarray, shape (ny, nx)
@@ -60,8 +73,9 @@ def clean(
     ny, nx = images.shape[1:]
     for i in range(images.shape[0]):
         for y in range(ny):
+            row = background[i] + slope[i, 1] * (y - centre[1])
             for x in range(nx):
-                images[i, y, x] -= background[i] + smearing[i, x] + static[y, x]
+                images[i, y, x] -= row + slope[i, 0] * (x - centre[0]) + smearing[i, x] + static[y, x]
         for k in range(first[i], first[i + 1]):
             images[i, pixel[k] // nx, pixel[k] % nx] -= amount[k]
 
@@ -74,6 +88,8 @@ class Effects:
     smearing: FloatArray | None = None  # (n, nx)
     static: FloatArray | None = None  # (ny, nx)
     hits: Hits | None = None
+    slope: FloatArray | None = None  # (n, 2)
+    centre: tuple[float, float] = (0.0, 0.0)  # index (x, y) where the background has its level
 
 
 def clean_block(images: FloatArray, block: slice, effects: Effects) -> None:
@@ -81,10 +97,50 @@ def clean_block(images: FloatArray, block: slice, effects: Effects) -> None:
     n, ny, nx = images.shape
     smearing = effects.smearing[block] if effects.smearing is not None else np.zeros((n, nx))
     static = effects.static if effects.static is not None else np.zeros((ny, nx))
+    slope = effects.slope[block] if effects.slope is not None else np.zeros((n, 2))
     if smearing.shape != (n, nx) or static.shape != (ny, nx):
         raise ValueError(f"smearing {smearing.shape}, static excess {static.shape}: wanted {(n, nx)} and {(ny, nx)}")
     if effects.hits is None:
         first, pixel, amount = np.zeros(n + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
     else:
         first, pixel, amount = effects.hits.first[block.start : block.stop + 1], effects.hits.pixel, effects.hits.amount
-    clean(images, effects.background[block], smearing, static, first, pixel, amount)
+    clean(images, effects.background[block], slope, effects.centre, smearing, static, first, pixel, amount)
+
+
+def read_effects(
+    images: Images, background: Background, smearing: Smearing | None = None, defects: Defects | None = None
+) -> Effects:
+    """Return the effects that some terms hold, of the images that they were estimated from.
+
+    Raises
+    ------
+    BadInputError
+        If a term does not belong to these images.
+    """
+    extname = background.product.extname
+    with open_declared(require(background.product.path), term_input(extname)) as file:
+        table = file[extname]
+        centre = table.number("BKG_X") - images.x_offset - 0.5, table.number("BKG_Y") - images.y_offset - 0.5
+        slope = np.stack([table.finite_column("SLOPE_X"), table.finite_column("SLOPE_Y")], axis=1)
+        level = table.finite_column("LEVEL")
+    smeared = None if smearing is None else term_image(smearing.product, "TERM_SMEARING")
+    static, hits = (None, None) if defects is None else read_defects(defects, images.count, images.shape)
+    return Effects(level, smeared, static, hits, slope, centre)
+
+
+def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[FloatArray, Hits]:
+    """Return what stands still, and the pixels of single images that hold too much or too little."""
+    extname = term.product.extname
+    with open_declared(require(term.product.path), term_input(extname)) as file:
+        table = file[extname]
+        image, x, y = (table.column(c).astype(np.int64) for c in ("IMAGE_INDEX", "X", "Y"))
+        amount = table.finite_column("AMOUNT")
+        static = file["TERM_DEFECTS_STATIC"].finite_image()
+    if static.shape != shape or (len(image) and (image.max() >= count or x.max() >= shape[1] or y.max() >= shape[0])):
+        raise table.refuse(f"does not belong to {count} images of {shape[1]} x {shape[0]} pixels")
+    return static, hits_of(count, shape, image, x, y, amount)
+
+
+def read_flags(term: Defects) -> IntArray:
+    """Return the flags of the pixels (`PixelFlag`), shape (ny, nx)."""
+    return term_image(term.product, "TERM_DEFECTS_FLAGS").astype(np.int64)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.runs import STEPS, Bench, executed
@@ -17,6 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
 os.environ["DRP_RETRY_DELAY"] = "0.01"
+
+# the first example may compile a kernel, and CI machines are noisy
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 Drp = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from schemas.settings import DefectSettings
-from tasks.correction.imagettes import COLUMNS, Stage, part_of
+from tasks.clean import Effects
+from tasks.correction.imagettes import COLUMNS, Stage
 from tasks.level1 import Imagettes
 from tasks.photometry.imagettes import Circle, fitting_radius, smooth_ratio, stack_sums
-from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack
+from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack, part_of
 from tasks.scene.optics import fit_star, render, solve_psf
 from tasks.scene.psf import Stamps, StarModel, Track
 
@@ -19,6 +20,7 @@ from .test_scene import SIZE, star, visit
 
 SIDE, CORNER, FLUX = 31, (412, 400), 1e6
 LEVEL, SMEARED, EXCESS = 30.0, 12.0, 200.0
+SLOPE = np.array([0.3, -0.2])  # electron per pixel, about the index (100, 100) of the sub-array
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +38,23 @@ def stage(psf: StarModel, pixels: np.ndarray, place: tuple[float, float]) -> Sta
     static[85 + 3, 90 + 4] = 3 * EXCESS
     x, y = np.array([CORNER[0] + 90 + place[0]]), np.array([CORNER[1] + 85 + place[1]])
     one = np.ones(1)
+    effects = Effects(3 * LEVEL * one, np.full((1, 200), 3 * SMEARED), static, None, 3 * SLOPE[None], (100.0, 100.0))
     known = Companions(
-        np.zeros(1, int), np.ones(1, bool), one / 3, LEVEL * one, 0.1 * one, (LEVEL + 50) * one, x, y, 0 * one,
-        np.full((1, 200), 3 * SMEARED), CORNER,
+        np.zeros(1, int), np.ones(1, bool), one / 3, LEVEL * one, 0.1 * one, (LEVEL + 50) * one, x, y, 0 * one, effects, CORNER,
     )  # fmt: skip
     pad = (64 - SIDE) // 2
     model = ImagetteModel(psf.resized(64, (-pad, -pad)), np.ones((200, 200)), CORNER)
     track = Track(np.arange(-30.0, 30.0), np.zeros(60), np.zeros(60), np.zeros(60), 0.0)
-    return Stage(imagettes, known, static, model, None, track, DefectSettings())
+    unsteady = np.zeros((200, 200), bool)
+    unsteady[85 + 8, 90 + 20] = True
+    return Stage(imagettes, known, unsteady, model, None, track, DefectSettings())
 
 
 def test_what_the_stacks_know_and_a_cosmic_ray_are_taken_out_of_an_imagette(psf: StarModel) -> None:
     truth = FLUX * star(16.2, 14.9, SIDE)
-    image = truth + LEVEL + SMEARED
+    rows, columns = np.mgrid[85 : 85 + SIDE, 90 : 90 + SIDE]
+    image = truth + LEVEL + SMEARED + SLOPE[0] * (columns - 100) + SLOPE[1] * (rows - 100)
+    image[8, 20] -= 2000.0  # a pixel that is known to jump
     image[3, 4] += EXCESS
     image[20, 15] += 3000.0
     image[0, 0] = np.nan

@@ -26,8 +26,7 @@ from schemas.payloads import (
 )
 from schemas.products import soc_structure
 from schemas.terms import with_keywords
-from tasks.clean import Effects, clean_block
-from tasks.correction.defects import read_defects
+from tasks.clean import clean_block, read_effects
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.geometry import cd_matrix, reference_pixel
@@ -52,7 +51,6 @@ def correct_subarray(
     defects: Defects,
 ) -> Leaves:
     """Write the corrected images of the sub-array."""
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     x, y, validity = term_column(position.product, "TERM_POSITION", "X", "Y", "VALIDITY")
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     steps: list[Leaf] = [*calibration, calibrated, pointing, look, background, psf, stars, position, smearing, defects]
@@ -64,7 +62,7 @@ def correct_subarray(
         keywords = {**visit_keywords(images, declared), **states, **used, "BUNIT": "electrons"}
         ny, nx = images.shape
         smeared = term_image(smearing.product, "TERM_SMEARING")
-        effects = Effects(level, smeared, *read_defects(defects, images.count, images.shape))
+        effects = read_effects(images, background, smearing, defects)
         with FitsWriter(new_file("SCI_COR_SubArray")) as writer:
             writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, ny, nx)))
             for block, pixels in images.blocks():

@@ -1,35 +1,67 @@
-"""Cosmic rays of every image, and what stands still on the detector: both on the residual to the star's model.
+"""Defects of the detector and cosmic rays: all on the residual to the star's model.
 
 A temporal median would destroy the star as soon as it moves; so the star is modelled first, as it moved and blurred in each
-image, and only the rest is looked at. What the rest shows in the median of a sample stands still (hot pixels, errors of the
-dark frame); what a single image shows above the noise is a cosmic ray: a seed, and the pixels that touch it. The noise of a
-pixel is that of model, sky and read-out, or its own scatter over the sample where that is larger, as under a telegraphic pixel
-or the trail of a field star.
+image, and only the rest is looked at. In a sample of images it tells what stands still (hot pixels, errors of the dark frame),
+which pixels jump between two levels (`telegraphic.py`), and which show next to nothing of the star's light (dead ones). What a
+single image shows above the noise is a cosmic ray: a seed, and the pixels that touch it. The noise of a pixel is that of model,
+sky and read-out, or its own scatter over the sample where that is larger, as under the trail of a field star. The first round
+looks at the sample only; the second, with a better PSF and background, at all images. The reference map of bad pixels makes
+telegraphic pixels easier to believe, and its dead pixels are taken from the model.
+
+What a step finds comes down to two things: an image of what every image holds too much, and a list of pixels of single images.
+The list holds cosmic rays, high states of telegraphic pixels, and dead pixels, which are then as the model has them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
+import scipy.ndimage
 from numba import njit
 
-from schemas.inputs import term_input
-from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Position, Product, Psf, Smearing, Stars
+from schemas.flags import PixelFlag
+from schemas.inputs import BAD_PIXEL_MAP
+from schemas.payloads import (
+    Background,
+    Bias,
+    Defects,
+    Gain,
+    Look,
+    Pointing,
+    Position,
+    Product,
+    Psf,
+    Reference,
+    Smearing,
+    Stars,
+)
 from schemas.settings import DefectSettings
 from schemas.terms import DEFAULT_RADIUS, TERMS
-from tasks.clean import Effects, Hits, clean_block, hits_of
-from tasks.exposures import term_column, term_image
+from tasks.clean import read_effects
+from tasks.correction.telegraphic import find_telegraphic, states
+from tasks.exposures import term_column
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA
-from tasks.scene.psf import StarModel, Track, pixel_floor, read_psf, read_track
-from tasks.scene.stars import Field, read_field
+from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.scene.residuals import Residuals
+from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 MANY = 4  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
+RARELY = 0.06  # a level that is met in a smaller share of the images may be cosmic rays
+OFTEN = 0.1  # a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
+DARKER = 0.5  # a pixel that shows less of the star's light than this is dead
+NEIGHBOURHOOD = 7  # pixel; side of the square that tells what the surroundings of a pixel show
+BETWEEN = 4.0  # sigma; further from both levels a telegraphic pixel changed its state within the image
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -74,7 +106,7 @@ def static_excess(median: FloatArray, error: FloatArray, star: FloatArray, signi
     Parameters
     ----------
     median, error : ndarray, shape (ny, nx)
-        Median residual over the sample, and its error [electron].
+        Median residual over the sample, above that of the neighbourhood, and its error [electron].
     star : ndarray, shape (ny, nx)
         Mean of the star's model over the sample [electron].
     significance, share : float
@@ -84,119 +116,284 @@ def static_excess(median: FloatArray, error: FloatArray, star: FloatArray, signi
     return np.where(taken, median, 0.0)
 
 
-class Residuals:
-    """Makes star models and residuals of single images."""
+@dataclass
+class Sample:
+    """What some images, spread over the visit, tell of every pixel; shapes (ny, nx)."""
 
-    def __init__(
-        self, images: Images, model: StarModel | None, track: Track, x: FloatArray, y: FloatArray, flux: FloatArray,
-        effects: Effects, floor: FloatArray, field: Field | None,
-    ) -> None:  # fmt: skip
-        self.field = field
-        self.images, self.model, self.track = images, model, track
-        self.x, self.y, self.flux = x - images.x_offset, y - images.y_offset, flux
-        self.effects, self.floor = effects, floor
-
-    def star(self, i: int, image: FloatArray) -> FloatArray:
-        """Return the model of target and field in image `i`, of which `image` is without background, shape (ny, nx)."""
-        whole = np.zeros(self.images.shape)
-        x, y, mjd = float(self.x[i]), float(self.y[i]), float(self.images.mjd[i])
-        if self.model is None or not (np.isfinite(x) and np.isfinite(y) and self.flux[i] > 0):
-            return whole
-        duration = self.images.nexp * self.images.exposure_time
-        if self.field is not None:
-            whole += self.field.image(self.images.shape, x, y, mjd, duration)
-        motion = self.track.during(mjd, duration, self.model.lag)
-        star = self.model.star(image - whole, x, y, float(self.flux[i]), float(self.floor[i]), motion)
-        stamp, _ = self.model.fit(star, rounds=1)
-        size, (x0, y0), (ny, nx) = self.model.where.size, self.model.where.corner, self.images.shape
-        left, right, low, high = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
-        whole[low:high, left:right] += stamp[low - y0 : high - y0, left - x0 : right - x0]
-        return whole
-
-    def take(self, i: int) -> tuple[FloatArray, FloatArray]:
-        """Return an image without background, and the star's model."""
-        image = self.images.take(i)[None]
-        clean_block(image, slice(i, i + 1), self.effects)
-        return image[0], self.star(i, image[0])
+    median: FloatArray  # median residual [electron]
+    scatter: FloatArray  # robust scatter of the residual [electron]
+    star: FloatArray  # mean of the scene's model [electron]
+    noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
+    telegraphic: BoolArray
 
 
-@step("defects", "BDPIX_D1", "BDPIX_D3", version="1", payload=Defects, leaves=["TERM_DEFECTS"])
-def find_defects(
-    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
-    stars: Stars, position: Position, smearing: Smearing, settings: DefectSettings,
-) -> Leaves:  # fmt: skip
-    """Find cosmic rays and steady excesses in all images."""
-    flux, sampled = term_column(look.product, "TERM_LOOK", "FLUX", "SAMPLED")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
-    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
-    warnings = [] if model is not None else ["there is no PSF: cosmic rays and steady excesses cannot be told from the star"]
-    with open_images(calibrated) as images:
-        floor = pixel_floor(background, bias, gain, images.nexp)
-        track = read_track(pointing)
-        smeared = term_image(smearing.product, "TERM_SMEARING")
-        field = read_field(stars, pointing, model, track) if model is not None else None
-        rest = Residuals(images, model, track, x, y, flux, Effects(level, smeared), floor, field)
-        chosen = np.flatnonzero(sampled)
-        offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
-        seconds = images.count * images.nexp * images.exposure_time
-        inside, everywhere = np.zeros(images.count, np.int64), np.zeros(images.count, np.int64)
-        lists: list[tuple[npt.NDArray[np.int64], ...]] = []
-        amounts: list[FloatArray] = []
-        static = np.zeros(images.shape)
-        if model is not None and len(chosen) >= 3:
-            median, scatter, mean_star = sample_statistics(rest, chosen)
-            base = mean_star + float(np.median(floor[chosen]))
-            static = static_excess(
-                median, 1.2533 * np.maximum(scatter, np.sqrt(np.maximum(base, 0))) / np.sqrt(len(chosen)), mean_star,
-                settings.static, settings.share,
-            )  # fmt: skip
-            for i in range(images.count):
-                image, star = rest.take(i)
-                noise = np.maximum(np.sqrt(np.maximum(star, 0.0) + floor[i] + np.maximum(median, 0.0)), scatter)
-                excess = image - star - median
-                hit = np.zeros(images.shape, dtype=bool)
-                everywhere[i] = find_hits(excess / noise, settings.seed, settings.neighbour, hit)
-                rows, columns = np.nonzero(hit)
-                inside[i] = int((np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS).sum())
-                lists.append((np.full(len(rows), i), columns, rows))
-                amounts.append(image[hit] - star[hit] - static[hit])
-        mjd = images.mjd
-    image_index, columns, rows = (
-        np.concatenate([part[k] for part in lists]) if lists else np.zeros(0, np.int64) for k in range(3)
-    )
-    amount = np.concatenate(amounts) if amounts else np.zeros(0)
-    used = {"CR_PIX": int(everywhere.sum()), "CR_RATE": float(everywhere.sum() / seconds), "HOT_PIX": int((static > 0).sum())}
-    table = NewHdu(TERMS["TERM_DEFECTS"], used, columns={"IMAGE_INDEX": image_index, "X": columns, "Y": rows, "AMOUNT": amount})
-    steady = NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=static)
-    counts = NewHdu(TERMS["TERM_DEFECTS_IMAGES"], columns={"MJD_TIME": mjd, "INSIDE": inside, "ALL": everywhere})
-    return Leaves({"TERM_DEFECTS": [table, steady, counts]}, used=used, warnings=warnings)
-
-
-def sample_statistics(rest: Residuals, chosen: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return median and robust scatter of the residuals over the sample, and the mean star, shape (ny, nx) each."""
+def sample_statistics(
+    rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings
+) -> tuple[Sample, npt.NDArray[np.float32]]:
+    """Return what the residuals of a sample tell of the pixels, and the residuals (k, ny, nx)."""
     residuals = np.empty((len(chosen), *rest.images.shape), np.float32)
     total = np.zeros(rest.images.shape)
     for k, i in enumerate(chosen):
-        image, star = rest.take(int(i))
+        image, star = rest.take(int(i), rounds=2)
         residuals[k] = image - star
         total += star
     outside = ~np.isfinite(residuals).all(axis=0)
     residuals[:, outside] = 0.0
     median = np.median(residuals, axis=0).astype(np.float64)
+    star = total / len(chosen)
+    noise = np.sqrt(np.maximum(star, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0))
+    telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
-        return median, np.zeros_like(median), total / len(chosen)
+        return Sample(median, np.zeros_like(median), star, noise, telegraphic), residuals
     scatter = MAD_TO_SIGMA * np.median(np.abs(residuals - median.astype(np.float32)), axis=0).astype(np.float64)
-    return median, scatter, total / len(chosen)
+    # where the star is bright its model errs by a share of its light: a jump must be larger than that
+    understood = np.sqrt(noise**2 + (settings.share * star) ** 2)
+    understood[outside] = np.nan
+    fewest = max(4, int(RARELY * len(chosen)))
+    find_telegraphic(residuals, understood, settings.gap, settings.contrast, fewest, telegraphic)
+    if likely.any():
+        known = np.zeros_like(telegraphic)
+        understood[~likely] = np.nan
+        find_telegraphic(residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 3, known)
+        telegraphic |= known
+    return Sample(median, scatter, star, noise, telegraphic), residuals
 
 
-def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[FloatArray, Hits]:
-    """Return what stands still, and the hits of every image."""
-    with open_declared(require(term.product.path), term_input("TERM_DEFECTS")) as file:
-        table = file["TERM_DEFECTS"]
-        image, x, y = (table.column(c).astype(np.int64) for c in ("IMAGE_INDEX", "X", "Y"))
-        amount = table.finite_column("AMOUNT")
-        static = file["TERM_DEFECTS_STATIC"].finite_image()
-    if static.shape != shape or (len(image) and (image.max() >= count or x.max() >= shape[1] or y.max() >= shape[0])):
-        raise table.refuse(f"does not belong to {count} images of {shape[1]} x {shape[0]} pixels")
-    return static, hits_of(count, shape, image, x, y, amount)
+def above_neighbours(median: FloatArray) -> FloatArray:
+    """Return an image minus the median of each pixel's neighbourhood: wings of the star and errors of its PSF are in both."""
+    excess: FloatArray = median - scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
+    return excess
+
+
+def dead_pixels(median: FloatArray, error: FloatArray, star: FloatArray, significance: float) -> BoolArray:
+    """Return which pixels show less than half of the light that they should, significantly, shape (ny, nx).
+
+    A pixel of the flat field that is known to be dark has its light multiplied up again, and is none of these. Where there is
+    next to no light nothing can be missing.
+    """
+    return np.asarray((median < -DARKER * star) & (DARKER * star > significance * error))
+
+
+@dataclass
+class Found:
+    """Entries of the list, image by image, and what is counted of them."""
+
+    count: int
+    entries: list[tuple[int, IntArray, IntArray, FloatArray, int]] = field(default_factory=list)
+
+    def add(self, image: int, rows: IntArray, columns: IntArray, amount: FloatArray, kind: int) -> None:
+        """Add pixels of an image."""
+        if len(rows):
+            self.entries.append((image, rows, columns, amount, kind))
+
+    def table(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the list as columns, in order of image, then as they were added."""
+        order = sorted(self.entries, key=lambda e: e[0])
+        none = np.zeros(0, np.int64)
+        parts = [(np.full(len(r), i), c, r, np.full(len(r), kind)) for i, r, c, _, kind in order]
+        image, x, y, kinds = (np.concatenate([none, *(p[k] for p in parts)]) for k in range(4))
+        amount = np.concatenate([np.zeros(0), *(e[3] for e in order)])
+        return {"IMAGE_INDEX": image, "X": x, "Y": y, "AMOUNT": amount, "KIND": kinds}
+
+
+def read_map(reference: Reference | None, images: Images) -> IntArray:
+    """Return the codes of the reference map in the window, shape (ny, nx); 0 is good."""
+    if reference is None:
+        return np.zeros(images.shape, np.int64)
+    ny, nx = images.shape
+    rows, columns = slice(images.y_offset, images.y_offset + ny), slice(images.x_offset, images.x_offset + nx)
+    with open_declared(require(reference.product.path), BAD_PIXEL_MAP) as file:
+        return file["REF_APP_BadPixelMap"].image()[rows, columns].astype(np.int64)
+
+
+def map_flags(codes: IntArray) -> IntArray:
+    """Return the codes of the reference map as `PixelFlag` bits."""
+    flags = np.zeros(codes.shape, np.int64)
+    for code, bit in (
+        (1, PixelFlag.MAP_HOT), (3, PixelFlag.MAP_TELEGRAPHIC), (-2, PixelFlag.MAP_DEAD), (-1, PixelFlag.MAP_PARTIALLY_DEAD),
+        (2, PixelFlag.MAP_SATURATED),
+    ):  # fmt: skip
+        flags[codes == code] |= int(bit)
+    return flags
+
+
+def look_for_defects(
+    extname: str, rest: Residuals, sampled: BoolArray, every: bool, codes: IntArray, settings: DefectSettings,
+    warnings: list[str],
+) -> Leaves:  # fmt: skip
+    """Find defects in the sample, and cosmic rays in it or in all images; return the term."""
+    images, n = rest.images, rest.images.count
+    found, flags = Found(n), map_flags(codes)
+    static = np.zeros(images.shape)
+    inside, everywhere = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    taken, doubt = np.zeros(n), np.zeros(n)
+    tele_rows = tele_columns = np.zeros(0, np.int64)
+    table: dict[str, npt.NDArray[np.generic]] = {c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns}
+    chosen = np.flatnonzero(sampled)
+    place = [float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else -1e6 for v in (rest.x, rest.y)]
+    rows, columns = np.mgrid[: images.shape[0], : images.shape[1]]
+    near = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1]) < DEFAULT_RADIUS
+    if rest.model is not None and len(chosen) >= 3:
+        sample, _ = sample_statistics(rest, chosen, codes == 3, settings)
+        error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
+        excess = above_neighbours(sample.median)
+        dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
+        telegraphic = sample.telegraphic & ~dead
+        static = static_excess(excess, error, sample.star, settings.static, settings.share)
+        static[telegraphic | dead] = 0.0
+        tele_rows, tele_columns = np.nonzero(telegraphic)
+        looked = np.arange(n) if every else chosen
+        series = np.full((len(tele_rows), len(looked)), np.nan)
+        sigma = np.full_like(series, np.nan)
+        hits = np.zeros(images.shape, np.int64)
+        for k, i in enumerate(looked):
+            image, star = rest.take(int(i), rounds=2)
+            excess = image - star
+            noise = np.sqrt(np.maximum(star, 0.0) + rest.floor[i] + np.maximum(sample.median, 0.0))
+            series[:, k], sigma[:, k] = excess[telegraphic], noise[telegraphic]
+            pull = (excess - sample.median) / np.maximum(noise, sample.scatter)
+            pull[telegraphic | dead] = np.nan
+            hit = np.zeros(images.shape, dtype=bool)
+            find_hits(pull, settings.seed, settings.neighbour, hit)
+            hits += hit
+            replaced_here = dead & np.isfinite(excess)
+            for mask, kind in ((hit, COSMIC), (replaced_here, FROM_MODEL)):
+                r, c = np.nonzero(mask)
+                found.add(int(i), r, c, excess[mask] - static[mask], kind)
+        flicker = hits > max(OFTEN * len(looked), 2)
+        flags[hits > 0] |= int(PixelFlag.COSMIC_RAYS)
+        flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
+        flags[static > 0] |= int(PixelFlag.HOT)
+        flags[telegraphic] |= int(PixelFlag.TELEGRAPHIC)
+        flags[dead] |= int(PixelFlag.DEAD)
+        for index, r, c, _, kind in found.entries:
+            rays = ~flicker[r, c] if kind == COSMIC else np.zeros(len(r), dtype=bool)
+            within = np.hypot(c + 0.5 - rest.x[index], r + 0.5 - rest.y[index]) < DEFAULT_RADIUS
+            everywhere[index] += int(rays.sum())
+            inside[index] += int((rays & within).sum())
+            taken[index] += float(within.sum()) / (np.pi * DEFAULT_RADIUS**2)
+        table = follow_states(series, sigma, tele_rows, tele_columns, looked, found, near, doubt)
+    flags[~np.isfinite(images.take(0))] |= int(PixelFlag.OUTSIDE)
+    used = defect_counts(flags, near, int(inside.sum()), int(everywhere.sum()), rest, len(chosen) if not every else n)
+    offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
+    per_image = {"MJD_TIME": images.mjd, "INSIDE": inside, "ALL": everywhere, "REPLACED": taken, "DOUBT": doubt}
+    return Leaves(
+        {
+            extname: [
+                NewHdu(TERMS[extname], used, columns=found.table()),
+                NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=static),
+                NewHdu(TERMS["TERM_DEFECTS_FLAGS"], offsets, pixels=flags.astype(np.float64)),
+                NewHdu(TERMS["TERM_TELEGRAPHIC"], columns=table),
+                NewHdu(TERMS["TERM_DEFECTS_IMAGES"], columns=per_image),
+            ]
+        },
+        used=used,
+        warnings=warnings,
+    )
+
+
+def follow_states(
+    series: FloatArray, sigma: FloatArray, rows: IntArray, columns: IntArray, looked: IntArray, found: Found, near: BoolArray,
+    doubt: FloatArray,
+) -> dict[str, npt.NDArray[np.generic]]:  # fmt: skip
+    """Follow the states of telegraphic pixels; add what they hold too much to the list; return the table of pixels.
+
+    Parameters
+    ----------
+    series, sigma : ndarray, shape (k, m)
+        Residuals of k pixels in m images, and their noise [electron].
+    rows, columns : ndarray, shape (k,)
+        The pixels.
+    looked : ndarray, shape (m,)
+        The images.
+    found : Found
+        Receives what the pixels hold too much: level above the scene, low or high, or what is seen on the way between.
+    near : ndarray of bool, shape (ny, nx)
+        Pixels of the aperture.
+    doubt : ndarray, shape (n,)
+        Receives the variance by doubtful states within the aperture [electron^2].
+    """
+    k, m = series.shape
+    amounts = np.zeros((k, m))
+    table = {name: np.zeros(k) for name in ("LOW", "GAP", "SIGMA", "HIGH_SHARE", "FLIPS")}
+    for p in range(k):
+        high = np.zeros(m)
+        if np.isfinite(series[p]).sum() < 2:
+            continue
+        low, top, _ = states(series[p], sigma[p], high)
+        gap = top - low
+        level = low + high * gap
+        value = np.where(np.isfinite(series[p]), series[p], level)
+        off = (np.abs(value - low) > BETWEEN * sigma[p]) & (np.abs(value - top) > BETWEEN * sigma[p])
+        amounts[p] = np.where(off, value, level)
+        if near[rows[p], columns[p]]:
+            doubt[looked] += np.where(off, sigma[p] ** 2, high * (1 - high) * gap**2)
+        state = high > 0.5
+        rest = (value - np.where(state, top, low))[~off]
+        table["LOW"][p], table["GAP"][p] = low, gap
+        table["SIGMA"][p] = MAD_TO_SIGMA * float(np.median(np.abs(rest))) if rest.size else 0.0
+        table["HIGH_SHARE"][p], table["FLIPS"][p] = state.mean(), np.count_nonzero(np.diff(state))
+    for j, i in enumerate(looked):
+        found.add(int(i), rows, columns, amounts[:, j], HIGH_STATE)
+    return {"X": columns, "Y": rows, **table}
+
+
+def defect_counts(
+    flags: IntArray, near: BoolArray, inside: int, everywhere: int, rest: Residuals, looked: int
+) -> dict[str, int | float]:
+    """Return the used values: pixels by kind, and hits of cosmic rays per pixel and second in ppm."""
+    seconds = looked * rest.duration
+    window = np.count_nonzero((flags & int(PixelFlag.OUTSIDE)) == 0)
+    within = int(near.sum())
+    kinds = {"HOT": PixelFlag.HOT, "TELE": PixelFlag.TELEGRAPHIC, "DEAD": PixelFlag.DEAD}
+    used: dict[str, int | float] = {
+        "CR_PIX": everywhere, "CR_RATE": everywhere / seconds if seconds > 0 else 0.0,
+        "CR_IN": 1e6 * inside / (within * seconds) if within and seconds > 0 else 0.0,
+        "CR_OUT": 1e6 * (everywhere - inside) / ((window - within) * seconds) if window > within and seconds > 0 else 0.0,
+        "MAP_PIX": int(np.count_nonzero(flags & int(_IN_MAP))),
+    }  # fmt: skip
+    for name, bit in kinds.items():
+        marked = (flags & int(bit)) != 0
+        used |= {f"{name}_PIX": int(marked.sum()), f"{name}_IN": int((marked & near).sum())}
+        used[f"{name}_OUT"] = int((marked & ~near).sum())
+    return used
+
+
+_IN_MAP = (
+    PixelFlag.MAP_HOT | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.MAP_PARTIALLY_DEAD | PixelFlag.MAP_SATURATED
+)
+_NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from the star"
+
+
+@step("defects_1", version="1", payload=Defects, leaves=["TERM_DEFECTS_1"])
+def find_defects_1(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
+    stars: Stars, smearing: Smearing, known: Reference | None, settings: DefectSettings,
+) -> Leaves:  # fmt: skip
+    """Find defects and cosmic rays in a sample of images."""
+    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
+    with open_images(calibrated) as images:
+        floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
+        field_stars = read_field(stars, pointing, model, track) if model is not None else None
+        effects = read_effects(images, background, smearing)
+        rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
+        return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_map(known, images), settings, [])
+
+
+@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="2", payload=Defects, leaves=["TERM_DEFECTS"])
+def find_defects(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
+    stars: Stars, position: Position, smearing: Smearing, known: Reference | None, settings: DefectSettings,
+) -> Leaves:  # fmt: skip
+    """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
+    flux, sampled = term_column(look.product, "TERM_LOOK", "FLUX", "SAMPLED")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
+    warnings = [] if model is not None else [_NO_PSF]
+    with open_images(calibrated) as images:
+        floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
+        field_stars = read_field(stars, pointing, model, track) if model is not None else None
+        effects = read_effects(images, background, smearing)
+        rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
+        return look_for_defects("TERM_DEFECTS", rest, sampled.astype(bool), True, read_map(known, images), settings, warnings)

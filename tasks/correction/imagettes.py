@@ -2,7 +2,8 @@
 
 They lie inside the star's light: a ring of their own they have not, so background, smearing and excesses are those of the stack
 that holds them, by their share of its exposures. Cosmic rays stand out of the residual to the star's model, as it moved and
-blurred in that very exposure, and are replaced by the model.
+blurred in that very exposure; they are replaced by the model, and so are dead and telegraphic pixels, whose state in a single
+exposure the stack does not tell.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
     Background,
     Bias,
@@ -29,10 +30,11 @@ from schemas.payloads import (
 from schemas.products import soc_structure
 from schemas.settings import DefectSettings
 from schemas.terms import TERMS, with_keywords
-from tasks.correction.defects import find_hits, read_defects
+from tasks.clean import read_flags
+from tasks.correction.defects import find_hits
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.level1 import Imagettes, image_metadata, open_images, open_imagettes, step_keywords, visit_keywords
-from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
+from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model, part_of
 from tasks.scene.light import centre_of_light
 from tasks.scene.psf import FURTHEST, Track, read_psf, read_track
 from tasks.scene.stars import Field, read_field
@@ -40,38 +42,30 @@ from tasks.step import Leaves, new_file, step
 from tasks.words import to_big_endian
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD
 OWN = ("BKGSL_C", "BDPIX_C1", "BDPIX_C3")
 COLUMNS = ("X", "Y", "X_ERR", "Y_ERR", "FLUX", "CHI2", "HITS", "VALIDITY")
-
-
-def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-    """Return what an imagette at index [y, x] of the sub-array holds of an image of it, by its share of the exposures."""
-    ny, nx = shape
-    if not (0 <= x <= stack.shape[1] - nx and 0 <= y <= stack.shape[0] - ny):
-        raise ValueError(f"imagettes of {nx} x {ny} pixels at ({x}, {y}) leave the sub-array of {stack.shape[::-1]} pixels")
-    return np.asarray(share * stack[y : y + ny, x : x + nx])
 
 
 class Stage:
     """Frees imagettes from what is known beforehand, and finds the star and cosmic rays in the rest."""
 
     def __init__(
-        self, imagettes: Imagettes, known: Companions, static: FloatArray, model: ImagetteModel | None, field: Field | None,
+        self, imagettes: Imagettes, known: Companions, unsteady: BoolArray, model: ImagetteModel | None, field: Field | None,
         track: Track, limits: DefectSettings,
     ) -> None:  # fmt: skip
-        self.imagettes, self.known, self.static, self.model, self.field = imagettes, known, static, model, field
+        self.imagettes, self.known, self.unsteady, self.model, self.field = imagettes, known, unsteady, model, field
         self.track, self.limits = track, limits
 
-    def excess(self, i: int) -> FloatArray:
-        """Return what imagette `i` holds too much; whatever else the stacks tell enters here."""
-        shape, known = self.imagettes.shape, self.known
-        x, y = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
-        still = part_of(self.static, float(known.share[i]), x - known.corner[0], y - known.corner[1], shape)
-        return np.asarray(still + known.level[i] + known.smeared_row(i, x, shape[1]))
+    def corner(self, i: int) -> tuple[int, int]:
+        """Return where index [0, 0] of imagette `i` lies in the sub-array, x and y."""
+        x0, y0 = self.known.corner
+        return int(self.imagettes.x_offset[i]) - x0, int(self.imagettes.y_offset[i]) - y0
 
     def clean(self, i: int, image: FloatArray) -> FloatArray:
         """Take the excess and cosmic rays out of imagette `i`, in place; return the values of COLUMNS."""
-        image -= self.excess(i)
+        image -= self.known.excess(i, *self.corner(i), self.imagettes.shape)
         place = self.known.x[i] - self.imagettes.x_offset[i], self.known.y[i] - self.imagettes.y_offset[i]
         found = self._fit(i, image, *place) if self.model is not None else self._light(i, image, *place)
         if found[7] == 1:  # nothing found: the attitude's place
@@ -96,7 +90,8 @@ class Stage:
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
         here = self.model.at(*offsets, float(self.known.share[i]))
         motion = self.track.during(mjd, duration, here.lag)
-        star = self.model.star(here, image - others, x, y, total, floor, motion)
+        bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
+        star = self.model.star(here, np.where(bad, np.nan, image - others), x, y, total, floor, motion)
         stamp, errors = here.fit(star)
         inside = tuple(slice(-c, -c + side) for c, side in zip(here.where.corner[::-1], image.shape, strict=True))
         x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
@@ -104,9 +99,11 @@ class Stage:
             return lost
         light = stamp[inside] + others
         pull = (image - light) / (np.sqrt(np.maximum(light, 0.0) + floor) * here.scale[inside])
+        pull[bad] = np.nan
         hit = np.zeros(image.shape, dtype=bool)
         hits = find_hits(pull, self.limits.seed, self.limits.neighbour, hit)
-        image[hit] = light[hit]
+        replaced = hit | (bad & np.isfinite(image))
+        image[replaced] = light[replaced]
         chi2 = float(np.mean(pull[np.isfinite(pull) & ~hit] ** 2))
         return np.array([x_found, y_found, errors[1], errors[2], star.flux, chi2, hits, 0.0])
 
@@ -136,10 +133,10 @@ def correct_imagettes(
     with open_images(subarray.product) as stacks, open_imagettes(calibrated.product) as imagettes:
         model = imagette_model(psf, imagettes, stacks)
         lag = model.model.lag if model is not None else 0.0
-        known = companions(imagettes, stacks, background, bias, gain, position, smearing, track, lag)
-        static, _ = read_defects(defects, stacks.count, stacks.shape)
+        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
+        unsteady = (read_flags(defects) & int(UNSTEADY)) != 0
         field = read_field(stars, pointing, read_psf(psf), track) if model is not None else None
-        stage = Stage(imagettes, known, static, model, field, track, settings)
+        stage = Stage(imagettes, known, unsteady, model, field, track, settings)
         if model is None:
             warnings.append("there is no PSF of the visit: positions by centre of light, cosmic rays stay in the imagettes")
         declared = with_keywords(soc_structure("SCI_COR_Imagette"), used)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.payloads import Bias, Gain, Look, Pointing, Position, Product, Psf, Smearing, Stars
+from schemas.payloads import Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.exposures import Exposures, open_exposures, term_column
@@ -93,14 +93,13 @@ def margin_rows(raw: Exposures, level: FloatArray, gain: FloatArray, good: npt.N
     return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
 
 
-@step("smearing", "SMEARING", version="1", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="2", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, psf: Psf, stars: Stars, position: Position,
-    settings: SmearingSettings,
-) -> Leaves:  # fmt: skip
+    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, psf: Psf, stars: Stars, settings: SmearingSettings
+) -> Leaves:
     """Model the smeared light of all stars of a column, and fit the time of a shift to the top margin."""
-    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    # the centre of light is good to a tenth of a pixel, over which the sum of a column does not change
+    flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     xi, eta, light, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")

@@ -20,6 +20,7 @@ from schemas.payloads import (
     Contamination,
     Corrected,
     Dark,
+    Defects,
     Gain,
     ImagettePhotometry,
     Pointing,
@@ -155,8 +156,8 @@ class Circle:
 @step("imagette_photometry", version="1", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected, subarray: Corrected, pointing: Pointing, background: Background, bias: Bias, gain: Gain, dark: Dark,
-    psf: Psf, stars: Stars, position: Position, smearing: Smearing, contamination: Contamination, quality: QualityTerm,
-    settings: ImagetteSettings,
+    psf: Psf, stars: Stars, position: Position, smearing: Smearing, defects: Defects, contamination: Contamination,
+    quality: QualityTerm, settings: ImagetteSettings,
 ) -> Leaves:  # fmt: skip
     """Measure the target in every imagette within a circle and by PSF."""
     places = corrected.products["TERM_IMAGETTE_POSITION"]
@@ -174,7 +175,7 @@ def measure_imagettes(
         n, (ny, nx) = imagettes.count, imagettes.shape
         model = imagette_model(psf, imagettes, stacks)
         lag = model.model.lag if model is not None else 0.0
-        known = companions(imagettes, stacks, background, bias, gain, position, smearing, track, lag)
+        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
         field = read_field(stars, pointing, read_psf(psf), track) if model is not None else None
         px, py = x - imagettes.x_offset, y - imagettes.y_offset
         free = np.full(n, np.nan)
@@ -190,7 +191,7 @@ def measure_imagettes(
                 place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
                 found[i] = circle.measure(i, image, *place, track.during(time, seconds, lag))
                 left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
-                row = known.smeared_row(i, int(imagettes.x_offset[i]), nx)
+                row = known.smeared_row(i, int(left), nx)
                 thermal = imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
                 others = field.image((ny, nx), *place, time, seconds) if field is not None else np.zeros((ny, nx))
                 same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))

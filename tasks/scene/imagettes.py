@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from schemas.payloads import Background, Bias, Gain, Position, Psf, Smearing
-from tasks.exposures import term_column, term_image
+from schemas.payloads import Background, Bias, Defects, Gain, Position, Psf, Smearing
+from tasks.clean import Effects, read_effects
+from tasks.exposures import term_column
 from tasks.level1 import Images, Imagettes
 from tasks.scene.psf import DAY, Stamps, Star, StarModel, Track, read_psf
 
@@ -57,33 +58,59 @@ def free_radius(missing: npt.NDArray[np.bool_], x: float, y: float) -> float:
 
 @dataclass(frozen=True)
 class Companions:
-    """What the stacks say about every imagette, shape (n,) but for `smearing`; electrons are those of the imagette."""
+    """What the stacks say about every imagette, shape (n,); electrons are those of the imagette, but for `effects`."""
 
     stack: npt.NDArray[np.int64]  # index of the stack that holds it, or of the nearest
     held: npt.NDArray[np.bool_]  # whether a stack holds it
     share: FloatArray  # of the exposures of the stack
-    level: FloatArray  # background of a pixel [electron]
+    level: FloatArray  # background of a pixel at the target [electron]
     level_error: FloatArray
     floor: FloatArray  # variance of a pixel without the star [electron^2]
     x: FloatArray  # expected place on the CCD [pixel]
     y: FloatArray
     shift: FloatArray  # by which it lies to the right of the place in the stack [pixel]
-    smearing: FloatArray  # smeared light of the stacks, shape (stacks, columns) [electron]
+    effects: Effects  # of the stacks
     corner: tuple[int, int]  # of the sub-array on the CCD
 
-    def smeared_row(self, i: int, x_offset: int, columns: int) -> FloatArray:
-        """Return the smeared light of the columns of imagette `i` [electron]: the stack's, which moves with the stars."""
-        row = self.smearing[self.stack[i]]
-        place = np.arange(columns) + x_offset - self.corner[0] - self.shift[i]
+    def smeared_row(self, i: int, x: int, columns: int) -> FloatArray:
+        """Return the smeared light of imagette `i`, from column `x` of the sub-array on: the stack's moves with the stars."""
+        if self.effects.smearing is None:
+            return np.zeros(columns)
+        row = self.effects.smearing[self.stack[i]]
+        place = np.arange(columns) + x - self.shift[i]
         return np.asarray(self.share[i] * np.interp(place, np.arange(row.size), row))
+
+    def excess(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
+        """Return what imagette `i`, at index [y, x] of the sub-array, holds too much; a new effect of the stacks enters here.
+
+        Hits of the stacks do not: in which of the exposures they were an imagette must tell itself.
+        """
+        ny, nx = shape
+        rows, columns = np.arange(ny)[:, None] + y, np.arange(nx)[None, :] + x
+        sky = np.full(shape, self.level[i])
+        if self.effects.slope is not None:
+            slope, (x0, y0) = self.share[i] * self.effects.slope[self.stack[i]], self.effects.centre
+            sky = sky + slope[0] * (columns - x0) + slope[1] * (rows - y0)
+        static = self.effects.static
+        still = np.zeros(shape) if static is None else part_of(static, float(self.share[i]), x, y, shape)
+        return np.asarray(sky + self.smeared_row(i, x, nx) + still)
+
+
+def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
+    """Return what an imagette at index [y, x] of the sub-array holds of an image of it, by its share of the exposures."""
+    ny, nx = shape
+    if not (0 <= x <= stack.shape[1] - nx and 0 <= y <= stack.shape[0] - ny):
+        raise ValueError(f"imagettes of {nx} x {ny} pixels at ({x}, {y}) leave the sub-array of {stack.shape[::-1]} pixels")
+    return np.asarray(share * stack[y : y + ny, x : x + nx])
 
 
 def companions(
     imagettes: Imagettes, stacks: Images, background: Background, bias: Bias, gain: Gain, position: Position,
-    smearing: Smearing, track: Track, lag: float,
+    smearing: Smearing, defects: Defects, track: Track, lag: float,
 ) -> Companions:  # fmt: skip
     """Look up for every imagette what the stacks say."""
-    level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
+    effects = read_effects(stacks, background, smearing, defects)
+    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
@@ -100,11 +127,11 @@ def companions(
         np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
         for t, d, k in zip(imagettes.mjd, imagettes.duration, index, strict=True)
     ])  # fmt: skip
-    levels = share * during(level)
+    levels = share * during(effects.background)
     return Companions(
         stack=index, held=held, share=share, level=levels, level_error=share * during(level_error),
         floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, x=x[index] + moved[:, 0],
-        y=y[index] + moved[:, 1], shift=moved[:, 0], smearing=term_image(smearing.product, "TERM_SMEARING"),
+        y=y[index] + moved[:, 1], shift=moved[:, 0], effects=effects,
         corner=(stacks.x_offset, stacks.y_offset),
     )  # fmt: skip
 

@@ -78,7 +78,10 @@ def render_with_slopes(psf: ComplexArray, transfer: ComplexArray) -> tuple[Float
     return _folded(spectrum), _folded(spectrum * turn[None, :]), _folded(spectrum * turn[:, None])
 
 
-def solve_psf(images: Iterable[tuple[FloatArray, ComplexArray, float, float]], size: int, smoothness: float) -> ComplexArray:
+def solve_psf(
+    images: Iterable[tuple[FloatArray, ComplexArray, float, float]], size: int, smoothness: float,
+    prior: ComplexArray | None = None,
+) -> ComplexArray:  # fmt: skip
     """Return the spectrum of the PSF that fits some images best.
 
     Parameters
@@ -89,7 +92,9 @@ def solve_psf(images: Iterable[tuple[FloatArray, ComplexArray, float, float]], s
     size : int
         Side of the stamps [pixel].
     smoothness : float
-        Strength of the prior that high frequencies are weak: what the images do not tell is set to zero.
+        Strength of the prior, which grows with the frequency: what the images do not tell is taken from it.
+    prior : ndarray of complex, shape (2 size, 2 size), optional
+        Spectrum of the PSF that is expected; none means zero, that high frequencies are weak.
 
     Returns
     -------
@@ -107,7 +112,10 @@ def solve_psf(images: Iterable[tuple[FloatArray, ComplexArray, float, float]], s
     k = frequencies(size)
     radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
     diagonal = np.arange(4)
-    normal[..., diagonal, diagonal] += total * smoothness * (1.0 + (radial / 0.5) ** 4)
+    strength = total * smoothness * (1.0 + (radial / 0.5) ** 4)
+    normal[..., diagonal, diagonal] += strength
+    if prior is not None:
+        right += strength * _aliases(prior)
     solved = np.linalg.solve(normal, right[..., None])[..., 0]
     spectrum = np.empty((FINE * size, FINE * size), complex)
     for c, (p, q) in enumerate((p, q) for p in (0, size) for q in (0, size)):

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.flags import Quality
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Position, Product, Psf
+from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Position, Product, Psf, Smearing, Stars
 from schemas.settings import PositionSettings
 from schemas.terms import TERMS
-from tasks.clean import Effects, clean_block
+from tasks.clean import clean_block, read_effects
 from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
 from tasks.robust import robust_scatter
 from tasks.scene.light import centre_of_light
 from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.scene.residuals import Residuals
+from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,30 +36,29 @@ def middle_of(values: FloatArray) -> float:
     return float(np.median(good)) if good.size else 0.0
 
 
-@step("position", "WCS", version="2", payload=Position, leaves=["TERM_POSITION"])
+@step("position", "WCS", version="3", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
-    calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    settings: PositionSettings,
-) -> Leaves:
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
+    stars: Stars, smearing: Smearing, defects: Defects, settings: PositionSettings,
+) -> Leaves:  # fmt: skip
     """Estimate the position of the target in every image: by its PSF, or by its centre of light where there is none."""
     x0, y0, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     track = read_track(pointing)
+    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= FEWEST else None
     with open_images(calibrated) as images:
         n = images.count
         found = np.empty((n, 5))
         floor = pixel_floor(background, bias, gain, images.nexp)
         guess_x = np.where(np.isfinite(x0), x0, middle_of(x0)) - images.x_offset
         guess_y = np.where(np.isfinite(y0), y0, middle_of(y0)) - images.y_offset
-        model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= FEWEST else None
+        effects = read_effects(images, background, smearing, defects)
+        field = read_field(stars, pointing, model, track) if model is not None else None
+        guess = guess_x + images.x_offset, guess_y + images.y_offset
+        rest = Residuals(images, model, track, *guess, flux, effects, floor, field)
         for block, pixels in images.blocks():
-            clean_block(pixels, block, Effects(level))
+            clean_block(pixels, block, effects)
+            for i in range(block.start, block.stop):
+                pixels[i - block.start] -= rest.field_image(i)
             centre_of_light(
                 pixels, guess_x[block], guess_y[block], settings.radius, settings.iterations, floor[block], found[block]
             )

@@ -8,22 +8,24 @@ rays) are replaced by it and come back if the next model explains them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.inputs import term_input
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf
+from schemas.inputs import WHITE_PSF, term_input
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Reference, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
-from tasks.clean import Effects, clean_block
+from tasks.clean import Effects, clean_block, read_effects
 from tasks.exposures import term_column
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA, robust_scatter
 from tasks.scene.optics import (
+    FINE,
     ComplexArray,
     fit_star,
     motion_transfer,
@@ -199,27 +201,25 @@ def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_
 
 def make_stars(
     images: Images, chosen: npt.NDArray[np.int64], where: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray,
-    level: FloatArray, floor: FloatArray, track: Track, lag: float,
+    cleaned: Callable[[int], FloatArray], floor: FloatArray, track: Track, lag: float,
 ) -> list[Star]:  # fmt: skip
-    """Return the stars of some images: background taken away, places as stamp indices."""
+    """Return the stars of some images, which `cleaned` gives without all but the target; places as stamp indices."""
     stars = []
     duration = images.nexp * images.exposure_time
     for i in chosen:
-        image = images.take(int(i))[None]
-        clean_block(image, slice(int(i), int(i) + 1), Effects(level))
         px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
         motion = track.during(float(images.mjd[i]), duration, lag)
-        stars.append(Star(where.cut(image[0]), float(floor[i]), px, py, float(flux[i]), motion))
+        stars.append(Star(where.cut(cleaned(int(i))), float(floor[i]), px, py, float(flux[i]), motion))
     return stars
 
 
-@step("psf", "PSF_FIT", version="1", payload=Psf, leaves=["TERM_PSF"])
-def estimate_psf(
-    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, settings: PsfSettings
-) -> Leaves:
-    """Estimate the super-resolved PSF of the visit from a sample of its images."""
+@step("psf_1", version="1", payload=Psf, leaves=["TERM_PSF_1"])
+def estimate_psf_1(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
+    reference: Reference | None, settings: PsfSettings,
+) -> Leaves:  # fmt: skip
+    """Estimate the super-resolved PSF of the visit from a sample of its images as they are."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     track = read_track(pointing)
     warnings = []
     with open_images(calibrated) as images:
@@ -237,11 +237,13 @@ def estimate_psf(
         )
         where = stamps_around(middle_x, middle_y, settings.size)
         floor = pixel_floor(background, bias, gain, images.nexp)
-        stars = make_stars(images, chosen, where, x, y, flux, level, floor, track, lag)
+        rest = Cleaned(images, read_effects(images, background))
+        stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag)
     if len(stars) < settings.fewest:
         warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
+    prior = None if reference is None else reference_psf(reference, settings.size)
     if stars:
-        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings)
+        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior)
     else:
         grid = np.zeros((2 * settings.size,) * 2)
         grid[settings.size, settings.size] = 1.0
@@ -250,29 +252,91 @@ def estimate_psf(
         "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0), "PSF_N": len(stars), "PSF_ITER": rounds,
         "PSF_EXC": float(np.median(scale)),
     }  # fmt: skip
+    return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
+
+
+def psf_leaves(
+    extname: str, psf: ComplexArray, scale: FloatArray, where: Stamps, used: Mapping[str, Scalar], warnings: list[str]
+) -> Leaves:
+    """Return the term of a PSF."""
     corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
-    image = NewHdu(TERMS["TERM_PSF"], {**corner, **used}, pixels=to_grid(psf))
-    return Leaves({"TERM_PSF": [image, NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]}, used=used, warnings=warnings)
+    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf))
+    return Leaves({extname: [image, NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]}, used=used, warnings=warnings)
+
+
+def reference_psf(reference: Reference, size: int) -> ComplexArray | None:
+    """Return the spectrum of the reference's PSF with its centre of light in the middle; None where it holds no light.
+
+    The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing.
+    """
+    with open_declared(require(reference.product.path), WHITE_PSF) as file:
+        plane = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+    ny, nx = plane.shape
+    j, i = np.mgrid[:ny, :nx]
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    for _ in range(5):
+        near = np.where(np.hypot(i - x, j - y) < 25, plane, 0.0)
+        if not near.sum() > 0:
+            return None
+        x, y = float((near * i).sum() / near.sum()), float((near * j).sum() / near.sum())
+    # stamp and spectrum have the middle at index `size` of the fine grid, index size / 2 of the pixels
+    stamp = np.zeros((size, size))
+    left, low = round(x) - size // 2, round(y) - size // 2
+    a, b = slice(max(left, 0), min(left + size, nx)), slice(max(low, 0), min(low + size, ny))
+    stamp[b.start - low : b.stop - low, a.start - left : a.stop - left] = plane[b, a]
+    coarse = np.fft.fft2(stamp)
+    k = np.fft.fftfreq(size)
+    place = (x - left, y - low)
+    coarse *= np.exp(2j * np.pi * k * place[0])[None, :] * np.exp(2j * np.pi * k * place[1])[:, None]
+    spectrum = np.zeros((FINE * size,) * 2, complex)
+    index = np.rint(k * size).astype(int) % (FINE * size)
+    spectrum[np.ix_(index, index)] = coarse
+    return np.asarray(spectrum / spectrum[0, 0].real)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Gives single images without the known effects."""
+
+    images: Images
+    effects: Effects
+
+    def image(self, i: int) -> FloatArray:
+        """Return image `i`, shape (ny, nx)."""
+        image = self.images.take(i)[None]
+        clean_block(image, slice(i, i + 1), self.effects)
+        cleaned: FloatArray = image[0]
+        return cleaned
 
 
 def alternate(
-    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings
-) -> tuple[ComplexArray, FloatArray, int]:
-    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made."""
+    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings, prior: ComplexArray | None = None,
+    begin: StarModel | None = None,
+) -> tuple[ComplexArray, FloatArray, int]:  # fmt: skip
+    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made.
+
+    Few images tell little of the finer frequencies: there a prior PSF decides, or none. With `begin`, the PSF of the first
+    round, cosmic rays stand out from the beginning and half the rounds are enough.
+    """
     size = where.size
     inside = circle(size, *where.index(*middle), settings.radius)
-    scale = np.ones((size, size))
+    scale = np.ones((size, size)) if begin is None else begin.scale
     models: list[FloatArray | None] = [None] * len(stars)
+    if begin is not None:
+        models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
     psf = to_spectrum(np.zeros((2 * size, 2 * size)))
-    smoothness = settings.smoothness
-    for _ in range(settings.rounds):
+    # below the number of images that tell the four fine frequencies of each coarse one, the prior has the say of one image
+    strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
+    rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
+    for _ in range(rounds):
         weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
         top = max(weights)
         parts = zip(stars, models, weights, strict=True)
-        psf = solve_psf(((filled(s, m, scale), s.transfer(size), s.flux, w / top) for s, m, w in parts), size, smoothness)
+        fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top) for s, m, w in parts)
+        psf = solve_psf(fitted, size, strength, prior)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
         scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
-    return psf, scale, settings.rounds
+    return psf, scale, rounds
 
 
 def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:
@@ -286,7 +350,7 @@ def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArra
 
 def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> FloatArray:
     """Return the variance of a pixel without the star in every image [electron^2]."""
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    (level,) = term_column(background.product, background.product.extname, "LEVEL")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     floor: FloatArray = np.maximum(level, 0.0) + nexp * (ron / gains) ** 2
@@ -345,8 +409,9 @@ class StarModel:
 
 def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
     """Read the PSF of the visit."""
-    with open_declared(require(term.product.path), term_input("TERM_PSF")) as file:
-        hdu = file["TERM_PSF"]
+    extname = term.product.extname
+    with open_declared(require(term.product.path), term_input(extname)) as file:
+        hdu = file[extname]
         grid, scale = hdu.finite_image(), file["TERM_PSF_SCALE"].finite_image()
         where = Stamps((hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")), scale.shape[0])
         return StarModel(to_spectrum(grid), where, scale, hdu.number("PSF_LAG"), radius)
