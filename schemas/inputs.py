@@ -314,9 +314,16 @@ WHITE_PSF = Input(
     "image of a point source in white light",
     fallback="few images are taken to show no fine detail of the PSF",
 )
+FLUX_CONVERSION = Input(
+    "flux conversion",
+    ("REF_APP_FluxConversion",),
+    {"REF_APP_FluxConversion": Use(soc_structure("REF_APP_FluxConversion"), _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG"))},
+    "magnitude in the CHEOPS band minus Gaia G by effective temperature",
+    fallback="Gaia G magnitudes are taken as they are",
+)
 REFERENCES = (
     BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
-    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF,
+    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF, FLUX_CONVERSION,
 )  # fmt: skip
 
 
@@ -326,6 +333,7 @@ LEVEL1 = {
     "SCI_CAL_FullArray": "SCI_CAL_ImageMetadata",
     "SCI_COR_SubArray": "SCI_COR_ImageMetadata",
     "SCI_COR_Imagette": "SCI_COR_ImagetteMetadata",
+    "SCI_COR_FullArray": "SCI_COR_ImageMetadata",
 }
 
 

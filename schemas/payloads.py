@@ -107,6 +107,10 @@ class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
 
+class Plate(Leaf):
+    """Stars of the full array, and how far roll and scale are off."""
+
+
 class Stars(Leaf):
     """The catalogue's stars about the target, with their fluxes."""
 
@@ -219,6 +223,8 @@ class CorrectedVisit(Payload):
     defects: Defects
     subarray: Corrected
     imagettes: Corrected | None = None
+    plate: Plate | None = None
+    full_array: Corrected | None = None
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
@@ -233,7 +239,7 @@ class CorrectedVisit(Payload):
             self.pointing, self.look, self.first_background, self.first_psf, self.stars, self.smearing, self.first_defects,
             self.background, self.psf, self.position, self.defects, self.subarray,
         ]  # fmt: skip
-        return [*steps, *(c for c in (self.imagettes,) if c is not None)]
+        return [*steps, *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None)]
 
 
 class MeasuredVisit(Payload):

@@ -76,6 +76,13 @@ class PsfSettings(Settings):
     lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")
 
 
+class PlateSettings(Settings):
+    """Plate solution of the full array."""
+
+    significance: float = Field(8.0, gt=3, le=1000, description="how far a star stands out of its surroundings [sigma]")
+    stars: int = Field(300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for")
+
+
 class SmearingSettings(Settings):
     """Smearing."""
 
@@ -130,6 +137,7 @@ class PipelineSettings(Settings):
     look: LookSettings = LookSettings()
     background: BackgroundSettings = BackgroundSettings()
     psf: PsfSettings = PsfSettings()
+    plate: PlateSettings = PlateSettings()
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()

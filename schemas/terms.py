@@ -68,6 +68,21 @@ USED = {
         Keyword("SMEAR_TE", "real", "s", "its error"),
         Keyword("SMEAR_MX", "real", "electron", "largest smeared charge of a pixel"),
         Keyword("N_STARS", "integer", "", "field stars that are drawn"),
+        Keyword("STAR_SCL", "real", "arcsec", "angle of a pixel with which they are drawn"),
+        Keyword("STAR_ROL", "real", "deg", "roll offset with which they are drawn"),
+        Keyword("STAR_EPO", "real", "year", "from the catalogue's epoch to the visit"),
+        Keyword("STAR_BND", "boolean", "", "magnitudes were brought to the CHEOPS band"),
+        Keyword("PLT_FND", "integer", "", "stars found on the full array"),
+        Keyword("PLT_MAT", "integer", "", "of these in the catalogue"),
+        Keyword("PLT_OK", "boolean", "", "enough stars matched for a plate solution"),
+        Keyword("PLT_RMS", "real", "pixel", "rms distance of matched stars, one axis"),
+        Keyword("PLT_ROLL", "real", "deg", "roll of the full array above the attitude's"),
+        Keyword("PLT_SCAL", "real", "arcsec", "angle of a pixel of the full array"),
+        Keyword("PLT_X", "real", "pixel", "x of the target on the full array, 0 if not seen"),
+        Keyword("PLT_Y", "real", "pixel", "y of the target on the full array, 0 if not seen"),
+        Keyword("FA_SKY", "real", "electron", "median background of the full array"),
+        Keyword("FA_SLOPE", "real", "electron", "its range over the full array"),
+        Keyword("FA_BAD", "integer", "", "hot or hit pixels without a number"),
         Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
         Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
         Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
@@ -207,7 +222,18 @@ TERMS = {
             Column("T_EFF", "double", "Kelvin", "effective temperature, 0 where it is not known"),
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("TARGET", "bool", "", "whether it is the target"),
-            used=("N_STARS",),
+            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND"),
+        ),
+        _table(
+            "TERM_PLATE", "stars found on the full array, brightest first",
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("ERROR", "double", "pixel", "error of the place"),
+            Column("FLUX", "double", "electron", "light within 14 pixels"),
+            Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
+            Column("DX", "double", "pixel", "x minus where the solution puts the star"),
+            Column("DY", "double", "pixel", "y minus where the solution puts the star"),
+            used=("PLT_FND", "PLT_MAT", "PLT_OK", "PLT_RMS", "PLT_ROLL", "PLT_SCAL", "PLT_X", "PLT_Y"),
         ),
         _table(
             "TERM_CONTAMINATION", "light of field stars within the apertures",
@@ -400,7 +426,7 @@ FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1",
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "TERM_PLATE")
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (

@@ -154,6 +154,20 @@ def open_images(product: Product) -> Iterator[Images]:
         )
 
 
+@contextmanager
+def open_frame(product: Product) -> Iterator[tuple[Images, npt.NDArray[np.float64]]]:
+    """Open a calibrated or corrected full array; yield it with its pixels, shape (ny, nx)."""
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        if table.rows != 1:
+            raise BadInputError(f"{file.path}: {hdu.extname} is one image, {table.extname} has {table.rows} rows")
+        ny, nx = hdu.shape
+        frame = Images(
+            hdu, table, 1, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), 0, 0, table.finite_column("MJD_TIME")
+        )  # fmt: skip
+        yield frame, hdu.stored().astype(np.float64)
+
+
 @dataclass(frozen=True)
 class Imagettes:
     """An open calibrated or corrected cube of imagettes, each with its own place and number of exposures.

@@ -135,7 +135,7 @@ def correct_imagettes(
         lag = model.model.lag if model is not None else 0.0
         known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
         unsteady = (read_flags(defects) & int(UNSTEADY)) != 0
-        field = read_field(stars, pointing, read_psf(psf), track) if model is not None else None
+        field = read_field(stars, read_psf(psf), track) if model is not None else None
         stage = Stage(imagettes, known, unsteady, model, field, track, settings)
         if model is None:
             warnings.append("there is no PSF of the visit: positions by centre of light, cosmic rays stay in the imagettes")

@@ -176,7 +176,7 @@ def measure_imagettes(
         model = imagette_model(psf, imagettes, stacks)
         lag = model.model.lag if model is not None else 0.0
         known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
-        field = read_field(stars, pointing, read_psf(psf), track) if model is not None else None
+        field = read_field(stars, read_psf(psf), track) if model is not None else None
         px, py = x - imagettes.x_offset, y - imagettes.y_offset
         free = np.full(n, np.nan)
         for block, pixels in imagettes.blocks():
