@@ -17,12 +17,13 @@ from tasks.step import recipe
 def measure_visit(calibrated: CalibratedVisit, corrected: CorrectedVisit, settings: PipelineSettings) -> MeasuredVisit:
     """Measure the target, judge the points, and write the light curves."""
     c, k = calibrated, corrected
-    apertures = measure_apertures(k.subarray, k.position, k.smearing, c.dark)
-    psf_fit = fit_psf(k.subarray, k.look, k.pointing, k.background, c.bias, c.gain, k.psf, k.position)
+    apertures = measure_apertures(k.subarray, k.position, k.smearing, k.defects, c.dark)
+    psf_fit = fit_psf(k.subarray, k.look, k.pointing, k.background, c.bias, c.gain, k.psf, k.stars, k.position)
     contamination = estimate_contamination(k.subarray, k.pointing, k.psf, k.stars, k.position, apertures)
     quality = assess_quality(
-        k.subarray, c.events, c.bias, c.gain, k.pointing, k.look, k.background, k.position, k.defects, apertures, psf_fit
-    )
+        k.subarray, c.events, c.bias, c.gain, c.flat, k.pointing, k.look, k.background, k.position, k.smearing, k.defects,
+        apertures, psf_fit,
+    )  # fmt: skip
     upstream = (*c.terms(), *k.terms())
     light_curves = write_light_curves(
         k.subarray, upstream, k.pointing, k.background, k.position, apertures, psf_fit, contamination, quality

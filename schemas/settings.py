@@ -71,6 +71,7 @@ class PsfSettings(Settings):
     radius: float = Field(40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]")
     rounds: int = Field(4, ge=1, le=20, description="alternations between PSF and stars")
     smoothness: float = Field(1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell")
+    stiffness: float = Field(3e-3, gt=0, le=10, description="prior against a change of the PSF with temperature")
     enough: int = Field(16, ge=4, le=1000, description="with fewer images the reference PSF has a say")
     fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is made")
     lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")

@@ -20,7 +20,7 @@ LIGHT_CURVES = {
     **{f"R{r}": float(r) for r in range(15, 41)},
 }
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
-OPTIMAL, PSF = "OPTIMAL", "PSF"
+OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
 
 # Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
@@ -59,6 +59,8 @@ USED = {
         Keyword("BKG_Y", "real", "pixel", "y on the CCD where the background has its level"),
         Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
         Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
+        Keyword("PSF_TEMP", "real", "degC", "median telescope temperature of the PSF"),
+        Keyword("PSF_TSTD", "real", "degC", "its scatter; 0: no change of the PSF"),
         Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
         Keyword("PSF_LAGE", "real", "s", "error of that time"),
         Keyword("PSF_N", "integer", "", "images that made the PSF"),
@@ -104,6 +106,11 @@ USED = {
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
         Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
+        Keyword("LOST_SAA", "real", "ratio", "images in the SAA, of all"),
+        Keyword("LOST_OCC", "real", "ratio", "images behind the Earth, of all"),
+        Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),
+        Keyword("N_GAP", "integer", "", "images that the counter says are missing"),
+        Keyword("DRP_PPM", "real", "ppm", "median error by the operational formula, R25"),
         Keyword("CR_IMAG", "integer", "", "pixels of imagettes hit by cosmic rays"),
         Keyword("IMAG_RAD", "real", "pixel", "radius of the circle in imagettes"),
         Keyword("IMAG_BRE", "real", "ppm", "scatter of the light beyond imagettes"),
@@ -146,7 +153,7 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
     return Structure(extname, meaning, "1", "TERM", keywords, (), "double", (0, 0))
 
 
-_PSF_USED = ("PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_PSF_USED = ("PSF_TEMP", "PSF_TSTD", "PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
 _DEFECTS_USED = (
     "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
     "DEAD_IN", "DEAD_OUT", "MAP_PIX",
@@ -251,6 +258,7 @@ TERMS = {
             Column("TOTAL", "double", "electron", "sum over the columns of the window of one row"),
         ),
         _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
+        _image("TERM_PSF_CHANGE", "change of the PSF when the telescope is warmer by PSF_TSTD, same grid, sum 0", ""),
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
             "TERM_DEFECTS", "pixels of single images that hold more or less than the scene",
@@ -332,6 +340,9 @@ TERMS = {
             Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
             Column("DARK", "double", "electron", "thermal charge within each radius", _K),
             Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
+            Column("HOT", "double", "electron", "steady excess that was taken away within each radius", _K),
+            Column("FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"),
+            Column("FIXED_AREA", "double", "pixel", "area of good pixels there"),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
         ),
@@ -394,9 +405,25 @@ TERMS = {
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
             Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
             Column("OPT_ERR", "double", "electron", "its error"),
+            Column("FIXED_ERR", "double", "electron", "error of the flux in the circle that stays"),
             Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
             Column("PSF_ERR", "double", "electron", "its error"),
-            used=("RON_E", "AP_OPT"),
+            used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
+        ),
+        _table(
+            "TERM_ERRORS", "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
+            _MJD,
+            Column("STAR", "double", "electron**2", "photon noise of the target and of stars near it", _K),
+            Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
+            Column("DARK", "double", "electron**2", "shot noise of the dark current", _K),
+            Column("HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K),
+            Column("SMEARED", "double", "electron**2", "photon noise of smeared light", _K),
+            Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
+            Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
+            Column("SMEARING", "double", "electron**2", "error of the smeared light about its median", _K),
+            Column("FLAT", "double", "electron**2", "error of the flat field under the star's motion", _K),
+            Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
+            Column("DRP", "double", "electron**2", "FLUXERR**2 as the operational pipeline has it, for comparison", _K),
         ),
         _table(
             "TERM_METRICS", "quality of every light curve",
@@ -426,11 +453,12 @@ FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1",
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "TERM_PLATE")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "TERM_PLATE", "PIP_REP_DetectedCosmics")
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (
-    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS",
+    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
+    "TERM_BACKGROUND_WINDOWS",
 )  # fmt: skip
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
@@ -440,13 +468,13 @@ COMPANIONS = {
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
-    "TERM_PSF": ("TERM_PSF_SCALE",),
-    "TERM_PSF_1": ("TERM_PSF_SCALE",),
+    "TERM_PSF": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
+    "TERM_PSF_1": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
     "TERM_BACKGROUND": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
     "TERM_BACKGROUND_1": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
     "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
-    "TERM_QUALITY": ("TERM_METRICS",),
+    "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
     "TERM_IMAGETTES": ("TERM_METRICS",),
 }

@@ -1,6 +1,7 @@
 """The second writing pass: calibrated images without the estimated effects, with positions and sky coordinates.
 
-Each image has its own WCS: the target's catalogue position at its measured place, turned by the roll angle.
+Each image has its own WCS: the target's catalogue position at its measured place, turned by the roll angle. What was taken away
+is delivered beside: the background of every image, the flags of the pixels, and the tracks of cosmic rays.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from schemas.payloads import (
 )
 from schemas.products import soc_structure
 from schemas.terms import with_keywords
-from tasks.clean import clean_block, read_effects
+from tasks.clean import Effects, clean_block, read_effects, read_flags
+from tasks.correction.cosmics import Track, tracks
+from tasks.correction.defects import COSMIC
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.geometry import cd_matrix, reference_pixel
@@ -37,39 +40,40 @@ from tasks.words import to_big_endian
 FloatArray = npt.NDArray[np.float64]
 
 
-@step("correct", "BKGSL_C", "BDPIX_C1", "BDPIX_C3", version="2", payload=Corrected, leaves=["SCI_COR_SubArray"])
+_STATES = ("BKGSL_C", "BDPIX_C1", "BDPIX_C2", "BDPIX_C3", "BDPIX_C4")
+
+
+@step("correct", *_STATES, version="3", payload=Corrected, leaves=["SCI_COR_SubArray"])
 def correct_subarray(
-    calibrated: Calibrated,
-    calibration: tuple[Leaf, ...],
-    pointing: Pointing,
-    look: Look,
-    background: Background,
-    psf: Psf,
-    stars: Stars,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
-) -> Leaves:
-    """Write the corrected images of the sub-array."""
+    calibrated: Calibrated, calibration: tuple[Leaf, ...], pointing: Pointing, look: Look, background: Background, psf: Psf,
+    stars: Stars, position: Position, smearing: Smearing, defects: Defects,
+) -> Leaves:  # fmt: skip
+    """Write the corrected images of the sub-array, the background that was subtracted, flag map and cosmic rays."""
     x, y, validity = term_column(position.product, "TERM_POSITION", "X", "Y", "VALIDITY")
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
+    (error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     steps: list[Leaf] = [*calibration, calibrated, pointing, look, background, psf, stars, position, smearing, defects]
     used = {k: v for leaf in steps for k, v in leaf.used.items()}
     place, scale = (float(used["LOC_X"]), float(used["LOC_Y"])), float(used["STAR_SCL"])
     with open_images(calibrated.product) as images:
         declared = with_keywords(soc_structure("SCI_COR_SubArray"), used)
-        states = {**step_keywords(steps), **dict.fromkeys(("BKGSL_C", "BDPIX_C1", "BDPIX_C3"), str(Status.COMPLETED))}
+        states = {**step_keywords(steps), **dict.fromkeys(_STATES, str(Status.COMPLETED))}
         keywords = {**visit_keywords(images, declared), **states, **used, "BUNIT": "electrons"}
-        ny, nx = images.shape
-        smeared = term_image(smearing.product, "TERM_SMEARING")
         effects = read_effects(images, background, smearing, defects)
-        with FitsWriter(new_file("SCI_COR_SubArray")) as writer:
-            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, ny, nx)))
+        smeared = term_image(smearing.product, "TERM_SMEARING")
+        sky = soc_structure("PIP_COR_BkgSLSubArray")
+        with FitsWriter(new_file("SCI_COR_SubArray")) as writer, FitsWriter(new_file("PIP_COR_BkgSLSubArray")) as subtracted:
+            shape = (images.count, *images.shape)
+            writer.begin_cube(NewHdu(declared, keywords, shape=shape))
+            subtracted.begin_cube(NewHdu(sky, {**visit_keywords(images, sky), "BUNIT": "electrons"}, shape=shape))
             for block, pixels in images.blocks():
+                level = np.where(np.isfinite(pixels), background_planes(effects, block, images.shape), np.nan)
                 clean_block(pixels, block, effects)
-                total = to_big_endian(pixels.view(np.uint64))
-                writer.write_block(pixels.data.cast("B"), int(total))
-            writer.end_cube()
+                for target, planes in ((writer, pixels), (subtracted, level)):
+                    total = to_big_endian(planes.view(np.uint64))
+                    target.write_block(planes.data.cast("B"), int(total))
+            for target in (writer, subtracted):
+                target.end_cube()
             writer.write(centroid_table(images, x, y, validity, place))
             columns = sky_coordinates(images, x, y, roll + float(used["STAR_ROL"]), scale)
             writer.write(image_metadata(images, "SCI_COR_ImageMetadata", columns))
@@ -78,7 +82,52 @@ def correct_subarray(
                 structure = soc_structure(name)
                 head = {**visit_keywords(images, structure), "BUNIT": "electrons"}
                 writer.write(NewHdu(structure, head, pixels=row[:, None, :]))
-    return Leaves(written={"SCI_COR_SubArray": "SCI_COR_SubArray"})
+            subtracted.write(image_metadata(images, "PIP_COR_BkgSLImageMetadata", {"BKG_ERROR": error}))
+        files = {
+            "PIP_COR_PixelFlagMapSubArray": [flag_map(images, read_flags(defects))],
+            "PIP_REP_DetectedCosmics": [detected_cosmics(images, defects)],
+        }
+    return Leaves(files, written={name: name for name in ("SCI_COR_SubArray", "PIP_COR_BkgSLSubArray")})
+
+
+def background_planes(effects: Effects, block: slice, shape: tuple[int, int]) -> FloatArray:
+    """Return the background of every pixel of the images `block`, shape (n, ny, nx) [electron]."""
+    level = effects.background[block][:, None, None] + np.zeros((1, *shape))
+    if effects.slope is not None:
+        dy, dx = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+        slope = effects.slope[block][:, :, None, None]
+        level += slope[:, 0] * (dx - effects.centre[0]) + slope[:, 1] * (dy - effects.centre[1])
+    return np.ascontiguousarray(level)
+
+
+def flag_map(images: Images, flags: npt.NDArray[np.int64]) -> NewHdu:
+    """Return PIP_COR_PixelFlagMapSubArray."""
+    declared = soc_structure("PIP_COR_PixelFlagMapSubArray")
+    return NewHdu(declared, visit_keywords(images, declared), pixels=flags)
+
+
+def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
+    """Return PIP_REP_DetectedCosmics: a row for each track of every image."""
+    declared = soc_structure("PIP_REP_DetectedCosmics")
+    image, x, y, amount, kind = term_column(defects.product, "TERM_DEFECTS", "IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
+    utc, counter = images.metadata.column("UTC_TIME"), images.metadata.column("CE_COUNTER")
+    rows: list[tuple[int, Track]] = []
+    rays = kind == COSMIC
+    for i in np.unique(image[rays]):
+        of_image = rays & (image == i)
+        columns, lines = (v[of_image].astype(np.int64) for v in (x, y))
+        rows += [(int(i), track) for track in tracks(lines, columns, amount[of_image], images.shape)]
+    which = np.array([i for i, _ in rows], np.int64)
+    values = {
+        "UTC_TIME": utc[which], "MJD_TIME": images.mjd[which], "CE_COUNTER": counter[which], "IMAGE_NUM": which & 0xFFFF,
+        "RELATED_DATA": np.full(len(rows), "SCI_COR_SubArray"),
+        "X_CENT_POS": np.array([t.x + 0.5 + images.x_offset for _, t in rows]),
+        "Y_CENT_POS": np.array([t.y + 0.5 + images.y_offset for _, t in rows]),
+        "ELLIPTICITY": np.array([t.ellipticity for _, t in rows]), "POS_ANGLE": np.array([t.angle for _, t in rows]),
+        "SIZE_SMAJOR_AXIS": np.array([t.major for _, t in rows]), "SIZE_SMINOR_AXIS": np.array([t.minor for _, t in rows]),
+        "NUM_PIXELS": np.array([t.pixels for _, t in rows]),
+    }  # fmt: skip
+    return NewHdu(declared, {**visit_keywords(images, declared), "DATANAME": "SubArray"}, columns=values)
 
 
 def centroid_table(

@@ -160,7 +160,7 @@ def sample_statistics(
 
 
 def above_neighbours(median: FloatArray) -> FloatArray:
-    """Return an image minus the median of each pixel's neighbourhood: wings of the star and errors of its PSF are in both."""
+    """Return an image minus the median of each pixel's neighbourhood: the star's far wings and errors of its PSF cancel."""
     excess: FloatArray = median - scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
     return excess
 

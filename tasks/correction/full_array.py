@@ -68,7 +68,7 @@ def smeared_columns(
     x, y = place[0] - 0.5 + dx, place[1] - 0.5 + dy
     places, rows = field_places(xi, eta, turned, x, y, float(stars.used["STAR_SCL"]))
     on_ccd = ((rows > 0) & (rows < frame.shape[0])).all(axis=1)
-    sums = column_sums(columns, places[on_ccd], light[on_ccd], *column_profile(to_grid(model.psf)))
+    sums = column_sums(columns, places[on_ccd], light[on_ccd], *column_profile(to_grid(model.psf.mean)))
     return np.asarray(tau * sums / stack_seconds)
 
 

@@ -84,20 +84,20 @@ class Stage:
         assert self.model is not None
         mjd, duration, floor = float(self.imagettes.mjd[i]), float(self.imagettes.duration[i]), float(self.known.floor[i])
         lost = np.array([np.nan] * 6 + [0.0, 1.0])
-        if not (np.isfinite(x) and np.isfinite(y)) or not (total := float(np.nansum(image))) > 0:
+        if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
             return lost
         others = self.field.image(image.shape, x, y, mjd, duration) if self.field is not None else np.zeros(image.shape)
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
         here = self.model.at(*offsets, float(self.known.share[i]))
         motion = self.track.during(mjd, duration, here.lag)
         bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
-        star = self.model.star(here, np.where(bad, np.nan, image - others), x, y, total, floor, motion)
+        star = self.model.star(here, i, self.known, np.where(bad, np.nan, image - others), (x, y), motion)
         stamp, errors = here.fit(star)
         inside = tuple(slice(-c, -c + side) for c, side in zip(here.where.corner[::-1], image.shape, strict=True))
         x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
         if not star.flux > 0 or np.hypot(x_found - x, y_found - y) > FURTHEST:
             return lost
-        light = stamp[inside] + others
+        light = stamp[inside] + others + star.level
         pull = (image - light) / (np.sqrt(np.maximum(light, 0.0) + floor) * here.scale[inside])
         pull[bad] = np.nan
         hit = np.zeros(image.shape, dtype=bool)
@@ -132,8 +132,7 @@ def correct_imagettes(
     track, warnings = read_track(pointing), []
     with open_images(subarray.product) as stacks, open_imagettes(calibrated.product) as imagettes:
         model = imagette_model(psf, imagettes, stacks)
-        lag = model.model.lag if model is not None else 0.0
-        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
+        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, model)
         unsteady = (read_flags(defects) & int(UNSTEADY)) != 0
         field = read_field(stars, read_psf(psf), track) if model is not None else None
         stage = Stage(imagettes, known, unsteady, model, field, track, settings)

@@ -107,7 +107,7 @@ def estimate_smearing(
     model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
     made = int(psf.used.get("PSF_N", 0)) >= 3
     known = made and bool(target.any())
-    offsets, profile = column_profile(to_grid(model.psf))
+    offsets, profile = column_profile(to_grid(model.psf.mean))
     missing = "star catalogue" if made else "PSF of the visit"
     warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
     with open_exposures(raw) as exposures:

@@ -23,7 +23,7 @@ from schemas.payloads import (
     Status,
 )
 from schemas.products import Column, Structure, soc_structure
-from schemas.terms import DEFAULT_RADIUS, IMAGETTE_PSF, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS, with_keywords
+from schemas.terms import DEFAULT_RADIUS, FIXED, IMAGETTE_PSF, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS, with_keywords
 from tasks.exposures import term_column
 from tasks.fits import Value
 from tasks.fits_writer import NewHdu
@@ -42,7 +42,7 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
     return replace(declared, columns=(*declared.columns, _QUALITY))
 
 
-@step("light_curves", "LC_CFG", version="2", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+@step("light_curves", "LC_CFG", version="3", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
     corrected: Corrected,
     upstream: tuple[Leaf, ...],
@@ -58,9 +58,10 @@ def write_light_curves(
     event, status, flags, bjd, error = term_column(
         quality.product, "TERM_QUALITY", "EVENT", "STATUS", "QUALITY", "BJD_TIME", "FLUXERR"
     )
-    best, best_error, psf, psf_error = term_column(
-        quality.product, "TERM_QUALITY", "OPT_FLUX", "OPT_ERR", "PSF_FLUX", "PSF_ERR"
+    best, best_error, fixed_error, psf, psf_error = term_column(
+        quality.product, "TERM_QUALITY", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"
     )
+    (fixed,) = term_column(apertures.product, "TERM_APERTURES", "FIXED")
     flux, areas, dark, smeared = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK", "SMEARING")
     ratio, ratio_error = term_column(contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR")
     (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
@@ -83,6 +84,7 @@ def write_light_curves(
         }  # fmt: skip
         curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving") for name, r in LIGHT_CURVES.items()}
         curves[OPTIMAL] = best, best_error, float(used["AP_OPT"]), "Moving"
+        curves[FIXED] = fixed, fixed_error, DEFAULT_RADIUS, "Fixed"
         if np.isfinite(psf).any():
             curves[PSF] = psf, psf_error, DEFAULT_RADIUS, "PSF"
         tau = float(used["SMEAR_T"])

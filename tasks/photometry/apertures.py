@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 import schemas.terms
-from schemas.payloads import Apertures, Corrected, Dark, Position, Smearing
+from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smearing
 from schemas.terms import TERMS
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
@@ -241,22 +241,17 @@ def flux_error(
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
-def flux_variance(
-    flux: ArrayLike,
-    background: ArrayLike,
-    dark: ArrayLike,
-    areas: ArrayLike,
-    n_exposures: int,
-    ron: ArrayLike,
-    background_error: ArrayLike,
-    *other: ArrayLike,
-) -> Floats:
-    """Return the variance of aperture fluxes with the errors of what was subtracted.
+def flux_variances(
+    flux: ArrayLike, sky: ArrayLike, dark: ArrayLike, hot: ArrayLike, smeared: ArrayLike, areas: ArrayLike, n_exposures: int,
+    ron: ArrayLike, background_error: ArrayLike,
+) -> dict[str, Floats]:  # fmt: skip
+    """Return the variance of aperture fluxes, term by term.
 
     Parameters
     ----------
-    flux, background, dark : array_like, broadcast to (n, k)
-        Electrons in the aperture: star, sky and dark current. Negative values are noise and add none [electron].
+    flux, sky, dark, hot, smeared : array_like, broadcast to (n, k)
+        Electrons in the aperture: star, sky, dark current, steady excess, smeared light. Negative values are noise and add
+        none [electron].
     areas : array_like, broadcast to (n, k)
         Area that entered the sums, N [pixel^2].
     n_exposures : int
@@ -265,38 +260,78 @@ def flux_variance(
         Read-out noise of one exposure [electron].
     background_error : array_like, broadcast to (n, k)
         Error of the background level of an image, common to all its pixels [electron/pixel].
-    *other : array_like, broadcast to (n, k)
-        Variances of further terms: smearing, flat field, telegraphic pixels, contamination [electron^2].
 
     Returns
     -------
-    ndarray, shape (n, k)
-        ``F + B + D + N m RON^2 + (N sigma_B)^2 + sum of other`` [electron^2].
+    dict of ndarray, shape (n, k)
+        Photon noise of what was collected is its number of electrons; READ_OUT is ``N m RON^2``, BACKGROUND
+        ``(N sigma_B)^2`` [electron^2].
     """
     area = np.asarray(areas, dtype=np.float64)
-    poisson = sum((np.maximum(np.asarray(signal), 0.0) for signal in (flux, background, dark)), np.float64(0))
-    read_out = area * n_exposures * np.square(np.asarray(ron))
-    level = np.square(area * np.asarray(background_error))
-    return np.asarray(sum((np.asarray(term) for term in other), poisson + read_out + level))
+    collected = {"STAR": flux, "SKY": sky, "DARK": dark, "HOT": hot, "SMEARED": smeared}
+    variances = {name: np.maximum(np.asarray(value, dtype=np.float64), 0.0) + 0.0 * area for name, value in collected.items()}
+    variances["READ_OUT"] = area * n_exposures * np.square(np.asarray(ron))
+    variances["BACKGROUND"] = np.square(area * np.asarray(background_error))
+    return variances
 
 
-@step("apertures", "APERTURE", version="2", payload=Apertures, leaves=["TERM_APERTURES"])
-def measure_apertures(corrected: Corrected, position: Position, smearing: Smearing, dark: Dark) -> Leaves:
-    """Measure the target within circles of all radii that follow it."""
+def flat_variance(star: Floats, error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike) -> Floats:
+    """Return the variance that errors of the flat field make when the star moves over them.
+
+    Parameters
+    ----------
+    star : ndarray, shape (ny, nx)
+        The star as it usually is [electron].
+    error : ndarray, shape (ny, nx)
+        Error of the flat field.
+    x, y : float
+        Usual place of the star, index pixel i spans [i, i+1) [pixel].
+    motion : tuple of float
+        Scatter of its places along x and y [pixel].
+    radii : array_like, shape (k,)
+        Radii [pixel].
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)``: an error that stands still under a star that
+        stands still is none of the light curve [electron^2].
+    """
+    if star.shape != error.shape:
+        raise ValueError(f"the star is {star.shape} pixels, the error of the flat field {error.shape}")
+    along_y, along_x = np.gradient(star)
+    moved = np.square(error) * (np.square(along_x * motion[0]) + np.square(along_y * motion[1]))
+    sums, _ = aperture_sums(moved[None], np.array([x]), np.array([y]), radii)
+    return np.asarray(np.nan_to_num(sums[0]))
+
+
+@step("apertures", "APERTURE", version="3", payload=Apertures, leaves=["TERM_APERTURES"])
+def measure_apertures(corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark) -> Leaves:
+    """Measure the target within circles of all radii that follow it, and in one that stays."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
     charge = term_image(dark.product, "TERM_DARK")
     rows = term_image(smearing.product, "TERM_SMEARING")
+    static = term_image(defects.product, "TERM_DEFECTS_STATIC")
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        sums, areas, thermal, smeared = (np.empty((images.count, len(RADII))) for _ in range(4))
+        sums, areas, thermal, smeared, hot = (np.empty((images.count, len(RADII))) for _ in range(5))
+        fixed = np.empty((images.count, 2))
+        usual = [float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)]
         for block, pixels in images.blocks():
             cx, cy = x[block] - images.x_offset, y[block] - images.y_offset
             sums[block], areas[block] = aperture_sums(pixels, cx, cy)
-            same = np.broadcast_to(images.nexp * charge, pixels.shape)
-            thermal[block], _ = aperture_sums(np.ascontiguousarray(same), cx, cy)
+            stays = np.full(len(cx), usual[0] - images.x_offset), np.full(len(cx), usual[1] - images.y_offset)
+            flux, area = aperture_sums(pixels, *stays, [schemas.terms.DEFAULT_RADIUS])
+            fixed[block, 0], fixed[block, 1] = flux[:, 0], area[:, 0]
+            for image, out in ((images.nexp * charge, thermal), (static, hot)):
+                same = np.ascontiguousarray(np.broadcast_to(image, pixels.shape))
+                out[block], _ = aperture_sums(same, cx, cy)
             spread = np.broadcast_to(rows[block][:, None, :], pixels.shape)
             smeared[block], _ = aperture_sums(np.ascontiguousarray(spread), cx, cy)
         mjd = images.mjd
-    columns = {"MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "SMEARING": smeared, "X": x, "Y": y}
+    columns = {
+        "MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "SMEARING": smeared, "HOT": hot, "FIXED": fixed[:, 0],
+        "FIXED_AREA": fixed[:, 1], "X": x, "Y": y,
+    }  # fmt: skip
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
     radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
     warnings = []

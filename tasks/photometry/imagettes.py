@@ -36,7 +36,7 @@ from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.geometry import mean_angle
 from tasks.level1 import Imagettes, open_images, open_imagettes, target_position
-from tasks.photometry.apertures import aperture_sums, flux_variance, masked_fraction
+from tasks.photometry.apertures import aperture_sums, flux_variances, masked_fraction
 from tasks.photometry.contamination import MAGNITUDE_ERROR
 from tasks.photometry.quality import cosmic_digit, curve_metrics, make_up_losses, median_ratio
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
@@ -130,26 +130,32 @@ class Circle:
         return float(sums[0, 0]), float(areas[0, 0])
 
     def measure(
-        self, i: int, image: FloatArray, x: float, y: float, motion: tuple[FloatArray, FloatArray]
+        self, i: int, image: FloatArray, x: float, y: float, motion: tuple[FloatArray, FloatArray], others: FloatArray
     ) -> tuple[float, ...]:
-        """Return sum, area, share of the PSF within the circle, flux by PSF, its error, and chi square of imagette `i`."""
+        """Return sum, area, share of the PSF within the circle, flux by PSF, its error, and chi square of imagette `i`.
+
+        `others` is the light of field stars in it, which the sum holds and the fit does not.
+        """
         nan = float("nan")
         if not (np.isfinite(x) and np.isfinite(y)):
             return nan, 0.0, nan, nan, nan, nan
         total, area = self.sum(image, x, y)
-        if self.model is None or not (rough := float(np.nansum(image))) > 0:
+        if self.model is None or not np.nansum(image) > 0:
             return total, area, nan, nan, nan, nan
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
         here = self.model.at(*offsets, float(self.known.share[i]))
-        star = self.model.star(here, image, x, y, rough, float(self.known.floor[i]), motion)
+        star = self.model.star(here, i, self.known, image - others, (x, y), motion)
         stamp, errors = here.fit(star)
         if not star.flux > 0:
             return total, area, nan, nan, nan, nan
         px, py = here.where.index(x, y)
-        filled = np.where(np.isfinite(star.stamp), star.stamp, stamp)
+        light = np.zeros_like(stamp)
+        (x0, y0), (ny, nx) = here.where.corner, image.shape
+        light[-y0 : ny - y0, -x0 : nx - x0] = others
+        filled = np.where(np.isfinite(star.stamp), star.stamp, stamp) + light
         within, _ = self.sum(stamp, px + 0.5, py + 0.5)
         total, _ = self.sum(filled, px + 0.5, py + 0.5)
-        pull = (star.stamp - stamp) ** 2 / (np.maximum(stamp, 0.0) + self.known.floor[i])
+        pull = (star.stamp - stamp - star.level) ** 2 / (np.maximum(stamp, 0.0) + self.known.floor[i])
         return total, area, within / star.flux, star.flux, float(errors[0]), float(np.nanmean(pull))
 
 
@@ -175,7 +181,7 @@ def measure_imagettes(
         n, (ny, nx) = imagettes.count, imagettes.shape
         model = imagette_model(psf, imagettes, stacks)
         lag = model.model.lag if model is not None else 0.0
-        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, lag)
+        known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, model)
         field = read_field(stars, read_psf(psf), track) if model is not None else None
         px, py = x - imagettes.x_offset, y - imagettes.y_offset
         free = np.full(n, np.nan)
@@ -185,17 +191,18 @@ def measure_imagettes(
                     free[i] = free_radius(~np.isfinite(image), float(px[i]), float(py[i]))
         radius = settings.radius if settings.radius is not None else fitting_radius(free, settings.inside)
         circle = Circle(imagettes, known, model, radius)
-        found, extras = np.empty((n, 6)), np.zeros((n, 3))
+        found, extras = np.empty((n, 6)), np.zeros((n, 4))
         for block, pixels in imagettes.blocks():
             for i, image in enumerate(pixels, block.start):
                 place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
-                found[i] = circle.measure(i, image, *place, track.during(time, seconds, lag))
                 left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
                 row = known.smeared_row(i, int(left), nx)
                 thermal = imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
                 others = field.image((ny, nx), *place, time, seconds) if field is not None else np.zeros((ny, nx))
+                found[i] = circle.measure(i, image, *place, track.during(time, seconds, lag), others)
+                still = known.still(i, int(left), int(low), (ny, nx))
                 same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))
-                extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others)]
+                extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others, still)]
         half = imagettes.duration / 2 / DAY
         roll = mean_angle(track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half)
         mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
@@ -204,11 +211,12 @@ def measure_imagettes(
     total, area, share, by_psf, psf_error, chi2 = found.T
     if model is None:
         warnings.append("there is no PSF of the visit: imagettes are measured within the circle only, losses stay")
-    variance = flux_variance(
-        total, np.pi * radius**2 * known.level, extras[:, 0], np.pi * radius**2, 1, np.sqrt(known.floor - known.level.clip(0)),
-        known.level_error,
-    )  # fmt: skip
-    error = np.sqrt(variance)
+    circle_area = np.pi * radius**2
+    read_out = np.sqrt(known.floor - known.level.clip(0))  # of all exposures of an imagette
+    variances = flux_variances(
+        total, circle_area * known.level, extras[:, 0], extras[:, 3], extras[:, 1], circle_area, 1, read_out, known.level_error
+    )
+    error = np.sqrt(sum(variances.values(), np.float64(0)))
     digit = cosmic_digit(hits, hits, window)
     event = event[known.stack] % EVENT_COSMIC_RAYS + EVENT_COSMIC_RAYS * digit
     bits = bits[known.stack] & ~int(Quality.COSMIC_RAYS) | flags | np.where(digit > 0, int(Quality.COSMIC_RAYS), 0)

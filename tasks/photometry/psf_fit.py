@@ -1,6 +1,7 @@
 """PSF photometry: the flux that the visit's PSF, moved and blurred as the satellite moved, has in every corrected image.
 
-Flux, place and level are fitted together, with weights from the model (weights from the data would pull the flux down). The
+Flux, place and level are fitted together, with weights from the model (weights from the data would pull the flux down), and the
+level is known to be 0 within the error of the background. Field stars are taken away before. The
 same model tells which share of the light each aperture holds in each image, which varies as the motion within a stack does.
 """
 
@@ -8,25 +9,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.payloads import Background, Bias, Corrected, Gain, Look, Pointing, Position, Psf, PsfFit
+from schemas.payloads import Background, Bias, Corrected, Gain, Look, Pointing, Position, Psf, PsfFit, Stars
 from schemas.terms import RADII, TERMS
 from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
 from tasks.photometry.apertures import aperture_sums
 from tasks.scene.psf import circle, pixel_floor, read_psf, read_track
+from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
 
 FEWEST = 3  # images that must have made the PSF
 
 
-@step("psf_fit", "PSF_FIT", version="1", payload=PsfFit, leaves=["TERM_PSF_FIT"])
+@step("psf_fit", "PSF_FIT", version="2", payload=PsfFit, leaves=["TERM_PSF_FIT"])
 def fit_psf(
     corrected: Corrected, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
-    position: Position,
+    stars: Stars, position: Position,
 ) -> Leaves:  # fmt: skip
-    """Fit the PSF to every corrected image."""
+    """Fit the PSF to every corrected image, without its neighbours."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     (rough,) = term_column(look.product, "TERM_LOOK", "FLUX")
     track = read_track(pointing)
     model = read_psf(psf)
@@ -40,12 +43,15 @@ def fit_psf(
         if int(psf.used.get("PSF_N", 0)) < FEWEST:
             usable[:] = False
             warnings.append("there is no PSF of the visit: no PSF photometry")
-        duration = images.nexp * images.exposure_time
+        duration, warmth = images.nexp * images.exposure_time, model.warm.parameter(images)
+        field = read_field(stars, model, track)
         for block, pixels in images.blocks():
             for i in np.flatnonzero(usable[block]) + block.start:
                 motion = track.during(float(images.mjd[i]), duration, model.lag)
                 px, py = float(x[i]) - images.x_offset, float(y[i]) - images.y_offset
-                star = model.star(pixels[i - block.start], px, py, float(rough[i]), float(floor[i]), motion)
+                alone = pixels[i - block.start] - field.image(images.shape, px, py, float(images.mjd[i]), duration)
+                star = model.star(alone, px, py, float(rough[i]), float(floor[i]), motion, float(warmth[i]))
+                star.level_error = float(level_error[i]) if level_error[i] > 0 else np.inf
                 image, errors = model.fit(star, rounds=2)
                 if not star.flux > 0:
                     continue

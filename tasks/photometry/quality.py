@@ -21,18 +21,20 @@ from schemas.payloads import (
     Corrected,
     Defects,
     Events,
+    Flat,
     Gain,
     Look,
     Pointing,
     Position,
     PsfFit,
     QualityTerm,
+    Smearing,
 )
-from schemas.terms import DEFAULT_RADIUS, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
-from tasks.exposures import term_column
+from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
+from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
-from tasks.photometry.apertures import flux_variance
+from tasks.photometry.apertures import flat_variance, flux_error, flux_variances
 from tasks.step import Leaves, step
 
 Floats = NDArray[np.float64]
@@ -316,24 +318,17 @@ def _or_nan(scatter: float) -> float:
     return float(scatter) if scatter > 0 else np.nan
 
 
-@step("quality", "LC_QUAL", version="2", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="3", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
-    corrected: Corrected,
-    events: Events,
-    bias: Bias,
-    gain: Gain,
-    pointing: Pointing,
-    look: Look,
-    background: Background,
-    position: Position,
-    defects: Defects,
-    apertures: Apertures,
-    psf_fit: PsfFit,
-) -> Leaves:
+    corrected: Corrected, events: Events, bias: Bias, gain: Gain, flat: Flat, pointing: Pointing, look: Look,
+    background: Background, position: Position, smearing: Smearing, defects: Defects, apertures: Apertures, psf_fit: PsfFit,
+) -> Leaves:  # fmt: skip
     """Give every point its error and flags, and every light curve its metrics."""
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         nexp, duration = images.nexp, images.nexp * images.exposure_time
         pixels = int(np.isfinite(images.take(0)).sum()) or images.shape[0] * images.shape[1]
+        missing = missing_images(images.metadata.column("CE_COUNTER"))
+        offset = images.x_offset, images.y_offset
     mjd, bjd, event, flags = term_column(events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY")
     quality = flags.copy()
     for term in (bias, gain, pointing, look, background, position):
@@ -342,37 +337,69 @@ def assess_quality(
         raise NoScienceDataError(
             f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is left to measure"
         )
-    flux, areas, dark = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK")
+    flux, areas, fixed, fixed_area = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "FIXED", "FIXED_AREA")
+    dark, smeared, hot = term_column(apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT")
     level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    inside, everywhere, doubt = term_column(defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT")
     electrons = float(np.median(ron / gains))
     sky = areas * level[:, None]
-    variance = flux_variance(flux, sky, dark, areas, nexp, electrons, level_error[:, None])
-    error = np.sqrt(variance)
-    inside, everywhere = term_column(defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL")
+    variances = flux_variances(flux, sky, dark, hot, smeared, areas, nexp, electrons, level_error[:, None])
+    used_smearing = {k: float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE")}
+    share = used_smearing["SMEAR_TE"] / used_smearing["SMEAR_T"] if used_smearing["SMEAR_T"] > 0 else 0.0
+    # a wrong time of a shift makes all points wrong alike: what counts is how the smeared light varies
+    variances["SMEARING"] = np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
+    place = float(position.used["POS_X"]) - offset[0], float(position.used["POS_Y"]) - offset[1]
+    motion = float(position.used["POS_STDX"]), float(position.used["POS_STDY"])
+    star, flat_error = term_image(look.product, "TERM_LOOK_STATIC"), term_image(flat.product, "TERM_FLAT_ERROR")
+    variances["FLAT"] = np.broadcast_to(flat_variance(star, flat_error, *place, motion, RADII), flux.shape).copy()
+    # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
+    variances["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
+    error = np.sqrt(sum(variances.values(), np.float64(0)))
+    as_drp = flux_error(flux, sky, dark, RADII, nexp, electrons)
     event = event + EVENT_COSMIC_RAYS * cosmic_digit(inside, everywhere, pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
-    psf_flux, psf_error, share = term_column(psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE")
+    psf_flux, psf_error, held = term_column(psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE")
     flagged = (event != 0) | (quality != 0)
-    scale = median_ratio(flux[:, RADII.index(DEFAULT_RADIUS)], psf_flux, ~flagged)
-    made_up = make_up_losses(flux, share, ~flagged)
+    usual = RADII.index(DEFAULT_RADIUS)
+    scale = median_ratio(flux[:, usual], psf_flux, ~flagged)
+    made_up = make_up_losses(flux, held, ~flagged)
     best = best_radius(mjd, made_up, error, flagged)
     curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()}
     curves[OPTIMAL] = made_up[:, best], error[:, best], RADII[best]
+    curves[FIXED] = fixed, error[:, usual] * np.sqrt(fixed_area / np.maximum(areas[:, usual], 1.0)), DEFAULT_RADIUS
     by_psf = scale * psf_flux, scale * psf_error
     if np.isfinite(psf_flux).any():
         curves[PSF] = *by_psf, DEFAULT_RADIUS
     rows = [curve_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
     columns = {
         "MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": quality,
-        "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "PSF_FLUX": by_psf[0],
-        "PSF_ERR": by_psf[1],
+        "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "FIXED_ERR": curves[FIXED][1],
+        "PSF_FLUX": by_psf[0], "PSF_ERR": by_psf[1],
     }  # fmt: skip
-    used = {"RON_E": electrons, "AP_OPT": RADII[best]}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drp_ppm = float(np.nan_to_num(np.nanmedian((1e6 * as_drp / flux)[~flagged, usual]))) if (~flagged).any() else 0.0
+    used = {
+        "RON_E": electrons, "AP_OPT": RADII[best], "LOST_SAA": share_of(quality, Quality.SAA),
+        "LOST_OCC": share_of(quality, Quality.OCCULTED), "LOST_STR": share_of(quality, Quality.STRAY_LIGHT), "N_GAP": missing,
+        "DRP_PPM": drp_ppm,
+    }  # fmt: skip
     table = NewHdu(TERMS["TERM_QUALITY"], used, columns=columns)
     metrics = {c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns}
-    return Leaves({"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics)]}, used=used)
+    errors = NewHdu(TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)})
+    return Leaves({"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics), errors]}, used=used)
+
+
+def share_of(quality: NDArray[np.int32], flag: Quality) -> float:
+    """Return the share of images with a flag."""
+    return float(np.mean((quality & int(flag)) != 0))
+
+
+def missing_images(counter: NDArray[np.int64]) -> int:
+    """Return how many images between the first and the last are missing, by the counter of the telemetry (16 bits)."""
+    steps = np.mod(np.diff(counter.astype(np.int64)), 65536)
+    return int(np.maximum(steps - 1, 0).sum())
 
 
 def cosmic_digit(inside: NDArray[np.int32], everywhere: NDArray[np.int32], pixels: int) -> NDArray[np.int32]:

@@ -20,6 +20,7 @@ from tasks.scene.psf import DAY, Stamps, Star, StarModel, Track, read_psf
 
 FloatArray = npt.NDArray[np.float64]
 FEWEST = 3  # images that must have made the PSF
+LEAST_ERROR = 1e-3  # electron; of the background of a pixel
 REACH = 12  # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the middle
 
 
@@ -66,6 +67,7 @@ class Companions:
     level: FloatArray  # background of a pixel at the target [electron]
     level_error: FloatArray
     floor: FloatArray  # variance of a pixel without the star [electron^2]
+    warmth: FloatArray  # parameter with which the PSF changes
     x: FloatArray  # expected place on the CCD [pixel]
     y: FloatArray
     shift: FloatArray  # by which it lies to the right of the place in the stack [pixel]
@@ -91,9 +93,12 @@ class Companions:
         if self.effects.slope is not None:
             slope, (x0, y0) = self.share[i] * self.effects.slope[self.stack[i]], self.effects.centre
             sky = sky + slope[0] * (columns - x0) + slope[1] * (rows - y0)
+        return np.asarray(sky + self.smeared_row(i, x, nx) + self.still(i, x, y, shape))
+
+    def still(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
+        """Return the steady excess of the pixels of imagette `i`, at index [y, x] of the sub-array [electron]."""
         static = self.effects.static
-        still = np.zeros(shape) if static is None else part_of(static, float(self.share[i]), x, y, shape)
-        return np.asarray(sky + self.smeared_row(i, x, nx) + still)
+        return np.zeros(shape) if static is None else part_of(static, float(self.share[i]), x, y, shape)
 
 
 def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
@@ -102,38 +107,6 @@ def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, i
     if not (0 <= x <= stack.shape[1] - nx and 0 <= y <= stack.shape[0] - ny):
         raise ValueError(f"imagettes of {nx} x {ny} pixels at ({x}, {y}) leave the sub-array of {stack.shape[::-1]} pixels")
     return np.asarray(share * stack[y : y + ny, x : x + nx])
-
-
-def companions(
-    imagettes: Imagettes, stacks: Images, background: Background, bias: Bias, gain: Gain, position: Position,
-    smearing: Smearing, defects: Defects, track: Track, lag: float,
-) -> Companions:  # fmt: skip
-    """Look up for every imagette what the stacks say."""
-    effects = read_effects(stacks, background, smearing, defects)
-    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
-    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    order = np.argsort(stacks.mjd, kind="stable")
-
-    def during(values: FloatArray) -> FloatArray:
-        return np.interp(imagettes.mjd, stacks.mjd[order], values[order])
-
-    index = nearest_stack(imagettes.mjd, stacks.mjd)
-    share = imagettes.nexp / stacks.nexp
-    whole, half = stacks.nexp * stacks.exposure_time, imagettes.exposure_time / 2
-    held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
-    moved = np.array([
-        np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
-        for t, d, k in zip(imagettes.mjd, imagettes.duration, index, strict=True)
-    ])  # fmt: skip
-    levels = share * during(effects.background)
-    return Companions(
-        stack=index, held=held, share=share, level=levels, level_error=share * during(level_error),
-        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, x=x[index] + moved[:, 0],
-        y=y[index] + moved[:, 1], shift=moved[:, 0], effects=effects,
-        corner=(stacks.x_offset, stacks.y_offset),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,14 +129,17 @@ class ImagetteModel:
         return replace(self.model, scale=np.sqrt(1.0 + share * excess))
 
     def star(
-        self, here: StarModel, image: FloatArray, x: float, y: float, flux: float, floor: float,
+        self, here: StarModel, i: int, known: Companions, image: FloatArray, place: tuple[float, float],
         motion: tuple[FloatArray, FloatArray],
     ) -> Star:  # fmt: skip
-        """Return the star at the place (x, y) of an imagette; all its pixels count, and it has no level of its own.
+        """Return the star at a place of imagette `i`; all its pixels count.
 
-        So near a star its wings look like a level: to fit one costs twice the noise, and the ring of the stack tells it.
+        So near a star its wings look like a level: to fit one freely costs twice the noise, and the ring of the stack tells it.
         """
-        return replace(here.star(image, x, y, flux, floor, motion), level_free=False)
+        floor, warmth = float(known.floor[i]), float(known.warmth[i])
+        star = here.star(image, *place, max(float(np.nansum(image)), 1.0), floor, motion, warmth)
+        star.level_error = max(float(known.level_error[i]), LEAST_ERROR)
+        return star
 
 
 def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
@@ -181,3 +157,37 @@ def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteMo
     inside = (columns + x0 >= 0) & (columns + x0 < stacks.shape[1]) & (rows + y0 >= 0) & (rows + y0 < stacks.shape[0])
     scatter[rows[inside] + y0, columns[inside] + x0] = model.scale[inside]
     return ImagetteModel(small, scatter, (stacks.x_offset, stacks.y_offset))
+
+
+def companions(
+    imagettes: Imagettes, stacks: Images, background: Background, bias: Bias, gain: Gain, position: Position,
+    smearing: Smearing, defects: Defects, track: Track, model: ImagetteModel | None,
+) -> Companions:  # fmt: skip
+    """Look up for every imagette what the stacks say."""
+    lag = model.model.lag if model is not None else 0.0
+    warmth = model.model.warm.parameter(stacks) if model is not None else np.zeros(stacks.count)
+    effects = read_effects(stacks, background, smearing, defects)
+    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
+    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
+    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    order = np.argsort(stacks.mjd, kind="stable")
+
+    def during(values: FloatArray) -> FloatArray:
+        return np.interp(imagettes.mjd, stacks.mjd[order], values[order])
+
+    index = nearest_stack(imagettes.mjd, stacks.mjd)
+    share = imagettes.nexp / stacks.nexp
+    whole, half = stacks.nexp * stacks.exposure_time, imagettes.exposure_time / 2
+    held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
+    moved = np.array([
+        np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
+        for t, d, k in zip(imagettes.mjd, imagettes.duration, index, strict=True)
+    ])  # fmt: skip
+    levels = share * during(effects.background)
+    return Companions(
+        stack=index, held=held, share=share, level=levels, level_error=share * during(level_error),
+        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, warmth=during(warmth),
+        x=x[index] + moved[:, 0], y=y[index] + moved[:, 1], shift=moved[:, 0], effects=effects,
+        corner=(stacks.x_offset, stacks.y_offset),
+    )  # fmt: skip

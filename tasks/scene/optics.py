@@ -101,28 +101,68 @@ def solve_psf(
     ndarray of complex, shape (2 size, 2 size)
         Spectrum with total 1.
     """
-    normal = np.zeros((size, size, 4, 4), complex)
-    right = np.zeros((size, size, 4), complex)
+    return solve_changing_psf(((*image, 0.0) for image in images), size, smoothness, prior, None)[0]
+
+
+def solve_changing_psf(
+    images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]], size: int, smoothness: float,
+    prior: ComplexArray | None, stiffness: float | None,
+) -> tuple[ComplexArray, ComplexArray | None]:  # fmt: skip
+    """Return the spectra of a PSF and of its change with a parameter, P(t) = P + t D, that fit some images best.
+
+    Parameters
+    ----------
+    images : iterable of (stamp, transfer, flux, weight, t)
+        As in `solve_psf`, and the parameter of each image, about 0 and of the order of 1.
+    size, smoothness, prior
+        As in `solve_psf`.
+    stiffness : float or None
+        Strength of the prior that nothing changes, which grows with the frequency as the other does; None: no change.
+
+    Returns
+    -------
+    mean, change : ndarray of complex, shape (2 size, 2 size)
+        Spectra with the totals 1 and 0; None for the change where none was asked for.
+    """
+    # the normal equations are made of one 4 x 4 block for each pair of frequencies, summed with 1, t and t^2
+    moments = 1 if stiffness is None else 3
+    blocks = np.zeros((moments, size, size, 4, 4), complex)
+    sums = np.zeros((min(moments, 2), size, size, 4), complex)
     total = 0.0
-    for stamp, transfer, flux, weight in images:
+    for stamp, transfer, flux, weight, t in images:
         known = _aliases(transfer)
-        normal += weight * np.conj(known)[..., :, None] * known[..., None, :]
-        right += weight * np.conj(known) * (np.fft.fft2(stamp) / flux)[..., None]
+        square = weight * np.conj(known)[..., :, None] * known[..., None, :]
+        seen = weight * np.conj(known) * (np.fft.fft2(stamp) / flux)[..., None]
+        for m in range(moments):
+            blocks[m] += t**m * square
+        for m in range(len(sums)):
+            sums[m] += t**m * seen
         total += weight
     k = frequencies(size)
     radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
+    growth = total * (1.0 + (radial / 0.5) ** 4)
     diagonal = np.arange(4)
-    strength = total * smoothness * (1.0 + (radial / 0.5) ** 4)
-    normal[..., diagonal, diagonal] += strength
+    blocks[0][..., diagonal, diagonal] += smoothness * growth
     if prior is not None:
-        right += strength * _aliases(prior)
-    solved = np.linalg.solve(normal, right[..., None])[..., 0]
+        sums[0] += smoothness * growth * _aliases(prior)
+    if stiffness is None:
+        spectrum = _spectrum(np.linalg.solve(blocks[0], sums[0][..., None])[..., 0], size)
+        return np.asarray(spectrum / spectrum[0, 0].real), None
+    blocks[2][..., diagonal, diagonal] += stiffness * growth
+    normal = np.concatenate([np.concatenate(blocks[:2], axis=-1), np.concatenate(blocks[1:], axis=-1)], axis=-2)
+    solved = np.linalg.solve(normal, np.concatenate(sums, axis=-1)[..., None])[..., 0]
+    mean, change = _spectrum(solved[..., :4], size), _spectrum(solved[..., 4:], size)
+    scale = mean[0, 0].real
+    # that the total changes is the star's, not the PSF's
+    return mean / scale, np.asarray((change - mean * (change[0, 0].real / scale)) / scale)
+
+
+def _spectrum(aliases: ComplexArray, size: int) -> ComplexArray:
+    """Undo `_aliases`, and keep what belongs to a real image: what Nyquist frequencies hold beyond that is noise."""
     spectrum = np.empty((FINE * size, FINE * size), complex)
     for c, (p, q) in enumerate((p, q) for p in (0, size) for q in (0, size)):
-        spectrum[p : p + size, q : q + size] = solved[..., c]
-    # a PSF is real: what the Nyquist frequencies hold beyond that is noise
-    spectrum = scipy.fft.fft2(scipy.fft.ifft2(spectrum).real)
-    return np.asarray(spectrum / spectrum[0, 0].real)
+        spectrum[p : p + size, q : q + size] = aliases[..., c]
+    return np.asarray(scipy.fft.fft2(scipy.fft.ifft2(spectrum).real))
 
 
 def to_grid(spectrum: ComplexArray) -> FloatArray:
@@ -138,7 +178,7 @@ def to_spectrum(grid: FloatArray) -> ComplexArray:
 
 
 def fit_star(
-    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray, level: bool = True
+    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray, level_error: float = np.inf
 ) -> tuple[FloatArray, FloatArray]:
     """Fit flux, shift and level of one star image by linear least squares.
 
@@ -150,8 +190,8 @@ def fit_star(
         Model for one electron, and its derivatives with respect to x and y [1/pixel].
     weight : ndarray, shape (ny, nx)
         Inverse variance [1/electron^2]; 0 leaves a pixel out.
-    level : bool
-        Whether there may be a level; otherwise it is 0, without error.
+    level_error : float
+        How well it is known that the level is 0 [electron].
 
     Returns
     -------
@@ -160,10 +200,9 @@ def fit_star(
     """
     used = weight > 0
     root = np.sqrt(weight[used])
-    free = 4 if level else 3
-    design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)][:free], axis=1) * root[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    values, errors = np.zeros(4), np.zeros(4)
-    values[:free] = covariance @ (design.T @ (stamp[used] * root))
-    errors[:free] = np.sqrt(np.diag(covariance))
-    return values, errors
+    design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)], axis=1) * root[:, None]
+    normal = design.T @ design
+    normal[3, 3] += 1.0 / level_error**2
+    covariance = np.linalg.inv(normal)
+    values: FloatArray = covariance @ (design.T @ (stamp[used] * root))
+    return values, np.sqrt(np.diag(covariance))

@@ -66,7 +66,8 @@ def estimate_position(
                 for i in range(block.start, block.stop):
                     if found[i, 4] == 1 and flux[i] > 0:
                         motion = track.during(float(images.mjd[i]), images.nexp * images.exposure_time, model.lag)
-                        found[i] = model.place(pixels[i - block.start], found[i], float(flux[i]), float(floor[i]), motion)
+                        image, warmth = pixels[i - block.start], float(rest.warmth[i])
+                        found[i] = model.place(image, found[i], float(flux[i]), float(floor[i]), motion, warmth)
         mjd, offset = images.mjd, np.array([images.x_offset, images.y_offset])
     good = found[:, 4] == 1
     x, y = found[:, 0] + offset[0], found[:, 1] + offset[1]

@@ -31,7 +31,7 @@ from tasks.scene.optics import (
     motion_transfer,
     render_with_slopes,
     shifted,
-    solve_psf,
+    solve_changing_psf,
     to_grid,
     to_spectrum,
 )
@@ -43,6 +43,10 @@ DAY = 86400.0
 WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
 OUTLIER = 5.0  # sigma
 FEW = 6  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
+FEWEST_WARMTHS = 24  # images; fewer do not tell a change of the PSF from noise
+STEADY = 0.02  # deg C; a telescope that is steadier does not breathe
+FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PSF
 FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
 
 
@@ -141,6 +145,18 @@ def stamps_around(x: float, y: float, size: int) -> Stamps:
     return Stamps((round(x) - size // 2, round(y) - size // 2), size)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Spectra of the PSF and of its change with the telescope's temperature, P(t) = mean + t change."""
+
+    mean: ComplexArray
+    change: ComplexArray | None = None
+
+    def at(self, warmth: float) -> ComplexArray:
+        """Return the spectrum for a value of the parameter."""
+        return self.mean if self.change is None or warmth == 0 else self.mean + warmth * self.change
+
+
 @dataclass
 class Star:
     """One star image under its model."""
@@ -151,8 +167,9 @@ class Star:
     y: float
     flux: float
     motion: tuple[FloatArray, FloatArray]
+    warmth: float = 0.0  # parameter with which the PSF changes
     level: float = 0.0
-    level_free: bool = True
+    level_error: float = np.inf  # how well it is known that the level is 0
 
     blur: ComplexArray | None = None
 
@@ -162,11 +179,11 @@ class Star:
             self.blur = motion_transfer(*self.motion, size)
         return shifted(self.blur, self.x, self.y)
 
-    def refine(self, psf: ComplexArray, scale: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    def refine(self, psf: Shape, scale: FloatArray, inside: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
         """Fit flux, place and level to pixels `inside`; return the model without level, and errors of flux, x, y, level."""
         size = self.stamp.shape[0]
         transfer = self.transfer(size)
-        image, dx, dy = render_with_slopes(psf, transfer)
+        image, dx, dy = render_with_slopes(psf.at(self.warmth), transfer)
         model = np.maximum(self.flux * image, 0.0)
         variance = (model + self.floor) * scale**2
         away = np.abs(self.stamp - self.flux * image - self.level)
@@ -174,7 +191,7 @@ class Star:
         if good.sum() < 50:
             good = inside & np.isfinite(self.stamp)
         weight = np.where(good, 1.0 / variance, 0.0)
-        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_free)
+        values, errors = fit_star(np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_error)
         flux = float(values[0])
         step_x, step_y = (float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3])
         self.flux, self.level = flux, float(values[3])
@@ -201,7 +218,7 @@ def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_
 
 def make_stars(
     images: Images, chosen: npt.NDArray[np.int64], where: Stamps, x: FloatArray, y: FloatArray, flux: FloatArray,
-    cleaned: Callable[[int], FloatArray], floor: FloatArray, track: Track, lag: float,
+    cleaned: Callable[[int], FloatArray], floor: FloatArray, track: Track, lag: float, warmth: FloatArray,
 ) -> list[Star]:  # fmt: skip
     """Return the stars of some images, which `cleaned` gives without all but the target; places as stamp indices."""
     stars = []
@@ -209,7 +226,7 @@ def make_stars(
     for i in chosen:
         px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
         motion = track.during(float(images.mjd[i]), duration, lag)
-        stars.append(Star(where.cut(cleaned(int(i))), float(floor[i]), px, py, float(flux[i]), motion))
+        stars.append(Star(where.cut(cleaned(int(i))), float(floor[i]), px, py, float(flux[i]), motion, float(warmth[i])))
     return stars
 
 
@@ -238,30 +255,59 @@ def estimate_psf_1(
         where = stamps_around(middle_x, middle_y, settings.size)
         floor = pixel_floor(background, bias, gain, images.nexp)
         rest = Cleaned(images, read_effects(images, background))
-        stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag)
+        warm = telescope_temperature(images, chosen)
+        stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag, warm.parameter(images))
     if len(stars) < settings.fewest:
         warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
     prior = None if reference is None else reference_psf(reference, settings.size)
     if stars:
-        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior)
+        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior, None, warm.spread > 0)
     else:
         grid = np.zeros((2 * settings.size,) * 2)
         grid[settings.size, settings.size] = 1.0
-        psf, scale, rounds = to_spectrum(grid), np.ones((settings.size,) * 2), 0
+        psf, scale, rounds = Shape(to_spectrum(grid)), np.ones((settings.size,) * 2), 0
     used = {
-        "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0), "PSF_N": len(stars), "PSF_ITER": rounds,
+        "PSF_TEMP": warm.middle, "PSF_TSTD": warm.spread, "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0),
+        "PSF_N": len(stars), "PSF_ITER": rounds,
         "PSF_EXC": float(np.median(scale)),
     }  # fmt: skip
     return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
 
 
 def psf_leaves(
-    extname: str, psf: ComplexArray, scale: FloatArray, where: Stamps, used: Mapping[str, Scalar], warnings: list[str]
+    extname: str, psf: Shape, scale: FloatArray, where: Stamps, used: Mapping[str, Scalar], warnings: list[str]
 ) -> Leaves:
     """Return the term of a PSF."""
     corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
-    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf))
-    return Leaves({extname: [image, NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]}, used=used, warnings=warnings)
+    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf.mean))
+    change = np.zeros(psf.mean.shape) if psf.change is None else to_grid(psf.change)
+    others = [NewHdu(TERMS["TERM_PSF_CHANGE"], corner, pixels=change), NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale)]
+    return Leaves({extname: [image, *others]}, used=used, warnings=warnings)
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """Telescope temperature with which the PSF breathes: median and scatter of the sample [deg C]; 0 scatter: not known."""
+
+    middle: float
+    spread: float
+
+    def parameter(self, images: Images) -> FloatArray:
+        """Return how far every image is from the median in units of the scatter; 0 where that is not known."""
+        if self.spread <= 0:
+            return np.zeros(images.count)
+        away = (images.metadata.column(TELESCOPE).astype(np.float64) - self.middle) / self.spread
+        return np.where(np.isfinite(away), np.clip(away, -FARTHEST, FARTHEST), 0.0)
+
+
+def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warmth:
+    """Return median and scatter of the telescope's temperature over some images; scatter 0 where it tells nothing."""
+    if TELESCOPE not in images.metadata.present() or len(chosen) < FEWEST_WARMTHS:
+        return Warmth(0.0, 0.0)
+    values = images.metadata.column(TELESCOPE)[chosen].astype(np.float64)
+    if not np.isfinite(values).all() or values.std() < STEADY:
+        return Warmth(0.0, 0.0)
+    return Warmth(float(np.median(values)), float(values.std()))
 
 
 def reference_psf(reference: Reference, size: int) -> ComplexArray | None:
@@ -310,9 +356,9 @@ class Cleaned:
 
 
 def alternate(
-    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings, prior: ComplexArray | None = None,
-    begin: StarModel | None = None,
-) -> tuple[ComplexArray, FloatArray, int]:  # fmt: skip
+    stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings, prior: ComplexArray | None,
+    begin: StarModel | None, breathing: bool,
+) -> tuple[Shape, FloatArray, int]:  # fmt: skip
     """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made.
 
     Few images tell little of the finer frequencies: there a prior PSF decides, or none. With `begin`, the PSF of the first
@@ -324,7 +370,8 @@ def alternate(
     models: list[FloatArray | None] = [None] * len(stars)
     if begin is not None:
         models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
-    psf = to_spectrum(np.zeros((2 * size, 2 * size)))
+    psf = Shape(to_spectrum(np.zeros((2 * size, 2 * size))))
+    stiffness = settings.stiffness if breathing else None
     # below the number of images that tell the four fine frequencies of each coarse one, the prior has the say of one image
     strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
     rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
@@ -332,8 +379,8 @@ def alternate(
         weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
         top = max(weights)
         parts = zip(stars, models, weights, strict=True)
-        fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top) for s, m, w in parts)
-        psf = solve_psf(fitted, size, strength, prior)
+        fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top, s.warmth) for s, m, w in parts)
+        psf = Shape(*solve_changing_psf(fitted, size, strength, prior, stiffness))
         models = [s.refine(psf, scale, inside)[0] for s in stars]
         scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
     return psf, scale, rounds
@@ -361,27 +408,32 @@ def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> Fl
 class StarModel:
     """The visit's PSF with its stamps, the pixels that decide a fit, and how much more than their noise they scatter."""
 
-    psf: ComplexArray
+    psf: Shape
+    warm: Warmth
     where: Stamps
     scale: FloatArray
     lag: float
     radius: float
 
     def star(
-        self, image: FloatArray, x: float, y: float, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
-    ) -> Star:
+        self, image: FloatArray, x: float, y: float, flux: float, floor: float, motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> Star:  # fmt: skip
         """Return a star at the place (x, y) of the images."""
-        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion)
+        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion, warmth)
 
     def resized(self, size: int, corner: tuple[int, int]) -> StarModel:
         """Return the model for images in which stamps of another size have their index [0, 0] at `corner`."""
-        grid, half = to_grid(self.psf), self.where.size
-        wanted = np.zeros((2 * size, 2 * size))
-        least = min(size, half)
-        wanted[size - least : size + least, size - least : size + least] = grid[
-            half - least : half + least, half - least : half + least
-        ]
-        return StarModel(to_spectrum(wanted), Stamps(corner, size), np.ones((size, size)), self.lag, self.radius)
+
+        def cut(spectrum: ComplexArray) -> ComplexArray:
+            grid, half, wanted = to_grid(spectrum), self.where.size, np.zeros((2 * size, 2 * size))
+            least = min(size, half)
+            old, new = (slice(middle - least, middle + least) for middle in (half, size))
+            wanted[new, new] = grid[old, old]
+            return to_spectrum(wanted)
+
+        shape = Shape(cut(self.psf.mean), None if self.psf.change is None else cut(self.psf.change))
+        return StarModel(shape, self.warm, Stamps(corner, size), np.ones((size, size)), self.lag, self.radius)
 
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
         """Fit a star; return its model image without level, and the errors of flux, x, y and level."""
@@ -396,10 +448,11 @@ class StarModel:
         return model, errors
 
     def place(
-        self, image: FloatArray, guess: FloatArray, flux: float, floor: float, motion: tuple[FloatArray, FloatArray]
-    ) -> FloatArray:
+        self, image: FloatArray, guess: FloatArray, flux: float, floor: float, motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> FloatArray:  # fmt: skip
         """Return x, y, their errors and 1 for an image, or the guess where the fit walks off."""
-        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion)
+        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
         _, errors = self.fit(star)
         x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
         if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
@@ -413,5 +466,8 @@ def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
     with open_declared(require(term.product.path), term_input(extname)) as file:
         hdu = file[extname]
         grid, scale = hdu.finite_image(), file["TERM_PSF_SCALE"].finite_image()
+        change = file["TERM_PSF_CHANGE"].finite_image()
         where = Stamps((hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")), scale.shape[0])
-        return StarModel(to_spectrum(grid), where, scale, hdu.number("PSF_LAG"), radius)
+        warm = Warmth(hdu.number("PSF_TEMP"), hdu.number("PSF_TSTD"))
+        shape = Shape(to_spectrum(grid), to_spectrum(change) if change.any() else None)
+        return StarModel(shape, warm, where, scale, hdu.number("PSF_LAG"), radius)

@@ -31,9 +31,9 @@ def estimate_psf(
         floor = pixel_floor(background, bias, gain, images.nexp)
         effects, field = read_effects(images, background, smearing, defects), read_field(stars, model, track)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
-        seen = make_stars(images, chosen, model.where, x, y, flux, rest.without_field, floor, track, model.lag)
+        seen = make_stars(images, chosen, model.where, x, y, flux, rest.without_field, floor, track, model.lag, rest.warmth)
         middle = float(np.median(rest.x[chosen])), float(np.median(rest.y[chosen]))
     prior = None if reference is None else reference_psf(reference, settings.size)
-    psf, scale, rounds = alternate(seen, model.where, middle, settings, prior, model)
+    psf, scale, rounds = alternate(seen, model.where, middle, settings, prior, model, model.warm.spread > 0)
     used |= {"PSF_ITER": int(used["PSF_ITER"]) + rounds, "PSF_EXC": float(np.median(scale))}
     return psf_leaves("TERM_PSF", psf, scale, model.where, used, list(first.warnings))

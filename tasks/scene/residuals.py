@@ -42,6 +42,7 @@ class Residuals:
         self.x, self.y, self.flux = x - images.x_offset, y - images.y_offset, flux
         self.effects, self.floor, self.field = effects, floor, field
         self.duration = images.nexp * images.exposure_time
+        self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
 
     def cleaned(self, i: int) -> FloatArray:
         """Return image `i` without the known effects, shape (ny, nx)."""
@@ -68,7 +69,7 @@ class Residuals:
         if self.model is None or not (np.isfinite(x) and np.isfinite(y) and self.flux[i] > 0):
             return whole
         motion = self.track.during(float(self.images.mjd[i]), self.duration, self.model.lag)
-        star = self.model.star(image, x, y, float(self.flux[i]), float(self.floor[i]), motion)
+        star = self.model.star(image, x, y, float(self.flux[i]), float(self.floor[i]), motion, float(self.warmth[i]))
         stamp, _ = self.model.fit(star, rounds=rounds)
         size, (x0, y0), (ny, nx) = self.model.where.size, self.model.where.corner, self.images.shape
         left, right, low, high = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)

@@ -134,7 +134,7 @@ def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     xi, eta, flux, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
     field = ~target.astype(bool)
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
-    return Field(xi[field], eta[field], flux[field], to_grid(model.psf), scale, turn, track, model.lag)
+    return Field(xi[field], eta[field], flux[field], to_grid(model.psf.mean), scale, turn, track, model.lag)
 
 
 def to_cheops_band(mag: FloatArray, teff: FloatArray, target: int, table: tuple[FloatArray, FloatArray]) -> FloatArray:
@@ -193,7 +193,7 @@ def find_stars(
     good = flux[np.isfinite(flux) & (flux > 0)]
     model = read_psf(psf)
     size = model.where.size
-    grid = to_grid(model.psf)
+    grid = to_grid(model.psf.mean)
     within = float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum()) if int(psf.used.get("PSF_N", 0)) >= 3 else 1.0
     target_flux = float(np.median(good)) / within if good.size else 0.0
     table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX")} | {"TARGET": np.zeros(0, bool)}

@@ -1,0 +1,72 @@
+"""Tracks of cosmic rays: hit pixels of an image that touch, with their place, size and shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+PIXEL = 1.0 / 12.0  # variance of a uniform pixel: a single one is round
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track. Place in index (x, y) [pixel], axes [pixel], angle of the major axis from x towards y [deg]."""
+
+    x: float
+    y: float
+    major: float
+    minor: float
+    angle: float
+    pixels: int
+
+    @property
+    def ellipticity(self) -> float:
+        """1 - minor / major axis."""
+        return 1.0 - self.minor / self.major
+
+
+def tracks(rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[int, int]) -> list[Track]:
+    """Group the hit pixels of an image into tracks.
+
+    Parameters
+    ----------
+    rows, columns : ndarray of int, shape (k,)
+        Hit pixels.
+    charge : ndarray, shape (k,)
+        What they hold too much; weighs place and shape [electron].
+    shape : tuple of int
+        (ny, nx) of the image.
+
+    Returns
+    -------
+    list of Track
+        In order of their first pixel, row by row. Axes are the standard deviations of the charge, that of a pixel included.
+
+    Raises
+    ------
+    ValueError
+        If a pixel lies outside of the image.
+    """
+    if len(rows) and (min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]):
+        raise ValueError(f"a hit pixel lies outside of an image of {shape[1]} x {shape[0]} pixels")
+    mask, weight = np.zeros(shape, dtype=bool), np.zeros(shape)
+    mask[rows, columns] = True
+    weight[rows, columns] = np.maximum(charge, 1e-9)
+    labels, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
+    found = []
+    for k, box in enumerate(scipy.ndimage.find_objects(labels), 1):
+        y, x = np.nonzero(labels[box] == k)
+        y, x = y + box[0].start, x + box[1].start
+        w = weight[y, x] / weight[y, x].sum()
+        cx, cy = float(w @ x), float(w @ y)
+        xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))
+        middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+        angle = float(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
+        found.append(Track(cx, cy, float(np.sqrt(middle + spread)), float(np.sqrt(middle - spread)), angle, len(x)))
+    assert len(found) == count
+    return found
