@@ -32,7 +32,7 @@ def measure_visit(calibrated: CalibratedVisit, corrected: CorrectedVisit, settin
     if k.imagettes is not None:
         imagettes = measure_imagettes(
             k.imagettes, k.subarray, k.pointing, k.background, c.bias, c.gain, c.dark, k.psf, k.stars, k.position, k.smearing,
-            k.defects, contamination, quality, settings.imagettes,
+            k.defects, quality, settings.imagettes,
         )  # fmt: skip
         curves = write_imagette_light_curves(k.imagettes, k.subarray, (*upstream, k.imagettes), imagettes)
     return MeasuredVisit(

@@ -115,9 +115,6 @@ class ImagetteSettings(Settings):
         None, ge=3, le=60, description="radius of the circle, in place of the largest that fits [pixel]"
     )
     inside: float = Field(0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit")
-    breathing: float = Field(
-        10.0, ge=0, le=600, description="time over which the light beyond the imagettes is followed in the stacks [min]; 0: not"
-    )
 
 
 class ReportSettings(Settings):

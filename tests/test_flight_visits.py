@@ -187,15 +187,15 @@ def test_the_manifest_names_no_folder_of_the_machine(drp: Drp, tiny_visit: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "single", "means"), [("IMAGETTE", 1.35, 1.35), ("IMAGETTE_PSF", 1.2, 1.25)])
+@pytest.mark.parametrize(("name", "single", "means"), [("IMAGETTE", 1.15, 1.1), ("IMAGETTE_PSF", 1.1, 1.1)])
 def test_imagettes_are_near_the_photon_floor(
     name: str, single: float, means: float, reduced: Callable[[str], tuple[Path, Path]]
 ) -> None:
     scatter, binned, floor, n = imagette_score(*reduced("V9_G0_transit"), name)
     assert n >= 0.95 * 723  # nearly all imagettes must be used
     assert floor == pytest.approx(385, abs=15)  # 3e5 electrons/s for 20 s, G = 9
-    # met: 1.26 and 1.26 within the circle, 1.10 and 1.13 by PSF; without the light that the stacks see further out, 2 to 3;
-    # one statistical error of the scatter is granted
+    # met: 1.12 and 0.98 within the circle, 1.04 and 1.01 by PSF, all against the floor of the circle; one statistical error of
+    # the scatter is granted
     assert scatter < single * (1 + ERROR / np.sqrt(n))
     assert binned < means * (1 + ERROR / np.sqrt(n / 3))
 

@@ -11,7 +11,7 @@ from schemas.settings import DefectSettings
 from tasks.clean import Effects
 from tasks.correction.imagettes import COLUMNS, Stage
 from tasks.level1 import Imagettes
-from tasks.photometry.imagettes import Circle, fitting_radius, smooth_ratio, stack_sums
+from tasks.photometry.imagettes import Circle, fitting_radius
 from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack, part_of
 from tasks.scene.optics import render, solve_psf
 from tasks.scene.psf import Shape, Stamps, StarModel, Track, Warmth
@@ -123,22 +123,6 @@ def test_the_radius_fits_in_the_wanted_share_of_the_imagettes() -> None:
     assert fitting_radius(free, 0.75) == 14.0
     with pytest.raises(ValueError, match="no imagette has a place for a circle"):
         fitting_radius(np.array([np.nan]), 0.9)
-
-
-def test_a_steady_change_is_followed_and_an_outlier_is_not() -> None:
-    time = np.arange(41.0)
-    ratio = 2.0 + 0.01 * (time - 20)
-    ratio[11] += 1.0
-    factor = smooth_ratio(time, ratio, np.array([5.0, 12.0, 500.0]), 11.0)
-    # the outlier moves the median by one place, to 2.01; the lines are exact but for rounding; beyond all times it is 1
-    assert factor == pytest.approx([1.85 / 2.01, 1.92 / 2.01, 1.0], abs=1e-12)
-    assert smooth_ratio(time, ratio, time, 0.0).tolist() == [1.0] * 41
-
-
-def test_a_stack_without_all_its_imagettes_has_no_sum() -> None:
-    flux, stack, share = np.array([1.0, 2.0, 4.0, 8.0, np.nan]), np.array([0, 0, 0, 2, 2]), np.full(5, 1 / 3)
-    assert stack_sums(flux, stack, share, 3).tolist()[0] == 7.0
-    assert np.isnan(stack_sums(flux, stack, share, 3)[1:]).all()
 
 
 def test_an_imagette_holds_its_share_of_a_stack_and_lies_inside_of_it() -> None:

@@ -1,11 +1,10 @@
 """Photometry of imagettes: a circle as large as the small window allows, and the PSF.
 
 The window cuts the circle where the star comes near its edge: what is missing is filled in by the PSF model. Motion within an
-exposure carries light out of the circle: the model's share tells how much. And the PSF breathes with the temperature of the
-telescope, slowly, far beyond the imagette: the ratio of the stacks' best flux, which sees that light, to the sum of their
-imagettes follows it, smoothed over some stacks. So made up, the flux F of an imagette with the sum S in the circle is
+exposure and the breathing of the PSF carry light over the edge of so small a circle: the model's share of the light within it
+tells how much, and the flux is brought to the usual share,
 
-    F = S <share> / share x breath,    breath = smooth(stack / sum of its imagettes) / <stack / sum of its imagettes>
+    F = sum <share> / share
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from schemas.flags import EVENT_COSMIC_RAYS, Quality
 from schemas.payloads import (
     Background,
     Bias,
-    Contamination,
     Corrected,
     Dark,
     Defects,
@@ -31,7 +29,7 @@ from schemas.payloads import (
     Stars,
 )
 from schemas.settings import ImagetteSettings
-from schemas.terms import IMAGETTE, IMAGETTE_PSF, RADII, TERMS
+from schemas.terms import IMAGETTE, IMAGETTE_PSF, TERMS
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.geometry import mean_angle
@@ -47,7 +45,6 @@ from tasks.times import bjd_tdb
 
 FloatArray = npt.NDArray[np.float64]
 SMALLEST = 3.0  # pixel; a circle below it measures no star
-FEWEST_STACKS = 5  # within the smoothing time, before a ratio is told from noise
 
 
 def fitting_radius(free: FloatArray, inside: float) -> float:
@@ -69,53 +66,6 @@ def fitting_radius(free: FloatArray, inside: float) -> float:
     if not good.size:
         raise ValueError("no imagette has a place for a circle")
     return float(max(np.floor(2 * good[int(np.floor((1 - inside) * (good.size - 1)))]) / 2, SMALLEST))
-
-
-def smooth_ratio(time: FloatArray, ratio: FloatArray, at: FloatArray, width: float) -> FloatArray:
-    """Return a ratio, smoothed by straight lines through its neighbours within `width`, as a factor about its median.
-
-    Parameters
-    ----------
-    time, ratio : ndarray, shape (m,)
-        Times, in any unit, and ratios; what is not finite is left out.
-    at : ndarray, shape (n,)
-        Times at which the factor is wanted.
-    width : float
-        Full width of the smoothing, in the unit of time; 0 for none: then the factor is 1.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Where fewer than FEWEST_STACKS ratios lie within the width, 1.
-    """
-    factor = np.ones(at.size)
-    good = np.isfinite(ratio) & (ratio > 0)
-    if width <= 0 or good.sum() < FEWEST_STACKS:
-        return factor
-    t, r = time[good], ratio[good] / np.median(ratio[good])
-    for i, a in enumerate(at):
-        near = np.abs(t - a) <= width / 2
-        if near.sum() < FEWEST_STACKS:
-            continue
-        dt, values = t[near] - a, r[near]
-        kept = np.ones(dt.size, dtype=bool)
-        for _ in range(2):  # clipped once: a stack with a cosmic ray must not pull its neighbours
-            design = np.stack([np.ones(int(kept.sum())), dt[kept]], axis=1)
-            line = np.linalg.lstsq(design, values[kept], rcond=None)[0]
-            away = np.abs(values - line[0] - line[1] * dt)
-            kept = away <= 5 * 1.4826 * np.median(away)
-            if kept.sum() < FEWEST_STACKS:
-                break
-        factor[i] = line[0]
-    return factor
-
-
-def stack_sums(flux: FloatArray, stack: npt.NDArray[np.int64], share: FloatArray, count: int) -> FloatArray:
-    """Return the sum of the imagettes of each stack, shape (count,); NaN where some of its exposures are missing."""
-    good = np.isfinite(flux)
-    total = np.bincount(stack[good], flux[good], count)
-    whole = np.bincount(stack[good], share[good], count)
-    return np.where(np.abs(whole - 1.0) < 1e-6, total, np.nan)
 
 
 class Circle:
@@ -162,16 +112,15 @@ class Circle:
 @step("imagette_photometry", version="1", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected, subarray: Corrected, pointing: Pointing, background: Background, bias: Bias, gain: Gain, dark: Dark,
-    psf: Psf, stars: Stars, position: Position, smearing: Smearing, defects: Defects, contamination: Contamination,
-    quality: QualityTerm, settings: ImagetteSettings,
+    psf: Psf, stars: Stars, position: Position, smearing: Smearing, defects: Defects, quality: QualityTerm,
+    settings: ImagetteSettings,
 ) -> Leaves:  # fmt: skip
     """Measure the target in every imagette within a circle and by PSF."""
     places = corrected.products["TERM_IMAGETTE_POSITION"]
     x, y, x_error, y_error, hits, flags = term_column(
         places, "TERM_IMAGETTE_POSITION", "X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY"
     )
-    event, bits, best = term_column(quality.product, "TERM_QUALITY", "EVENT", "QUALITY", "OPT_FLUX")
-    ratio = term_column(contamination.product, "TERM_CONTAMINATION", "RATIO")[0][:, RADII.index(quality.used["AP_OPT"])]
+    event, bits = term_column(quality.product, "TERM_QUALITY", "EVENT", "QUALITY")
     charge, track = term_image(dark.product, "TERM_DARK"), read_track(pointing)
     warnings = []
     with (
@@ -206,7 +155,7 @@ def measure_imagettes(
         half = imagettes.duration / 2 / DAY
         roll = mean_angle(track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half)
         mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
-        duration, stack_times = float(np.median(imagettes.duration)), stacks.mjd
+        duration = float(np.median(imagettes.duration))
         window = int(np.isfinite(pixels[-1]).sum()) or nx * ny
     total, area, share, by_psf, psf_error, chi2 = found.T
     if model is None:
@@ -224,21 +173,17 @@ def measure_imagettes(
     made_up = make_up_losses(total[:, None], share[:, None], good)[:, 0]
     target = float(np.median(total[good] - extras[good, 2])) if good.any() else 0.0
     conta = extras[:, 2] / target if target > 0 else np.zeros(n)
-    breath = []
-    for flux in (made_up, by_psf):
-        sums = stack_sums(np.where(good, flux / (1 + conta), np.nan), known.stack, known.share, len(stack_times))
-        breath.append(smooth_ratio(stack_times, best / (1 + ratio) / sums, mjd, settings.breathing / 1440.0))
-    factor = np.where(total > 0, made_up * breath[0] / total, 1.0)
-    scale = median_ratio(made_up * breath[0], by_psf * breath[1], good)
-    curves = {IMAGETTE: (made_up * breath[0], error * factor)}
+    factor = np.where(total > 0, made_up / total, 1.0)
+    scale = median_ratio(made_up, by_psf, good)
+    curves = {IMAGETTE: (made_up, error * factor)}
     if np.isfinite(by_psf).any():
-        curves[IMAGETTE_PSF] = scale * by_psf * breath[1], scale * psf_error * breath[1]
+        curves[IMAGETTE_PSF] = scale * by_psf, scale * psf_error
     nothing = np.full(n, np.nan)
-    own = {"IMAG_RAD": radius, "IMAG_BRE": float(1e6 * np.std(breath[0]))}
+    own = {"IMAG_RAD": radius}
     columns = {
         "MJD_TIME": mjd, "BJD_TIME": bjd, "X": x, "Y": y, "X_ERR": x_error, "Y_ERR": y_error, "RADIUS": np.full(n, radius),
         "SUM": total, "SUM_ERR": error, "SHARE": share, "MASKED": masked_fraction(area[:, None], [radius])[:, 0],
-        "TOTAL": by_psf, "TOTAL_ERR": psf_error, "CHI2": chi2, "BREATH": breath[0], "BREATH_P": breath[1],
+        "TOTAL": by_psf, "TOTAL_ERR": psf_error, "CHI2": chi2,
         "FLUX": curves[IMAGETTE][0], "FLUXERR": curves[IMAGETTE][1],
         "PSF_FLUX": curves.get(IMAGETTE_PSF, (nothing, nothing))[0],
         "PSF_ERR": curves.get(IMAGETTE_PSF, (nothing, nothing))[1], "LEVEL": known.level, "DARK": extras[:, 0],
