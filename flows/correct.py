@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.inputs import BAD_PIXEL_MAP, FLUX_CONVERSION, PIXEL_SCALE, WHITE_PSF
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
-from tasks.correction.apply import correct_subarray
+from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
 from tasks.correction.defects import find_defects, find_defects_1
 from tasks.correction.full_array import correct_full_array
@@ -15,6 +15,7 @@ from tasks.scene.look import take_look
 from tasks.scene.plate import solve_plate
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
+from tasks.scene.prior import read_prior
 from tasks.scene.psf import estimate_psf_1
 from tasks.scene.psf_refined import estimate_psf
 from tasks.scene.stars import find_stars
@@ -28,32 +29,34 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     reference = found.references
     scale, white, bad = (reference.get(kind.kind) for kind in (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP))
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
+    prior = read_prior(found.subarray, white, bad)
     look = take_look(images, calibrated.events, pointing, settings.background, settings.look)
     first_background = estimate_background_1(images, look, settings.background)
-    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, white, settings.psf)
+    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
     plate = None
     if calibrated.full_array is not None:
         plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
     stars = find_stars(found.stars, look, pointing, first_psf, plate, reference.get(FLUX_CONVERSION.kind))
     smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, stars, settings.smearing)
     first_defects = find_defects_1(
-        images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, bad, settings.defects
+        images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, prior, settings.defects
     )
     background = estimate_background(
         images, look, pointing, bias, gain, first_background, first_psf, stars, smearing, first_defects, settings.background
     )
     psf = estimate_psf(
-        images, look, pointing, bias, gain, first_psf, stars, smearing, first_defects, background, white, settings.psf
+        images, look, pointing, bias, gain, first_psf, stars, smearing, first_defects, background, prior, settings.psf
     )
     position = estimate_position(
         images, look, pointing, background, bias, gain, psf, stars, smearing, first_defects, settings.position
     )
     defects = find_defects(
-        images, look, pointing, background, bias, gain, psf, stars, position, smearing, bad, settings.defects
+        images, look, pointing, background, bias, gain, psf, stars, position, smearing, prior, settings.defects
     )
     corrected = correct_subarray(
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
+    corrections = write_corrections(calibrated.subarray, background, defects)
     imagettes = full_array = None
     if calibrated.imagettes is not None:
         imagettes = correct_imagettes(
@@ -65,7 +68,8 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
             calibrated.full_array, calibrated.subarray, pointing, psf, stars, smearing, plate, settings.defects
         )
     return CorrectedVisit(
-        pointing=pointing, look=look, first_background=first_background, first_psf=first_psf, stars=stars, smearing=smearing,
-        first_defects=first_defects, background=background, psf=psf, position=position, defects=defects, subarray=corrected,
-        imagettes=imagettes, plate=plate, full_array=full_array,
+        pointing=pointing, prior=prior, look=look, first_background=first_background, first_psf=first_psf, stars=stars,
+        smearing=smearing, first_defects=first_defects, background=background, psf=psf, position=position, defects=defects,
+        subarray=corrected, corrections=corrections, imagettes=imagettes,
+        plate=plate, full_array=full_array,
     )  # fmt: skip

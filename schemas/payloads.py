@@ -103,6 +103,10 @@ class Background(Leaf):
     """Sky and stray light of every image."""
 
 
+class Prior(Leaf):
+    """What references say of the star's image and of bad pixels."""
+
+
 class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
@@ -137,6 +141,10 @@ class Position(Leaf):
 
 class Corrected(Leaf):
     """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or SCI_COR_FullArray."""
+
+
+class Corrections(Leaf):
+    """What was taken away, as the SOC defines it: background, flags of pixels, cosmic rays."""
 
 
 class Apertures(Leaf):
@@ -211,6 +219,7 @@ class CorrectedVisit(Payload):
     """What the second stage hands on."""
 
     pointing: Pointing
+    prior: Prior
     look: Look
     first_background: Background
     first_psf: Psf
@@ -222,6 +231,7 @@ class CorrectedVisit(Payload):
     position: Position
     defects: Defects
     subarray: Corrected
+    corrections: Corrections
     imagettes: Corrected | None = None
     plate: Plate | None = None
     full_array: Corrected | None = None
@@ -236,8 +246,8 @@ class CorrectedVisit(Payload):
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         steps = [
-            self.pointing, self.look, self.first_background, self.first_psf, self.stars, self.smearing, self.first_defects,
-            self.background, self.psf, self.position, self.defects, self.subarray,
+            self.pointing, self.prior, self.look, self.first_background, self.first_psf, self.stars, self.smearing,
+            self.first_defects, self.background, self.psf, self.position, self.defects, self.subarray, self.corrections,
         ]  # fmt: skip
         return [*steps, *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None)]
 

@@ -220,6 +220,8 @@ TERMS = {
             Column("Y", "double", "pixel", "y on the CCD"),
             Column("ROLL_ANGLE", "double", "deg", "roll angle"),
         ),
+        _image("TERM_PRIOR", "codes of the reference map of bad pixels in the window, 0 is good", ""),
+        _image("TERM_PRIOR_PSF", "image of a star in white light, as the reference has it; 0 where there is none", ""),
         _table(
             "TERM_STARS", "stars of the field",
             Column("XI", "double", "arcsec", "standard coordinate to the East of the target"),
@@ -454,7 +456,7 @@ MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHI
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (
-    "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
+    "TERM_PRIOR_PSF", "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
     "TERM_BACKGROUND_WINDOWS",
 )  # fmt: skip
 # HDUs that follow the first one in the file of a term.
@@ -464,6 +466,7 @@ COMPANIONS = {
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
     "TERM_POINTING": ("TERM_TRACK",),
+    "TERM_PRIOR": ("TERM_PRIOR_PSF",),
     "TERM_SMEARING": ("TERM_SMEARING_IMAGES",),
     "TERM_PSF": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
     "TERM_PSF_1": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from photutils.aperture import CircularAperture
 from scipy.special import erf
 
 from tasks.geometry import circle_overlap, circular_window
-from tasks.photometry.apertures import RADII, aperture_sums, flux_error, flux_variance, masked_fraction
+from tasks.photometry.apertures import RADII, aperture_sums, flat_variance, flux_error, flux_variances, masked_fraction
 
 Floats = NDArray[np.float64]
 FLIGHT = Path(__file__).parents[2] / "shared" / "real" / "flight"
@@ -186,31 +187,52 @@ def test_a_negative_sum_has_no_error() -> None:
     assert np.isnan(flux_error(-1e6, 0.0, 0.0, 25.0, 1, 6.8))
 
 
+def variance(*arguments: Any) -> Floats:
+    """Return the sum of all terms."""
+    return np.asarray(sum(flux_variances(*arguments).values(), np.float64(0)))
+
+
 def test_the_background_error_of_a_faint_star_adds_29_ppm() -> None:
     # Published: a ring mean of 0.11 e-/pixel error is 213 e- in R25, 29 ppm at G = 10.4 in 60 s (7.37e6 e-).
     area = pi * 25**2
-    without, with_level = (flux_variance(7.37e6, 0.0, 0.0, area, 1, 6.81, error) for error in (0.0, 0.11))
+    without, with_level = (variance(7.37e6, 0.0, 0.0, 0.0, 0.0, area, 1, 6.81, error) for error in (0.0, 0.11))
     added = float(np.sqrt(with_level - without))
     assert added == pytest.approx(213, rel=0.02)  # both inputs are given to two digits
     assert 1e6 * added / 7.37e6 == pytest.approx(29, rel=0.02)
 
 
-@given(flux=st.floats(0, 1e9), background=st.floats(0, 1e7), dark=st.floats(0, 1e6), other=st.floats(0, 1e9))
+@given(flux=st.floats(0, 1e9), background=st.floats(0, 1e7), dark=st.floats(0, 1e6), hot=st.floats(0, 1e9))
 def test_the_variance_without_further_terms_is_that_of_the_operational_pipeline(
-    flux: float, background: float, dark: float, other: float
+    flux: float, background: float, dark: float, hot: float
 ) -> None:
     named = flux_error(flux, background, dark, 25.0, 3, 6.81) ** 2
-    own = flux_variance(flux, background, dark, pi * 25.0**2, 3, 6.81, 0.0)
+    own = variance(flux, background, dark, 0.0, 0.0, pi * 25.0**2, 3, 6.81, 0.0)
     np.testing.assert_allclose(own, named, rtol=1e-14)  # rounding of a root and its square
-    np.testing.assert_allclose(
-        flux_variance(flux, background, dark, pi * 25.0**2, 3, 6.81, 0.0, other, other), own + 2 * other, rtol=1e-14
-    )
+    more = variance(flux, background, dark, hot, hot, pi * 25.0**2, 3, 6.81, 0.0)
+    np.testing.assert_allclose(more, own + 2 * hot, rtol=1e-14)
 
 
-def test_variances_of_images_and_radii_broadcast() -> None:
+def test_variances_of_images_and_radii_broadcast_and_are_named() -> None:
     flux, areas = np.full((4, 2), 1e6), np.full((4, 2), 700.0)
-    assert flux_variance(flux, 1e3, 1e3, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1), areas).shape == (4, 2)
+    terms = flux_variances(flux, 1e3, 1e3, 0.0, 5.0, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1))
+    assert set(terms) == {"STAR", "SKY", "DARK", "HOT", "SMEARED", "READ_OUT", "BACKGROUND"}
+    assert {v.shape for v in terms.values()} == {(4, 2)}
+    assert terms["READ_OUT"][0, 0] == 700 * 2 * 49
 
 
 def test_negative_signal_adds_no_variance() -> None:
-    assert flux_variance(-100.0, -5.0, 3.0, 2.0, 1, 1.0, 0.5) == 3.0 + 2.0 + 1.0
+    assert variance(-100.0, -5.0, 3.0, -1.0, -1.0, 2.0, 1, 1.0, 0.5) == 3.0 + 2.0 + 1.0
+
+
+def test_errors_of_the_flat_field_count_only_where_the_star_moves_over_them() -> None:
+    # a ramp of 100 e-/pixel, moving by 0.3 pixel over errors of 0.1 %: 0.03 e- in each of pi R^2 pixels
+    ramp = np.tile(100.0 * np.arange(80.0), (80, 1))
+    error = np.full((80, 80), 1e-3)
+    assert flat_variance(ramp, error, 40.0, 40.0, (0.0, 0.0), [25.0]) == 0
+    moved = flat_variance(ramp, error, 40.0, 40.0, (0.3, 5.0), [25.0])
+    assert moved[0] == pytest.approx(pi * 25**2 * 0.03**2, rel=1e-9)  # a ramp along x does not change along y
+
+
+def test_a_flat_field_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"star is \(80, 80\) pixels, the error of the flat field \(80, 79\)"):
+        flat_variance(np.zeros((80, 80)), np.zeros((80, 79)), 40.0, 40.0, (0.3, 0.3), [25.0])

@@ -579,8 +579,12 @@ def test_cleaning_takes_every_effect_out_once_and_leaves_no_data_alone() -> None
     hits[0, 4, 5], hits[2, 0, 1], hits[2, 3, 3] = 50.0, 60.0, 70.0
     first, pixel, amount = np.array([0, 1, 1, 3]), np.array([29, 1, 21]), np.array([50.0, 60.0, 70.0])
     wanted = images - (level[:, None, None] + smear[:, None, :] + static) - hits
-    clean(images, level, smear, static, first, pixel, amount)
-    assert np.array_equal(images, wanted, equal_nan=True)
+    slope, centre = draw.normal(0, 0.1, (3, 2)), (2.5, 1.0)
+    rows, columns = np.mgrid[:5, :6]
+    wanted -= slope[:, 0, None, None] * (columns - 2.5) + slope[:, 1, None, None] * (rows - 1.0)
+    clean(images, level, slope, centre, smear, static, first, pixel, amount)
+    # rounding of sums in another order
+    np.testing.assert_allclose(images, wanted, rtol=0, atol=1e-12)
 
 
 def test_effects_of_another_window_are_refused() -> None:

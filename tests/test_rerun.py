@@ -20,10 +20,12 @@ from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, execute
 
 # the steps that see images of electrons, all but pointing
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
-# smeared light is drawn and cosmic rays are looked for where the target is
-AFTER_POSITION = STEPS[STEPS.index("smearing") :]
-# attitude, star catalogue and top margin are not published
-NEED_RAW = [*CALIBRATION, "pointing", "stars", "smearing"]
+# cosmic rays are looked for where the target is
+AFTER_POSITION = STEPS[STEPS.index("defects") :]
+# the second round begins with what the first found; the sample does not change where the target is
+AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
+# attitude, references, star catalogue and top margin are not published
+NEED_RAW = [*CALIBRATION, "pointing", "prior", "stars", "smearing"]
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_moved_work_folder_is_as_good_as_before(bench: Bench, tmp_path: Path) 
         ({"background": {"inner": 50.0}}, AFTER_CALIBRATE),
         ({"position": {"radius": 20.0}}, ["position", *AFTER_POSITION]),
         # cosmic rays are taken out of the images, which changes all that is measured in them
-        ({"defects": {"seed": 10.0}}, STEPS[STEPS.index("defects") :]),
+        ({"defects": {"seed": 10.0}}, AFTER_DEFECTS),
         # twelve images are fewer than either sample: the same bytes, so nothing follows
         ({"look": {"sample": 64}}, ["look"]),
         # the attitude covers the visit
@@ -165,10 +167,10 @@ def test_a_changed_reference_that_only_one_step_reads_runs_that_step(bench: Benc
     assert set(executed_steps).isdisjoint(CALIBRATION)
 
 
-def test_a_reference_that_no_step_reads_runs_the_report_only(bench: Bench, references: Path) -> None:
+def test_a_reference_that_says_the_same_as_before_runs_its_reader_and_the_report_only(bench: Bench, references: Path) -> None:
     bench.references = (references,)
     rewritten(raw_file(references, "REF_APP_BadPixelMap"), lambda hdus: hdus[1].header.set("EXT_VER", "12.3.4"))
-    assert bench.steps() == ["report"]
+    assert bench.steps() == ["prior", "report"]
 
 
 def test_a_changed_raw_image_runs_everything(bench: Bench, visit: Path) -> None:
@@ -478,7 +480,7 @@ def test_a_published_folder_goes_on_with_other_settings(alone: Bench, bench: Ben
     again, run = alone.reduce(settings=settings)
     assert from_raw is not None
     assert again is not None
-    assert executed(run) == STEPS[STEPS.index("defects") :]
+    assert executed(run) == AFTER_DEFECTS
     # numbered V0001 there, beside the first result, and V0000 here: header and names differ in that only
     raw, own = (fits.getdata(raw_file(Path(p.folder), "Lightcurve-DEFAULT"), 1).tobytes() for p in (from_raw, again))
     assert raw == own

@@ -157,7 +157,8 @@ def test_the_step_solves_a_frame_from_attitude_and_catalogue(sky: Sky, tmp_path:
     # the 20 samples of the exposure are a quarter of a second early in the mean, 0.015 deg; stars tell the roll to 0.001 deg
     assert made.used["PLT_ROLL"] == pytest.approx(TURN - 0.015, abs=0.005)
     assert made.used["PLT_SCAL"] == pytest.approx(SCALE, rel=1e-4)
-    assert np.hypot(float(made.used["PLT_X"]) - sky.x[0], float(made.used["PLT_Y"]) - sky.y[0]) < 0.1
+    # a window of 14 pixels cuts the lobes unevenly, which moves all stars alike
+    assert np.hypot(float(made.used["PLT_X"]) - sky.x[0], float(made.used["PLT_Y"]) - sky.y[0]) < 0.5
     assert made.status["WCS"] == "completed"
     alone = solve_plate.fn(calibrated, None, pointing, Psf(step="psf_1"), PlateSettings())
     assert (alone.used["PLT_OK"], alone.status["WCS"], alone.warnings) == (False, "N/A", [])

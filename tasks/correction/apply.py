@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from schemas.flags import PixelFlag
 from schemas.payloads import (
     Background,
     Calibrated,
     Corrected,
+    Corrections,
     Defects,
     Leaf,
     Look,
@@ -31,6 +33,7 @@ from tasks.clean import Effects, clean_block, read_effects, read_flags
 from tasks.correction.cosmics import Track, tracks
 from tasks.correction.defects import COSMIC
 from tasks.exposures import term_column, term_image
+from tasks.fits import blocks
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.geometry import cd_matrix, reference_pixel
 from tasks.level1 import Images, image_metadata, open_images, step_keywords, target_position, visit_keywords
@@ -48,10 +51,9 @@ def correct_subarray(
     calibrated: Calibrated, calibration: tuple[Leaf, ...], pointing: Pointing, look: Look, background: Background, psf: Psf,
     stars: Stars, position: Position, smearing: Smearing, defects: Defects,
 ) -> Leaves:  # fmt: skip
-    """Write the corrected images of the sub-array, the background that was subtracted, flag map and cosmic rays."""
+    """Write the corrected images of the sub-array."""
     x, y, validity = term_column(position.product, "TERM_POSITION", "X", "Y", "VALIDITY")
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
-    (error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     steps: list[Leaf] = [*calibration, calibrated, pointing, look, background, psf, stars, position, smearing, defects]
     used = {k: v for leaf in steps for k, v in leaf.used.items()}
     place, scale = (float(used["LOC_X"]), float(used["LOC_Y"])), float(used["STAR_SCL"])
@@ -61,19 +63,13 @@ def correct_subarray(
         keywords = {**visit_keywords(images, declared), **states, **used, "BUNIT": "electrons"}
         effects = read_effects(images, background, smearing, defects)
         smeared = term_image(smearing.product, "TERM_SMEARING")
-        sky = soc_structure("PIP_COR_BkgSLSubArray")
-        with FitsWriter(new_file("SCI_COR_SubArray")) as writer, FitsWriter(new_file("PIP_COR_BkgSLSubArray")) as subtracted:
-            shape = (images.count, *images.shape)
-            writer.begin_cube(NewHdu(declared, keywords, shape=shape))
-            subtracted.begin_cube(NewHdu(sky, {**visit_keywords(images, sky), "BUNIT": "electrons"}, shape=shape))
+        with FitsWriter(new_file("SCI_COR_SubArray")) as writer:
+            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, *images.shape)))
             for block, pixels in images.blocks():
-                level = np.where(np.isfinite(pixels), background_planes(effects, block, images.shape), np.nan)
                 clean_block(pixels, block, effects)
-                for target, planes in ((writer, pixels), (subtracted, level)):
-                    total = to_big_endian(planes.view(np.uint64))
-                    target.write_block(planes.data.cast("B"), int(total))
-            for target in (writer, subtracted):
-                target.end_cube()
+                total = to_big_endian(pixels.view(np.uint64))
+                writer.write_block(pixels.data.cast("B"), int(total))
+            writer.end_cube()
             writer.write(centroid_table(images, x, y, validity, place))
             columns = sky_coordinates(images, x, y, roll + float(used["STAR_ROL"]), scale)
             writer.write(image_metadata(images, "SCI_COR_ImageMetadata", columns))
@@ -82,12 +78,34 @@ def correct_subarray(
                 structure = soc_structure(name)
                 head = {**visit_keywords(images, structure), "BUNIT": "electrons"}
                 writer.write(NewHdu(structure, head, pixels=row[:, None, :]))
-            subtracted.write(image_metadata(images, "PIP_COR_BkgSLImageMetadata", {"BKG_ERROR": error}))
+    return Leaves(written={"SCI_COR_SubArray": "SCI_COR_SubArray"})
+
+
+@step("corrections", version="1", payload=Corrections, leaves=[])
+def write_corrections(calibrated: Calibrated, background: Background, defects: Defects) -> Leaves:
+    """Write what was taken away: the background of every image, the flags of the pixels, the tracks of cosmic rays."""
+    (error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
+    flags = read_flags(defects)
+    with open_images(calibrated.product) as images:
+        effects = read_effects(images, background)
+        declared = soc_structure("PIP_COR_BkgSLSubArray")
+        keywords = {**visit_keywords(images, declared), "BUNIT": "electrons"}
+        outside = (flags & int(PixelFlag.OUTSIDE)) != 0
+        with FitsWriter(new_file("PIP_COR_BkgSLSubArray")) as writer:
+            ny, nx = images.shape
+            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, ny, nx)))
+            for a, b in blocks(images.count, ny * nx * 8):
+                level = background_planes(effects, slice(a, b), images.shape)
+                level[:, outside] = np.nan
+                total = to_big_endian(level.view(np.uint64))
+                writer.write_block(level.data.cast("B"), int(total))
+            writer.end_cube()
+            writer.write(image_metadata(images, "PIP_COR_BkgSLImageMetadata", {"BKG_ERROR": error}))
         files = {
-            "PIP_COR_PixelFlagMapSubArray": [flag_map(images, read_flags(defects))],
+            "PIP_COR_PixelFlagMapSubArray": [flag_map(images, flags)],
             "PIP_REP_DetectedCosmics": [detected_cosmics(images, defects)],
         }
-    return Leaves(files, written={name: name for name in ("SCI_COR_SubArray", "PIP_COR_BkgSLSubArray")})
+    return Leaves(files, written={"PIP_COR_BkgSLSubArray": "PIP_COR_BkgSLSubArray"})
 
 
 def background_planes(effects: Effects, block: slice, shape: tuple[int, int]) -> FloatArray:

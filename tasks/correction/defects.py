@@ -22,7 +22,6 @@ import scipy.ndimage
 from numba import njit
 
 from schemas.flags import PixelFlag
-from schemas.inputs import BAD_PIXEL_MAP
 from schemas.payloads import (
     Background,
     Bias,
@@ -31,9 +30,9 @@ from schemas.payloads import (
     Look,
     Pointing,
     Position,
+    Prior,
     Product,
     Psf,
-    Reference,
     Smearing,
     Stars,
 )
@@ -42,15 +41,14 @@ from schemas.terms import DEFAULT_RADIUS, TERMS
 from tasks.clean import read_effects
 from tasks.correction.telegraphic import find_telegraphic, states
 from tasks.exposures import term_column
-from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
-from tasks.level1 import Images, open_images
+from tasks.level1 import open_images
 from tasks.robust import MAD_TO_SIGMA
+from tasks.scene.prior import read_bad_pixels
 from tasks.scene.psf import pixel_floor, read_psf, read_track
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
-from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -194,16 +192,6 @@ class Found:
         image, x, y, kinds = (np.concatenate([none, *(p[k] for p in parts)]) for k in range(4))
         amount = np.concatenate([np.zeros(0), *(e[3] for e in order)])
         return {"IMAGE_INDEX": image, "X": x, "Y": y, "AMOUNT": amount, "KIND": kinds}
-
-
-def read_map(reference: Reference | None, images: Images) -> IntArray:
-    """Return the codes of the reference map in the window, shape (ny, nx); 0 is good."""
-    if reference is None:
-        return np.zeros(images.shape, np.int64)
-    ny, nx = images.shape
-    rows, columns = slice(images.y_offset, images.y_offset + ny), slice(images.x_offset, images.x_offset + nx)
-    with open_declared(require(reference.product.path), BAD_PIXEL_MAP) as file:
-        return file["REF_APP_BadPixelMap"].image()[rows, columns].astype(np.int64)
 
 
 def map_flags(codes: IntArray) -> IntArray:
@@ -368,7 +356,7 @@ _NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from 
 @step("defects_1", version="1", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
-    stars: Stars, smearing: Smearing, known: Reference | None, settings: DefectSettings,
+    stars: Stars, smearing: Smearing, prior: Prior, settings: DefectSettings,
 ) -> Leaves:  # fmt: skip
     """Find defects and cosmic rays in a sample of images."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
@@ -378,13 +366,13 @@ def find_defects_1(
         field_stars = read_field(stars, model, track) if model is not None else None
         effects = read_effects(images, background, smearing)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
-        return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_map(known, images), settings, [])
+        return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_bad_pixels(prior), settings, [])
 
 
 @step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="2", payload=Defects, leaves=["TERM_DEFECTS"])
 def find_defects(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
-    stars: Stars, position: Position, smearing: Smearing, known: Reference | None, settings: DefectSettings,
+    stars: Stars, position: Position, smearing: Smearing, prior: Prior, settings: DefectSettings,
 ) -> Leaves:  # fmt: skip
     """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
     flux, sampled = term_column(look.product, "TERM_LOOK", "FLUX", "SAMPLED")
@@ -396,4 +384,4 @@ def find_defects(
         field_stars = read_field(stars, model, track) if model is not None else None
         effects = read_effects(images, background, smearing)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
-        return look_for_defects("TERM_DEFECTS", rest, sampled.astype(bool), True, read_map(known, images), settings, warnings)
+        return look_for_defects("TERM_DEFECTS", rest, sampled.astype(bool), True, read_bad_pixels(prior), settings, warnings)

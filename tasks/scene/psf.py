@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.inputs import WHITE_PSF, term_input
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Reference, Scalar
+from schemas.inputs import term_input
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Prior, Product, Psf, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
 from tasks.clean import Effects, clean_block, read_effects
@@ -35,6 +35,7 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
+from tasks.scene.prior import read_reference_psf
 from tasks.step import Leaves, step
 from tasks.store import require
 
@@ -233,7 +234,7 @@ def make_stars(
 @step("psf_1", version="1", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
-    reference: Reference | None, settings: PsfSettings,
+    known: Prior, settings: PsfSettings,
 ) -> Leaves:  # fmt: skip
     """Estimate the super-resolved PSF of the visit from a sample of its images as they are."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
@@ -259,7 +260,7 @@ def estimate_psf_1(
         stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag, warm.parameter(images))
     if len(stars) < settings.fewest:
         warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
-    prior = None if reference is None else reference_psf(reference, settings.size)
+    prior = reference_psf(read_reference_psf(known), settings.size)
     if stars:
         psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior, None, warm.spread > 0)
     else:
@@ -310,13 +311,13 @@ def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warm
     return Warmth(float(np.median(values)), float(values.std()))
 
 
-def reference_psf(reference: Reference, size: int) -> ComplexArray | None:
+def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
     """Return the spectrum of the reference's PSF with its centre of light in the middle; None where it holds no light.
 
     The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing.
     """
-    with open_declared(require(reference.product.path), WHITE_PSF) as file:
-        plane = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+    if plane is None:
+        return None
     ny, nx = plane.shape
     j, i = np.mgrid[:ny, :nx]
     x, y = (nx - 1) / 2, (ny - 1) / 2

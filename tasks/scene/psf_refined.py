@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Product, Psf, Reference, Smearing, Stars
+from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Prior, Product, Psf, Smearing, Stars
 from schemas.settings import PsfSettings
 from tasks.clean import read_effects
 from tasks.exposures import term_column
 from tasks.level1 import open_images
+from tasks.scene.prior import read_reference_psf
 from tasks.scene.psf import alternate, make_stars, pixel_floor, psf_leaves, read_psf, read_track, reference_psf
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import read_field
@@ -18,7 +19,7 @@ from tasks.step import Leaves, step
 @step("psf", "PSF_FIT", version="2", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Psf, stars: Stars, smearing: Smearing,
-    defects: Defects, background: Background, reference: Reference | None, settings: PsfSettings,
+    defects: Defects, background: Background, known: Prior, settings: PsfSettings,
 ) -> Leaves:  # fmt: skip
     """Estimate the super-resolved PSF again, from a sample of images that hold nothing but the target."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
@@ -33,7 +34,7 @@ def estimate_psf(
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
         seen = make_stars(images, chosen, model.where, x, y, flux, rest.without_field, floor, track, model.lag, rest.warmth)
         middle = float(np.median(rest.x[chosen])), float(np.median(rest.y[chosen]))
-    prior = None if reference is None else reference_psf(reference, settings.size)
+    prior = reference_psf(read_reference_psf(known), settings.size)
     psf, scale, rounds = alternate(seen, model.where, middle, settings, prior, model, model.warm.spread > 0)
     used |= {"PSF_ITER": int(used["PSF_ITER"]) + rounds, "PSF_EXC": float(np.median(scale))}
     return psf_leaves("TERM_PSF", psf, scale, model.where, used, list(first.warnings))

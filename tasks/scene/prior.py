@@ -1,0 +1,53 @@
+"""What is known before the visit is looked at: the reference's image of a star, and the reference map of bad pixels.
+
+Both come from reference files. They are cut to the window and left as a term, so that the steps behind can be done again where
+the references are not at hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
+from schemas.payloads import Prior, Product, Reference
+from schemas.terms import TERMS
+from tasks.exposures import open_exposures
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@step("prior", version="1", payload=Prior, leaves=["TERM_PRIOR"])
+def read_prior(raw: Product, white: Reference | None, bad: Reference | None) -> Leaves:
+    """Cut what the references say of the window out of them."""
+    with open_exposures(raw) as exposures:
+        offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+        window, codes = exposures.window, np.zeros(exposures.shape)
+    if bad is not None:
+        with open_declared(require(bad.product.path), BAD_PIXEL_MAP) as file:
+            codes = file["REF_APP_BadPixelMap"].image()[window].astype(np.float64)
+    psf = np.zeros((1, 1))
+    if white is not None:
+        with open_declared(require(white.product.path), WHITE_PSF) as file:
+            psf = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+    hdus = [NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes), NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=psf)]
+    return Leaves({"TERM_PRIOR": hdus})
+
+
+def read_bad_pixels(prior: Prior) -> npt.NDArray[np.int64]:
+    """Return the codes of the reference map in the window, shape (ny, nx): 0 is good, or nothing is known."""
+    with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
+        return file["TERM_PRIOR"].finite_image().astype(np.int64)
+
+
+def read_reference_psf(prior: Prior) -> FloatArray | None:
+    """Return the reference's image of a star, by pixels; None where there is none."""
+    with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
+        plane: FloatArray = file["TERM_PRIOR_PSF"].finite_image()
+    return plane if plane.sum() > 0 else None
