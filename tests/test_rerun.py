@@ -488,9 +488,9 @@ def test_a_published_folder_goes_on_with_other_settings(alone: Bench, bench: Ben
 
 
 def test_a_published_folder_goes_on_from_a_cube_given_by_hand_and_remains_so(
-    alone: Bench, tiny_visit: Path, tmp_path: Path
+    alone: Bench, tiny_visit: Path, library: Path, tmp_path: Path
 ) -> None:
-    alone.references = (tiny_visit,)  # star catalogue and top margin
+    alone.references = (tiny_visit, library)  # star catalogue with its colours, and top margin
     own = Path(shutil.copy(raw_file(alone.visit, "SCI_CAL_SubArray"), tmp_path / "mine.fits"))
     rewritten(own, brighten)
     again, run = alone.reduce(replace=(own,))
