@@ -15,12 +15,13 @@ from tasks.scene.optics import (
     render,
     render_with_slopes,
     shifted,
+    solve_changing_psf,
     solve_psf,
     to_grid,
     to_spectrum,
 )
 from tasks.scene.pointing import target_track
-from tasks.scene.psf import Track, estimate_lag
+from tasks.scene.psf import Track, Warmth, estimate_lag, reference_psf
 from tasks.scene.stars import draw_stars, field_places
 
 Floats = npt.NDArray[np.float64]
@@ -143,3 +144,75 @@ def test_drawn_stars_keep_their_flux_and_place() -> None:
     # bilinear interpolation between samples half a pixel apart smooths the sharpest lobe (sigma 2.5) by 0.6 %
     assert np.abs(image - truth).max() < 0.01 * truth.max()
     assert image.sum() == pytest.approx(1000.0, rel=2e-3)
+
+
+def test_a_psf_that_breathes_is_found_with_its_change() -> None:
+    rng = np.random.default_rng(5)
+    images, warmth = [], rng.normal(0, 1, 60)
+    wide = star(SIZE / 2, SIZE / 2)  # stands for the change: more light in the middle of the lobes than the mean has
+    for t in warmth:
+        x, y = (SIZE / 2 + rng.normal(0, 0.3) + rng.normal(0, 0.4, 30) for _ in range(2))
+        # two per cent of the light goes from the lobes to one broad lobe as the telescope warms by its scatter
+        edges = np.arange(SIZE + 1) - 0.5
+        broad = np.mean(
+            [
+                np.outer(*(np.diff(0.5 * erf((edges - c) / 7.0 / np.sqrt(2))) for c in (b, a)))
+                for a, b in zip(x, y, strict=True)
+            ],
+            axis=0,
+        )
+        images.append(
+            (1e6 * ((1 - 0.02 * t) * moved(x, y) + 0.02 * t * broad), motion_transfer(x, y, SIZE), 1e6, 1.0, float(t))
+        )
+    mean, change = solve_changing_psf(images, SIZE, 1e-8, None, 1e-8)
+    assert change is not None
+    assert abs(to_grid(change).sum()) < 1e-9  # the light only moves
+    transfer = motion_transfer(np.array([SIZE / 2]), np.array([SIZE / 2]), SIZE)
+    model = render(mean + 1.5 * change, transfer)
+    edges = np.arange(SIZE + 1) - 0.5
+    profile = np.diff(0.5 * erf((edges - SIZE / 2) / 7.0 / np.sqrt(2)))
+    truth = 0.97 * wide + 0.03 * np.outer(profile, profile)
+    # the broad lobe reaches beyond the stamp by 5e-6 of the light, which the totals make up for
+    assert np.abs(model - truth).max() < 1e-4 * truth.max()
+
+
+def test_a_reference_psf_stands_with_its_centre_of_light_in_the_middle() -> None:
+    plane = 3.0 * star(90.3, 104.6, 200)
+    spectrum = reference_psf(plane, SIZE)
+    assert spectrum is not None
+    model = render(spectrum, motion_transfer(np.array([SIZE / 2]), np.array([SIZE / 2]), SIZE))
+    # the lobes' centre of light within 25 pixels, of which the widest lobe leaves 1e-9 outside
+    shares = np.array([(x, y, share) for x, y, _, share in LOBES])
+    centre = shares[:, 2] @ shares[:, :2] / shares[:, 2].sum()
+    truth = star(SIZE / 2 - centre[0], SIZE / 2 - centre[1])
+    # sharp lobes (sigma 2.5) hold next to nothing beyond the pixels' Nyquist frequency; the centre rests within 1e-3 pixel
+    assert np.abs(model - truth).max() < 1e-3 * truth.max()
+
+
+def test_a_reference_without_light_is_no_prior() -> None:
+    assert reference_psf(np.zeros((200, 200)), SIZE) is None
+    assert reference_psf(None, SIZE) is None
+
+
+def test_a_level_that_is_known_is_not_fitted() -> None:
+    psf = solve_psf(visit(40), SIZE, 1e-8)
+    image, dx, dy = render_with_slopes(psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE))
+    weight = np.full((SIZE, SIZE), 1 / 100.0)
+    stamp = 5e5 * star(32.0, 32.0)
+    free, free_error = fit_star(stamp + 1.0, image, dx, dy, weight)
+    held, held_error = fit_star(stamp + 1.0, image, dx, dy, weight, 1e-6)
+    assert free[3] == pytest.approx(1.0, abs=1e-3)
+    assert abs(held[3]) < 1e-6
+    assert held_error[0] < free_error[0]
+
+
+def test_images_far_from_the_sample_s_temperature_are_held_at_its_edge() -> None:
+    class Metadata:
+        def column(self, name: str) -> Floats:
+            return np.array([-10.0, -9.0, 50.0, np.nan])
+
+    class Images:
+        count, metadata = 4, Metadata()
+
+    np.testing.assert_array_equal(Warmth(-10.0, 0.5).parameter(Images()), [0.0, 2.0, 4.0, 0.0])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(Warmth(0.0, 0.0).parameter(Images()), np.zeros(4))  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from numba import njit
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+WIDE = 8.0  # sigma; a gap this wide leaves no doubt of two levels
 ROUNDS = 6  # of levels and states; they rest after some three
 
 
@@ -69,7 +70,7 @@ def find_telegraphic(
     gap : float
         Least distance of the levels, in units of the noise and of the scatter within the levels.
     contrast : float
-        Least ratio of the variance about one mean to that within the levels.
+        Least ratio of the variance about one mean to that within the levels; half as much again for wide gaps.
     fewest : int
         Least number of images in each level.
     found : ndarray of bool, shape (ny, nx)
@@ -99,7 +100,9 @@ def find_telegraphic(
                 kept = kept[: kept.size - fewer]
                 low, high, within, about_one, fewer = split_levels(kept)
             sigma = max(noise[y, x], np.sqrt(within))
-            found[y, x] = fewer >= fewest and high - low > gap * sigma and about_one > contrast * within
+            # a smooth change well above the noise comes to a contrast of 5.3 (sine) at most, two levels then to far more
+            needed = contrast if high - low < WIDE * noise[y, x] else 1.5 * contrast
+            found[y, x] = fewer >= fewest and high - low > gap * sigma and about_one > needed * within
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

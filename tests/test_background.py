@@ -1,0 +1,119 @@
+"""Background in windows: level and slope against planes that are known, star-free cells, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from schemas.errors import ConfigurationError
+from schemas.settings import BackgroundSettings
+from tasks.clean import Effects
+from tasks.correction.apply import background_planes
+from tasks.correction.background import ANGLES, add_to_field, cell_of, cells, check_ring, fit_plane, free_windows, spikes
+
+Floats = npt.NDArray[np.float64]
+SIDE, X, Y = 200, 100.3, 99.6
+RING = BackgroundSettings()
+SHAPE = cells(RING)
+ALL = np.ones(SHAPE, dtype=bool)
+NONE_BAD = np.zeros((SIDE, SIDE), dtype=bool)
+
+
+def plane(level: float, gx: float, gy: float) -> Floats:
+    """Return a background with its level at (X, Y), pixel i spans [i, i + 1)."""
+    j, i = np.mgrid[:SIDE, :SIDE]
+    return level + gx * (i + 0.5 - X) + gy * (j + 0.5 - Y)
+
+
+def fit(image: Floats, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True) -> tuple[float, ...]:
+    return fit_plane(image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, sloped)
+
+
+def test_a_plane_is_found_and_stars_and_cosmic_rays_are_clipped() -> None:
+    rng = np.random.default_rng(1)
+    image = plane(60.0, 0.05, -0.08) + rng.normal(0, 8, (SIDE, SIDE))
+    image[rng.random((SIDE, SIDE)) < 0.01] += 5000.0
+    level, error, gx, gy, pixels, sigma = fit(image)
+    assert abs(level - 60.0) < 4 * error
+    # 23 000 pixels of 8 electron: 8 / sqrt(23000); clipping at 3 sigma leaves 99 % of them
+    assert error == pytest.approx(8 / np.sqrt(23_000), rel=0.03)
+    # error of a slope: sigma / sqrt(sum of x^2) = 8 / sqrt(23000 * 53^2)
+    assert gx == pytest.approx(0.05, abs=4 * 0.001)
+    assert gy == pytest.approx(-0.08, abs=4 * 0.001)
+    assert sigma == pytest.approx(8.0, rel=0.03)
+    assert 22_000 < pixels < 23_500
+
+
+def test_with_half_of_the_ring_masked_the_level_at_the_target_stays() -> None:
+    windows = ALL.copy()
+    windows[:, : ANGLES // 2] = False
+    image = plane(60.0, 0.5, 0.3) + np.random.default_rng(2).normal(0, 1, (SIDE, SIDE))
+    level, error, *_ = fit(image, windows)
+    assert abs(level - 60.0) < 4 * error
+    # a mere level is that of the middle of the half, some 40 pixels away
+    assert abs(fit(image, windows, sloped=False)[0] - 60.0) > 5
+
+
+def test_too_few_pixels_are_no_background() -> None:
+    image = np.full((SIDE, SIDE), np.nan)
+    image[5, 80:120] = 5.0
+    level, _, _, _, pixels, _ = fit(image)
+    assert np.isnan(level)
+    assert pixels == 0
+
+
+def test_the_sky_stands_still_in_the_cells() -> None:
+    # North turns towards +x as the roll grows: at roll 90 a star in the North is to the right
+    north = cell_of(0.0, 50.0, 0.0, 45.0)
+    assert north == cell_of(50.0, 0.0, 90.0, 45.0)
+    # East is to the left at roll 0, position angle 90
+    assert cell_of(-50.0, -1e-9, 0.0, 45.0)[1] == int(90 / (360 / ANGLES))
+
+
+def test_a_star_that_no_catalogue_has_is_masked_and_nothing_else() -> None:
+    rng = np.random.default_rng(3)
+    sums = np.zeros((*SHAPE, 2))
+    for roll in np.arange(0.0, 360.0, 5.0):
+        image = rng.normal(0, 8, (SIDE, SIDE))
+        # at 70 pixels, position angle 40: x = r sin(roll - angle), y = r cos(roll - angle)
+        x, y = (X + 70 * np.sin(np.radians(roll - 40)), Y + 70 * np.cos(np.radians(roll - 40)))
+        j, i = np.mgrid[:SIDE, :SIDE]
+        image += 15.0 * np.exp(-((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2) / 8.0)
+        add_to_field(image, NONE_BAD, X, Y, roll, RING.inner, RING.outer, 0.0, 8.0, sums)
+    mean, free = free_windows(sums)
+    r, a = int((70 - RING.inner) / 4), int(40 / (360 / ANGLES))
+    assert mean[r, a] > 0.2
+    assert not free[r, a]
+    # some cells about the star, of a thousand
+    assert 0.95 < free.mean() < 1.0
+
+
+def test_where_stars_are_everywhere_all_is_used() -> None:
+    sums = np.ones((*SHAPE, 2)) * 100.0
+    sums[..., 0] = np.random.default_rng(4).choice([0.0, 4000.0], SHAPE)
+    assert free_windows(sums)[1].all()
+
+
+def test_spikes_are_images_far_above_the_others_or_beyond_trust() -> None:
+    level = np.array([50.0, 51.0, 49.0, 50.5, 49.5, 400.0, 1e4])
+    good = np.ones(7, dtype=bool)
+    np.testing.assert_array_equal(spikes(level, good, 1), [False] * 5 + [True, True])
+    # 300 electron a pixel in each of ten exposures
+    np.testing.assert_array_equal(spikes(np.full(4, 2999.0), good[:4], 10), [False] * 4)
+    np.testing.assert_array_equal(spikes(np.full(4, 3001.0), good[:4], 10), [True] * 4)
+
+
+def test_the_delivered_background_is_what_cleaning_takes_away() -> None:
+    from tasks.clean import clean_block
+
+    slope, centre = np.array([[0.1, -0.2], [0.0, 0.3]]), (3.0, 2.5)
+    effects = Effects(np.array([10.0, 20.0]), slope=slope, centre=centre)
+    images = np.zeros((2, 6, 8))
+    clean_block(images, slice(0, 2), effects)
+    np.testing.assert_allclose(background_planes(effects, slice(0, 2), (6, 8)), -images, atol=1e-12)
+
+
+def test_a_ring_without_width_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"background\.outer 50\.0 is not above background\.inner 60\.0"):
+        check_ring(BackgroundSettings(inner=60.0, outer=50.0))
