@@ -302,3 +302,23 @@ def test_imagettes_of_a_stack_show_what_the_stack_shows(reduced: Callable[[str],
     # noise and breathes by 150 ppm
     assert 1.4826 * np.median(np.abs(ratio - np.median(ratio))) < 250e-6
     assert np.median(ratio) == pytest.approx(1.0, abs=0.003)
+
+
+@pytest.mark.slow
+def test_the_full_array_holds_its_star_and_nothing_else(reduced: Callable[[str], tuple[Path, Path]]) -> None:
+    published, visit = reduced("V9_G0_transit")
+    truth = table(raw_file(visit / "truth", "SIM_TRU_FullArray"))
+    with fits.open(published / "terms" / "plate.fits", memmap=False) as hdus:
+        spots, header = np.array(hdus[1].data), dict(hdus[1].header)
+    # taken in the SAA, where cosmic rays hit a quarter of the pixels: none may pass for a star
+    assert (len(spots), header["PLT_OK"]) == (1, False)
+    # the photocentre of the PSF stands off its truth position by up to (0.5, 1.6) pixels
+    assert abs(spots["X"][0] - truth["PSF_MEAN_X"][0, 0]) < 0.6
+    assert abs(spots["Y"][0] - truth["PSF_MEAN_Y"][0, 0]) < 1.7
+    with fits.open(raw_file(published, "SCI_COR_FullArray"), memmap=False) as hdus:
+        frame, smeared = hdus[1].data, hdus["SCI_COR_SmearingRow"].data
+    # the time of a row shift is known to some percent
+    assert smeared.max() == pytest.approx(truth["SMEAR_ROW"].max(), rel=0.1)
+    # noise of a dark pixel is 24 electrons; the level of 1e6 of them must be near 0, left tracks lift it
+    assert abs(np.nanmedian(frame)) < 2
+    assert np.isnan(frame).mean() < 0.3
