@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from schemas.inputs import BAD_PIXEL_MAP, PIXEL_SCALE, WHITE_PSF
+from schemas.inputs import BAD_PIXEL_MAP, FLUX_CONVERSION, PIXEL_SCALE, WHITE_PSF
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
 from schemas.settings import PipelineSettings
 from tasks.calibration.stages import measure_calibration_stages
 from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
 from tasks.correction.defects import find_defects, find_defects_1
+from tasks.correction.full_array import correct_full_array
+from tasks.correction.imagettes import correct_imagettes
 from tasks.correction.smearing import estimate_smearing
 from tasks.correction.stages import measure_correction_stages
 from tasks.scene.look import take_look
+from tasks.scene.plate import solve_plate
 from tasks.scene.pointing import estimate_pointing
 from tasks.scene.position import estimate_position
 from tasks.scene.prior import read_prior
@@ -35,7 +38,10 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     )
     first_background = estimate_background_1(images, look, settings.background)
     first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
-    stars = find_stars(found.stars, look, first_psf)
+    plate = None
+    if calibrated.full_array is not None:
+        plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
+    stars = find_stars(found.stars, look, pointing, first_psf, plate, reference.get(FLUX_CONVERSION.kind))
     smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, stars, settings.smearing)
     first_defects = find_defects_1(
         images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, prior, settings.defects
@@ -57,8 +63,19 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
         calibrated.subarray, calibrated.terms(), pointing, look, background, psf, stars, position, smearing, defects
     )
     corrections = write_corrections(calibrated.subarray, background, defects)
+    imagettes = full_array = None
+    if calibrated.imagettes is not None:
+        imagettes = correct_imagettes(
+            calibrated.imagettes, calibrated.subarray, calibrated.terms(), pointing, background, bias, gain, psf, stars,
+            position, smearing, defects, settings.defects,
+        )  # fmt: skip
+    if calibrated.full_array is not None and plate is not None:
+        full_array = correct_full_array(
+            calibrated.full_array, calibrated.subarray, pointing, psf, stars, smearing, plate, settings.defects
+        )
     return CorrectedVisit(
         pointing=pointing, prior=prior, look=look, calibration_stages=calibration_stages, first_background=first_background,
         first_psf=first_psf, stars=stars, smearing=smearing, first_defects=first_defects, background=background, psf=psf,
         position=position, defects=defects, correction_stages=correction_stages, subarray=corrected, corrections=corrections,
+        imagettes=imagettes, plate=plate, full_array=full_array,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSet
     """Reduce a visit: raw images to published light curves and report."""
     calibrated = calibrate_visit(found, settings)
     corrected = correct_visit(found, calibrated, settings)
-    measured = measure_visit(calibrated, corrected)
+    measured = measure_visit(calibrated, corrected, settings)
     collect_report(found, calibrated, corrected, measured, settings.report)
     return publish_visit(request, found, settings)
 

@@ -33,6 +33,7 @@ class Quality(IntFlag):
     BACKGROUND = 1 << 11  # background spike
     MARGIN = 1 << 12  # bias of this image could not be measured in its margins
     CENTROID = 1 << 13  # position could not be measured
+    NO_STACK = 1 << 14  # imagette: no stack of the visit holds it; conditions are those of the nearest one
 
 
 UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE

@@ -314,9 +314,16 @@ WHITE_PSF = Input(
     "image of a point source in white light",
     fallback="few images are taken to show no fine detail of the PSF",
 )
+FLUX_CONVERSION = Input(
+    "flux conversion",
+    ("REF_APP_FluxConversion",),
+    {"REF_APP_FluxConversion": Use(soc_structure("REF_APP_FluxConversion"), _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG"))},
+    "magnitude in the CHEOPS band minus Gaia G by effective temperature",
+    fallback="Gaia G magnitudes are taken as they are",
+)
 REFERENCES = (
     BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
-    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF,
+    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF, FLUX_CONVERSION,
 )  # fmt: skip
 
 
@@ -325,6 +332,8 @@ LEVEL1 = {
     "SCI_CAL_Imagette": "SCI_CAL_ImagetteMetadata",
     "SCI_CAL_FullArray": "SCI_CAL_ImageMetadata",
     "SCI_COR_SubArray": "SCI_COR_ImageMetadata",
+    "SCI_COR_Imagette": "SCI_COR_ImagetteMetadata",
+    "SCI_COR_FullArray": "SCI_COR_ImageMetadata",
 }
 
 
@@ -332,12 +341,15 @@ def level1_input(extname: str) -> Input:
     """Return the declaration by which a calibrated or corrected product is read back."""
     metadata = LEVEL1[extname]
     keywords = {"NEXP": _COUNT, "EXPTIME": _TIME, **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW)}
+    columns: tuple[str, ...] = ("MJD_TIME",)
+    if "Imagette" in extname:
+        columns = (*columns, "NEXP", "X_OFF_FULL_ARRAY", "Y_OFF_FULL_ARRAY")
     return Input(
         extname,
         (extname,),
         {
             extname: Use(soc_structure(extname), keywords),
-            metadata: Use(soc_structure(metadata), {}, ("MJD_TIME",)),
+            metadata: Use(soc_structure(metadata), {}, columns),
         },
         soc_structure(extname).meaning,
     )

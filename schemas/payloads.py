@@ -119,6 +119,10 @@ class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
 
+class Plate(Leaf):
+    """Stars of the full array, and how far roll and scale are off."""
+
+
 class Stars(Leaf):
     """The catalogue's stars about the target, with their fluxes."""
 
@@ -144,7 +148,7 @@ class Position(Leaf):
 
 
 class Corrected(Leaf):
-    """Images with every estimated effect taken away: SCI_COR_SubArray."""
+    """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or SCI_COR_FullArray."""
 
 
 class Corrections(Leaf):
@@ -157,6 +161,10 @@ class Apertures(Leaf):
 
 class QualityTerm(Leaf):
     """Errors, flags and metrics of the light curves."""
+
+
+class ImagettePhotometry(Leaf):
+    """Fluxes, errors, flags and metrics of imagettes."""
 
 
 class LightCurves(Leaf):
@@ -234,6 +242,9 @@ class CorrectedVisit(Payload):
     correction_stages: CorrectionStages
     subarray: Corrected
     corrections: Corrections
+    imagettes: Corrected | None = None
+    plate: Plate | None = None
+    full_array: Corrected | None = None
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
@@ -244,11 +255,12 @@ class CorrectedVisit(Payload):
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [
+        steps = [
             self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars,
             self.smearing, self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages,
             self.subarray, self.corrections,
         ]  # fmt: skip
+        return [*steps, *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None)]
 
 
 class MeasuredVisit(Payload):
@@ -259,10 +271,13 @@ class MeasuredVisit(Payload):
     contamination: Contamination
     quality: QualityTerm
     light_curves: LightCurves
+    imagettes: ImagettePhotometry | None = None
+    imagette_light_curves: LightCurves | None = None
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        return [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
+        steps = [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
+        return [*steps, *(p for p in (self.imagettes, self.imagette_light_curves) if p is not None)]
 
 
 class Published(Payload):

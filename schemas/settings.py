@@ -77,6 +77,13 @@ class PsfSettings(Settings):
     lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")
 
 
+class PlateSettings(Settings):
+    """Plate solution of the full array."""
+
+    significance: float = Field(8.0, gt=3, le=1000, description="how far a star stands out of its surroundings [sigma]")
+    stars: int = Field(300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for")
+
+
 class SmearingSettings(Settings):
     """Smearing."""
 
@@ -101,6 +108,15 @@ class PositionSettings(Settings):
     iterations: int = Field(20, ge=1, le=100, description="largest number of iterations")
 
 
+class ImagetteSettings(Settings):
+    """Photometry of imagettes."""
+
+    radius: float | None = Field(
+        None, ge=3, le=60, description="radius of the circle, in place of the largest that fits [pixel]"
+    )
+    inside: float = Field(0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit")
+
+
 class ReportSettings(Settings):
     """The report."""
 
@@ -119,7 +135,9 @@ class PipelineSettings(Settings):
     look: LookSettings = LookSettings()
     background: BackgroundSettings = BackgroundSettings()
     psf: PsfSettings = PsfSettings()
+    plate: PlateSettings = PlateSettings()
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
+    imagettes: ImagetteSettings = ImagetteSettings()
     report: ReportSettings = ReportSettings()

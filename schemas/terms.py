@@ -21,6 +21,7 @@ LIGHT_CURVES = {
 }
 # Light curves that are more than a sum within a circle; each stands in the tables at this radius.
 OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
+IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
 
 # Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in the order of work.
 CALIBRATION_STAGES = {
@@ -88,6 +89,21 @@ USED = {
         Keyword("SMEAR_TE", "real", "s", "its error"),
         Keyword("SMEAR_MX", "real", "electron", "largest smeared charge of a pixel"),
         Keyword("N_STARS", "integer", "", "field stars that are drawn"),
+        Keyword("STAR_SCL", "real", "arcsec", "angle of a pixel with which they are drawn"),
+        Keyword("STAR_ROL", "real", "deg", "roll offset with which they are drawn"),
+        Keyword("STAR_EPO", "real", "year", "from the catalogue's epoch to the visit"),
+        Keyword("STAR_BND", "boolean", "", "magnitudes were brought to the CHEOPS band"),
+        Keyword("PLT_FND", "integer", "", "stars found on the full array"),
+        Keyword("PLT_MAT", "integer", "", "of these in the catalogue"),
+        Keyword("PLT_OK", "boolean", "", "enough stars matched for a plate solution"),
+        Keyword("PLT_RMS", "real", "pixel", "rms distance of matched stars, one axis"),
+        Keyword("PLT_ROLL", "real", "deg", "roll of the full array above the attitude's"),
+        Keyword("PLT_SCAL", "real", "arcsec", "angle of a pixel of the full array"),
+        Keyword("PLT_X", "real", "pixel", "x of the target on the full array, 0 if not seen"),
+        Keyword("PLT_Y", "real", "pixel", "y of the target on the full array, 0 if not seen"),
+        Keyword("FA_SKY", "real", "electron", "median background of the full array"),
+        Keyword("FA_SLOPE", "real", "electron", "its range over the full array"),
+        Keyword("FA_BAD", "integer", "", "hot or hit pixels without a number"),
         Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
         Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
         Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
@@ -114,6 +130,8 @@ USED = {
         Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),
         Keyword("N_GAP", "integer", "", "images that the counter says are missing"),
         Keyword("DRP_PPM", "real", "ppm", "median error by the operational formula, R25"),
+        Keyword("CR_IMAG", "integer", "", "pixels of imagettes hit by cosmic rays"),
+        Keyword("IMAG_RAD", "real", "pixel", "radius of the circle in imagettes"),
         Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
         Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
         Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
@@ -231,7 +249,18 @@ TERMS = {
             Column("T_EFF", "double", "Kelvin", "effective temperature, 0 where it is not known"),
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("TARGET", "bool", "", "whether it is the target"),
-            used=("N_STARS",),
+            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND"),
+        ),
+        _table(
+            "TERM_PLATE", "stars found on the full array, brightest first",
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("ERROR", "double", "pixel", "error of the place"),
+            Column("FLUX", "double", "electron", "light within 14 pixels"),
+            Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
+            Column("DX", "double", "pixel", "x minus where the solution puts the star"),
+            Column("DY", "double", "pixel", "y minus where the solution puts the star"),
+            used=("PLT_FND", "PLT_MAT", "PLT_OK", "PLT_RMS", "PLT_ROLL", "PLT_SCAL", "PLT_X", "PLT_Y"),
         ),
         _table(
             "TERM_CONTAMINATION", "light of field stars within the apertures",
@@ -350,6 +379,52 @@ TERMS = {
         ),
         _table("TERM_APERTURES_RADII", "radii of the apertures", Column("RADIUS", "double", "pixel", "radius")),
         _table(
+            "TERM_IMAGETTE_POSITION", "position of the target in every imagette",
+            _MJD,
+            Column("STACK", "int32", "", "stack that holds it or is nearest, counted from 0"),
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("X_ERR", "double", "pixel", "error of x"),
+            Column("Y_ERR", "double", "pixel", "error of y"),
+            Column("FLUX", "double", "electron", "flux by PSF, cosmic rays in"),
+            Column("CHI2", "double", "", "reduced chi square of the fit, without hits"),
+            Column("HITS", "int32", "", "pixels hit by cosmic rays"),
+            Column("VALIDITY", "uint8", "", "0 measured, 1 by the attitude"),
+            Column("QUALITY", "int32", "", "bits, why the imagette may be bad"),
+            used=("CR_IMAG",),
+        ),
+        _table(
+            "TERM_IMAGETTES", "flux of the target in every imagette",
+            _MJD,
+            Column("BJD_TIME", "bjd", "day", "middle of the imagette, TDB at the barycentre"),
+            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            Column("X_ERR", "double", "pixel", "error of x"),
+            Column("Y_ERR", "double", "pixel", "error of y"),
+            Column("RADIUS", "double", "pixel", "radius of the circle"),
+            Column("SUM", "double", "electron", "sum within the circle"),
+            Column("SUM_ERR", "double", "electron", "its error"),
+            Column("SHARE", "double", "", "share of the PSF within the circle"),
+            Column("MASKED", "double", "", "share of the circle without pixels, model instead"),
+            Column("TOTAL", "double", "electron", "flux by PSF"),
+            Column("TOTAL_ERR", "double", "electron", "its error"),
+            Column("CHI2", "double", "", "reduced chi square of the fit"),
+            Column("FLUX", "double", "electron", "SUM with its losses made up for"),
+            Column("FLUXERR", "double", "electron", "its error"),
+            Column("PSF_FLUX", "double", "electron", "TOTAL on the scale of FLUX"),
+            Column("PSF_ERR", "double", "electron", "its error"),
+            Column("LEVEL", "double", "electron", "background of a pixel"),
+            Column("DARK", "double", "electron", "thermal charge within the circle"),
+            Column("SMEARING", "double", "electron", "smeared light within the circle"),
+            Column("CONTA", "double", "", "field stars' light in the circle, of the target's"),
+            Column("CONTA_ERR", "double", "", "its error"),
+            Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
+            Column("EVENT", "int32", "", "decimal digits of conditions"),
+            Column("STATUS", "int32", "", "1 where EVENT is not 0"),
+            Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            used=("IMAG_RAD",),
+        ),
+        _table(
             "TERM_QUALITY", "errors and flags of every point",
             _MJD,
             Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
@@ -407,9 +482,9 @@ FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1",
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "PIP_REP_DetectedCosmics")
+MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "TERM_PLATE", "PIP_REP_DetectedCosmics")
 # Tables with times that are not those of the images, and images that are not of the window.
-NOT_OF_IMAGES = ("TERM_TRACK",)
+NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (
     "TERM_PRIOR_PSF", "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
     "TERM_BACKGROUND_WINDOWS",
@@ -432,4 +507,5 @@ COMPANIONS = {
     "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
     "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
+    "TERM_IMAGETTES": ("TERM_METRICS",),
 }

@@ -152,3 +152,68 @@ def open_images(product: Product) -> Iterator[Images]:
         yield Images(
             hdu, table, n, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), *offsets, table.finite_column("MJD_TIME")
         )
+
+
+@contextmanager
+def open_frame(product: Product) -> Iterator[tuple[Images, npt.NDArray[np.float64]]]:
+    """Open a calibrated or corrected full array; yield it with its pixels, shape (ny, nx)."""
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        if table.rows != 1:
+            raise BadInputError(f"{file.path}: {hdu.extname} is one image, {table.extname} has {table.rows} rows")
+        ny, nx = hdu.shape
+        frame = Images(
+            hdu, table, 1, (ny, nx), hdu.integer("NEXP"), hdu.number("EXPTIME"), 0, 0, table.finite_column("MJD_TIME")
+        )  # fmt: skip
+        yield frame, hdu.stored().astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Imagettes:
+    """An open calibrated or corrected cube of imagettes, each with its own place and number of exposures.
+
+    `x_offset` and `y_offset`, shape (n,), place index [0, 0] of each imagette on the exposed CCD area.
+    """
+
+    image: Hdu
+    metadata: Hdu
+    count: int
+    shape: tuple[int, int]
+    nexp: npt.NDArray[np.float64]
+    exposure_time: float
+    x_offset: npt.NDArray[np.int64]
+    y_offset: npt.NDArray[np.int64]
+    mjd: npt.NDArray[np.float64]
+
+    @property
+    def duration(self) -> npt.NDArray[np.float64]:
+        """Exposure time of every imagette [s]."""
+        return self.nexp * self.exposure_time
+
+    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+        """Yield slices and native float64 imagettes, block by block."""
+        ny, nx = self.shape
+        for a, b in blocks(self.count, ny * nx * 8, size):
+            yield slice(a, b), self.image.stored(a, b).astype(np.float64)
+
+
+@contextmanager
+def open_imagettes(product: Product) -> Iterator[Imagettes]:
+    """Open calibrated or corrected imagettes.
+
+    Raises
+    ------
+    BadInputError
+        If counts differ, or an imagette holds no exposure.
+    """
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        n, ny, nx = hdu.shape
+        if table.rows != n:
+            raise BadInputError(f"{file.path}: {hdu.extname} has {n} imagettes, {table.extname} {table.rows} rows")
+        stacked = table.column("NEXP").astype(np.float64)
+        if (stacked < 1).any():
+            raise table.refuse("column NEXP holds 0")
+        x, y = (table.column(f"{c}_OFF_FULL_ARRAY").astype(np.int64) for c in "XY")
+        mjd = table.finite_column("MJD_TIME")
+        yield Imagettes(hdu, table, n, (ny, nx), stacked, hdu.number("EXPTIME"), x, y, mjd)

@@ -193,7 +193,7 @@ def test_a_changed_attitude_runs_no_calibration(bench: Bench, visit: Path) -> No
     rewritten(raw_file(visit, "SCI_RAW_Attitude"), roll)
     steps = bench.steps()
     assert steps[0] == "pointing"
-    assert steps[-2:] == ["light_curves", "report"]
+    assert steps[-2:] == ["imagette_light_curves", "report"]
     assert set(steps).isdisjoint(CALIBRATION)
 
 
@@ -456,7 +456,7 @@ def test_a_step_that_needs_a_raw_input_says_so(alone: Bench) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        ("SCI_COR_", ["correct", "light_curves", "report"]),
+        ("SCI_COR_", ["correct", "correct_imagettes", "light_curves", "imagette_light_curves", "report"]),
         ("terms/look", ["look", "report"]),
         ("terms/quality", ["quality", "report"]),
     ],
@@ -488,9 +488,9 @@ def test_a_published_folder_goes_on_with_other_settings(alone: Bench, bench: Ben
 
 
 def test_a_published_folder_goes_on_from_a_cube_given_by_hand_and_remains_so(
-    alone: Bench, tiny_visit: Path, tmp_path: Path
+    alone: Bench, tiny_visit: Path, library: Path, tmp_path: Path
 ) -> None:
-    alone.references = (tiny_visit,)  # star catalogue and top margin
+    alone.references = (tiny_visit, library)  # star catalogue with its colours, and top margin
     own = Path(shutil.copy(raw_file(alone.visit, "SCI_CAL_SubArray"), tmp_path / "mine.fits"))
     rewritten(own, brighten)
     again, run = alone.reduce(replace=(own,))

@@ -56,7 +56,7 @@ def correct_subarray(
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     steps: list[Leaf] = [*calibration, calibrated, pointing, look, background, psf, stars, position, smearing, defects]
     used = {k: v for leaf in steps for k, v in leaf.used.items()}
-    place, scale = (float(used["LOC_X"]), float(used["LOC_Y"])), float(used["PIX_SCAL"])
+    place, scale = (float(used["LOC_X"]), float(used["LOC_Y"])), float(used["STAR_SCL"])
     with open_images(calibrated.product) as images:
         declared = with_keywords(soc_structure("SCI_COR_SubArray"), used)
         states = {**step_keywords(steps), **dict.fromkeys(_STATES, str(Status.COMPLETED))}
@@ -71,7 +71,7 @@ def correct_subarray(
                 writer.write_block(pixels.data.cast("B"), int(total))
             writer.end_cube()
             writer.write(centroid_table(images, x, y, validity, place))
-            columns = sky_coordinates(images, x, y, roll, scale)
+            columns = sky_coordinates(images, x, y, roll + float(used["STAR_ROL"]), scale)
             writer.write(image_metadata(images, "SCI_COR_ImageMetadata", columns))
             share = float(used["SMEAR_TE"]) / float(used["SMEAR_T"]) if float(used["SMEAR_T"]) > 0 else 0.0
             for name, row in (("SCI_COR_SmearingRow", smeared), ("SCI_COR_SmearingRowError", share * smeared)):

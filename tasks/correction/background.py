@@ -285,7 +285,7 @@ def estimate_background(
         effects = read_effects(images, first, smearing, defects)
         bad = (read_flags(defects) & int(UNSTEADY)) != 0
         steady = term_image(look.product, "TERM_LOOK_STATIC") - (0.0 if effects.static is None else effects.static)
-        field = read_field(stars, pointing, model, track) if model is not None else None
+        field = read_field(stars, model, track) if model is not None else None
         floor = pixel_floor(first, bias, gain, images.nexp)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
         place = usual_place(look, images)

@@ -366,7 +366,7 @@ def find_defects_1(
     model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
     with open_images(calibrated) as images:
         floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
-        field_stars = read_field(stars, pointing, model, track) if model is not None else None
+        field_stars = read_field(stars, model, track) if model is not None else None
         effects = read_effects(images, background, smearing)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
         return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_bad_pixels(prior), settings, [])
@@ -384,7 +384,7 @@ def find_defects(
     warnings = [] if model is not None else [_NO_PSF]
     with open_images(calibrated) as images:
         floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
-        field_stars = read_field(stars, pointing, model, track) if model is not None else None
+        field_stars = read_field(stars, model, track) if model is not None else None
         effects = read_effects(images, background, smearing)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
         return look_for_defects("TERM_DEFECTS", rest, sampled.astype(bool), True, read_bad_pixels(prior), settings, warnings)

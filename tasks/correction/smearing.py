@@ -104,7 +104,7 @@ def estimate_smearing(
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     xi, eta, light, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
     target = target.astype(bool)
-    model, track = read_psf(psf), read_track(pointing)
+    model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
     made = int(psf.used.get("PSF_N", 0)) >= 3
     known = made and bool(target.any())
     offsets, profile = column_profile(to_grid(model.psf.mean))
@@ -119,7 +119,7 @@ def estimate_smearing(
             dx, dy, roll = track.path(float(exposures.mjd[i]), duration, model.lag)
             few = np.linspace(0, len(roll) - 1, min(BLUR_SAMPLES, len(roll))).round().astype(int)
             px, py = x[i] - exposures.x_offset - 0.5 + dx[few], y[i] - exposures.y_offset - 0.5 + dy[few]
-            places, rows = field_places(xi, eta, roll[few], px, py, float(pointing.used["PIX_SCAL"]))
+            places, rows = field_places(xi, eta, roll[few] + turn, px, py, float(stars.used["STAR_SCL"]))
             on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(axis=1)
             sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
         rate = sums / exposures.exposure_time

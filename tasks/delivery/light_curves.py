@@ -13,6 +13,7 @@ from schemas.payloads import (
     Background,
     Contamination,
     Corrected,
+    ImagettePhotometry,
     Leaf,
     LightCurves,
     Pointing,
@@ -22,11 +23,11 @@ from schemas.payloads import (
     Status,
 )
 from schemas.products import Column, Structure, soc_structure
-from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, with_keywords
+from schemas.terms import DEFAULT_RADIUS, FIXED, IMAGETTE_PSF, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS, with_keywords
 from tasks.exposures import term_column
 from tasks.fits import Value
 from tasks.fits_writer import NewHdu
-from tasks.level1 import Images, open_images, step_keywords, visit_keywords
+from tasks.level1 import Images, open_images, open_imagettes, step_keywords, visit_keywords
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
@@ -105,10 +106,45 @@ def write_light_curves(
     return Leaves(files)
 
 
+@step("imagette_light_curves", version="1", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
+def write_imagette_light_curves(
+    corrected: Corrected, subarray: Corrected, upstream: tuple[Leaf, ...], photometry: ImagettePhotometry
+) -> Leaves:
+    """Write the light curves of imagettes, one row an imagette: within a circle, and by PSF."""
+    term = photometry.product
+    declared_columns = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
+    values = dict(zip(declared_columns, term_column(term, "TERM_IMAGETTES", *declared_columns), strict=True))
+    names = [c.name for c in quality_metrics_columns()]
+    metrics = dict(zip(names, term_column(term, "TERM_METRICS", *names), strict=True))
+    steps = [*upstream, photometry]
+    used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
+    declared = light_curve_structure(used)
+    states = {**step_keywords(steps), **dict.fromkeys(("APERTURE", "LC_QUAL", "LC_CFG", "METH_CFG"), str(Status.COMPLETED))}
+    tau = float(used["SMEAR_T"])
+    share = float(used["SMEAR_TE"]) / tau if tau > 0 else 0.0
+    with open_images(subarray.products["SCI_COR_SubArray"]) as images:
+        angles = target_angles(images)
+    with open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes:
+        n, shared = imagettes.count, {**visit_keywords(imagettes, declared), **states, **used, **angles}
+        common: dict[str, npt.NDArray[Any]] = {
+            "UTC_TIME": imagettes.metadata.column("UTC_TIME"), "LOCATION_X": np.full(n, used["LOC_X"]),
+            "LOCATION_Y": np.full(n, used["LOC_Y"]), "CENTROID_X": values["X"], "CENTROID_Y": values["Y"],
+            "BACKGROUND": np.pi * values["RADIUS"] ** 2 * values["LEVEL"], "SMEARING_LC": values["SMEARING"],
+            "SMEARING_LC_ERR": np.full(n, share), "CONTA_LC": values["CONTA"], "CONTA_LC_ERR": values["CONTA_ERR"],
+            **{c: values[c] for c in ("MJD_TIME", "BJD_TIME", "STATUS", "EVENT", "QUALITY", "ROLL_ANGLE", "DARK")},
+        }  # fmt: skip
+    files = {}
+    for row, name in enumerate(metrics["DATANAME"]):
+        flux, error, kind = ("PSF_FLUX", "PSF_ERR", "PSF") if name == IMAGETTE_PSF else ("FLUX", "FLUXERR", "Moving")
+        columns = {**common, "FLUX": values[flux], "FLUXERR": values[error]}
+        own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
+        keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": float(used["IMAG_RAD"]), "AP_TYPE": kind}
+        files[f"SCI_COR_Lightcurve-{name}"] = [NewHdu(declared, keywords, columns=columns)]
+    return Leaves(files)
+
+
 def quality_metrics_columns() -> tuple[Column, ...]:
     """Return the columns of the table of metrics."""
-    from schemas.terms import TERMS
-
     return TERMS["TERM_METRICS"].columns
 
 

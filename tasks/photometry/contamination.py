@@ -31,7 +31,7 @@ def estimate_contamination(
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         n, duration = images.count, images.nexp * images.exposure_time
         sums = np.zeros((n, len(RADII)))
-        field = read_field(stars, pointing, read_psf(psf), read_track(pointing))
+        field = read_field(stars, read_psf(psf), read_track(pointing))
         for i in range(n if known and len(field.flux) else 0):
             px, py = float(x[i]) - images.x_offset, float(y[i]) - images.y_offset
             if np.isfinite(px) and np.isfinite(py):

@@ -44,7 +44,7 @@ def fit_psf(
             usable[:] = False
             warnings.append("there is no PSF of the visit: no PSF photometry")
         duration, warmth = images.nexp * images.exposure_time, model.warm.parameter(images)
-        field = read_field(stars, pointing, model, track)
+        field = read_field(stars, model, track)
         for block, pixels in images.blocks():
             for i in np.flatnonzero(usable[block]) + block.start:
                 motion = track.during(float(images.mjd[i]), duration, model.lag)

@@ -372,7 +372,7 @@ def assess_quality(
     by_psf = scale * psf_flux, scale * psf_error
     if np.isfinite(psf_flux).any():
         curves[PSF] = *by_psf, DEFAULT_RADIUS
-    rows = [_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
+    rows = [curve_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
     columns = {
         "MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": quality,
         "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "FIXED_ERR": curves[FIXED][1],
@@ -455,10 +455,11 @@ def best_radius(time_days: Floats, flux: Floats, error: Floats, flagged: NDArray
     return int(np.argmin(smooth)) if np.isfinite(smooth).any() else int(np.argmin(formal))
 
 
-def _metrics(
+def curve_metrics(
     name: str, radius: float, mjd: Floats, flux: Floats, error: Floats, event: NDArray[np.int32], quality: NDArray[np.int32],
     duration: float,
 ) -> dict[str, str | float]:  # fmt: skip
+    """Return the row of TERM_METRICS of a light curve whose points last `duration` [s]."""
     header = header_metrics(mjd, flux, event, duration)
     flagged = (event != 0) | (quality != 0)
     noise = noise_metrics(mjd, flux, flagged)

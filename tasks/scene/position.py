@@ -52,7 +52,7 @@ def estimate_position(
         guess_x = np.where(np.isfinite(x0), x0, middle_of(x0)) - images.x_offset
         guess_y = np.where(np.isfinite(y0), y0, middle_of(y0)) - images.y_offset
         effects = read_effects(images, background, smearing, defects)
-        field = read_field(stars, pointing, model, track) if model is not None else None
+        field = read_field(stars, model, track) if model is not None else None
         guess = guess_x + images.x_offset, guess_y + images.y_offset
         rest = Residuals(images, model, track, *guess, flux, effects, floor, field)
         for block, pixels in images.blocks():

@@ -66,6 +66,14 @@ class Track:
         x, y, _ = self.path(mjd, duration, lag)
         return x, y
 
+    def mean(self, mjd: float, duration: float, lag: float) -> tuple[float, float]:
+        """Return the mean place during an exposure; between the samples where it is shorter than these."""
+        middle = (mjd - self.origin) * DAY + lag
+        first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
+        if last <= first:
+            return float(np.interp(middle, self.time, self.x)), float(np.interp(middle, self.time, self.y))
+        return float(self.x[first:last].mean()), float(self.y[first:last].mean())
+
     def path(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the places during an exposure about their mean [pixel], and the roll angles [deg]."""
         middle = (mjd - self.origin) * DAY + lag
@@ -414,6 +422,19 @@ class StarModel:
     ) -> Star:  # fmt: skip
         """Return a star at the place (x, y) of the images."""
         return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion, warmth)
+
+    def resized(self, size: int, corner: tuple[int, int]) -> StarModel:
+        """Return the model for images in which stamps of another size have their index [0, 0] at `corner`."""
+
+        def cut(spectrum: ComplexArray) -> ComplexArray:
+            grid, half, wanted = to_grid(spectrum), self.where.size, np.zeros((2 * size, 2 * size))
+            least = min(size, half)
+            old, new = (slice(middle - least, middle + least) for middle in (half, size))
+            wanted[new, new] = grid[old, old]
+            return to_spectrum(wanted)
+
+        shape = Shape(cut(self.psf.mean), None if self.psf.change is None else cut(self.psf.change))
+        return StarModel(shape, self.warm, Stamps(corner, size), np.ones((size, size)), self.lag, self.radius)
 
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
         """Fit a star; return its model image without level, and the errors of flux, x, y and level."""

@@ -30,7 +30,7 @@ def estimate_psf(
         return psf_leaves("TERM_PSF", model.psf, model.scale, model.where, used, list(first.warnings))
     with open_images(calibrated) as images:
         floor = pixel_floor(background, bias, gain, images.nexp)
-        effects, field = read_effects(images, background, smearing, defects), read_field(stars, pointing, model, track)
+        effects, field = read_effects(images, background, smearing, defects), read_field(stars, model, track)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
         seen = make_stars(images, chosen, model.where, x, y, flux, rest.without_field, floor, track, model.lag, rest.warmth)
         middle = float(np.median(rest.x[chosen])), float(np.median(rest.y[chosen]))

@@ -3,7 +3,8 @@
 About the target the field turns with the roll. With standard coordinates (xi to the East, eta to the North) of a star about
 the target and the roll angle phi, its place relative to the target's is x = (-xi cos phi + eta sin phi) / s, y = (eta cos phi +
 xi sin phi) / s; s is the scale of a pixel. During an exposure a star makes the target's motion and moves along its arc. Fluxes
-follow from the magnitudes relative to the target's, whose flux is measured.
+follow from the magnitudes relative to the target's, whose flux is measured; Gaia G is brought to the band of CHEOPS by the
+effective temperature where the reference tells how.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.inputs import STAR_CATALOGUE
-from schemas.payloads import Look, Pointing, Product, Psf, Stars
+from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
+from schemas.payloads import Look, Plate, Pointing, Product, Psf, Reference, Stars
 from schemas.terms import TERMS
 from tasks.exposures import term_column
-from tasks.fits import open_declared
+from tasks.fits import Hdu, open_declared
 from tasks.fits_writer import NewHdu
 from tasks.geometry import sky_to_tangent
 from tasks.scene.optics import FINE, to_grid
@@ -30,6 +31,9 @@ FloatArray = npt.NDArray[np.float64]
 FIELD_RADIUS = 1500.0  # arcsec about the target: all of the CCD, for stars far off smear into the window's columns
 FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can be measured
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
+SUN = 5772.0  # K
+J2000 = 51544.5  # MJD, TT
+MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
 DRAWN = 40.0  # pixel; a field star's light further out is left out
 
 
@@ -104,6 +108,7 @@ class Field:
     flux: FloatArray
     psf: FloatArray
     scale: float
+    turn: float  # roll above that of the attitude [deg]
     track: Track
     lag: float
 
@@ -116,26 +121,75 @@ class Field:
         reach = float(np.hypot(self.xi, self.eta).max()) / self.scale
         turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
         few = np.unique(np.linspace(0, len(roll) - 1, max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)).round().astype(int))
-        places = field_places(self.xi, self.eta, roll[few], x - 0.5 + motion_x[few], y - 0.5 + motion_y[few], self.scale)
+        target = x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
+        places = field_places(self.xi, self.eta, roll[few] + self.turn, *target, self.scale)
         sides = zip(places, (shape[1], shape[0]), strict=True)
         near = np.logical_and(*((place > -DRAWN) & (place < side + DRAWN) for place, side in sides)).any(axis=1)
         draw_stars(drawn, places[0][near], places[1][near], self.flux[near], self.psf, FINE, DRAWN)
         return drawn
 
 
-def read_field(stars: Stars, pointing: Pointing, model: StarModel, track: Track) -> Field:
+def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     """Read the field stars, without the target."""
     xi, eta, flux, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
     field = ~target.astype(bool)
-    scale = float(pointing.used["PIX_SCAL"])
-    return Field(xi[field], eta[field], flux[field], to_grid(model.psf.mean), scale, track, model.lag)
+    scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
+    return Field(xi[field], eta[field], flux[field], to_grid(model.psf.mean), scale, turn, track, model.lag)
 
 
-@step("stars", "CONTAMIN", version="1", payload=Stars, leaves=["TERM_STARS"])
-def find_stars(catalogue: Product | None, look: Look, psf: Psf) -> Leaves:
-    """Take the stars of the field from the catalogue, with fluxes relative to the target's measured one."""
+def to_cheops_band(mag: FloatArray, teff: FloatArray, target: int, table: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Return magnitudes in the CHEOPS band from Gaia G.
+
+    Parameters
+    ----------
+    mag, teff : ndarray, shape (k,)
+        Gaia G [mag] and effective temperature [K]; where it is not known (NaN or 0) the colour of the target is taken, so that
+        the ratio to its flux is that in G.
+    target : int
+        Index of the target; if its own temperature is not known, that of the Sun is taken.
+    table : tuple of ndarray
+        Temperatures in rising order [K], and CHEOPS minus G [mag]; beyond their ends the last value holds.
+
+    Raises
+    ------
+    ValueError
+        If the temperatures do not rise.
+    """
+    temperature, colour = table
+    if (np.diff(temperature) <= 0).any():
+        raise ValueError("column T_EFF does not rise")
+    known = np.isfinite(teff) & (teff > 0)
+    usual = teff[target] if known[target] else SUN
+    return mag + np.interp(np.where(known, teff, usual), temperature, colour)
+
+
+def read_colours(reference: Reference) -> tuple[FloatArray, FloatArray]:
+    """Return the table of `to_cheops_band`."""
+    with open_declared(require(reference.product.path), FLUX_CONVERSION) as file:
+        table = file["REF_APP_FluxConversion"]
+        temperature, colour = table.finite_column("T_EFF"), table.finite_column("CHEOPSMAG_MINUS_GMAG")
+        if (np.diff(temperature) <= 0).any():
+            raise table.refuse("column T_EFF does not rise")
+        return temperature, colour
+
+
+def epoch_of(hdu: Hdu) -> float:
+    """Return the epoch of a catalogue [Julian year]; NaN where it does not say."""
+    value = hdu.header.get("OBSEPOCH")
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1900 < value < 2200 else np.nan
+
+
+@step("stars", "CONTAMIN", version="2", payload=Stars, leaves=["TERM_STARS"])
+def find_stars(
+    catalogue: Product | None, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None, conversion: Reference | None
+) -> Leaves:
+    """Take the stars of the field from the catalogue, with fluxes relative to the target's measured one.
+
+    The full array's plate solution tells how roll and scale differ from what attitude and reference say, where there is one.
+    """
     warnings = []
-    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
+    flux, mjd = term_column(look.product, "TERM_LOOK", "FLUX", "MJD_TIME")
+    years = np.nan
     good = flux[np.isfinite(flux) & (flux > 0)]
     model = read_psf(psf)
     size = model.where.size
@@ -152,12 +206,23 @@ def find_stars(catalogue: Product | None, look: Look, psf: Psf) -> Leaves:
             target = hdu.column("TARGET").astype(bool)
             if target.sum() != 1:
                 raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
+            years = 2000.0 + (float(mjd[0]) - J2000) / 365.25 - epoch_of(hdu)
+        if not abs(years) <= MOST_YEARS:
+            late = f"{years:+.1f} years from the visit" if np.isfinite(years) else "not known"
+            warnings.append(f"the epoch of the star catalogue is {late}: proper motion moves its stars")
         xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
-        share = 10.0 ** (-0.4 * (mag - float(mag[target][0])))
+        band = mag if conversion is None else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
+        share = 10.0 ** (-0.4 * (band - float(band[target][0])))
         taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
         table = {
             "XI": xi[taken], "ETA": eta[taken], "MAG": mag[taken], "T_EFF": np.nan_to_num(teff[taken]),
             "FLUX": target_flux * share[taken], "TARGET": target[taken],
         }  # fmt: skip
-    used = {"N_STARS": int(len(table["XI"]) - table["TARGET"].sum())}
+    solved = plate is not None and bool(plate.used["PLT_OK"])
+    used = {
+        "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),
+        "STAR_SCL": float(plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]),
+        "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
+        "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": conversion is not None,
+    }  # fmt: skip
     return Leaves({"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]}, used=used, warnings=warnings)
