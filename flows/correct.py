@@ -13,6 +13,7 @@ from tasks.correction.full_array import correct_full_array
 from tasks.correction.imagettes import correct_imagettes
 from tasks.correction.smearing import estimate_smearing
 from tasks.correction.stages import measure_correction_stages
+from tasks.scene.field_fluxes import measure_stars
 from tasks.scene.look import take_look
 from tasks.scene.plate import solve_plate
 from tasks.scene.pointing import estimate_pointing
@@ -41,8 +42,11 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     plate = None
     if calibrated.full_array is not None:
         plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
-    stars = find_stars(found.stars, look, pointing, first_psf, plate, reference.get(FLUX_CONVERSION.kind))
-    smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, stars, settings.smearing)
+    first_stars = find_stars(found.stars, look, pointing, first_psf, plate, reference.get(FLUX_CONVERSION.kind))
+    smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, first_stars, settings.smearing)
+    stars = measure_stars(
+        images, look, pointing, first_background, bias, gain, first_psf, first_stars, smearing, settings.stars
+    )
     first_defects = find_defects_1(
         images, look, pointing, first_background, bias, gain, first_psf, stars, smearing, prior, settings.defects
     )
@@ -75,7 +79,7 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
         )
     return CorrectedVisit(
         pointing=pointing, prior=prior, look=look, calibration_stages=calibration_stages, first_background=first_background,
-        first_psf=first_psf, stars=stars, smearing=smearing, first_defects=first_defects, background=background, psf=psf,
-        position=position, defects=defects, correction_stages=correction_stages, subarray=corrected, corrections=corrections,
-        imagettes=imagettes, plate=plate, full_array=full_array,
+        first_psf=first_psf, first_stars=first_stars, smearing=smearing, stars=stars, first_defects=first_defects,
+        background=background, psf=psf, position=position, defects=defects, correction_stages=correction_stages,
+        subarray=corrected, corrections=corrections, imagettes=imagettes, plate=plate, full_array=full_array,
     )  # fmt: skip

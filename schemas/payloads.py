@@ -232,6 +232,7 @@ class CorrectedVisit(Payload):
     calibration_stages: CalibrationStages
     first_background: Background
     first_psf: Psf
+    first_stars: Stars
     stars: Stars
     smearing: Smearing
     first_defects: Defects
@@ -256,9 +257,9 @@ class CorrectedVisit(Payload):
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         steps = [
-            self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf, self.stars,
-            self.smearing, self.first_defects, self.background, self.psf, self.position, self.defects, self.correction_stages,
-            self.subarray, self.corrections,
+            self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf,
+            self.first_stars, self.smearing, self.stars, self.first_defects, self.background, self.psf, self.position,
+            self.defects, self.correction_stages, self.subarray, self.corrections,
         ]  # fmt: skip
         return [*steps, *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None)]
 

@@ -58,6 +58,11 @@ class Keyword:
     meaning: str = ""
     default: str | int | float | bool | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a name that FITS cuts off."""
+        if len(self.name) > 8:
+            raise ValueError(f"keyword {self.name} is longer than 8 characters")
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -84,6 +84,15 @@ class PlateSettings(Settings):
     stars: int = Field(300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for")
 
 
+class StarSettings(Settings):
+    """Field stars."""
+
+    fit: bool = Field(True, description="measure the fluxes of field stars that stand out")
+    sample: int = Field(32, ge=3, le=256, description="images in which they are measured")
+    most: int = Field(100, ge=1, le=1000, description="largest number of stars that are measured, the brightest")
+    prior: float = Field(0.3, gt=0, le=10, description="relative error of the fluxes that the catalogue gives")
+
+
 class SmearingSettings(Settings):
     """Smearing."""
 
@@ -136,6 +145,7 @@ class PipelineSettings(Settings):
     background: BackgroundSettings = BackgroundSettings()
     psf: PsfSettings = PsfSettings()
     plate: PlateSettings = PlateSettings()
+    stars: StarSettings = StarSettings()
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()

@@ -91,6 +91,9 @@ USED = {
         Keyword("N_STARS", "integer", "", "field stars that are drawn"),
         Keyword("STAR_SCL", "real", "arcsec", "angle of a pixel with which they are drawn"),
         Keyword("STAR_ROL", "real", "deg", "roll offset with which they are drawn"),
+        Keyword("STAR_FIT", "integer", "", "field stars whose flux is measured"),
+        Keyword("STAR_AMP", "real", "", "median of measured over expected flux of field stars"),
+        Keyword("STAR_AMS", "real", "", "scatter of these ratios"),
         Keyword("STAR_EPO", "real", "year", "from the catalogue's epoch to the visit"),
         Keyword("STAR_BND", "boolean", "", "magnitudes were brought to the CHEOPS band"),
         Keyword("PLT_FND", "integer", "", "stars found on the full array"),
@@ -248,8 +251,9 @@ TERMS = {
             Column("MAG", "double", "mag", "Gaia G magnitude"),
             Column("T_EFF", "double", "Kelvin", "effective temperature, 0 where it is not known"),
             Column("FLUX", "double", "electron", "flux in a stack"),
+            Column("FLUXERR", "double", "electron", "its error"),
             Column("TARGET", "bool", "", "whether it is the target"),
-            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND"),
+            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND", "STAR_FIT", "STAR_AMP", "STAR_AMS"),
         ),
         _table(
             "TERM_PLATE", "stars found on the full array, brightest first",
@@ -478,11 +482,24 @@ TERMS = {
 }  # fmt: skip
 
 # What is estimated in two rounds: the first leaves a term of its own, declared as the second's.
-FIRST_ROUND = {"TERM_BACKGROUND": "TERM_BACKGROUND_1", "TERM_PSF": "TERM_PSF_1", "TERM_DEFECTS": "TERM_DEFECTS_1"}
+FIRST_ROUND = {
+    "TERM_STARS": "TERM_STARS_1",
+    "TERM_BACKGROUND": "TERM_BACKGROUND_1",
+    "TERM_PSF": "TERM_PSF_1",
+    "TERM_DEFECTS": "TERM_DEFECTS_1",
+}
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
-MAY_BE_EMPTY = ("TERM_DEFECTS", "TERM_DEFECTS_1", "TERM_STARS", "TERM_TELEGRAPHIC", "TERM_PLATE", "PIP_REP_DetectedCosmics")
+MAY_BE_EMPTY = (
+    "TERM_DEFECTS",
+    "TERM_DEFECTS_1",
+    "TERM_STARS",
+    "TERM_STARS_1",
+    "TERM_TELEGRAPHIC",
+    "TERM_PLATE",
+    "PIP_REP_DetectedCosmics",
+)
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (

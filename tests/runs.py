@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 CALIBRATION = ["events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes"]
 # the steps of the tiny visit in the order in which they are done
 STEPS = [
-    *CALIBRATION, "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "stars", "smearing", "defects_1",
-    "background", "psf", "position", "defects", "correction_stages", "correct", "corrections", "correct_imagettes", "apertures",
-    "psf_fit", "contamination", "quality", "light_curves", "imagette_photometry", "imagette_light_curves", "report",
+    *CALIBRATION, "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "stars_1", "smearing", "stars",
+    "defects_1", "background", "psf", "position", "defects", "correction_stages", "correct", "corrections", "correct_imagettes",
+    "apertures", "psf_fit", "contamination", "quality", "light_curves", "imagette_photometry", "imagette_light_curves",
+    "report",
 ]  # fmt: skip
 
 

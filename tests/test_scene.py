@@ -22,7 +22,7 @@ from tasks.scene.optics import (
 )
 from tasks.scene.pointing import target_track
 from tasks.scene.psf import Track, Warmth, estimate_lag, reference_psf
-from tasks.scene.stars import draw_stars, field_places
+from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 
 Floats = npt.NDArray[np.float64]
 SIZE = 64
@@ -139,7 +139,7 @@ def test_the_target_moves_against_the_line_of_sight() -> None:
 def test_drawn_stars_keep_their_flux_and_place() -> None:
     psf = to_grid(solve_psf(visit(40), SIZE, 1e-8))
     image = np.zeros((SIZE, SIZE))
-    draw_stars(image, np.array([[30.3]]), np.array([[33.6]]), np.array([1000.0]), psf, FINE, 31.0)
+    draw_stars(image, np.array([[30.3]]), np.array([[33.6]]), np.array([1000.0]), psf, FINE, np.array([31.0]))
     truth = 1000.0 * star(30.3, 33.6)
     # bilinear interpolation between samples half a pixel apart smooths the sharpest lobe (sigma 2.5) by 0.6 %
     assert np.abs(image - truth).max() < 0.01 * truth.max()
@@ -216,3 +216,15 @@ def test_images_far_from_the_sample_s_temperature_are_held_at_its_edge() -> None
 
     np.testing.assert_array_equal(Warmth(-10.0, 0.5).parameter(Images()), [0.0, 2.0, 4.0, 0.0])  # type: ignore[arg-type]
     np.testing.assert_array_equal(Warmth(0.0, 0.0).parameter(Images()), np.zeros(4))  # type: ignore[arg-type]
+
+
+def test_a_bright_star_is_drawn_further_out_than_a_faint_one_and_none_without_light() -> None:
+    # a PSF that falls as exp(-r / 4 pixel), 1e-3 of the light in the pixel at its centre
+    j, i = np.mgrid[: 2 * SIZE, : 2 * SIZE] - SIZE
+    psf = 1e-3 / FINE**2 * np.exp(-np.hypot(i, j) / FINE / 4)
+    radius = light_radius(np.array([1e6, 1e3, 100.0, 1e12]), psf)
+    # hand-worked: r = 4 ln(1e-3 F / LITTLE), counted in whole pixels
+    assert radius[0] == np.ceil(4 * np.log(1e3 / LITTLE))
+    assert radius[1] == np.ceil(4 * np.log(1.0 / LITTLE))
+    assert radius[2] == 0
+    assert radius[3] == SIZE / 2 - 1  # the PSF is known no further

@@ -58,7 +58,7 @@ def smeared_columns(
     place: tuple[float, float],
 ) -> FloatArray | None:  # fmt: skip
     """Return the smeared light of every column of the frame [electron], shape (columns,); None where it is not known."""
-    xi, eta, light, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
+    xi, eta, light, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
     tau = float(smearing.used["SMEAR_T"])
     if int(psf.used.get("PSF_N", 0)) < FEWEST or not target.any() or not tau > 0:
         return None

@@ -86,9 +86,10 @@ class Stage:
         lost = np.array([np.nan] * 6 + [0.0, 1.0])
         if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
             return lost
-        others = self.field.image(image.shape, x, y, mjd, duration) if self.field is not None else np.zeros(image.shape)
+        part = float(self.known.share[i])
+        others = self.field.image(image.shape, x, y, mjd, duration, part) if self.field is not None else np.zeros(image.shape)
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
-        here = self.model.at(*offsets, float(self.known.share[i]))
+        here = self.model.at(*offsets, part)
         motion = self.track.during(mjd, duration, here.lag)
         bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
         star = self.model.star(here, i, self.known, np.where(bad, np.nan, image - others), (x, y), motion)

@@ -102,7 +102,7 @@ def estimate_smearing(
     flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    xi, eta, light, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
+    xi, eta, light, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
     target = target.astype(bool)
     model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
     made = int(psf.used.get("PSF_N", 0)) >= 3

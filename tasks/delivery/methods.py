@@ -28,7 +28,8 @@ METHODS = {
     "where it says more than chance would.",
     "psf": "Second round, from images freed of field stars, hot pixels, cosmic rays and background, with the change of the PSF "
     "with the telescope's temperature.",
-    "stars": "Field stars of the catalogue, placed by the target and the roll, with fluxes from their magnitudes.",
+    "stars_1": "Field stars of the catalogue, placed by the target and the roll, with fluxes from their magnitudes.",
+    "stars": "Fluxes of field stars that stand out, measured together in a sample of images.",
     "position": "Fit of the PSF, moved and blurred as in that image, to the target; from the centre of light where it fails.",
     "smearing": "Light of all stars in a column times the time of one row shift, which the top margin tells.",
     "defects": "Second round, residuals to the model of target and field in all images: what stands still is a hot pixel, what "

@@ -35,7 +35,6 @@ from tasks.fits_writer import NewHdu
 from tasks.geometry import mean_angle
 from tasks.level1 import Imagettes, open_images, open_imagettes, target_position
 from tasks.photometry.apertures import aperture_sums, flux_variances, masked_fraction
-from tasks.photometry.contamination import MAGNITUDE_ERROR
 from tasks.photometry.quality import cosmic_digit, curve_metrics, make_up_losses, median_ratio
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
 from tasks.scene.psf import DAY, read_psf, read_track
@@ -132,6 +131,7 @@ def measure_imagettes(
         lag = model.model.lag if model is not None else 0.0
         known = companions(imagettes, stacks, background, bias, gain, position, smearing, defects, track, model)
         field = read_field(stars, read_psf(psf), track) if model is not None else None
+        doubt = field.of_errors(stars) if field is not None else None
         px, py = x - imagettes.x_offset, y - imagettes.y_offset
         free = np.full(n, np.nan)
         for block, pixels in imagettes.blocks():
@@ -140,18 +140,22 @@ def measure_imagettes(
                     free[i] = free_radius(~np.isfinite(image), float(px[i]), float(py[i]))
         radius = settings.radius if settings.radius is not None else fitting_radius(free, settings.inside)
         circle = Circle(imagettes, known, model, radius)
-        found, extras = np.empty((n, 6)), np.zeros((n, 4))
+        found, extras = np.empty((n, 6)), np.zeros((n, 5))
         for block, pixels in imagettes.blocks():
             for i, image in enumerate(pixels, block.start):
                 place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
                 left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
                 row = known.smeared_row(i, int(left), nx)
                 thermal = imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
-                others = field.image((ny, nx), *place, time, seconds) if field is not None else np.zeros((ny, nx))
+                part = float(known.share[i])
+                others, doubtful = (
+                    f.image((ny, nx), *place, time, seconds, part) if f is not None else np.zeros((ny, nx))
+                    for f in (field, doubt)
+                )
                 found[i] = circle.measure(i, image, *place, track.during(time, seconds, lag), others)
                 still = known.still(i, int(left), int(low), (ny, nx))
                 same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))
-                extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others, still)]
+                extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others, still, doubtful)]
         half = imagettes.duration / 2 / DAY
         roll = mean_angle(track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half)
         mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
@@ -172,7 +176,7 @@ def measure_imagettes(
     good = (event == 0) & (bits == 0) & np.isfinite(total)
     made_up = make_up_losses(total[:, None], share[:, None], good)[:, 0]
     target = float(np.median(total[good] - extras[good, 2])) if good.any() else 0.0
-    conta = extras[:, 2] / target if target > 0 else np.zeros(n)
+    conta, conta_error = (extras[:, k] / target if target > 0 else np.zeros(n) for k in (2, 4))
     factor = np.where(total > 0, made_up / total, 1.0)
     scale = median_ratio(made_up, by_psf, good)
     curves = {IMAGETTE: (made_up, error * factor)}
@@ -187,7 +191,7 @@ def measure_imagettes(
         "FLUX": curves[IMAGETTE][0], "FLUXERR": curves[IMAGETTE][1],
         "PSF_FLUX": curves.get(IMAGETTE_PSF, (nothing, nothing))[0],
         "PSF_ERR": curves.get(IMAGETTE_PSF, (nothing, nothing))[1], "LEVEL": known.level, "DARK": extras[:, 0],
-        "SMEARING": extras[:, 1], "CONTA": conta, "CONTA_ERR": conta * (np.log(10) / 2.5) * MAGNITUDE_ERROR,
+        "SMEARING": extras[:, 1], "CONTA": conta, "CONTA_ERR": conta_error,
         "ROLL_ANGLE": roll, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": bits,
     }  # fmt: skip
     rows = [curve_metrics(name, radius, mjd, f, e, event, bits, duration) for name, (f, e) in curves.items()]

@@ -4,12 +4,12 @@ About the target the field turns with the roll. With standard coordinates (xi to
 the target and the roll angle phi, its place relative to the target's is x = (-xi cos phi + eta sin phi) / s, y = (eta cos phi +
 xi sin phi) / s; s is the scale of a pixel. During an exposure a star makes the target's motion and moves along its arc. Fluxes
 follow from the magnitudes relative to the target's, whose flux is measured; Gaia G is brought to the band of CHEOPS by the
-effective temperature where the reference tells how.
+effective temperature where the reference tells how. `field_fluxes.py` then measures what can be measured.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +33,14 @@ FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can b
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 SUN = 5772.0  # K
 J2000 = 51544.5  # MJD, TT
+COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
-DRAWN = 40.0  # pixel; a field star's light further out is left out
+LITTLE = 0.5  # electron in a pixel of a stack; where a field star gives less it is not drawn
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_stars(
-    image: FloatArray, x: FloatArray, y: FloatArray, flux: FloatArray, psf: FloatArray, fine: int, radius: float
+    image: FloatArray, x: FloatArray, y: FloatArray, flux: FloatArray, psf: FloatArray, fine: int, radius: FloatArray
 ) -> None:
     """Add stars to an image.
 
@@ -53,8 +54,8 @@ def draw_stars(
         Fluxes [electron].
     psf : ndarray, shape (l, l)
         PSF on a grid of 1 / `fine` pixel, its centre at index l / 2, with the integration over a pixel in it, sum 1.
-    radius : float
-        How far from its centre a star is drawn [pixel].
+    radius : ndarray, shape (k,)
+        How far from its centre each star is drawn [pixel].
     """
     ny, nx = image.shape
     half = psf.shape[0] // 2
@@ -62,13 +63,13 @@ def draw_stars(
     for k in range(x.shape[0]):
         part = flux[k] * density / x.shape[1]
         for t in range(x.shape[1]):
-            for row in range(max(int(np.ceil(y[k, t] - radius)), 0), min(int(y[k, t] + radius) + 1, ny)):
+            for row in range(max(int(np.ceil(y[k, t] - radius[k])), 0), min(int(y[k, t] + radius[k]) + 1, ny)):
                 v = (row - y[k, t]) * fine + half
                 j = int(np.floor(v))
                 b = v - j
                 if j < 0 or j + 1 >= psf.shape[0]:
                     continue
-                for col in range(max(int(np.ceil(x[k, t] - radius)), 0), min(int(x[k, t] + radius) + 1, nx)):
+                for col in range(max(int(np.ceil(x[k, t] - radius[k])), 0), min(int(x[k, t] + radius[k]) + 1, nx)):
                     u = (col - x[k, t]) * fine + half
                     i = int(np.floor(u))
                     a = u - i
@@ -106,35 +107,74 @@ class Field:
     xi: FloatArray
     eta: FloatArray
     flux: FloatArray
+    radius: FloatArray  # how far from its centre each star is drawn [pixel]
     psf: FloatArray
     scale: float
     turn: float  # roll above that of the attitude [deg]
     track: Track
     lag: float
 
-    def image(self, shape: tuple[int, int], x: float, y: float, mjd: float, duration: float) -> FloatArray:
-        """Return the image of the field stars while the target was at the mean place (x, y) (pixel i spans [i, i+1))."""
+    def of_errors(self, stars: Stars) -> Field:
+        """Return the field with the errors of the fluxes in their place, which adds them up: stars may share a wrong colour."""
+        errors, target = term_column(stars.product, stars.product.extname, "FLUXERR", "TARGET")
+        return replace(self, flux=errors[~target.astype(bool)])
+
+    def only(self, which: npt.NDArray[np.int64]) -> Field:
+        """Return some of the stars."""
+        return replace(self, **{name: getattr(self, name)[which] for name in ("xi", "eta", "flux", "radius")})
+
+    def image(self, shape: tuple[int, int], x: float, y: float, mjd: float, duration: float, share: float = 1.0) -> FloatArray:
+        """Return the image of the field stars while the target was at the mean place (x, y) (pixel i spans [i, i+1)).
+
+        `duration` is that of the image [s], `share` the part of a stack's exposures that it holds.
+        """
         drawn = np.zeros(shape)
         if not len(self.flux) or not (np.isfinite(x) and np.isfinite(y)):
             return drawn
         motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
-        reach = float(np.hypot(self.xi, self.eta).max()) / self.scale
+        away = np.hypot(self.xi, self.eta) / self.scale
+        corner = np.hypot(max(x, shape[1] - x), max(y, shape[0] - y))
+        near = np.flatnonzero(away < corner + self.radius)
+        if not len(near):
+            return drawn
+        reach = float(away[near].max())
         turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
         few = np.unique(np.linspace(0, len(roll) - 1, max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)).round().astype(int))
         target = x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
-        places = field_places(self.xi, self.eta, roll[few] + self.turn, *target, self.scale)
-        sides = zip(places, (shape[1], shape[0]), strict=True)
-        near = np.logical_and(*((place > -DRAWN) & (place < side + DRAWN) for place, side in sides)).any(axis=1)
-        draw_stars(drawn, places[0][near], places[1][near], self.flux[near], self.psf, FINE, DRAWN)
+        places = field_places(self.xi[near], self.eta[near], roll[few] + self.turn, *target, self.scale)
+        draw_stars(drawn, *places, share * self.flux[near], self.psf, FINE, self.radius[near])
         return drawn
+
+
+def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
+    """Return how far from its centre each star gives a pixel more than LITTLE, at most as far as the PSF is known [pixel].
+
+    Parameters
+    ----------
+    flux : ndarray, shape (k,)
+        Fluxes [electron].
+    psf : ndarray, shape (l, l)
+        PSF on the fine grid, sum 1.
+    """
+    half = psf.shape[0] // 2
+    j, i = np.mgrid[: psf.shape[0], : psf.shape[1]] - half
+    ring = np.minimum(np.hypot(i, j) / FINE, half / FINE).astype(int)
+    peak = np.zeros(half // FINE + 1)
+    np.maximum.at(peak, ring.ravel(), psf.ravel() * FINE**2)
+    # from outside in, so that a faint ring within brighter ones counts as bright
+    falling = np.maximum.accumulate(peak[::-1])[::-1][:-1]
+    seen = (flux[:, None] * falling > LITTLE).sum(axis=1)
+    return np.asarray(np.minimum(seen, half / FINE - 1.0))
 
 
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     """Read the field stars, without the target."""
-    xi, eta, flux, target = term_column(stars.product, "TERM_STARS", "XI", "ETA", "FLUX", "TARGET")
+    xi, eta, flux, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
     field = ~target.astype(bool)
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
-    return Field(xi[field], eta[field], flux[field], to_grid(model.psf.mean), scale, turn, track, model.lag)
+    psf = to_grid(model.psf.mean)
+    radius = light_radius(flux[field], psf)
+    return Field(xi[field], eta[field], flux[field], radius, psf, scale, turn, track, model.lag)
 
 
 def to_cheops_band(mag: FloatArray, teff: FloatArray, target: int, table: tuple[FloatArray, FloatArray]) -> FloatArray:
@@ -179,7 +219,7 @@ def epoch_of(hdu: Hdu) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1900 < value < 2200 else np.nan
 
 
-@step("stars", "CONTAMIN", version="2", payload=Stars, leaves=["TERM_STARS"])
+@step("stars_1", version="1", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(
     catalogue: Product | None, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None, conversion: Reference | None
 ) -> Leaves:
@@ -196,7 +236,7 @@ def find_stars(
     grid = to_grid(model.psf.mean)
     within = float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum()) if int(psf.used.get("PSF_N", 0)) >= 3 else 1.0
     target_flux = float(np.median(good)) / within if good.size else 0.0
-    table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX")} | {"TARGET": np.zeros(0, bool)}
+    table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")} | {"TARGET": np.zeros(0, bool)}
     if catalogue is None:
         warnings.append("there is no star catalogue: the field is taken to be empty")
     else:
@@ -216,13 +256,14 @@ def find_stars(
         taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
         table = {
             "XI": xi[taken], "ETA": eta[taken], "MAG": mag[taken], "T_EFF": np.nan_to_num(teff[taken]),
-            "FLUX": target_flux * share[taken], "TARGET": target[taken],
+            "FLUX": target_flux * share[taken], "FLUXERR": COLOUR_ERROR * target_flux * share[taken], "TARGET": target[taken],
         }  # fmt: skip
     solved = plate is not None and bool(plate.used["PLT_OK"])
     used = {
         "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),
         "STAR_SCL": float(plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]),
         "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
-        "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": conversion is not None,
+        "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": conversion is not None, "STAR_FIT": 0,
+        "STAR_AMP": 1.0, "STAR_AMS": 0.0,
     }  # fmt: skip
-    return Leaves({"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]}, used=used, warnings=warnings)
+    return Leaves({"TERM_STARS_1": [NewHdu(TERMS["TERM_STARS_1"], used, columns=table)]}, used=used, warnings=warnings)

@@ -1,0 +1,166 @@
+"""Fluxes of field stars, measured in a sample of the visit's own images.
+
+A magnitude in another band is wrong for a star of another colour by a tenth or two, and stars vary. Each star that stands out
+is drawn for every image of the sample with the flux that the catalogue gives, and the factors by which these drawings fit the
+residuals to the target's model best are solved for together: linear least squares, with weights that outliers lose (Huber 1964,
+Ann. Math. Stat. 35, 73), and with a prior about 1. What stands still while the field turns (hot pixels, the target's far wings)
+is taken away where stars pass by and do not stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from schemas.inputs import term_input
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.settings import StarSettings
+from schemas.terms import TERMS
+from tasks.clean import read_effects
+from tasks.exposures import term_column
+from tasks.fits import open_declared
+from tasks.fits_writer import NewHdu
+from tasks.level1 import Images, open_images
+from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.scene.residuals import Residuals
+from tasks.scene.stars import Field, read_field
+from tasks.step import Leaves, step
+from tasks.store import require
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+HUBER = 3.0  # sigma; residuals further off lose weight
+ROUNDS = 5  # of weights
+PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
+
+
+def fit_factors(
+    residuals: Sequence[FloatArray], drawings: Sequence[scipy.sparse.csc_matrix], variances: Sequence[FloatArray], prior: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the factors by which drawings of stars fit residuals best, and their errors.
+
+    Parameters
+    ----------
+    residuals : sequence of ndarray, shape (pixels,)
+        Images of the sample without anything but field stars; NaN is left out [electron].
+    drawings : sequence of sparse matrix, shape (pixels, k)
+        Every star in each of these images, with the flux that is expected [electron].
+    variances : sequence of ndarray, shape (pixels,)
+        Of the residuals [electron^2].
+    prior : float
+        Relative error of the expected fluxes.
+
+    Returns
+    -------
+    factors, errors : ndarray, shape (k,)
+
+    Raises
+    ------
+    ValueError
+        If the sequences differ in length.
+    """
+    if not len(residuals) == len(drawings) == len(variances):
+        raise ValueError(f"{len(residuals)} residuals, {len(drawings)} drawings, {len(variances)} variances")
+    k = drawings[0].shape[1]
+    factors, normal = np.ones(k), np.eye(k)
+    for _ in range(ROUNDS):
+        normal, right = np.eye(k) / prior**2, np.zeros(k)
+        for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
+            away = np.where(np.isfinite(residual), residual - drawing @ factors, 0.0)
+            pull = np.abs(away) / np.sqrt(variance)
+            weight = np.where(np.isfinite(residual), np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance, 0.0)
+            weighted = scipy.sparse.diags_array(weight) @ drawing
+            normal += (drawing.T @ weighted).toarray()
+            right += weighted.T @ away
+        # the prior pulls towards 1
+        move = np.linalg.solve(normal, right - (factors - 1.0) / prior**2)
+        factors = factors + move
+        if np.abs(move).max() < 1e-4:
+            break
+    return factors, np.sqrt(np.diag(np.linalg.inv(normal)))
+
+
+def draw_each(field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray) -> scipy.sparse.csc_matrix:
+    """Return single stars of the field in one image, shape (pixels, k)."""
+    duration = images.nexp * images.exposure_time
+    columns = []
+    for k in which:
+        one = field.only(np.array([k]))
+        columns.append(scipy.sparse.csc_matrix(one.image(images.shape, x, y, mjd, duration).reshape(-1, 1)))
+    return scipy.sparse.csc_matrix(scipy.sparse.hstack(columns))
+
+
+def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntArray:
+    """Return the stars that touch the window and of which a pixel shows at least a third of its noise; the brightest first."""
+    peak = field.flux * float(field.psf.max()) * 4.0
+    corner = float(np.hypot(*images.shape)) / 2
+    near = np.hypot(field.xi, field.eta) / field.scale < corner + field.radius / 2
+    chosen = np.flatnonzero(near & (peak > noise / 3))
+    return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
+
+
+@step("stars", "CONTAMIN", version="3", payload=Stars, leaves=["TERM_STARS"])
+def measure_stars(
+    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
+    first: Stars, smearing: Smearing, settings: StarSettings,
+) -> Leaves:  # fmt: skip
+    """Measure the fluxes of field stars that stand out, in a sample of images."""
+    names = [c.name for c in TERMS["TERM_STARS"].columns]
+    with open_declared(require(first.product.path), term_input(first.product.extname)) as file:
+        table = {name: file[first.product.extname].column(name).copy() for name in names}
+    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
+    used = {**first.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
+    good = np.flatnonzero(sampled & np.isfinite(x) & np.isfinite(y) & (flux > 0) & np.isfinite(roll))
+    chosen = good[np.unique(np.linspace(0, max(len(good) - 1, 0), settings.sample).round().astype(int))] if len(good) else good
+    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
+    if model is not None and len(chosen) >= 3 and settings.fit:
+        track = read_track(pointing)
+        field = read_field(first, model, track)
+        with open_images(calibrated) as images:
+            floor = pixel_floor(background, bias, gain, images.nexp)
+            effects = read_effects(images, background, smearing)
+            which = bright_enough(field, images, float(np.sqrt(np.median(floor))), settings.most)
+            if len(which):
+                rest = Residuals(images, model, track, x, y, flux, effects, floor, None)
+                factors, errors = _measure(rest, field, which, chosen, roll, settings.prior)
+                rows = np.flatnonzero(~table["TARGET"].astype(bool))[which]
+                table["FLUXERR"][rows] = errors * table["FLUX"][rows]
+                table["FLUX"][rows] *= factors
+                told = errors < settings.prior / 2
+                used["STAR_FIT"] = int(told.sum())
+                if told.any():
+                    used |= {"STAR_AMP": float(np.median(factors[told])), "STAR_AMS": float(np.std(factors[told]))}
+    return Leaves({"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]}, used=used, warnings=list(first.warnings))
+
+
+def _measure(
+    rest: Residuals, field: Field, which: IntArray, chosen: IntArray, roll: FloatArray, prior: float
+) -> tuple[FloatArray, FloatArray]:
+    shape = rest.images.shape
+    seen, variances, drawings = np.empty((len(chosen), *shape), np.float32), [], []
+    for j, i in enumerate(chosen):
+        image = rest.cleaned(int(i))
+        # the target's model is fitted to an image without its neighbours
+        model = rest.target(int(i), image - field.image(shape, float(rest.x[i]), float(rest.y[i]), *_when(rest, int(i))), 2)
+        seen[j] = image - model
+        drawing = draw_each(field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which)
+        drawings.append(drawing)
+        # where the target is bright its model errs by a share of its light
+        light = np.maximum(model, 0.0)
+        variances.append((light + rest.floor[i] + (0.01 * light) ** 2).ravel() + np.asarray(drawing.sum(axis=1)).ravel())
+    turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
+    passes = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1]) * min(turned, 2 * np.pi) > PASSES_BY
+    if len(chosen) >= 8:
+        steady = np.where(passes, np.median(seen, axis=0), 0.0)
+        seen -= np.where(np.isfinite(steady), steady, 0.0).astype(np.float32)
+    return fit_factors([s.ravel().astype(np.float64) for s in seen], drawings, variances, prior)
+
+
+def _when(rest: Residuals, i: int) -> tuple[float, float]:
+    return float(rest.images.mjd[i]), rest.duration
