@@ -55,7 +55,7 @@ def test_stars_turn_with_a_roll_offset_as_with_the_roll() -> None:
     grid = np.zeros((64, 64))
     grid[32, 32] = 1.0
     time, still = np.arange(-30.0, 30.0), np.zeros(60)
-    one = np.array([20.0]), np.array([5.0]), np.array([1e4])
+    one = np.array([20.0]), np.array([5.0]), np.array([1e4]), np.array([10.0])
 
     def drawn(roll: float, turn: float) -> Any:
         track = Track(time, still, still, np.full(60, roll), 0.0)

@@ -34,6 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
+INSIDE = 0.1  # of a star's light must fall into the window, on average, for its flux to be measured
 PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
 
 
@@ -126,11 +127,12 @@ def measure_stars(
             which = bright_enough(field, images, float(np.sqrt(np.median(floor))), settings.most)
             if len(which):
                 rest = Residuals(images, model, track, x, y, flux, effects, floor, None)
-                factors, errors = _measure(rest, field, which, chosen, roll, settings.prior)
-                rows = np.flatnonzero(~table["TARGET"].astype(bool))[which]
-                table["FLUXERR"][rows] = errors * table["FLUX"][rows]
-                table["FLUX"][rows] *= factors
-                told = errors < settings.prior / 2
+                factors, errors, inside = _measure(rest, field, which, chosen, roll, settings.prior)
+                # the wings of a star that shines from outside tell errors of the PSF rather than its flux
+                told = (errors < settings.prior / 2) & (inside > INSIDE)
+                rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[told]]
+                table["FLUXERR"][rows] = errors[told] * table["FLUX"][rows]
+                table["FLUX"][rows] *= factors[told]
                 used["STAR_FIT"] = int(told.sum())
                 if told.any():
                     used |= {"STAR_AMP": float(np.median(factors[told])), "STAR_AMS": float(np.std(factors[told]))}
@@ -139,8 +141,10 @@ def measure_stars(
 
 def _measure(
     rest: Residuals, field: Field, which: IntArray, chosen: IntArray, roll: FloatArray, prior: float
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return factors and errors of the stars `which`, and the share of their light that falls into the window."""
     shape = rest.images.shape
+    inside = np.zeros(len(which))
     seen, variances, drawings = np.empty((len(chosen), *shape), np.float32), [], []
     for j, i in enumerate(chosen):
         image = rest.cleaned(int(i))
@@ -149,6 +153,7 @@ def _measure(
         seen[j] = image - model
         drawing = draw_each(field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which)
         drawings.append(drawing)
+        inside += (drawing.T @ np.isfinite(image).ravel().astype(np.float64)) / field.flux[which] / len(chosen)
         # where the target is bright its model errs by a share of its light
         light = np.maximum(model, 0.0)
         variances.append((light + rest.floor[i] + (0.01 * light) ** 2).ravel() + np.asarray(drawing.sum(axis=1)).ravel())
@@ -159,7 +164,8 @@ def _measure(
     if len(chosen) >= 8:
         steady = np.where(passes, np.median(seen, axis=0), 0.0)
         seen -= np.where(np.isfinite(steady), steady, 0.0).astype(np.float32)
-    return fit_factors([s.ravel().astype(np.float64) for s in seen], drawings, variances, prior)
+    factors, errors = fit_factors([s.ravel().astype(np.float64) for s in seen], drawings, variances, prior)
+    return factors, errors, inside
 
 
 def _when(rest: Residuals, i: int) -> tuple[float, float]:
