@@ -42,7 +42,7 @@ from tasks.clean import read_effects
 from tasks.correction.telegraphic import find_telegraphic, states
 from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
-from tasks.level1 import open_images
+from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA
 from tasks.scene.prior import read_bad_pixels
 from tasks.scene.psf import pixel_floor, read_psf, read_track
@@ -120,7 +120,7 @@ class Sample:
 
     median: FloatArray  # median residual [electron]
     scatter: FloatArray  # robust scatter of the residual [electron]
-    star: FloatArray  # mean of the scene's model [electron]
+    star: FloatArray  # mean of the target's model [electron]
     noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
     telegraphic: BoolArray
 
@@ -130,16 +130,17 @@ def sample_statistics(
 ) -> tuple[Sample, npt.NDArray[np.float32]]:
     """Return what the residuals of a sample tell of the pixels, and the residuals (k, ny, nx)."""
     residuals = np.empty((len(chosen), *rest.images.shape), np.float32)
-    total = np.zeros(rest.images.shape)
+    total, field_light = np.zeros(rest.images.shape), np.zeros(rest.images.shape)
     for k, i in enumerate(chosen):
-        image, star = rest.take(int(i), rounds=2)
-        residuals[k] = image - star
-        total += star
+        image, target, others = rest.take(int(i), rounds=2)
+        residuals[k] = image - target - others
+        total += target
+        field_light += others
     outside = ~np.isfinite(residuals).all(axis=0)
     residuals[:, outside] = 0.0
     median = np.median(residuals, axis=0).astype(np.float64)
-    star = total / len(chosen)
-    noise = np.sqrt(np.maximum(star, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0))
+    star, light = total / len(chosen), (total + field_light) / len(chosen)
+    noise = np.sqrt(np.maximum(light, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0))
     telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
         return Sample(median, np.zeros_like(median), star, noise, telegraphic), residuals
@@ -205,82 +206,123 @@ def map_flags(codes: IntArray) -> IntArray:
     return flags
 
 
+@dataclass
+class Search:
+    """What is looked for in single images, and what was found; shapes (ny, nx), `series` and `sigma` (k, images looked at)."""
+
+    rest: Residuals
+    sample: Sample
+    static: FloatArray
+    dead: BoolArray
+    near: BoolArray  # within the aperture
+    settings: DefectSettings
+    looked: IntArray
+    found: Found
+    hits: IntArray = field(init=False)
+    series: FloatArray = field(init=False)
+    sigma: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make room."""
+        self.hits = np.zeros(self.static.shape, np.int64)
+        self.series = np.full((int(self.sample.telegraphic.sum()), len(self.looked)), np.nan)
+        self.sigma = np.full_like(self.series, np.nan)
+
+    def image(self, k: int) -> None:
+        """Look through the k-th image."""
+        i, jumps = int(self.looked[k]), self.sample.telegraphic
+        image, target, others = self.rest.take(i, rounds=2)
+        star = target + others
+        excess = image - star
+        noise = np.sqrt(np.maximum(star, 0.0) + self.rest.floor[i] + np.maximum(self.sample.median, 0.0))
+        self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
+        pull = (excess - self.sample.median) / np.maximum(noise, self.sample.scatter)
+        pull[jumps | self.dead] = np.nan
+        # an image that moved more than the others is further off the model: its own scatter counts then
+        core = pull[self.near]
+        pull[self.near] /= max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core)))) if np.isfinite(core).any() else 1.0
+        hit = np.zeros(image.shape, dtype=bool)
+        find_hits(pull, self.settings.seed, self.settings.neighbour, hit)
+        self.hits += hit
+        for mask, kind in ((hit, COSMIC), (self.dead & np.isfinite(excess), FROM_MODEL)):
+            rows, columns = np.nonzero(mask)
+            self.found.add(i, rows, columns, excess[mask] - self.static[mask], kind)
+
+    def flicker(self) -> BoolArray:
+        """Return which pixels are hit far too often for cosmic rays."""
+        return np.asarray(self.hits > max(OFTEN * len(self.looked), 2))
+
+
 def look_for_defects(
     extname: str, rest: Residuals, sampled: BoolArray, every: bool, codes: IntArray, settings: DefectSettings,
     warnings: list[str],
 ) -> Leaves:  # fmt: skip
     """Find defects in the sample, and cosmic rays in it or in all images; return the term."""
     images, n = rest.images, rest.images.count
-    found, flags = Found(n), map_flags(codes)
-    static = np.zeros(images.shape)
-    inside, everywhere = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    taken, doubt = np.zeros(n), np.zeros(n)
-    tele_rows = tele_columns = np.zeros(0, np.int64)
+    found, flags, static, doubt = Found(n), map_flags(codes), np.zeros(images.shape), np.zeros(n)
     table: dict[str, npt.NDArray[np.generic]] = {c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns}
     chosen = np.flatnonzero(sampled)
-    place = [float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else -1e6 for v in (rest.x, rest.y)]
-    rows, columns = np.mgrid[: images.shape[0], : images.shape[1]]
-    near = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1]) < DEFAULT_RADIUS
+    near, flicker = usual_aperture(rest), np.zeros(images.shape, dtype=bool)
     if rest.model is not None and len(chosen) >= 3:
         sample, _ = sample_statistics(rest, chosen, codes == 3, settings)
         error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
         excess = above_neighbours(sample.median)
         dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
-        telegraphic = sample.telegraphic & ~dead
+        sample.telegraphic &= ~dead
         static = static_excess(excess, error, sample.star, settings.static, settings.share)
-        static[telegraphic | dead] = 0.0
-        tele_rows, tele_columns = np.nonzero(telegraphic)
-        looked = np.arange(n) if every else chosen
-        series = np.full((len(tele_rows), len(looked)), np.nan)
-        sigma = np.full_like(series, np.nan)
-        hits = np.zeros(images.shape, np.int64)
-        for k, i in enumerate(looked):
-            image, star = rest.take(int(i), rounds=2)
-            excess = image - star
-            noise = np.sqrt(np.maximum(star, 0.0) + rest.floor[i] + np.maximum(sample.median, 0.0))
-            series[:, k], sigma[:, k] = excess[telegraphic], noise[telegraphic]
-            pull = (excess - sample.median) / np.maximum(noise, sample.scatter)
-            pull[telegraphic | dead] = np.nan
-            # an image that moved more than the others is further off the model: its own scatter counts then
-            core = pull[near]
-            pull[near] /= max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core)))) if np.isfinite(core).any() else 1.0
-            hit = np.zeros(images.shape, dtype=bool)
-            find_hits(pull, settings.seed, settings.neighbour, hit)
-            hits += hit
-            replaced_here = dead & np.isfinite(excess)
-            for mask, kind in ((hit, COSMIC), (replaced_here, FROM_MODEL)):
-                r, c = np.nonzero(mask)
-                found.add(int(i), r, c, excess[mask] - static[mask], kind)
-        flicker = hits > max(OFTEN * len(looked), 2)
-        flags[hits > 0] |= int(PixelFlag.COSMIC_RAYS)
+        static[sample.telegraphic | dead] = 0.0
+        search = Search(rest, sample, static, dead, near, settings, np.arange(n) if every else chosen, found)
+        for k in range(len(search.looked)):
+            search.image(k)
+        flicker = search.flicker()
+        flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
         flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
-        flags[static > 0] |= int(PixelFlag.HOT)
-        flags[telegraphic] |= int(PixelFlag.TELEGRAPHIC)
-        flags[dead] |= int(PixelFlag.DEAD)
-        for index, r, c, _, kind in found.entries:
-            rays = ~flicker[r, c] if kind == COSMIC else np.zeros(len(r), dtype=bool)
-            within = np.hypot(c + 0.5 - rest.x[index], r + 0.5 - rest.y[index]) < DEFAULT_RADIUS
-            everywhere[index] += int(rays.sum())
-            inside[index] += int((rays & within).sum())
-            taken[index] += float(within.sum()) / (np.pi * DEFAULT_RADIUS**2)
-        table = follow_states(series, sigma, tele_rows, tele_columns, looked, found, near, doubt)
-    flags[~np.isfinite(images.take(0))] |= int(PixelFlag.OUTSIDE)
-    used = defect_counts(flags, near, int(inside.sum()), int(everywhere.sum()), rest, len(chosen) if not every else n)
+        for marked, bit in ((static > 0, PixelFlag.HOT), (sample.telegraphic, PixelFlag.TELEGRAPHIC), (dead, PixelFlag.DEAD)):
+            flags[marked] |= int(bit)
+        rows, columns = np.nonzero(sample.telegraphic)
+        table = follow_states(search.series, search.sigma, rows, columns, search.looked, found, near, doubt)
+    flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
+    inside, everywhere, taken = count_by_image(found, flicker, rest)
+    used = defect_counts(flags, near, int(inside.sum()), int(everywhere.sum()), rest, n if every else len(chosen))
     offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     per_image = {"MJD_TIME": images.mjd, "INSIDE": inside, "ALL": everywhere, "REPLACED": taken, "DOUBT": doubt}
-    return Leaves(
-        {
-            extname: [
-                NewHdu(TERMS[extname], used, columns=found.table()),
-                NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=static),
-                NewHdu(TERMS["TERM_DEFECTS_FLAGS"], offsets, pixels=flags.astype(np.float64)),
-                NewHdu(TERMS["TERM_TELEGRAPHIC"], columns=table),
-                NewHdu(TERMS["TERM_DEFECTS_IMAGES"], columns=per_image),
-            ]
-        },
-        used=used,
-        warnings=warnings,
-    )
+    hdus = [
+        NewHdu(TERMS[extname], used, columns=found.table()),
+        NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=static),
+        NewHdu(TERMS["TERM_DEFECTS_FLAGS"], offsets, pixels=flags.astype(np.float64)),
+        NewHdu(TERMS["TERM_TELEGRAPHIC"], columns=table),
+        NewHdu(TERMS["TERM_DEFECTS_IMAGES"], columns=per_image),
+    ]
+    return Leaves({extname: hdus}, used=used, warnings=warnings)
+
+
+def usual_aperture(rest: Residuals) -> BoolArray:
+    """Return the pixels within 25 pixels of the target's usual place; none where that is not known."""
+    x, y = (float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.inf for v in (rest.x, rest.y))
+    rows, columns = np.mgrid[: rest.images.shape[0], : rest.images.shape[1]]
+    return np.asarray(np.hypot(columns + 0.5 - x, rows + 0.5 - y) < DEFAULT_RADIUS)
+
+
+def outside_window(images: Images, chosen: IntArray) -> BoolArray:
+    """Return the pixels that no image has; some good ones, spread over the visit, tell."""
+    some = chosen if len(chosen) else np.arange(images.count)
+    outside = np.ones(images.shape, dtype=bool)
+    for i in some[np.unique(np.linspace(0, len(some) - 1, 5).round().astype(int))]:
+        outside &= ~np.isfinite(images.take(int(i)))
+    return outside
+
+
+def count_by_image(found: Found, flicker: BoolArray, rest: Residuals) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return pixels hit by cosmic rays within the aperture and in the window, and the share of the aperture's area replaced."""
+    inside, everywhere = np.zeros(found.count, np.int64), np.zeros(found.count, np.int64)
+    taken = np.zeros(found.count)
+    for i, rows, columns, _, kind in found.entries:
+        rays = ~flicker[rows, columns] & (kind == COSMIC)
+        within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
+        everywhere[i] += int(rays.sum())
+        inside[i] += int((rays & within).sum())
+        taken[i] += float((within & (kind != HIGH_STATE)).sum()) / (np.pi * DEFAULT_RADIUS**2)
+    return inside, everywhere, taken
 
 
 def follow_states(

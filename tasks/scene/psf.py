@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.ndimage
 
 from schemas.inputs import term_input
 from schemas.payloads import Background, Bias, Gain, Look, Pointing, Prior, Product, Psf, Scalar
@@ -48,6 +49,9 @@ TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
 FEWEST_WARMTHS = 24  # images; fewer do not tell a change of the PSF from noise
 STEADY = 0.02  # deg C; a telescope that is steadier does not breathe
 FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PSF
+WINGS = (26.0, 34.0)  # pixel; from the first to the second radius the PSF passes over to its smooth wings
+DETAIL = 4  # pixel; finer structure is taken out of the wings
+EDGE = 4.0  # pixel within which the PSF falls to nothing at the edge of its stamp
 FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
 
 
@@ -381,10 +385,35 @@ def alternate(
         top = max(weights)
         parts = zip(stars, models, weights, strict=True)
         fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top, s.warmth) for s, m, w in parts)
-        psf = Shape(*solve_changing_psf(fitted, size, strength, prior, stiffness))
+        psf = tidied(*solve_changing_psf(fitted, size, strength, prior, stiffness), settings.radius)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
         scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
     return psf, scale, rounds
+
+
+def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Shape:
+    """Return a PSF that is smooth in its wings, and whose light within `radius` [pixel] does not change with the temperature.
+
+    A star that hardly moves leaves no way to tell a hot pixel beside it from its own light, but its wings hold no detail as
+    fine as a pixel. And what hot pixels far out do with time must not pass for light that comes and goes.
+    """
+    half = mean.shape[0] // 2
+    j, i = np.mgrid[-half:half, -half:half]
+    away: FloatArray = np.hypot(i, j) / FINE
+    wing: FloatArray = np.clip((away - WINGS[0]) / (WINGS[1] - WINGS[0]), 0.0, 1.0)
+
+    def smooth(grid: FloatArray) -> FloatArray:
+        smoothed: FloatArray = scipy.ndimage.median_filter(grid, DETAIL * FINE + 1, mode="nearest")
+        return np.asarray((1.0 - wing) * grid + wing * smoothed)
+
+    # the corners of the stamp, where nothing tells, are dark
+    shape = smooth(to_grid(mean)) * np.clip((half / FINE - away) / EDGE, 0.0, 1.0)
+    shape /= shape.sum()
+    if change is None:
+        return Shape(to_spectrum(shape))
+    moved, inside = smooth(to_grid(change)), away < radius
+    moved -= shape * (moved[inside].sum() / shape[inside].sum())
+    return Shape(to_spectrum(shape), to_spectrum(np.where(inside, moved, 0.0)))
 
 
 def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:

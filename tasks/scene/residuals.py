@@ -76,7 +76,7 @@ class Residuals:
         whole[low:high, left:right] += stamp[low - y0 : high - y0, left - x0 : right - x0]
         return whole
 
-    def take(self, i: int, rounds: int = 1) -> tuple[FloatArray, FloatArray]:
-        """Return image `i` without the known effects, and the model of target and field, shape (ny, nx) each."""
+    def take(self, i: int, rounds: int = 1) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return image `i` without the known effects, and the models of target and field, shape (ny, nx) each."""
         image, field = self.cleaned(i), self.field_image(i)
-        return image, field + self.target(i, image - field, rounds)
+        return image, self.target(i, image - field, rounds), field
