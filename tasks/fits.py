@@ -10,6 +10,7 @@ FITS standard 4.0 (2018): sections 3 (organisation), 4.4.2.7 and appendix J (CHE
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -32,6 +33,7 @@ from tasks import disk
 
 BLOCK = 2880
 MAX_HEADER = 256 * BLOCK  # 0.7 MB; real headers need 8 to 20 kB
+MAX_REMEMBERED = 1 << 17  # bytes; a longer header is parsed anew each time
 MAX_HDUS = 64
 MAX_ROW = 1 << 24  # bytes; real rows need some hundred
 Value = str | int | float | bool
@@ -366,7 +368,15 @@ def _check_start(file: FitsFile, block: bytearray, rest: int) -> None:
 
 
 def _parse(text: str, where: str) -> tuple[afits.Header, frozenset[str]]:
-    """Return a header whose cards can all be read, and the keywords of those that could not."""
+    """Return a header whose cards can all be read, and the keywords of those that could not. It is for reading only."""
+    parse = _parse_again if len(text) > MAX_REMEMBERED else _parse_once
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BadInputError(f"{where}: {error}") from error
+
+
+def _parse_again(text: str) -> tuple[afits.Header, frozenset[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -375,14 +385,18 @@ def _parse(text: str, where: str) -> tuple[afits.Header, frozenset[str]]:
             for i in sorted(unreadable, reverse=True):
                 del header[i]
         except (*_UNREADABLE, KeyError, TypeError) as error:
-            raise BadInputError(f"{where}: header cannot be read ({error})") from error
+            raise ValueError(f"header cannot be read ({error})") from error
     names = Counter(card.keyword for card in header.cards)
     names.update(unreadable.values())
     if twice := sorted(name for name, n in names.items() if n > 1 and _ONCE.fullmatch(name)):
-        raise BadInputError(f"{where}: keyword {twice[0]} stands there {names[twice[0]]} times")
+        raise ValueError(f"keyword {twice[0]} stands there {names[twice[0]]} times")
     if wrong := sorted(name for name in unreadable.values() if _ONCE.fullmatch(name)):
-        raise BadInputError(f"{where}: keyword {wrong[0]} cannot be read")
+        raise ValueError(f"keyword {wrong[0]} cannot be read")
     return header, frozenset(unreadable.values())
+
+
+# a product is scanned when it is digested, published, checked, and read: astropy takes a millisecond for a card or two
+_parse_once = functools.lru_cache(maxsize=512)(_parse_again)
 
 
 def _readable(card: afits.Card) -> bool:

@@ -68,7 +68,8 @@ def card(name: str, value: Value, comment: str = "") -> bytes:
         text = f"{name:8}= {mantissa + ('.0' if '.' not in mantissa else '') + e + exponent:>20}"
     else:
         text = str(afits.Card(name, value)).rstrip().ljust(30)
-    if comment := _printable(comment)[: max(80 - len(text) - 3, 0)].rstrip():
+    # an empty string before a comment with an apostrophe would be read as one long string
+    if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
         text += f" / {comment}"
     return text.ljust(80).encode("ascii")
 

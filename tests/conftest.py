@@ -26,6 +26,15 @@ hypothesis.settings.load_profile("patient")
 Drp = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+LONGEST_FILES = ("test_faults_storage.py", "test_prefect.py", "test_flight_visits.py", "test_rerun.py", "test_faults_data.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one at the end."""
+    rank = {name: i for i, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the pipeline's and Prefect's folders of this session away from the user's."""

@@ -136,6 +136,7 @@ class Visit:
             calibration_stages=self.leaf(CalibrationStages, "calibration_stages"),
             first_background=self.leaf(Background, "background_1"),
             first_psf=self.leaf(Psf, "psf_1"),
+            first_stars=self.leaf(Stars, "stars_1"),
             stars=self.leaf(Stars, "stars", "CONTAMIN"),
             smearing=self.leaf(Smearing, "smearing", "SMEARING"),
             first_defects=self.leaf(Defects, "defects_1"),
@@ -508,7 +509,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 28
+    assert len(states) == 29
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])
