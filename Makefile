@@ -29,11 +29,10 @@ demo: $(VENV)/.installed
 		echo "report:" && ls $$folder/*RPT_COR_DataReduction*.pdf
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # branch coverage of kernels, gate and store; kernels are run as plain Python for it, since compiled ones leave no trace
-KERNELS := apertures background calibration cosmics defects events field_fluxes geometry imagettes metrics plate scene stages stars \
-	telegraphic
+KERNELS := apertures background calibration cosmics defects events field_fluxes geometry metrics plate scene stages stars telegraphic
 coverage: $(VENV)/.installed
 	@rm -f .coverage
 	@$(BIN)/python -m pytest -q -n 2 --cov --cov-report= tests/test_gate.py tests/test_store.py
