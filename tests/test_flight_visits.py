@@ -201,7 +201,8 @@ def test_telegraphic_pixels_are_found_and_no_others(name: str, reduced: Callable
 
 @pytest.mark.slow
 def test_the_psf_photometry_is_at_the_photon_floor_in_spite_of_breathing(reduced: Callable[[str], tuple[Path, Path]]) -> None:
-    # without the change of the PSF with the telescope's temperature it scatters by 1.9 times the floor
+    # without the change of the PSF with the telescope's temperature it scatters by 1.9 times the floor; 1.15 is no goal but the
+    # level that was reached (1.13 to 1.19 with one statistical error of 5 %), to notice when it is lost
     ratio, n = best(*reduced("V9_G0_transit"), ("PSF",))
     assert ratio < 1.15 * (1 + ERROR / np.sqrt(n))
 

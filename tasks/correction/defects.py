@@ -125,10 +125,8 @@ class Sample:
     telegraphic: BoolArray
 
 
-def sample_statistics(
-    rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings
-) -> tuple[Sample, npt.NDArray[np.float32]]:
-    """Return what the residuals of a sample tell of the pixels, and the residuals (k, ny, nx)."""
+def sample_statistics(rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings) -> Sample:
+    """Return what the residuals of a sample tell of the pixels."""
     residuals = np.empty((len(chosen), *rest.images.shape), np.float32)
     total, field_light = np.zeros(rest.images.shape), np.zeros(rest.images.shape)
     for k, i in enumerate(chosen):
@@ -143,7 +141,7 @@ def sample_statistics(
     noise = np.sqrt(np.maximum(light, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0))
     telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
-        return Sample(median, np.zeros_like(median), star, noise, telegraphic), residuals
+        return Sample(median, np.zeros_like(median), star, noise, telegraphic)
     scatter = MAD_TO_SIGMA * np.median(np.abs(residuals - median.astype(np.float32)), axis=0).astype(np.float64)
     # where the star is bright its model errs by a share of its light: a jump must be larger than that
     understood = np.sqrt(noise**2 + (settings.share * star) ** 2)
@@ -155,7 +153,7 @@ def sample_statistics(
         understood[~likely] = np.nan
         find_telegraphic(residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 3, known)
         telegraphic |= known
-    return Sample(median, scatter, star, noise, telegraphic), residuals
+    return Sample(median, scatter, star, noise, telegraphic)
 
 
 def above_neighbours(median: FloatArray) -> FloatArray:
@@ -264,7 +262,7 @@ def look_for_defects(
     chosen = np.flatnonzero(sampled)
     near, flicker = usual_aperture(rest), np.zeros(images.shape, dtype=bool)
     if rest.model is not None and len(chosen) >= 3:
-        sample, _ = sample_statistics(rest, chosen, codes == 3, settings)
+        sample = sample_statistics(rest, chosen, codes == 3, settings)
         error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
         excess = above_neighbours(sample.median)
         dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
