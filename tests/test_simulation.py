@@ -39,7 +39,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("visit")
-    simulate_visit(folder, small(imagettes=True, full_frame=True, truth_cosmics=True), seed=5)
+    simulate_visit(folder, small(imagettes=True, full_frame=True), seed=5)
     return folder
 
 

@@ -7,11 +7,12 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.simulation import detector
 
 Presence = Literal["orbit", "never", "always"]
+FILES = ("light_curve", "field_file", "psf_file")
 
 
 class Case(BaseModel):
@@ -19,24 +20,52 @@ class Case(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    start: str = Field("2024-03-10T08:00:00", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$", description="UTC")
+    # the visit
+    start: str = Field(
+        "2024-03-10T08:00:00", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$", description="UTC; the CCD ages with it"
+    )
     images: int = Field(12, ge=1, description="stacks written")
     nexp: int = Field(3, ge=1, le=60, description="exposures in a stack")
     exptime: float = Field(20.0, gt=0, le=600, description="one exposure [s]")
 
+    # the target
     target_name: str = "Simulated"
     spectral_type: str = "G0V"
-    magnitude: float = Field(9.0, description="Gaia G of the target")
+    magnitude: float = Field(9.0, ge=-2, le=20, description="Gaia G of the target")
     teff: int = Field(5900, ge=2300, le=39500, description="[K]")
-    near_stars: int = Field(4, ge=0, description="field stars 30-110 arcsec from the target")
-    far_stars: int = Field(40, ge=0, description="field stars up to 551 arcsec from it")
-    background: float = Field(3.0, ge=0, description="sky [electron/s/pixel]")
-    stray_light: float = Field(2.0, ge=0, description="stray light at the Earth's limb [electron/s/pixel]")
     transit: bool = True
     radius_ratio: float = Field(0.0354, gt=0, lt=1, description="planet to star")
     transit_period: float = Field(2.0, gt=0, description="[day]; mid-transit is half-way through the visit")
     impact: float = Field(0.3, ge=0, lt=1)
+    granulation: float = Field(0.0, ge=0, le=100, description="scale; 1 is a star of this effective temperature")
+    light_curve: Path | None = Field(None, description="relative flux with time, in place of transit and granulation")
 
+    # the field
+    near_stars: int = Field(4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, up to 2.5 mag fainter than it")
+    stars: float = Field(38.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
+    faintest: float = Field(18.0, ge=10, le=20, description="faintest field star [mag]")
+    count_slope: float = Field(0.35, ge=0, le=0.6, description="growth of counts, log10 a magnitude")
+    field_file: Path | None = Field(None, description="stars (RA, Dec, magnitude, type) in place of generated ones")
+    field_offset: tuple[float, float] = Field((0.0, 0.0), description="target's place in the field of the file, East and North [arcsec]")
+    more_stars: tuple[tuple[float, float, float, float], ...] = Field(
+        (), description="stars at given places: East, North [arcsec], G, effective temperature [K]"
+    )
+    proper_motion: float = Field(1.0, ge=0, le=100, description="scale of the field stars' proper motions")
+    variable_stars: float = Field(0.05, ge=0, le=1, description="part of the field stars that vary")
+
+    # the optics
+    psf_file: Path | None = Field(None, description="an image of the PSF in place of the simulated one")
+    psf_position: float = Field(1.0, ge=0, le=10, description="scale of the PSF's change over the field of view")
+    breathing: float = Field(1.0, ge=0, le=100, description="scale of the PSF's change with telescope temperature")
+    blur: float = Field(1.0, ge=0, le=10, description="scale of the motion within an exposure; 0 draws all stars at rest")
+    halo: float = Field(1.0, ge=0, le=100, description="scale of the light scattered by the mirror")
+    ghost: float = Field(1.0, ge=0, le=100, description="scale of the light reflected between surfaces")
+    zodiacal: float = Field(1.0, ge=0, le=100, description="scale of the zodiacal light")
+    stray_light: float = Field(2.0, ge=0, le=1e4, description="light of the bright Earth at its limb [electron/s/pixel]")
+    stray_angle: float = Field(6.0, gt=0, le=90, description="angle to the limb in which it falls by e [deg]")
+    streaks: float = Field(0.0, ge=0, le=1000, description="satellites that cross the window, an hour")
+
+    # the window
     width: int = Field(200, ge=8, le=1024)
     height: int = Field(200, ge=8, le=1024)
     window_x: int = Field(412, ge=0, description="offset of the window [pixel]")
@@ -48,16 +77,35 @@ class Case(BaseModel):
     full_frame: bool = False
     imagettes: bool = False
     imagette_size: int = Field(35, ge=5)
+    imagette_nexp: int = Field(1, ge=1, description="exposures in an imagette; a divisor of nexp")
 
+    # the detector: what it adds or loses, each a scale or a switch
     noise: bool = Field(True, description="photon and read-out noise")
-    cosmic_rays: bool = True
-    smearing: bool = True
-    dark: bool = True
-    flat: bool = True
-    nonlinearity: bool = True
-    bias_drift: float = Field(0.0, description="amplitude of the bias over an orbit [ADU]")
+    rounding: bool = Field(True, description="the converter's steps; off keeps fractions, in units of 1/1024 ADU")
+    flat: float = Field(1.0, ge=0, le=10, description="scale of the flat field's deviation from one, dead pixels with it")
+    dark: float = Field(1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart")
+    hot: float = Field(1.0, ge=0, le=100, description="scale of the current of hot pixels")
+    warm: float = Field(0.0, ge=0, le=0.1, description="part of the pixels that became hot after the last map, 2-5 electron/s")
+    telegraphic: float = Field(1.0, ge=0, le=100, description="scale of the levels of telegraphic pixels")
+    nonlinearity: float = Field(1.0, ge=0, le=3, description="scale of its deviation from a straight line")
+    saturation: bool = Field(True, description="charge beyond the full well bleeds along the columns")
+    cti: float = Field(1.0, ge=0, le=100, description="scale of the charge lost and trailed in the transfers")
+    smearing: float = Field(1.0, ge=0, le=100, description="scale of the time a row takes in the frame transfer")
+    bias_structure: float = Field(1.0, ge=0, le=100, description="scale of the bias frame's structure")
+    bias_drift: float = Field(0.0, ge=0, le=1000, description="amplitude of the bias over an orbit [ADU]")
+    gain_drift: float = Field(1.0, ge=-1000, le=1000, description="scale of the drift of the voltages")
+    cosmic_rays: float = Field(1.0, ge=0, le=1000, description="scale of their rate")
 
-    jitter: float = Field(0.3, ge=0, description="pointing error in each axis [pixel rms]")
+    # what has changed since the reference files were made
+    flat_error: float = Field(0.0, ge=0, le=0.1, description="response of a pixel, relative [rms]")
+    dark_error: float = Field(0.0, ge=0, le=1, description="dark current of a pixel, relative [rms]")
+    bias_error: float = Field(0.0, ge=0, le=10, description="bias of a pixel [ADU rms]")
+    psf_error: float = Field(0.0, ge=-0.1, le=0.1, description="size of the PSF, relative")
+    linearity_error: float = Field(0.0, ge=-1, le=1, description="deviation from a straight line, relative")
+
+    # spacecraft and telemetry
+    jitter: float = Field(0.3, ge=0, le=20, description="pointing error in each axis [pixel rms]")
+    jitter_time: float = Field(30.0, gt=0, le=1e5, description="its correlation time [s]")
     attitude_cadence: float = Field(1.0, gt=0, description="[s]")
     tilt: float = Field(
         20.0, ge=-40, le=40, description="target from the orbit's pole [deg]; above 23.8 it is occulted at times"
@@ -65,12 +113,20 @@ class Case(BaseModel):
     saa: Presence = Field("orbit", description="where the map says, or never, or always")
     occultation: Presence = "orbit"
     kept_flagged: float = Field(0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written")
-    truth_cosmics: bool = Field(False, description="write the cube of cosmic rays")
+    missing: float = Field(0.0, ge=0, lt=1, description="part of the other stacks that is lost on the way to the ground")
+    damaged: float = Field(0.0, ge=0, lt=1, description="part of the written stacks with a block of zeros and a bad integrity")
 
     programme_type: int = Field(90, ge=10, le=99)
     programme: int = Field(1, ge=0, le=9999)
     request: int = Field(1, ge=0, le=9999)
     visit_counter: int = Field(1, ge=1, le=99)
+
+    @field_validator("light_curve", "field_file", "psf_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        return path
 
     @model_validator(mode="after")
     def _possible(self) -> Case:
@@ -78,6 +134,8 @@ class Case(BaseModel):
             raise ValueError(f"the window leaves the exposed area of {detector.SIZE} pixels")
         if self.imagettes and self.nexp == 1:
             raise ValueError("imagettes exist only for stacked exposures: nexp must be at least 2")
+        if self.nexp % self.imagette_nexp:
+            raise ValueError("imagette_nexp is not a divisor of nexp: an imagette would hold exposures of two stacks")
         if self.imagettes and self.imagette_size > min(self.width, self.height):
             raise ValueError("imagette_size is larger than the window")
         if "always" in (self.saa, self.occultation) and self.kept_flagged == 0:
@@ -98,9 +156,23 @@ def case_names() -> list[str]:
 
 
 def load_case(name: str | Path) -> Case:
-    """Return a shipped case by its name, or one from a TOML file by its path."""
+    """Return a shipped case by its name, or one from a TOML file by its path.
+
+    Paths in a TOML file are relative to its folder.
+
+    Raises
+    ------
+    OSError
+        If there is neither such a case nor such a file.
+    ValueError
+        If the file is not TOML, or has an unknown key or an impossible value: pydantic's ValidationError names them all.
+    """
     if isinstance(name, str) and name in case_names():
         text = package_files("tasks.simulation").joinpath("cases", f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        text = Path(name).read_text(encoding="utf-8")
-    return Case.model_validate(tomllib.loads(text))
+        return Case.model_validate(tomllib.loads(text))
+    path = Path(name)
+    values = tomllib.loads(path.read_text(encoding="utf-8"))
+    for key in FILES:
+        if isinstance(values.get(key), str):
+            values[key] = path.parent / values[key]
+    return Case.model_validate(values)

@@ -52,7 +52,7 @@ class Cubes:
         }
         self.subarray = self._open_subarray()
         self.imagettes = self._open_imagettes() if case.imagettes else None
-        self.cosmics = self._open_cosmics() if case.truth_cosmics else None
+        self.cosmics = self._open_cosmics()
 
     def __enter__(self) -> Cubes:
         return self

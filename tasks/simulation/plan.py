@@ -70,7 +70,7 @@ class Plan:
     def field(self) -> sky.Field:
         """The stars."""
         case = self.case
-        return sky.draw_field(self.rng(1), case.magnitude, case.teff, case.near_stars, case.far_stars)
+        return sky.draw_field(self.rng(1), case.magnitude, case.teff, case.near_stars, int(case.stars))
 
     @cached_property
     def attitude(self) -> Attitude:
@@ -115,7 +115,7 @@ class Plan:
 
     def background(self, seconds: Floats) -> Floats:
         """Return sky and stray light [electron/s/pixel]."""
-        return self.case.background + sky.stray_light(self.orbit.limb_angle(seconds), self.case.stray_light)
+        return 2.65 * self.case.zodiacal + sky.stray_light(self.orbit.limb_angle(seconds), self.case.stray_light)
 
     def bias_drift(self, seconds: Floats) -> Floats:
         """Return the change of the bias [ADU]."""
