@@ -81,7 +81,7 @@ class Case(BaseModel):
 
     # the detector: what it adds or loses, each a scale or a switch
     noise: bool = Field(True, description="photon and read-out noise")
-    rounding: bool = Field(True, description="the converter's steps; off keeps fractions, in units of 1/1024 ADU")
+    rounding: bool = Field(True, description="the converter's steps; off rounds only the finished stack")
     flat: float = Field(1.0, ge=0, le=10, description="scale of the flat field's deviation from one, dead pixels with it")
     dark: float = Field(1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart")
     hot: float = Field(1.0, ge=0, le=100, description="scale of the current of hot pixels")

@@ -1,7 +1,7 @@
 """What is decided before the first exposure: stars, pointing, housekeeping, and which stacks are taken when.
 
 Stacks follow one another without pause. Those in the South Atlantic Anomaly or behind the Earth are not transmitted,
-as in flight, unless the case keeps some; the counter of stacks counts them.
+as in flight, unless the case keeps some; of the others some are lost. The counter of stacks counts all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.simulation import detector, sky
+from tasks.simulation import layout, sky
 from tasks.simulation.case import Case, Presence
 from tasks.simulation.spacecraft import (
     DAY,
@@ -49,9 +49,9 @@ class Plan:
         self.case, self.seed = case, seed
         self.clock = Clock(case.start)
         self.orbit = Orbit(self.clock, case.tilt)
-        self.mode = detector.read_out_mode(case.exptime)
-        rows = detector.ROWS if self.mode.whole else case.height + detector.ROWS - detector.SIZE
-        self.repetition = max(case.exptime, rows * detector.COLUMNS / self.mode.frequency)
+        self.mode = layout.read_out_mode(case.exptime)
+        rows = layout.ROWS if self.mode.whole else case.height + layout.ROWS - layout.SIZE
+        self.repetition = max(case.exptime, rows * layout.COLUMNS / self.mode.frequency)
         self.span = (case.nexp - 1) * self.repetition + case.exptime  # of a stack, from first start to last end
         self.first = LEAD + (case.exptime + SETTLING if case.full_frame else 0.0)
         self.schedule = self._schedule()
@@ -77,12 +77,12 @@ class Plan:
         """Pointing from the start of the visit to 20 s after its last exposure."""
         cadence = self.case.attitude_cadence
         samples: Floats = np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
-        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter)
+        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter, self.case.jitter_time)
 
     @cached_property
     def housekeeping(self) -> Housekeeping:
         """Housekeeping of every exposure."""
-        return draw_housekeeping(self.rng(3), self.exposure_middle)
+        return draw_housekeeping(self.rng(3), self.exposure_middle, self.case.gain_drift)
 
     @property
     def counter(self) -> NDArray[np.int64]:
@@ -99,11 +99,10 @@ class Plan:
         """Identifier of the visit."""
         return 100 * self.case.request + self.case.visit_counter
 
-    @property
-    def dark_weight(self) -> float:
-        """Place of the visit between the two epochs of the dark maps: 0 the first, 1 the second."""
-        early, late = (float(Clock(epoch).mjd(0.0)) for epoch in detector.DARK_EPOCHS)
-        return (float(self.clock.mjd(0.0)) - early) / (late - early)
+    @cached_property
+    def damaged(self) -> Flags:
+        """Stacks that reach the ground damaged."""
+        return self.rng(13).uniform(size=self.case.images) < self.case.damaged
 
     def light_curve(self, seconds: Floats) -> Floats:
         """Return the relative flux of the target."""
@@ -136,7 +135,8 @@ class Plan:
             occulted = present(case.occultation, np.logical_or.reduce([part.occulted for part in parts]))
             number = met + np.cumsum(saa | occulted)
             share = np.floor(number * case.kept_flagged) > np.floor((number - 1) * case.kept_flagged)
-            kept = ~(saa | occulted) | share
+            lost = self.rng(12, len(blocks)).uniform(size=size) < case.missing
+            kept = np.where(saa | occulted, share, ~lost)
             blocks.append((slot[kept], saa[kept], occulted[kept]))
             found, met = found + int(kept.sum()), int(number[-1])
         slots, saa, occulted = (np.concatenate(columns)[: case.images] for columns in zip(*blocks, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.products import soc_structure
-from tasks.simulation import detector, files, sky
+from tasks.simulation import bias, files, gain, layout, sky
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan, present
 from tasks.simulation.spacecraft import from_standard, line_of_sight
 
@@ -69,7 +69,7 @@ def keywords(plan: Plan, extname: str, first: float, last: float, more: Mapping[
     return {name: value for name, value in values.items() if name in declared}
 
 
-def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: detector.Mode, repetition: float) -> Columns:
+def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, repetition: float) -> Columns:
     """Return the keywords of a series of images with mid-times `middle` [s]."""
     case, clock = plan.case, plan.clock
     words: Columns = {}
@@ -87,7 +87,7 @@ def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: detector.Mode
         "RO_SCRPT": mode.script,
         "RO_FREQU": mode.frequency,
         "IFSW_VER": 0,
-        "ACQ_MODE": 5 if mode is detector.FULL_FRAME else 1,
+        "ACQ_MODE": 5 if mode is layout.FULL_FRAME else 1,
         "RD_MODE": mode.name,
         "OVERSAMP": False,
         "F_SOURCE": 0,
@@ -101,7 +101,7 @@ def times(plan: Plan, seconds: Floats) -> Columns:
     return {"OBT_TIME": clock.obt(seconds), "UTC_TIME": clock.text(seconds), "MJD_TIME": clock.mjd(seconds)}
 
 
-def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode) -> Columns:
+def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode) -> Columns:
     """Return the columns of SCI_RAW_ImageMetadata."""
     around = plan.orbit.at(middle)
     return {
@@ -117,7 +117,7 @@ def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mappin
         "CE_SIZE": 0,
         "CE_INTEGRITY": 0,
         "CCD_TIMING_SCRIPT": mode.script,
-        "PIX_DATA_OFFSET": round(detector.BIAS[mode.frequency]),
+        "PIX_DATA_OFFSET": round(bias.BIAS[mode.frequency]),
         "HK_SOURCE": "hk tm",
         **{f"HK_VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
         **{f"HK_TEMP_FEE_{name}": hk[name] for name in ("CCD", "ADC", "BIAS")},
@@ -131,14 +131,14 @@ def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mappin
 
 
 def unstacked_metadata(
-    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode
+    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
 ) -> Columns:
     """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS follows when the exposures are taken."""
     return {
         **times(plan, middle),
         "CE_COUNTER": counter,
-        "GAIN_0": detector.GAIN_NOMINAL,
-        "BIAS_0": detector.BIAS[mode.frequency],
+        "GAIN_0": gain.GAIN_NOMINAL,
+        "BIAS_0": bias.BIAS[mode.frequency],
         "BIAS": np.nan,
         **{f"CE_VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
         "CE_TEMP_FEE_CCD": hk["CCD"],
@@ -222,7 +222,7 @@ def write_catalogue(folder: Path, plan: Plan) -> None:
         "OBSEPOCH": 2000 + (float(plan.clock.mjd(0.0)) - 51544.5) / 365.25,
         "CENT_RA": plan.orbit.ra,
         "CENT_DEC": plan.orbit.dec,
-        "GAIN": detector.GAIN_NOMINAL,
+        "GAIN": gain.GAIN_NOMINAL,
         "FOV": sky.FIELD_RADIUS,
         "PITL": True,
     }
@@ -255,7 +255,7 @@ def write_visit(folder: Path, plan: Plan) -> None:
         "MARGIN_MODE": case.margins,
         "EXPTIME": case.exptime,
         "NEXP": case.nexp,
-        "NEXP_IMAGETTES": int(case.imagettes),
+        "NEXP_IMAGETTES": case.imagette_nexp if case.imagettes else 0,
         "N_FULLFRAME_EXP": int(case.full_frame),
         "N_WINDOWFRAME_EXP": int(plan.schedule.slots[-1] + 1) * case.nexp,
         "MAG_TARG": case.magnitude,
