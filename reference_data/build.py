@@ -2,9 +2,9 @@
 
 Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel, dark current 0.02
 electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %, the ring of the PSF 0.2 %. So truth
-and references differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are smooth
-stand-ins: black bodies, and rounded points of the instrument's published curves. All files are valid from 2015 to
-2050, but the dark frames, which bracket the default simulated visit. The same code gives the same bytes.
+and references differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are the
+simulator's own. All files are valid from 2015 to 2050, but the dark frames, which bracket the default simulated visit.
+The same code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.products import soc_structure
-from tasks.simulation import detector, files, optics, sky
+from tasks.simulation import detector, files, optics, spectrum
 from tasks.simulation.spacecraft import in_saa
 
 Floats = NDArray[np.float64]
@@ -28,15 +28,6 @@ FREQUENCIES = (230_000, 100_000)  # in the order of the bias frame
 TEFF = (3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000)  # [K]
 BIAS_ERROR, FLAT_ERROR, DARK_ERROR, DARK_RELATIVE_ERROR = 0.05, 0.0005, 0.02, 0.02
 HOT_LIMIT = 3.0  # [electron/s]
-WAVELENGTH = np.arange(330.0, 1101.0)  # [nm]
-QE_POINTS = (
-    (330, 380, 430, 480, 520, 580, 630, 680, 730, 780, 830, 880, 930, 980, 1030, 1100),
-    (0.16, 0.39, 0.73, 0.88, 0.93, 0.93, 0.90, 0.83, 0.73, 0.63, 0.49, 0.35, 0.20, 0.095, 0.033, 0.006),
-)
-THROUGHPUT_POINTS = (
-    (330, 380, 430, 530, 630, 730, 830, 930, 1030, 1100),
-    (0.0001, 0.25, 0.72, 0.94, 0.92, 0.83, 0.92, 0.96, 0.98, 0.985),
-)
 
 
 def build_library(folder: Path) -> list[Path]:
@@ -242,37 +233,30 @@ def pixel_scale(folder: Path) -> list[Path]:
     return _write(folder, [_table("REF_APP_PixelScale", {"PIXEL_SCALE": 1.002}, 1)])
 
 
-def _curve(points: tuple[tuple[float, ...], tuple[float, ...]]) -> Floats:
-    return np.asarray(np.interp(WAVELENGTH, *points))
-
-
 def quantum_efficiency(folder: Path) -> list[Path]:
     """Quantum efficiency with wavelength."""
-    columns = {"WAVELENGTH": WAVELENGTH, "QE": _curve(QE_POINTS), "QE_ERROR": 0.01, "QE_VS_TEMP_SLOPE": 0.0}
+    columns = {
+        "WAVELENGTH": spectrum.WAVELENGTH,
+        "QE": spectrum.quantum_efficiency(spectrum.WAVELENGTH),
+        "QE_ERROR": 0.01,
+        "QE_VS_TEMP_SLOPE": 0.0,
+    }
     temperature = 273.15 + detector.CCD_TEMPERATURE
-    return _write(folder, [_table("REF_APP_QE", columns, WAVELENGTH.size, TEMP_CCD=temperature)])
+    return _write(folder, [_table("REF_APP_QE", columns, spectrum.WAVELENGTH.size, TEMP_CCD=temperature)])
 
 
 def throughput(folder: Path) -> list[Path]:
     """Throughput of the optics with wavelength."""
-    columns = {"WAVELENGTH": WAVELENGTH, "THROUGHPUT": _curve(THROUGHPUT_POINTS)}
-    return _write(folder, [_table("REF_APP_Throughput", columns, WAVELENGTH.size)])
-
-
-def black_body(wavelength: Floats, temperature: float) -> Floats:
-    """Return pi times Planck's function [erg/s/cm^2/A] for wavelengths in nm."""
-    metre = wavelength * 1e-9
-    h, c, k = 6.62607015e-34, 299792458.0, 1.380649e-23
-    per_metre = 2 * np.pi * h * c**2 / metre**5 / np.expm1(h * c / (metre * k * temperature))
-    return np.asarray(per_metre * 1e-7)  # W/m^3 is 1e-7 erg/s/cm^2/A
+    columns = {"WAVELENGTH": spectrum.WAVELENGTH, "THROUGHPUT": spectrum.throughput(spectrum.WAVELENGTH)}
+    return _write(folder, [_table("REF_APP_Throughput", columns, spectrum.WAVELENGTH.size)])
 
 
 def spectra(folder: Path) -> list[Path]:
-    """Spectra of stars: black bodies."""
+    """Spectra of stars, as simulated."""
     teff, wavelength = np.arange(2300.0, 10001.0, 100.0), np.arange(200.0, 1151.0)
     columns = {
         "WAVELENGTH": np.tile(wavelength, (teff.size, 1)),
-        "FLUX": np.stack([black_body(wavelength, t) for t in teff]),
+        "FLUX": np.stack([spectrum.star_spectrum(wavelength, t) for t in teff]),
         "TEMPERATUR": teff,
     }
     return _write(folder, [_table("REF_APP_SEDTeff", columns, teff.size)])
@@ -281,15 +265,16 @@ def spectra(folder: Path) -> list[Path]:
 def flux_conversion(folder: Path) -> list[Path]:
     """Colour term and mean efficiency with effective temperature; flux at magnitude zero."""
     teff = np.arange(2300.0, 39501.0, 100.0)
-    efficiency = _curve(QE_POINTS) * _curve(THROUGHPUT_POINTS)
-    photons = np.stack([WAVELENGTH * black_body(WAVELENGTH, t) for t in teff])
+    wavelength = spectrum.WAVELENGTH
+    efficiency = spectrum.quantum_efficiency(wavelength) * spectrum.throughput(wavelength)
+    photons = np.stack([wavelength * spectrum.star_spectrum(wavelength, t) for t in teff])
     columns = {
         "T_EFF": teff,
-        "CHEOPSMAG_MINUS_GMAG": sky.cheops_magnitude(0.0, teff),
+        "CHEOPSMAG_MINUS_GMAG": spectrum.cheops_magnitude(0.0, teff),
         "ELECTRONS_PER_PHOTON": (photons @ efficiency) / photons.sum(axis=1),
     }
     words = {"THR_AREV": 1, "THR_PNUM": 0, "QE_AREV": 1, "QE_PNUM": 0}
-    zero = sky.ELECTRONS_AT_ZERO_MAGNITUDE
+    zero = spectrum.ELECTRONS_AT_ZERO_MAGNITUDE
     return _write(folder, [_table("REF_APP_FluxConversion", columns, teff.size, **words, F0_X=zero, X0=0.0)])
 
 

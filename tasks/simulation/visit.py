@@ -117,8 +117,7 @@ def take_full_frame(folder: Path, plan: Plan) -> None:
 def expose(plan: Plan, camera: Camera, rng: np.random.Generator, conditions: Conditions) -> Exposure:
     """Take one exposure with the window of `camera`."""
     case, seconds = plan.case, plan.case.exptime
-    flux = plan.field.flux * (conditions.light > 0)
-    flux[0] *= conditions.light
+    flux = plan.star_flux(conditions.start + seconds / 2) * (conditions.light > 0)
     steps = max(1, int(np.ceil(seconds)))
     x, y = star_tracks(plan, conditions.start, steps)
     target_x, target_y = x[0], y[0]
