@@ -179,7 +179,7 @@ class Scene:
         the same trail in all rows.
         """
         window = self.optics.window
-        ends = [Motion(motion.roll[k : k + 1], motion.x[k : k + 1], motion.y[k : k + 1]) for k in (0, -1)]
+        ends = [Motion(*(values[[k]] for values in motion)) for k in (0, -1)]
         images, columns = [], []
         for end in ends:
             picture = np.zeros((window.height, window.width))
@@ -190,7 +190,7 @@ class Scene:
             images.append(picture)
             columns.append(self.optics.columns(x[:, 0], flux[self.bright]) - picture.sum(axis=0))
         middle = motion.roll.size // 2
-        one_moment = Motion(*(values[middle : middle + 1] for values in motion))
+        one_moment = Motion(*(values[[middle]] for values in motion))
         x, y = self.tracks(self.trails, one_moment)
         inside = (y[:, 0] > 0) & (y[:, 0] < SIZE)
         trails = self.optics.columns(x[inside, 0], flux[self.trails][inside]) + sky * SIZE

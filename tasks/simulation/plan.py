@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.simulation import layout, sky
+from tasks.simulation import layout
 from tasks.simulation.case import Case, Presence
+from tasks.simulation.field import Field, draw
+from tasks.simulation.light_curve import LightCurve, mean_over_exposure, target_light
 from tasks.simulation.spacecraft import (
-    DAY,
     PERIOD,
     Attitude,
     Clock,
@@ -23,7 +24,10 @@ from tasks.simulation.spacecraft import (
     Orbit,
     draw_attitude,
     draw_housekeeping,
+    unit_vector,
 )
+from tasks.simulation.stray_light import stray_light
+from tasks.simulation.zodiacal import sun_direction, zodiacal_light
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -67,10 +71,9 @@ class Plan:
         return np.random.default_rng((self.seed, *stream))
 
     @cached_property
-    def field(self) -> sky.Field:
+    def field(self) -> Field:
         """The stars."""
-        case = self.case
-        return sky.draw_field(self.rng(1), case.magnitude, case.teff, case.near_stars, int(case.stars))
+        return draw(self.rng(1), self.case)
 
     @cached_property
     def attitude(self) -> Attitude:
@@ -104,17 +107,38 @@ class Plan:
         """Stacks that reach the ground damaged."""
         return self.rng(13).uniform(size=self.case.images) < self.case.damaged
 
+    @cached_property
+    def _light(self) -> LightCurve:
+        """The target's relative flux at any time of the visit."""
+        start = float(self.clock.mjd(0.0))
+        return target_light(self.rng(9), self.case, start, self.transit_middle, LEAD, self.stop)
+
     def light_curve(self, seconds: Floats) -> Floats:
-        """Return the relative flux of the target."""
-        case = self.case
-        if not case.transit:
-            return np.ones(seconds.size)
-        planet = sky.Planet(case.radius_ratio, case.transit_period, case.impact)
-        return planet.light_curve((seconds - self.transit_middle) / DAY)
+        """Return the target's relative flux, the mean over each exposure with its middle at `seconds`, shape (n,)."""
+        return mean_over_exposure(self._light, seconds, self.case.exptime)
+
+    def star_flux(self, second: float) -> Floats:
+        """Return the flux of each star in the exposure with its middle at `second`, the target first [electron/s]."""
+        flux = self.field.flux_at(np.array([second]))[:, 0]
+        flux[0] *= self.light_curve(np.array([second]))[0]
+        return np.asarray(flux)
+
+    @cached_property
+    def zodiacal(self) -> float:
+        """Zodiacal light in the middle of the visit [electron/s/pixel]."""
+        sun = sun_direction(*self.clock.tt(np.array([self.stop / 2])))[0]
+        return self.case.zodiacal * zodiacal_light(unit_vector(self.orbit.ra, self.orbit.dec), sun)
+
+    def stray_light(self, seconds: Floats) -> Floats:
+        """Return the light of the bright Earth [electron/s/pixel] at each time, shape (n,)."""
+        position = self.orbit.at(seconds).position
+        sun = sun_direction(*self.clock.tt(seconds))
+        target = unit_vector(self.orbit.ra, self.orbit.dec)
+        return stray_light(position, target, sun, self.case.stray_light, self.case.stray_angle)
 
     def background(self, seconds: Floats) -> Floats:
         """Return sky and stray light [electron/s/pixel]."""
-        return 2.65 * self.case.zodiacal + sky.stray_light(self.orbit.limb_angle(seconds), self.case.stray_light)
+        return self.zodiacal + self.stray_light(seconds)
 
     def bias_drift(self, seconds: Floats) -> Floats:
         """Return the change of the bias [ADU]."""

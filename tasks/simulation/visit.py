@@ -118,7 +118,7 @@ class Studio:
     def __init__(self, plan: Plan, window: Window, mode: layout.Mode) -> None:
         case, field = plan.case, plan.field
         self.plan, self.case = plan, case
-        self.camera = Camera(case, mode, window, float(plan.clock.mjd(0.0)), plan.rng(9))
+        self.camera = Camera(case, mode, window, float(plan.clock.mjd(0.0)), plan.rng(14))
         self.optics = Optics(window, case.breathing, case.psf_position, 1 + case.psf_error, case.psf_file)
         self.scene = Scene(self.optics, field.xi, field.eta, field.flux, case.place, PIXEL_SCALE)
         self.gradient = gradient(window, case.place, NADIR)
@@ -142,7 +142,6 @@ class Studio:
         case, scene, camera, seconds = self.case, self.scene, self.camera, self.case.exptime
         middle = now.start + seconds / 2
         flux = self.plan.star_flux(middle) if not now.hidden else np.zeros(scene.xi.size)
-        flux[0] *= now.light
         motion = self.motion(now.start, max(1, int(np.ceil(seconds))))
         coarse = self.motion(now.start, max(1, int(np.ceil(seconds / STEP))))
         rate = scene.stars(flux, motion, coarse, now.telescope)
