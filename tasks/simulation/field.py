@@ -5,8 +5,8 @@ as many as the case wants below 15 on average, spread evenly over a disc of 551 
 
 Temperatures: at a magnitude m stars of a class with absolute magnitude M are as many as phi d^3 exp(-d / h), with
 d = 10^((m - M + 5) / 5) pc the distance, phi the number in a pc^3 near the Sun (after the census within 10 pc) and h the
-scale height of the class above the galactic plane: bright fields are of A to K stars, faint ones of K and M dwarfs. The
-figures are round ones from memory. There is no extinction.
+scale height of the class above the galactic plane over sin 40 deg, the latitude that is looked at: bright fields are of A to
+K stars, faint ones of K and M dwarfs. The figures are round ones from memory. There is no extinction.
 
 Proper motion: a velocity of 30 km/s rms in each direction at the distance of a dwarf, v / (4.74 d) arcsec a year.
 Variable stars: seven in ten a sine, the others eclipses, triangles of a tenth of the period; amplitudes 0.01-0.3, periods
@@ -39,13 +39,13 @@ BRIGHTEST, COUNTED = 5.0, 15.0  # [mag]
 VELOCITY = 30.0  # [km/s]
 SAME_PLACE = 1.0  # [arcsec]
 ECLIPSING, ECLIPSE_HALF_WIDTH = 0.3, 0.05  # part of the variable stars; half an eclipse [period]
-_CLASSES = np.array([  # temperatures [K], absolute magnitude (0: main sequence), number in a pc^3, scale height [pc]
-    (7400, 9800, 0, 0.8e-3, 100),  # A
-    (6000, 7400, 0, 1.8e-3, 190),  # F
-    (5300, 6000, 0, 4.8e-3, 250),  # G
-    (3900, 5300, 0, 1.0e-2, 300),  # K
-    (2800, 3900, 0, 5.5e-2, 300),  # M
-    (4200, 5000, 0.8, 0.4e-3, 300),  # giants, G and K
+_CLASSES = np.array([  # temperatures [K], absolute magnitude (0: main sequence), number in a pc^3, h [pc]
+    (7400, 9800, 0, 0.8e-3, 150),  # A
+    (6000, 7400, 0, 1.8e-3, 300),  # F
+    (5300, 6000, 0, 4.8e-3, 400),  # G
+    (3900, 5300, 0, 1.0e-2, 450),  # K
+    (2800, 3900, 0, 5.5e-2, 450),  # M
+    (4200, 5000, 0.8, 0.4e-3, 450),  # giants, G and K
 ])  # fmt: skip
 
 
@@ -204,8 +204,8 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
     xi, eta = standard(ra, dec, float(ra[0]), float(dec[0]))
     xi, eta = xi - offset[0], eta - offset[1]
     away = np.hypot(xi, eta)
-    stars: Floats = np.stack([xi, eta, magnitude, teff], axis=1)
-    return stars[(away > SAME_PLACE) & (magnitude <= faintest)]
+    kept = (away > SAME_PLACE) & (magnitude <= faintest)
+    return np.stack([xi[kept], eta[kept], magnitude[kept], teff[kept]], axis=1)
 
 
 def _star(words: list[str]) -> tuple[float, float, float, float]:

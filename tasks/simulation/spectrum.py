@@ -6,8 +6,8 @@ the published curves of the instrument).
 
 The spectrum is a black body with the absorption that shapes stars in this band: molecules (TiO) below 720 nm that grow
 from 4200 K down, and metal lines that crowd towards the blue, strongest in K stars and gone in A stars; their
-depths are chosen so that the mean wavelength of the detected photons is within 10 nm that of library spectra from 2900 to
-7050 K. Bluer than black bodies no star is made: the Balmer jump lies where the optics are dark.
+depths are chosen so that the mean wavelength of the detected photons is within 10 nm of that of library spectra from 2900
+to 7050 K (20 nm too blue below). The Balmer jump of hot stars is left out: the optics are dark there.
 
 The scale is not taken from there but from flight: F = r(Teff) F0 10^(-0.4 m), F0 = 1.8347e9 electron/s at magnitude 0 in
 the CHEOPS band (REF_APP_FluxConversion V0104) and r = 0.94604 - 2.0074e-6 Teff the ratio of observed to predicted flux;

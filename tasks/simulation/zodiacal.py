@@ -3,9 +3,9 @@
 Surface brightness in V [mag/arcsec^2] with the ecliptic latitude b and the longitude l from the Sun, from
 s = |sin b| and x = cos b cos l (the cosine of the angle to the Sun):
 22.06 + 1.42 s - 0.19 s^2 - (0.91 - 0.44 s) x - 0.76 x^2.
-It is fitted to the table of the handbook of HST's WFC3 (21.3 to 23.3), which it meets within 0.12 mag from 30 deg (at the
-pole) or 60 deg (in the ecliptic) off the Sun onwards. The colour is that of the Sun: flux at 550 nm is that of V = 0,
-3.63e-9 erg/s/cm^2/A, dimmed, and a pixel sees 1.002^2 arcsec^2: 2 to 3 electron/s at 22.1 mag.
+It is fitted to the table of the handbook of HST's WFC3 (21.3 to 23.3), which it meets within 0.12 mag; the table ends 52 to 60
+deg from the Sun. The colour is that of the Sun: flux at 550 nm is that of V = 0,
+3.63e-9 erg/s/cm^2/A, dimmed, and a pixel sees 1.002^2 arcsec^2: 3 electron/s at 22.1 mag.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ V_ZERO = 3.63e-9  # at 550 nm [erg/s/cm^2/A]
 PIXEL_SCALE = 1.002  # [arcsec]
 SUN_TEFF = 5772.0  # [K]
 OBLIQUITY = float(np.deg2rad(23.4392911))  # of the ecliptic, J2000
-SUN_AVOIDED = 0.5  # cosine of the angle to the Sun where the formula ends: 60 deg
+SUN_AVOIDED = 0.62  # cosine of the angle to the Sun where the table ends: 52 deg
 
 
 def sun_direction(day: Floats, fraction: Floats) -> Floats:
@@ -42,7 +42,7 @@ def to_ecliptic(direction: Floats) -> tuple[Floats, Floats]:
 def surface_brightness(latitude: Floats | float, longitude: Floats | float) -> Floats:
     """Return the brightness in V [mag/arcsec^2] at an ecliptic latitude and longitude from the Sun [deg].
 
-    Nearer to the Sun than 60 deg in the ecliptic it stays what it is there: no telescope looks there.
+    It rises no further nearer to the Sun than the table goes: no telescope looks there.
     """
     b, ell = np.deg2rad(latitude), np.deg2rad(longitude)
     s, x = np.abs(np.sin(b)), np.minimum(np.cos(b) * np.cos(ell), SUN_AVOIDED)
