@@ -121,7 +121,7 @@ def add_wings(picture: Floats, psf: Psf, x: Floats | float, y: Floats | float, f
 class Crowd:
     """Draws many stars at once in a window of the given size, with one PSF, by a convolution.
 
-    Single precision, 5e-7 of the brightest star in any pixel. Light of a star that falls further than `AROUND` pixels from
+    Good to 1e-5 of a star's light in any pixel. Light of a star that falls further than `AROUND` pixels from
     it is left out: some four per cent.
     """
 

@@ -101,7 +101,7 @@ class Optics:
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
         if self.given is None:
-            add_wings(picture, self.psf(self.middle, 0.0), x, y, flux, self.window.left, self.window.bottom)
+            add_wings(picture, self.psf(self.middle, temperature), x, y, flux, self.window.left, self.window.bottom)
 
     def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
         """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
@@ -130,7 +130,14 @@ class Optics:
     @cached_property
     def profile(self) -> Floats:
         """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel apart."""
-        psf = flight_like_psf(size=self.size)
+        if self.given is not None:
+            picture = np.zeros((2 * self.given.reach + 3, 243))
+            lines = [np.zeros_like(picture) for _ in range(8)]
+            for k, line in enumerate(lines):
+                self.given.add(line, 121.5 + k / 8, picture.shape[0] / 2, 1.0, 0, 0)
+            columns = np.stack([line.sum(axis=0) for line in lines])  # light at distance i + 0.5 - 121.5 - k / 8
+            return np.asarray(columns[::-1].T.ravel()[15:-8])
+        psf = self.psf(self.middle, 0.0)
         edges = np.arange(-120.5, 120.5 + 1e-9, 0.125)
         cells = psf.integral(edges, np.array([-1e4, 1e4]))[0]
         return np.asarray(np.convolve(cells, np.ones(8), "valid"))
@@ -193,28 +200,34 @@ class Scene:
     def smearing(self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float) -> Floats:
         """Return what the frame transfer adds, shape (height, width) [electron].
 
-        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. Faint stars leave
-        the same trail in all rows.
+        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. A star above the window
+        counts where it stands in the first second, one below it where it stands in the last; wings of one in it, half each.
         """
         window = self.optics.window
-        ends = [Motion(*(values[[k]] for values in motion)) for k in (0, -1)]
-        images, columns = [], []
-        for end in ends:
-            picture = np.zeros((window.height, window.width))
-            x, y = self.tracks(self.bright, end)
-            for one_x, one_y, one in zip(x, y, flux[self.bright], strict=True):
-                if one > 0 and self._near(one_x, one_y):
-                    self.optics.draw(picture, one_x, one_y, float(one), temperature)
-            images.append(picture)
-            columns.append(self.optics.columns(x[:, 0], flux[self.bright]) - picture.sum(axis=0))
-        middle = motion.roll.size // 2
-        one_moment = Motion(*(values[[middle]] for values in motion))
-        x, y = self.tracks(self.trails, one_moment)
-        inside = (y[:, 0] > 0) & (y[:, 0] < SIZE)
-        trails = self.optics.columns(x[inside, 0], flux[self.trails][inside]) + sky * SIZE
-        # what the columns hold outside of the window is above it or below it: half of the wings each
-        above, below = columns[0] / 2 + trails / 2, columns[1] / 2 + trails / 2
-        return charge.smear(images[0], images[1], above, below, time)
+        images, outside = [], []
+        for k in (0, -1):
+            end = Motion(*(values[[k]] for values in motion))
+            image, light = np.zeros((window.height, window.width)), np.zeros(window.width)
+            for star, x, y in zip(self.bright, *self.tracks(self.bright, end), strict=True):
+                one = np.zeros_like(image)
+                if flux[star] > 0 and self._near(x, y):
+                    self.optics.draw(one, x, y, float(flux[star]), temperature)
+                image += one
+                light += self._side(y, k) * (self.optics.columns(x, flux[[star]]) - one.sum(axis=0))
+            x, y = (places[:, 0] for places in self.tracks(self.trails, end))
+            share = self._side(y, k)
+            light += self.optics.columns(x[share > 0], (share * flux[self.trails])[share > 0])
+            images.append(image)
+            outside.append(light)
+        above = outside[0] + sky * (SIZE - window.bottom - window.height)
+        below = outside[1] + sky * window.bottom
+        return charge.smear(images[0] + sky, images[1] + sky, above, below, time)
+
+    def _side(self, y: Floats, end: int) -> Floats:
+        """Return which part of a star's light outside of the window is above it (end 0) or below it (end -1), by its row."""
+        window = self.optics.window
+        above = np.where(y > window.bottom + window.height, 1.0, np.where(y < window.bottom, 0.0, 0.5))
+        return np.where((y > 0) & (y < SIZE), above if end == 0 else 1 - above, 0.0)
 
     def _near(self, x: Floats, y: Floats) -> bool:
         window = self.optics.window

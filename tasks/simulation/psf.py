@@ -6,12 +6,13 @@ is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal dis
 The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels with a surface brightness that falls as the
 inverse radius, as the defocused image of a telescope with a central obstruction does, brighter towards three lobes. The
 strengths are drawn once, from a fixed seed: they are the telescope. Their scatter and width give the encircled energy, the
-three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
+three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: four
 wide Gaussians, 8 % of the light beyond 25 pixels.
 
 The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a coma-like shift of
-the knots) and breathes with the telescope's temperature (0.2 % of size and 0.5 % of each strength a degree, which is
-a loss of 1.2e-4 of the light in 25 pixels, as in flight).
+the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 % of each strength a degree, and light
+moves from the near wings to the far ones, so that 22.5, 25, 30 and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 a degree
+(in flight 1.4, 2.0, 3.3 and 4.0e-4).
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ SIZE_CHANGE = 0.002  # a degree of telescope temperature
 STRENGTH_CHANGE = 0.005  # a degree, of each knot [rms]
 PLACE_CHANGE = 0.10  # strength of each knot from the centre of the CCD to its edge [rms]
 COMA = 0.25  # shift of the outer knots from the centre of the CCD to its edge [pixel]
-WINGS = ((0.040, 12.0), (0.040, 22.0), (0.034, 40.0), (0.026, 75.0))  # share of the light, sigma [pixel]
+WINGS = (  # share of the light, its change a degree, sigma [pixel]
+    (0.040, 0.0, 12.0),
+    (0.040, -6.3e-4, 22.0),
+    (0.034, 0.0, 40.0),
+    (0.026, 5.5e-4, 75.0),
+)
+NARROWEST_WING = 12.0  # [pixel]
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,12 @@ class Psf:
     @property
     def core(self) -> Psf:
         """The components that are not wings."""
-        return self.part(self.sigma < WINGS[0][1])
+        return self.part(self.sigma < NARROWEST_WING)
 
     @property
     def wings(self) -> Psf:
         """The wide components."""
-        return self.part(self.sigma >= WINGS[0][1])
+        return self.part(self.sigma >= NARROWEST_WING)
 
     def image(self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int) -> Floats:
         """Return the exact pixel sums of one star at rest.
@@ -148,7 +155,8 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
     x = scale * t.radius * np.cos(t.angle) + COMA * outward * u
     y = scale * t.radius * np.sin(t.angle) + COMA * outward * v
     centre = (t.strength @ (t.radius * np.cos(t.angle)), t.strength @ (t.radius * np.sin(t.angle))) / t.strength.sum()
-    share, wide = np.array(WINGS).T
+    share, warm, wide = np.array(WINGS).T
+    share = np.clip(share + temperature * warm, 0, None)
     weight = np.concatenate([(1 - share.sum()) * strength / strength.sum(), share])
     none = np.zeros(share.size)
     return Psf(
