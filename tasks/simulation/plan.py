@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.simulation import layout
-from tasks.simulation.case import Case, Presence
+from tasks.simulation.case import Case, ImpossibleCase, Presence
 from tasks.simulation.field import Field, draw
 from tasks.simulation.light_curve import LightCurve, mean_over_exposure, target_light
 from tasks.simulation.spacecraft import (
@@ -152,7 +152,7 @@ class Plan:
         found = met = 0
         while found < case.images:
             if len(blocks) * size > 100 * case.images + 10_000:
-                raise ValueError("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
+                raise ImpossibleCase("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
             slot = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
             parts = [self.orbit.at(self.first + slot * step + part * self.span) for part in (0.0, 0.5, 1.0)]
             saa = present(case.saa, np.logical_or.reduce([part.in_saa for part in parts]))
