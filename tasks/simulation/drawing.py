@@ -4,7 +4,7 @@ The integral of the PSF over a pixel is tabulated at four points a pixel and int
 nothing finer than a pixel, so that the interpolation is good to a few ppm of the star's light in any pixel and to less
 than 0.1 ppm in an aperture (tests state it). A star that spends equal times at many places is drawn at once: the spline
 weights of all places are added up on the fine grid, and the table is summed with them. The wings are drawn at the mean
-place. Very many faint stars are drawn in one convolution, at two points a pixel.
+place, as wide as the motion makes them. Very many faint stars are drawn in one convolution, at two points a pixel.
 """
 
 from __future__ import annotations
@@ -113,9 +113,12 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
 
 
 def add_wings(picture: Floats, psf: Psf, x: Floats | float, y: Floats | float, flux: float, left: int, bottom: int) -> None:
-    """Add the wide components of a star at its mean place."""
+    """Add the wide components of a star, made wider by its motion."""
     height, width = picture.shape
-    picture += psf.wings.image(float(np.asarray(x).mean()), float(np.asarray(y).mean()), flux, left, bottom, width, height)
+    x, y = np.atleast_1d(x), np.atleast_1d(y)
+    edges_x = left - x.mean() + np.arange(width + 1)
+    edges_y = bottom - y.mean() + np.arange(height + 1)
+    picture += flux * psf.wings.integral(edges_x, edges_y, (float(x.std()), float(y.std())))
 
 
 class Crowd:

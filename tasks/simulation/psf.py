@@ -6,8 +6,8 @@ is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal dis
 The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels with a surface brightness that falls as the
 inverse radius, as the defocused image of a telescope with a central obstruction does, brighter towards three lobes. The
 strengths are drawn once, from a fixed seed: they are the telescope. Their scatter and width give the encircled energy, the
-three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: four
-wide Gaussians, 8 % of the light beyond 25 pixels.
+three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
+wide Gaussians; 8 % of the light is beyond 25 pixels.
 
 The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a coma-like shift of
 the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 % of each strength a degree, and light
@@ -27,20 +27,22 @@ from scipy.special import ndtr
 Floats = NDArray[np.float64]
 
 KNOTS = 260
-CORE_RADIUS = 18.0  # of the disc of knots [pixel]
-PROFILE = (0, 4, 8, 11, 13, 15, 18), (0.1, 0.3, 0.75, 1.1, 1.05, 0.75, 0.2)  # radius [pixel], strength of a knot there
+CORE_RADIUS = 18.5  # of the disc of knots [pixel]
+PROFILE = (0, 4, 8, 11, 13, 15, 18.5), (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4)  # radius [pixel], strength of a knot there
+SCATTER = 0.88  # of the logarithm of the strengths
 REACH = 24  # half width of the square that holds the core [pixel]
 SIZE_CHANGE = 0.002  # a degree of telescope temperature
 STRENGTH_CHANGE = 0.005  # a degree, of each knot [rms]
 PLACE_CHANGE = 0.10  # strength of each knot from the centre of the CCD to its edge [rms]
 COMA = 0.25  # shift of the outer knots from the centre of the CCD to its edge [pixel]
 WINGS = (  # share of the light, its change a degree, sigma [pixel]
-    (0.040, 0.0, 12.0),
+    (0.130, 0.0, 9.0),
+    (0.020, 0.0, 14.0),
     (0.040, -6.3e-4, 22.0),
     (0.034, 0.0, 40.0),
     (0.026, 5.5e-4, 75.0),
 )
-NARROWEST_WING = 12.0  # [pixel]
+NARROWEST_WING = 9.0  # [pixel]
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,13 @@ class Psf:
         edges_y = np.arange(bottom, bottom + height + 1, dtype=float) - y
         return flux * self.integral(edges_x, edges_y)
 
-    def integral(self, edges_x: Floats, edges_y: Floats) -> Floats:
-        """Return the integral between edges relative to the star [pixel], shape (edges_y - 1, edges_x - 1)."""
-        return np.asarray((self._share(edges_y, self.y) * self.weight[:, None]).T @ self._share(edges_x, self.x))
+    def integral(self, edges_x: Floats, edges_y: Floats, blur: tuple[float, float] = (0.0, 0.0)) -> Floats:
+        """Return the integral between edges relative to the star, shape (edges_y - 1, edges_x - 1).
+
+        `blur` is the rms of a Gaussian motion in x and y; all in pixels.
+        """
+        rows, columns = self._share(edges_y, self.y, blur[1]), self._share(edges_x, self.x, blur[0])
+        return np.asarray((rows * self.weight[:, None]).T @ columns)
 
     def columns(self, x: ArrayLike, y: ArrayLike, flux: ArrayLike, left: int, width: int, bottom: int, top: int) -> Floats:
         """Return the flux of stars in each column, summed over the rows from `bottom` to `top`; shape (width,)."""
@@ -100,8 +106,8 @@ class Psf:
             total += one_flux * (inside @ self._share(edges_x - one_x, self.x))
         return total
 
-    def _share(self, edges: ArrayLike, offset: Floats) -> Floats:
-        return np.diff(ndtr((np.asarray(edges) - offset[:, None]) / self.sigma[:, None]), axis=1)
+    def _share(self, edges: ArrayLike, offset: Floats, blur: float = 0.0) -> Floats:
+        return np.diff(ndtr((np.asarray(edges) - offset[:, None]) / np.hypot(self.sigma, blur)[:, None]), axis=1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def _telescope() -> _Telescope:
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(KNOTS)  # the golden angle covers the disc evenly
     sigma = rng.uniform(0.8, 1.2, KNOTS)
     lobes = 1 + 0.4 * np.cos(3 * (angle - 0.3)) * np.clip(radius / 10, 0, 1.2) + 0.08 * np.cos(angle - 1.0)
-    strength = np.clip(lobes, 0.05, None) * np.interp(radius, *PROFILE) * np.exp(0.85 * rng.normal(size=KNOTS))
+    strength = np.clip(lobes, 0.05, None) * np.interp(radius, *PROFILE) * np.exp(SCATTER * rng.normal(size=KNOTS))
     normal = rng.normal(size=(3, KNOTS))
     return _Telescope(
         radius, angle, sigma, strength, STRENGTH_CHANGE * normal[0], PLACE_CHANGE * normal[1], PLACE_CHANGE * normal[2]
