@@ -157,9 +157,9 @@ class Studio:
         hits, side_hits = cosmics.NONE, (cosmics.NONE, cosmics.NONE)
         factor = case.cosmic_rays * now.cosmic_factor
         if factor:
-            height, width = light.shape
-            hits = cosmics.draw_hits(rng, seconds, height, width, factor)
-            side_hits = cosmics.draw_hits(rng, seconds, height, 16, factor), cosmics.draw_hits(rng, seconds, height, 16, factor)
+            (height, width), gathering = light.shape, seconds + camera.mean_wait
+            hits, *sides_hit = (cosmics.draw_hits(rng, gathering, height, columns, factor) for columns in (width, 16, 16))
+            side_hits = sides_hit[0], sides_hit[1]
         telegraphic = camera.telegraphic_charge(self.jumps, now.start)
         image, sides, top = camera.read(rng, light, smearing, hits, side_hits, telegraphic, now.gain, now.bias_drift)
         x, y = scene.tracks(np.array([0]), motion)
