@@ -33,7 +33,7 @@ from tasks.simulation.case import Case
 from tasks.simulation.cosmics import NONE
 from tasks.simulation.light import Motion, Optics, Scene, Window
 from tasks.simulation.plan import Plan
-from tasks.simulation.psf import WINGS, Psf, flight_like_psf
+from tasks.simulation.psf import WINGS, Psf, flight_like_psf, wings
 from tasks.simulation.visit import Conditions, Studio, all_conditions
 
 Floats = np.ndarray
@@ -55,7 +55,7 @@ def expose(seed: int = 3, **settings: object) -> Floats:
     """Return the raw values of the first exposure of a visit in which all but the given effects are off [ADU]."""
     plan = Plan(Case.model_validate({**TINY, **OFF, **settings}), seed)
     studio = Studio(plan, Window(plan.case.window_x, plan.case.window_y, 48, 48), plan.mode)
-    now = Conditions(*all_conditions(plan, slice(0, 1))[0])
+    now = Conditions(*all_conditions(plan)[0])
     return studio.expose(plan.rng(4, 0), now).image
 
 
@@ -696,12 +696,12 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
 
 def test_wings_hold_their_share() -> None:
     psf = flight_like_psf()
-    assert psf.wings.weight.sum() == pytest.approx(sum(share for share, _, _ in WINGS))
+    assert wings().weight.sum() == pytest.approx(sum(share for share, _, _ in WINGS))
     assert psf.weight.sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_wings_of_a_moving_star_are_the_mean_of_wings_at_rest() -> None:
-    psf = flight_like_psf()
+    psf = wings()
     x, y = np.random.default_rng(2).normal((100.0, 101.0), 1.0, (20, 2)).T
     moving, resting = np.zeros((200, 200)), np.zeros((200, 200))
     drawing.add_wings(moving, psf, x, y, 1.0, 0, 0)

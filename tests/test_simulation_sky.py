@@ -211,7 +211,9 @@ def test_transit_and_granulation_multiply_and_can_be_switched_off() -> None:
     expected = planet.light_curve(time) * star.light_curve(time)
     # means of products and products of means differ by the change within an exposure, 1e-3 x 1e-4 at most
     np.testing.assert_allclose(both.light_curve(time), expected, rtol=0, atol=1e-7)
-    assert both.star_flux(float(time[20]))[0] == pytest.approx(both.field.flux[0] * both.light_curve(time)[20], rel=1e-12)
+    assert both.star_flux(float(time[20]), float(both.light_curve(time)[20]))[0] == pytest.approx(
+        both.field.flux[0] * both.light_curve(time)[20], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "ecsv", "fits", "mjd.csv"])

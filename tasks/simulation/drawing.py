@@ -34,12 +34,6 @@ class Table:
     layers: Floats
     reach: int  # it is drawn on the pixels from -reach to +reach about the star
 
-    def __add__(self, other: Table) -> Table:
-        return Table(self.layers + other.layers, self.reach)
-
-    def __mul__(self, factor: float) -> Table:
-        return Table(self.layers * factor, self.reach)
-
     def add(self, picture: Floats, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int) -> None:
         """Add a star that spends equal times at the given places to a picture whose first pixel is (left, bottom)."""
         places_x, places_y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
@@ -112,13 +106,13 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
                     line[i] += weight * source[i + shift_x]
 
 
-def add_wings(picture: Floats, psf: Psf, x: Floats | float, y: Floats | float, flux: float, left: int, bottom: int) -> None:
+def add_wings(picture: Floats, wings: Psf, x: Floats | float, y: Floats | float, flux: float, left: int, bottom: int) -> None:
     """Add the wide components of a star, made wider by its motion."""
     height, width = picture.shape
     x, y = np.atleast_1d(x), np.atleast_1d(y)
     edges_x = left - x.mean() + np.arange(width + 1)
     edges_y = bottom - y.mean() + np.arange(height + 1)
-    picture += flux * psf.wings.integral(edges_x, edges_y, (float(x.std()), float(y.std())))
+    picture += flux * wings.integral(edges_x, edges_y, (float(x.std()), float(y.std())))
 
 
 class Crowd:
@@ -131,7 +125,8 @@ class Crowd:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.shape = tuple(COARSE * (size + 2 * AROUND) for size in (height, width))
-        self.size = tuple(fft.next_fast_len(length + 2 * COARSE * AROUND, real=True) for length in self.shape)
+        # what wraps round reaches no further than the margin, which is cut off
+        self.size = tuple(fft.next_fast_len(length, real=True) for length in self.shape)
 
     def transform(self, psf: Psf) -> NDArray[np.complex64]:
         """Return the transform of the PSF, integrated over pixels, as `draw` needs it; it is linear in the PSF."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tasks.simulation import charge, psf_file
 from tasks.simulation.drawing import AROUND, Crowd, Table, add_wings, tabulate
 from tasks.simulation.layout import SIZE, TRANSFER_TIME
-from tasks.simulation.psf import Psf, flight_like_psf
+from tasks.simulation.psf import REACH, Psf, flight_like_psf, wings
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,7 @@ BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
 GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
 GRADIENT = 0.03  # of stray light in 100 pixels towards the Earth
+DRAWN_TRAIL = 1.0  # stars in the window that smear more charge than this are drawn for it row by row [electron]
 FAINTEST_TRAIL = 0.05  # stars that smear less charge than this over all columns are left out [electron]
 STEP = 4.0  # between the places at which faint stars are drawn [s]
 
@@ -38,15 +39,6 @@ class Window(NamedTuple):
     bottom: int
     width: int
     height: int
-
-
-class Shape(NamedTuple):
-    """The PSF in the middle of a window, and its change a degree and along the CCD; between these it is linear."""
-
-    usual: Table
-    warmer: Table  # a degree
-    right: Table  # half a CCD to the right
-    up: Table
 
 
 class Motion(NamedTuple):
@@ -64,7 +56,7 @@ class Optics:
         self.window, self.breathing, self.position, self.size = window, breathing, position, size
         self.given = psf_file.read(file) if file is not None else None
         self.middle = self._place(window.left + window.width / 2, window.bottom + window.height / 2)
-        self.shape = self._make()
+        self.shapes = self._make()
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
         """Return a place of the CCD in halves of its size from its centre."""
@@ -75,40 +67,38 @@ class Optics:
         u, v = place
         return flight_like_psf((self.position * u, self.position * v), self.breathing * temperature, self.size)
 
-    def _make(self) -> Shape:
-        if self.given is not None:
-            none = self.given * 0.0
-            return Shape(self.given, none, none, none)
+    def _make(self) -> Floats:
+        """Return the table's layers in the middle of the window, and their change a degree, and half a CCD right and up."""
 
-        def slope(u: float, v: float, t: float, step: float) -> Table:
+        def slope(u: float, v: float, t: float, step: float) -> Floats:
             ends = [(self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t) for sign in (step, -step)]
             tables = [tabulate(self.psf((x, y), temperature).core) for x, y, temperature in ends]
-            return (tables[0] + tables[1] * -1.0) * (0.5 / step)
+            return (tables[0].layers - tables[1].layers) * (0.5 / step)
 
         usual = tabulate(self.psf(self.middle, 0.0).core)
-        return Shape(usual, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1))
+        return np.stack([usual.layers, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1)])
 
     def table(self, x: float, y: float, temperature: float) -> Table:
         """Return the core of the PSF of a star at a place of the CCD."""
         if self.given is not None:
             return self.given
         u, v = self._place(x, y)
-        shape = self.shape
-        return shape.usual + shape.warmer * temperature + shape.right * (u - self.middle[0]) + shape.up * (v - self.middle[1])
+        weights = np.array([1.0, temperature, u - self.middle[0], v - self.middle[1]])
+        return Table(np.tensordot(weights, self.shapes, 1), REACH)
 
     def draw(self, picture: Floats, x: Floats, y: Floats, flux: float, temperature: float) -> None:
         """Add a star that spends equal times at each of the places."""
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
         if self.given is None:
-            add_wings(picture, self.psf(self.middle, temperature), x, y, flux, self.window.left, self.window.bottom)
+            add_wings(picture, wings(self.breathing * temperature), x, y, flux, self.window.left, self.window.bottom)
 
     def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
         """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
         middle = stamp.shape[0] / 2
         self.table(x, y, 0.0).add(stamp, middle, middle, 1.0, 0, 0)
         if self.given is None:
-            add_wings(stamp, self.psf(self.middle, 0.0), middle, middle, 1.0, 0, 0)
+            add_wings(stamp, wings(), middle, middle, 1.0, 0, 0)
 
     @cached_property
     def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
@@ -171,7 +161,11 @@ class Scene:
         bright[0] = True
         self.bright = np.flatnonzero(bright)
         self.faint = np.flatnonzero(seen & ~bright)
-        self.trails = np.flatnonzero(~bright & (flux * TRANSFER_TIME > FAINTEST_TRAIL))
+        trail = flux * TRANSFER_TIME
+        drawn = bright & (trail > DRAWN_TRAIL)
+        drawn[0] = True
+        self.smeared = np.flatnonzero(drawn)
+        self.trails = np.flatnonzero(~drawn & (trail > FAINTEST_TRAIL))
         self.halo = _halo(window, place)
         axis = np.hypot(*(2 * np.array(place) / SIZE - 1))
         self.ghost = (GHOST + GHOST_EDGE * float(axis) ** 2) / (np.pi * GHOST_RADIUS**2)
@@ -208,7 +202,7 @@ class Scene:
         for k in (0, -1):
             end = Motion(*(values[[k]] for values in motion))
             image, light = np.zeros((window.height, window.width)), np.zeros(window.width)
-            for star, x, y in zip(self.bright, *self.tracks(self.bright, end), strict=True):
+            for star, x, y in zip(self.smeared, *self.tracks(self.smeared, end), strict=True):
                 one = np.zeros_like(image)
                 if flux[star] > 0 and self._near(x, y):
                     self.optics.draw(one, x, y, float(flux[star]), temperature)

@@ -117,10 +117,13 @@ class Plan:
         """Return the target's relative flux, the mean over each exposure with its middle at `seconds`, shape (n,)."""
         return mean_over_exposure(self._light, seconds, self.case.exptime)
 
-    def star_flux(self, second: float) -> Floats:
-        """Return the flux of each star in the exposure with its middle at `second`, the target first [electron/s]."""
+    def star_flux(self, second: float, light: float) -> Floats:
+        """Return the flux of each star in an exposure [electron/s], the target first.
+
+        `second` is the exposure's middle, `light` the target's relative flux in it.
+        """
         flux = self.field.flux_at(np.array([second]))[:, 0]
-        flux[0] *= self.light_curve(np.array([second]))[0]
+        flux[0] *= light
         return np.asarray(flux)
 
     @cached_property

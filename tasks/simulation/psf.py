@@ -63,11 +63,6 @@ class Psf:
         """The components that are not wings."""
         return self.part(self.sigma < NARROWEST_WING)
 
-    @property
-    def wings(self) -> Psf:
-        """The wide components."""
-        return self.part(self.sigma >= NARROWEST_WING)
-
     def image(self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int) -> Floats:
         """Return the exact pixel sums of one star at rest.
 
@@ -161,13 +156,17 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
     x = scale * t.radius * np.cos(t.angle) + COMA * outward * u
     y = scale * t.radius * np.sin(t.angle) + COMA * outward * v
     centre = (t.strength @ (t.radius * np.cos(t.angle)), t.strength @ (t.radius * np.sin(t.angle))) / t.strength.sum()
-    share, warm, wide = np.array(WINGS).T
-    share = np.clip(share + temperature * warm, 0, None)
-    weight = np.concatenate([(1 - share.sum()) * strength / strength.sum(), share])
-    none = np.zeros(share.size)
+    far = wings(temperature)
     return Psf(
-        weight,
-        np.concatenate([x - centre[0], none]),
-        np.concatenate([y - centre[1], none]),
-        np.concatenate([scale * t.sigma, wide]),
+        np.concatenate([(1 - far.weight.sum()) * strength / strength.sum(), far.weight]),
+        np.concatenate([x - centre[0], far.x]),
+        np.concatenate([y - centre[1], far.y]),
+        np.concatenate([scale * t.sigma, far.sigma]),
     )
+
+
+def wings(temperature: float = 0.0) -> Psf:
+    """Return the wide components, which are the same everywhere, at a telescope temperature from its usual one [degC]."""
+    share, warm, wide = np.array(WINGS).T
+    none = np.zeros(share.size)
+    return Psf(np.clip(share + temperature * warm, 0, None), none, none, wide)
