@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.toml_file import read_toml
 from schemas import VERSION
 from schemas.errors import DrpError, Interrupted, StorageError, UsageError, plain
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tasks.step import Run, StepReport
 
 FOLDER = click.Path(path_type=Path)
-MAX_SETTINGS = 1 << 20  # bytes of a settings file
 
 
 def note(text: str, nl: bool = True) -> None:
@@ -169,30 +169,6 @@ class Progress:
             note(f"    ! {warning}")
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML file.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is no regular file, too large, nested too deep, or not TOML.
-    """
-    import stat
-    import tomllib
-
-    from schemas.errors import ConfigurationError
-
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path}: is not a regular file")
-        if status.st_size > MAX_SETTINGS:
-            raise ConfigurationError(f"{path}: larger than {MAX_SETTINGS} bytes")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: {plain(error)}") from error
-
-
 @main.command()
 @click.argument("visit", type=FOLDER)
 @click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files; several are searched together.")
@@ -222,7 +198,7 @@ def reduce(
     def body() -> int:
         from schemas.requests import ReduceRequest, assign
 
-        settings = read_settings(settings_file) if settings_file is not None else {}
+        settings = read_toml(settings_file) if settings_file is not None else {}
         for assignment in assignments:
             assign(settings, assignment)
         for path in (visit, output, *references, *replace, *([work] if work else [])):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from schemas.errors import CannotCreateError
+from flows.toml_file import read_toml
+from schemas.errors import BadInputError, CannotCreateError, ConfigurationError, MissingInputError, plain
 from tasks import disk
+
+if TYPE_CHECKING:
+    from tasks.simulation.case import Case
 
 
 def simulate_into(
@@ -32,25 +37,68 @@ def simulate_into(
     ------
     CannotCreateError
         If `output` is there already.
+    ConfigurationError
+        If the case is not known, or not possible.
+    MissingInputError, BadInputError
+        If a file that it names is not there, or is not what it should be.
     """
-    from tasks.simulation.case import load_case
-    from tasks.simulation.visit import simulate_visit
+    from tasks.simulation.case import ImpossibleCase
 
     output = output.absolute()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CannotCreateError(f"{output}: exists and is not an empty folder")
-    case = load_case(case_name)
-    if images is not None:
-        case = case.model_validate({**case.model_dump(), "images": images})
+    case = read_case(case_name, images)
     disk.make_folder(output.parent)
     stage = output.with_name(f".{output.name}.{os.getpid()}.stage")
     disk.remove(stage)
     disk.make_folder(stage)
     try:
-        with disk.guarded("write", stage):
+        from tasks.simulation.visit import simulate_visit
+
+        with disk.guarded("write", output):
             simulate_visit(stage, case, seed, progress)
         if output.exists():
             output.rmdir()
         disk.rename(stage, output)
+    except ImpossibleCase as error:
+        raise ConfigurationError(f"case {case_name}: {error}") from error
+    except ValueError as error:
+        # of all others the simulator means only those that begin with the name of a file of the case
+        key = next((key for key, path in files_of(case).items() if str(error).startswith(f"{path}: ")), None)
+        if key is None:
+            raise
+        raise BadInputError(f"{key} of case {case_name}: {error}") from error
     finally:
         disk.remove(stage)
+
+
+def read_case(name: str, images: int | None) -> Case:
+    """Return a shipped case, or one from a TOML file."""
+    from pydantic import ValidationError
+
+    from tasks.simulation.case import FILES, case_names, case_of, load_case
+
+    values: dict[str, Any] = {} if images is None else {"images": images}
+    try:
+        if name in case_names():
+            case = load_case(name)
+            case = case.model_validate({**case.model_dump(), **values})
+        elif "/" not in name and not name.endswith(".toml"):
+            raise ConfigurationError(f"{plain(name)}: is no case; cases are {', '.join(case_names())}, or a file NAME.toml")
+        else:
+            case = case_of({**read_toml(Path(name)), **values}, Path(name).parent)
+    except ValidationError as error:
+        wrong = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+        text = "; ".join(f"{key}: {why}" if key else why for key, why in wrong)
+        kind = MissingInputError if all(key in FILES and "no such file" in why for key, why in wrong) else ConfigurationError
+        raise kind(f"case {plain(name)}: {text}") from error
+    for path in files_of(case).values():
+        os.close(disk.open_to_read(path))
+    return case
+
+
+def files_of(case: Case) -> dict[str, Path]:
+    """Return the files that a case names, by their keys."""
+    from tasks.simulation.case import FILES
+
+    return {key: path for key in FILES if (path := getattr(case, key)) is not None}

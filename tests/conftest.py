@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.outside import outside
 from tests.runs import STEPS, Bench, executed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,10 +50,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Outside data beside the repository; tests that need them are skipped where they are not."""
-    folder = ROOT.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("the outside data (a folder `shared` beside the repository) are not here")
-    return folder
+    return outside()
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from tasks.exposures import open_exposures
 from tasks.fits import BLOCK, FitsFile, blocks, open_declared, scan, unit_change
 from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import open_images
+from tests.outside import outside
 from tests.small_product import (
     COLUMNS,
     IMAGE,
@@ -917,9 +918,7 @@ def test_numbers_that_are_none_are_counted_where_a_step_needs_them_finite(bad: f
 
 @pytest.mark.parametrize("folder", ["visits", "real"])
 def test_every_outside_file_that_a_step_reads_passes_the_gate(folder: str) -> None:
-    place = Path(__file__).parents[2] / "shared" / folder
-    if not place.is_dir():
-        pytest.skip(f"the outside data (shared/{folder} beside the repository) are not here")
+    place = outside(folder)
     kinds = {first: declared for declared in (*VISIT_INPUTS, *REFERENCES) for first in declared.first}
     passed = 0
     for path in sorted(p for p in place.rglob("*.fits") if "truth" not in p.parts):

@@ -14,14 +14,7 @@ from tasks.simulation.plan import Plan
 from tasks.simulation.raw import MAGNITUDE_ERROR, POSITION_ERROR, UNMOVED, write_catalogue
 from tasks.simulation.spacecraft import PERIOD
 
-SHARED = Path(__file__).parents[2] / "shared"
-INSTRUMENT = SHARED / "real/instrument"
-
-
-def shared(path: Path) -> Path:
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in ../shared")
-    return path
+from .outside import outside
 
 
 def case(**settings: object) -> Case:
@@ -69,7 +62,7 @@ def test_cool_stars_are_brighter_than_their_catalogue_tells_unless_that_is_off()
 
 
 def test_spectra_have_the_mean_wavelength_of_library_spectra() -> None:
-    library = fits.getdata(shared(INSTRUMENT / "CH_TU2015-01-01T00-00-00_REF_APP_SEDTeff_V0101.fits"))
+    library = fits.getdata(outside("real/instrument/CH_TU2015-01-01T00-00-00_REF_APP_SEDTeff_V0101.fits"))
     wave = spectrum.WAVELENGTH
     seen = spectrum.throughput(wave) * spectrum.quantum_efficiency(wave) * wave
     checked = 0
@@ -84,7 +77,7 @@ def test_spectra_have_the_mean_wavelength_of_library_spectra() -> None:
 
 
 def test_colours_are_those_of_the_reference_file() -> None:
-    table = fits.getdata(shared(INSTRUMENT / "CH_TU2020-01-29T00-00-00_REF_APP_FluxConversion_V0104.fits"))
+    table = fits.getdata(outside("real/instrument/CH_TU2020-01-29T00-00-00_REF_APP_FluxConversion_V0104.fits"))
     ours = spectrum.cheops_magnitude(0.0, table["T_EFF"].astype(float))
     # rounded to a millimagnitude at 14 points, linear between them: below 3500 K the real curve bends by 4 more
     np.testing.assert_allclose(ours, table["CHEOPSMAG_MINUS_GMAG"], rtol=0, atol=0.005)
@@ -144,7 +137,7 @@ def test_limb_darkening_is_smooth_and_that_of_the_published_table() -> None:
     temperatures = np.arange(2300.0, 12000.0, 20.0)
     ours = np.array([transit.limb_darkening(teff) for teff in temperatures])
     assert np.abs(np.diff(ours, axis=0)).max() < 0.015  # 20 K are a two-hundredth of the range
-    rows = [line.split() for line in shared(INSTRUMENT / "limb_darkening_apr2018.dat").read_text().splitlines()]
+    rows = [line.split() for line in outside("real/instrument/limb_darkening_apr2018.dat").read_text().splitlines()]
     table = {name: (float(u1), float(u2)) for name, u1, u2 in rows}
     for name in (name for name in table if name[0] in "AFGKM"):
         u1, u2 = transit.limb_darkening(main_sequence.temperature(name))
@@ -187,7 +180,7 @@ def test_granulation_follows_the_star() -> None:
 
 
 def test_granulation_is_within_a_factor_of_two_of_the_mission_simulator() -> None:
-    path = shared(SHARED / "visits/V9_G0_transit/truth/incidentNormalizedLightCurve.fits")
+    path = outside("visits/V9_G0_transit/truth/incidentNormalizedLightCurve.fits")
     real = fits.getdata(path)["FLUX"][:300].astype(float)  # before the transit, every 20 s; G0, 5920 K
     time, change = granulation.draw(np.random.default_rng(2), granulation.granulation(5920.0), 0.0, 80_000.0)
     ours = light_curve.mean_over_exposure(lambda t: np.interp(t, time, change), np.arange(10.0, 79_000.0, 20.0), 20.0)
@@ -218,7 +211,9 @@ def test_transit_and_granulation_multiply_and_can_be_switched_off() -> None:
     expected = planet.light_curve(time) * star.light_curve(time)
     # means of products and products of means differ by the change within an exposure, 1e-3 x 1e-4 at most
     np.testing.assert_allclose(both.light_curve(time), expected, rtol=0, atol=1e-7)
-    assert both.star_flux(float(time[20]))[0] == pytest.approx(both.field.flux[0] * both.light_curve(time)[20], rel=1e-12)
+    assert both.star_flux(float(time[20]), float(both.light_curve(time)[20]))[0] == pytest.approx(
+        both.field.flux[0] * both.light_curve(time)[20], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["csv", "ecsv", "fits", "mjd.csv"])
@@ -402,7 +397,7 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path, text: str, messa
 
 @pytest.mark.parametrize(("name", "bright"), [("Low", 38), ("Medium", 39), ("Extreme", 2836)])
 def test_the_published_fields_are_read(name: str, bright: int) -> None:
-    stars = field.read_catalogue(shared(SHARED / f"real/fields/{name}_field.txt"), (0.0, 0.0), 30.0)
+    stars = field.read_catalogue(outside(f"real/fields/{name}_field.txt"), (0.0, 0.0), 30.0)
     assert (stars[:, 2] < 15).sum() + 1 == bright  # with the target, as the mission's list is described
     corner = np.hypot(550, 550)  # they are squares of 18 arcmin
     assert 700 < np.hypot(stars[:, 0], stars[:, 1]).max() < corner
@@ -440,7 +435,7 @@ def test_the_catalogue_is_as_wrong_as_a_real_one(tmp_path: Path) -> None:
 
 
 def test_zodiacal_light_is_that_of_the_handbook() -> None:
-    path = shared(INSTRUMENT / "zodiacal_vs_ecliptic_coords.txt")
+    path = outside("real/instrument/zodiacal_vs_ecliptic_coords.txt")
     rows = [line.split() for line in path.read_text().splitlines() if line and not line.startswith("#")]
     latitude = np.array(rows[0], float)
     for longitude, *values in rows[1:]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import erfa
@@ -24,7 +23,8 @@ from tasks.times import (
     utc_to_mjd,
 )
 
-SHARED = Path(__file__).parents[2] / "shared"
+from .outside import outside
+
 FLIGHT = ["PR110047_TG000401", "PR130057_TG003742", "PR149000_TG008901", "PR300024_TG000101"]
 DAY = 86400.0
 MICROSECOND = 1e-6 / DAY
@@ -32,9 +32,7 @@ MICROSECOND = 1e-6 / DAY
 
 def light_curve(visit: str) -> tuple[Any, float, float]:
     """Return the rows of a real light curve and the place of its star."""
-    if not (SHARED / "real" / "flight").is_dir():
-        pytest.skip(f"the real light curves are not at {SHARED}/real/flight")
-    path = next((SHARED / "real" / "flight").glob(f"CH_{visit}_*_SCI_COR_Lightcurve-DEFAULT_*.fits"))
+    path = next(outside("real/flight").glob(f"CH_{visit}_*_SCI_COR_Lightcurve-DEFAULT_*.fits"))
     with fits.open(path, memmap=False) as hdus:
         return hdus[1].data, hdus[1].header["RA_TARG"], hdus[1].header["DEC_TARG"]
 

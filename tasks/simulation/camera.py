@@ -80,6 +80,7 @@ class Camera:
         response = flat.star_flat(case.teff)[rows, window.left : window.left + window.width].astype(float)
         self.flat = (1 + case.flat * (response - 1)) * (1 + case.flat_error * errors.normal(size=shape))
         self.waiting = read_time(mode, window.bottom, window.height)
+        self.mean_wait = float(self.waiting[rows, columns].mean())
         exposed = np.where(np.arange(ROWS)[:, None] < OVERSCAN_TOP.start, case.exptime, 0.0)
         darkness = dark.at(mjd)
         rate = case.dark * darkness.smooth.astype(float) + case.hot * darkness.hot

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,6 +14,10 @@ from tasks.simulation import layout
 
 Presence = Literal["orbit", "never", "always"]
 FILES = ("light_curve", "field_file", "psf_file")
+
+
+class ImpossibleCase(ValueError):
+    """The values of a case are each allowed, but together they leave nothing to simulate."""
 
 
 class Case(BaseModel):
@@ -177,8 +182,16 @@ def load_case(name: str | Path) -> Case:
         text = package_files("tasks.simulation").joinpath("cases", f"{name}.toml").read_text(encoding="utf-8")
         return Case.model_validate(tomllib.loads(text))
     path = Path(name)
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    for key in FILES:
-        if isinstance(values.get(key), str):
-            values[key] = path.parent / values[key]
-    return Case.model_validate(values)
+    return case_of(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
+
+
+def case_of(values: Mapping[str, Any], folder: Path) -> Case:
+    """Return the case of some settings; the paths in them are relative to a folder.
+
+    Raises
+    ------
+    ValueError
+        As `load_case` does.
+    """
+    files = {key: folder / values[key] for key in FILES if isinstance(values.get(key), str)}
+    return Case.model_validate({**values, **files})

@@ -2,7 +2,7 @@
 
 10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels of 13; the charge is
 650 electrons for a perpendicular passage, in proportion to the path, with a spread of 150 in Landau's form (Moyal), at
-least 50, at most 50 000.
+least 50, at most 50 000. A pixel gathers them in the exposure and until it is read.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tasks.simulation import charge, psf_file
 from tasks.simulation.drawing import AROUND, Crowd, Table, add_wings, tabulate
 from tasks.simulation.layout import SIZE, TRANSFER_TIME
-from tasks.simulation.psf import Psf, flight_like_psf
+from tasks.simulation.psf import REACH, Psf, flight_like_psf, wings
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,7 @@ BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
 GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
 GRADIENT = 0.03  # of stray light in 100 pixels towards the Earth
+DRAWN_TRAIL = 1.0  # stars in the window that smear more charge than this are drawn for it row by row [electron]
 FAINTEST_TRAIL = 0.05  # stars that smear less charge than this over all columns are left out [electron]
 STEP = 4.0  # between the places at which faint stars are drawn [s]
 
@@ -38,15 +39,6 @@ class Window(NamedTuple):
     bottom: int
     width: int
     height: int
-
-
-class Shape(NamedTuple):
-    """The PSF in the middle of a window, and its change a degree and along the CCD; between these it is linear."""
-
-    usual: Table
-    warmer: Table  # a degree
-    right: Table  # half a CCD to the right
-    up: Table
 
 
 class Motion(NamedTuple):
@@ -64,7 +56,7 @@ class Optics:
         self.window, self.breathing, self.position, self.size = window, breathing, position, size
         self.given = psf_file.read(file) if file is not None else None
         self.middle = self._place(window.left + window.width / 2, window.bottom + window.height / 2)
-        self.shape = self._make()
+        self.shapes = self._make()
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
         """Return a place of the CCD in halves of its size from its centre."""
@@ -75,40 +67,38 @@ class Optics:
         u, v = place
         return flight_like_psf((self.position * u, self.position * v), self.breathing * temperature, self.size)
 
-    def _make(self) -> Shape:
-        if self.given is not None:
-            none = self.given * 0.0
-            return Shape(self.given, none, none, none)
+    def _make(self) -> Floats:
+        """Return the table's layers in the middle of the window, and their change a degree, and half a CCD right and up."""
 
-        def slope(u: float, v: float, t: float, step: float) -> Table:
+        def slope(u: float, v: float, t: float, step: float) -> Floats:
             ends = [(self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t) for sign in (step, -step)]
             tables = [tabulate(self.psf((x, y), temperature).core) for x, y, temperature in ends]
-            return (tables[0] + tables[1] * -1.0) * (0.5 / step)
+            return (tables[0].layers - tables[1].layers) * (0.5 / step)
 
         usual = tabulate(self.psf(self.middle, 0.0).core)
-        return Shape(usual, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1))
+        return np.stack([usual.layers, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1)])
 
     def table(self, x: float, y: float, temperature: float) -> Table:
         """Return the core of the PSF of a star at a place of the CCD."""
         if self.given is not None:
             return self.given
         u, v = self._place(x, y)
-        shape = self.shape
-        return shape.usual + shape.warmer * temperature + shape.right * (u - self.middle[0]) + shape.up * (v - self.middle[1])
+        weights = np.array([1.0, temperature, u - self.middle[0], v - self.middle[1]])
+        return Table(np.tensordot(weights, self.shapes, 1), REACH)
 
     def draw(self, picture: Floats, x: Floats, y: Floats, flux: float, temperature: float) -> None:
         """Add a star that spends equal times at each of the places."""
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
         if self.given is None:
-            add_wings(picture, self.psf(self.middle, 0.0), x, y, flux, self.window.left, self.window.bottom)
+            add_wings(picture, wings(self.breathing * temperature), x, y, flux, self.window.left, self.window.bottom)
 
     def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
         """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
         middle = stamp.shape[0] / 2
         self.table(x, y, 0.0).add(stamp, middle, middle, 1.0, 0, 0)
         if self.given is None:
-            add_wings(stamp, self.psf(self.middle, 0.0), middle, middle, 1.0, 0, 0)
+            add_wings(stamp, wings(), middle, middle, 1.0, 0, 0)
 
     @cached_property
     def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
@@ -130,7 +120,14 @@ class Optics:
     @cached_property
     def profile(self) -> Floats:
         """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel apart."""
-        psf = flight_like_psf(size=self.size)
+        if self.given is not None:
+            picture = np.zeros((2 * self.given.reach + 3, 243))
+            lines = [np.zeros_like(picture) for _ in range(8)]
+            for k, line in enumerate(lines):
+                self.given.add(line, 121.5 + k / 8, picture.shape[0] / 2, 1.0, 0, 0)
+            columns = np.stack([line.sum(axis=0) for line in lines])  # light at distance i + 0.5 - 121.5 - k / 8
+            return np.asarray(columns[::-1].T.ravel()[15:-8])
+        psf = self.psf(self.middle, 0.0)
         edges = np.arange(-120.5, 120.5 + 1e-9, 0.125)
         cells = psf.integral(edges, np.array([-1e4, 1e4]))[0]
         return np.asarray(np.convolve(cells, np.ones(8), "valid"))
@@ -164,7 +161,11 @@ class Scene:
         bright[0] = True
         self.bright = np.flatnonzero(bright)
         self.faint = np.flatnonzero(seen & ~bright)
-        self.trails = np.flatnonzero(~bright & (flux * TRANSFER_TIME > FAINTEST_TRAIL))
+        trail = flux * TRANSFER_TIME
+        drawn = bright & (trail > DRAWN_TRAIL)
+        drawn[0] = True
+        self.smeared = np.flatnonzero(drawn)
+        self.trails = np.flatnonzero(~drawn & (trail > FAINTEST_TRAIL))
         self.halo = _halo(window, place)
         axis = np.hypot(*(2 * np.array(place) / SIZE - 1))
         self.ghost = (GHOST + GHOST_EDGE * float(axis) ** 2) / (np.pi * GHOST_RADIUS**2)
@@ -193,28 +194,34 @@ class Scene:
     def smearing(self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float) -> Floats:
         """Return what the frame transfer adds, shape (height, width) [electron].
 
-        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. Faint stars leave
-        the same trail in all rows.
+        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. A star above the window
+        counts where it stands in the first second, one below it where it stands in the last; wings of one in it, half each.
         """
         window = self.optics.window
-        ends = [Motion(*(values[[k]] for values in motion)) for k in (0, -1)]
-        images, columns = [], []
-        for end in ends:
-            picture = np.zeros((window.height, window.width))
-            x, y = self.tracks(self.bright, end)
-            for one_x, one_y, one in zip(x, y, flux[self.bright], strict=True):
-                if one > 0 and self._near(one_x, one_y):
-                    self.optics.draw(picture, one_x, one_y, float(one), temperature)
-            images.append(picture)
-            columns.append(self.optics.columns(x[:, 0], flux[self.bright]) - picture.sum(axis=0))
-        middle = motion.roll.size // 2
-        one_moment = Motion(*(values[[middle]] for values in motion))
-        x, y = self.tracks(self.trails, one_moment)
-        inside = (y[:, 0] > 0) & (y[:, 0] < SIZE)
-        trails = self.optics.columns(x[inside, 0], flux[self.trails][inside]) + sky * SIZE
-        # what the columns hold outside of the window is above it or below it: half of the wings each
-        above, below = columns[0] / 2 + trails / 2, columns[1] / 2 + trails / 2
-        return charge.smear(images[0], images[1], above, below, time)
+        images, outside = [], []
+        for k in (0, -1):
+            end = Motion(*(values[[k]] for values in motion))
+            image, light = np.zeros((window.height, window.width)), np.zeros(window.width)
+            for star, x, y in zip(self.smeared, *self.tracks(self.smeared, end), strict=True):
+                one = np.zeros_like(image)
+                if flux[star] > 0 and self._near(x, y):
+                    self.optics.draw(one, x, y, float(flux[star]), temperature)
+                image += one
+                light += self._side(y, k) * (self.optics.columns(x, flux[[star]]) - one.sum(axis=0))
+            x, y = (places[:, 0] for places in self.tracks(self.trails, end))
+            share = self._side(y, k)
+            light += self.optics.columns(x[share > 0], (share * flux[self.trails])[share > 0])
+            images.append(image)
+            outside.append(light)
+        above = outside[0] + sky * (SIZE - window.bottom - window.height)
+        below = outside[1] + sky * window.bottom
+        return charge.smear(images[0] + sky, images[1] + sky, above, below, time)
+
+    def _side(self, y: Floats, end: int) -> Floats:
+        """Return which part of a star's light outside of the window is above it (end 0) or below it (end -1), by its row."""
+        window = self.optics.window
+        above = np.where(y > window.bottom + window.height, 1.0, np.where(y < window.bottom, 0.0, 0.5))
+        return np.where((y > 0) & (y < SIZE), above if end == 0 else 1 - above, 0.0)
 
     def _near(self, x: Floats, y: Floats) -> bool:
         window = self.optics.window

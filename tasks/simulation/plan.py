@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.simulation import layout
-from tasks.simulation.case import Case, Presence
+from tasks.simulation.case import Case, ImpossibleCase, Presence
 from tasks.simulation.field import Field, draw
 from tasks.simulation.light_curve import LightCurve, mean_over_exposure, target_light
 from tasks.simulation.spacecraft import (
@@ -117,10 +117,13 @@ class Plan:
         """Return the target's relative flux, the mean over each exposure with its middle at `seconds`, shape (n,)."""
         return mean_over_exposure(self._light, seconds, self.case.exptime)
 
-    def star_flux(self, second: float) -> Floats:
-        """Return the flux of each star in the exposure with its middle at `second`, the target first [electron/s]."""
+    def star_flux(self, second: float, light: float) -> Floats:
+        """Return the flux of each star in an exposure [electron/s], the target first.
+
+        `second` is the exposure's middle, `light` the target's relative flux in it.
+        """
         flux = self.field.flux_at(np.array([second]))[:, 0]
-        flux[0] *= self.light_curve(np.array([second]))[0]
+        flux[0] *= light
         return np.asarray(flux)
 
     @cached_property
@@ -152,7 +155,7 @@ class Plan:
         found = met = 0
         while found < case.images:
             if len(blocks) * size > 100 * case.images + 10_000:
-                raise ValueError("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
+                raise ImpossibleCase("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
             slot = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
             parts = [self.orbit.at(self.first + slot * step + part * self.span) for part in (0.0, 0.5, 1.0)]
             saa = present(case.saa, np.logical_or.reduce([part.in_saa for part in parts]))

@@ -7,11 +7,12 @@ The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels wit
 inverse radius, as the defocused image of a telescope with a central obstruction does, brighter towards three lobes. The
 strengths are drawn once, from a fixed seed: they are the telescope. Their scatter and width give the encircled energy, the
 three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
-wide Gaussians, 8 % of the light beyond 25 pixels.
+wide Gaussians; 8 % of the light is beyond 25 pixels.
 
 The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a coma-like shift of
-the knots) and breathes with the telescope's temperature (0.2 % of size and 0.5 % of each strength a degree, which is
-a loss of 1.2e-4 of the light in 25 pixels, as in flight).
+the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 % of each strength a degree, and light
+moves from the near wings to the far ones, so that 22.5, 25, 30 and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 a degree
+(in flight 1.4, 2.0, 3.3 and 4.0e-4).
 """
 
 from __future__ import annotations
@@ -26,14 +27,22 @@ from scipy.special import ndtr
 Floats = NDArray[np.float64]
 
 KNOTS = 260
-CORE_RADIUS = 18.0  # of the disc of knots [pixel]
-PROFILE = (0, 4, 8, 11, 13, 15, 18), (0.1, 0.3, 0.75, 1.1, 1.05, 0.75, 0.2)  # radius [pixel], strength of a knot there
+CORE_RADIUS = 18.5  # of the disc of knots [pixel]
+PROFILE = (0, 4, 8, 11, 13, 15, 18.5), (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4)  # radius [pixel], strength of a knot there
+SCATTER = 0.88  # of the logarithm of the strengths
 REACH = 24  # half width of the square that holds the core [pixel]
 SIZE_CHANGE = 0.002  # a degree of telescope temperature
 STRENGTH_CHANGE = 0.005  # a degree, of each knot [rms]
 PLACE_CHANGE = 0.10  # strength of each knot from the centre of the CCD to its edge [rms]
 COMA = 0.25  # shift of the outer knots from the centre of the CCD to its edge [pixel]
-WINGS = ((0.040, 12.0), (0.040, 22.0), (0.034, 40.0), (0.026, 75.0))  # share of the light, sigma [pixel]
+WINGS = (  # share of the light, its change a degree, sigma [pixel]
+    (0.130, 0.0, 9.0),
+    (0.020, 0.0, 14.0),
+    (0.040, -6.3e-4, 22.0),
+    (0.034, 0.0, 40.0),
+    (0.026, 5.5e-4, 75.0),
+)
+NARROWEST_WING = 9.0  # [pixel]
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,7 @@ class Psf:
     @property
     def core(self) -> Psf:
         """The components that are not wings."""
-        return self.part(self.sigma < WINGS[0][1])
-
-    @property
-    def wings(self) -> Psf:
-        """The wide components."""
-        return self.part(self.sigma >= WINGS[0][1])
+        return self.part(self.sigma < NARROWEST_WING)
 
     def image(self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int) -> Floats:
         """Return the exact pixel sums of one star at rest.
@@ -80,9 +84,13 @@ class Psf:
         edges_y = np.arange(bottom, bottom + height + 1, dtype=float) - y
         return flux * self.integral(edges_x, edges_y)
 
-    def integral(self, edges_x: Floats, edges_y: Floats) -> Floats:
-        """Return the integral between edges relative to the star [pixel], shape (edges_y - 1, edges_x - 1)."""
-        return np.asarray((self._share(edges_y, self.y) * self.weight[:, None]).T @ self._share(edges_x, self.x))
+    def integral(self, edges_x: Floats, edges_y: Floats, blur: tuple[float, float] = (0.0, 0.0)) -> Floats:
+        """Return the integral between edges relative to the star, shape (edges_y - 1, edges_x - 1).
+
+        `blur` is the rms of a Gaussian motion in x and y; all in pixels.
+        """
+        rows, columns = self._share(edges_y, self.y, blur[1]), self._share(edges_x, self.x, blur[0])
+        return np.asarray((rows * self.weight[:, None]).T @ columns)
 
     def columns(self, x: ArrayLike, y: ArrayLike, flux: ArrayLike, left: int, width: int, bottom: int, top: int) -> Floats:
         """Return the flux of stars in each column, summed over the rows from `bottom` to `top`; shape (width,)."""
@@ -93,8 +101,8 @@ class Psf:
             total += one_flux * (inside @ self._share(edges_x - one_x, self.x))
         return total
 
-    def _share(self, edges: ArrayLike, offset: Floats) -> Floats:
-        return np.diff(ndtr((np.asarray(edges) - offset[:, None]) / self.sigma[:, None]), axis=1)
+    def _share(self, edges: ArrayLike, offset: Floats, blur: float = 0.0) -> Floats:
+        return np.diff(ndtr((np.asarray(edges) - offset[:, None]) / np.hypot(self.sigma, blur)[:, None]), axis=1)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def _telescope() -> _Telescope:
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(KNOTS)  # the golden angle covers the disc evenly
     sigma = rng.uniform(0.8, 1.2, KNOTS)
     lobes = 1 + 0.4 * np.cos(3 * (angle - 0.3)) * np.clip(radius / 10, 0, 1.2) + 0.08 * np.cos(angle - 1.0)
-    strength = np.clip(lobes, 0.05, None) * np.interp(radius, *PROFILE) * np.exp(0.85 * rng.normal(size=KNOTS))
+    strength = np.clip(lobes, 0.05, None) * np.interp(radius, *PROFILE) * np.exp(SCATTER * rng.normal(size=KNOTS))
     normal = rng.normal(size=(3, KNOTS))
     return _Telescope(
         radius, angle, sigma, strength, STRENGTH_CHANGE * normal[0], PLACE_CHANGE * normal[1], PLACE_CHANGE * normal[2]
@@ -148,12 +156,17 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
     x = scale * t.radius * np.cos(t.angle) + COMA * outward * u
     y = scale * t.radius * np.sin(t.angle) + COMA * outward * v
     centre = (t.strength @ (t.radius * np.cos(t.angle)), t.strength @ (t.radius * np.sin(t.angle))) / t.strength.sum()
-    share, wide = np.array(WINGS).T
-    weight = np.concatenate([(1 - share.sum()) * strength / strength.sum(), share])
-    none = np.zeros(share.size)
+    far = wings(temperature)
     return Psf(
-        weight,
-        np.concatenate([x - centre[0], none]),
-        np.concatenate([y - centre[1], none]),
-        np.concatenate([scale * t.sigma, wide]),
+        np.concatenate([(1 - far.weight.sum()) * strength / strength.sum(), far.weight]),
+        np.concatenate([x - centre[0], far.x]),
+        np.concatenate([y - centre[1], far.y]),
+        np.concatenate([scale * t.sigma, far.sigma]),
     )
+
+
+def wings(temperature: float = 0.0) -> Psf:
+    """Return the wide components, which are the same everywhere, at a telescope temperature from its usual one [degC]."""
+    share, warm, wide = np.array(WINGS).T
+    none = np.zeros(share.size)
+    return Psf(np.clip(share + temperature * warm, 0, None), none, none, wide)

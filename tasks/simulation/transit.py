@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 GRAVITY = 6.6743e-8  # [cm^3/g/s^2]
 NODES = 60
+_NODE, _WEIGHT = np.polynomial.legendre.leggauss(NODES)
+_THETA = np.pi * (_NODE + 1) / 2
 _LIMB = (  # effective temperature [K], u1, u2
     (2300, 0.29, 0.39),
     (3550, 0.28, 0.39),
@@ -79,17 +81,15 @@ def hidden_light(separation: Floats, radius_ratio: float, u1: float, u2: float) 
     Nodes are spread by r = middle - half cos(theta), which takes the square roots out of both ends.
     """
     hidden = np.zeros(separation.shape)
-    node, weight = np.polynomial.legendre.leggauss(NODES)
-    theta = np.pi * (node + 1) / 2
     touched = np.flatnonzero(separation < 1 + radius_ratio)
     for part in np.array_split(touched, touched.size // 4096 + 1):
         z = np.maximum(separation[part], 1e-9)[:, None]
         first = np.minimum(np.abs(z - radius_ratio), 1.0)
         last = np.minimum(z + radius_ratio, 1.0)
         half = (last - first) / 2
-        r = (first + last) / 2 - half * np.cos(theta)
+        r = (first + last) / 2 - half * np.cos(_THETA)
         arc = 2 * np.arccos(np.clip((r**2 + z**2 - radius_ratio**2) / (2 * r * z), -1, 1))
-        ring = (r * arc * _brightness(r, u1, u2) * half * np.sin(theta)) @ weight * np.pi / 2
+        ring = (r * arc * _brightness(r, u1, u2) * half * np.sin(_THETA)) @ _WEIGHT * np.pi / 2
         hidden[part] = ring + _disc(np.clip(radius_ratio - z[:, 0], 0.0, 1.0), u1, u2)
     return np.asarray(hidden / _disc(np.ones(1), u1, u2))
 

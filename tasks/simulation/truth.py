@@ -192,11 +192,12 @@ class Truth:
         dead = flat.patterns()[3][rows, columns] & (self.plan.case.flat > 0)
         tele = camera.telegraphs
         hot = np.nonzero((camera.hot > 0) & (self.plan.case.hot > 0))
+        warm, faint = np.nonzero(camera.warm), np.nonzero(dead)
         groups = [
-            (HOT, *hot),
-            (WARM, *np.nonzero(camera.warm)),
+            (HOT, hot[0], hot[1]),
+            (WARM, warm[0], warm[1]),
             (TELEGRAPHIC, tele.row, tele.column),
-            (DEAD, *np.nonzero(dead)),
+            (DEAD, faint[0], faint[1]),
         ]
         kind = np.concatenate([np.full(row.size, code) for code, row, _ in groups])
         row, column = (np.concatenate([group[i] for group in groups]) for i in (1, 2))

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,7 @@ def simulate_visit(
     if case.full_frame:
         take_full_frame(folder, plan)
     truth = Truth(plan, studio)
+    studio.prepare()
     with Cubes(folder, plan, studio.camera.window) as cubes:
         for n, exposures in enumerate(in_order(studio.stack, case.images, threads or min(4, os.cpu_count() or 1))):
             cubes.add_stack(n, exposures, bool(plan.damaged[n]))
@@ -127,12 +129,20 @@ class Studio:
         middle = window.left + window.width / 2, window.bottom + window.height / 2
         self.streaks = draw_streaks(plan.rng(11), case.streaks, plan.stop, middle, 1.5 * max(window.width, window.height))
 
+    @cached_property
+    def conditions(self) -> list[tuple[Any, ...]]:
+        """Conditions of every exposure of the stacks."""
+        return all_conditions(self.plan)
+
     def stack(self, n: int) -> list[Exposure]:
         """Take the exposures of stack number `n`."""
         nexp = self.case.nexp
         rng = self.plan.rng(4, int(self.plan.schedule.slots[n]))
-        first = n * nexp
-        return [self.expose(rng, Conditions(*row)) for row in all_conditions(self.plan, slice(first, first + nexp))]
+        return [self.expose(rng, Conditions(*row)) for row in self.conditions[n * nexp : (n + 1) * nexp]]
+
+    def prepare(self) -> None:
+        """Make what all threads use."""
+        _ = self.conditions, self.plan.attitude, self.plan.field, self.optics.crowd, self.optics.profile
 
     def crossing(self, start: float) -> list[Streak]:
         """Return the satellites that cross during an exposure."""
@@ -142,7 +152,7 @@ class Studio:
         """Take one exposure."""
         case, scene, camera, seconds = self.case, self.scene, self.camera, self.case.exptime
         middle = now.start + seconds / 2
-        flux = self.plan.star_flux(middle) if not now.hidden else np.zeros(scene.xi.size)
+        flux = self.plan.star_flux(middle, now.light) if not now.hidden else np.zeros(scene.xi.size)
         motion = self.motion(now.start, max(1, int(np.ceil(seconds))))
         coarse = self.motion(now.start, max(1, int(np.ceil(seconds / STEP))))
         rate = scene.stars(flux, motion, coarse, now.telescope)
@@ -157,9 +167,9 @@ class Studio:
         hits, side_hits = cosmics.NONE, (cosmics.NONE, cosmics.NONE)
         factor = case.cosmic_rays * now.cosmic_factor
         if factor:
-            height, width = light.shape
-            hits = cosmics.draw_hits(rng, seconds, height, width, factor)
-            side_hits = cosmics.draw_hits(rng, seconds, height, 16, factor), cosmics.draw_hits(rng, seconds, height, 16, factor)
+            (height, width), gathering = light.shape, seconds + camera.mean_wait
+            hits, *sides_hit = (cosmics.draw_hits(rng, gathering, height, columns, factor) for columns in (width, 16, 16))
+            side_hits = sides_hit[0], sides_hit[1]
         telegraphic = camera.telegraphic_charge(self.jumps, now.start)
         image, sides, top = camera.read(rng, light, smearing, hits, side_hits, telegraphic, now.gain, now.bias_drift)
         x, y = scene.tracks(np.array([0]), motion)
@@ -188,20 +198,20 @@ class Studio:
         return Motion(np.deg2rad(series[0]), series[1], series[2])
 
 
-def all_conditions(plan: Plan, exposures: slice) -> list[tuple[Any, ...]]:
-    """Return the conditions of some exposures of the stacks, one a row."""
-    nexp, middle = plan.case.nexp, plan.exposure_middle[exposures]
-    stack = np.arange(plan.exposure_middle.size)[exposures] // nexp
+def all_conditions(plan: Plan) -> list[tuple[Any, ...]]:
+    """Return the conditions of all exposures of the stacks, one a row."""
+    middle = plan.exposure_middle
+    stack = np.arange(middle.size) // plan.case.nexp
     columns = (
-        plan.exposure_start[exposures],
+        plan.exposure_start,
         plan.light_curve(middle),
         plan.schedule.occulted[stack],
         np.broadcast_to(plan.zodiacal, middle.shape),
         plan.stray_light(middle),
         np.where(plan.schedule.saa[stack], cosmics.SAA_FACTOR, 1.0),
-        plan.housekeeping.gain[exposures],
+        plan.housekeeping.gain,
         plan.bias_drift(middle),
-        plan.housekeeping.true["thermFront_2"][exposures] - TELESCOPE_TEMPERATURE,
+        plan.housekeeping.true["thermFront_2"] - TELESCOPE_TEMPERATURE,
     )
     return list(zip(*(column.tolist() for column in columns), strict=True))
 

@@ -1,0 +1,50 @@
+"""The simulator: seconds and peak memory of whole visits, with one thread and with two, and as the visit grows.
+
+Run: python -m benchmarks.simulate; with `long` as an argument the case of 3000 stacks is made too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tasks.simulation.visit import load_case, simulate_visit
+case, images, threads, folder = sys.argv[1:]
+simulate_visit(Path(folder), load_case(case).model_copy(update={"images": int(images)}), threads=int(threads))
+"""
+
+
+def timed(case: str, images: int, threads: int, folder: Path) -> tuple[float, float]:
+    """Return seconds and peak memory [MB] of one visit, the start of Python included."""
+    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+    started = time.perf_counter()
+    command = [sys.executable, "-c", PROGRAM, case, str(images), str(threads), str(folder / f"{case}-{images}-{threads}")]
+    process = subprocess.Popen(command, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{case} ended with {os.waitstatus_to_exitcode(status)}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    runs = [("demo", 300, 1), ("demo", 300, 2), ("long", 300, 2), ("long", 1500, 2)]
+    if "long" in sys.argv[1:]:
+        runs.append(("long", 3000, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        timed("demo", 2, 1, Path(folder))  # compiles kernels
+        rows = [(*run, *timed(*run, Path(folder))) for run in runs]
+    first = rows[0][3]
+    print(f"{'case':6s} {'stacks':>6s} {'threads':>7s} {'seconds':>8s} {'of the first':>12s} {'MB':>6s}")
+    for case, images, threads, seconds, megabytes in rows:
+        print(f"{case:6s} {images:6d} {threads:7d} {seconds:8.1f} {seconds / first:12.2f} {megabytes:6.0f}")
+
+
+if __name__ == "__main__":
+    main()

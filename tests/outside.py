@@ -1,0 +1,24 @@
+"""Where the outside data are, and what a test does without them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def outside(name: str = ".") -> Path:
+    """Return a file or folder of the outside data, a folder `shared` beside the repository.
+
+    Where it is not, the test is skipped; with DRP_OUTSIDE=required in the environment it fails.
+    """
+    path = SHARED / name
+    if not path.exists():
+        reason = f"the outside data (shared/{name} beside the repository) are not here"
+        if os.environ.get("DRP_OUTSIDE") == "required":
+            pytest.fail(f"{reason}, and DRP_OUTSIDE says that they must be")
+        pytest.skip(reason)
+    return path
