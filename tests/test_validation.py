@@ -195,9 +195,11 @@ class Visit:
             "MJD_TIME": time, "FLUX": target + self.white, "FLUXERR": np.full(N, noise), "EVENT": 1 * (np.arange(N) % 50 == 0),
             "QUALITY": np.zeros(N, int), "CONTA_LC": np.zeros(N), "DARK": np.zeros(N),
         }  # fmt: skip
+        level = 627.6 + 0.01 * rng.normal(size=N)
+        left = 3 * (627.6 - level) / 0.5  # of the bias, which the background takes
         self.terms: dict[str, dict[str, dict[str, Any]]] = {
             "quality": {"TERM_QUALITY": {"MJD_TIME": time, "EVENT": self.curve["EVENT"]}},
-            "bias": {"TERM_BIAS": {"LEVEL": 627.6 + 0.01 * rng.normal(size=N), "LEVEL_ERR": np.full(N, 0.01)}},
+            "bias": {"TERM_BIAS": {"LEVEL": level, "LEVEL_ERR": np.full(N, 0.01)}},
             "gain": {"TERM_GAIN": {"GAIN": 0.5 * (1 + 5e-7 * rng.normal(size=N))}},
             "position": {
                 "TERM_POSITION": {
@@ -205,7 +207,7 @@ class Visit:
                     "VALIDITY": np.zeros(N, int),
                 }
             },
-            "background": {"TERM_BACKGROUND": {"LEVEL": sky + 9 + 0.1 * rng.normal(size=N), "LEVEL_ERR": np.full(N, 0.1)}},
+            "background": {"TERM_BACKGROUND": {"LEVEL": sky + 9 + left + 0.1 * rng.normal(size=N), "LEVEL_ERR": np.full(N, 0.1)}},
             "defects": {
                 "TERM_DEFECTS": {"IMAGE_INDEX": [3, 4, 7], "X": [5, 6, 30], "Y": [8, 9, 30], "KIND": [1, 1, 3]},
                 "TERM_TELEGRAPHIC": {"X": np.array([10, 12]), "Y": np.array([20, 20])},

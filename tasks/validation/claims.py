@@ -55,6 +55,7 @@ CLAIMS = {
     # the light curve
     "noise": Claim("robust scatter over the photon floor", "", high=1.10, precision=0.03),
     "noise_neighbours": Claim("scatter from point to point over the photon floor", "", high=1.10, precision=0.03),
+    "noise_best": Claim("the same in the best circle", "", high=1.10, precision=0.03),
     "used": Claim("good stacks that are used", "", low=0.9, pool="share"),
     "outliers": Claim("used points off by more than 5 errors", "", high=0.003, precision=0.003, pool="share"),
     "honesty": Claim("scatter in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),

@@ -146,13 +146,19 @@ def measure_dark(part: Part) -> list[Measure]:
 
 
 def measure_background(part: Part) -> list[Measure]:
-    """Scatter of the error of the background in units of its stated error; a constant is the star's own halo."""
+    """Scatter of the error of the background in units of its stated error.
+
+    A constant does not count: it is the star's own halo. What the bias level was missed by must stand in the background,
+    which takes it away from the star too.
+    """
     term = part.products.term("background", "TERM_BACKGROUND")
     stated = term["LEVEL_ERR"]
     good = part.truth.good & (stated > 0)
     if good.sum() < 4:
         raise AbsentError("the background has no stated errors")
-    error = ((term["LEVEL"] - part.truth.stacks["BACKGROUND"]) / np.where(good, stated, 1.0))[good]
+    stacks = part.truth.stacks
+    left = part.nexp * (stacks["BIAS"] - part.products.term("bias", "TERM_BIAS")["LEVEL"]) / stacks["GAIN"]
+    error = ((term["LEVEL"] - stacks["BACKGROUND"] - left) / np.where(good, stated, 1.0))[good]
     return [Measure("background", "", *bootstrapped(error, scatter), len(error))]
 
 

@@ -26,6 +26,7 @@ from tasks.validation.statistics import (
 Floats = NDArray[np.float64]
 
 PPM = 1e6
+CIRCLES = range(15, 41)
 CURVES = ("DEFAULT", "OPTIMAL", "PSF")
 WILD = 5.0  # [errors]
 DEEP = 500.0  # a transit of which the depth must be right to a percent [ppm]
@@ -134,6 +135,21 @@ def measure_noise(part: Part, name: str) -> list[Measure]:
         Measure("outliers", name, *share(wild, n), n),
         Measure("honesty", name, *bootstrapped(r.relative / r.error, scatter), n),
     ]
+
+
+def measure_best_circle(part: Part) -> list[Measure]:
+    """Scatter over the photon floor in the circle in which the light curve scatters least."""
+    known = {}
+    for radius in CIRCLES:
+        try:
+            known[f"R{radius}"] = residual(part, f"R{radius}")
+        except AbsentError:
+            continue
+    if not known:
+        raise AbsentError("there are no light curves R15 to R40")
+    name = min(known, key=lambda n: scatter(known[n].relative))
+    over = known[name].relative / floor_of(part, known[name].curve)[known[name].used]
+    return [Measure("noise_best", "R15 to R40", *bootstrapped(over, scatter), len(over))]
 
 
 def measure_long_noise(part: Part, name: str) -> list[Measure]:
@@ -268,6 +284,8 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
             if case["transit"] and case["light_curve"] is None:
                 wanted[f"transit in {name}"] = partial(measure_depth, name=name)
         wanted[f"correlations of {name}"] = partial(measure_correlations, name=name)
+    if case["noise"]:
+        wanted["noise in the best circle"] = measure_best_circle
     if case["imagettes"] and case["noise"]:
         for name in ("IMAGETTE", "IMAGETTE_PSF"):
             wanted[f"noise of {name}"] = partial(measure_imagettes, name=name)
