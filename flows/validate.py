@@ -165,12 +165,25 @@ def read_kept(path: Path, key: str) -> dict[str, Any] | None:
 def scratch(output: Path) -> Iterator[Path]:
     """Give a folder for one part, which is gone afterwards."""
     folder = output / f".part.{os.getpid()}"
-    disk.remove(folder)
+    for left in output.glob(".part.*"):
+        if left == folder or not alive(int(left.suffix[1:])):  # of a process that was killed
+            disk.remove(left)
     disk.make_folder(folder)
     try:
         yield folder
     finally:
         disk.remove(folder)
+
+
+def alive(process: int) -> bool:
+    """Return whether a process of this number runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:

@@ -196,6 +196,7 @@ class Visit:
             "QUALITY": np.zeros(N, int), "CONTA_LC": np.zeros(N), "DARK": np.zeros(N),
         }  # fmt: skip
         level = 627.6 + 0.01 * rng.normal(size=N)
+        wander = rng.normal(size=N)
         left = 3 * (627.6 - level) / 0.5  # of the bias, which the background takes
         self.terms: dict[str, dict[str, dict[str, Any]]] = {
             "quality": {"TERM_QUALITY": {"MJD_TIME": time, "EVENT": self.curve["EVENT"]}},
@@ -207,7 +208,7 @@ class Visit:
                     "VALIDITY": np.zeros(N, int),
                 }
             },
-            "background": {"TERM_BACKGROUND": {"LEVEL": sky + 9 + left + 0.1 * rng.normal(size=N), "LEVEL_ERR": np.full(N, 0.1)}},
+            "background": {"TERM_BACKGROUND": {"LEVEL": sky + 9 + left + 0.1 * wander, "LEVEL_ERR": np.full(N, 0.1)}},
             "defects": {
                 "TERM_DEFECTS": {"IMAGE_INDEX": [3, 4, 7], "X": [5, 6, 30], "Y": [8, 9, 30], "KIND": [1, 1, 3]},
                 "TERM_TELEGRAPHIC": {"X": np.array([10, 12]), "Y": np.array([20, 20])},
@@ -423,6 +424,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         estimates.measure_field_stars(Visit().write(tmp_path))
 
 
+def test_the_nearest_time_is_found() -> None:
+    assert light_curves.nearest(np.array([0.0, 10.0, 20.0]), np.array([-5.0, 4.0, 6.0, 14.9, 99.0])).tolist() == [0, 0, 1, 1, 2]
+
+
 # ---- error budget
 
 
@@ -551,6 +556,14 @@ def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_tried_again(
     flows.validate.run_validation(request)
     assert len(counted) == 2
     assert not list(tmp_path.glob(".part*"))
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(counted: list[str], tmp_path: Path) -> None:
+    dead, living = tmp_path / f".part.{2**22 + 1}", tmp_path / ".part.1"  # above the largest number a process can have
+    dead.mkdir()
+    living.mkdir()
+    flows.validate.run_validation(ValidateRequest(cases=("tiny",), seeds=1, output=tmp_path))
+    assert (dead.exists(), living.exists()) == (False, True)
 
 
 def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[str]) -> None:

@@ -245,7 +245,7 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     exposures = part.truth.table("TRUTH_EXPOSURES")
     time = exposures["MJD_TIME"].reshape(-1, group).mean(axis=1)
     electrons = exposures["TARGET"].reshape(-1, group).sum(axis=1)
-    row = np.abs(time[None] - curve.table["MJD_TIME"][:, None]).argmin(axis=1)
+    row = nearest(time, curve.table["MJD_TIME"])
     target = electrons[row]
     used = curve.used & (target > 0)
     if used.sum() < 4:
@@ -258,6 +258,12 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     floor = photon_floor(level * target[used], sky, dark, read_out_electrons(part), group, curve.radius)
     over = (ratio / level - 1) / floor
     return [Measure("imagettes", name, *bootstrapped(over, scatter), len(over))]
+
+
+def nearest(ascending: Floats, values: Floats) -> NDArray[np.intp]:
+    """Return where in an ascending series the nearest to each value stands."""
+    after = np.clip(np.searchsorted(ascending, values), 1, len(ascending) - 1)
+    return np.asarray(after - (values - ascending[after - 1] < ascending[after] - values))
 
 
 def noise_ratio(part: Part, quiet: Part, name: str) -> list[Measure]:
