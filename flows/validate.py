@@ -201,7 +201,7 @@ def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
 
 def reduced(work: Work, folder: Path, tell: Tell) -> Part:
     """Simulate a visit below `folder` and reduce it there."""
-    from tasks.simulation import detector
+    from tasks.simulation import bias, layout
     from tasks.simulation.plan import PIXEL_SCALE
 
     case, visit = work.case, folder / "visit"
@@ -218,13 +218,13 @@ def reduced(work: Work, folder: Path, tell: Tell) -> Part:
     except Exception as error:  # whatever the pipeline dies of is a result, and the other parts are wanted all the same
         raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
     assert published is not None
-    mode = detector.read_out_mode(case.exptime)
-    waiting = detector.read_time(mode, case.window_y, case.height)
-    left = detector.EXPOSED.start + case.window_x
+    mode = layout.read_out_mode(case.exptime)
+    waiting = layout.read_time(mode, case.window_y, case.height)
+    left = layout.EXPOSED.start + case.window_x
     facts = Facts(
-        read_out_noise=detector.READ_OUT_NOISE[mode.frequency],
-        transfer_time=detector.TRANSFER_TIME,
-        bias=detector.BIAS[mode.frequency],
+        read_out_noise=bias.READ_OUT_NOISE[mode.frequency],
+        transfer_time=layout.TRANSFER_TIME,
+        bias=bias.BIAS[mode.frequency],
         pixel_scale=PIXEL_SCALE,
         dark_seconds=case.exptime + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
     )

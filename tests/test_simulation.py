@@ -13,9 +13,9 @@ from astropy.io import fits
 from astropy.time import Time
 from pydantic import ValidationError
 
-from tasks.simulation import detector, optics, sky, spacecraft
+from tasks.simulation import detector, optics, spacecraft
 from tasks.simulation.camera import Camera
-from tasks.simulation.plan import PIXEL_SCALE
+from tasks.simulation.plan import PIXEL_SCALE, Plan
 from tasks.simulation.visit import Case, case_names, load_case, simulate_visit
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -118,24 +118,6 @@ def test_the_gain_of_flight_housekeeping_is_that_of_flight() -> None:
     volts = detector.VOLTAGES
     gain = detector.gain(volts["VSS"], volts["VOD"], volts["VRD"], volts["VOG"], detector.CCD_TEMPERATURE)
     assert 1 / float(gain) == pytest.approx(1.946, abs=0.001)  # electron/ADU, as published to four digits
-
-
-def test_a_dark_planet_hides_its_area_of_a_uniform_star() -> None:
-    hidden = sky.hidden_light(np.array([0.0, 0.4, 0.85, 1.2]), 0.1, 0.0, 0.0)
-    np.testing.assert_allclose(hidden, [0.01, 0.01, 0.01, 0.0], rtol=1e-6, atol=0)  # 60 nodes: 1e-6 of the depth
-
-
-def test_a_transit_is_as_deep_as_the_brightness_behind_the_planet() -> None:
-    planet = sky.Planet(radius_ratio=0.01, impact=0.0)
-    mean = 1 - planet.u1 / 3 - planet.u2 / 6
-    # the disc's centre has brightness 1 and, for a planet this small, varies by k^2 u1 / 4 = 1e-5 across it
-    assert 1 - planet.light_curve(0.0)[0] == pytest.approx(1e-4 / mean, rel=5e-5)
-    assert planet.light_curve([0.5, 1.0, 1.5]) == pytest.approx(1.0, abs=0)  # and nothing when it is behind the star
-
-
-def test_a_star_of_magnitude_zero_gives_the_published_flux() -> None:
-    colour = float(sky.cheops_magnitude(0.0, 5900))
-    assert float(sky.star_flux(-colour, 5900)) == pytest.approx(0.94 * 1.8347e9, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:.*dubious year")
@@ -243,7 +225,7 @@ def test_imagettes_add_up_to_the_stack(visit: Path) -> None:
 
 def test_a_clean_stack_holds_the_charge_that_the_truth_tells(tmp_path: Path) -> None:
     effects = dict.fromkeys(("noise", "cosmic_rays", "smearing", "dark", "flat", "nonlinearity", "transit"), False)
-    case = small(**effects, shape="rectangular", near_stars=0, far_stars=0, jitter=0.0, background=2.0, stray_light=0.0)
+    case = small(**effects, shape="rectangular", near_stars=0, stars=0, jitter=0.0, stray_light=0.0)
     simulate_visit(tmp_path, case)
     truth = fits.getdata(tmp_path / "truth/truth.fits", "TRUTH_STACKS")
     bias = detector.truth_maps().bias[100_000][:1024, detector.EXPOSED][480:544, 480:544] + detector.BIAS[100_000]
@@ -252,7 +234,7 @@ def test_a_clean_stack_holds_the_charge_that_the_truth_tells(tmp_path: Path) -> 
     inside = optics.flight_like_psf().image(np.array([512.0]), np.array([512.0]), 1.0, 480, 480, 64, 64).sum()
     # 4096 pixels, each rounded twice: 0.41 ADU a pixel, 51 electrons in the sum of 6e6; five of these
     assert charge.sum() == pytest.approx(truth["TARGET"][0] * inside, abs=260)
-    assert truth["BACKGROUND"][0] == pytest.approx(2 * 20 * 2.0, rel=1e-12)
+    assert truth["BACKGROUND"][0] == pytest.approx(2 * 20 * Plan(case, 1).zodiacal, rel=1e-12)
 
 
 def test_stacks_in_the_anomaly_are_left_out_unless_they_are_kept(tmp_path: Path) -> None:
@@ -264,7 +246,7 @@ def test_stacks_in_the_anomaly_are_left_out_unless_they_are_kept(tmp_path: Path)
         "images": 120,
         "tilt": 30.0,
         "near_stars": 0,
-        "far_stars": 0,
+        "stars": 0,
     }
     simulate_visit(tmp_path / "omitted", small(**{**common, "saa": "orbit"}))
     simulate_visit(tmp_path / "kept", small(**{**common, "saa": "orbit", "kept_flagged": 1.0}))

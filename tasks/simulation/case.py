@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.simulation import detector
+from tasks.simulation import layout
 
 Presence = Literal["orbit", "never", "always"]
 FILES = ("light_curve", "field_file", "psf_file")
@@ -22,7 +22,7 @@ class Case(BaseModel):
 
     # the visit
     start: str = Field(
-        "2024-03-10T08:00:00", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$", description="UTC; the CCD ages with it"
+        "2021-03-10T08:00:00", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$", description="UTC; the CCD ages with it"
     )
     images: int = Field(12, ge=1, description="stacks written")
     nexp: int = Field(3, ge=1, le=60, description="exposures in a stack")
@@ -41,17 +41,22 @@ class Case(BaseModel):
     light_curve: Path | None = Field(None, description="relative flux with time, in place of transit and granulation")
 
     # the field
-    near_stars: int = Field(4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, up to 2.5 mag fainter than it")
+    near_stars: int = Field(
+        4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, up to 2.5 mag fainter than it"
+    )
     stars: float = Field(38.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
     faintest: float = Field(18.0, ge=10, le=20, description="faintest field star [mag]")
     count_slope: float = Field(0.35, ge=0, le=0.6, description="growth of counts, log10 a magnitude")
     field_file: Path | None = Field(None, description="stars (RA, Dec, magnitude, type) in place of generated ones")
-    field_offset: tuple[float, float] = Field((0.0, 0.0), description="target's place in the field of the file, East and North [arcsec]")
+    field_offset: tuple[float, float] = Field(
+        (0.0, 0.0), description="target's place in the field of the file, East and North [arcsec]"
+    )
     more_stars: tuple[tuple[float, float, float, float], ...] = Field(
         (), description="stars at given places: East, North [arcsec], G, effective temperature [K]"
     )
     proper_motion: float = Field(1.0, ge=0, le=100, description="scale of the field stars' proper motions")
     variable_stars: float = Field(0.05, ge=0, le=1, description="part of the field stars that vary")
+    cool_excess: float = Field(1.0, ge=0, le=5, description="scale of the light of M dwarfs beyond what their catalogue tells")
 
     # the optics
     psf_file: Path | None = Field(None, description="an image of the PSF in place of the simulated one")
@@ -81,7 +86,7 @@ class Case(BaseModel):
 
     # the detector: what it adds or loses, each a scale or a switch
     noise: bool = Field(True, description="photon and read-out noise")
-    rounding: bool = Field(True, description="the converter's steps; off keeps fractions, in units of 1/1024 ADU")
+    rounding: bool = Field(True, description="the converter's steps; off rounds only the finished stack")
     flat: float = Field(1.0, ge=0, le=10, description="scale of the flat field's deviation from one, dead pixels with it")
     dark: float = Field(1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart")
     hot: float = Field(1.0, ge=0, le=100, description="scale of the current of hot pixels")
@@ -130,8 +135,8 @@ class Case(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Case:
-        if self.window_x + self.width > detector.SIZE or self.window_y + self.height > detector.SIZE:
-            raise ValueError(f"the window leaves the exposed area of {detector.SIZE} pixels")
+        if self.window_x + self.width > layout.SIZE or self.window_y + self.height > layout.SIZE:
+            raise ValueError(f"the window leaves the exposed area of {layout.SIZE} pixels")
         if self.imagettes and self.nexp == 1:
             raise ValueError("imagettes exist only for stacked exposures: nexp must be at least 2")
         if self.nexp % self.imagette_nexp:

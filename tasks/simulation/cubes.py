@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.products import Structure
-from tasks.simulation import detector, files
-from tasks.simulation.camera import Camera, Exposure
+from tasks.simulation import files, layout
+from tasks.simulation.camera import Exposure
+from tasks.simulation.light import Window
 from tasks.simulation.plan import LEAD, Plan
 from tasks.simulation.raw import exposure_keywords, image_metadata, keywords, product_path, times, unstacked_metadata
 from tasks.simulation.spacecraft import Housekeeping
@@ -36,23 +36,22 @@ UNSTACKED = 2 + len(ORDER)  # place of the table of single exposures in the file
 
 
 class Cubes:
-    """The files of the sub-array, the imagettes and the cosmic rays while the stacks come in."""
+    """The files of the sub-array and the imagettes while the stacks come in."""
 
-    def __init__(self, folder: Path, plan: Plan, camera: Camera) -> None:
+    def __init__(self, folder: Path, plan: Plan, window: Window) -> None:
         self.folder, self.plan, self.case = folder, plan, plan.case
         case = self.case
         self.mask = window_mask(case.height, case.width, min(case.height, case.width) / 2, case.shape)
         self.valid = float(plan.start[0]), plan.stop
         self.words = {
             **exposure_keywords(plan, plan.middle, case.nexp, plan.mode, plan.repetition),
-            "X_WINOFF": camera.left,
-            "Y_WINOFF": camera.bottom,
+            "X_WINOFF": window.left,
+            "Y_WINOFF": window.bottom,
             "SHAPE": case.shape,
             "MRG_MODE": case.margins,
         }
         self.subarray = self._open_subarray()
         self.imagettes = self._open_imagettes() if case.imagettes else None
-        self.cosmics = self._open_cosmics()
 
     def __enter__(self) -> Cubes:
         return self
@@ -60,34 +59,37 @@ class Cubes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.subarray.update(UNSTACKED)
-        for stream in (self.subarray, self.imagettes, self.cosmics):
+        for stream in (self.subarray, self.imagettes):
             if stream is not None:
                 stream.__exit__(kind, error, trace)
 
-    def add_exposure(self, e: int, exposure: Exposure) -> None:
-        """Put exposure number `e` where single exposures go."""
-        table = self.subarray.parts[UNSTACKED].data
-        if table is not None:
-            table["BIAS"][e] = exposure.sides[:, SIDES["OverscanLeft"]].mean()
-        if self.imagettes is not None:
-            self.imagettes.put(0, e, np.where(self.imagette_mask, exposure.image[self.imagette_cut], 0))
-
-    def add_stack(self, n: int, exposures: list[Exposure]) -> None:
-        """Co-add the exposures of stack `n` and write it."""
-        image = np.sum([exposure.image for exposure in exposures], axis=0, dtype=np.uint32)
-        self.subarray.put(0, n, np.where(self.mask, image, 0))
-        sides = np.sum([exposure.sides for exposure in exposures], axis=0, dtype=float)
-        top = np.sum([exposure.top for exposure in exposures], axis=0, dtype=float)
+    def add_stack(self, n: int, exposures: list[Exposure], damaged: bool) -> None:
+        """Co-add the exposures of stack `n` and write it, its margins and its imagettes; a damaged one lacks a block."""
+        image = np.rint(np.sum([exposure.image for exposure in exposures], axis=0))
+        image[~self.mask] = 0
+        if damaged:
+            image[image.shape[0] // 3 : image.shape[0] // 2] = 0
+        self.subarray.put(0, n, image)
+        sides = np.rint(np.sum([exposure.sides for exposure in exposures], axis=0))
+        top = np.rint(np.sum([exposure.top for exposure in exposures], axis=0))
         for index, (values, _, _) in enumerate(telemetry_form(self.case.margins, sides, top).values(), 1):
             self.subarray.put(index, n, values)
-        if self.cosmics is not None:
-            self.cosmics.put(0, n, np.sum([exposure.cosmics for exposure in exposures], axis=0))
+        table = self.subarray.parts[UNSTACKED].data
+        if table is not None:
+            offsets = [exposure.sides[:, SIDES["OverscanLeft"]].mean() for exposure in exposures]
+            table["BIAS"][n * self.case.nexp : (n + 1) * self.case.nexp] = offsets
+        if self.imagettes is not None:
+            count = self.case.nexp // self.case.imagette_nexp
+            cuts = np.array([exposure.image[self.imagette_cut] for exposure in exposures])
+            sums = np.rint(cuts.reshape(count, self.case.imagette_nexp, *cuts.shape[1:]).sum(axis=1))
+            for k, pixels in enumerate(sums):
+                self.imagettes.put(0, n * count + k, np.where(self.imagette_mask, pixels, 0))
 
     def _open_subarray(self) -> files.Stream:
         case, plan = self.case, self.plan
         name = "SCI_RAW_SubArray"
         parts = [self._cube(name, (case.images, case.height, case.width), self.words)]
-        rows, columns = detector.ROWS - detector.SIZE, detector.SIDES.size
+        rows, columns = layout.ROWS - layout.SIZE, layout.SIDES.size
         empty = telemetry_form(case.margins, np.zeros((case.height, columns)), np.zeros((rows, case.width)))
         for margin, (values, process, kinds) in empty.items():
             words = {**self.words, "MRG_PROC": process, **{f"MRG_DTY{i}": kind for i, kind in enumerate(kinds, 1)}}
@@ -96,6 +98,7 @@ class Cubes:
         mean = {key: values.reshape(case.images, case.nexp).mean(axis=1) for key, values in hk.items()}
         counter = np.repeat(plan.counter, case.nexp)
         stacked = image_metadata(plan, plan.middle, plan.counter, mean, plan.mode)
+        stacked["CE_INTEGRITY"] = plan.damaged.astype(int)
         single = unstacked_metadata(plan, plan.exposure_middle, counter, hk, plan.mode)
         parts.append(self._table("SCI_RAW_ImageMetadata", stacked, case.images, self.words))
         parts.append(self._table("SCI_RAW_UnstackedImageMetadata", single, counter.size, self.words))
@@ -109,18 +112,20 @@ class Cubes:
             for place, offset, length in zip(case.place, (case.window_x, case.window_y), (case.width, case.height), strict=True)
         )
         self.imagette_cut = slice(y, y + size), slice(x, x + size)
+        each = case.imagette_nexp
+        middle = plan.exposure_middle.reshape(-1, each).mean(axis=1)
         words = {
             **self.words,
-            **exposure_keywords(plan, plan.exposure_middle, 1, plan.mode, plan.repetition),
+            **exposure_keywords(plan, middle, each, plan.mode, plan.repetition),
             "SHAPE": "circular",
             "CROPPING": "static window",
         }
-        rows = plan.exposure_middle.size
+        rows = middle.size
         columns = {
-            **times(plan, plan.exposure_middle),
-            "CE_COUNTER": np.repeat(plan.counter, case.nexp),
+            **times(plan, middle),
+            "CE_COUNTER": np.repeat(plan.counter, case.nexp // each),
             "IMAGETTES_COMPR": np.nan,
-            "NEXP": 1,
+            "NEXP": each,
             "X_OFF_FULL_ARRAY": case.window_x + x,
             "Y_OFF_FULL_ARRAY": case.window_y + y,
             "X_OFF_SUB_ARRAY": x,
@@ -128,13 +133,7 @@ class Cubes:
         }
         name = "SCI_RAW_Imagette"
         parts = [self._cube(name, (rows, size, size), words), self._table(f"{name}Metadata", columns, rows, words)]
-        return files.Stream(product_path(self.folder / "data", plan, name, float(plan.exposure_middle[0])), parts)
-
-    def _open_cosmics(self) -> files.Stream:
-        case = self.case
-        structure = Structure("TRUTH_COSMICS", "charge of cosmic rays in each stack [electron]", image="float")
-        part = files.Part(structure, {}, (case.images, case.height, case.width), self.plan.date)
-        return files.Stream(self.folder / "truth" / "cosmics.fits", [part])
+        return files.Stream(product_path(self.folder / "data", plan, name, float(middle[0])), parts)
 
     def _cube(self, extname: str, shape: tuple[int, ...], words: dict[str, Any]) -> files.Part:
         return files.cube(extname, keywords(self.plan, extname, *self.valid, words), shape, self.plan.date)
@@ -145,9 +144,9 @@ class Cubes:
 
 def write_full_frame(folder: Path, plan: Plan, exposure: Exposure, housekeeping: Housekeeping) -> None:
     """Write one exposure of the whole CCD, taken before the first stack, with all its margins."""
-    case, mode = plan.case, detector.FULL_FRAME
+    case, mode = plan.case, layout.FULL_FRAME
     middle = np.array([LEAD + case.exptime / 2])
-    repetition = max(case.exptime, detector.ROWS * detector.COLUMNS / mode.frequency)
+    repetition = max(case.exptime, layout.ROWS * layout.COLUMNS / mode.frequency)
     words = {
         **exposure_keywords(plan, middle, 1, mode, repetition),
         **{f"MRG_DTY{i}": "N/A" for i in range(1, 5)},
@@ -157,8 +156,8 @@ def write_full_frame(folder: Path, plan: Plan, exposure: Exposure, housekeeping:
         "Y_WINOFF": 0,
     }
     valid, one = (LEAD, LEAD + case.exptime), np.ones(1, int)
-    margins = telemetry_form("image", exposure.sides.astype(float), exposure.top.astype(float))
-    images: dict[str, NDArray[Any]] = {"FullArray": exposure.image}
+    margins = telemetry_form("image", np.rint(exposure.sides), np.rint(exposure.top))
+    images: dict[str, NDArray[Any]] = {"FullArray": np.rint(exposure.image)}
     images |= {name: values[None] for name, (values, _, _) in margins.items()}
     hk = housekeeping.measured
     single = unstacked_metadata(plan, middle, one, hk, mode)

@@ -1,7 +1,7 @@
 """What is decided before the first exposure: stars, pointing, housekeeping, and which stacks are taken when.
 
 Stacks follow one another without pause. Those in the South Atlantic Anomaly or behind the Earth are not transmitted,
-as in flight, unless the case keeps some; the counter of stacks counts them.
+as in flight, unless the case keeps some; of the others some are lost. The counter of stacks counts all of them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.simulation import detector, sky
+from tasks.simulation import layout
 from tasks.simulation.case import Case, Presence
+from tasks.simulation.field import Field, draw
+from tasks.simulation.light_curve import LightCurve, mean_over_exposure, target_light
 from tasks.simulation.spacecraft import (
-    DAY,
     PERIOD,
     Attitude,
     Clock,
@@ -23,7 +24,10 @@ from tasks.simulation.spacecraft import (
     Orbit,
     draw_attitude,
     draw_housekeeping,
+    unit_vector,
 )
+from tasks.simulation.stray_light import stray_light
+from tasks.simulation.zodiacal import sun_direction, zodiacal_light
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -49,9 +53,9 @@ class Plan:
         self.case, self.seed = case, seed
         self.clock = Clock(case.start)
         self.orbit = Orbit(self.clock, case.tilt)
-        self.mode = detector.read_out_mode(case.exptime)
-        rows = detector.ROWS if self.mode.whole else case.height + detector.ROWS - detector.SIZE
-        self.repetition = max(case.exptime, rows * detector.COLUMNS / self.mode.frequency)
+        self.mode = layout.read_out_mode(case.exptime)
+        rows = layout.ROWS if self.mode.whole else case.height + layout.ROWS - layout.SIZE
+        self.repetition = max(case.exptime, rows * layout.COLUMNS / self.mode.frequency)
         self.span = (case.nexp - 1) * self.repetition + case.exptime  # of a stack, from first start to last end
         self.first = LEAD + (case.exptime + SETTLING if case.full_frame else 0.0)
         self.schedule = self._schedule()
@@ -67,22 +71,21 @@ class Plan:
         return np.random.default_rng((self.seed, *stream))
 
     @cached_property
-    def field(self) -> sky.Field:
+    def field(self) -> Field:
         """The stars."""
-        case = self.case
-        return sky.draw_field(self.rng(1), case.magnitude, case.teff, case.near_stars, int(case.stars))
+        return draw(self.rng(1), self.case)
 
     @cached_property
     def attitude(self) -> Attitude:
         """Pointing from the start of the visit to 20 s after its last exposure."""
         cadence = self.case.attitude_cadence
         samples: Floats = np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
-        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter)
+        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter, self.case.jitter_time)
 
     @cached_property
     def housekeeping(self) -> Housekeeping:
         """Housekeeping of every exposure."""
-        return draw_housekeeping(self.rng(3), self.exposure_middle)
+        return draw_housekeeping(self.rng(3), self.exposure_middle, self.case.gain_drift)
 
     @property
     def counter(self) -> NDArray[np.int64]:
@@ -99,23 +102,43 @@ class Plan:
         """Identifier of the visit."""
         return 100 * self.case.request + self.case.visit_counter
 
-    @property
-    def dark_weight(self) -> float:
-        """Place of the visit between the two epochs of the dark maps: 0 the first, 1 the second."""
-        early, late = (float(Clock(epoch).mjd(0.0)) for epoch in detector.DARK_EPOCHS)
-        return (float(self.clock.mjd(0.0)) - early) / (late - early)
+    @cached_property
+    def damaged(self) -> Flags:
+        """Stacks that reach the ground damaged."""
+        return self.rng(13).uniform(size=self.case.images) < self.case.damaged
+
+    @cached_property
+    def _light(self) -> LightCurve:
+        """The target's relative flux at any time of the visit."""
+        start = float(self.clock.mjd(0.0))
+        return target_light(self.rng(9), self.case, start, self.transit_middle, LEAD, self.stop)
 
     def light_curve(self, seconds: Floats) -> Floats:
-        """Return the relative flux of the target."""
-        case = self.case
-        if not case.transit:
-            return np.ones(seconds.size)
-        planet = sky.Planet(case.radius_ratio, case.transit_period, case.impact)
-        return planet.light_curve((seconds - self.transit_middle) / DAY)
+        """Return the target's relative flux, the mean over each exposure with its middle at `seconds`, shape (n,)."""
+        return mean_over_exposure(self._light, seconds, self.case.exptime)
+
+    def star_flux(self, second: float) -> Floats:
+        """Return the flux of each star in the exposure with its middle at `second`, the target first [electron/s]."""
+        flux = self.field.flux_at(np.array([second]))[:, 0]
+        flux[0] *= self.light_curve(np.array([second]))[0]
+        return np.asarray(flux)
+
+    @cached_property
+    def zodiacal(self) -> float:
+        """Zodiacal light in the middle of the visit [electron/s/pixel]."""
+        sun = sun_direction(*self.clock.tt(np.array([self.stop / 2])))[0]
+        return self.case.zodiacal * zodiacal_light(unit_vector(self.orbit.ra, self.orbit.dec), sun)
+
+    def stray_light(self, seconds: Floats) -> Floats:
+        """Return the light of the bright Earth [electron/s/pixel] at each time, shape (n,)."""
+        position = self.orbit.at(seconds).position
+        sun = sun_direction(*self.clock.tt(seconds))
+        target = unit_vector(self.orbit.ra, self.orbit.dec)
+        return stray_light(position, target, sun, self.case.stray_light, self.case.stray_angle)
 
     def background(self, seconds: Floats) -> Floats:
         """Return sky and stray light [electron/s/pixel]."""
-        return 2.65 * self.case.zodiacal + sky.stray_light(self.orbit.limb_angle(seconds), self.case.stray_light)
+        return self.zodiacal + self.stray_light(seconds)
 
     def bias_drift(self, seconds: Floats) -> Floats:
         """Return the change of the bias [ADU]."""
@@ -136,7 +159,8 @@ class Plan:
             occulted = present(case.occultation, np.logical_or.reduce([part.occulted for part in parts]))
             number = met + np.cumsum(saa | occulted)
             share = np.floor(number * case.kept_flagged) > np.floor((number - 1) * case.kept_flagged)
-            kept = ~(saa | occulted) | share
+            lost = self.rng(12, len(blocks)).uniform(size=size) < case.missing
+            kept = np.where(saa | occulted, share, ~lost)
             blocks.append((slot[kept], saa[kept], occulted[kept]))
             found, met = found + int(kept.sum()), int(number[-1])
         slots, saa, occulted = (np.concatenate(columns)[: case.images] for columns in zip(*blocks, strict=True))

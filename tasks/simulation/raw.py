@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.products import soc_structure
-from tasks.simulation import detector, files, sky
+from tasks.simulation import bias, field, files, gain, layout, spectrum
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan, present
 from tasks.simulation.spacecraft import from_standard, line_of_sight
 
@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 Columns = dict[str, Any]
 
 VOLTAGES = ("VOD", "VRD", "VOG", "VSS")
+POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = 0.5e-3, 0.02, 100.0  # of the catalogue [arcsec, mag, K]
+UNMOVED, CATALOGUE_EPOCH = 0.05, 2016.0  # part of the stars whose proper motion is not known: they stand where they stood then
 
 
 def product_path(folder: Path, plan: Plan, extname: str, seconds: float, dataname: str = "") -> Path:
@@ -56,7 +58,7 @@ def keywords(plan: Plan, extname: str, first: float, last: float, more: Mapping[
         "T_EFF": case.teff,
         "MAG_G": case.magnitude,
         "MAG_GERR": 0.001,
-        "MAG_CHPS": sky.cheops_magnitude(case.magnitude, case.teff),
+        "MAG_CHPS": spectrum.cheops_magnitude(case.magnitude, case.teff),
         "MAG_CERR": 0.01,
         "RA_TARG": plan.orbit.ra,
         "DEC_TARG": plan.orbit.dec,
@@ -69,7 +71,7 @@ def keywords(plan: Plan, extname: str, first: float, last: float, more: Mapping[
     return {name: value for name, value in values.items() if name in declared}
 
 
-def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: detector.Mode, repetition: float) -> Columns:
+def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, repetition: float) -> Columns:
     """Return the keywords of a series of images with mid-times `middle` [s]."""
     case, clock = plan.case, plan.clock
     words: Columns = {}
@@ -87,7 +89,7 @@ def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: detector.Mode
         "RO_SCRPT": mode.script,
         "RO_FREQU": mode.frequency,
         "IFSW_VER": 0,
-        "ACQ_MODE": 5 if mode is detector.FULL_FRAME else 1,
+        "ACQ_MODE": 5 if mode is layout.FULL_FRAME else 1,
         "RD_MODE": mode.name,
         "OVERSAMP": False,
         "F_SOURCE": 0,
@@ -101,7 +103,7 @@ def times(plan: Plan, seconds: Floats) -> Columns:
     return {"OBT_TIME": clock.obt(seconds), "UTC_TIME": clock.text(seconds), "MJD_TIME": clock.mjd(seconds)}
 
 
-def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode) -> Columns:
+def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode) -> Columns:
     """Return the columns of SCI_RAW_ImageMetadata."""
     around = plan.orbit.at(middle)
     return {
@@ -117,7 +119,7 @@ def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mappin
         "CE_SIZE": 0,
         "CE_INTEGRITY": 0,
         "CCD_TIMING_SCRIPT": mode.script,
-        "PIX_DATA_OFFSET": round(detector.BIAS[mode.frequency]),
+        "PIX_DATA_OFFSET": round(bias.BIAS[mode.frequency]),
         "HK_SOURCE": "hk tm",
         **{f"HK_VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
         **{f"HK_TEMP_FEE_{name}": hk[name] for name in ("CCD", "ADC", "BIAS")},
@@ -131,14 +133,14 @@ def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mappin
 
 
 def unstacked_metadata(
-    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: detector.Mode
+    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
 ) -> Columns:
     """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS follows when the exposures are taken."""
     return {
         **times(plan, middle),
         "CE_COUNTER": counter,
-        "GAIN_0": detector.GAIN_NOMINAL,
-        "BIAS_0": detector.BIAS[mode.frequency],
+        "GAIN_0": gain.GAIN_NOMINAL,
+        "BIAS_0": bias.BIAS[mode.frequency],
         "BIAS": np.nan,
         **{f"CE_VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
         "CE_TEMP_FEE_CCD": hk["CCD"],
@@ -197,33 +199,48 @@ def write_centroids(folder: Path, plan: Plan) -> None:
 
 
 def write_catalogue(folder: Path, plan: Plan) -> None:
-    """Write the star catalogue, by distance from the target; magnitudes of field stars carry an error of 0.02."""
-    field = plan.field
-    distance = np.hypot(field.xi, field.eta)
-    order = np.argsort(distance)
-    ra, dec = from_standard(field.xi[order], field.eta[order], plan.orbit.ra, plan.orbit.dec)
-    error = np.where(order == 0, 0.0, 0.02)
+    """Write the star catalogue at the epoch of the visit, by distance from the target.
+
+    As in a real one, positions, magnitudes and effective temperatures of the field stars have errors, some stars have not been
+    moved to the epoch, and some have no temperature: 2 % at G = 12, 30 % at G = 18. The target's row is exact.
+    """
+    stars, rng = plan.field, plan.rng(6)
+    size = stars.xi.size
+    epoch = 2000 + (float(plan.clock.mjd(0.0)) - 51544.5) / 365.25
+    error = np.where(np.arange(size) == 0, 0.0, 1.0)
+    late = error * (rng.uniform(size=size) < UNMOVED) * (epoch - CATALOGUE_EPOCH)
+    xi, eta = (
+        place - late * motion + POSITION_ERROR * error * rng.normal(size=size)
+        for place, motion in ((stars.xi, stars.motion_xi), (stars.eta, stars.motion_eta))
+    )
+    magnitude = stars.g_magnitude + MAGNITUDE_ERROR * error * rng.normal(size=size)
+    teff = np.maximum(stars.teff + (TEFF_ERROR * error * rng.normal(size=size)).round(), 2300.0)
+    unknown = rng.uniform(size=size) < 0.02 + 0.28 * spectrum.smooth_step(stars.g_magnitude, 12, 18)
+    teff[unknown & (error > 0)] = np.nan
+    distance = np.hypot(xi, eta)
+    order = np.argsort(np.where(error > 0, distance, -1.0))
+    ra, dec = from_standard(xi[order], eta[order], plan.orbit.ra, plan.orbit.dec)
     columns = {
         "ID": [f"{4_000_000_000 + star}" for star in order],
         "TARGET": order == 0,
         "RA": ra,
-        "RA_ERR": 0.0,
+        "RA_ERR": POSITION_ERROR / 3600 * error[order],
         "DEC": dec,
-        "DEC_ERR": 0.0,
+        "DEC_ERR": POSITION_ERROR / 3600 * error[order],
         "DISTANCE": distance[order],
-        "MAG_GAIA": field.g_magnitude[order] + error * plan.rng(6).normal(size=order.size),
-        "MAG_GAIA_ERR": error,
-        "T_EFF": field.teff[order],
-        "T_EFF_ERR": 100.0,
+        "MAG_GAIA": magnitude[order],
+        "MAG_GAIA_ERR": MAGNITUDE_ERROR * error[order],
+        "T_EFF": teff[order],
+        "T_EFF_ERR": np.where(np.isnan(teff[order]), np.nan, TEFF_ERROR),
     }
     words = {
         "DATANAME": f"OBSID{plan.obsid:010d}",
         "EXTINCT": 0.0,
-        "OBSEPOCH": 2000 + (float(plan.clock.mjd(0.0)) - 51544.5) / 365.25,
+        "OBSEPOCH": epoch,
         "CENT_RA": plan.orbit.ra,
         "CENT_DEC": plan.orbit.dec,
-        "GAIN": detector.GAIN_NOMINAL,
-        "FOV": sky.FIELD_RADIUS,
+        "GAIN": gain.GAIN_NOMINAL,
+        "FOV": field.RADIUS,
         "PITL": True,
     }
     _write(folder, plan, "EXT_PRE_StarCatalogue", (0.0, plan.stop + LEAD), columns, order.size, **words)
@@ -255,7 +272,7 @@ def write_visit(folder: Path, plan: Plan) -> None:
         "MARGIN_MODE": case.margins,
         "EXPTIME": case.exptime,
         "NEXP": case.nexp,
-        "NEXP_IMAGETTES": int(case.imagettes),
+        "NEXP_IMAGETTES": case.imagette_nexp if case.imagettes else 0,
         "N_FULLFRAME_EXP": int(case.full_frame),
         "N_WINDOWFRAME_EXP": int(plan.schedule.slots[-1] + 1) * case.nexp,
         "MAG_TARG": case.magnitude,
@@ -275,7 +292,7 @@ def write_visit(folder: Path, plan: Plan) -> None:
         "MJD_TIME": columns["MJD_TIME"],
         "LOS_TO_SUN_ANGLE": around.sun,
         "LOS_TO_MOON_ANGLE": around.moon,
-        "STRAY_LIGHT": sky.stray_light(around.limb, case.stray_light),
+        "STRAY_LIGHT": plan.stray_light(time),
         "EARTH_OCCULTATION": present(case.occultation, around.occulted),
         "SAA_FLAG": present(case.saa, around.in_saa),
     }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import lfilter
 
-from tasks.simulation import detector
+from tasks.simulation import gain, layout
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +29,8 @@ ORBIT_RADIUS = EARTH_RADIUS + 700.0  # [km]
 GRAVITY = 398600.4418  # [km^3/s^2]
 PERIOD = 2 * np.pi * float(np.sqrt(ORBIT_RADIUS**3 / GRAVITY))  # [s]
 INCLINATION = float(np.deg2rad(98.19))
-ROLL_OFFSET = float(np.deg2rad(90.0))  # place of the nadir in the field
-JITTER_TIME = 30.0  # correlation time of the pointing error [s]
+NADIR = 0.0  # direction of the nadir on the CCD, from +x to +y [rad]
+TELESCOPE_TEMPERATURE = -12.0  # usual one of the front of the tube [degC]
 
 # South Atlantic Anomaly at 700 km as an ellipse: centre and half axes in latitude and longitude [deg]
 SAA_CENTRE, SAA_HALF_AXES = (-26.0, -22.0), (29.0, 62.0)
@@ -187,7 +187,7 @@ class Orbit:
         east = np.array([-np.sin(a), np.cos(a), 0.0])
         north = np.array([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
         nadir = np.arctan2(-position @ east, -position @ north)
-        return np.asarray(np.rad2deg(np.unwrap(nadir + ROLL_OFFSET)))
+        return np.asarray(np.rad2deg(np.unwrap(nadir + np.pi / 2 - NADIR)))
 
     def _geographic(self, t: Floats, position: Floats) -> tuple[Floats, Floats]:
         with warnings.catch_warnings():
@@ -230,11 +230,14 @@ class Attitude:
         return roll, x, y
 
 
-def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: float) -> Attitude:
-    """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in each axis."""
+def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: float, correlation: float) -> Attitude:
+    """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in each axis.
+
+    It is forgotten by e in the time `correlation` [s].
+    """
     if time.size < 2:
         raise ValueError("an attitude needs two samples")
-    keep = float(np.exp(-(time[1] - time[0]) / JITTER_TIME))
+    keep = float(np.exp(-(time[1] - time[0]) / correlation))
     step = rng.normal(size=(2, time.size)) * np.sqrt(1 - keep**2)
     step[:, 0] /= np.sqrt(1 - keep**2)
     x, y = jitter * lfilter([1.0], [1.0, -keep], step, axis=1)
@@ -282,20 +285,24 @@ VOLTAGE_NOISE = {"VOD": 21.8e-6, "VRD": 16.2e-6, "VOG": 11.6e-6, "VSS": 6.6e-6} 
 VOLTAGE_DRIFT = {"VOD": 28.4e-6, "VRD": -2.2e-6, "VOG": -3.1e-6, "VSS": 11.1e-6}  # [V/day]
 
 
-def draw_housekeeping(rng: np.random.Generator, time: Floats) -> Housekeeping:
-    """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry adds noise."""
+def draw_housekeeping(rng: np.random.Generator, time: Floats, drift: float) -> Housekeeping:
+    """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry adds noise.
+
+    `drift` scales that of the voltages. The telescope's tube warms and cools by half a degree in an orbit and settles
+    after the slew to the target.
+    """
     days, orbit = time / DAY, 2 * np.pi * time / PERIOD
-    true = {name: detector.VOLTAGES[name] + VOLTAGE_DRIFT[name] * days for name in VOLTAGE_NOISE}
-    true["CCD"] = np.full(time.size, detector.CCD_TEMPERATURE)
+    true = {name: gain.VOLTAGES[name] + drift * VOLTAGE_DRIFT[name] * days for name in VOLTAGE_NOISE}
+    true["CCD"] = np.full(time.size, layout.CCD_TEMPERATURE)
     true["ADC"] = -8.0 + 0.001 * np.sin(orbit)
     true["BIAS"] = -10.0 + 0.001 * np.cos(orbit)
+    tube = 0.5 * np.sin(orbit) + 0.4 * np.exp(-days / 0.1)
+    for i in range(1, 5):
+        true[f"thermFront_{i}"] = TELESCOPE_TEMPERATURE - 0.2 + 0.1 * i + tube
+        true[f"thermAft_{i}"] = TELESCOPE_TEMPERATURE + 0.8 + 0.1 * i + 0.8 * tube
     noise = dict(VOLTAGE_NOISE, CCD=1.1e-3, ADC=1e-4, BIAS=2e-4)
-    measured = {name: values + noise[name] * rng.normal(size=time.size) for name, values in true.items()}
+    measured = {name: values + noise.get(name, 0.0) * rng.normal(size=time.size) for name, values in true.items()}
     measured["ADC_N5V"] = np.full(time.size, -5.121)
     measured["ADC_TEMP1"] = 21.0 + np.sin(orbit)
-    tube = 0.3 * np.sin(orbit) + 0.4 * np.exp(-days / 0.1)
-    for i in range(1, 5):
-        measured[f"thermFront_{i}"] = -12.2 + 0.1 * i + tube
-        measured[f"thermAft_{i}"] = -11.2 + 0.1 * i + 0.8 * tube
-    gain = detector.gain(*(true[name] for name in ("VSS", "VOD", "VRD", "VOG", "CCD")))
-    return Housekeeping(true, measured, gain)
+    value = gain.gain(*(true[name] for name in ("VSS", "VOD", "VRD", "VOG", "CCD")))
+    return Housekeeping(true, measured, value)

@@ -1,42 +1,62 @@
 """A simulated visit: exposures are taken and stacked, and the raw products written with the truth beside.
 
 Positions: pixel i spans [i, i+1) in the exposed area of the CCD. During an exposure stars are drawn where the
-attitude puts them in the middle of every second. Smearing: in the frame transfer each column passes every row for 25
-microseconds, before and after the exposure; the two trails add up to one value a column but for the motion between
-first and last second, of which the mean is taken. Telemetry of a stack in the SAA shows a hundred times more cosmic
-rays, of an occulted one no stars.
+attitude puts them in the middle of every second. Telemetry of a stack in the SAA shows a hundred times more cosmic rays,
+of an occulted one no stars. Every stack has random numbers of its own, so that stacks may be made side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.simulation import detector
-from tasks.simulation.camera import Camera, Exposure
+from tasks.simulation import cosmics, dark, layout
+from tasks.simulation.camera import Camera, Exposure, whole_ccd
 from tasks.simulation.case import Case, case_names, load_case
 from tasks.simulation.cubes import Cubes, write_full_frame
+from tasks.simulation.light import STEP, Motion, Optics, Scene, Window, gradient
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan
 from tasks.simulation.raw import write_tables
-from tasks.simulation.spacecraft import draw_housekeeping, on_ccd
+from tasks.simulation.spacecraft import NADIR, TELESCOPE_TEMPERATURE, draw_housekeeping
+from tasks.simulation.streaks import Streak, draw_streaks
 from tasks.simulation.truth import Truth
 
 __all__ = ["Case", "case_names", "load_case", "simulate_visit"]
 
 Floats = NDArray[np.float64]
 
-SAA_COSMIC_FACTOR = 100.0
-FAINTEST_TRAIL = 0.05  # stars that smear less charge than this over all columns are left out [electron]
+
+class Conditions(NamedTuple):
+    """Under which one exposure is taken."""
+
+    start: float  # [s]
+    light: float  # relative flux of the target
+    hidden: bool  # the Earth hides all stars
+    zodiacal: float  # [electron/s/pixel]
+    stray: float  # [electron/s/pixel]
+    cosmic_factor: float  # rate of cosmic rays relative to the usual one
+    gain: float  # [ADU/electron]
+    bias_drift: float  # from the nominal bias [ADU]
+    telescope: float  # temperature from the usual one [degC]
 
 
-def simulate_visit(folder: Path, case: Case, seed: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
+def simulate_visit(
+    folder: Path,
+    case: Case,
+    seed: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> None:
     """Write the raw products of a visit below `folder`: data/, aux/ and, for tests only, truth/.
 
-    The same case and seed give the same bytes. Cubes are written image by image, in flat memory.
+    The same case and seed give the same bytes, whatever the number of threads. Cubes are written image by image, in flat memory.
 
     Parameters
     ----------
@@ -48,114 +68,157 @@ def simulate_visit(folder: Path, case: Case, seed: int = 1, progress: Callable[[
         Seed of stars, pointing, housekeeping and noise.
     progress : callable, optional
         Called with the number of stacks done and to do.
+    threads : int, optional
+        Stacks that are made at a time; as a rule as many as there are processors, at most four.
 
     Raises
     ------
     FileExistsError
         If a product exists already.
     ValueError
-        If the case leaves nothing to write.
+        If the case leaves nothing to write, or a file that it names is not what it should be.
     """
     plan = Plan(case, seed)
+    studio = Studio(plan, Window(case.window_x, case.window_y, case.width, case.height), plan.mode)
     write_tables(folder, plan)
     if case.full_frame:
         take_full_frame(folder, plan)
-    camera = Camera(case, plan.mode, case.window_x, case.window_y, case.width, case.height, plan.dark_weight)
-    conditions = all_conditions(plan)
-    truth = Truth(plan)
-    with Cubes(folder, plan, camera) as cubes:
-        for n, slot in enumerate(plan.schedule.slots):
-            rng, exposures = plan.rng(4, int(slot)), []
-            for e in range(n * case.nexp, (n + 1) * case.nexp):
-                exposure = expose(plan, camera, rng, Conditions(*conditions[e]))
-                cubes.add_exposure(e, exposure)
-                truth.add_exposure(e, exposure)
-                exposures.append(exposure)
-            cubes.add_stack(n, exposures)
+    truth = Truth(plan, studio)
+    with Cubes(folder, plan, studio.camera.window) as cubes:
+        for n, exposures in enumerate(in_order(studio.stack, case.images, threads or min(4, os.cpu_count() or 1))):
+            cubes.add_stack(n, exposures, bool(plan.damaged[n]))
             truth.add_stack(n, exposures)
             if progress is not None:
                 progress(n + 1, case.images)
     truth.write(folder / "truth")
 
 
-class Conditions(NamedTuple):
-    """Under which one exposure is taken."""
+def in_order(make: Callable[[int], list[Exposure]], count: int, threads: int) -> Iterator[list[Exposure]]:
+    """Yield make(0), make(1) ..., a few of them made ahead in threads."""
+    if threads == 1:
+        yield from map(make, range(count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[list[Exposure]]] = deque()
+        try:
+            for n in range(count):
+                ahead.append(pool.submit(make, n))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
 
-    start: float  # [s]
-    light: float  # relative flux of the target; zero hides all stars (occultation)
-    background: float  # sky and stray light [electron/s/pixel]
-    cosmic_factor: float  # rate of cosmic rays relative to the usual one
-    gain: float  # [ADU/electron]
-    bias_drift: float  # from the nominal bias [ADU]
+
+class Studio:
+    """Takes exposures of one window."""
+
+    def __init__(self, plan: Plan, window: Window, mode: layout.Mode) -> None:
+        case, field = plan.case, plan.field
+        self.plan, self.case = plan, case
+        self.camera = Camera(case, mode, window, float(plan.clock.mjd(0.0)), plan.rng(14))
+        self.optics = Optics(window, case.breathing, case.psf_position, 1 + case.psf_error, case.psf_file)
+        self.scene = Scene(self.optics, field.xi, field.eta, field.flux, case.place, PIXEL_SCALE)
+        self.gradient = gradient(window, case.place, NADIR)
+        self.jumps = dark.draw_jumps(plan.rng(10), self.camera.telegraphs, 0.0, plan.stop + 60)
+        middle = window.left + window.width / 2, window.bottom + window.height / 2
+        self.streaks = draw_streaks(plan.rng(11), case.streaks, plan.stop, middle, 1.5 * max(window.width, window.height))
+
+    def stack(self, n: int) -> list[Exposure]:
+        """Take the exposures of stack number `n`."""
+        nexp = self.case.nexp
+        rng = self.plan.rng(4, int(self.plan.schedule.slots[n]))
+        first = n * nexp
+        return [self.expose(rng, Conditions(*row)) for row in all_conditions(self.plan, slice(first, first + nexp))]
+
+    def crossing(self, start: float) -> list[Streak]:
+        """Return the satellites that cross during an exposure."""
+        return [streak for streak in self.streaks if start <= streak.second < start + self.case.exptime]
+
+    def expose(self, rng: np.random.Generator, now: Conditions) -> Exposure:
+        """Take one exposure."""
+        case, scene, camera, seconds = self.case, self.scene, self.camera, self.case.exptime
+        middle = now.start + seconds / 2
+        flux = self.plan.star_flux(middle) if not now.hidden else np.zeros(scene.xi.size)
+        motion = self.motion(now.start, max(1, int(np.ceil(seconds))))
+        coarse = self.motion(now.start, max(1, int(np.ceil(seconds / STEP))))
+        rate = scene.stars(flux, motion, coarse, now.telescope)
+        rate += flux[0] * (case.halo * scene.halo + case.ghost * scene.ghost)
+        light = seconds * (rate + now.zodiacal + now.stray * self.gradient)
+        for streak in self.crossing(now.start):
+            light += self.optics.draw_crowd(streak.x, streak.y, streak.charge, now.telescope)
+        smearing = np.zeros_like(light)
+        if case.smearing:
+            time = case.smearing * layout.TRANSFER_TIME
+            smearing = scene.smearing(flux, motion, now.zodiacal + now.stray, now.telescope, time)
+        hits, side_hits = cosmics.NONE, (cosmics.NONE, cosmics.NONE)
+        factor = case.cosmic_rays * now.cosmic_factor
+        if factor:
+            height, width = light.shape
+            hits = cosmics.draw_hits(rng, seconds, height, width, factor)
+            side_hits = cosmics.draw_hits(rng, seconds, height, 16, factor), cosmics.draw_hits(rng, seconds, height, 16, factor)
+        telegraphic = camera.telegraphic_charge(self.jumps, now.start)
+        image, sides, top = camera.read(rng, light, smearing, hits, side_hits, telegraphic, now.gain, now.bias_drift)
+        x, y = scene.tracks(np.array([0]), motion)
+        return Exposure(
+            image=image,
+            sides=sides,
+            top=top,
+            target=float(flux[0]) * seconds,
+            light=now.light if not now.hidden else 0.0,
+            x=float(x.mean()),
+            y=float(y.mean()),
+            zodiacal=seconds * now.zodiacal,
+            stray=seconds * now.stray,
+            smearing=smearing.mean(axis=0),
+            cosmics=hits,
+            telegraphic=telegraphic,
+            track=np.concatenate([x, y]),
+        )
+
+    def motion(self, start: float, parts: int) -> Motion:
+        """Return where the field is in the middle of equal parts of an exposure."""
+        time = start + (np.arange(parts) + 0.5) * self.case.exptime / parts
+        series = np.array(self.plan.attitude.at(time))
+        mean = series.mean(axis=1, keepdims=True)
+        series = mean + self.case.blur * (series - mean)
+        return Motion(np.deg2rad(series[0]), series[1], series[2])
 
 
-def all_conditions(plan: Plan) -> Floats:
-    """Return the conditions of every exposure of the stacks, one a row."""
-    nexp, middle = plan.case.nexp, plan.exposure_middle
-    hidden, saa = (np.repeat(flags, nexp) for flags in (plan.schedule.occulted, plan.schedule.saa))
+def all_conditions(plan: Plan, exposures: slice) -> list[tuple[float, ...]]:
+    """Return the conditions of some exposures of the stacks, one a row."""
+    nexp, middle = plan.case.nexp, plan.exposure_middle[exposures]
+    stack = np.arange(plan.exposure_middle.size)[exposures] // nexp
     columns = (
-        plan.exposure_start,
-        np.where(hidden, 0.0, plan.light_curve(middle)),
-        plan.background(middle),
-        np.where(saa, SAA_COSMIC_FACTOR, 1.0),
-        plan.housekeeping.gain,
+        plan.exposure_start[exposures],
+        plan.light_curve(middle),
+        plan.schedule.occulted[stack],
+        np.broadcast_to(plan.zodiacal, middle.shape),
+        plan.stray_light(middle),
+        np.where(plan.schedule.saa[stack], cosmics.SAA_FACTOR, 1.0),
+        plan.housekeeping.gain[exposures],
         plan.bias_drift(middle),
+        plan.housekeeping.true["thermFront_2"][exposures] - TELESCOPE_TEMPERATURE,
     )
-    return np.stack(columns, axis=1)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def take_full_frame(folder: Path, plan: Plan) -> None:
     """Take and write one exposure of the whole CCD before the first stack."""
-    camera = Camera(plan.case, detector.FULL_FRAME, 0, 0, detector.SIZE, detector.SIZE, plan.dark_weight)
+    studio = Studio(plan, whole_ccd(), layout.FULL_FRAME)
     middle = np.array([LEAD + plan.case.exptime / 2])
-    housekeeping = draw_housekeeping(plan.rng(7), middle)
-    light, background, drift = (float(f(middle)[0]) for f in (plan.light_curve, plan.background, plan.bias_drift))
-    conditions = Conditions(LEAD, light, background, 1.0, float(housekeeping.gain[0]), drift)
-    write_full_frame(folder, plan, expose(plan, camera, plan.rng(8), conditions), housekeeping)
-
-
-def expose(plan: Plan, camera: Camera, rng: np.random.Generator, conditions: Conditions) -> Exposure:
-    """Take one exposure with the window of `camera`."""
-    case, seconds = plan.case, plan.case.exptime
-    flux = plan.field.flux * (conditions.light > 0)
-    flux[0] *= conditions.light
-    steps = max(1, int(np.ceil(seconds)))
-    x, y = star_tracks(plan, conditions.start, steps)
-    target_x, target_y = x[0], y[0]
-    charge = np.full((camera.height, camera.width), seconds * conditions.background)
-    if flux[0]:
-        charge += camera.draw(target_x, target_y, float(flux[0]) * seconds)
-    coarse_x, coarse_y = star_tracks(plan, conditions.start, min(steps, 7))
-    for star in np.flatnonzero(flux[1:]) + 1:
-        if camera.sees(float(coarse_x[star].mean()), float(coarse_y[star].mean())):
-            charge += camera.draw(coarse_x[star], coarse_y[star], float(flux[star]) * seconds)
-    smearing = np.zeros(camera.width)
-    if case.smearing:
-        bright = flux * detector.TRANSFER_TIME > FAINTEST_TRAIL
-        ends_x, ends_y = (np.stack([track[bright, 0], track[bright, -1]], axis=1).ravel() for track in (x, y))
-        rate = camera.columns(ends_x, ends_y, np.repeat(flux[bright] / 2, 2))
-        smearing = detector.TRANSFER_TIME * (rate + detector.SIZE * conditions.background)
-    cosmics = np.zeros_like(charge)
-    if case.cosmic_rays:
-        cosmics = detector.cosmic_rays(rng, seconds, camera.height, camera.width, conditions.cosmic_factor)
-    image, sides, top = camera.read(rng, charge, smearing, cosmics, conditions.gain, conditions.bias_drift)
-    return Exposure(
-        image=image,
-        sides=sides,
-        top=top,
-        target=float(flux[0]) * seconds,
-        light=conditions.light,
-        x=float(target_x.mean()),
-        y=float(target_y.mean()),
-        background=seconds * conditions.background,
-        smearing=smearing,
-        cosmics=cosmics,
+    housekeeping = draw_housekeeping(plan.rng(7), middle, plan.case.gain_drift)
+    conditions = Conditions(
+        start=LEAD,
+        light=float(plan.light_curve(middle)[0]),
+        hidden=False,
+        zodiacal=float(np.ravel(plan.zodiacal)[0]),
+        stray=float(plan.stray_light(middle)[0]),
+        cosmic_factor=1.0,
+        gain=float(housekeeping.gain[0]),
+        bias_drift=float(plan.bias_drift(middle)[0]),
+        telescope=float(housekeeping.true["thermFront_2"][0]) - TELESCOPE_TEMPERATURE,
     )
-
-
-def star_tracks(plan: Plan, start: float, steps: int) -> tuple[Floats, Floats]:
-    """Return where each star is in the middle of `steps` equal parts of an exposure, shape (stars, steps) [pixel]."""
-    time = start + (np.arange(steps) + 0.5) * plan.case.exptime / steps
-    roll, shift_x, shift_y = plan.attitude.at(time)
-    x, y = on_ccd(plan.field.xi[:, None], plan.field.eta[:, None], roll, PIXEL_SCALE)
-    return x + (plan.case.place[0] + shift_x), y + (plan.case.place[1] + shift_y)
+    write_full_frame(folder, plan, studio.expose(plan.rng(8), conditions), housekeeping)

@@ -1,0 +1,26 @@
+"""Bias: an offset by read-out frequency, columns and rows of their own, and an oscillation over the orbit."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.simulation.layout import COLUMNS, EXPOSED, ROWS, SIZE
+
+Map = NDArray[np.float32]
+
+BIAS = {100_000: 627.6, 230_000: 565.8}  # in flight [ADU]
+READ_OUT_NOISE = {100_000: 3.5, 230_000: 7.2}  # [ADU]
+SCALE = {100_000: 0.12, 230_000: 0.2}  # of the structure [ADU]
+
+
+@cache
+def structure(frequency: int) -> Map:
+    """Return the structure about the offset, shape (ROWS, COLUMNS), of mean zero over the exposed pixels [ADU]."""
+    rng, scale = np.random.default_rng((20191218, frequency)), SCALE[frequency]
+    columns = scale * rng.normal(size=COLUMNS)
+    rows = 2 * scale * np.linspace(-1, 1, ROWS) ** 3
+    values = columns + rows[:, None] + 0.3 * scale * rng.normal(size=(ROWS, COLUMNS))
+    return np.asarray(values - values[:SIZE, EXPOSED].mean(), np.float32)

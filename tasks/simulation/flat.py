@@ -1,0 +1,71 @@
+"""Flat field: the response of each pixel to light of each wavelength, and to that of a star.
+
+F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)): G is grey (pixels 0.6 %, large scales 1.2 %, dust shadows, dead
+pixels), B the pattern of the laser annealing of the back side, which blue light shows (b grows below 550 nm), R the
+fringes of light that is reflected within the silicon (r grows beyond 750 nm). A star's flat field is the mean over wavelength with
+the star's electrons as weights; it has mean one beyond 100 pixels of the edge. The forms are chosen; the sizes are of
+those of back-illuminated CCDs of this kind.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.simulation import spectrum
+from tasks.simulation.layout import SIZE
+from tasks.simulation.smooth import smooth_map
+
+Floats = NDArray[np.float64]
+Map = NDArray[np.float32]
+
+WAVELENGTH = np.arange(335.0, 1100.0, 10.0)  # [nm]
+BLUE, RED = 0.006, 0.008  # of the patterns at 400 and 950 nm [rms]
+DEAD = 150  # pixels with less than 0.7 of the light
+EDGE = 100  # pixels that don't count for the mean
+
+
+def blue(wavelength: Floats) -> Floats:
+    """Return the strength of the blue pattern at wavelengths [nm]."""
+    return np.asarray(BLUE * np.clip((550 - wavelength) / 150, 0, None) ** 2)
+
+
+def red(wavelength: Floats) -> Floats:
+    """Return the strength of the red pattern at wavelengths [nm]."""
+    return np.asarray(RED * np.clip((wavelength - 750) / 200, 0, None) ** 2)
+
+
+@cache
+def patterns() -> tuple[Map, Map, Map, NDArray[np.bool_]]:
+    """Return the grey map, the blue and the red pattern and the dead pixels, each of shape (SIZE, SIZE)."""
+    rng = np.random.default_rng(20191220)
+    grey = 1 + 0.006 * rng.normal(size=(SIZE, SIZE)) + 0.012 * smooth_map(rng, 90)
+    y, x = np.ogrid[:SIZE, :SIZE]
+    for centre_x, centre_y, radius, depth in rng.uniform((0, 0, 4, 0.003), (SIZE, SIZE, 14, 0.02), (40, 4)):
+        grey *= 1 - depth / (1 + np.exp(np.clip(np.hypot(x - centre_x, y - centre_y) - radius, -50, 50)))
+    dead = np.zeros(grey.shape, bool)
+    dead.flat[rng.choice(grey.size, DEAD, replace=False)] = True
+    grey[dead] *= rng.uniform(0.05, 0.7, DEAD)
+    annealing = (smooth_map(rng, 8) + 0.5 * smooth_map(rng, 40)) / np.sqrt(1.25)
+    fringes = np.sqrt(2) * np.sin(6 * smooth_map(rng, 70))
+    return grey.astype(np.float32), annealing.astype(np.float32), fringes.astype(np.float32), dead
+
+
+def monochromatic(wavelength: float) -> Map:
+    """Return the flat field for one wavelength [nm], of mean one beyond 100 pixels of the edge."""
+    one = np.array([wavelength])
+    return _normalised(float(blue(one)[0]), float(red(one)[0]))
+
+
+def star_flat(teff: float) -> Map:
+    """Return the flat field for the light of a star of effective temperature `teff` [K]."""
+    weight = spectrum.weights(teff, WAVELENGTH)
+    return _normalised(float(weight @ blue(WAVELENGTH)), float(weight @ red(WAVELENGTH)))
+
+
+def _normalised(b: float, r: float) -> Map:
+    grey, annealing, fringes, _ = patterns()
+    flat = grey * (1 + np.float32(b) * annealing + np.float32(r) * fringes)
+    return np.asarray(flat / flat[EDGE:-EDGE, EDGE:-EDGE].mean(dtype=np.float64), np.float32)

@@ -1,0 +1,220 @@
+"""The light that falls on a window of the CCD in one exposure, before the detector: stars, halo, ghost, sky.
+
+The target and stars of more than two per cent of its flux are drawn from tables of the PSF at their own place, at each
+second of the exposure; all others together by a convolution. Halo: the simplified Peterson law for the dust on a mirror,
+H = 395e-6 (1 + 19 r^2)^-1.135 a mm^2 (r in mm on the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of
+the target on the axis, 0.06 % at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 % in 100 pixels
+towards the Earth, which stands in one direction of the CCD.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.simulation import charge, psf_file
+from tasks.simulation.drawing import AROUND, Crowd, Table, add_wings, tabulate
+from tasks.simulation.layout import SIZE, TRANSFER_TIME
+from tasks.simulation.psf import Psf, flight_like_psf
+
+Floats = NDArray[np.float64]
+
+CELL = 128  # stars in a square of so many pixels share a PSF
+BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
+PIXEL_SIZE = 0.013  # [mm]
+GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
+GRADIENT = 0.03  # of stray light in 100 pixels towards the Earth
+FAINTEST_TRAIL = 0.05  # stars that smear less charge than this over all columns are left out [electron]
+STEP = 4.0  # between the places at which faint stars are drawn [s]
+
+
+class Window(NamedTuple):
+    """A part of the exposed pixels."""
+
+    left: int
+    bottom: int
+    width: int
+    height: int
+
+
+class Shape(NamedTuple):
+    """The PSF at one place: at the usual temperature of the telescope, and its change a degree."""
+
+    psf: Psf | None  # whose wings are drawn; none for a PSF from a file
+    usual: Table
+    change: Table
+
+
+class Motion(NamedTuple):
+    """Where the field is during an exposure: roll angle [rad] and shift [pixel] at the middle of equal parts of it."""
+
+    roll: Floats
+    x: Floats
+    y: Floats
+
+
+class Optics:
+    """Draws stars on one window."""
+
+    def __init__(self, window: Window, breathing: float, position: float, size: float, file: Path | None) -> None:
+        self.window, self.breathing, self.position, self.size = window, breathing, position, size
+        self.given = psf_file.read(file) if file is not None else None
+        self._shapes: dict[tuple[int, int], Shape] = {}
+
+    def shape(self, x: float, y: float) -> Shape:
+        """Return the PSF of a star at a place of the CCD."""
+        cell = tuple(int(np.clip(value, 0, SIZE - 1)) // CELL for value in (x, y))
+        if cell not in self._shapes:
+            self._shapes[cell] = self._make(cell[0], cell[1])
+        return self._shapes[cell[0], cell[1]]
+
+    def psf(self, cell_x: int, cell_y: int, temperature: float) -> Psf:
+        """Return the components of the PSF in a cell."""
+        place = tuple(self.position * ((2 * cell + 1) * CELL / SIZE - 1) for cell in (cell_x, cell_y))
+        return flight_like_psf((place[0], place[1]), self.breathing * temperature, self.size)
+
+    def _make(self, cell_x: int, cell_y: int) -> Shape:
+        if self.given is not None:
+            return Shape(None, self.given, self.given * 0.0)
+        warm, cold = (tabulate(self.psf(cell_x, cell_y, t).core) for t in (1.0, -1.0))
+        return Shape(self.psf(cell_x, cell_y, 0.0), tabulate(self.psf(cell_x, cell_y, 0.0).core), (warm + cold * -1.0) * 0.5)
+
+    def draw(self, picture: Floats, x: Floats, y: Floats, flux: float, temperature: float) -> None:
+        """Add a star that spends equal times at each of the places."""
+        shape = self.shape(float(x.mean()), float(y.mean()))
+        table = shape.usual + shape.change * temperature if temperature else shape.usual
+        table.add(picture, x, y, flux, self.window.left, self.window.bottom)
+        if shape.psf is not None:
+            add_wings(picture, shape.psf, x, y, flux, self.window.left, self.window.bottom)
+
+    @cached_property
+    def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
+        """The means to draw many faint stars, with the PSF in the middle of the window: usual, and change a degree."""
+        window = self.window
+        crowd = Crowd(window.width, window.height)
+        if self.given is not None:
+            usual = crowd.transform_of(self.given)
+            return crowd, usual, usual * 0
+        cell = (window.left + window.width // 2) // CELL, (window.bottom + window.height // 2) // CELL
+        usual, warm, cold = (crowd.transform(self.psf(*cell, t)) for t in (0.0, 1.0, -1.0))
+        return crowd, usual, (warm - cold) / 2
+
+    def draw_crowd(self, x: Floats, y: Floats, flux: Floats, temperature: float) -> Floats:
+        """Return the picture of many points of light."""
+        crowd, usual, change = self.crowd
+        transform = usual + change * np.float32(temperature)
+        return crowd.draw(transform, x - self.window.left, y - self.window.bottom, flux)
+
+    @cached_property
+    def profile(self) -> Floats:
+        """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel apart."""
+        psf = flight_like_psf(size=self.size)
+        edges = np.arange(-120.5, 120.5 + 1e-9, 0.125)
+        cells = psf.integral(edges, np.array([-1e4, 1e4]))[0]
+        return np.asarray(np.convolve(cells, np.ones(8), "valid"))
+
+    def columns(self, x: Floats, flux: Floats) -> Floats:
+        """Return the light of stars in each column of the window, all rows together; shape (width,)."""
+        distance = self.window.left + 0.5 + np.arange(self.window.width) - x[:, None]
+        grid = np.arange(self.profile.size) / 8 - 120
+        return np.asarray(flux @ np.interp(distance, grid, self.profile, 0.0, 0.0))
+
+
+class Scene:
+    """The stars that shine into a window or its columns."""
+
+    def __init__(self, optics: Optics, xi: Floats, eta: Floats, flux: Floats, place: tuple[float, float], scale: float) -> None:
+        """Take standard coordinates [arcsec] and mean flux [electron/s] of all stars, the target first.
+
+        `place` is where the target is meant to stand [pixel], `scale` the size of a pixel [arcsec].
+        """
+        self.optics, self.place = optics, place
+        self.xi, self.eta = xi / scale, eta / scale
+        window = optics.window
+        corners = [
+            np.hypot(x - place[0], y - place[1])
+            for x in (window.left, window.left + window.width)
+            for y in (window.bottom, window.bottom + window.height)
+        ]
+        distance = np.hypot(self.xi, self.eta)
+        seen = distance < max(corners) + AROUND
+        bright = seen & (flux > BRIGHT * flux[0])
+        bright[0] = True
+        self.bright = np.flatnonzero(bright)
+        self.faint = np.flatnonzero(seen & ~bright)
+        self.trails = np.flatnonzero(~bright & (flux * TRANSFER_TIME > FAINTEST_TRAIL))
+        self.halo = _halo(window, place)
+        axis = np.hypot(*(2 * np.array(place) / SIZE - 1))
+        self.ghost = (GHOST + GHOST_EDGE * float(axis) ** 2) / (np.pi * GHOST_RADIUS**2)
+
+    def tracks(self, stars: NDArray[np.int64], motion: Motion) -> tuple[Floats, Floats]:
+        """Return where stars are in each part of an exposure, shape (stars, parts) [pixel]."""
+        xi, eta = self.xi[stars][:, None], self.eta[stars][:, None]
+        cosine, sine = np.cos(motion.roll), np.sin(motion.roll)
+        x = self.place[0] + motion.x + eta * sine - xi * cosine
+        y = self.place[1] + motion.y + eta * cosine + xi * sine
+        return x, y
+
+    def stars(self, flux: Floats, motion: Motion, coarse: Motion, temperature: float) -> Floats:
+        """Return the light of all stars, shape (height, width), in the unit of `flux`."""
+        window = self.optics.window
+        picture = np.zeros((window.height, window.width))
+        for x, y, one in zip(*self.tracks(self.bright, motion), flux[self.bright], strict=True):
+            if one > 0 and self._near(x, y):
+                self.optics.draw(picture, x, y, float(one), temperature)
+        if self.faint.size and flux[self.faint].any():
+            x, y = self.tracks(self.faint, coarse)
+            parts = np.repeat(flux[self.faint] / coarse.roll.size, coarse.roll.size)
+            picture += self.optics.draw_crowd(x.ravel(), y.ravel(), parts, temperature)
+        return picture
+
+    def smearing(self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float) -> Floats:
+        """Return what the frame transfer adds, shape (height, width) [electron].
+
+        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. Faint stars leave
+        the same trail in all rows.
+        """
+        window = self.optics.window
+        ends = [Motion(*(values[[k]] for values in motion)) for k in (0, -1)]
+        images, columns = [], []
+        for end in ends:
+            picture = np.zeros((window.height, window.width))
+            x, y = self.tracks(self.bright, end)
+            for one_x, one_y, one in zip(x, y, flux[self.bright], strict=True):
+                if one > 0 and self._near(one_x, one_y):
+                    self.optics.draw(picture, one_x, one_y, float(one), temperature)
+            images.append(picture)
+            columns.append(self.optics.columns(x[:, 0], flux[self.bright]) - picture.sum(axis=0))
+        middle = motion.roll.size // 2
+        one_moment = Motion(*(values[[middle]] for values in motion))
+        x, y = self.tracks(self.trails, one_moment)
+        inside = (y[:, 0] > 0) & (y[:, 0] < SIZE)
+        trails = self.optics.columns(x[inside, 0], flux[self.trails][inside]) + sky * SIZE
+        # what the columns hold outside of the window is above it or below it: half of the wings each
+        above, below = columns[0] / 2 + trails / 2, columns[1] / 2 + trails / 2
+        return charge.smear(images[0], images[1], above, below, time)
+
+    def _near(self, x: Floats, y: Floats) -> bool:
+        window = self.optics.window
+        return bool(
+            -AROUND < x.mean() - window.left < window.width + AROUND
+            and -AROUND < y.mean() - window.bottom < window.height + AROUND
+        )
+
+
+def _halo(window: Window, place: tuple[float, float]) -> Floats:
+    """Light that the mirror scatters from a star at `place`, a pixel and unit of its light."""
+    y, x = np.ogrid[: window.height, : window.width]
+    squared = ((x + 0.5 + window.left - place[0]) ** 2 + (y + 0.5 + window.bottom - place[1]) ** 2) * PIXEL_SIZE**2
+    return np.asarray(395e-6 * PIXEL_SIZE**2 * (1 + 19 * squared) ** -1.135)
+
+
+def gradient(window: Window, place: tuple[float, float], direction: float) -> Floats:
+    """Return stray light over the window relative to that at `place`; the Earth stands at `direction` [rad] from +x."""
+    y, x = np.ogrid[: window.height, : window.width]
+    towards = (x + 0.5 + window.left - place[0]) * np.cos(direction) + (y + 0.5 + window.bottom - place[1]) * np.sin(direction)
+    return np.asarray(np.clip(1 + GRADIENT * towards / 100, 0, None))
