@@ -99,6 +99,7 @@ CLAIMS = {
     "smearing_curve": Claim("rms error of smeared light within 25 pixels, of the star", "ppm", high=2.0),
     "position": Claim("rms error of the position about its mean", "pixel", high=0.01),
     "field_stars": Claim("rms error of field stars known to 0.005 mag", "mag", high=0.01),
+    "contamination_level": Claim("mean error of CONTA_LC within 25 pixels", "ppm", low=-1000, high=1000, pool="mean"),
     "contamination": Claim("rms error of CONTA_LC within 25 pixels about its mean", "ppm", high=20.0),
 }  # fmt: skip
 

@@ -211,7 +211,7 @@ def measure_field_stars(part: Part) -> list[Measure]:
 
 
 def measure_contamination(part: Part) -> list[Measure]:
-    """Error of CONTA_LC about its mean, against true field stars drawn with the true PSF at some stacks."""
+    """Error of CONTA_LC, mean and about its mean, against true field stars drawn with the true PSF at some stacks."""
     psf, stars = part.truth.table("TRUTH_PSF").data.astype(float), part.truth.table("TRUTH_STARS")
     curve, stacks = part.products.curve("DEFAULT"), part.truth.stacks
     rows = np.flatnonzero(curve.used & part.truth.good)
@@ -230,7 +230,11 @@ def measure_contamination(part: Part) -> list[Measure]:
             if np.hypot(x, y) < psf.shape[0] / 2 - 1 + RADIUS:
                 light += flux * light_within(psf, -x, -y, RADIUS)
         errors.append(PPM * (float(curve.table["CONTA_LC"][row]) - light / (float(stars["FLUX"][0]) * own)))
-    return [Measure("contamination", "", *bootstrapped(np.array(errors), root_mean_square), len(errors))]
+    error = np.array(errors)
+    return [
+        Measure("contamination_level", "", *bootstrapped(error, lambda e: float(e.mean())), len(error)),
+        Measure("contamination", "", *bootstrapped(error, root_mean_square), len(error)),
+    ]
 
 
 def light_within(psf: Floats, x: float, y: float, radius: float) -> float:
