@@ -3,9 +3,8 @@
 Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel, dark current 0.02
 electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %, the size of the PSF 0.2 %. So truth
 and references differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are the
-simulator's own. All files are valid from 2015 to 2050, but the dark frames, of which two bracket the date of a young CCD and two that of an aged one, and the two
-bad-pixel maps, one for each.
-The same code gives the same bytes.
+simulator's own. All files are valid from 2015 to 2050, but the dark frames, of which two bracket the date of a young CCD
+and two that of an aged one, and the two bad-pixel maps, one for each. The same code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -240,7 +239,9 @@ def bad_pixel_map(folder: Path) -> list[Path]:
 def white_psf(folder: Path) -> list[Path]:
     """PSF on 200 x 200 pixels, centred, of sum 1, for four temperatures of the telescope, 0.2 % too large."""
     change = {"fixed": 0.0, "cold": -1.0, "hot1": 0.5, "hot2": 1.0}  # from the usual temperature [degC]
-    planes = [psf.flight_like_psf((0.0, 0.0), t, 1 + PSF_ERROR).image(100.0, 100.0, 1.0, 0, 0, 200, 200) for t in change.values()]
+    planes = [
+        psf.flight_like_psf((0.0, 0.0), t, 1 + PSF_ERROR).image(100.0, 100.0, 1.0, 0, 0, 200, 200) for t in change.values()
+    ]
     columns = {"STATUS": 1, "TEMP_TEL": 263.0, "THERMAL_MAP": list(change), "INDEX_TEMP": np.arange(4)}
     data = np.stack([plane / plane.sum() for plane in planes])
     return _write(folder, [_image("REF_APP_WhitePSF", data), _table("REF_APP_WhitePSFMetadata", columns, 4)])

@@ -42,8 +42,9 @@ class Case(BaseModel):
 
     # the field
     near_stars: int = Field(
-        4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, up to 2.5 mag fainter than it"
+        4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, at least 2.5 mag fainter than it"
     )
+    nearest: float = Field(25.0, ge=0, le=500, description="generated stars keep so far from the target [arcsec]")
     stars: float = Field(38.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
     faintest: float = Field(18.0, ge=10, le=20, description="faintest field star [mag]")
     count_slope: float = Field(0.35, ge=0, le=0.6, description="growth of counts, log10 a magnitude")

@@ -79,7 +79,7 @@ def transfer(charge: Floats, bottom: int, strength: float, gain: float) -> None:
 @njit(cache=True, nogil=True)
 def _loss(charge: float, strength: float, gain: float) -> float:
     level = max(charge * gain, 1.0)
-    return max(charge, 0.0) * min(strength * (level / 1e4) ** CTI_POWER, CTI_MOST)
+    return float(max(charge, 0.0) * min(strength * (level / 1e4) ** CTI_POWER, CTI_MOST))
 
 
 def smear(first: Floats, last: Floats, above: Floats, below: Floats, time: float) -> Floats:

@@ -51,5 +51,5 @@ def draw_hits(rng: np.random.Generator, seconds: float, height: int, width: int,
     column = np.floor(x[hit] + along * np.cos(azimuth[hit])).astype(np.int64)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     pixel, place = np.unique(row[inside] * width + column[inside], return_inverse=True)
-    charge = np.bincount(place, (total / steps)[hit[inside]], pixel.size)
+    charge = np.asarray(np.bincount(place, (total / steps)[hit[inside]], pixel.size), float)
     return Hits(pixel // width, pixel % width, charge)

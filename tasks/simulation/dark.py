@@ -121,7 +121,9 @@ class Telegraphs:
 
     def within(self, rows: slice, columns: slice) -> Telegraphs:
         """Return those in a part of the read-out, with places relative to its corner."""
-        inside = (self.row >= rows.start) & (self.row < rows.stop) & (self.column >= columns.start) & (self.column < columns.stop)
+        inside = (
+            (self.row >= rows.start) & (self.row < rows.stop) & (self.column >= columns.start) & (self.column < columns.stop)
+        )
         return Telegraphs(
             self.row[inside] - rows.start,
             self.column[inside] - columns.start,

@@ -112,10 +112,10 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
                     line[i] += weight * source[i + shift_x]
 
 
-def add_wings(picture: Floats, psf: Psf, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int) -> None:
+def add_wings(picture: Floats, psf: Psf, x: Floats | float, y: Floats | float, flux: float, left: int, bottom: int) -> None:
     """Add the wide components of a star at its mean place."""
     height, width = picture.shape
-    picture += psf.wings.image(float(np.mean(x)), float(np.mean(y)), flux, left, bottom, width, height)
+    picture += psf.wings.image(float(np.asarray(x).mean()), float(np.asarray(y).mean()), flux, left, bottom, width, height)
 
 
 class Crowd:

@@ -112,7 +112,7 @@ def _generate(rng: np.random.Generator, case: Case) -> Field:
     distance, angle = rng.uniform(*NEAR, near), rng.uniform(0, 2 * np.pi, near)
     number = rng.poisson(case.stars * counts(case.faintest, slope) / counts(COUNTED, slope))
     magnitude = magnitudes(rng.uniform(0, 1, number), case.faintest, slope)
-    distance = np.concatenate([distance, RADIUS * np.sqrt(rng.uniform(0, 1, number))])
+    distance = np.concatenate([distance, RADIUS * np.sqrt(rng.uniform((case.nearest / RADIUS) ** 2, 1, number))])
     angle = np.concatenate([angle, rng.uniform(0, 2 * np.pi, number)])
     magnitude = np.concatenate([near_magnitude, magnitude])
     teff = draw_temperatures(rng, magnitude)

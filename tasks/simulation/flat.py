@@ -2,9 +2,9 @@
 
 F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)): G is grey (pixels 0.6 %, large scales 1.2 %, dust shadows, dead
 pixels), B the pattern of the laser annealing of the back side, which blue light shows (b grows below 550 nm), R the
-fringes of light that is reflected within the silicon (r grows beyond 750 nm). A star's flat field is the mean over wavelength with
-the star's electrons as weights; it has mean one beyond 100 pixels of the edge. The forms are chosen; the sizes are of
-those of back-illuminated CCDs of this kind.
+fringes of light that is reflected within the silicon (r grows beyond 750 nm). A star's flat field is the mean over
+wavelength with the star's electrons as weights; it has mean one beyond 100 pixels of the edge. The forms are chosen,
+the sizes are those of back-illuminated CCDs of this kind.
 """
 
 from __future__ import annotations

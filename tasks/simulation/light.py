@@ -1,10 +1,10 @@
 """The light that falls on a window of the CCD in one exposure, before the detector: stars, halo, ghost, sky.
 
-The target and stars of more than two per cent of its flux are drawn from tables of the PSF at their own place, at each
+The target and stars of more than two per cent of its flux are drawn from a table of the PSF at their own place, at each
 second of the exposure; all others together by a convolution. Halo: the simplified Peterson law for the dust on a mirror,
 H = 395e-6 (1 + 19 r^2)^-1.135 a mm^2 (r in mm on the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of
-the target on the axis, 0.06 % at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 % in 100 pixels
-towards the Earth, which stands in one direction of the CCD.
+the target on the axis, 0.06 % at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 %
+in 100 pixels towards the Earth, which stands in one direction of the CCD.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from tasks.simulation.psf import Psf, flight_like_psf
 
 Floats = NDArray[np.float64]
 
-CELL = 128  # stars in a square of so many pixels share a PSF
 BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
 GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
@@ -42,11 +41,12 @@ class Window(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """The PSF at one place: at the usual temperature of the telescope, and its change a degree."""
+    """The PSF in the middle of a window, and its change a degree and along the CCD; between these it is linear."""
 
-    psf: Psf | None  # whose wings are drawn; none for a PSF from a file
     usual: Table
-    change: Table
+    warmer: Table  # a degree
+    right: Table  # half a CCD to the right
+    up: Table
 
 
 class Motion(NamedTuple):
@@ -63,33 +63,52 @@ class Optics:
     def __init__(self, window: Window, breathing: float, position: float, size: float, file: Path | None) -> None:
         self.window, self.breathing, self.position, self.size = window, breathing, position, size
         self.given = psf_file.read(file) if file is not None else None
-        self._shapes: dict[tuple[int, int], Shape] = {}
+        self.middle = self._place(window.left + window.width / 2, window.bottom + window.height / 2)
+        self.shape = self._make()
 
-    def shape(self, x: float, y: float) -> Shape:
-        """Return the PSF of a star at a place of the CCD."""
-        cell = tuple(int(np.clip(value, 0, SIZE - 1)) // CELL for value in (x, y))
-        if cell not in self._shapes:
-            self._shapes[cell] = self._make(cell[0], cell[1])
-        return self._shapes[cell[0], cell[1]]
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        """Return a place of the CCD in halves of its size from its centre."""
+        return 2 * x / SIZE - 1, 2 * y / SIZE - 1
 
-    def psf(self, cell_x: int, cell_y: int, temperature: float) -> Psf:
-        """Return the components of the PSF in a cell."""
-        place = tuple(self.position * ((2 * cell + 1) * CELL / SIZE - 1) for cell in (cell_x, cell_y))
-        return flight_like_psf((place[0], place[1]), self.breathing * temperature, self.size)
+    def psf(self, place: tuple[float, float], temperature: float) -> Psf:
+        """Return the components of the PSF at a place, in halves of the CCD's size from its centre."""
+        u, v = place
+        return flight_like_psf((self.position * u, self.position * v), self.breathing * temperature, self.size)
 
-    def _make(self, cell_x: int, cell_y: int) -> Shape:
+    def _make(self) -> Shape:
         if self.given is not None:
-            return Shape(None, self.given, self.given * 0.0)
-        warm, cold = (tabulate(self.psf(cell_x, cell_y, t).core) for t in (1.0, -1.0))
-        return Shape(self.psf(cell_x, cell_y, 0.0), tabulate(self.psf(cell_x, cell_y, 0.0).core), (warm + cold * -1.0) * 0.5)
+            none = self.given * 0.0
+            return Shape(self.given, none, none, none)
+
+        def slope(u: float, v: float, t: float, step: float) -> Table:
+            ends = [(self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t) for sign in (step, -step)]
+            tables = [tabulate(self.psf((x, y), temperature).core) for x, y, temperature in ends]
+            return (tables[0] + tables[1] * -1.0) * (0.5 / step)
+
+        usual = tabulate(self.psf(self.middle, 0.0).core)
+        return Shape(usual, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1))
+
+    def table(self, x: float, y: float, temperature: float) -> Table:
+        """Return the core of the PSF of a star at a place of the CCD."""
+        if self.given is not None:
+            return self.given
+        u, v = self._place(x, y)
+        shape = self.shape
+        return shape.usual + shape.warmer * temperature + shape.right * (u - self.middle[0]) + shape.up * (v - self.middle[1])
 
     def draw(self, picture: Floats, x: Floats, y: Floats, flux: float, temperature: float) -> None:
         """Add a star that spends equal times at each of the places."""
-        shape = self.shape(float(x.mean()), float(y.mean()))
-        table = shape.usual + shape.change * temperature if temperature else shape.usual
+        table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
-        if shape.psf is not None:
-            add_wings(picture, shape.psf, x, y, flux, self.window.left, self.window.bottom)
+        if self.given is None:
+            add_wings(picture, self.psf(self.middle, 0.0), x, y, flux, self.window.left, self.window.bottom)
+
+    def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
+        """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
+        middle = stamp.shape[0] / 2
+        self.table(x, y, 0.0).add(stamp, middle, middle, 1.0, 0, 0)
+        if self.given is None:
+            add_wings(stamp, self.psf(self.middle, 0.0), middle, middle, 1.0, 0, 0)
 
     @cached_property
     def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
@@ -99,8 +118,7 @@ class Optics:
         if self.given is not None:
             usual = crowd.transform_of(self.given)
             return crowd, usual, usual * 0
-        cell = (window.left + window.width // 2) // CELL, (window.bottom + window.height // 2) // CELL
-        usual, warm, cold = (crowd.transform(self.psf(*cell, t)) for t in (0.0, 1.0, -1.0))
+        usual, warm, cold = (crowd.transform(self.psf(self.middle, t)) for t in (0.0, 1.0, -1.0))
         return crowd, usual, (warm - cold) / 2
 
     def draw_crowd(self, x: Floats, y: Floats, flux: Floats, temperature: float) -> Floats:

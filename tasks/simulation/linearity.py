@@ -78,4 +78,6 @@ def linearisation(frequency: int) -> Spline:
 def scaled(spline: Spline, factor: float) -> Spline:
     """Return a curve whose deviation from a straight line is `factor` times as large; it ends at the same charge."""
     line = 1 - factor
-    return Spline(spline.boundary, line * spline.boundary + factor * spline.c0, line + factor * spline.c1, factor * spline.c2, spline.end)
+    return Spline(
+        spline.boundary, line * spline.boundary + factor * spline.c0, line + factor * spline.c1, factor * spline.c2, spline.end
+    )

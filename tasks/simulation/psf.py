@@ -76,7 +76,8 @@ class Psf:
         ndarray, shape (height, width)
             Flux in each pixel, in the unit of `flux`.
         """
-        edges_x, edges_y = np.arange(left, left + width + 1) - x, np.arange(bottom, bottom + height + 1) - y
+        edges_x = np.arange(left, left + width + 1, dtype=float) - x
+        edges_y = np.arange(bottom, bottom + height + 1, dtype=float) - y
         return flux * self.integral(edges_x, edges_y)
 
     def integral(self, edges_x: Floats, edges_y: Floats) -> Floats:
@@ -105,7 +106,7 @@ class _Telescope:
     sigma: Floats
     strength: Floats
     warm: Floats  # relative change of the strength a degree
-    along_x: Floats  # change of its logarithm from the centre of the CCD to its edge
+    along_x: Floats  # the same from the centre of the CCD to its edge
     along_y: Floats
 
 
@@ -141,7 +142,7 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
         Of sum one; its photocentre within 10 pixels is the star's place for the nominal telescope.
     """
     t, (u, v) = _telescope(), place
-    strength = t.strength * np.exp(u * t.along_x + v * t.along_y) * np.clip(1 + temperature * t.warm, 0, None)
+    strength = t.strength * np.clip(1 + u * t.along_x + v * t.along_y, 0.05, None) * np.clip(1 + temperature * t.warm, 0, None)
     scale = size * (1 + SIZE_CHANGE * temperature)
     outward = (t.radius / CORE_RADIUS) ** 2
     x = scale * t.radius * np.cos(t.angle) + COMA * outward * u

@@ -27,7 +27,9 @@ class Streak(NamedTuple):
     charge: Floats  # [electron]
 
 
-def draw_streaks(rng: np.random.Generator, an_hour: float, end: float, middle: tuple[float, float], length: float) -> list[Streak]:
+def draw_streaks(
+    rng: np.random.Generator, an_hour: float, end: float, middle: tuple[float, float], length: float
+) -> list[Streak]:
     """Draw the satellites of a visit up to `end` [s]; their paths are `length` pixels long about a point near `middle`."""
     streaks = []
     for _ in range(int(rng.poisson(an_hour * end / 3600))):

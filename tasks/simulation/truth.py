@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +112,8 @@ class Truth:
     def add_stack(self, n: int, exposures: list[Exposure]) -> None:
         """Note stack `n` and its exposures."""
         first = n * self.plan.case.nexp
-        for e, exposure in enumerate(exposures, first):
-            values = (exposure.light, exposure.target, exposure.x, exposure.y)
+        for e, one in enumerate(exposures, first):
+            values = (one.light, one.target, one.x, one.y)
             for column, value in zip(self.exposure.values(), values, strict=True):
                 column[e] = value
         track = np.concatenate([exposure.track for exposure in exposures], axis=1)
@@ -135,8 +135,8 @@ class Truth:
             self.stack[name][n] = value
         self.telegraphic[n] = np.sum([exposure.telegraphic for exposure in exposures], axis=0)
         for exposure in exposures:
-            row, column, charge = exposure.cosmics
-            self.cosmics.append(np.stack([np.full(row.size, n, float), column, row, charge]))
+            hits = exposure.cosmics
+            self.cosmics.append(np.stack([np.full(hits.row.size, n, float), hits.column, hits.row, hits.charge]))
 
     def write(self, folder: Path) -> None:
         """Write truth.fits (stacks, exposures, stars, pixels, cosmic rays, maps) and case.json."""
@@ -151,7 +151,9 @@ class Truth:
             files.encode_table(EXPOSURES, {}, exposure, plan.exposure_middle.size, plan.date),
             files.encode_table(STARS, {}, stars, field.xi.size, plan.date),
             files.encode_table(PIXELS, {}, pixels, pixels["X"].size, plan.date),
-            files.encode_table(COSMICS, {}, dict(zip(("STACK", "X", "Y", "CHARGE"), cosmics, strict=True)), cosmics.shape[1], plan.date),
+            files.encode_table(
+                COSMICS, {}, dict(zip(("STACK", "X", "Y", "CHARGE"), cosmics, strict=True)), cosmics.shape[1], plan.date
+            ),
         ]
         for extname, values in images.items():
             if values.size:
@@ -161,7 +163,7 @@ class Truth:
         settings = {"seed": plan.seed, **case.model_dump(mode="json")}
         folder.joinpath("case.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
-    def _stacks(self) -> dict[str, NDArray[np.generic]]:
+    def _stacks(self) -> dict[str, NDArray[Any]]:
         plan, case = self.plan, self.plan.case
         shape = case.images, case.nexp
         drift = plan.bias_drift(plan.exposure_middle).reshape(shape).mean(axis=1)
@@ -182,7 +184,7 @@ class Truth:
             "STREAK": crossed,
         }
 
-    def _pixels(self) -> dict[str, NDArray[np.generic]]:
+    def _pixels(self) -> dict[str, NDArray[Any]]:
         """List pixels that are hot, telegraphic or dead; a pixel that is two of these stands twice."""
         camera, window = self.studio.camera, self.studio.camera.window
         rows = slice(window.bottom, window.bottom + window.height)
@@ -190,7 +192,12 @@ class Truth:
         dead = flat.patterns()[3][rows, columns] & (self.plan.case.flat > 0)
         tele = camera.telegraphs
         hot = np.nonzero((camera.hot > 0) & (self.plan.case.hot > 0))
-        groups = [(HOT, *hot), (WARM, *np.nonzero(camera.warm)), (TELEGRAPHIC, tele.row, tele.column), (DEAD, *np.nonzero(dead))]
+        groups = [
+            (HOT, *hot),
+            (WARM, *np.nonzero(camera.warm)),
+            (TELEGRAPHIC, tele.row, tele.column),
+            (DEAD, *np.nonzero(dead)),
+        ]
         kind = np.concatenate([np.full(row.size, code) for code, row, _ in groups])
         row, column = (np.concatenate([group[i] for group in groups]) for i in (1, 2))
         response = camera.flat[row, column]
@@ -208,14 +215,10 @@ class Truth:
             "RESPONSE": response,
         }
 
-    def _images(self) -> dict[str, Floats]:
+    def _images(self) -> dict[str, NDArray[Any]]:
         camera = self.studio.camera
         psf = np.zeros((STAMP, STAMP))
-        optics, (x, y) = self.studio.optics, self.plan.case.place
-        shape = optics.shape(x, y)
-        shape.usual.add(psf, STAMP / 2, STAMP / 2, 1.0, 0, 0)
-        if shape.psf is not None:
-            psf += shape.psf.wings.image(STAMP / 2, STAMP / 2, 1.0, 0, 0, STAMP, STAMP)
+        self.studio.optics.draw_centred(psf, *self.plan.case.place)
         return {
             "TRUTH_TELEGRAPHIC": self.telegraphic,
             "TRUTH_FLAT": camera.flat,

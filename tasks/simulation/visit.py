@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,8 @@ def simulate_visit(
 ) -> None:
     """Write the raw products of a visit below `folder`: data/, aux/ and, for tests only, truth/.
 
-    The same case and seed give the same bytes, whatever the number of threads. Cubes are written image by image, in flat memory.
+    The same case and seed give the same bytes, whatever the number of threads. Cubes are written image by image, in flat
+    memory.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ class Studio:
         return Motion(np.deg2rad(series[0]), series[1], series[2])
 
 
-def all_conditions(plan: Plan, exposures: slice) -> list[tuple[float, ...]]:
+def all_conditions(plan: Plan, exposures: slice) -> list[tuple[Any, ...]]:
     """Return the conditions of some exposures of the stacks, one a row."""
     nexp, middle = plan.case.nexp, plan.exposure_middle[exposures]
     stack = np.arange(plan.exposure_middle.size)[exposures] // nexp
