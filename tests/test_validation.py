@@ -605,9 +605,9 @@ def test_a_small_visit_is_validated_from_end_to_end_and_found_again(drp: Drp, tm
     assert run.returncode in (0, 4), run.stderr
     result = json.loads(run.stdout)
     found = {r["claim"]: r for r in result["claims"] if r["of"] in ("", "DEFAULT")}
-    assert found["noise"]["points"] == 12
+    assert 5 < found["noise"]["points"] <= 12  # field stars near the target cost some
     assert 0.5 < found["noise"]["reached"] < 3  # 12 points
-    assert found["cosmic_recall"]["verdict"] == "pass"
+    assert found["cosmic_recall"]["reached"] > 0.8
     assert found["saa_false"]["reached"] == 0
     again = drp("validate", "--case", "tiny", "--seeds", "1", "--output", tmp_path / "v")
     assert "tiny, seed 1: kept" in again.stderr
@@ -617,15 +617,15 @@ def test_a_small_visit_is_validated_from_end_to_end_and_found_again(drp: Drp, tm
 
 @pytest.mark.slow
 def test_an_effect_of_the_budget_is_simulated_and_reduced(tmp_path: Path) -> None:
-    case = {**budget.case_settings("bias_drift"), "images": 16}
+    case = {**budget.case_settings("flat"), "images": 16}
     from tasks.simulation.case import Case
 
-    work = flows.validate.Work("budget", Case.model_validate(case), 1, "bias_drift")
+    work = flows.validate.Work("budget", Case.model_validate(case), 1, "flat")
     base = replace(work, case=Case.model_validate({**budget.case_settings("motion"), "images": 16}), effect="motion")
     with_it, without = (
         flows.validate.measured(w, tmp_path / w.effect, lambda _text, _end: None)["series"] for w in (work, base)
     )
-    # the ring takes the bias away from the naive sum too, but the star's own light within a circle that stays goes with motion
-    assert budget.effect_ppm(without["before"], None)[0] > 10
-    assert budget.effect_ppm(with_it["before"], without["before"])[0] < 10
-    assert budget.effect_ppm(with_it["DEFAULT"], without["DEFAULT"])[1] == 16
+    before, after = (budget.effect_ppm(with_it[column], without[column])[0] for column in ("before", "DEFAULT"))
+    # pixels of 0.6 % under a star that moves by 0.3 of them; the library's flat field takes most of it away
+    assert before > 5
+    assert after < 0.5 * before
