@@ -270,7 +270,8 @@ def values(measures: list[Measure]) -> dict[str, float]:
 
 
 def test_a_light_curve_at_the_photon_floor_scores_one(tmp_path: Path) -> None:
-    found = values(light_curves.measure_noise(Visit().write(tmp_path), "DEFAULT"))
+    part = Visit().write(tmp_path)
+    found = values([*light_curves.measure_noise(part, "DEFAULT"), *light_curves.measure_used(part, "DEFAULT")])
     for claim in ("noise", "noise_neighbours", "honesty"):
         # 392 points: 1.17 / sqrt(392) is 6 %, of differences a little more; three times that
         assert found[claim] == pytest.approx(1, abs=0.2), claim
@@ -283,11 +284,23 @@ def test_noise_outliers_small_errors_and_lost_points_are_seen(tmp_path: Path) ->
     visit.curve["FLUX"] = 1e7 + 2 * visit.white
     visit.curve["FLUX"][[11, 13]] *= 1.1
     visit.curve["QUALITY"][200:] = 1
-    found = values(light_curves.measure_noise(visit.write(tmp_path), "DEFAULT"))
+    part = visit.write(tmp_path)
+    found = values([*light_curves.measure_noise(part, "DEFAULT"), *light_curves.measure_used(part, "DEFAULT")])
     assert found["noise"] == pytest.approx(2, abs=0.5)
     assert found["honesty"] == pytest.approx(2, abs=0.5)
     assert found["used"] == pytest.approx(0.5, abs=0.01)
     assert found["outliers"] >= 2 / 196
+
+
+def test_a_light_curve_without_points_and_one_that_is_not_there_use_none_of_the_stacks(tmp_path: Path) -> None:
+    visit = Visit()
+    visit.curve["QUALITY"][:] = 1
+    part = visit.write(tmp_path)
+    with pytest.raises(AbsentError, match="DEFAULT has 0 points that are used"):
+        light_curves.measure_noise(part, "DEFAULT")
+    for name in ("DEFAULT", "PSF"):
+        (found,) = light_curves.measure_used(part, name)
+        assert judge(CLAIMS["used"], Estimate(found.value, found.error)) == "fail"
 
 
 def test_the_floor_by_hand() -> None:

@@ -121,20 +121,28 @@ def residual(part: Part, name: str) -> Residual:
 
 
 def measure_noise(part: Part, name: str) -> list[Measure]:
-    """Scatter over the photon floor, from point to point too, and the points used."""
+    """Scatter over the photon floor, from point to point too, and in units of the stated errors."""
     r = residual(part, name)
     over = r.relative / floor_of(part, r.curve)[r.used]
     n = len(over)
-    good = part.truth.good
-    kept = int((r.curve.used & good).sum())
     wild = int((np.abs(r.relative) > WILD * r.error).sum())
     return [
         Measure("noise", name, *bootstrapped(over, scatter), n),
         Measure("noise_neighbours", name, *bootstrapped(np.diff(over), scatter_of_differences), n - 1),
-        Measure("used", name, *share(kept, int(good.sum())), int(good.sum())),
         Measure("outliers", name, *share(wild, n), n),
         Measure("honesty", name, *bootstrapped(r.relative / r.error, scatter), n),
     ]
+
+
+def measure_used(part: Part, name: str) -> list[Measure]:
+    """Share of the good stacks that are used; where there is no light curve none is."""
+    good = part.truth.good
+    try:
+        kept = int((part.products.curve(name).used & good).sum())
+    except AbsentError:
+        kept = 0
+    n = int(good.sum())
+    return [Measure("used", name, *share(kept, n), n)]
 
 
 def measure_best_circle(part: Part) -> list[Measure]:
@@ -282,6 +290,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
     """Return what is measured of the light curves of a case, by a name that tells it."""
     wanted: dict[str, Score] = {}
     for name in CURVES:
+        wanted[f"points of {name}"] = partial(measure_used, name=name)
         if not case["noise"]:
             wanted[f"exactness of {name}"] = partial(measure_exactness, name=name)
         else:
