@@ -64,7 +64,7 @@ def run_validation(request: ValidateRequest, tell: Tell = lambda _text, _end: No
     """Validate the pipeline; return what is written to validation.json.
 
     Parts that were measured with this code and these settings are not done again. Written are ``validation.md`` with
-    ``figures/``, ``validation.json`` and ``parts/``.
+    ``figures/``, ``validation.json`` and ``parts/``; the page also whenever a case is finished, with what is there.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def run_validation(request: ValidateRequest, tell: Tell = lambda _text, _end: No
             effects[work.effect] = result
         else:
             parts.append(result)
-    result = {"software": VERSION, "code": code, **summary(parts, effects)}
-    write_result(output, result)
-    return result
+        if i + 1 == len(works) or works[i + 1].name != work.name:
+            write_result(output, {"software": VERSION, "code": code, **summary(parts, effects)})
+    return {"software": VERSION, "code": code, **summary(parts, effects)}
 
 
 def numbered(tell: Tell, place: str) -> Tell:

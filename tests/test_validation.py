@@ -505,6 +505,13 @@ def test_the_page_holds_claims_budget_and_what_is_missing() -> None:
     json.dumps(result, allow_nan=False)
 
 
+def test_what_is_measured_must_be_a_claim() -> None:
+    part = part_of("demo", 1, 1.05)
+    part["measures"][0]["claim"] = "beauty"
+    with pytest.raises(KeyError, match="beauty was measured, but is no claim"):
+        summary([part], {})
+
+
 def test_figures_are_the_same_each_time_and_show_every_light_curve() -> None:
     result = summary([part_of("demo", 1, 1.05)], {})
     drawn = figures(result)

@@ -49,7 +49,15 @@ def summary(parts: list[dict[str, Any]], effects: Mapping[str, Mapping[str, Any]
 
 
 def judged(case: str, measures: list[Measure]) -> list[dict[str, Any]]:
-    """Return one row for each claim and light curve of a case, in the order in which claims are declared."""
+    """Return one row for each claim and light curve of a case, in the order in which claims are declared.
+
+    Raises
+    ------
+    KeyError
+        If something was measured that is no claim.
+    """
+    if unknown := sorted({m.claim for m in measures} - set(CLAIMS)):
+        raise KeyError(f"{unknown[0]} was measured, but is no claim")
     rows = []
     for key, claim in CLAIMS.items():
         for of in dict.fromkeys(m.of for m in measures if m.claim == key):

@@ -154,7 +154,9 @@ def averages(hours: Floats, residual: Floats, step: float) -> list[Averaged]:
     if len(hours) < 2 * FEWEST_MEANS:
         return []
     place = np.round((hours - hours[0]) / step).astype(int)
-    sizes = {1 << k for k in range(int(place[-1] + 1).bit_length())} | {round(h / step) for h in HOURS}
+    wanted = {round(h / step) for h in HOURS}
+    doubled = (1 << k for k in range(int(place[-1] + 1).bit_length()))
+    sizes = wanted | {size for size in doubled if not any(0.75 < size / w < 1.33 for w in wanted if w)}
     variance = float(np.var(residual, ddof=1))
     found = []
     for size in sorted(s for s in sizes if s >= 1):
