@@ -78,7 +78,7 @@ def take_look(
                 f"in any of {n} images"
             )
         chosen = sample_indices(usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample)
-        static = _median(images, chosen, rings[:, 0])
+        static = _median(images, chosen, rings[:, 0], field, found)
         mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     warnings = []
     lost = ~usable & (flags & int(UNUSABLE) == 0)
@@ -136,9 +136,17 @@ def _follow(track: Track, images: Images, found: FloatArray) -> None:
         found[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
-def _median(images: Images, chosen: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
+def _median(
+    images: Images, chosen: npt.NDArray[np.int64], level: FloatArray, field: Field | None, found: FloatArray
+) -> FloatArray:
+    """Return the median of some images above their rings' level, without the target's neighbours."""
     if not len(chosen):
         return np.zeros(images.shape)
-    sample = np.stack([(images.take(int(i)) - level[i]).astype(np.float32) for i in chosen])
+    sample = np.empty((len(chosen), *images.shape), np.float32)
+    for k, i in enumerate(chosen):
+        sample[k] = images.take(int(i)) - level[i]
+        if field is not None:
+            place = float(found[i, 0]), float(found[i, 1])
+            sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), images.nexp * images.exposure_time)
     median: FloatArray = np.median(sample, axis=0).astype(np.float64)
     return np.where(np.isfinite(median), median, 0.0)
