@@ -24,6 +24,7 @@ from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 WORST = 0.2  # relative error of tau; a fit that is worse is not used
+FAINTEST = 0.2  # electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
 BLUR_SAMPLES = 8
 
 
@@ -93,7 +94,7 @@ def margin_rows(raw: Exposures, level: FloatArray, gain: FloatArray, good: npt.N
     return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
 
 
-@step("smearing", "SMEARING", version="2", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="3", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
     raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, psf: Psf, stars: Stars, settings: SmearingSettings
 ) -> Leaves:
@@ -114,6 +115,8 @@ def estimate_smearing(
         nx = exposures.shape[1]
         sums = np.zeros((exposures.count, nx))
         duration = exposures.nexp * exposures.exposure_time
+        smears = light / duration * settings.time > FAINTEST
+        xi, eta, light = xi[smears], eta[smears], light[smears]
         good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
         for i in np.flatnonzero(good) if known else ():
             dx, dy, roll = track.path(float(exposures.mjd[i]), duration, model.lag)

@@ -32,15 +32,19 @@ from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+ENOUGH = 1e-3  # factors that move by less are found
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
+PASSES = 3  # of what stands still, with the fluxes of the one before
 INSIDE = 0.1  # of a star's light must fall into the window, on average, for its flux to be measured
+SKY = 45.0  # pixel; nearer pixels hold the target's light
 PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
 
 
 def fit_factors(
-    residuals: Sequence[FloatArray], drawings: Sequence[scipy.sparse.csc_matrix], variances: Sequence[FloatArray], prior: float
-) -> tuple[FloatArray, FloatArray]:
+    residuals: Sequence[FloatArray], drawings: Sequence[scipy.sparse.csc_matrix], variances: Sequence[FloatArray], prior: float,
+    start: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Return the factors by which drawings of stars fit residuals best, and their errors.
 
     Parameters
@@ -53,6 +57,8 @@ def fit_factors(
         Of the residuals [electron^2].
     prior : float
         Relative error of the expected fluxes.
+    start : ndarray, shape (k,), optional
+        Factors to begin with; the closer they are the sooner it ends.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def fit_factors(
     if not len(residuals) == len(drawings) == len(variances):
         raise ValueError(f"{len(residuals)} residuals, {len(drawings)} drawings, {len(variances)} variances")
     k = drawings[0].shape[1]
-    factors, normal = np.ones(k), np.eye(k)
+    factors, normal = (np.ones(k) if start is None else start), np.eye(k)
     for _ in range(ROUNDS):
         normal, right = np.eye(k) / prior**2, np.zeros(k)
         for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
@@ -79,7 +85,7 @@ def fit_factors(
         # the prior pulls towards 1
         move = np.linalg.solve(normal, right - (factors - 1.0) / prior**2)
         factors = factors + move
-        if np.abs(move).max() < 1e-4:
+        if np.abs(move).max() < ENOUGH:
             break
     return factors, np.sqrt(np.diag(np.linalg.inv(normal)))
 
@@ -103,7 +109,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="3", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="4", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     first: Stars, smearing: Smearing, settings: StarSettings,
@@ -160,11 +166,19 @@ def _measure(
     turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
-    passes = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1]) * min(turned, 2 * np.pi) > PASSES_BY
-    if len(chosen) >= 8:
-        steady = np.where(passes, np.median(seen, axis=0), 0.0)
-        seen -= np.where(np.isfinite(steady), steady, 0.0).astype(np.float32)
-    factors, errors = fit_factors([s.ravel().astype(np.float64) for s in seen], drawings, variances, prior)
+    away = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1])
+    passes, sky = away * min(turned, 2 * np.pi) > PASSES_BY, (away > SKY).ravel()
+    factors, errors = np.ones(len(which)), np.ones(len(which))
+    # where many stars pass by, some of their light is in the median of what they leave: found with the fluxes known best
+    for _ in range(PASSES if len(chosen) >= 8 else 1):
+        rests = [s.ravel() - d @ factors for s, d in zip(seen, drawings, strict=True)]
+        # the sky was measured with the stars in it
+        levels = [float(np.nanmedian(rest[sky])) for rest in rests] if sky.any() else [0.0] * len(rests)
+        rests = [rest - level for rest, level in zip(rests, levels, strict=True)]
+        steady = np.where(passes.ravel(), np.median(rests, axis=0), 0.0) if len(chosen) >= 8 else np.zeros(passes.size)
+        steady = np.where(np.isfinite(steady), steady, 0.0)
+        moving = [s.ravel().astype(np.float64) - steady - level for s, level in zip(seen, levels, strict=True)]
+        factors, errors = fit_factors(moving, drawings, variances, prior, factors)
     return factors, errors, inside
 
 

@@ -10,20 +10,26 @@ import numpy.typing as npt
 
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE, Quality
-from schemas.payloads import Events, Look, Pointing, Product
+from schemas.payloads import Events, Look, Pointing, Prior, Product, Reference
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
 from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
 from tasks.geometry import circle_overlap
 from tasks.level1 import Images, open_images
-from tasks.robust import ring_statistics
+from tasks.robust import ring_statistics, robust_scatter
 from tasks.scene.light import centre_of_light
+from tasks.scene.prior import read_reference_psf
+from tasks.scene.psf import Track, read_track, reference_psf
+from tasks.scene.stars import Field, neighbours, read_catalogue
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
+STAMP = 128  # side of the reference PSF's stamp [pixel]
+TWICE = 2  # neighbours move the place at which they are drawn
+FOLLOWS = 0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
 SEEN = 5.0  # a flux below this many sigma of its noise is no star
 FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
 
@@ -36,27 +42,39 @@ def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.i
     return np.asarray(indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))])
 
 
-@step("look", version="2", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="3", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
-    calibrated: Product, events: Events, pointing: Pointing, ring: BackgroundSettings, settings: LookSettings
-) -> Leaves:
-    """Measure coarse position, ring and flux of every image, and the median of a sample."""
+    calibrated: Product, events: Events, pointing: Pointing, prior: Prior, catalogue: Product | None,
+    conversion: Reference | None, ring: BackgroundSettings, settings: LookSettings,
+) -> Leaves:  # fmt: skip
+    """Measure coarse position, ring and flux of every image, and the median of a sample.
+
+    Neighbours that the catalogue has are drawn with the reference PSF and don't count for position and flux.
+    """
     (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
     with open_images(calibrated) as images:
         n = images.count
         place = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
         x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
         rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
+        field = None
         for block, pixels in images.blocks():
             ring_statistics(pixels, x[block], y[block], ring.inner, ring.outer, ring.clip, rings[block])
             pixels -= rings[block, 0][:, None, None]
             floor = np.maximum(rings[block, 2], 1.0) ** 2
             centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
             centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
-            for i, image in enumerate(pixels, block.start):
-                if np.isfinite(found[i, :2]).all():
-                    share = circle_overlap(images.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
-                    flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
+            _sum_light(pixels, block, found, flux)
+        first = flux[np.isfinite(flux) & (flux > 0)]
+        psf = reference_psf(read_reference_psf(prior), STAMP)
+        if psf is not None and first.size:
+            brightness, scale = float(np.median(first)), float(pointing.used["PIX_SCAL"])
+            field = neighbours(
+                read_catalogue(catalogue, conversion, float(images.mjd[0])), psf, brightness, scale, read_track(pointing), 0.0
+            )
+        if field is not None:
+            _look_without(field, images, rings, found, flux)
+            _follow(field.track, images, found)
         noise = np.maximum(rings[:, 2], 1.0) * np.sqrt(np.pi) * FLUX_RADIUS
         usable = np.isfinite(flux) & (flux > SEEN * noise) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
         if not usable.any():
@@ -84,6 +102,40 @@ def take_look(
     table = NewHdu(TERMS["TERM_LOOK"], columns=columns)
     image = NewHdu(TERMS["TERM_LOOK_STATIC"], offsets, pixels=static)
     return Leaves({"TERM_LOOK": [table, image]}, warnings=warnings)
+
+
+def _sum_light(pixels: FloatArray, block: slice, found: FloatArray, flux: FloatArray) -> None:
+    """Sum the light within 25 pixels of the places found, of images without their ring's level."""
+    for i, image in enumerate(pixels, block.start):
+        if np.isfinite(found[i, :2]).all():
+            share = circle_overlap(image.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
+            flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
+
+
+def _look_without(field: Field, images: Images, rings: FloatArray, found: FloatArray, flux: FloatArray) -> None:
+    """Find place and light of the target once more without its neighbours, in place; they are drawn where it was found."""
+    duration = images.nexp * images.exposure_time
+    for _ in range(TWICE):
+        for block, pixels in images.blocks():
+            pixels -= rings[block, 0][:, None, None]
+            for i, image in enumerate(pixels, block.start):
+                image -= field.image(images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration)
+            floor = np.maximum(rings[block, 2], 1.0) ** 2
+            centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
+            _sum_light(pixels, block, found, flux)
+
+
+def _follow(track: Track, images: Images, found: FloatArray) -> None:
+    """Put the target where the attitude has it about its usual place, in place, if that is near where it was found.
+
+    What is left of neighbours pulls at the centre of light, differently in every image, but not at the attitude.
+    """
+    duration = images.nexp * images.exposure_time
+    means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
+    away = found[:, :2] - means
+    good = np.isfinite(away).all(axis=1)
+    if good.any() and robust_scatter((away[good] - np.median(away[good], axis=0)).ravel()) < FOLLOWS:
+        found[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
 def _median(images: Images, chosen: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:

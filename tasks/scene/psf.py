@@ -16,14 +16,14 @@ import numpy.typing as npt
 import scipy.ndimage
 
 from schemas.inputs import term_input
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Prior, Product, Psf, Scalar
+from schemas.payloads import Background, Bias, Gain, Pointing, Psf, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
-from tasks.clean import Effects, clean_block, read_effects
+from tasks.clean import Effects, clean_block
 from tasks.exposures import term_column
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
-from tasks.level1 import Images, open_images
+from tasks.level1 import Images
 from tasks.robust import MAD_TO_SIGMA, robust_scatter
 from tasks.scene.optics import (
     FINE,
@@ -36,8 +36,7 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
-from tasks.scene.prior import read_reference_psf
-from tasks.step import Leaves, step
+from tasks.step import Leaves
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,6 +51,7 @@ FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PS
 WINGS = (26.0, 34.0)  # pixel; from the first to the second radius the PSF passes over to its smooth wings
 DETAIL = 4  # pixel; finer structure is taken out of the wings
 EDGE = 4.0  # pixel within which the PSF falls to nothing at the edge of its stamp
+SETTLED = 1e-4  # pixel, and of the flux; a fit that moves less is done
 FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
 
 
@@ -175,6 +175,7 @@ class Star:
     warmth: float = 0.0  # parameter with which the PSF changes
     level: float = 0.0
     level_error: float = np.inf  # how well it is known that the level is 0
+    raw: FloatArray | None = None  # the stamp with its neighbours
 
     blur: ComplexArray | None = None
 
@@ -233,50 +234,6 @@ def make_stars(
         motion = track.during(float(images.mjd[i]), duration, lag)
         stars.append(Star(where.cut(cleaned(int(i))), float(floor[i]), px, py, float(flux[i]), motion, float(warmth[i])))
     return stars
-
-
-@step("psf_1", version="1", payload=Psf, leaves=["TERM_PSF_1"])
-def estimate_psf_1(
-    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
-    known: Prior, settings: PsfSettings,
-) -> Leaves:  # fmt: skip
-    """Estimate the super-resolved PSF of the visit from a sample of its images as they are."""
-    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
-    track = read_track(pointing)
-    warnings = []
-    with open_images(calibrated) as images:
-        duration = images.nexp * images.exposure_time
-        good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
-        lag, lag_error = estimate_lag(track, images.mjd[good], duration, x[good], y[good])
-        if settings.lag is not None:
-            lag, lag_error = settings.lag, 0.0
-        elif lag_error > WORST_LAG_ERROR:
-            lag = 0.0
-            warnings.append("the lag of the attitude cannot be told from so few or so quiet images: 0 s is used")
-        chosen = np.flatnonzero(sampled & good)
-        middle_x, middle_y = (
-            float(np.median(v[chosen])) if len(chosen) else 0.0 for v in (x - images.x_offset, y - images.y_offset)
-        )
-        where = stamps_around(middle_x, middle_y, settings.size)
-        floor = pixel_floor(background, bias, gain, images.nexp)
-        rest = Cleaned(images, read_effects(images, background))
-        warm = telescope_temperature(images, chosen)
-        stars = make_stars(images, chosen, where, x, y, flux, rest.image, floor, track, lag, warm.parameter(images))
-    if len(stars) < settings.fewest:
-        warnings.append(f"only {len(stars)} images show the star well: its PSF is not super-resolved")
-    prior = reference_psf(read_reference_psf(known), settings.size)
-    if stars:
-        psf, scale, rounds = alternate(stars, where, (middle_x, middle_y), settings, prior, None, warm.spread > 0)
-    else:
-        grid = np.zeros((2 * settings.size,) * 2)
-        grid[settings.size, settings.size] = 1.0
-        psf, scale, rounds = Shape(to_spectrum(grid)), np.ones((settings.size,) * 2), 0
-    used = {
-        "PSF_TEMP": warm.middle, "PSF_TSTD": warm.spread, "PSF_LAG": lag, "PSF_LAGE": min(lag_error, 99.0),
-        "PSF_N": len(stars), "PSF_ITER": rounds,
-        "PSF_EXC": float(np.median(scale)),
-    }  # fmt: skip
-    return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
 
 
 def psf_leaves(
@@ -362,12 +319,13 @@ class Cleaned:
 
 def alternate(
     stars: list[Star], where: Stamps, middle: tuple[float, float], settings: PsfSettings, prior: ComplexArray | None,
-    begin: StarModel | None, breathing: bool,
+    begin: StarModel | None, breathing: bool, others: Callable[[Shape], None] | None = None,
 ) -> tuple[Shape, FloatArray, int]:  # fmt: skip
     """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess scatter, and the rounds made.
 
     Few images tell little of the finer frequencies: there a prior PSF decides, or none. With `begin`, the PSF of the first
-    round, cosmic rays stand out from the beginning and half the rounds are enough.
+    round, cosmic rays stand out from the beginning and half the rounds are enough. `others` takes the neighbours out of the
+    stars' stamps as a PSF shows them; it is called with each PSF that is found.
     """
     size = where.size
     inside = circle(size, *where.index(*middle), settings.radius)
@@ -386,6 +344,8 @@ def alternate(
         parts = zip(stars, models, weights, strict=True)
         fitted = ((filled(s, m, scale), s.transfer(size), s.flux, w / top, s.warmth) for s, m, w in parts)
         psf = tidied(*solve_changing_psf(fitted, size, strength, prior, stiffness), settings.radius)
+        if others is not None:
+            others(psf)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
         scale = prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
     return psf, scale, rounds
@@ -471,9 +431,10 @@ class StarModel:
         model, errors = np.zeros((size, size)), np.full(4, np.nan)
         for _ in range(rounds):
             inside = circle(size, star.x, star.y, self.radius)
-            before = star.x, star.y
+            x, y, flux = star.x, star.y, star.flux
             model, errors = star.refine(self.psf, self.scale, inside)
-            if np.hypot(star.x - before[0], star.y - before[1]) < 1e-4:
+            # a flux far off lets pixels count as outliers that are none
+            if np.hypot(star.x - x, star.y - y) < SETTLED and abs(star.flux - flux) < SETTLED * abs(star.flux):
                 break
         return model, errors
 

@@ -9,10 +9,12 @@ effective temperature where the reference tells how. `field_fluxes.py` then meas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 from numba import njit
 
 from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
@@ -22,7 +24,7 @@ from tasks.exposures import term_column
 from tasks.fits import Hdu, open_declared
 from tasks.fits_writer import NewHdu
 from tasks.geometry import sky_to_tangent
-from tasks.scene.optics import FINE, to_grid
+from tasks.scene.optics import FINE, ComplexArray, to_grid
 from tasks.scene.psf import StarModel, Track, circle, read_psf
 from tasks.step import Leaves, step
 from tasks.store import require
@@ -35,6 +37,11 @@ SUN = 5772.0  # K
 J2000 = 51544.5  # MJD, TT
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
+NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
+MATTERS = 1e-3  # of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
+MANY = 30  # stars that are drawn one by one; the fainter ones of more are drawn together
+FAINT = 1e-5  # where many fainter ones stand together, those of more than this are counted in,
+CROWD = 0.02  # that is where all of them have more than this of the target's flux
 LITTLE = 0.5  # electron in a pixel of a stack; where a field star gives less it is not drawn
 
 
@@ -80,6 +87,33 @@ def draw_stars(
                     image[row, col] += part * ((1 - b) * low + b * high)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def spread(light: npt.NDArray[np.float32], grid: tuple[int, int], x: FloatArray, y: FloatArray, flux: FloatArray) -> None:
+    """Spread stars over the four grid points about each of their places.
+
+    Parameters
+    ----------
+    light : ndarray, shape (at least grid)
+        Receives the light.
+    grid : tuple of int
+        Rows and columns that count; what lies outside of them is left out.
+    x, y : ndarray, shape (k, m)
+        Places in grid points.
+    flux : ndarray, shape (k,)
+        Light at each place of each star.
+    """
+    for k in range(x.shape[0]):
+        for t in range(x.shape[1]):
+            i, j = int(np.floor(x[k, t])), int(np.floor(y[k, t]))
+            if i < 0 or j < 0 or i + 1 >= grid[1] or j + 1 >= grid[0]:
+                continue
+            a, b = x[k, t] - i, y[k, t] - j
+            light[j, i] += flux[k] * (1 - a) * (1 - b)
+            light[j, i + 1] += flux[k] * a * (1 - b)
+            light[j + 1, i] += flux[k] * (1 - a) * b
+            light[j + 1, i + 1] += flux[k] * a * b
+
+
 def field_places(
     xi: FloatArray, eta: FloatArray, roll: FloatArray, x: FloatArray, y: FloatArray, scale: float
 ) -> tuple[FloatArray, FloatArray]:
@@ -113,6 +147,7 @@ class Field:
     turn: float  # roll above that of the attitude [deg]
     track: Track
     lag: float
+    transforms: dict[tuple[int, ...], npt.NDArray[np.complex64]] = field(default_factory=dict, compare=False, repr=False)
 
     def of_errors(self, stars: Stars) -> Field:
         """Return the field with the errors of the fluxes in their place, which adds them up: stars may share a wrong colour."""
@@ -141,9 +176,34 @@ class Field:
         turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
         few = np.unique(np.linspace(0, len(roll) - 1, max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)).round().astype(int))
         target = x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
+        together = near[:0]
+        if len(near) > MANY:
+            brightest = float(np.partition(self.flux[near], -MANY)[-MANY])
+            together, near = near[self.flux[near] < brightest], near[self.flux[near] >= brightest]
+            x_of, y_of = field_places(self.xi[together], self.eta[together], roll[few] + self.turn, *target, self.scale)
+            drawn += self.crowd(shape, x_of, y_of, share * self.flux[together])
         places = field_places(self.xi[near], self.eta[near], roll[few] + self.turn, *target, self.scale)
         draw_stars(drawn, *places, share * self.flux[near], self.psf, FINE, self.radius[near])
         return drawn
+
+    def crowd(self, shape: tuple[int, int], x: FloatArray, y: FloatArray, flux: FloatArray) -> FloatArray:
+        """Return what `draw_stars` would, of many stars at once and each as far as the PSF is known: by a convolution.
+
+        Their light is spread over the points of the PSF's grid about each place as the PSF would be interpolated there. Single
+        precision: wrong by 1e-6 of the brightest of them.
+        """
+        half = self.psf.shape[0] // 2
+        grid = FINE * shape[0] + 2 * half, FINE * shape[1] + 2 * half  # everything that reaches into the image
+        size = tuple(scipy.fft.next_fast_len(n + 2 * half, real=True) for n in grid)
+        if size not in self.transforms:
+            kernel = np.zeros(size, np.float32)
+            kernel[: 2 * half, : 2 * half] = self.psf
+            self.transforms[size] = scipy.fft.rfft2(kernel)
+        light = np.zeros(size, np.float32)
+        spread(light, grid, FINE * x + half, FINE * y + half, flux * (FINE * FINE / x.shape[1]))
+        seen = scipy.fft.irfft2(scipy.fft.rfft2(light) * self.transforms[size], s=size)
+        first = 2 * half  # a star at grid point g, image index 0 stands at grid point `half`, and the PSF's centre at index `half`
+        return np.asarray(seen[first : first + FINE * shape[0] : FINE, first : first + FINE * shape[1] : FINE], np.float64)
 
 
 def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
@@ -170,11 +230,11 @@ def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     """Read the field stars, without the target."""
     xi, eta, flux, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
-    field = ~target.astype(bool)
+    others = ~target.astype(bool)
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
     psf = to_grid(model.psf.mean)
-    radius = light_radius(flux[field], psf)
-    return Field(xi[field], eta[field], flux[field], radius, psf, scale, turn, track, model.lag)
+    radius = light_radius(flux[others], psf)
+    return Field(xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag)
 
 
 def to_cheops_band(mag: FloatArray, teff: FloatArray, target: int, table: tuple[FloatArray, FloatArray]) -> FloatArray:
@@ -219,7 +279,78 @@ def epoch_of(hdu: Hdu) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1900 < value < 2200 else np.nan
 
 
-@step("stars_1", version="1", payload=Stars, leaves=["TERM_STARS_1"])
+@dataclass(frozen=True)
+class Catalogue:
+    """The stars of a catalogue: standard coordinates about the target [arcsec], magnitudes [mag], temperatures [K, 0 unknown].
+
+    `share` is their flux relative to the target's in the band of CHEOPS, `years` the visit's distance from their epoch.
+    """
+
+    xi: FloatArray
+    eta: FloatArray
+    mag: FloatArray
+    teff: FloatArray
+    share: FloatArray
+    target: npt.NDArray[np.bool_]
+    years: float
+
+
+def read_catalogue(catalogue: Product | None, conversion: Reference | None, mjd: float) -> Catalogue | None:
+    """Read the stars that can matter from a catalogue; None where there is none.
+
+    Raises
+    ------
+    BadInputError
+        If it does not mark one star as the target, or is damaged.
+    """
+    if catalogue is None:
+        return None
+    with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
+        hdu = file["EXT_PRE_StarCatalogue"]
+        ra, dec, mag, teff = (hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA", "T_EFF"))
+        target = hdu.column("TARGET").astype(bool)
+        if target.sum() != 1:
+            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
+        years = 2000.0 + (mjd - J2000) / 365.25 - epoch_of(hdu)
+    xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
+    band = mag if conversion is None else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
+    share = 10.0 ** (-0.4 * (band - float(band[target][0])))
+    taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
+    known = np.nan_to_num(teff)
+    return Catalogue(xi[taken], eta[taken], mag[taken], known[taken], share[taken], target[taken], float(years))
+
+
+def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: float, track: Track, lag: float) -> Field | None:
+    """Return the stars that shine into the target's surroundings, by the catalogue; None where none matters.
+
+    Parameters
+    ----------
+    found : Catalogue or None
+        Stars of the catalogue.
+    psf : ndarray of complex
+        Spectrum of a PSF of sum 1.
+    flux : float
+        Of the target in a stack [electron].
+    scale : float
+        [arcsec/pixel].
+    track : Track
+        Motion of the satellite.
+    lag : float
+        By how much its time stamps are late [s].
+    """
+    if found is None or flux <= 0:
+        return None
+    near = ~found.target & (np.hypot(found.xi, found.eta) / scale < NEAR) & (found.share > FAINT)
+    bright = near & (found.share > MATTERS)
+    if found.share[near & ~bright].sum() < CROWD:
+        near = bright
+    if not near.any():
+        return None
+    fluxes, grid = flux * found.share[near], to_grid(psf)
+    return Field(found.xi[near], found.eta[near], fluxes, light_radius(fluxes, grid), grid, scale, 0.0, track, lag)
+
+
+@step("stars_1", version="2", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(
     catalogue: Product | None, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None, conversion: Reference | None
 ) -> Leaves:
@@ -229,35 +360,26 @@ def find_stars(
     """
     warnings = []
     flux, mjd = term_column(look.product, "TERM_LOOK", "FLUX", "MJD_TIME")
-    years = np.nan
     good = flux[np.isfinite(flux) & (flux > 0)]
     model = read_psf(psf)
     size = model.where.size
     grid = to_grid(model.psf.mean)
     within = float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum()) if int(psf.used.get("PSF_N", 0)) >= 3 else 1.0
     target_flux = float(np.median(good)) / within if good.size else 0.0
+    table: dict[str, npt.NDArray[Any]]
     table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")} | {"TARGET": np.zeros(0, bool)}
-    if catalogue is None:
+    found = read_catalogue(catalogue, conversion, float(mjd[0]))
+    if found is None:
         warnings.append("there is no star catalogue: the field is taken to be empty")
     else:
-        with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
-            hdu = file["EXT_PRE_StarCatalogue"]
-            ra, dec, mag, teff = (hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA", "T_EFF"))
-            target = hdu.column("TARGET").astype(bool)
-            if target.sum() != 1:
-                raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
-            years = 2000.0 + (float(mjd[0]) - J2000) / 365.25 - epoch_of(hdu)
-        if not abs(years) <= MOST_YEARS:
-            late = f"{years:+.1f} years from the visit" if np.isfinite(years) else "not known"
+        if not abs(found.years) <= MOST_YEARS:
+            late = f"{found.years:+.1f} years from the visit" if np.isfinite(found.years) else "not known"
             warnings.append(f"the epoch of the star catalogue is {late}: proper motion moves its stars")
-        xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
-        band = mag if conversion is None else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
-        share = 10.0 ** (-0.4 * (band - float(band[target][0])))
-        taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
         table = {
-            "XI": xi[taken], "ETA": eta[taken], "MAG": mag[taken], "T_EFF": np.nan_to_num(teff[taken]),
-            "FLUX": target_flux * share[taken], "FLUXERR": COLOUR_ERROR * target_flux * share[taken], "TARGET": target[taken],
+            "XI": found.xi, "ETA": found.eta, "MAG": found.mag, "T_EFF": found.teff, "FLUX": target_flux * found.share,
+            "FLUXERR": COLOUR_ERROR * target_flux * found.share, "TARGET": found.target,
         }  # fmt: skip
+    years = np.nan if found is None else found.years
     solved = plate is not None and bool(plate.used["PLT_OK"])
     used = {
         "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),

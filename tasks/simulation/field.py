@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 
 DAY = 86400.0
 RADIUS = 551.0  # of the field [arcsec]
+OBSERVABLE, LEAST_FAINTER = 150.0, 1.0  # within so many arcsec generated stars are so many magnitudes fainter than the target
 NEAR = (30.0, 110.0)  # distances of the near stars [arcsec]
 NEAR_RANGE = 2.5  # [mag]; how much fainter than the target the brightest near star may be
 NEAR_FAINTEST = 18.0
@@ -115,6 +116,9 @@ def _generate(rng: np.random.Generator, case: Case) -> Field:
     distance = np.concatenate([distance, RADIUS * np.sqrt(rng.uniform((case.nearest / RADIUS) ** 2, 1, number))])
     angle = np.concatenate([angle, rng.uniform(0, 2 * np.pi, number)])
     magnitude = np.concatenate([near_magnitude, magnitude])
+    # nobody would take a target that a neighbour in its window outshines
+    kept = (distance > OBSERVABLE) | (magnitude > case.magnitude + LEAST_FAINTER)
+    distance, angle, magnitude = distance[kept], angle[kept], magnitude[kept]
     teff = draw_temperatures(rng, magnitude)
     return constant(distance * np.sin(angle), distance * np.cos(angle), magnitude, teff, case.cool_excess)
 
