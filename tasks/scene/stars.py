@@ -202,7 +202,9 @@ class Field:
         light = np.zeros(size, np.float32)
         spread(light, grid, FINE * x + half, FINE * y + half, flux * (FINE * FINE / x.shape[1]))
         seen = scipy.fft.irfft2(scipy.fft.rfft2(light) * self.transforms[size], s=size)
-        first = 2 * half  # a star at grid point g, image index 0 stands at grid point `half`, and the PSF's centre at index `half`
+        first = (
+            2 * half
+        )  # a star at grid point g, image index 0 stands at grid point `half`, and the PSF's centre at index `half`
         return np.asarray(seen[first : first + FINE * shape[0] : FINE, first : first + FINE * shape[1] : FINE], np.float64)
 
 
