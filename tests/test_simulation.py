@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from astropy.io import fits
 from pydantic import ValidationError
 
-from tasks.simulation import bias, layout, spacecraft
+from tasks.simulation import bias, layout, spacecraft, truth
 from tasks.simulation.plan import PIXEL_SCALE, Plan
 from tasks.simulation.psf import flight_like_psf
 from tasks.simulation.visit import Case, case_names, load_case, simulate_visit
@@ -252,3 +253,16 @@ def test_raw_products_pass_the_checker_of_the_definitions(settings: dict[str, ob
         capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout
+
+
+def test_the_manual_names_every_setting_case_and_truth_column() -> None:
+    text = (Path(__file__).parents[1] / "docs/simulator.md").read_text()
+    words = set(re.findall(r"`([a-z_0-9]+)`", text))
+    assert words >= set(Case.model_fields)
+    assert words >= set(case_names())
+    for structure in (truth.stacks(8), truth.EXPOSURES, truth.STARS, truth.PIXELS, truth.COSMICS):
+        row = next(line for line in text.splitlines() if line.startswith(f"| {structure.extname} "))
+        for column in structure.columns:
+            name = column.name.replace("CENTROID_Y", "CENTROID_X/Y")
+            assert name in row, (structure.extname, column.name)
+    assert all(extname in text for extname in truth.CUBES)

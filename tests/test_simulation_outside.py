@@ -18,11 +18,11 @@ from tasks.photometry.apertures import aperture_sums
 from tasks.simulation import bias, cosmics, gain, layout, spacecraft
 from tasks.simulation.camera import Camera
 from tasks.simulation.case import Case
-from tasks.simulation.field import standard
+from tasks.simulation.field import RADIUS, counts, read_catalogue, standard
 from tasks.simulation.light import Window
 from tasks.simulation.plan import Plan
 from tasks.simulation.psf import flight_like_psf
-from tasks.simulation.visit import simulate_visit
+from tasks.simulation.visit import load_case, simulate_visit
 
 from .conftest import raw_file
 from .outside import outside
@@ -323,3 +323,24 @@ def test_real_housekeeping_is_within_the_simulated_range_and_gives_the_same_gain
     volts = (float(real[f"HK_VOLT_FEE_{name}"]) for name in ("VSS", "VOD", "VRD", "VOG"))
     value = float(gain.gain(*(np.array(v) for v in volts), float(real["HK_TEMP_FEE_CCD"])))
     assert value == pytest.approx(float(plan.housekeeping.gain.mean()), rel=2e-4)
+
+
+# ---- fields
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "magnitudes"),
+    [
+        ("Low", "demo", (14, 15, 16, 17, 18)),
+        ("Medium", "demo", (14, 15, 16, 17, 18)),
+        ("Extreme", "crowded", (12, 13, 14, 15, 16)),
+    ],
+)
+def test_fields_hold_as_many_stars_as_published_ones(name: str, case: str, magnitudes: tuple[int, ...]) -> None:
+    stars = read_catalogue(outside(f"real/fields/{name}_field.txt"), (0.0, 0.0), 30.0)
+    near, wanted = np.hypot(stars[:, 0], stars[:, 1]) < RADIUS, load_case(case)
+    for magnitude in magnitudes:
+        theirs = int((stars[near, 2] < magnitude).sum())
+        ours = wanted.stars * counts(magnitude, wanted.count_slope) / counts(15.0, wanted.count_slope)
+        # one power law for curves that bend: half as many more, and three sigma of Poisson
+        assert abs(ours - theirs) < 0.5 * theirs + 3 * np.sqrt(theirs), (magnitude, ours, theirs)

@@ -50,9 +50,9 @@ class Case(BaseModel):
         4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, at least 2.5 mag fainter than it"
     )
     nearest: float = Field(25.0, ge=0, le=500, description="generated stars keep so far from the target [arcsec]")
-    stars: float = Field(38.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
+    stars: float = Field(20.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
     faintest: float = Field(18.0, ge=10, le=20, description="faintest field star [mag]")
-    count_slope: float = Field(0.35, ge=0, le=0.6, description="growth of counts, log10 a magnitude")
+    count_slope: float = Field(0.27, ge=0, le=0.6, description="growth of counts, log10 a magnitude")
     field_file: Path | None = Field(None, description="stars (RA, Dec, magnitude, type) in place of generated ones")
     field_offset: tuple[float, float] = Field(
         (0.0, 0.0), description="target's place in the field of the file, East and North [arcsec]"
