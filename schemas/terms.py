@@ -290,7 +290,7 @@ TERMS = {
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
             Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
-            Column("KIND", "uint8", "", "1 cosmic ray, 2 high state of a telegraphic pixel, 3 dead pixel"),
+            Column("KIND", "uint8", "", "1 cosmic ray, 2 high state of a telegraphic pixel, 3 taken from the model: dead, or flickers"),
             used=_DEFECTS_USED,
         ),
         _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),

@@ -183,6 +183,16 @@ class Found:
         if len(rows):
             self.entries.append((image, rows, columns, amount, kind))
 
+    def tell_flicker(self, flicker: BoolArray) -> None:
+        """Let hits of pixels that flicker count as taken from the model: they are no cosmic rays."""
+        told: list[tuple[int, IntArray, IntArray, FloatArray, int]] = []
+        for image, rows, columns, amount, kind in self.entries:
+            of = flicker[rows, columns] if kind == COSMIC else np.zeros(len(rows), dtype=bool)
+            for which, name in ((~of, kind), (of, FROM_MODEL)):
+                if which.any():
+                    told.append((image, rows[which], columns[which], amount[which], name))
+        self.entries = told
+
     def table(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return the list as columns, in order of image, then as they were added."""
         order = sorted(self.entries, key=lambda e: e[0])
@@ -260,7 +270,7 @@ def look_for_defects(
     found, flags, static, doubt = Found(n), map_flags(codes), np.zeros(images.shape), np.zeros(n)
     table: dict[str, npt.NDArray[np.generic]] = {c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns}
     chosen = np.flatnonzero(sampled)
-    near, flicker = usual_aperture(rest), np.zeros(images.shape, dtype=bool)
+    near = usual_aperture(rest)
     if rest.model is not None and len(chosen) >= 3:
         sample = sample_statistics(rest, chosen, codes == 3, settings)
         error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
@@ -273,6 +283,7 @@ def look_for_defects(
         for k in range(len(search.looked)):
             search.image(k)
         flicker = search.flicker()
+        found.tell_flicker(flicker)
         flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
         flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
         for marked, bit in ((static > 0, PixelFlag.HOT), (sample.telegraphic, PixelFlag.TELEGRAPHIC), (dead, PixelFlag.DEAD)):
@@ -280,7 +291,7 @@ def look_for_defects(
         rows, columns = np.nonzero(sample.telegraphic)
         table = follow_states(search.series, search.sigma, rows, columns, search.looked, found, near, doubt)
     flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
-    inside, everywhere, taken = count_by_image(found, flicker, rest)
+    inside, everywhere, taken = count_by_image(found, rest)
     used = defect_counts(flags, near, int(inside.sum()), int(everywhere.sum()), rest, n if every else len(chosen))
     offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     per_image = {"MJD_TIME": images.mjd, "INSIDE": inside, "ALL": everywhere, "REPLACED": taken, "DOUBT": doubt}
@@ -310,12 +321,12 @@ def outside_window(images: Images, chosen: IntArray) -> BoolArray:
     return outside
 
 
-def count_by_image(found: Found, flicker: BoolArray, rest: Residuals) -> tuple[IntArray, IntArray, FloatArray]:
+def count_by_image(found: Found, rest: Residuals) -> tuple[IntArray, IntArray, FloatArray]:
     """Return pixels hit by cosmic rays within the aperture and in the window, and the share of the aperture's area replaced."""
     inside, everywhere = np.zeros(found.count, np.int64), np.zeros(found.count, np.int64)
     taken = np.zeros(found.count)
     for i, rows, columns, _, kind in found.entries:
-        rays = ~flicker[rows, columns] & (kind == COSMIC)
+        rays = np.full(len(rows), kind == COSMIC)
         within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
         everywhere[i] += int(rays.sum())
         inside[i] += int((rays & within).sum())
@@ -396,7 +407,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from the star"
 
 
-@step("defects_1", version="1", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="2", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, smearing: Smearing, prior: Prior, settings: DefectSettings,
@@ -412,7 +423,7 @@ def find_defects_1(
         return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_bad_pixels(prior), settings, [])
 
 
-@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="2", payload=Defects, leaves=["TERM_DEFECTS"])
+@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="3", payload=Defects, leaves=["TERM_DEFECTS"])
 def find_defects(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, position: Position, smearing: Smearing, prior: Prior, settings: DefectSettings,

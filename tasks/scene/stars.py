@@ -190,7 +190,7 @@ class Field:
         """Return what `draw_stars` would, of many stars at once and each as far as the PSF is known: by a convolution.
 
         Their light is spread over the points of the PSF's grid about each place as the PSF would be interpolated there. Single
-        precision: wrong by 1e-6 of the brightest of them.
+        precision: wrong by 1e-7 of the light of the brightest of them, in any pixel.
         """
         half = self.psf.shape[0] // 2
         grid = FINE * shape[0] + 2 * half, FINE * shape[1] + 2 * half  # everything that reaches into the image
