@@ -53,8 +53,9 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
 
+# hours, in parts that are kept; VALIDATE="--case demo" for less
 validation: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q -n 2 tests/test_flight_visits.py tests/test_real_full_frame.py
+	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation $(VALIDATE)
 
 # uv writes the lock file: python3 -m pip install uv
 lock:

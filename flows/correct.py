@@ -38,7 +38,7 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     calibration_stages = measure_calibration_stages(
         found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
     )
-    first_background = estimate_background_1(images, look, settings.background)
+    first_background = estimate_background_1(images, look, pointing, prior, found.stars, colours, settings.background)
     first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, found.stars, colours, settings.psf)
     plate = None
     if calibrated.full_array is not None:

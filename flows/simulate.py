@@ -42,12 +42,18 @@ def simulate_into(
     MissingInputError, BadInputError
         If a file that it names is not there, or is not what it should be.
     """
+    simulate_case(output, read_case(case_name, images), seed, progress, case_name)
+
+
+def simulate_case(
+    output: Path, case: Case, seed: int, progress: Callable[[int, int], None] | None, case_name: str = ""
+) -> None:
+    """Simulate a visit of given settings into the new folder `output`, as `simulate_into` does."""
     from tasks.simulation.case import ImpossibleCase
 
     output = output.absolute()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CannotCreateError(f"{output}: exists and is not an empty folder")
-    case = read_case(case_name, images)
     disk.make_folder(output.parent)
     stage = output.with_name(f".{output.name}.{os.getpid()}.stage")
     disk.remove(stage)

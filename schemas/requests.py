@@ -31,6 +31,18 @@ class ReduceRequest(BaseModel):
     dry_run: bool = Field(False, description="only say what would be done")
 
 
+class ValidateRequest(BaseModel):
+    """Validate the pipeline on simulated visits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: tuple[str, ...] = Field((), description="names of cases, or paths of TOML files, or budget; none: all")
+    seeds: int | None = Field(None, ge=1, description="visits of each case; none: as many as its noise needs")
+    images: int | None = Field(None, ge=1, description="stacks of each visit, in place of the case's own")
+    output: Path = Field(Path("validation"), description="where results are written and parts are kept")
+    again: bool = Field(False, description="do parts again that are there")
+
+
 def assign(settings: dict[str, Any], assignment: str) -> None:
     """Put ``step.name=value`` into nested settings; the value is read as TOML, or else as text.
 

@@ -17,7 +17,20 @@ from numba import njit
 
 from schemas.errors import ConfigurationError
 from schemas.flags import PixelFlag, Quality
-from schemas.payloads import Background, Bias, Defects, Gain, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.payloads import (
+    Background,
+    Bias,
+    Defects,
+    Gain,
+    Look,
+    Pointing,
+    Prior,
+    Product,
+    Psf,
+    Reference,
+    Smearing,
+    Stars,
+)
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.clean import read_effects, read_flags
@@ -25,15 +38,17 @@ from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
-from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.scene.prior import read_reference_psf
+from tasks.scene.psf import pixel_floor, read_psf, read_track, reference_psf
 from tasks.scene.residuals import Residuals
-from tasks.scene.stars import read_field
+from tasks.scene.stars import neighbours_by_reference, read_field
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE
 HIGH = 300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
+STAMP = 128  # side of the reference PSF's stamp [pixel]
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
 FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
@@ -249,16 +264,26 @@ def cells(settings: BackgroundSettings) -> tuple[int, int]:
     return int((settings.outer - settings.inner) / DEPTH) + 1, ANGLES
 
 
-@step("background_1", version="1", payload=Background, leaves=["TERM_BACKGROUND_1"])
-def estimate_background_1(calibrated: Product, look: Look, settings: BackgroundSettings) -> Leaves:
-    """Estimate the background of every image from the whole ring around the target."""
+@step("background_1", version="2", payload=Background, leaves=["TERM_BACKGROUND_1"])
+def estimate_background_1(
+    calibrated: Product, look: Look, pointing: Pointing, prior: Prior, catalogue: Product | None,
+    conversion: Reference | None, settings: BackgroundSettings,
+) -> Leaves:  # fmt: skip
+    """Estimate the background of every image from the whole ring around the target, without the neighbours that are known."""
     check_ring(settings)
     with open_images(calibrated) as images:
         # one place for all images: a ring that moves with the star would see other stars and hot pixels in each
         place = usual_place(look, images)
         x, y = (np.full(images.count, p) for p in place)
         rings = np.empty((images.count, 4))
+        at_x, at_y, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
+        psf = reference_psf(read_reference_psf(prior), STAMP)
+        field = neighbours_by_reference(catalogue, conversion, psf, flux, float(images.mjd[0]), pointing)
         for block, pixels in images.blocks():
+            if field is not None:
+                for i, image in enumerate(pixels, block.start):
+                    star = float(at_x[i]) - images.x_offset, float(at_y[i]) - images.y_offset
+                    image -= field.image(images.shape, *star, float(images.mjd[i]), images.nexp * images.exposure_time)
             ring_statistics(pixels, x[block], y[block], settings.inner, settings.outer, settings.clip, rings[block])
         found = np.stack([rings[:, 1], rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0)), rings[:, 3]], axis=1)
         centre = place[0] + images.x_offset, place[1] + images.y_offset

@@ -20,15 +20,15 @@ from tasks.level1 import Images, open_images
 from tasks.robust import ring_statistics, robust_scatter
 from tasks.scene.light import centre_of_light
 from tasks.scene.prior import read_reference_psf
-from tasks.scene.psf import Track, read_track, reference_psf
-from tasks.scene.stars import Field, neighbours, read_catalogue
+from tasks.scene.psf import Track, reference_psf
+from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
 STAMP = 128  # side of the reference PSF's stamp [pixel]
-TWICE = 2  # neighbours move the place at which they are drawn
+TWICE = 2  # neighbours change the place at which they are drawn, and the flux to which theirs is relative
 FOLLOWS = 0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
 SEEN = 5.0  # a flux below this many sigma of its noise is no star
 FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
@@ -57,7 +57,6 @@ def take_look(
         place = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
         x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
         rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
-        field = None
         for block, pixels in images.blocks():
             ring_statistics(pixels, x[block], y[block], ring.inner, ring.outer, ring.clip, rings[block])
             pixels -= rings[block, 0][:, None, None]
@@ -65,16 +64,12 @@ def take_look(
             centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
             centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
             _sum_light(pixels, block, found, flux)
-        first = flux[np.isfinite(flux) & (flux > 0)]
         psf = reference_psf(read_reference_psf(prior), STAMP)
-        if psf is not None and first.size:
-            brightness, scale = float(np.median(first)), float(pointing.used["PIX_SCAL"])
-            field = neighbours(
-                read_catalogue(catalogue, conversion, float(images.mjd[0])), psf, brightness, scale, read_track(pointing), 0.0
-            )
-        if field is not None:
-            _look_without(field, images, rings, found, flux)
-            _follow(field.track, images, found)
+        for _ in range(TWICE):
+            field = neighbours_by_reference(catalogue, conversion, psf, flux, float(images.mjd[0]), pointing)
+            if field is not None:
+                _look_without(field, images, (x, y), ring, rings, found, flux)
+                _follow(field.track, images, found)
         noise = np.maximum(rings[:, 2], 1.0) * np.sqrt(np.pi) * FLUX_RADIUS
         usable = np.isfinite(flux) & (flux > SEEN * noise) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
         if not usable.any():
@@ -83,7 +78,7 @@ def take_look(
                 f"in any of {n} images"
             )
         chosen = sample_indices(usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample)
-        static = _median(images, chosen, rings[:, 0])
+        static = _median(images, chosen, rings[:, 0], field, found)
         mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     warnings = []
     lost = ~usable & (flags & int(UNUSABLE) == 0)
@@ -112,17 +107,20 @@ def _sum_light(pixels: FloatArray, block: slice, found: FloatArray, flux: FloatA
             flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
 
 
-def _look_without(field: Field, images: Images, rings: FloatArray, found: FloatArray, flux: FloatArray) -> None:
-    """Find place and light of the target once more without its neighbours, in place; they are drawn where it was found."""
+def _look_without(
+    field: Field, images: Images, place: tuple[FloatArray, FloatArray], ring: BackgroundSettings, rings: FloatArray,
+    found: FloatArray, flux: FloatArray,
+) -> None:  # fmt: skip
+    """Measure ring, place and light of the target once more, in place, without its neighbours, drawn where it was found."""
     duration = images.nexp * images.exposure_time
-    for _ in range(TWICE):
-        for block, pixels in images.blocks():
-            pixels -= rings[block, 0][:, None, None]
-            for i, image in enumerate(pixels, block.start):
-                image -= field.image(images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration)
-            floor = np.maximum(rings[block, 2], 1.0) ** 2
-            centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
-            _sum_light(pixels, block, found, flux)
+    for block, pixels in images.blocks():
+        for i, image in enumerate(pixels, block.start):
+            image -= field.image(images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration)
+        ring_statistics(pixels, place[0][block], place[1][block], ring.inner, ring.outer, ring.clip, rings[block])
+        pixels -= rings[block, 0][:, None, None]
+        floor = np.maximum(rings[block, 2], 1.0) ** 2
+        centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
+        _sum_light(pixels, block, found, flux)
 
 
 def _follow(track: Track, images: Images, found: FloatArray) -> None:
@@ -138,9 +136,17 @@ def _follow(track: Track, images: Images, found: FloatArray) -> None:
         found[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
-def _median(images: Images, chosen: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
+def _median(
+    images: Images, chosen: npt.NDArray[np.int64], level: FloatArray, field: Field | None, found: FloatArray
+) -> FloatArray:
+    """Return the median of some images above their rings' level, without the target's neighbours."""
     if not len(chosen):
         return np.zeros(images.shape)
-    sample = np.stack([(images.take(int(i)) - level[i]).astype(np.float32) for i in chosen])
+    sample = np.empty((len(chosen), *images.shape), np.float32)
+    for k, i in enumerate(chosen):
+        sample[k] = images.take(int(i)) - level[i]
+        if field is not None:
+            place = float(found[i, 0]), float(found[i, 1])
+            sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), images.nexp * images.exposure_time)
     median: FloatArray = np.median(sample, axis=0).astype(np.float64)
     return np.where(np.isfinite(median), median, 0.0)

@@ -148,10 +148,10 @@ class Neighbours:
         self.factors[self.fitted], _ = fit_factors(residuals, drawings, variances, CATALOGUE_ERROR)
         measured = replace(field, flux=field.flux * np.maximum(self.factors, 0.0))
         for k, star in enumerate(self.stars):
-            alone = np.asarray(star.raw) - self._draw(measured, k)
+            freed = np.asarray(star.raw) - self._draw(measured, k)
             # the sky under the images was measured with the neighbours in it
-            sky = alone[self.ring & np.isfinite(alone)]
-            star.stamp = alone - (float(np.median(sky)) if sky.size else 0.0)
+            sky = freed[self.ring & np.isfinite(freed)]
+            star.stamp = freed - (float(np.median(sky)) if sky.size else 0.0)
 
     def _draw(self, field: Field, k: int) -> FloatArray:
         """Draw stars into the stamp of image `k` of the sample; places are those of its target, as indices."""

@@ -25,7 +25,7 @@ from tasks.fits import Hdu, open_declared
 from tasks.fits_writer import NewHdu
 from tasks.geometry import sky_to_tangent
 from tasks.scene.optics import FINE, ComplexArray, to_grid
-from tasks.scene.psf import StarModel, Track, circle, read_psf
+from tasks.scene.psf import StarModel, Track, circle, read_psf, read_track
 from tasks.step import Leaves, step
 from tasks.store import require
 
@@ -202,9 +202,7 @@ class Field:
         light = np.zeros(size, np.float32)
         spread(light, grid, FINE * x + half, FINE * y + half, flux * (FINE * FINE / x.shape[1]))
         seen = scipy.fft.irfft2(scipy.fft.rfft2(light) * self.transforms[size], s=size)
-        first = (
-            2 * half
-        )  # a star at grid point g, image index 0 stands at grid point `half`, and the PSF's centre at index `half`
+        first = 2 * half  # image index 0 stands at grid point `half`, and the PSF's centre at its index `half`
         return np.asarray(seen[first : first + FINE * shape[0] : FINE, first : first + FINE * shape[1] : FINE], np.float64)
 
 
@@ -350,6 +348,24 @@ def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: f
         return None
     fluxes, grid = flux * found.share[near], to_grid(psf)
     return Field(found.xi[near], found.eta[near], fluxes, light_radius(fluxes, grid), grid, scale, 0.0, track, lag)
+
+
+def neighbours_by_reference(
+    catalogue: Product | None, conversion: Reference | None, prior: ComplexArray | None, flux: FloatArray, mjd: float,
+    pointing: Pointing,
+) -> Field | None:  # fmt: skip
+    """Return the target's neighbours as the reference PSF shows them; None where none matters or there is no such PSF.
+
+    `flux` is the target's light within 25 pixels in every image [electron].
+    """
+    bright = flux[np.isfinite(flux) & (flux > 0)]
+    if prior is None or not bright.size:
+        return None
+    middle = prior.shape[0] // 2
+    within = float(to_grid(prior)[circle(prior.shape[0], middle, middle, FINE * 25.0)].sum())
+    found = read_catalogue(catalogue, conversion, mjd)
+    scale = float(pointing.used["PIX_SCAL"])
+    return neighbours(found, prior, float(np.median(bright)) / within, scale, read_track(pointing), 0.0)
 
 
 @step("stars_1", version="2", payload=Stars, leaves=["TERM_STARS_1"])

@@ -1,0 +1,240 @@
+"""Validation: visits are simulated, reduced and measured against their truth, part by part; each part is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.reduce import run_reduce
+from flows.simulate import simulate_case
+from schemas import VERSION
+from schemas.errors import BusyError, StorageError, UsageError, plain
+from schemas.requests import ReduceRequest, ValidateRequest
+from tasks import disk
+from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
+from tasks.validation.files import Facts, Part, Products, Truth
+from tasks.validation.measure import measure_part, telegraphic_share
+from tasks.validation.page import figures, page, summary
+
+if TYPE_CHECKING:
+    from tasks.simulation.case import Case
+    from tasks.step import StepReport
+
+Tell = Callable[[str, bool], None]  # what is being done, and whether that ends the line
+
+BUDGET = "budget"  # the name under which the error budget is asked for
+FIXTURES = ("tiny",)  # cases that are there for tests only
+POINTS = 5000  # of a light curve, with which a scatter is known to 2 %
+MOST_SEEDS = 20
+MANY = 0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
+JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
+
+
+class NotReducedError(Exception):
+    """The pipeline failed on a simulated visit."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One part: a visit that is simulated, reduced and measured. `effect` is empty or one of the error budget."""
+
+    name: str
+    case: Case
+    seed: int
+    effect: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a person sees."""
+        return f"{self.name}, {self.effect}" if self.effect else f"{self.name}, seed {self.seed}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the pipeline that differ from the defaults."""
+        return pipeline_settings(self.effect) if self.effect else {}
+
+
+def run_validation(request: ValidateRequest, tell: Tell = lambda _text, _end: None) -> dict[str, Any]:
+    """Validate the pipeline; return what is written to validation.json.
+
+    Parts that were measured with this code and these settings are not done again. Written are ``validation.md`` with
+    ``figures/``, ``validation.json`` and ``parts/``; the page also whenever a case is finished, with what is there.
+
+    Raises
+    ------
+    UsageError
+        If there is no case of a name.
+    """
+    works = list(planned(request))
+    output = request.output.absolute()
+    disk.make_folder(output / "parts")
+    code = code_digest()
+    parts: list[dict[str, Any]] = []
+    effects: dict[str, dict[str, Any]] = {}
+    for i, work in enumerate(works):
+        result = do_part(work, output, code, request.again, numbered(tell, f"[{i + 1}/{len(works)}]"))
+        if work.effect:
+            effects[work.effect] = result
+        else:
+            parts.append(result)
+        if i + 1 == len(works) or works[i + 1].name != work.name:
+            write_result(output, {"software": VERSION, "code": code, **summary(parts, effects)})
+    return {"software": VERSION, "code": code, **summary(parts, effects)}
+
+
+def numbered(tell: Tell, place: str) -> Tell:
+    """Return what tells the same with the number of the part before it."""
+    return lambda text, end: tell(f"{place} {text}", end)
+
+
+def planned(request: ValidateRequest) -> Iterator[Work]:
+    """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise is known to 2 %."""
+    from pydantic import ValidationError
+
+    from tasks.simulation.case import Case, case_names, load_case
+
+    names = request.cases or (*(n for n in case_names() if n not in FIXTURES), BUDGET)
+    images = {} if request.images is None else {"images": request.images}
+    for name in dict.fromkeys(names):
+        if name == BUDGET:
+            for effect in EFFECTS:
+                yield Work(BUDGET, Case.model_validate({**case_settings(effect), **images}), 1, effect)
+            continue
+        try:
+            case = load_case(name)
+        except OSError as error:
+            raise UsageError(f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}") from error
+        except (ValidationError, ValueError) as error:
+            raise UsageError(f"case {name}: {error}") from error
+        case = Case.model_validate({**case.model_dump(), **images})
+        enough = min(-(-POINTS // case.images), MOST_SEEDS) if case.noise else 1
+        for seed in range(1, (request.seeds or enough) + 1):
+            yield Work(Path(name).stem, case, seed)
+
+
+def code_digest() -> str:
+    """Return a digest of all code and data that decide what a part holds."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for folder in ("schemas", "tasks", "reference_data", "flows"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in (".py", ".toml") and path.name not in (*JUDGES, "cli.py"):
+                digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dict[str, Any]:
+    """Return the result of a part: the kept one where nothing changed, else by doing it.
+
+    A visit that cannot be reduced is a result too (``failed``), but one that is not kept.
+    """
+    settings = {"case": work.case.model_dump(mode="json"), "seed": work.seed, "pipeline": work.settings, "code": code}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    path = output / "parts" / f"{work.name}-{work.effect or work.seed}.json"
+    if not again and (kept := read_kept(path, key)) is not None:
+        tell(f"{work.label}: kept", True)
+        return kept
+    result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
+    try:
+        with scratch(output) as folder:
+            result |= measured(work, folder, tell)
+    except NotReducedError as error:
+        tell(f"{work.label}: failed, {error}", True)
+        return result | {"failed": str(error)}
+    disk.write_file(path, json.dumps(result).encode())
+    tell(f"{work.label}: done", True)
+    return result
+
+
+def read_kept(path: Path, key: str) -> dict[str, Any] | None:
+    """Return a kept part, or None where there is none of this key."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and kept.get("key") == key else None
+
+
+@contextmanager
+def scratch(output: Path) -> Iterator[Path]:
+    """Give a folder for one part, which is gone afterwards."""
+    folder = output / f".part.{os.getpid()}"
+    for left in output.glob(".part.*"):
+        if left == folder or not alive(int(left.suffix[1:])):  # of a process that was killed
+            disk.remove(left)
+    disk.make_folder(folder)
+    try:
+        yield folder
+    finally:
+        disk.remove(folder)
+
+
+def alive(process: int) -> bool:
+    """Return whether a process of this number runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
+    """Simulate, reduce and measure one part."""
+    part = reduced(work, folder / "full", tell)
+    tell(f"{work.label}: measuring", False)
+    if work.effect:
+        return {"series": series(part, folder / "full" / "visit" / "data")}
+    quiet = None
+    if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
+        case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
+        quiet = reduced(Work(f"{work.name} without telegraphic pixels", case, work.seed), folder / "quiet", tell)
+    return measure_part(part, quiet)
+
+
+def reduced(work: Work, folder: Path, tell: Tell) -> Part:
+    """Simulate a visit below `folder` and reduce it there."""
+    from tasks.simulation import bias, layout
+    from tasks.simulation.plan import PIXEL_SCALE
+
+    case, visit = work.case, folder / "visit"
+    simulate_case(visit, case, work.seed, lambda done, of: tell(f"{work.label}: simulating {done}/{of}", False))
+
+    def step(name: str, report: StepReport | None) -> None:
+        tell(f"{work.label}: {name}", False) if report is None else None
+
+    request = ReduceRequest(visit=visit, output=folder / "products", work=folder / "work", settings=work.settings)
+    try:
+        published, _ = run_reduce(request, "plain", step)
+    except (StorageError, BusyError, MemoryError):  # of this machine: the next part would meet it too
+        raise
+    except Exception as error:  # whatever the pipeline dies of is a result, and the other parts are wanted all the same
+        raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
+    assert published is not None
+    mode = layout.read_out_mode(case.exptime)
+    waiting = layout.read_time(mode, case.window_y, case.height)
+    left = layout.EXPOSED.start + case.window_x
+    facts = Facts(
+        read_out_noise=bias.READ_OUT_NOISE[mode.frequency],
+        transfer_time=layout.TRANSFER_TIME,
+        bias=bias.BIAS[mode.frequency],
+        pixel_scale=PIXEL_SCALE,
+        dark_seconds=case.exptime + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
+    )
+    return Part(Truth(visit), Products(Path(published.folder)), facts)
+
+
+def write_result(output: Path, result: dict[str, Any]) -> None:
+    """Write page, figures and JSON."""
+    disk.make_folder(output / "figures")
+    for name, figure in figures(result).items():
+        disk.write_file(output / "figures" / name, figure)
+    disk.write_file(output / "validation.json", (json.dumps(result, indent=1) + "\n").encode())
+    disk.write_file(output / "validation.md", page(result, VERSION).encode())
