@@ -221,10 +221,9 @@ class Bench:
         return path
 
     def reference(self, kind: str) -> Path:
-        """Return the only reference of a kind."""
+        """Return the reference of a kind, the earliest if there are several."""
         assert self.references is not None
-        (path,) = self.references.rglob(f"*_{kind}*.fits")
-        return path
+        return sorted(self.references.rglob(f"*_{kind}*.fits"))[0]
 
     def arguments(self, *more: object) -> list[str]:
         """Return the arguments of `drp`."""

@@ -169,7 +169,9 @@ def test_a_changed_reference_that_only_one_step_reads_runs_that_step(bench: Benc
 
 def test_a_reference_that_says_the_same_as_before_runs_its_reader_and_the_report_only(bench: Bench, references: Path) -> None:
     bench.references = (references,)
-    rewritten(raw_file(references, "REF_APP_BadPixelMap"), lambda hdus: hdus[1].header.set("EXT_VER", "12.3.4"))
+    rewritten(
+        raw_file(references, "TU2015-01-01T00-00-00_REF_APP_BadPixelMap"), lambda hdus: hdus[1].header.set("EXT_VER", "12.3.4")
+    )
     assert bench.steps() == ["prior", "report"]
 
 
