@@ -32,18 +32,17 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     reference = found.references
     scale, white, bad = (reference.get(kind.kind) for kind in (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP))
     pointing = estimate_pointing(found.subarray, found.attitude, found.planned, scale, settings.pointing)
-    prior = read_prior(found.subarray, white, bad)
-    colours = reference.get(FLUX_CONVERSION.kind)
-    look = take_look(images, calibrated.events, pointing, prior, found.stars, colours, settings.background, settings.look)
+    prior = read_prior(found.subarray, white, bad, found.stars, reference.get(FLUX_CONVERSION.kind))
+    look = take_look(images, calibrated.events, pointing, prior, settings.background, settings.look)
     calibration_stages = measure_calibration_stages(
         found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
     )
-    first_background = estimate_background_1(images, look, pointing, prior, found.stars, colours, settings.background)
-    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, found.stars, colours, settings.psf)
+    first_background = estimate_background_1(images, look, pointing, prior, settings.background)
+    first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
     plate = None
     if calibrated.full_array is not None:
         plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
-    first_stars = find_stars(found.stars, look, pointing, first_psf, plate, colours)
+    first_stars = find_stars(prior, look, pointing, first_psf, plate)
     smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, first_stars, settings.smearing)
     stars = measure_stars(
         images, look, pointing, first_background, bias, gain, first_psf, first_stars, smearing, settings.stars

@@ -25,7 +25,7 @@ AFTER_POSITION = STEPS[STEPS.index("defects") :]
 # the second round begins with what the first found; the sample does not change where the target is
 AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
 # attitude, references, star catalogue, top margin and raw images are not published
-NEED_RAW = [*CALIBRATION, "pointing", "prior", "calibration_stages", "stars_1", "smearing"]
+NEED_RAW = [*CALIBRATION, "pointing", "prior", "calibration_stages", "smearing"]
 
 
 @pytest.fixture

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from schemas.payloads import Calibrated, Look, Plate, Pointing, Product, Psf, Reference
+from schemas.payloads import Calibrated, Look, Plate, Pointing, Prior, Product, Psf, Reference
 from schemas.products import Structure, soc_structure
 from schemas.settings import PlateSettings
 from schemas.terms import TERMS
 from tasks.disk import sha256
 from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import nothing
+from tasks.scene.catalogue import read_colours, to_cheops_band
 from tasks.scene.plate import solve_plate
+from tasks.scene.prior import read_prior
 from tasks.scene.psf import Track
-from tasks.scene.stars import Field, find_stars, read_colours, to_cheops_band
+from tasks.scene.stars import Field, find_stars
 
 from .conftest import raw_file
 from .runs import Bench
@@ -72,21 +74,36 @@ def inputs(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     terms = {name: next(products.rglob(f"{name}.fits")) for name in ("TERM_LOOK", "TERM_PSF_1")}
     folder = tmp_path_factory.mktemp("catalogue")
     catalogue = Path(shutil.copy(raw_file(reduced.visit, "EXT_PRE_StarCatalogue"), folder))
+    raw = as_product(raw_file(reduced.visit, "SCI_RAW_SubArray"), "SCI_RAW_SubArray")
     return {
-        "catalogue": as_product(catalogue, "EXT_PRE_StarCatalogue"),
+        "raw": raw,
+        "catalogue": catalogue,
+        "prior": prior_of(raw, catalogue, folder / "prior.fits"),
         "look": Look(step="look", products={"TERM_LOOK": as_product(terms["TERM_LOOK"], "TERM_LOOK")}),
         "pointing": Pointing(step="pointing", used={"PIX_SCAL": 1.002}),
         "psf": Psf(step="psf_1", products={"TERM_PSF_1": as_product(terms["TERM_PSF_1"], "TERM_PSF_1")}, used={"PSF_N": 12}),
         "plate": None,
-        "conversion": None,
     }
+
+
+def prior_of(raw: Product, catalogue: Path, path: Path) -> Prior:
+    """Return what is known before the look, with the stars of a catalogue."""
+    leaves = read_prior.fn(raw, None, None, as_product(catalogue, "EXT_PRE_StarCatalogue"), None)
+    write_fits(path, leaves.files["TERM_PRIOR"])
+    return Prior(step="prior", products={"TERM_PRIOR": as_product(path, "TERM_PRIOR")})
+
+
+def found_stars(inputs: dict[str, Any], **other: Any) -> Any:
+    """Run `stars_1` with some of its inputs replaced."""
+    names = ("prior", "look", "pointing", "psf", "plate")
+    return find_stars.fn(**{name: inputs[name] for name in names} | other)
 
 
 def test_a_plate_solution_is_used_where_it_holds(inputs: dict[str, Any]) -> None:
     used = {"PLT_OK": True, "PLT_SCAL": 1.0037, "PLT_ROLL": -0.21}
-    solved = find_stars.fn(**{**inputs, "plate": Plate(step="plate", used=used)})
+    solved = found_stars(inputs, plate=Plate(step="plate", used=used))
     assert {k: solved.used[k] for k in ("STAR_SCL", "STAR_ROL")} == {"STAR_SCL": 1.0037, "STAR_ROL": -0.21}
-    lost = find_stars.fn(**{**inputs, "plate": Plate(step="plate", used={**used, "PLT_OK": False})})
+    lost = found_stars(inputs, plate=Plate(step="plate", used={**used, "PLT_OK": False}))
     assert {k: lost.used[k] for k in ("STAR_SCL", "STAR_ROL")} == {"STAR_SCL": 1.002, "STAR_ROL": 0.0}
     assert abs(float(lost.used["STAR_EPO"])) < 0.01  # the simulator's catalogue is of the visit's epoch
     assert (lost.warnings, lost.used["STAR_BND"]) == ([], False)
@@ -97,13 +114,13 @@ def test_a_plate_solution_is_used_where_it_holds(inputs: dict[str, Any]) -> None
 )
 def test_an_old_catalogue_is_a_warning(inputs: dict[str, Any], epoch: float | None, text: str, tmp_path: Path) -> None:
     path = tmp_path / "catalogue.fits"
-    with fits.open(inputs["catalogue"].path) as hdus:
+    with fits.open(inputs["catalogue"]) as hdus:
         if epoch is None:
             del hdus[1].header["OBSEPOCH"]
         else:
             hdus[1].header["OBSEPOCH"] = epoch
         hdus.writeto(path, checksum=True)
-    old = find_stars.fn(**{**inputs, "catalogue": as_product(path, "EXT_PRE_StarCatalogue")})
+    old = found_stars(inputs, prior=prior_of(inputs["raw"], path, tmp_path / "prior.fits"))
     (warning,) = old.warnings
     assert re.search(text, warning)
 

@@ -27,7 +27,6 @@ from schemas.payloads import (
     Prior,
     Product,
     Psf,
-    Reference,
     Smearing,
     Stars,
 )
@@ -266,9 +265,8 @@ def cells(settings: BackgroundSettings) -> tuple[int, int]:
 
 @step("background_1", version="2", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
-    calibrated: Product, look: Look, pointing: Pointing, prior: Prior, catalogue: Product | None,
-    conversion: Reference | None, settings: BackgroundSettings,
-) -> Leaves:  # fmt: skip
+    calibrated: Product, look: Look, pointing: Pointing, prior: Prior, settings: BackgroundSettings
+) -> Leaves:
     """Estimate the background of every image from the whole ring around the target, without the neighbours that are known."""
     check_ring(settings)
     with open_images(calibrated) as images:
@@ -278,7 +276,7 @@ def estimate_background_1(
         rings = np.empty((images.count, 4))
         at_x, at_y, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
         psf = reference_psf(read_reference_psf(prior), STAMP)
-        field = neighbours_by_reference(catalogue, conversion, psf, flux, float(images.mjd[0]), pointing)
+        field = neighbours_by_reference(prior, psf, flux, pointing)
         for block, pixels in images.blocks():
             if field is not None:
                 for i, image in enumerate(pixels, block.start):

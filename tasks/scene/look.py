@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE, Quality
-from schemas.payloads import Events, Look, Pointing, Prior, Product, Reference
+from schemas.payloads import Events, Look, Pointing, Prior, Product
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
 from tasks.exposures import term_column
@@ -44,9 +44,8 @@ def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.i
 
 @step("look", version="3", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
-    calibrated: Product, events: Events, pointing: Pointing, prior: Prior, catalogue: Product | None,
-    conversion: Reference | None, ring: BackgroundSettings, settings: LookSettings,
-) -> Leaves:  # fmt: skip
+    calibrated: Product, events: Events, pointing: Pointing, prior: Prior, ring: BackgroundSettings, settings: LookSettings
+) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
     Neighbours that the catalogue has are drawn with the reference PSF and don't count for position and flux.
@@ -66,7 +65,7 @@ def take_look(
             _sum_light(pixels, block, found, flux)
         psf = reference_psf(read_reference_psf(prior), STAMP)
         for _ in range(TWICE):
-            field = neighbours_by_reference(catalogue, conversion, psf, flux, float(images.mjd[0]), pointing)
+            field = neighbours_by_reference(prior, psf, flux, pointing)
             if field is not None:
                 _look_without(field, images, (x, y), ring, rings, found, flux)
                 _follow(field.track, images, found)

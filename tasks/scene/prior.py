@@ -1,12 +1,13 @@
-"""What is known before the visit is looked at: the reference's image of a star, and the reference map of bad pixels.
+"""What is known before the visit is looked at: the reference's image of a star, the reference map of bad pixels, the catalogue.
 
-Both come from reference files. They are cut to the window and left as a term, so that the steps behind can be done again where
-the references are not at hand.
+They come from files that are not published. What matters of them is left as a term, so that the steps behind can be done again
+where these are not at hand.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,22 @@ from schemas.terms import TERMS
 from tasks.exposures import open_exposures
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
+from tasks.scene.catalogue import Catalogue, read_catalogue
 from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
+COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
+UNKNOWN = 9999.0  # year; the catalogue does not tell its epoch
 
 
-@step("prior", version="1", payload=Prior, leaves=["TERM_PRIOR"])
-def read_prior(raw: Product, white: Reference | None, bad: Reference | None) -> Leaves:
-    """Cut what the references say of the window out of them."""
+@step("prior", version="2", payload=Prior, leaves=["TERM_PRIOR"])
+def read_prior(
+    raw: Product, white: Reference | None, bad: Reference | None, catalogue: Product | None, conversion: Reference | None
+) -> Leaves:
+    """Cut what the references say of the window out of them, and take the catalogue's stars that can matter."""
     with open_exposures(raw) as exposures:
+        mjd = float(exposures.mjd[0])
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
         window, codes = exposures.window, np.zeros(exposures.shape)
     if bad is not None:
@@ -37,7 +44,27 @@ def read_prior(raw: Product, white: Reference | None, bad: Reference | None) -> 
         with open_declared(require(white.product.path), WHITE_PSF) as file:
             psf = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
     hdus = [NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes), NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=psf)]
-    return Leaves({"TERM_PRIOR": hdus})
+    found = read_catalogue(catalogue, conversion, mjd)
+    columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(0) for name in COLUMNS}
+    words = {"STAR_EPO": UNKNOWN, "STAR_BND": found is not None and found.band}
+    if found is not None:
+        values: tuple[npt.NDArray[Any], ...] = (found.xi, found.eta, found.mag, found.teff, found.share, found.target)
+        columns = dict(zip(COLUMNS, values, strict=True))
+        words["STAR_EPO"] = found.years if np.isfinite(found.years) else UNKNOWN
+    return Leaves({"TERM_PRIOR": [*hdus, NewHdu(TERMS["TERM_PRIOR_STARS"], words, columns=columns)]})
+
+
+def read_stars(prior: Prior) -> Catalogue | None:
+    """Return the stars of the catalogue; None where there is none."""
+    with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
+        hdu = file["TERM_PRIOR_STARS"]
+        target = hdu.column("TARGET").astype(bool)
+        if not target.any():
+            return None
+        xi, eta, mag, teff, share = (hdu.column(name).astype(np.float64) for name in COLUMNS[:-1])
+        years = hdu.number("STAR_EPO")
+        band = bool(hdu.header["STAR_BND"])
+        return Catalogue(xi, eta, mag, teff, share, target, years if years != UNKNOWN else float("nan"), band)
 
 
 def read_bad_pixels(prior: Prior) -> npt.NDArray[np.int64]:

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Prior, Product, Psf, Reference
+from schemas.payloads import Background, Bias, Gain, Look, Pointing, Prior, Product, Psf
 from schemas.settings import PsfSettings
 from tasks.clean import read_effects
 from tasks.exposures import term_column
 from tasks.level1 import open_images
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.optics import render, to_grid, to_spectrum
-from tasks.scene.prior import read_reference_psf
+from tasks.scene.prior import read_reference_psf, read_stars
 from tasks.scene.psf import (
     WORST_LAG_ERROR,
     Cleaned,
@@ -36,7 +36,7 @@ from tasks.scene.psf import (
     stamps_around,
     telescope_temperature,
 )
-from tasks.scene.stars import Field, light_radius, neighbours, read_catalogue
+from tasks.scene.stars import Field, light_radius, neighbours
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ SHARED = 32  # images that fit them
 @step("psf_1", version="2", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
-    known: Prior, catalogue: Product | None, conversion: Reference | None, settings: PsfSettings,
+    known: Prior, settings: PsfSettings,
 ) -> Leaves:  # fmt: skip
     """Estimate the super-resolved PSF of the visit from a sample of its images."""
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
@@ -81,8 +81,7 @@ def estimate_psf_1(
         others = None
         if prior is not None:
             usual = float(np.median([s.flux for s in stars]))
-            found = read_catalogue(catalogue, conversion, float(mjd[0]))
-            field = neighbours(found, prior, usual, float(pointing.used["PIX_SCAL"]), track, lag)
+            field = neighbours(read_stars(known), prior, usual, float(pointing.used["PIX_SCAL"]), track, lag)
             if field is not None:
                 others = Neighbours(stars, mjd, duration, field)
                 others(Shape(prior))

@@ -17,24 +17,18 @@ import numpy.typing as npt
 import scipy.fft
 from numba import njit
 
-from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
-from schemas.payloads import Look, Plate, Pointing, Product, Psf, Reference, Stars
+from schemas.payloads import Look, Plate, Pointing, Prior, Psf, Stars
 from schemas.terms import TERMS
 from tasks.exposures import term_column
-from tasks.fits import Hdu, open_declared
 from tasks.fits_writer import NewHdu
-from tasks.geometry import sky_to_tangent
+from tasks.scene.catalogue import Catalogue
 from tasks.scene.optics import FINE, ComplexArray, to_grid
+from tasks.scene.prior import read_stars
 from tasks.scene.psf import StarModel, Track, circle, read_psf, read_track
 from tasks.step import Leaves, step
-from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
-FIELD_RADIUS = 1500.0  # arcsec about the target: all of the CCD, for stars far off smear into the window's columns
-FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can be measured
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
-SUN = 5772.0  # K
-J2000 = 51544.5  # MJD, TT
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
 NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
@@ -237,89 +231,6 @@ def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     return Field(xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag)
 
 
-def to_cheops_band(mag: FloatArray, teff: FloatArray, target: int, table: tuple[FloatArray, FloatArray]) -> FloatArray:
-    """Return magnitudes in the CHEOPS band from Gaia G.
-
-    Parameters
-    ----------
-    mag, teff : ndarray, shape (k,)
-        Gaia G [mag] and effective temperature [K]; where it is not known (NaN or 0) the colour of the target is taken, so that
-        the ratio to its flux is that in G.
-    target : int
-        Index of the target; if its own temperature is not known, that of the Sun is taken.
-    table : tuple of ndarray
-        Temperatures in rising order [K], and CHEOPS minus G [mag]; beyond their ends the last value holds.
-
-    Raises
-    ------
-    ValueError
-        If the temperatures do not rise.
-    """
-    temperature, colour = table
-    if (np.diff(temperature) <= 0).any():
-        raise ValueError("column T_EFF does not rise")
-    known = np.isfinite(teff) & (teff > 0)
-    usual = teff[target] if known[target] else SUN
-    return mag + np.interp(np.where(known, teff, usual), temperature, colour)
-
-
-def read_colours(reference: Reference) -> tuple[FloatArray, FloatArray]:
-    """Return the table of `to_cheops_band`."""
-    with open_declared(require(reference.product.path), FLUX_CONVERSION) as file:
-        table = file["REF_APP_FluxConversion"]
-        temperature, colour = table.finite_column("T_EFF"), table.finite_column("CHEOPSMAG_MINUS_GMAG")
-        if (np.diff(temperature) <= 0).any():
-            raise table.refuse("column T_EFF does not rise")
-        return temperature, colour
-
-
-def epoch_of(hdu: Hdu) -> float:
-    """Return the epoch of a catalogue [Julian year]; NaN where it does not say."""
-    value = hdu.header.get("OBSEPOCH")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1900 < value < 2200 else np.nan
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The stars of a catalogue: standard coordinates about the target [arcsec], magnitudes [mag], temperatures [K, 0 unknown].
-
-    `share` is their flux relative to the target's in the band of CHEOPS, `years` the visit's distance from their epoch.
-    """
-
-    xi: FloatArray
-    eta: FloatArray
-    mag: FloatArray
-    teff: FloatArray
-    share: FloatArray
-    target: npt.NDArray[np.bool_]
-    years: float
-
-
-def read_catalogue(catalogue: Product | None, conversion: Reference | None, mjd: float) -> Catalogue | None:
-    """Read the stars that can matter from a catalogue; None where there is none.
-
-    Raises
-    ------
-    BadInputError
-        If it does not mark one star as the target, or is damaged.
-    """
-    if catalogue is None:
-        return None
-    with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
-        hdu = file["EXT_PRE_StarCatalogue"]
-        ra, dec, mag, teff = (hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA", "T_EFF"))
-        target = hdu.column("TARGET").astype(bool)
-        if target.sum() != 1:
-            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
-        years = 2000.0 + (mjd - J2000) / 365.25 - epoch_of(hdu)
-    xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
-    band = mag if conversion is None else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
-    share = 10.0 ** (-0.4 * (band - float(band[target][0])))
-    taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
-    known = np.nan_to_num(teff)
-    return Catalogue(xi[taken], eta[taken], mag[taken], known[taken], share[taken], target[taken], float(years))
-
-
 def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: float, track: Track, lag: float) -> Field | None:
     """Return the stars that shine into the target's surroundings, by the catalogue; None where none matters.
 
@@ -350,34 +261,28 @@ def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: f
     return Field(found.xi[near], found.eta[near], fluxes, light_radius(fluxes, grid), grid, scale, 0.0, track, lag)
 
 
-def neighbours_by_reference(
-    catalogue: Product | None, conversion: Reference | None, prior: ComplexArray | None, flux: FloatArray, mjd: float,
-    pointing: Pointing,
-) -> Field | None:  # fmt: skip
+def neighbours_by_reference(prior: Prior, psf: ComplexArray | None, flux: FloatArray, pointing: Pointing) -> Field | None:
     """Return the target's neighbours as the reference PSF shows them; None where none matters or there is no such PSF.
 
     `flux` is the target's light within 25 pixels in every image [electron].
     """
     bright = flux[np.isfinite(flux) & (flux > 0)]
-    if prior is None or not bright.size:
+    if psf is None or not bright.size:
         return None
-    middle = prior.shape[0] // 2
-    within = float(to_grid(prior)[circle(prior.shape[0], middle, middle, FINE * 25.0)].sum())
-    found = read_catalogue(catalogue, conversion, mjd)
+    middle = psf.shape[0] // 2
+    within = float(to_grid(psf)[circle(psf.shape[0], middle, middle, FINE * 25.0)].sum())
     scale = float(pointing.used["PIX_SCAL"])
-    return neighbours(found, prior, float(np.median(bright)) / within, scale, read_track(pointing), 0.0)
+    return neighbours(read_stars(prior), psf, float(np.median(bright)) / within, scale, read_track(pointing), 0.0)
 
 
 @step("stars_1", version="2", payload=Stars, leaves=["TERM_STARS_1"])
-def find_stars(
-    catalogue: Product | None, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None, conversion: Reference | None
-) -> Leaves:
+def find_stars(prior: Prior, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None) -> Leaves:
     """Take the stars of the field from the catalogue, with fluxes relative to the target's measured one.
 
     The full array's plate solution tells how roll and scale differ from what attitude and reference say, where there is one.
     """
     warnings = []
-    flux, mjd = term_column(look.product, "TERM_LOOK", "FLUX", "MJD_TIME")
+    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
     good = flux[np.isfinite(flux) & (flux > 0)]
     model = read_psf(psf)
     size = model.where.size
@@ -386,7 +291,7 @@ def find_stars(
     target_flux = float(np.median(good)) / within if good.size else 0.0
     table: dict[str, npt.NDArray[Any]]
     table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")} | {"TARGET": np.zeros(0, bool)}
-    found = read_catalogue(catalogue, conversion, float(mjd[0]))
+    found = read_stars(prior)
     if found is None:
         warnings.append("there is no star catalogue: the field is taken to be empty")
     else:
@@ -403,7 +308,7 @@ def find_stars(
         "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),
         "STAR_SCL": float(plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]),
         "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
-        "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": conversion is not None, "STAR_FIT": 0,
+        "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": found is not None and found.band, "STAR_FIT": 0,
         "STAR_AMP": 1.0, "STAR_AMS": 0.0,
     }  # fmt: skip
     return Leaves({"TERM_STARS_1": [NewHdu(TERMS["TERM_STARS_1"], used, columns=table)]}, used=used, warnings=warnings)
