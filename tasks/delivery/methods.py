@@ -16,10 +16,12 @@ METHODS = {
     "calibrate_imagettes": "The terms of the sub-array at the times of the imagettes, in one pass.",
     "calibrate_full_array": "The same steps with the margins and housekeeping of the full array.",
     "pointing": "Mean roll and direction from the attitude over each exposure, and the motion within it.",
-    "look": "Centre of light in two windows, ring level and flux of every image; median of a sample of images.",
+    "look": "Centre of light in two windows, ring level and flux of every image, without the neighbours that the catalogue "
+    "has; median of a sample of images.",
     "calibration_stages": "Flux in one circle of 25 pixels after each operation of the calibration; for this report only.",
-    "prior": "What references say of the star's image and of bad pixels, as far as this visit needs it.",
-    "background_1": "First round: clipped mean of a ring around the target in every image.",
+    "prior": "What references say of the star's image and of bad pixels, and the catalogue of its neighbours, as far as this "
+    "visit needs it.",
+    "background_1": "First round: clipped mean of a ring around the target in every image, without its neighbours.",
     "psf_1": "First round: super-resolved PSF from a sample of images that the jitter moved and blurred, by alternating least "
     "squares; the reference PSF where there are too few images.",
     "defects_1": "First round, on the sample only: what stands still, jumps between two levels or shows no light beside the "
