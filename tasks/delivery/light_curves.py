@@ -35,7 +35,7 @@ _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "C
 _OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
 # What clients of other missions look for, behind the SOC's columns. TIME counts from the day that lightkurve's reader assumes.
 _DAY_ZERO = 2454833
-_FOR_CLIENTS = (
+FOR_CLIENTS = (
     Column("TIME", "double", "d", "BJD_TIME minus BJDREFI: TDB at the barycentre"),
     Column("BJD_TDB", "double", "d", "BJD_TIME with a unit that FITS knows"),
     Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
@@ -50,7 +50,7 @@ _DAYS = {k.name: k for k in (
 def light_curve_structure(used: dict[str, Value]) -> Structure:
     """Return the SOC's light curve with the columns for clients and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
-    return replace(declared, columns=(*declared.columns, *_FOR_CLIENTS), keywords={**declared.keywords, **_DAYS})
+    return replace(declared, columns=(*declared.columns, *FOR_CLIENTS), keywords={**declared.keywords, **_DAYS})
 
 
 def light_curve_hdu(declared: Structure, keywords: dict[str, Value], columns: dict[str, npt.NDArray[Any]]) -> NewHdu:
