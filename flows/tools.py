@@ -48,7 +48,8 @@ def explain(visit: Path, image: int, aperture: str) -> Answer:
     kind = {"Moving": "a circle of {:g} pixels that moves with the star", "Fixed": "a circle of {:g} pixels that stays"}
     x, y = told["centroid"]
     lines = [
-        f"{told['visit']} {told['version']}, image {image} of 0 to {told['images'] - 1}, {told['utc']} UTC, BJD {told['bjd']:.6f}",
+        f"{told['visit']} {told['version']}, image {image} of 0 to {told['images'] - 1}",
+        f"{told['utc']} UTC, BJD {told['bjd']:.6f} TDB",
         f"aperture {aperture}: {kind.get(told['type'], 'by PSF, on the scale of {:g} pixels').format(told['radius'])}",
         f"star at ({shown(x, '.3f')}, {shown(y, '.3f')}) on the CCD, roll angle {shown(told['roll_angle'], '.3f')} deg",
         "EVENT " + "; ".join([str(told["event"]), *told["event_words"]]),

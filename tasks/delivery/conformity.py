@@ -179,7 +179,7 @@ def _number(header: object, names: tuple[str, str], digits: tuple[int, int]) -> 
 
 
 def _check_published(path: Path, verdict: Verdict) -> None:
-    """A file of a published folder has the digest that the manifest names."""
+    """Hold a file of a published folder against the digest that the manifest names."""
     for folder in list(path.absolute().parents)[:3]:
         if (folder / MANIFEST).is_file():
             name = path.absolute().relative_to(folder).as_posix()

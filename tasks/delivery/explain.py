@@ -1,4 +1,4 @@
-"""The flux of one point taken apart: what each step left in the aperture, what stands in it still, and where its error is from."""
+"""The flux of one point taken apart: what each step left in the aperture, what is in it still, and where its error is from."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _errors(visit: PublishedVisit, image: int, aperture: str, radius: float, err
     values = {n: float(v[image, k]) for n, v in terms.items() if n != "MJD_TIME"}
     total = sum(v for n, v in values.items() if n not in _NOT_SUMMED)
     notes = {
-        OPTIMAL: f"terms are those of the circle of {radius:g} pixels; what the circle loses is made up for in FLUX and FLUXERR",
+        OPTIMAL: f"terms are those of the circle of {radius:g} pixels; FLUX and FLUXERR make up for what it loses",
         FIXED: f"terms are those of the circle of {radius:g} pixels that moves with the star",
         PSF: f"FLUXERR is that of the fit; terms are those of the circle of {radius:g} pixels, for comparison",
     }
