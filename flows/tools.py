@@ -29,13 +29,6 @@ def shown(value: Any, style: str = ".6g") -> str:
     return text.lstrip("+-") if float(text) == 0 else text
 
 
-def checked_path(path: Path) -> Path:
-    """Return `path`; UsageError if it cannot be one."""
-    if "\0" in str(path):
-        raise UsageError("a path holds a NUL byte")
-    return path
-
-
 # ------------------------------------------------------------------------------------------------------------------ explain
 
 
@@ -44,7 +37,7 @@ def explain(visit: Path, image: int, aperture: str) -> Answer:
     from tasks.delivery.explain import explain as explained
     from tasks.delivery.published import PublishedVisit
 
-    told = explained(PublishedVisit.at(checked_path(visit)), image, aperture)
+    told = explained(PublishedVisit.at(visit), image, aperture)
     kind = {"Moving": "a circle of {:g} pixels that moves with the star", "Fixed": "a circle of {:g} pixels that stays"}
     x, y = told["centroid"]
     lines = [
@@ -96,7 +89,7 @@ def diff(a: Path, b: Path) -> Answer:
     from tasks.delivery.differences import differences
     from tasks.delivery.published import PublishedVisit
 
-    told = differences(PublishedVisit.at(checked_path(a)), PublishedVisit.at(checked_path(b)))
+    told = differences(PublishedVisit.at(a), PublishedVisit.at(b))
     lines = [
         f"{told['visit']}: {told['b']} minus {told['a']}; " + ("the same result" if told["same_result"] else "not the same")
     ]
@@ -131,7 +124,7 @@ def check(paths: Sequence[Path], strict: bool) -> tuple[Any, list[str], DrpError
 
     told, lines, failed, missing = [], [], [], []
     for path in paths:
-        files = products_below(checked_path(path))
+        files = products_below(path)
         if not path.exists() or not files:
             missing.append(f"{path}: {'no FITS file is in it' if path.is_dir() else 'is not there'}")
             lines.append(plain(f"missing   {missing[-1]}"))
@@ -160,7 +153,7 @@ def show(path: Path) -> Answer:
     """Tell what a file holds."""
     from tasks.delivery.contents import contents
 
-    if checked_path(path).is_dir():
+    if path.is_dir():
         raise UsageError(f"{path}: is a folder, wanted a file")
     if not path.exists():
         raise MissingInputError(f"{path}: is not there")

@@ -1,6 +1,6 @@
 """Use an archive as people do with pycheops; run by its own Python, outside of the pipeline's environment.
 
-usage: use_pycheops.py ARCHIVE FOLDER, with an empty folder for configuration and cache. The last line is what was seen, as JSON.
+usage: use_pycheops.py ARCHIVE FOLDER, with an empty folder for configuration and cache. The last line tells what was seen.
 """
 
 import json
@@ -48,7 +48,7 @@ def main(archive: Path, folder: Path) -> dict[str, object]:
         shift = float(np.abs(clean / np.median(clean) - expected / np.median(expected)).max())
         flux[aperture] = [len(time), float(np.std(clean)), shift]
     seen["apertures"] = flux
-    time, values, _ = data.get_lightcurve("DEFAULT", decontaminate=True, verbose=False)
+    time, _, _ = data.get_lightcurve("DEFAULT", decontaminate=True, verbose=False)
     middle = float(np.median(time))
     # shallow and short: what is proved is that a fit runs in every aperture, not the planet
     data.lmfit_transit(T_0=(middle - 0.001, middle + 0.001), P=100, D=(0, 0.01), W=1e-4, b=0.1, c=(0.9, 1.1))
