@@ -8,7 +8,7 @@ DEMO := demo
 # Prefect and the pipeline keep their things in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: demo test check bench validation coverage lock clean format
+.PHONY: demo test clients check bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
@@ -30,6 +30,15 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# the real programs that read our products, each in an environment of its own; tests/test_clients.py uses those that are there
+CLIENTS := pycheops lightkurve
+clients: $(CLIENTS:%=.clients/%/.installed)
+.clients/%/.installed: tests/clients/%.txt
+	@echo "installing $* in .clients/$* (about a minute)"
+	@$(PYTHON) -m venv .clients/$*
+	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 # branch coverage of kernels, gate and store; kernels are run as plain Python for it, since compiled ones leave no trace
 KERNELS := apertures background calibration cosmics defects events field_fluxes geometry metrics plate scene stages stars telegraphic
@@ -63,5 +72,5 @@ lock:
 		--group pyproject.toml:build --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .clients $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -355,5 +355,78 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
     guarded(body, verbose)
 
 
+@main.command()
+@click.argument("visit", type=FOLDER)
+@click.option("--image", type=int, required=True, metavar="I", help="Which image, counted from 0.")
+@click.option("--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Which light curve.")
+@common
+def explain(visit: Path, image: int, aperture: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Take the flux of one image of the published VISIT apart: each step, each term of the error, flags in words."""
+
+    def body() -> int:
+        from flows import tools
+
+        return told(*tools.explain(visit, image, aperture), as_json)
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("a", type=FOLDER)
+@click.argument("b", type=FOLDER)
+@common
+def diff(a: Path, b: Path, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Compare the published reductions A and B of a visit: ppm of flux by column, and what they were made from."""
+
+    def body() -> int:
+        from flows import tools
+
+        return told(*tools.diff(a, b), as_json)
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=FOLDER, required=True, metavar="FILE...")
+@click.option("--strict", is_flag=True, help="Deviations are faults too.")
+@common
+def check(files: tuple[Path, ...], strict: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Hold each FILE (or the FITS files in a folder) against the definition of its product.
+
+    Structure, sums, keywords, columns, units, name. Exit code 65: a file is not as it is defined.
+    """
+
+    def body() -> int:
+        from flows import tools
+
+        answered, lines, error = tools.check(files, strict)
+        told(answered, lines, as_json)
+        if error is not None:
+            raise error
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("file", type=FOLDER)
+@common
+def show(file: Path, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Show what FILE holds, a product, reference or term: its HDUs, what they mean, key numbers, used values."""
+
+    def body() -> int:
+        from flows import tools
+
+        return told(*tools.show(file), as_json)
+
+    guarded(body, verbose)
+
+
+def told(answered: Any, lines: list[str], as_json: bool) -> int:
+    """Write an answer as JSON or as lines; return exit code 0."""
+    say(json.dumps(answered, indent=1) if as_json else "\n".join(lines))
+    return 0
+
+
 if __name__ == "__main__":
     main()

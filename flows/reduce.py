@@ -72,8 +72,8 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
     folder, new = publish(output, what, publication_date(), typeset_report, digest, warnings.append)
     run.workspace.digests.save()
     if request.archive:
-        raw = Path(found.subarray.path)
-        write_archive(folder, [raw] if raw.is_file() else [])
+        raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]
+        write_archive(folder, [path for path in raw if path.is_file()])
     return Published(visit=found.visit, folder=str(folder), new=new, warnings=tuple(dict.fromkeys(warnings)))
 
 

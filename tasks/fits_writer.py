@@ -34,6 +34,7 @@ class NewHdu:
     pixels: npt.NDArray[Any] | None = None
     columns: Mapping[str, npt.NDArray[Any]] | None = None
     shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
+    primary: tuple[tuple[str, Value, str], ...] = ()  # cards of the primary HDU, if this one comes first
 
 
 def encode_checksum(total: int) -> str:
@@ -224,7 +225,7 @@ class FitsWriter:
     Pixels of a cube may be streamed: `begin_cube`, then `write_block` with the bytes of some planes and their sum, `end_cube`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, primary: Iterable[tuple[str, Value, str]] = ()) -> None:
         self.path = path
         self._fd, self.partial = disk.create_partial(path)
         self._end = 0
@@ -233,8 +234,8 @@ class FitsWriter:
         self._written = 0
         self._sum = 0
         try:
-            primary = [("SIMPLE", True, "FITS"), ("BITPIX", 16, ""), ("NAXIS", 0, "no data"), ("EXTEND", True, "")]
-            self._append(_closed([card(*c) for c in primary]), b"")
+            needed = [("SIMPLE", True, "FITS"), ("BITPIX", 16, ""), ("NAXIS", 0, "no data"), ("EXTEND", True, "")]
+            self._append(_closed([card(*c) for c in (*needed, *primary)]), b"")
         except BaseException:
             self.abandon()
             raise
@@ -324,7 +325,8 @@ class FitsWriter:
 
 def write_fits(path: Path, hdus: Iterable[NewHdu]) -> None:
     """Write a product of some whole HDUs, atomically."""
-    with FitsWriter(path) as writer:
+    hdus = list(hdus)
+    with FitsWriter(path, hdus[0].primary if hdus else ()) as writer:
         for hdu in hdus:
             writer.write(hdu)
 

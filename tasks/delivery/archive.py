@@ -415,7 +415,11 @@ def _restore(
 
 
 def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
-    """Write the .tgz that pycheops opens, next to a published folder, unless it stands there; same content, same bytes."""
+    """Write the .tgz that pycheops opens, next to a published folder, unless it stands there; same content, same bytes.
+
+    Light curves of imagettes are left out: pycheops' aperture_scan wants a row for each image of the sub-array in all that it
+    finds, and ends with an error where it is not so.
+    """
     target = folder.parent / f"{folder.name}.tgz"
     with folder_lock(target.parent):
         for stale in target.parent.glob(".CH_*.tgz.*.part"):
@@ -433,7 +437,8 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     inside = f"{match[1]}_V{match[2]}"
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     disk.remove(partial)
-    members = sorted([*(p for p in folder.iterdir() if p.is_file()), *extra], key=lambda p: p.name)
+    kept = (p for p in folder.iterdir() if p.is_file() and "_SCI_COR_Lightcurve-IMAGETTE" not in p.name)
+    members = sorted([*kept, *extra], key=lambda p: p.name)
     try:
         with disk.guarded("create", partial), open(partial, "xb") as raw:
             with (

@@ -22,7 +22,7 @@ from schemas.payloads import (
     QualityTerm,
     Status,
 )
-from schemas.products import Column, Structure, soc_structure
+from schemas.products import Column, Keyword, Structure, soc_structure
 from schemas.terms import DEFAULT_RADIUS, FIXED, IMAGETTE_PSF, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS, with_keywords
 from tasks.exposures import term_column
 from tasks.fits import Value
@@ -33,16 +33,45 @@ from tasks.step import Leaves, step
 FloatArray = npt.NDArray[np.float64]
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
 _OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
-_QUALITY = Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good")
+# What clients of other missions look for, behind the SOC's columns. TIME counts from the day that lightkurve's reader assumes.
+_DAY_ZERO = 2454833
+FOR_CLIENTS = (
+    Column("TIME", "double", "d", "BJD_TIME minus BJDREFI: TDB at the barycentre"),
+    Column("BJD_TDB", "double", "d", "BJD_TIME with a unit that FITS knows"),
+    Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
+    Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good"),
+)
+_DAYS = {k.name: k for k in (
+    Keyword("BJDREFI", "integer", "day", "BJD at which TIME is 0", _DAY_ZERO),
+    Keyword("BJDREFF", "real", "day", "its fraction", 0.0),
+)}  # fmt: skip
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
-    """Return the SOC's light curve with the column QUALITY and the keywords of the used values."""
+    """Return the SOC's light curve with the columns for clients and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
-    return replace(declared, columns=(*declared.columns, _QUALITY))
+    return replace(declared, columns=(*declared.columns, *FOR_CLIENTS), keywords={**declared.keywords, **_DAYS})
 
 
-@step("light_curves", "LC_CFG", version="3", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+def light_curve_hdu(declared: Structure, keywords: dict[str, Value], columns: dict[str, npt.NDArray[Any]]) -> NewHdu:
+    """Return a light curve with its columns for clients, and a primary header by which they know it.
+
+    lightkurve.read opens a file only if it takes it for one of the kinds that it knows. Of these EVEREST is the one that is
+    told by a comment, so that TELESCOP stays true; it then reads TIME, FLUX, FLUX_ERR and QUALITY.
+    """
+    bjd = columns["BJD_TIME"]
+    for_clients = {"TIME": bjd - _DAY_ZERO, "BJD_TDB": bjd, "FLUX_ERR": columns["FLUXERR"]}
+    primary: tuple[tuple[str, Value, str], ...] = (
+        ("TELESCOP", "CHEOPS", "space telescope"), ("INSTRUME", "CHEOPS", "instrument on board"),
+        ("OBJECT", keywords["TARGNAME"], "target name from the proposal"),
+        ("RA_OBJ", keywords["RA_TARG"], "target right ascension, deg"),
+        ("DEC_OBJ", keywords["DEC_TARG"], "target declination, deg"),
+        ("COMMENT", "TIME, FLUX, FLUX_ERR, QUALITY are laid out as in EVEREST files.", ""),
+    )  # fmt: skip
+    return NewHdu(declared, keywords, columns={**columns, **for_clients}, primary=primary)
+
+
+@step("light_curves", "LC_CFG", version="4", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
     corrected: Corrected,
     upstream: tuple[Leaf, ...],
@@ -102,11 +131,11 @@ def write_light_curves(
             }  # fmt: skip
             own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
             keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": radius, "AP_TYPE": kind}
-            files[f"SCI_COR_Lightcurve-{name}"] = [NewHdu(declared, keywords, columns=columns)]
+            files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns)]
     return Leaves(files)
 
 
-@step("imagette_light_curves", version="1", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
+@step("imagette_light_curves", version="2", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
 def write_imagette_light_curves(
     corrected: Corrected, subarray: Corrected, upstream: tuple[Leaf, ...], photometry: ImagettePhotometry
 ) -> Leaves:
@@ -139,7 +168,7 @@ def write_imagette_light_curves(
         columns = {**common, "FLUX": values[flux], "FLUXERR": values[error]}
         own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
         keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": float(used["IMAG_RAD"]), "AP_TYPE": kind}
-        files[f"SCI_COR_Lightcurve-{name}"] = [NewHdu(declared, keywords, columns=columns)]
+        files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns)]
     return Leaves(files)
 
 

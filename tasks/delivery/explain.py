@@ -1,0 +1,146 @@
+"""The flux of one point taken apart: what each step left in the aperture, what is in it still, and where its error is from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import UsageError
+from schemas.flags import Quality
+from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, DEFAULT_RADIUS, FIXED, OPTIMAL, PSF, RADII, TERMS
+from tasks.delivery.published import Columns, PublishedVisit
+from tasks.delivery.tables import BIT_WORDS, EVENT_DIGITS, bit_name
+
+_NOT_SUMMED = ("DRP",)  # stands in TERM_ERRORS for comparison only
+# the term of TERM_ERRORS that says how well a stage is known
+_KNOWN_TO = {"DARK": "DARK", "FLAT": "FLAT", "SMEARING": "SMEARING", "TELEGRAPHIC": "STATES", "BACKGROUND": "BACKGROUND"}
+
+
+def event_words(event: int) -> list[str]:
+    """Return the digits of EVENT that are not 0 in words."""
+    digits = [(name, event // place % 10, words) for place, name, words in EVENT_DIGITS]
+    return [f"{name}: {words.get(digit, f'digit {digit}')}" for name, digit, words in digits if digit]
+
+
+def quality_words(quality: int) -> list[str]:
+    """Return the bits of QUALITY in words; one that is not declared is told as such."""
+    known = [f"{bit_name(bit)}: {BIT_WORDS.get(bit, 'set')}" for bit in Quality if quality & bit]
+    rest = quality & ~sum(int(bit) for bit in Quality)
+    return [*known, *([f"unknown bits {rest:#x}"] if rest else [])]
+
+
+def explain(visit: PublishedVisit, image: int, aperture: str) -> dict[str, Any]:
+    """Return the budget of one image in one aperture [electron].
+
+    Parameters
+    ----------
+    visit : PublishedVisit
+        The reduction.
+    image : int
+        The image, counted from 0.
+    aperture : str
+        Name of a light curve: DEFAULT, OPTIMAL, R25, PSF and so on.
+
+    Raises
+    ------
+    UsageError
+        If the visit has no such image or light curve.
+    """
+    names = visit.curve_names()
+    if aperture not in names:
+        raise UsageError(f"aperture {aperture}: this visit has {', '.join(names)}")
+    curve = visit.curve(aperture)
+    count = len(curve["FLUX"])
+    if not 0 <= image < count:
+        raise UsageError(f"image {image}: the visit has the images 0 to {count - 1}")
+    header = visit.keywords(aperture, "AP_RADI", "AP_TYPE", "NEXP")
+    radius = float(header["AP_RADI"])
+    flux, error = float(curve["FLUX"][image]), float(curve["FLUXERR"][image])
+    stages = _stages(visit, image, int(header["NEXP"]))
+    quality = int(curve["QUALITY"][image]) if "QUALITY" in curve else 0
+    return {
+        "visit": visit.manifest["visit"], "version": visit.manifest["version"], "image": image, "images": count,
+        "aperture": aperture, "radius": radius, "type": str(header["AP_TYPE"]),
+        "utc": str(curve["UTC_TIME"][image]), "bjd": float(curve["BJD_TIME"][image]),
+        "roll_angle": number(curve["ROLL_ANGLE"][image]),
+        "centroid": [number(curve["CENTROID_X"][image]), number(curve["CENTROID_Y"][image])],
+        "event": int(curve["EVENT"][image]), "event_words": event_words(int(curve["EVENT"][image])),
+        "quality": quality, "quality_words": quality_words(quality),
+        "stages_radius": DEFAULT_RADIUS, "stages": stages,
+        "flux": number(flux), "error": number(error), "error_ppm": number(1e6 * error / flux) if flux else None,
+        "within": _within(curve, image), **_errors(visit, image, aperture, radius, error),
+    }  # fmt: skip
+
+
+def number(value: Any) -> float | None:
+    """Return a float, None where it is no finite number: JSON has none."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[dict[str, Any]]:
+    """Return what each operation left in the circle of the stages, and by how much it changed it."""
+    calibration = visit.term("calibration_stages", "TERM_CAL_STAGES")
+    correction = visit.term("correction_stages", "TERM_COR_STAGES")
+    errors = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+    k = RADII.index(DEFAULT_RADIUS)
+    known = {stage: math.sqrt(float(errors[term][image, k])) for stage, term in _KNOWN_TO.items()}
+    level, gain = visit.term("bias", "TERM_BIAS"), visit.term("gain", "TERM_GAIN")
+    # a level is wrong in all pixels of the circle alike, and in all exposures of the stack
+    pixels = math.pi * DEFAULT_RADIUS**2
+    known["BIAS"] = pixels * exposures * float(level["LEVEL_ERR"][image]) / float(gain["GAIN"][image])
+    rows: list[dict[str, Any]] = []
+    before = None
+    for part, stages, term in (
+        ("calibration", CALIBRATION_STAGES, calibration), ("correction", CORRECTION_STAGES, correction),
+    ):  # fmt: skip
+        for name, meaning in stages.items():
+            after = float(term[name][image])
+            change = None if before is None else number(after - before)
+            rows.append({
+                "part": part, "stage": name, "meaning": meaning, "electrons": number(after), "change": change,
+                "error": number(known[name]) if name in known else None,
+            })  # fmt: skip
+            before = after
+    return rows
+
+
+def _within(curve: Columns, image: int) -> list[dict[str, Any]]:
+    """Return what belongs to the flux but is not the target's (contamination), and what was taken away within the aperture."""
+    flux, ratio = float(curve["FLUX"][image]), float(curve["CONTA_LC"][image])
+    target = flux / (1 + ratio)
+    smeared = float(curve["SMEARING_LC"][image])
+    rows = [
+        ("CONTA_LC", "light of field stars, still in FLUX", target * ratio, target * float(curve["CONTA_LC_ERR"][image])),
+        ("BACKGROUND", "background, taken away", float(curve["BACKGROUND"][image]), math.nan),
+        ("DARK", "thermal charge, taken away", float(curve["DARK"][image]), math.nan),
+        ("SMEARING_LC", "smeared light, taken away", smeared, smeared * float(curve["SMEARING_LC_ERR"][image])),
+    ]
+    return [{"column": c, "meaning": m, "electrons": number(v), "error": number(e)} for c, m, v, e in rows]
+
+
+def _errors(visit: PublishedVisit, image: int, aperture: str, radius: float, error: float) -> dict[str, Any]:
+    """Return the terms of the error with their share of the variance, and what must be known of them."""
+    terms = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+    k = RADII.index(radius)
+    values = {n: float(v[image, k]) for n, v in terms.items() if n != "MJD_TIME"}
+    total = sum(v for n, v in values.items() if n not in _NOT_SUMMED)
+    notes = {
+        OPTIMAL: f"terms are those of the circle of {radius:g} pixels; FLUX and FLUXERR make up for what it loses",
+        FIXED: f"terms are those of the circle of {radius:g} pixels that moves with the star",
+        PSF: f"FLUXERR is that of the fit; terms are those of the circle of {radius:g} pixels, for comparison",
+    }
+    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
+    rows = [
+        {
+            "term": n, "meaning": meanings[n], "electrons": number(np.sqrt(v)),
+            "share": None if n in _NOT_SUMMED or not total > 0 else number(v / total),
+        }
+        for n, v in values.items()
+    ]  # fmt: skip
+    summed = math.sqrt(total) if total >= 0 else math.nan
+    note = notes.get(aperture, "")
+    if not note and math.isfinite(error) and not math.isclose(summed, error, rel_tol=1e-6):
+        note = "the terms do not add up to FLUXERR: the files are not of one reduction"
+    return {"errors": rows, "errors_sum": number(summed), "errors_note": note}

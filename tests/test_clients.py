@@ -1,0 +1,156 @@
+"""The programs that people use open what is published: astropy, and in environments of their own lightkurve and pycheops."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tarfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.timeseries import TimeSeries
+from astropy.units import UnitsWarning
+
+from schemas.products import soc_structure
+from schemas.terms import LIGHT_CURVES
+from tests.conftest import ROOT, raw_file
+from tests.runs import Bench
+
+CLIENTS = ROOT / "tests" / "clients"
+
+
+def client(name: str) -> Path:
+    """Return the Python of a client; the test is skipped where `make clients` did not install it."""
+    python = ROOT / ".clients" / name / "bin" / "python"
+    if not (python.parent.parent / ".installed").is_file():
+        reason = f"{name} is not installed here (make clients)"
+        if os.environ.get("DRP_CLIENTS") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return python
+
+
+def last_line(name: str, script: str, *arguments: object, **environment: str) -> dict[str, Any]:
+    """Run a script by a client's Python and return what it saw."""
+    command = [str(client(name)), str(CLIENTS / script), *map(str, arguments)]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.fixture(scope="module")
+def curve(reduced: Bench) -> Path:
+    """The light curve DEFAULT of the tiny visit."""
+    return raw_file(reduced.published()[0], "Lightcurve-DEFAULT")
+
+
+def test_the_columns_of_the_soc_come_first_and_those_for_clients_behind_them(curve: Path) -> None:
+    with fits.open(curve) as file:
+        names, units = file[1].columns.names, file[1].columns.units
+        soc = soc_structure("SCI_COR_Lightcurve").columns
+        assert names[: len(soc)] == [c.name for c in soc]
+        assert units[: len(soc)] == [c.unit for c in soc]
+        assert names[len(soc) :] == ["TIME", "BJD_TDB", "FLUX_ERR", "QUALITY"]
+        table, header = file[1].data, file[1].header
+        np.testing.assert_array_equal(table["FLUX_ERR"], table["FLUXERR"])
+        # a double holds a BJD to 40 microseconds
+        np.testing.assert_allclose(table["TIME"] + header["BJDREFI"] + header["BJDREFF"], table["BJD_TIME"], rtol=0, atol=1e-9)
+
+
+def test_every_light_curve_says_in_its_primary_header_what_it_shows(reduced: Bench) -> None:
+    files = sorted(reduced.published()[0].glob("*Lightcurve-*.fits"))
+    assert len(files) >= len(LIGHT_CURVES)
+    for path in files:
+        first, table = fits.getheader(path, 0), fits.getheader(path, 1)
+        assert (first["TELESCOP"], first["OBJECT"]) == ("CHEOPS", table["TARGNAME"])
+        assert (first["RA_OBJ"], first["DEC_OBJ"]) == (table["RA_TARG"], table["DEC_TARG"])
+
+
+def test_astropy_reads_a_light_curve_as_table_and_as_time_series(curve: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)  # 'electrons' and 'day' are the SOC's units, not those of FITS
+        warnings.filterwarnings("ignore", "column UTC_TIME has a unit")
+        table = Table.read(curve)
+        series = TimeSeries.read(curve, format="fits", time_column="BJD_TDB", time_format="jd", time_scale="tdb")
+    assert len(series) == len(table) == 12
+    np.testing.assert_array_equal(series.time.jd, np.asarray(table["BJD_TIME"]))
+    assert np.all(np.asarray(series["FLUX"].value) > 0)
+
+
+def test_units_survive_reading_and_writing_by_astropy(curve: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)
+        Table.read(curve).write(tmp_path / "copy.fits")
+    before, after = (
+        {n: (c.unit or "") for n, c in zip(h.names, h, strict=True)} for h in map(_columns, (curve, tmp_path / "copy.fits"))
+    )
+    same = {"pix": "pixel"}  # two names of one unit
+    assert {n: same.get(u, u) for n, u in after.items()} == before
+
+
+def _columns(path: Path) -> fits.ColDefs:
+    with fits.open(path) as file:
+        return file[1].columns
+
+
+@pytest.mark.slow
+def test_lightkurve_reads_a_light_curve_unaided(curve: Path) -> None:
+    seen = last_line("lightkurve", "read_light_curves.py", curve)
+    table = fits.getdata(curve, 1)
+    assert (seen["label"], seen["mission"]) == (fits.getheader(curve, 1)["TARGNAME"], "CHEOPS")
+    assert seen["rows"] == len(table)
+    assert seen["flux"] == table["FLUX"].tolist()
+    assert seen["flux_err"] == table["FLUXERR"].tolist()
+    assert seen["quality"] == table["QUALITY"].tolist()
+    # TIME is labelled TT, as TIMESYS of the file is; both scales agree within 2 ms
+    assert seen["bjd"] == pytest.approx(table["BJD_TIME"][0], abs=2e-8)
+    assert seen["series_bjd"] == table["BJD_TIME"][0]
+    assert (seen["median"], seen["unit"]) == (pytest.approx(1, abs=1e-12), "")
+    assert seen["error_ppm"] == pytest.approx(1e6 * np.median(table["FLUXERR"] / np.median(table["FLUX"])), rel=1e-9)
+    assert (seen["flattened"], seen["binned"]) == (len(table), 3)
+
+
+@pytest.fixture(scope="module")
+def archive(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the tiny visit."""
+    bench = reduced.copy(tmp_path_factory.mktemp("archive"))
+    published, _ = bench.reduce(archive=True)
+    assert published is not None
+    assert not published.new
+    return Path(f"{published.folder}.tgz")
+
+
+def test_the_archive_holds_one_of_each_file_that_pycheops_looks_for(archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    for part in (
+        "SCI_RAW_SubArray", "SCI_RAW_Imagette", "SCI_COR_SubArray", "RPT_COR_DataReduction", "SCI_COR_Lightcurve-DEFAULT_V",
+    ):  # fmt: skip
+        assert [part in name for name in names].count(True) == 1, part
+    assert not [name for name in names if name.startswith(".") or "Lightcurve-IMAGETTE" in name]
+
+
+@pytest.mark.slow
+def test_pycheops_opens_the_archive_and_fits_every_aperture(archive: Path, tmp_path: Path) -> None:
+    seen = last_line("pycheops", "use_pycheops.py", archive, tmp_path / "home")
+    assert (seen["target"], seen["obsid"]) == ("Simulated", 101)
+    assert set(LIGHT_CURVES) | {"OPTIMAL", "PSF", "R25_Fixed"} == set(seen["apertures"])
+    for aperture, (points, scatter, decontaminated) in seen["apertures"].items():
+        # the demo star's photon noise is 200 ppm a point
+        assert (points, scatter < 1e-3, decontaminated < 1e-12) == (12, True, True), aperture
+    assert {f"R{r}" for r in (15, 20, 30, 40)} <= set(seen["scan"]) | {"RSUP"}
+    assert all(np.isfinite(rms) for rms in seen["scan"].values())
+    assert seen["metadata"] == seen["subarrays"][0] == 12
+    assert seen["subarrays"][1:] == [200, 200]
+    assert seen["imagettes"][0] == 36
+    assert seen["delta_t"] > 0
+    assert seen["report"] == "%PDF-"
+    assert seen["plot"] > 10_000
