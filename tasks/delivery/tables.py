@@ -33,7 +33,7 @@ EVENT_DIGITS: tuple[tuple[int, str, Mapping[int, str]], ...] = (
     (EVENT_SUN, "Sun", {1: "angle below the soft limit", 2: "angle below the hard limit"}),
     (EVENT_COSMIC_RAYS, "cosmic rays", {1: "hit on more than 1% of the aperture", 2: "hit on more than 5% of the image"}),
 )
-_BITS = {
+QUALITY_BITS = {
     Quality.SAA: "in the SAA",
     Quality.OCCULTED: "behind the Earth",
     Quality.STRAY_LIGHT: "stray light, or near the Earth's limb",
@@ -370,7 +370,7 @@ def quality_table(found: Findings) -> Table:
     rows = []
     for bit in Quality:
         raised = int((quality & int(bit) != 0).sum())
-        rows.append((str(int(bit)), bit_name(bit), str(raised), _BITS.get(bit, "")))
+        rows.append((str(int(bit)), bit_name(bit), str(raised), QUALITY_BITS.get(bit, "")))
     note = f"QUALITY is the sum; {int((quality == 0).sum())} of {len(quality)} images have 0."
     return Table(head=("bit", "name", "images", "meaning"), rows=tuple(rows), numbers=(True, False, True, False), note=note)
 
