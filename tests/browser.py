@@ -1,4 +1,4 @@
-"""Chromium without a window, led over a pipe: a page is loaded, clicked, measured and looked at; no port, no network, no driver."""
+"""Chromium without a window, led over a pipe: a page is loaded, clicked and looked at; no port, no network, no driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
 
 
@@ -105,7 +106,9 @@ class Browser:
         self.complaints.clear()
         self._loaded = False
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        )
         self.call("Page.navigate", url=page.as_uri())
         end = time.monotonic() + self.seconds
         while not self._loaded:

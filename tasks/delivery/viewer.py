@@ -1,8 +1,8 @@
-"""The viewer: one HTML file in which every light curve of the visit can be looked at, zoomed and taken apart, from disk and offline.
+"""The viewer: one HTML file, from disk and offline, in which every light curve of the visit can be zoomed and taken apart.
 
 `collect_viewer` puts everything that the page shows into JSON; it knows neither version nor date of the publication.
-`write_viewer` sets the page from it. A strict Content-Security-Policy lets nothing run but the two scripts whose digests it names;
-text from outside (names in headers) lies in a block of JSON that holds no `<`, and the page shows it as text only.
+`write_viewer` sets the page from it. A strict Content-Security-Policy lets nothing run but the two scripts whose digests it
+names; text from outside (names in headers) lies in a block of JSON that holds no `<`, and the page shows it as text only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the viewer shows of a visit, in little space: every series as whole numbers of a decimal place, in as few bytes as hold them.
+"""What the viewer shows of a visit, in little space: series as whole numbers of a decimal place, in as few bytes as hold them.
 
-A series is rounded to a decimal place that is far below its noise, so that the page shows and exports the numbers of the FITS files
-to a stated digit, and thousands of points of all apertures fit in less than a megabyte.
+A series is rounded to a decimal place that is far below its noise, so that the page shows and exports the numbers of the FITS
+files to a stated digit, and thousands of points of all apertures fit in less than a megabyte.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def pack(values: Floats, step: float) -> Json:
     Returns
     -------
     dict
-        ``first``, ``digits``, ``width`` in bytes of a number, low byte first, and ``data`` in base64. The highest number stands for a
-        value that is not known. A span that six bytes don't hold is rounded to fewer digits.
+        ``first``, ``digits``, ``width`` in bytes of a number, low byte first, and ``data`` in base64. The highest number stands
+        for a value that is not known. A span that six bytes don't hold is rounded to fewer digits.
     """
     known = np.isfinite(values)
     digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
     largest = float(np.abs(values[known]).max()) if known.any() else 0.0
-    digits = min(digits, 14 - (math.floor(math.log10(largest)) if largest > 0 else 0))  # a double holds no more
+    digits = min(digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0))  # a double holds no more
     whole = np.zeros(len(values))
     whole[known] = np.rint(scaled(values[known], digits))
     first = float(whole[known].min()) if known.any() else 0.0
@@ -89,7 +89,9 @@ def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
     """Return light curves, conditions and budget of the stacked images; of more than `most` a part that is spread evenly."""
     product = measured.quality.product
     bjd, errors = term_column(product, "TERM_QUALITY", "BJD_TIME", "FLUXERR")
-    single = dict(zip((OPTIMAL, FIXED, PSF), term_column(product, "TERM_QUALITY", "OPT_ERR", "FIXED_ERR", "PSF_ERR"), strict=True))
+    single = dict(
+        zip((OPTIMAL, FIXED, PSF), term_column(product, "TERM_QUALITY", "OPT_ERR", "FIXED_ERR", "PSF_ERR"), strict=True)
+    )
     kept = thin(found.points.count, most)
     curves = {
         name: (flux, single[name] if name in single else errors[:, RADII.index(radius)], radius)
@@ -137,7 +139,22 @@ def points(
     quantities: Iterable[Quantity],
     kept: Any,
 ) -> Json:
-    """Return one set of points that share their times: flux, error and radius of each curve, and conditions."""
+    """Return one set of points that share their times: flux, error and radius of each curve, and conditions.
+
+    A curve that has the numbers of another one (DEFAULT is R25) only names it.
+    """
+    told: dict[bytes, str] = {}
+
+    def packed(name: str) -> Json:
+        flux, error, radius = curves[name]
+        own: Json = {"radius": round(float(radius), 3), "metrics": {k: number(v) for k, v in metrics.get(name, {}).items()}}
+        if (same := told.setdefault(flux.tobytes() + error.tobytes(), name)) != name:
+            return {**own, "same": same}
+        return {
+            **own, "flux": pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux)),
+            "error": pack(error[kept].astype(np.float64), ERROR_STEP * middle(error)),
+        }  # fmt: skip
+
     return {
         "label": label,
         "count": len(bjd),
@@ -145,15 +162,7 @@ def points(
         "bjd": pack(bjd[kept].astype(np.float64), TIME_STEP),
         "event": pack(event[kept].astype(np.float64), 1.0),
         "quality": pack(quality[kept].astype(np.float64), 1.0),
-        "curves": {
-            name: {
-                "radius": round(float(radius), 3),
-                "flux": pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux)),
-                "error": pack(error[kept].astype(np.float64), ERROR_STEP * middle(error)),
-                "metrics": {k: number(v) for k, v in metrics.get(name, {}).items()},
-            }
-            for name, (flux, error, radius) in curves.items()
-        },
+        "curves": {name: packed(name) for name in curves},
         "quantities": [
             {"name": q.name, "label": q.label, "unit": q.unit, **pack(q.values[kept].astype(np.float64), STEPS_OF[q.name])}
             for q in quantities

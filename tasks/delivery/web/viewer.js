@@ -63,6 +63,7 @@ for (const set of data.sets) {
   set.begin = Math.min(begin, data.sets[0].begin === undefined ? Infinity : data.sets[0].begin);
   set.hours = set.bjd.map(t => 24 * (t - set.begin));
   set.roll = set.quantities.find(q => q.name === "roll");
+  for (const own of Object.values(set.curves)) if (own.same) Object.assign(own, {flux: set.curves[own.same].flux, error: set.curves[own.same].error});
   set.flagsOf = set.event.map((event, i) => flagsOf(event, set.quality[i]));
 }
 function flagsOf(event, quality) {
@@ -119,9 +120,15 @@ function takeColours() {
   const style = getComputedStyle(document.documentElement);
   for (const name of ["ink", "soft", "line", "grid", "good", "bad", "median", "pick", "back"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
 }
-// an axis that suits the good points: the running median of three, which knows no single spikes, and some more
+// An axis that suits the good points: the running median of three, which knows no single spikes, and some more. Over the roll angle
+// neighbours are no neighbours in time, and all but some per mille of the points are taken.
 function limits(values) {
   if (values.length < FEWEST) { const m = values[0] || 0, d = Math.abs(m) * 0.01 || 1; return [m - d, m + d]; }
+  if (overRoll()) {
+    const sorted = [...values].sort((a, b) => a - b), last = sorted.length - 1, cut = Math.floor(0.003 * last);
+    const low = sorted[cut], high = sorted[last - cut], margin = 0.12 * (high - low) || Math.abs(low) * 0.01 || 1;
+    return [low - margin, high + margin];
+  }
   let low = Infinity, high = -Infinity;
   const steps = [];
   for (let i = 1; i < values.length; i++) {
@@ -216,7 +223,7 @@ function build() {
   const name = focused && focused.dataset.panel;
   for (const plot of plots.splice(0)) plot.destroy();
   get("plots").replaceChildren();
-  const set = now.set, wanted = panelsOf(set).filter(p => state.panels.has(p.name));
+  const set = now.set, wanted = panelsOf(set).filter(p => state.panels.has(p.name) && !(overRoll() && p.name === "roll"));
   plots.push(plot(now.main));
   for (const panel of wanted) plots.push(plot({...panel, series: panel.of.map(q => {
     const all = values(q), middle = panel.of.length > 1 ? median(all.filter((_, i) => now.good[i])) || 0 : 0;
@@ -376,11 +383,11 @@ function errorsOf(budget, i) {
   for (const [term, error] of [...terms].sort((a, b) => (b[1] || 0) - (a[1] || 0))) {
     const share = total > 0 ? error * error / total / total : NaN, bar = make("span", undefined, {class: "share", role: "img", "aria-label": `${fixed(100 * share, 1)} percent`});
     bar.style.width = `${Math.max(100 * share, 0) || 0}%`;
-    const line = row(term.label, fixed(error, 1), ppmText(1e6 * error / flux), bar);
+    const line = row(term.label, fixed(error, term.digits), ppmText(1e6 * error / flux), bar);
     line.lastChild.className = "wide"; line.title = term.meaning;
     table.append(line);
   }
-  const sum = row("all", fixed(total, 1), ppmText(1e6 * total / flux), "");
+  const sum = row("all", fixed(total, budget.errors[0].digits), ppmText(1e6 * total / flux), "");
   sum.className = "sum";
   table.append(sum);
   const found = [make("h3", "Error, term by term"), table], at = budget.radii.indexOf(curve().radius);
@@ -421,6 +428,7 @@ function download() {
 }
 function choices() {
   const set = current(), flags = get("flags"), panels = get("panels");
+  get("over").disabled = set.roll === undefined;
   flags.querySelectorAll("label, span").forEach(e => e.remove());
   panels.querySelectorAll("label").forEach(e => e.remove());
   const counts = new Map();
@@ -453,7 +461,6 @@ function fill() {
   get("visit").textContent = `Visit ${data.visit}, ${published.version} · ${words["Data start (UTC)"]} to ${words["Data stop (UTC)"]} UTC · ${words.Images} images of ${words["Exposures of an image"]}`;
   const kinds = {good: ["good", "✓"], "usable with care": ["care", "▲"], "not usable": ["not", "✕"]}, badge = get("verdict"), [kind, shape] = kinds[data.verdict.word];
   badge.classList.add(kind);
-  badge.setAttribute("aria-label", `Verdict: ${data.verdict.word}`);
   badge.querySelector(".shape").textContent = shape;
   badge.querySelector(".word").textContent = data.verdict.word;
   for (const reason of data.verdict.reasons) get("reasons").append(make("li", reason));
