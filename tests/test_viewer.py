@@ -384,6 +384,12 @@ def test_dragging_and_the_wheel_zoom_all_panels_and_a_double_click_shows_all(loa
     assert shown_points(loaded) == 240
     loaded.click("#in")
     assert shown_points(loaded) < 240
+    first = "viewer.plots[0].scales.x.min"
+    before = loaded.ask(first)
+    loaded.click("#right")
+    moved = loaded.ask(first)
+    loaded.click("#left")
+    assert moved > before == pytest.approx(loaded.ask(first))
     loaded.click("#reset")
     assert shown_points(loaded) == 240
 
@@ -413,6 +419,9 @@ def test_everything_is_reached_with_the_keys(loaded: Browser) -> None:
     assert loaded.ask(heading) == "Image 11"
     loaded.press("+")
     assert shown_points(loaded) < 240
+    loaded.press("End")
+    assert loaded.ask(heading) == "Image 239"
+    assert loaded.ask("viewer.plots[0].scales.x.max > 239 / 60")  # the range follows the point
     loaded.press("0")
     loaded.press("Escape")
     assert shown_points(loaded) == 240

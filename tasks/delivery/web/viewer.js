@@ -98,7 +98,7 @@ function view() {
   const scale = state.unit === "ppm" && level > 0 ? 1e6 / level : 1;
   const shift = state.unit === "ppm" && level > 0 ? 1e6 : 0;
   return {set, order, along, good, level, x: order.map(i => along[i]),
-    main: {name: "flux", label: state.curve, unit: state.unit === "ppm" ? "ppm" : "electrons",
+    main: {name: "flux", label: `flux ${state.curve}`, unit: state.unit === "ppm" ? "ppm from the median" : "electrons",
       series: [{label: "flux", y: order.map(i => flux[i] * scale - shift)}],
       bars: state.bars ? order.map(i => error[i] * scale) : null}};
 }
@@ -263,9 +263,11 @@ function plot(panel) {
   });
   u.over.addEventListener("wheel", event => {
     // seen whole, turning the wheel further out scrolls the page
-    if (event.deltaY > 0 && !state.range) return;
+    if (event.deltaY >= 0 && !state.range) return;
     event.preventDefault();
-    zoom(event.deltaY < 0 ? 0.8 : 1.25, u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x"));
+    const across = event.shiftKey ? event.deltaY || event.deltaX : Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : 0;
+    if (across) pan(0.1 * Math.sign(across));
+    else zoom(event.deltaY < 0 ? 0.8 : 1.25, u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x"));
   }, {passive: false});
   figure.addEventListener("keydown", keys);
   return u;
@@ -301,14 +303,25 @@ function zoom(factor, about) {
   const [from, to] = range(), middle = about === undefined ? (from + to) / 2 : about;
   setRange([middle - (middle - from) * factor, middle + (to - middle) * factor]);
 }
+function pan(share) {
+  if (!state.range) return;
+  const [from, to] = state.range, [low, high] = wholeRange(), step = Math.min(Math.max(share * (to - from), low - from), high - to);
+  setRange([from + step, to + step]);
+}
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const [from, to] = range(), inside = now.order.filter((_, k) => now.x[k] >= from && now.x[k] <= to);
-  const place = inside.indexOf(state.point), step = event.shiftKey ? 10 : 1, last = inside.length - 1;
-  const go = where => last >= 0 && pick(inside[Math.min(Math.max(where, 0), last)]);
+  const [from, to] = range(), place = now.order.indexOf(state.point), step = event.shiftKey ? 10 : 1, last = now.order.length - 1;
+  const begin = now.x.findIndex(x => x >= from), about = place < 0 ? undefined : now.x[place];
+  const go = where => {
+    if (last < 0) return;
+    const k = Math.min(Math.max(where, 0), last), x = now.x[k];
+    pick(now.order[k]);
+    // the range follows a point that leaves it
+    if (state.range && (x < from || x > to)) setRange([x - (to - from) / 2, x + (to - from) / 2]);
+  };
   const actions = {
-    ArrowRight: () => go(place < 0 ? 0 : place + step), ArrowLeft: () => go(place < 0 ? last : place - step), Home: () => go(0), End: () => go(last),
-    "+": () => zoom(0.6, place < 0 ? undefined : now.along[state.point]), "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => setRange(null), Escape: () => pick(null),
+    ArrowRight: () => go(place < 0 ? begin : place + step), ArrowLeft: () => go(place < 0 ? begin : place - step), Home: () => go(0), End: () => go(last),
+    "+": () => zoom(0.6, about), "=": () => zoom(0.6, about), "-": () => zoom(1 / 0.6), 0: () => setRange(null), Escape: () => pick(null),
   };
   if (!(event.key in actions)) return;
   event.preventDefault();
@@ -501,6 +514,8 @@ function listen() {
     build();
   });
   for (const name of ["bins", "bars", "whole"]) get(name).addEventListener("change", event => { state[name] = event.target.checked; build(); });
+  get("left").addEventListener("click", () => pan(-0.3));
+  get("right").addEventListener("click", () => pan(0.3));
   get("in").addEventListener("click", () => zoom(0.6));
   get("out").addEventListener("click", () => zoom(1 / 0.6));
   get("reset").addEventListener("click", () => setRange(null));
