@@ -30,6 +30,7 @@ from tasks.delivery.archive import (
     write_archive,
 )
 from tasks.delivery.report import collect_report, typeset_report
+from tasks.delivery.viewer import collect_viewer, write_viewer
 from tasks.references import retried, take_inventory
 from tasks.step import (
     STEPS,
@@ -50,10 +51,11 @@ Tell = Callable[[str, StepReport | None], None]
 
 @recipe(Published, "reduce")
 def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
-    """Reduce a visit: raw images to published light curves and report."""
+    """Reduce a visit: raw images to published light curves, viewer and report."""
     calibrated = calibrate_visit(found, settings)
     corrected = correct_visit(found, calibrated, settings)
     measured = measure_visit(calibrated, corrected, settings)
+    collect_viewer(found, calibrated, corrected, measured, settings.viewer)
     collect_report(found, calibrated, corrected, measured, settings.report)
     return publish_visit(request, found, settings)
 
@@ -69,7 +71,8 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
     warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
     what = Content(found, run.reports, settings.model_dump(mode="json"), warnings)
     output, digest = request.output.absolute(), run.workspace.digests.of
-    folder, new = publish(output, what, publication_date(), typeset_report, digest, warnings.append)
+    pages = {"report": ("pdf", typeset_report), "viewer": ("html", write_viewer)}
+    folder, new = publish(output, what, publication_date(), pages, digest, warnings.append)
     run.workspace.digests.save()
     if request.archive:
         raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]

@@ -175,6 +175,10 @@ class ReportData(Leaf):
     """Numbers and figures of the report, ready to be typeset."""
 
 
+class ViewerData(Leaf):
+    """Numbers that the viewer shows, ready to be set in its page."""
+
+
 class Inventory(Payload):
     """Everything a visit is reduced from, found, opened and digested before the first step."""
 

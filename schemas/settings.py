@@ -132,6 +132,12 @@ class ReportSettings(Settings):
     points: int = Field(20_000, ge=100, le=200_000, description="largest number of points drawn in a figure")
 
 
+class ViewerSettings(Settings):
+    """The viewer."""
+
+    points: int = Field(5_000, ge=100, le=100_000, description="largest number of images, and of imagettes, in the page")
+
+
 class PipelineSettings(Settings):
     """All settings of a reduction, by step."""
 
@@ -150,4 +156,5 @@ class PipelineSettings(Settings):
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
     imagettes: ImagetteSettings = ImagetteSettings()
+    viewer: ViewerSettings = ViewerSettings()
     report: ReportSettings = ReportSettings()

@@ -18,7 +18,7 @@ STEPS = [
     *CALIBRATION, "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "stars_1", "smearing", "stars",
     "defects_1", "background", "psf", "position", "defects", "correction_stages", "correct", "corrections", "correct_imagettes",
     "apertures", "psf_fit", "contamination", "quality", "light_curves", "imagette_photometry", "imagette_light_curves",
-    "report",
+    "viewer", "report",
 ]  # fmt: skip
 
 

@@ -133,9 +133,12 @@ def test_a_work_disk_without_free_inodes_publishes_nothing(bench: Bench, small_d
     bench.refused(74, str(bench.work), "No space left on device")
 
 
-def test_without_room_for_the_report_nothing_is_published(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", [".pdf", ".html"])
+def test_without_room_for_report_or_viewer_nothing_is_published(
+    bench: Bench, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(action: str, path: str) -> None:
-        if path.endswith(".pdf"):
+        if path.endswith(ending):
             raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(disk, "fault_hook", full)
@@ -389,7 +392,16 @@ def test_no_single_call_of_a_step_can_fail_unnoticed(
     made = record.read_bytes()
     before = tree(bench.output)
     assert {a for p, _, a in calls if p == step} >= {"read", "create", "write", "fsync", "rename"}
-    many = step in ("light_curves", "report", "psf_1", "psf", "stars", "defects_1", "defects")  # seconds, or hundreds of calls
+    many = step in (
+        "light_curves",
+        "viewer",
+        "report",
+        "psf_1",
+        "psf",
+        "stars",
+        "defects_1",
+        "defects",
+    )  # seconds, or hundreds of calls
     for number, action in some(calls, step, 200 if many else 50, 60 if many else 5):
         for lasting in (False, True):
             with faulty(Fault(step, number, lasting), monkeypatch):

@@ -19,6 +19,7 @@ from tests.conftest import Drp, raw_file
 from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, executed, tree
 
 # the steps that see images of electrons, all but pointing
+PAGES = ["viewer", "report"]
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
 # cosmic rays are looked for where the target is
 AFTER_POSITION = STEPS[STEPS.index("defects") :]
@@ -124,6 +125,7 @@ def test_a_moved_work_folder_is_as_good_as_before(bench: Bench, tmp_path: Path) 
         # the attitude covers the visit
         ({"pointing": {"partial": True}}, ["pointing"]),
         ({"report": {"points": 1000}}, ["report"]),
+        ({"viewer": {"points": 1000}}, ["viewer"]),
         ({"look": {"sample": 128}}, []),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) and value else "",
@@ -167,12 +169,14 @@ def test_a_changed_reference_that_only_one_step_reads_runs_that_step(bench: Benc
     assert set(executed_steps).isdisjoint(CALIBRATION)
 
 
-def test_a_reference_that_says_the_same_as_before_runs_its_reader_and_the_report_only(bench: Bench, references: Path) -> None:
+def test_a_reference_that_says_the_same_as_before_runs_its_reader_viewer_and_report_only(
+    bench: Bench, references: Path
+) -> None:
     bench.references = (references,)
     rewritten(
         raw_file(references, "TU2015-01-01T00-00-00_REF_APP_BadPixelMap"), lambda hdus: hdus[1].header.set("EXT_VER", "12.3.4")
     )
-    assert bench.steps() == ["prior", "report"]
+    assert bench.steps() == ["prior", *PAGES]
 
 
 def test_a_changed_raw_image_runs_everything(bench: Bench, visit: Path) -> None:
@@ -195,11 +199,11 @@ def test_a_changed_attitude_runs_no_calibration(bench: Bench, visit: Path) -> No
     rewritten(raw_file(visit, "SCI_RAW_Attitude"), roll)
     steps = bench.steps()
     assert steps[0] == "pointing"
-    assert steps[-2:] == ["imagette_light_curves", "report"]
+    assert steps[-3:] == ["imagette_light_curves", *PAGES]
     assert set(steps).isdisjoint(CALIBRATION)
 
 
-@pytest.mark.parametrize("step", ["bias", "calibrate", "position", "light_curves", "report"])
+@pytest.mark.parametrize("step", ["bias", "calibrate", "position", "light_curves", "viewer", "report"])
 def test_a_new_version_of_a_step_that_gives_the_same_bytes_runs_that_step_only(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -427,8 +431,8 @@ def test_a_replacement_that_takes_no_place_is_refused(bench: Bench, published: P
 def test_a_published_folder_alone_gives_itself_again(alone: Bench) -> None:
     again, run = alone.reduce()
     assert again is not None
-    # the data of the report are not published; it is collected from what is
-    assert executed(run) == ["report"]
+    # the data of viewer and report are not published; they are collected from what is
+    assert executed(run) == PAGES
     assert run.warnings == []
     assert differing(Path(again.folder), alone.visit) == []
 
@@ -458,9 +462,9 @@ def test_a_step_that_needs_a_raw_input_says_so(alone: Bench) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        ("SCI_COR_", ["correct", "correct_imagettes", "light_curves", "imagette_light_curves", "report"]),
-        ("terms/look", ["look", "report"]),
-        ("terms/quality", ["quality", "report"]),
+        ("SCI_COR_", ["correct", "correct_imagettes", "light_curves", "imagette_light_curves"]),
+        ("terms/look", ["look"]),
+        ("terms/quality", ["quality"]),
     ],
 )
 def test_what_is_missing_in_a_published_folder_is_made_again_from_the_rest(
@@ -471,8 +475,8 @@ def test_what_is_missing_in_a_published_folder_is_made_again_from_the_rest(
         path.unlink()
     again, run = alone.reduce()
     assert again is not None
-    assert executed(run) == expected
-    assert len(run.warnings) == len(expected) - 1
+    assert executed(run) == [*expected, *PAGES]
+    assert len(run.warnings) == len(expected)
     assert differing(Path(again.folder), whole) == []
 
 
@@ -504,7 +508,7 @@ def test_a_published_folder_goes_on_from_a_cube_given_by_hand_and_remains_so(
     once_more, run = third.reduce()
     assert once_more is not None
     assert {r.step for r in run.reports if r.outcome == "by hand"} == {"calibrate"}
-    assert executed(run) == ["report"]
+    assert executed(run) == PAGES
     assert differing(Path(once_more.folder), Path(again.folder)) == []
 
 
@@ -550,7 +554,7 @@ def test_inputs_of_a_published_folder_are_found_again_by_name_and_content(
     alone: Bench, tiny_visit: Path, references: Path
 ) -> None:
     alone.references = (tiny_visit, references)
-    assert alone.steps(from_step="flat") == ["flat", "report"]
+    assert alone.steps(from_step="flat") == ["flat", *PAGES]
 
 
 def test_a_reference_that_changed_since_the_manifest_is_reported_and_what_depends_on_it_done_again(

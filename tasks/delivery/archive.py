@@ -33,6 +33,8 @@ from tasks.store import Workspace, canonical, content, folder_lock, located
 
 Digest = Callable[[Path], str]
 Warn = Callable[[str], None]
+# For the step that leaves the data of a page: ending of its file, and what makes it, given data folder, facts and target.
+Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 _FOLDER = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
@@ -119,7 +121,7 @@ def prepare_output(output: Path) -> None:
 
 
 def publish(
-    output: Path, what: Content, date: str, typeset: Any, digest: Digest = disk.sha256, warn: Warn = lambda _: None
+    output: Path, what: Content, date: str, pages: Pages, digest: Digest = disk.sha256, warn: Warn = lambda _: None
 ) -> tuple[Path, bool]:
     """Publish a result, unless it stands there already.
 
@@ -131,8 +133,8 @@ def publish(
         The result.
     date : str
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
-    typeset : callable
-        ``typeset(data_folder, facts, target)`` writes the report.
+    pages : mapping
+        What makes report and viewer from the data that their steps left.
     digest, warn : callable
         Gives the SHA-256 of a published file; is told of published folders that were changed.
 
@@ -155,7 +157,7 @@ def publish(
         try:
             with disk.guarded("create", stage):
                 stage.mkdir(mode=0o750)
-            _fill(stage, what, version, date, identity, typeset)
+            _fill(stage, what, version, date, identity, pages)
             disk.crash_point("staged")
             for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
                 disk.sync_folder(folder)
@@ -176,14 +178,14 @@ def with_errors_ignored(stage: Path) -> None:
     shutil.rmtree(stage, ignore_errors=True)
 
 
-def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, typeset: Any) -> None:
+def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, pages: Pages) -> None:
     stamp: dict[str, Value] = {
         "DATE": date, "STAMP": f"drp {VERSION}", "PIPE_VER": VERSION, "ARCH_REV": version[0], "PROC_NUM": version[1],
         **{f"RF_FIL{i}": n for i, n in enumerate(what.reference_names()[:20], 1)},
     }  # fmt: skip
     label = f"V{version[0]:02d}{version[1]:02d}"
     files: dict[str, dict[str, str]] = {}
-    data_folder = None
+    data_folders: dict[str, Path] = {}
     for report in what.reports:
         for product_name, product in report.leaf.products.items():
             if product.extname in TERMS:
@@ -194,19 +196,20 @@ def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, ident
                 relative = soc_name(Path(product.path), what.inventory.visit, label)
                 restamp(Path(product.path), stage / relative, stamp)
             else:
-                data_folder = Path(product.path).parent
+                data_folders[report.step] = Path(product.path).parent
                 continue
             files[relative] = {"step": report.step, "key": report.key, "product": product_name}
     _self_check(stage, files)
-    if data_folder is not None:
-        start = what.inventory.start[:19].replace(":", "-")
-        pdf = f"CH_{what.inventory.visit}_TU{start}_RPT_COR_DataReduction_{label}.pdf"
-        facts = {
-            "version": label, "date": date, "software": VERSION, "folder": f"CH_{what.inventory.visit}_{label}",
-            "sources": sources(what.inventory, what.settings, software()),
-        }  # fmt: skip
-        typeset(data_folder, facts, stage / pdf)
-        files[pdf] = {"step": "report", "key": "", "product": "pdf"}
+    start = what.inventory.start[:19].replace(":", "-")
+    facts = {
+        "version": label, "date": date, "software": VERSION, "folder": f"CH_{what.inventory.visit}_{label}",
+        "sources": sources(what.inventory, what.settings, software()),
+    }  # fmt: skip
+    for step, folder in data_folders.items():
+        ending, make = pages[step]
+        name = f"CH_{what.inventory.visit}_TU{start}_RPT_COR_DataReduction_{label}.{ending}"
+        make(folder, facts, stage / name)
+        files[name] = {"step": step, "key": "", "product": ending}
     disk.crash_point("before manifest")
     manifest = _manifest(stage, what, files, date, label, identity)
     disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
