@@ -355,5 +355,53 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
     guarded(body, verbose)
 
 
+@main.command()
+@click.option("--database", envvar="DRP_DATABASE", default="", help="URL of a PostgreSQL data base [SQLite].", metavar="URL")
+@click.option("--port", type=click.IntRange(0, 65535), default=4200, show_default=True, help="Of loopback; 0: any that is free.")
+@click.option("--runs", type=click.IntRange(min=1), default=2, show_default=True, help="Runs at a time.")
+@common
+@click.pass_context
+def up(context: click.Context, database: str, port: int, runs: int, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Start a Prefect server, a worker and the deployments on this machine; later commands find them by themselves.
+
+    A password of the data base is taken from DRP_DATABASE only. The last line is the address of the pages.
+    """
+
+    def body() -> int:
+        from flows import local
+
+        source = context.get_parameter_source("database")
+        if source is click.core.ParameterSource.COMMANDLINE and local.has_password(database):
+            raise UsageError("everybody can read a command line: give a URL with a password in DRP_DATABASE")
+        state, new = local.up(database, port, runs, lambda text: None if quiet or as_json else note(text))
+        pages, file = state.api.removesuffix("/api"), local.state_file(local.home_folder())
+        if as_json:
+            say(json.dumps({"new": new, "pages": pages, "api": state.api, "database": state.database, "state": str(file)}))
+            return 0
+        note(f"{'started' if new else 'it is up already'}; user and password of the pages: `auth` in {file}")
+        say(pages)
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@common
+def down(as_json: bool, quiet: bool, verbose: bool) -> None:
+    """End what `drp up` started; runs that are under way are resumed by the next `drp up`."""
+
+    def body() -> int:
+        from flows import local
+
+        ended = local.down()
+        if as_json:
+            say(json.dumps({"ended": ended}))
+        elif not quiet:
+            note("ended" if ended else "nothing was up")
+        return 0
+
+    guarded(body, verbose)
+
+
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
 from flows.failure import reported
 from flows.photometry import measure_visit
+from flows.shown import shown
 from schemas.errors import NoScienceDataError, UsageError
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
@@ -51,11 +52,14 @@ Tell = Callable[[str, StepReport | None], None]
 @recipe(Published, "reduce")
 def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
     """Reduce a visit: raw images to published light curves and report."""
-    calibrated = calibrate_visit(found, settings)
-    corrected = correct_visit(found, calibrated, settings)
-    measured = measure_visit(calibrated, corrected, settings)
-    collect_report(found, calibrated, corrected, measured, settings.report)
-    return publish_visit(request, found, settings)
+    with shown(found) as show:
+        calibrated = calibrate_visit(found, settings)
+        corrected = correct_visit(found, calibrated, settings)
+        measured = measure_visit(calibrated, corrected, settings)
+        report = collect_report(found, calibrated, corrected, measured, settings.report)
+        published = publish_visit(request, found, settings)
+        show(published, report)
+    return published
 
 
 def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
@@ -84,7 +88,12 @@ def publication_date() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: None) -> tuple[Published | None, Run]:
+def run_reduce(
+    request: ReduceRequest,
+    engine: str,
+    tell: Tell = lambda _s, _r: None,
+    whole: Callable[[ReduceRequest, Inventory, PipelineSettings], Published] = reduce_visit,
+) -> tuple[Published | None, Run]:
     """Reduce a visit from the command line or a program.
 
     Parameters
@@ -95,6 +104,8 @@ def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: 
         ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL.
     tell : callable
         Is told of every step when it begins (with None) and when it ends.
+    whole : callable
+        The recipe; its bare function where the caller is its flow already.
 
     Returns
     -------
@@ -110,7 +121,7 @@ def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: 
     with open_run(request, told) as (run, found, settings):
         run.engine = engine
         try:
-            return reduce_visit(request, found, settings), run
+            return whole(request, found, settings), run
         except Stopped:
             run.workspace.digests.save()
             return None, run

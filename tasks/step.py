@@ -355,8 +355,11 @@ class Recipe(Generic[P, R]):
         if not _prefect(run):
             return self.fn(*args, **kwargs)
         ended: list[R | BaseException] = []
+        from prefect import tags
+
         try:
-            self._as_flow(ended, run)(*args, **kwargs)
+            with tags(run.workspace.visit):
+                self._as_flow(ended, run)(*args, **kwargs)
         except Exception as error:
             if not ended or ended[0] is not error:
                 _leave_prefect(run, error)
