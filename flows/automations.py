@@ -19,13 +19,12 @@ from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeploymen
 from prefect.events.schemas.automations import EventTrigger, Posture
 from pydantic import SecretStr
 
-from flows.deployed import FAILED, NEEDS_PERSON
+from flows.deployed import FAILED, NEEDS_PERSON, OURS
 
 HEARTBEAT_SECONDS = 30  # Prefect's least
 LOST_SECONDS = 90  # three heartbeats; with the time until it is looked at, below two minutes
 PREFIX = "drp: "
 WEBHOOK = "drp-notify"
-VISITS = ("reduce/drp", "simulate/drp", "validate/drp", "reprocess/drp")
 PAYLOAD = '{"event": "{{ event.event }}", "run": "{{ event.payload.name }}", "error": {{ event.payload.error | tojson }}, ' + (
     '"exit_code": {{ event.payload.exit_code }}, "id": "{{ event.payload.run }}"}'
 )
@@ -96,9 +95,9 @@ def main() -> None:
     """Replace the automations on the server."""
     seconds = float(os.environ.get("DRP_LOST_SECONDS", LOST_SECONDS))
     with get_client(sync_client=True) as client:
-        known = {f"{client.read_flow(d.flow_id).name}/{d.name}": d.id for d in client.read_deployments()}
-        visits = [known[name] for name in VISITS if name in known]
-        wanted = [*lost(visits, seconds), resumed(visits, known["recover/drp"])]
+        ours = [deployment.id for deployment in client.read_deployments() if OURS in deployment.tags]
+        recover = client.read_deployment_by_name("recover/drp").id
+        wanted = [*lost(ours, seconds), resumed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))
             wanted.append(notified(block.save(WEBHOOK, overwrite=True)))

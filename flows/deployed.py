@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
@@ -28,6 +29,7 @@ from prefect.states import Completed, Crashed, Failed, Scheduled
 from schemas.errors import DrpError, plain
 from schemas.forms import ReduceForm, SimulateForm, ValidateForm
 
+OURS = "drp"  # the tag of deployments whose runs are resumed
 MOST_RESUMED = 3  # a visit that loses its process again and again needs a person
 FAILED = "drp.run.failed"
 NEEDS_PERSON = "drp.run.needs-person"
@@ -90,11 +92,11 @@ def recover() -> Any:
     """Resume the runs whose process was lost, from their records, three times at most; the rest is for a person."""
     resumed, given_up = [], []
     with get_client(sync_client=True) as client:
-        ours = FlowRunFilterDeploymentId(any_=None, is_null_=False)
         crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=ours, state=crashed)):
-            if run.flow_id == runtime.flow_run.flow_id:
-                continue
+        ours = FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(is_null_=False), tags=FlowRunFilterTags(all_=[OURS]), state=crashed
+        )
+        for run in client.read_flow_runs(flow_run_filter=ours):
             open_states = [StateType.RUNNING, StateType.PENDING]
             parts = FlowRunFilter(
                 parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]),
