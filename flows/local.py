@@ -62,6 +62,8 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
     """
     home = home_folder()
     disk.make_folder(home)
+    with disk.guarded("create", home):
+        home.chmod(0o700)
     if held(home):
         return _wait(home, None), False
     if database:

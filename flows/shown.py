@@ -112,8 +112,9 @@ class Board:
         self.flow_run = flow_run.id
         self.client = get_client(sync_client=True).__enter__()
         # a run of a deployment does not know its visit when it is made
-        if self.visit not in flow_run.tags:
-            self.client.update_flow_run(self.flow_run, name=f"reduce {self.visit}", tags=[*flow_run.tags, self.visit])
+        name = f"reduce {self.visit}"
+        if flow_run.name != name:
+            self.client.update_flow_run(self.flow_run, name=name, tags=sorted({*flow_run.tags, self.visit}))
         self._make("progress", "progress", 0.0, f"progress of {self.visit}")
         self._make("steps", "table", "[]", f"steps of {self.visit}")
 
