@@ -5,8 +5,10 @@ The only module that needs Prefect to be imported at all; what the flows need is
 
 from __future__ import annotations
 
+import contextvars
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,23 +144,27 @@ def output_folder() -> Path:
     return Path(os.environ.get("DRP_OUTPUT") or default_work_folder(lambda _: None) / "products").absolute()
 
 
-def report_late(end: State[Any], seconds: float = 60, ask: Callable[[], bool] | None = None) -> None:
+def report_late(end: State[Any], seconds: float = 60) -> None:
     """Report the end of a run whose server was lost in mid-run, once it answers again, and leave.
 
     The connection of the run itself is closed, and Prefect would wait for minutes for the one that is gone. If no server comes
     back in time, the run is taken for lost, and resumed with nothing to do.
     """
-    import time
-
     from tasks.step import server_answers
 
+    run = runtime.flow_run.id
     deadline = time.monotonic() + seconds
-    while not (ask or server_answers)():
+    while not server_answers():
         if time.monotonic() > deadline:
             os._exit(75)
         time.sleep(1)
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(runtime.flow_run.id, end, force=True)
+
+    def report() -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run, end, force=True)
+
+    # in a context without the run's own client, which is closed for good
+    contextvars.Context().run(report)
     os._exit(0)
 
 
