@@ -46,6 +46,7 @@ def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> It
             local.use(state)
     quiet_environment(home)
     if server_answers():
+        disk.make_folder(Path(os.environ["PREFECT_HOME"]))
         with _watched(verbose):
             yield "prefect"
     elif wanted == "auto":
