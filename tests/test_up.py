@@ -42,7 +42,7 @@ def test_the_state_that_a_dead_keeper_left_is_not_believed(tmp_path: Path) -> No
     assert not held(tmp_path)
     assert read_state(tmp_path) is None
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(flush=True); input()",
+        [sys.executable, "-c", "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()",
          tmp_path / "up.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None
