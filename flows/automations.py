@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 from prefect.automations import Automation
@@ -21,8 +22,7 @@ from pydantic import SecretStr
 
 from flows.deployed import FAILED, NEEDS_PERSON, OURS
 
-HEARTBEAT_SECONDS = 30  # Prefect's least
-LOST_SECONDS = 90  # three heartbeats; with the time until it is looked at, below two minutes
+LOST_SECONDS = 90  # three heartbeats of 30 s, which is Prefect's least; with the time until it is looked at, below two minutes
 PREFIX = "drp: "
 WEBHOOK = "drp-notify"
 PAYLOAD = '{"event": "{{ event.event }}", "run": "{{ event.payload.name }}", "error": {{ event.payload.error | tojson }}, ' + (
@@ -50,7 +50,9 @@ def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
                 threshold=1,
                 within=timedelta(seconds=seconds),
             ),
-            actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Lost", message="no heartbeat: its process or worker is gone")],
+            actions=[
+                ChangeFlowRunState(state=StateType.CRASHED, name="Lost", message="no heartbeat: its process or worker is gone")
+            ],
         )
 
 
@@ -100,7 +102,7 @@ def main() -> None:
         wanted = [*lost(ours, seconds), resumed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))
-            wanted.append(notified(block.save(WEBHOOK, overwrite=True)))
+            wanted.append(notified(cast("UUID", block.save(WEBHOOK, overwrite=True))))
         for old in client.read_automations():
             if old.name.startswith(PREFIX):
                 client.delete_automation(old.id)

@@ -357,7 +357,9 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
 
 @main.command()
 @click.option("--database", envvar="DRP_DATABASE", default="", help="URL of a PostgreSQL data base [SQLite].", metavar="URL")
-@click.option("--port", type=click.IntRange(0, 65535), default=4200, show_default=True, help="Of loopback; 0: any that is free.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=4200, show_default=True, help="Of loopback; 0: any that is free."
+)
 @click.option("--runs", type=click.IntRange(min=1), default=2, show_default=True, help="Runs at a time.")
 @common
 @click.pass_context
@@ -368,13 +370,13 @@ def up(context: click.Context, database: str, port: int, runs: int, as_json: boo
     """
 
     def body() -> int:
-        from flows import local
+        from flows import keeper, local
 
         source = context.get_parameter_source("database")
         if source is click.core.ParameterSource.COMMANDLINE and local.has_password(database):
             raise UsageError("everybody can read a command line: give a URL with a password in DRP_DATABASE")
         state, new = local.up(database, port, runs, lambda text: None if quiet or as_json else note(text))
-        pages, file = state.api.removesuffix("/api"), local.state_file(local.home_folder())
+        pages, file = state.api.removesuffix("/api"), keeper.state_file(local.home_folder())
         if as_json:
             say(json.dumps({"new": new, "pages": pages, "api": state.api, "database": state.database, "state": str(file)}))
             return 0

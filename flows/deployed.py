@@ -56,6 +56,7 @@ def reduce_visit(request: ReduceForm) -> Any:
         from flows.reduce import run_reduce
 
         published, run = run_reduce(request.request(output_folder()), "prefect", whole=recipe.fn)
+    end: State[Any]
     if published is None:
         end = Completed(name="Stopped", message=f"stopped behind {request.until}; nothing is published")
     elif published.new:

@@ -161,7 +161,8 @@ def environments(home: Path, port: int, auth: str, database: str) -> tuple[dict[
         **others, "PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_SERVER_UI_API_URL": api,
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true", "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_API_DATABASE_CONNECTION_URL": database or f"sqlite+aiosqlite:///{home}/prefect.db",
-        "PREFECT_API_DATABASE_ECHO": "false",
+        # the pages of version 2 ask a host outside for its settings, whatever is said of telemetry
+        "PREFECT_SERVER_UI_V2_ENABLED": "false", "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }  # fmt: skip
     return server, others
 

@@ -92,7 +92,7 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         state = read_state(home)
         if state is not None and state.phase == "up":
             return state
-        if keeper is not None and keeper.poll() is not None or keeper is None and not held(home):
+        if not held(home) if keeper is None else keeper.poll() is not None:
             break
         time.sleep(0.2)
     try:

@@ -91,13 +91,19 @@ def test_what_is_up_is_found_and_keeps_its_password_to_itself(here: Installation
     secret = here.state.auth.partition(":")[2]
     assert stat.S_IMODE((here.home / "up.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(here.home.stat().st_mode) == 0o700
-    for text in [*map(command, here.processes()), *(p.read_text() for p in here.home.glob("*.log")), again.stdout + again.stderr]:
+    for text in [
+        *map(command, here.processes()),
+        *(p.read_text() for p in here.home.glob("*.log")),
+        again.stdout + again.stderr,
+    ]:
         assert secret not in text
         assert "secret-of-the-site" not in text
     settings = here.ask("admin/settings")["server"]
     assert (settings["api"]["host"], settings["api"]["csrf_protection_enabled"], settings["analytics_enabled"]) == (
         "127.0.0.1", True, False,
     )  # fmt: skip
+    # the newer pages would ask a host outside
+    assert not settings["ui"]["v2_enabled"]
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,8 @@ def test_the_state_that_a_dead_keeper_left_is_not_believed(tmp_path: Path) -> No
     (tmp_path / "up.lock").touch()
     assert not held(tmp_path)
     assert read_state(tmp_path) is None
-    holder = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()",
-         tmp_path / "up.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "up.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
     assert read_state(tmp_path) == STATE
