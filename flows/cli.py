@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.ending import explained
 from flows.toml_file import read_toml
 from schemas import VERSION
-from schemas.errors import DrpError, Interrupted, StorageError, UsageError, plain
+from schemas.errors import DrpError, Interrupted, StorageError, UsageError
 
 if TYPE_CHECKING:
     from tasks.step import Run, StepReport
@@ -37,32 +38,9 @@ def fail(error: BaseException, verbose: bool, work: Path | None) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if verbose:
         note("".join(traceback.format_exception(error)), nl=False)
-    if isinstance(error, DrpError | Interrupted):
-        note(f"ERROR {error}")
-        return error.exit_code
-    if isinstance(error, MemoryError):
-        note("ERROR not enough memory")
-        return 75
-    place = crash_file(error, work)
-    note(f"ERROR internal error, please report it with {place}: {type(error).__name__}: {plain(error)}")
-    return 70
-
-
-def crash_file(error: BaseException, work: Path | None) -> str:
-    """Write traceback and versions where a person can find them; return the place. No environment, no secret."""
-    import tempfile
-
-    text = "".join(traceback.format_exception(error))
-    for folder in (work, Path(tempfile.gettempdir())):
-        if folder is not None:
-            path = folder / f"drp-crash-{os.getpid()}.txt"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"drp {VERSION}, python {sys.version}\n\n{text}")
-            except OSError:
-                continue
-            return str(path)
-    return "the traceback that -v shows"
+    code, text = explained(error, work)
+    note(f"ERROR {text}")
+    return code
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -215,12 +193,13 @@ def reduce(
 
 def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Reduce a visit under the engine that was asked for, and report; return the exit code."""
+    from flows.reduce import run_reduce
     from flows.server import engine_for
 
-    with engine_for(engine, request.work, quiet, verbose) as chosen:
-        from flows.reduce import run_reduce
+    def chosen() -> contextlib.AbstractContextManager[str]:
+        return engine_for(engine, request.work, quiet, verbose)
 
-        published, run = run_reduce(request, chosen, Progress(quiet or as_json))
+    published, run = run_reduce(request, chosen, Progress(quiet or as_json))
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
     if not quiet:
         for warning in dict.fromkeys(run.warnings):
@@ -232,7 +211,7 @@ def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool,
         say(published.folder)
     elif request.dry_run:
         for r in run.reports:
-            say(f"{r.step:21s} {r.outcome}")
+            say(f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip())
     else:
         note(f"stopped behind {request.until}; nothing is published")
     return 3 if strict and warned else 0
@@ -351,6 +330,32 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
             if row["note"]:
                 say(f"    {row['note']}")
         return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("order", type=FOLDER, metavar="ORDER.xml")
+@click.option("--log", "log_file", type=FOLDER, help="The log file [ORDER.log].")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@common
+def job(order: Path, log_file: Path | None, engine: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Do what the scheduler's job order ORDER.xml says.
+
+    Products and, last, a trigger file go to its output OUT, scratch to TMP, log lines to the streams and the log file.
+    """
+
+    def body() -> int:
+        from flows.job import run_job
+        from flows.server import engine_for
+        from flows.soc_log import SocLog
+        from schemas.orders import PROCESSOR
+
+        log = SocLog(PROCESSOR, VERSION, quiet=as_json, errors_only=quiet)
+        code = run_job(order, lambda: engine_for(engine, None, True, verbose), log, log_file, stop_if_asked)
+        if as_json:
+            say(json.dumps({"order": str(order), "code": code}))
+        return code
 
     guarded(body, verbose)
 
