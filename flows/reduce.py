@@ -32,7 +32,7 @@ from tasks.delivery.archive import (
     write_archive,
 )
 from tasks.delivery.report import collect_report, typeset_report
-from tasks.references import retried, take_inventory
+from tasks.references import renewed, retried, take_inventory
 from tasks.step import (
     STEPS,
     Recipe,
@@ -186,6 +186,8 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
         found, base = published_inventory(request.visit)
         settings = make_settings(merged(base, request.settings))
         found = relocated(found, request.references, memory(found.visit).of)
+        if request.renew:
+            found, _ = renewed(found, request.references, settings, memory(found.visit))
     else:
         settings = make_settings(request.settings)
         found = retried(

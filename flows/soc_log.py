@@ -8,7 +8,6 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 from schemas.errors import plain
 from schemas.orders import Level
@@ -27,7 +26,7 @@ class SocLog:
         self.quiet, self.errors_only = quiet, errors_only
         self.origin = f"{socket.gethostname() or 'localhost'} {program} {version} [{os.getpid():010d}]"
         self.levels(Level.INFO, Level.PROGRESS)
-        self._file: TextIO | None = None
+        self._file: int | None = None
 
     def levels(self, stdout: Level, stderr: Level) -> None:
         """Set from which levels on the streams take lines; what the command line asked for stands above that."""
@@ -38,7 +37,7 @@ class SocLog:
         """Write every line to the end of a file too."""
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-            self._file = os.fdopen(fd, "a", encoding="utf-8")
+            self._file = fd
         except OSError as error:
             self(Level.WARNING, f"{path}: there is no log file, {os.strerror(error.errno or 0)}")
 
@@ -46,7 +45,7 @@ class SocLog:
         """Close the log file."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                self._file.close()
+                os.close(self._file)
             self._file = None
 
     def __call__(self, level: Level, text: object) -> None:
@@ -65,7 +64,6 @@ class SocLog:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if self._file is not None:
             try:
-                self._file.write(line)
-                self._file.flush()
+                os.write(self._file, line.encode())  # at once: a signal finds no half-filled buffer
             except OSError:
                 self.close()
