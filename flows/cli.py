@@ -548,5 +548,50 @@ def reprocess(
     guarded(body, verbose, work)
 
 
+@main.command()
+@click.argument("visits", nargs=-1, required=True, type=FOLDER)
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="processors", help="At a time.")
+@click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files, as for reduce.")
+@click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="Change a setting.")
+@click.option("--settings", "settings_file", type=FOLDER, help="TOML file of settings.")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@click.option("--archive", is_flag=True, help="Also write the .tgz that pycheops opens.")
+@click.option("--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning.")
+@common
+def campaign(
+    visits: tuple[Path, ...], jobs: int, references: tuple[Path, ...], output: Path, work: Path | None,
+    assignments: tuple[str, ...], settings_file: Path | None, engine: str, archive: bool, strict: bool, as_json: bool,
+    quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Reduce several VISITS side by side. Each fails alone; the exit code is that of the first one that failed."""
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows.campaign import VisitResult, run_campaign
+
+        valued = [
+            *(("--references", p) for p in references), *(("--set", a) for a in assignments), ("--output", output),
+            ("--work", work), ("--settings", settings_file), ("--engine", engine),
+        ]  # fmt: skip
+        options = [str(part) for name, value in valued if value is not None for part in (name, value)]
+        options += [name for name, on in (("--archive", archive), ("--strict", strict)) if on]
+
+        def tell(r: VisitResult) -> None:
+            if not (quiet or as_json):
+                note(f"  {r.visit}: {f'code {r.code}' if r.code else 'done'}, {r.seconds:.1f} s")
+
+        results = run_campaign(visits, options, jobs, tell)
+        if as_json:
+            say(json.dumps([asdict(r) for r in results], indent=1))
+        for r in results if not as_json else ():
+            say(f"{r.code:3d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}")
+        return next((r.code for r in results if r.code), 0)
+
+    guarded(body, verbose, work)
+
+
 if __name__ == "__main__":
     main()

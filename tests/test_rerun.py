@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from astropy.io import fits
 
 from schemas.errors import BadInputError, CannotCreateError, MissingInputError, UsageError
 from tasks import step as machine
-from tests.conftest import Drp, raw_file
+from tests.conftest import ROOT, Drp, raw_file
 from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, executed, tree
 
 # the steps that see images of electrons, all but pointing
@@ -328,6 +330,21 @@ def test_a_rerun_with_nothing_to_do_asks_for_no_engine(bench: Bench, published: 
     shutil.rmtree(next(bench.work.glob("products/*/bias-*")))
     _, run = bench.reduce(engine=engine, until="bias")
     assert len(run.warnings) == len(set(run.warnings)) == 1
+
+
+@pytest.mark.slow
+def test_a_rerun_with_nothing_to_do_loads_nothing_that_takes_long(bench: Bench, published: Path) -> None:
+    # the default library, since a look at it must not load the simulator that builds it
+    arguments = ["reduce", bench.visit, "--work", bench.work, "--output", bench.output, "--engine", "prefect"]
+    code = "import sys\nfrom flows.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    folder, modules = done.stdout.splitlines()
+    assert folder == str(published)
+    heavy = {"prefect", "tasks.simulation", "scipy.signal", "scipy.stats", "matplotlib", "photutils", "typst"}
+    assert heavy & set(modules.split()) == set()
 
 
 def test_a_version_that_the_scheduler_wants_is_taken_or_refused(bench: Bench, published: Path) -> None:
