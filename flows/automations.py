@@ -1,7 +1,8 @@
-"""What the server does by itself: notice lost runs, have them resumed, tell of failed ones.
+"""What the server does by itself: notice lost runs, have them resumed, tell of failed ones, take job orders in.
 
 Run ``python -m flows.automations`` with PREFECT_API_URL set, after the deployments were made. Done again it replaces what it
-made before. Where failed runs are told is a secret of the site and stands in the environment: DRP_NOTIFY_URL.
+made before. Where failed runs are told is a secret of the site and stands in the environment: DRP_NOTIFY_URL. DRP_INTAKE names
+the folder where job orders arrive; it is looked into every minute.
 """
 
 from __future__ import annotations
@@ -99,6 +100,11 @@ def main() -> None:
     with get_client(sync_client=True) as client:
         ours = [deployment.id for deployment in client.read_deployments() if OURS in deployment.tags]
         recover = client.read_deployment_by_name("recover/drp").id
+        if folder := os.environ.get("DRP_INTAKE"):
+            intake = client.read_deployment_by_name("intake/drp").id
+            for schedule in client.read_deployment_schedules(intake):
+                asked = {"request": {"folder": os.path.abspath(folder)}}
+                client.update_deployment_schedule(intake, schedule.id, active=True, parameters=asked)
         wanted = [*lost(ours, seconds), resumed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))

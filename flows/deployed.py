@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextvars
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -29,7 +29,10 @@ from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
 from schemas.errors import DrpError, plain
-from schemas.forms import ReduceForm, SimulateForm, ValidateForm
+from schemas.forms import IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
+
+if TYPE_CHECKING:
+    from flows.reprocess import Planned
 
 OURS = "drp"  # the tag of deployments whose runs are resumed
 MOST_RESUMED = 3  # a visit that loses its process again and again needs a person
@@ -41,7 +44,7 @@ def _asked_folder() -> str:
     """Return the name of a run before more is known: the flow's and that of the folder that was asked for."""
     request = runtime.flow_run.parameters.get("request")
     asked = request if isinstance(request, dict) else request.model_dump() if request is not None else {}
-    folder = asked.get("visit") or asked.get("output") or ""
+    folder = asked.get("visit") or asked.get("folder") or asked.get("output") or ""
     return f"{runtime.flow_run.flow_name} {Path(folder).name}".strip()
 
 
@@ -88,6 +91,62 @@ def validate(request: ValidateForm) -> Any:
     counts = result["counts"]
     text = f"{counts['pass']} pass, {counts['fail']} fail, {counts['open']} open: {request.output}/validation.md"
     return Failed(name="ClaimsNotMet", message=text) if result["failed"] else Completed(message=text)
+
+
+@flow(name="intake", **OPTIONS)
+def intake(request: IntakeForm) -> Any:
+    """Do the job orders that are in a folder, each once."""
+    with failure_told(request.folder):
+        from flows.intake import intake as take
+
+        outcomes = take(Path(request.folder), tell=log)
+    for outcome in (o for o in outcomes if o.state == "failed"):
+        text = outcome.note or f"exit code {outcome.code}"
+        tell(FAILED, f"order.{outcome.order}", f"order {outcome.order}", plain(text), outcome.code or 70)
+    counts = ", ".join(f"{sum(o.state == state for o in outcomes)} {state}" for state in ("done", "failed", "again"))
+    return Completed(message=f"{len(outcomes)} orders: {counts}")
+
+
+@flow(name="reprocess", **OPTIONS)
+def reprocess(request: ReprocessForm) -> Any:
+    """Reduce published visits again that new references, or new versions of steps, touch; or show the plan."""
+    output = Path(request.output) if request.output else output_folder()
+    work = Path(request.work) if request.work else None
+    with failure_told(str(output)):
+        from flows import reprocess as again
+
+        places = [Path(folder) for folder in (*request.references, *request.visits)]
+        planned = again.plan(output, places, work, log)
+        show_plan(planned)
+        if not request.do:
+            return Completed(name="Planned", message=f"{len(planned)} visits would be reduced again")
+        done = again.reprocess(planned, output, places, work, "prefect", lambda _step, _report: None, lambda d: log(d.text))
+    failed = [d for d in done if d.code]
+    for each in failed:
+        tell(FAILED, f"{runtime.flow_run.id}.{each.visit}", f"reprocess {each.visit}", plain(each.text), each.code)
+    text = f"{len(done) - len(failed)} visits reduced again, {len(failed)} failed"
+    return Failed(message=f"{text}: {', '.join(d.visit for d in failed)}") if failed else Completed(message=text)
+
+
+def show_plan(planned: Sequence[Planned]) -> None:
+    """Show which visits would be reduced again, why, and what it costs."""
+    from prefect.artifacts import create_table_artifact
+
+    rows = [
+        {
+            "visit": each.visit, "from": each.steps[0], "steps": len(each.steps), "seconds": round(each.seconds, 1),
+            "not known": ", ".join(each.unknown), "why": "; ".join(each.reasons), "raw files": "found" if each.raw else "not found",
+        }
+        for each in planned
+    ]  # fmt: skip
+    create_table_artifact(
+        rows, key="reprocess-plan", description=f"{len(rows)} visits, {sum(e.seconds for e in planned):.1f} s"
+    )
+
+
+def log(text: str) -> None:
+    """Write a line to the log of the run."""
+    get_run_logger().info("%s", plain(text, limit=1000))
 
 
 @flow(name="recover", **{**OPTIONS, "flow_run_name": None})
@@ -169,4 +228,4 @@ def report_late(end: State[Any], seconds: float = 60) -> None:
     os._exit(0)
 
 
-__all__ = ["recover", "reduce_visit", "simulate", "validate"]
+__all__ = ["intake", "recover", "reduce_visit", "reprocess", "simulate", "validate"]

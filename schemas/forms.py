@@ -73,3 +73,19 @@ class ValidateForm(Form):
     def request(self) -> ValidateRequest:
         """Return the request."""
         return ValidateRequest(**self.model_dump())
+
+
+class IntakeForm(Form):
+    """Do the job orders that are in a folder, each once."""
+
+    folder: Folder = Field(description="where job orders arrive")
+
+
+class ReprocessForm(Form):
+    """Reduce those published visits again that new references, or new versions of steps, touch."""
+
+    output: Folder | None = Field(None, description="where the visits are published; empty: the place of this installation")
+    references: tuple[Folder, ...] = Field((), description="folders with new reference files")
+    visits: tuple[Folder, ...] = Field((), description="folders with raw files and other references, where steps need them")
+    work: Folder | None = Field(None, description="folder of intermediate products; empty: that of this installation")
+    do: bool = Field(False, description="do it; otherwise the plan is shown")
