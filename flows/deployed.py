@@ -135,7 +135,8 @@ def show_plan(planned: Sequence[Planned]) -> None:
     rows = [
         {
             "visit": each.visit, "from": each.steps[0], "steps": len(each.steps), "seconds": round(each.seconds, 1),
-            "not known": ", ".join(each.unknown), "why": "; ".join(each.reasons), "raw files": "found" if each.raw else "not found",
+            "not known": ", ".join(each.unknown), "why": "; ".join(each.reasons),
+            "raw files": "found" if each.raw else "not found",
         }
         for each in planned
     ]  # fmt: skip
