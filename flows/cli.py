@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.ending import explained
 from flows.toml_file import read_toml
 from schemas import VERSION
-from schemas.errors import DrpError, Interrupted, StorageError, UsageError, plain
+from schemas.errors import DrpError, Interrupted, StorageError, UsageError
 
 if TYPE_CHECKING:
     from tasks.step import Run, StepReport
@@ -37,32 +39,9 @@ def fail(error: BaseException, verbose: bool, work: Path | None) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if verbose:
         note("".join(traceback.format_exception(error)), nl=False)
-    if isinstance(error, DrpError | Interrupted):
-        note(f"ERROR {error}")
-        return error.exit_code
-    if isinstance(error, MemoryError):
-        note("ERROR not enough memory")
-        return 75
-    place = crash_file(error, work)
-    note(f"ERROR internal error, please report it with {place}: {type(error).__name__}: {plain(error)}")
-    return 70
-
-
-def crash_file(error: BaseException, work: Path | None) -> str:
-    """Write traceback and versions where a person can find them; return the place. No environment, no secret."""
-    import tempfile
-
-    text = "".join(traceback.format_exception(error))
-    for folder in (work, Path(tempfile.gettempdir())):
-        if folder is not None:
-            path = folder / f"drp-crash-{os.getpid()}.txt"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"drp {VERSION}, python {sys.version}\n\n{text}")
-            except OSError:
-                continue
-            return str(path)
-    return "the traceback that -v shows"
+    code, text = explained(error, work)
+    note(f"ERROR {text}")
+    return code
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -215,12 +194,13 @@ def reduce(
 
 def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Reduce a visit under the engine that was asked for, and report; return the exit code."""
+    from flows.reduce import run_reduce
     from flows.server import engine_for
 
-    with engine_for(engine, request.work, quiet, verbose) as chosen:
-        from flows.reduce import run_reduce
+    def chosen() -> contextlib.AbstractContextManager[str]:
+        return engine_for(engine, request.work, quiet, verbose)
 
-        published, run = run_reduce(request, chosen, Progress(quiet or as_json))
+    published, run = run_reduce(request, chosen, Progress(quiet or as_json))
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
     if not quiet:
         for warning in dict.fromkeys(run.warnings):
@@ -232,7 +212,7 @@ def reduced(request: Any, engine: str, strict: bool, as_json: bool, quiet: bool,
         say(published.folder)
     elif request.dry_run:
         for r in run.reports:
-            say(f"{r.step:21s} {r.outcome}")
+            say(f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip())
     else:
         note(f"stopped behind {request.until}; nothing is published")
     return 3 if strict and warned else 0
@@ -426,6 +406,314 @@ def told(answered: Any, lines: list[str], as_json: bool) -> int:
     """Write an answer as JSON or as lines; return exit code 0."""
     say(json.dumps(answered, indent=1) if as_json else "\n".join(lines))
     return 0
+
+
+@main.command()
+@click.argument("order", type=FOLDER, metavar="ORDER.xml")
+@click.option("--log", "log_file", type=FOLDER, help="The log file [ORDER.log].")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@common
+def job(order: Path, log_file: Path | None, engine: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Do what the scheduler's job order ORDER.xml says.
+
+    Products and, last, a trigger file go to its output OUT, scratch to TMP, log lines to the streams and the log file.
+    """
+
+    def body() -> int:
+        from flows.job import run_job
+        from flows.server import engine_for
+        from flows.soc_log import SocLog
+        from schemas.orders import PROCESSOR
+
+        log = SocLog(PROCESSOR, VERSION, quiet=as_json, errors_only=quiet)
+        code = run_job(order, lambda: engine_for(engine, None, True, verbose), log, log_file, stop_if_asked)
+        if as_json:
+            say(json.dumps({"order": str(order), "code": code}))
+        return code
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--once", is_flag=True, help="Do what is there, and end.")
+@click.option("--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Look so often [s].")
+@click.option(
+    "--settle", type=click.FloatRange(min=0), default=1.0, show_default=True, help="An order keeps still so long [s]."
+)
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@common
+def intake(
+    folder: Path, once: bool, every: float, settle: float, engine: str, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Do the job orders that arrive in FOLDER, each once, and sort them into FOLDER/done and FOLDER/failed.
+
+    Any number of these commands may run on one folder. Ends with 0 whatever became of the orders.
+    """
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows import intake as orders
+
+        def tell(text: str) -> None:
+            if not (quiet or as_json):
+                note(text)
+
+        def do(order: Path, lock: int) -> int:
+            return orders.job_process(order, lock, engine)
+
+        if not once:
+            orders.watch(folder, every, do, settle, tell)
+        outcomes = orders.intake(folder, do, settle, tell)
+        if as_json:
+            say(json.dumps([asdict(o) for o in outcomes], indent=1))
+        else:
+            counts = [f"{sum(o.state == state for o in outcomes)} {state}" for state in ("done", "failed", "again")]
+            say(f"{len(outcomes)} orders: {', '.join(counts)}")
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("visit", required=False)
+@click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files, as for reduce.")
+@click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="A setting, as for reduce.")
+@common
+def status(
+    visit: str | None, output: Path, work: Path | None, references: tuple[Path, ...], assignments: tuple[str, ...],
+    as_json: bool, quiet: bool, verbose: bool,  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Show every visit: state, version, last step, verdict, age; for one VISIT what each step would do now, and why.
+
+    VISIT is a folder, as for reduce, or the name of a published visit.
+    """
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows.status import age_text, visit_detail, visit_states
+        from schemas.requests import assign
+        from tasks.store import default_work_folder
+
+        place = (work or default_work_folder(note)).absolute()
+        if visit is None:
+            states, detail = visit_states(output, place), None
+        else:
+            if "\0" in visit:
+                raise UsageError("the visit holds a NUL byte")
+            settings: dict[str, Any] = {}
+            for assignment in assignments:
+                assign(settings, assignment)
+            detail = visit_detail(Path(visit), output, place, references, settings)
+            states = [detail.summary]
+        if as_json:
+            rows: list[dict[str, Any]] = [{**asdict(s), "age": round(s.age, 1)} for s in states]
+            more = {"steps": [asdict(s) for s in detail.steps], "warnings": detail.warnings} if detail is not None else {}
+            say(json.dumps({**rows[0], **more} if detail is not None else rows, indent=1))
+            return 0
+        for s in states:
+            age = age_text(s.age) if s.when else "-"
+            say(f"{s.visit:17s} {s.state:9s} {s.version or '-':5s} {s.last_step or '-':21s} {s.verdict or '-':16s} {age}")
+        for step in detail.steps if detail is not None else ():
+            say(f"  {step.step:21s} {step.outcome:9s} {step.why}".rstrip())
+        for warning in detail.warnings if detail is not None else ():
+            note(f"WARNING {warning}")
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--older", metavar="AGE", help="Take away visits that nobody touched for so long: 30d, 12h.")
+@click.option("--quota", metavar="SIZE", help="Keep no more than this: 50G. The oldest visits go first.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@common
+def clean(
+    work: Path | None, older: str | None, quota: str | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Take away intermediate products by age and quota. Published folders, and visits that a run holds, are left alone.
+
+    A visit that was taken away can be reduced again, or from its published folder.
+    """
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows.clean import clean as clean_folder
+        from flows.clean import parse_age, parse_size
+        from flows.status import age_text
+        from tasks.store import default_work_folder
+
+        place = (work or default_work_folder(note)).absolute()
+        age = parse_age(older) if older is not None else None
+        visits = clean_folder(place, age, parse_size(quota) if quota is not None else None, dry_run)
+        if as_json:
+            say(json.dumps([asdict(v) for v in visits], indent=1))
+            return 0
+        for v in visits if not quiet else ():
+            action = f"would {v.action}" if dry_run and v.action == "remove" else v.action
+            say(f"{v.visit:17s} {v.bytes / 1e6:10.1f} MB {age_text(time.time() - v.when):>8s}  {action}")
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@click.argument("output", type=FOLDER)
+@click.option("--references", multiple=True, type=FOLDER, help="Folder with new reference files.")
+@click.option("--visits", multiple=True, type=FOLDER, help="Folder with the raw files of the visits, for steps that need them.")
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@common
+def reprocess(
+    output: Path, references: tuple[Path, ...], visits: tuple[Path, ...], work: Path | None, engine: str, yes: bool,
+    dry_run: bool, as_json: bool, quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Reduce those visits published in OUTPUT again that new references, or new versions of steps, touch.
+
+    Shows the plan with its cost first. Only the steps that are touched are done; what was published before stays.
+    """
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows import reprocess as again
+        from flows.server import engine_for
+
+        places = [p.absolute() for p in (*references, *visits)]
+        planned = again.plan(output, places, work, lambda text: note(f"WARNING {text}"))
+        for each in planned if not as_json else ():
+            more = f" and what {', '.join(each.unknown)} takes" if each.unknown else ""
+            note(f"{each.visit} from {each.steps[0]}, {len(each.steps)} steps, {each.seconds:.1f} s{more}")
+            for line in [*each.reasons, *([] if each.raw else ["its raw files are in none of the folders"])]:
+                note(f"    {line}")
+        total = sum(each.seconds for each in planned)
+        if not as_json:
+            note(f"{len(planned)} visits, {total:.1f} s")
+        go = (
+            bool(planned)
+            and not dry_run
+            and (yes or (not as_json and sys.stdin.isatty() and click.confirm("Do it?", err=True)))
+        )
+        done: list[again.Done] = []
+        if go:
+            with engine_for(engine, work, quiet or as_json, verbose) as chosen:
+                done = again.reprocess(
+                    planned, output, places, work, chosen, Progress(quiet or as_json),
+                    lambda d: None if as_json or d.code == 0 else note(f"ERROR {d.visit}: {d.text}"),
+                )  # fmt: skip
+        elif planned and not dry_run and not as_json:
+            note("nothing was done: --yes does it")
+        if as_json:
+            say(json.dumps({"plan": [asdict(p) for p in planned], "done": [asdict(d) for d in done]}, indent=1))
+        for d in done if not as_json else ():
+            if d.code == 0:
+                say(d.text)
+        return next((d.code for d in done if d.code), 0)
+
+    guarded(body, verbose, work)
+
+
+@main.command()
+@click.argument("visits", nargs=-1, required=True, type=FOLDER)
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default="processors", help="At a time.")
+@click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files, as for reduce.")
+@click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
+@click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
+@click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="Change a setting.")
+@click.option("--settings", "settings_file", type=FOLDER, help="TOML file of settings.")
+@click.option("--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True)
+@click.option("--archive", is_flag=True, help="Also write the .tgz that pycheops opens.")
+@click.option("--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning.")
+@common
+def campaign(
+    visits: tuple[Path, ...], jobs: int, references: tuple[Path, ...], output: Path, work: Path | None,
+    assignments: tuple[str, ...], settings_file: Path | None, engine: str, archive: bool, strict: bool, as_json: bool,
+    quiet: bool, verbose: bool,
+) -> None:  # fmt: skip
+    """Reduce several VISITS side by side. Each fails alone; the exit code is that of the first one that failed."""
+
+    def body() -> int:
+        from dataclasses import asdict
+
+        from flows.campaign import VisitResult, run_campaign
+
+        valued = [
+            *(("--references", p) for p in references), *(("--set", a) for a in assignments), ("--output", output),
+            ("--work", work), ("--settings", settings_file), ("--engine", engine),
+        ]  # fmt: skip
+        options = [str(part) for name, value in valued if value is not None for part in (name, value)]
+        options += [name for name, on in (("--archive", archive), ("--strict", strict)) if on]
+
+        def tell(r: VisitResult) -> None:
+            if not (quiet or as_json):
+                note(f"  {r.visit}: {f'code {r.code}' if r.code else 'done'}, {r.seconds:.1f} s")
+
+        results = run_campaign(visits, options, jobs, tell)
+        if as_json:
+            say(json.dumps([asdict(r) for r in results], indent=1))
+        for r in results if not as_json else ():
+            say(f"{r.code:3d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}")
+        return next((r.code for r in results if r.code), 0)
+
+    guarded(body, verbose, work)
+
+
+@main.command()
+@click.option("--database", envvar="DRP_DATABASE", default="", help="URL of a PostgreSQL data base [SQLite].", metavar="URL")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=4200, show_default=True, help="Of loopback; 0: any that is free."
+)
+@click.option("--runs", type=click.IntRange(min=1), default=2, show_default=True, help="Runs at a time.")
+@common
+@click.pass_context
+def up(context: click.Context, database: str, port: int, runs: int, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Start a Prefect server, a worker and the deployments on this machine; later commands find them by themselves.
+
+    A password of the data base is taken from DRP_DATABASE only. The last line is the address of the pages.
+    """
+
+    def body() -> int:
+        from flows import keeper, local
+
+        source = context.get_parameter_source("database")
+        if source is click.core.ParameterSource.COMMANDLINE and local.has_password(database):
+            raise UsageError("everybody can read a command line: give a URL with a password in DRP_DATABASE")
+        state, new = local.up(database, port, runs, lambda text: None if quiet or as_json else note(text))
+        pages, file = state.api.removesuffix("/api"), keeper.state_file(local.home_folder())
+        if as_json:
+            say(json.dumps({"new": new, "pages": pages, "api": state.api, "database": state.database, "state": str(file)}))
+            return 0
+        note(f"{'started' if new else 'it is up already'}; user and password of the pages: `auth` in {file}")
+        say(pages)
+        return 0
+
+    guarded(body, verbose)
+
+
+@main.command()
+@common
+def down(as_json: bool, quiet: bool, verbose: bool) -> None:
+    """End what `drp up` started; runs that are under way are resumed by the next `drp up`."""
+
+    def body() -> int:
+        from flows import local
+
+        ended = local.down()
+        if as_json:
+            say(json.dumps({"ended": ended}))
+        elif not quiet:
+            note("ended" if ended else "nothing was up")
+        return 0
+
+    guarded(body, verbose)
 
 
 if __name__ == "__main__":

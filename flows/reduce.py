@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
 from flows.failure import reported
 from flows.photometry import measure_visit
-from schemas.errors import NoScienceDataError, UsageError
+from flows.shown import shown
+from schemas.errors import DrpError, NoScienceDataError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
@@ -27,17 +29,19 @@ from tasks.delivery.archive import (
     published_inventory,
     relocated,
     restore_records,
+    verdict_of,
     write_archive,
 )
 from tasks.delivery.report import collect_report, typeset_report
 from tasks.delivery.viewer import collect_viewer, write_viewer
-from tasks.references import retried, take_inventory
+from tasks.references import renewed, retried, take_inventory
 from tasks.step import (
     STEPS,
     Recipe,
     Run,
     StepReport,
     Stopped,
+    WorkToDo,
     check_images,
     current_run,
     recipe,
@@ -47,17 +51,22 @@ from tasks.step import (
 from tasks.store import Digests, Workspace, default_work_folder
 
 Tell = Callable[[str, StepReport | None], None]
+Engine = str | Callable[[], AbstractContextManager[str]]
+Whole = Callable[[ReduceRequest, Inventory, PipelineSettings], Published]
 
 
 @recipe(Published, "reduce")
 def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
     """Reduce a visit: raw images to published light curves, viewer and report."""
-    calibrated = calibrate_visit(found, settings)
-    corrected = correct_visit(found, calibrated, settings)
-    measured = measure_visit(calibrated, corrected, settings)
-    collect_viewer(found, calibrated, corrected, measured, settings.viewer)
-    collect_report(found, calibrated, corrected, measured, settings.report)
-    return publish_visit(request, found, settings)
+    with shown(found) as show:
+        calibrated = calibrate_visit(found, settings)
+        corrected = correct_visit(found, calibrated, settings)
+        measured = measure_visit(calibrated, corrected, settings)
+        collect_viewer(found, calibrated, corrected, measured, settings.viewer)
+        report = collect_report(found, calibrated, corrected, measured, settings.report)
+        published = publish_visit(request, found, settings)
+        show(published, report)
+    return published
 
 
 def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
@@ -71,13 +80,15 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
     warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
     what = Content(found, run.reports, settings.model_dump(mode="json"), warnings)
     output, digest = request.output.absolute(), run.workspace.digests.of
+    wanted = (request.arch_rev, request.proc_num)
     pages = {"report": ("pdf", typeset_report), "viewer": ("html", write_viewer)}
-    folder, new = publish(output, what, publication_date(), pages, digest, warnings.append)
+    folder, new = publish(output, what, publication_date(), pages, digest, warnings.append, wanted)
     run.workspace.digests.save()
     if request.archive:
         raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]
         write_archive(folder, [path for path in raw if path.is_file()])
-    return Published(visit=found.visit, folder=str(folder), new=new, warnings=tuple(dict.fromkeys(warnings)))
+    told = tuple(dict.fromkeys(warnings))
+    return Published(visit=found.visit, folder=str(folder), new=new, warnings=told, verdict=verdict_of(folder))
 
 
 def publication_date() -> str:
@@ -87,38 +98,79 @@ def publication_date() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def run_reduce(request: ReduceRequest, engine: str, tell: Tell = lambda _s, _r: None) -> tuple[Published | None, Run]:
+def run_reduce(
+    request: ReduceRequest, engine: Engine, tell: Tell = lambda _s, _r: None, whole: Whole | None = None
+) -> tuple[Published | None, Run]:
     """Reduce a visit from the command line or a program.
 
     Parameters
     ----------
     request : ReduceRequest
         What to reduce and how.
-    engine : str
-        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL.
+    engine : str or callable
+        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL. A callable gives one of them for as long as
+        it is needed: where the records hold every step it is not called at all.
     tell : callable
         Is told of every step when it begins (with None) and when it ends.
+    whole : callable, optional
+        In place of the recipe: its bare function, where the caller is its flow already.
 
     Returns
     -------
     published, run : Published or None, Run
         The outcome (None if the run stopped behind a step), and what every step did.
     """
+    with open_run(request, tell) as (run, found, settings):
+        if isinstance(engine, str) or request.dry_run:
+            run.engine = engine if isinstance(engine, str) else "plain"
+            return _reduced(request, run, found, settings, whole or reduce_visit)
+        try:
+            return from_records(request, run, found, settings)
+        except WorkToDo:
+            with engine() as run.engine:
+                return _reduced(request, run, found, settings, whole or reduce_visit)
+
+
+def _reduced(
+    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole
+) -> tuple[Published | None, Run]:
     begun: list[str] = []
+    tell = run.tell
 
     def told(step: str, report: StepReport | None) -> None:
         begun.append(step)
         tell(step, report)
 
-    with open_run(request, told) as (run, found, settings):
-        run.engine = engine
+    run.tell = told
+    with running(run):
         try:
-            return reduce_visit(request, found, settings), run
+            return whole(request, found, settings), run
         except Stopped:
             run.workspace.digests.save()
             return None, run
         except NoScienceDataError as error:
             raise reported(error, begun[-1], run, found) from error
+
+
+def from_records(
+    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings
+) -> tuple[Published | None, Run]:
+    """Reduce a visit without executing a step. `run` is left as it is, and is told nothing unless that succeeds.
+
+    Raises
+    ------
+    WorkToDo
+        If a step is not in the records, is to be done again, or is given by hand.
+    """
+    told: list[tuple[str, StepReport | None]] = []
+    alone = replace(
+        run, engine="plain", records_only=True, reports=[], made=set(), warnings=list(run.warnings),
+        replacements=dict(run.replacements), tell=lambda step, report: told.append((step, report)),
+    )  # fmt: skip
+    published, alone = _reduced(request, alone, found, settings, reduce_visit)
+    for step, report in told:
+        run.tell(step, report)
+    return published, alone
 
 
 @contextmanager
@@ -148,6 +200,8 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
         found, base = published_inventory(request.visit)
         settings = make_settings(merged(base, request.settings))
         found = relocated(found, request.references, memory(found.visit).of)
+        if request.renew:
+            found, _ = renewed(found, request.references, settings, memory(found.visit))
     else:
         settings = make_settings(request.settings)
         found = retried(
@@ -168,8 +222,17 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
             run.forget.add(request.from_step)
         if published:
             run.replacements = {**restore_records(request.visit, workspace, run.warn), **replacements}
-        with running(run):
-            yield run, found, settings
+        elif request.resume and earlier:
+            resume(earlier[0], run)
+        yield run, found, settings
+
+
+def resume(folder: Path, run: Run) -> None:
+    """Bring back what the newest published folder of a visit holds; where that fails its steps are done again."""
+    try:
+        restore_records(folder, run.workspace, run.warn)
+    except (DrpError, KeyError, ValueError) as error:
+        run.warn(f"{folder.name}: its products cannot be used again ({plain(error)})")
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ lost = threading.Event()  # a server that was used does not answer any more
 def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> Iterator[str]:
     """Yield ``plain`` or ``prefect``; with the latter PREFECT_API_URL names a server that answers.
 
-    ``auto`` takes Prefect where a server answers; ``prefect`` starts one for this run where none does.
+    ``auto`` takes Prefect where a server answers, the one that PREFECT_API_URL names or that `drp up` started; ``prefect``
+    starts one for this run where none does.
     """
     if wanted == "plain":
         yield "plain"
@@ -38,8 +39,14 @@ def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> It
     from tasks.step import server_answers
 
     home = (work or default_work_folder(lambda _: None)).absolute() / "prefect"
+    if not os.environ.get("PREFECT_API_URL"):
+        from flows import local
+
+        if (state := local.find()) is not None:
+            local.use(state)
     quiet_environment(home)
     if server_answers():
+        disk.make_folder(Path(os.environ["PREFECT_HOME"]))
         with _watched(verbose):
             yield "prefect"
     elif wanted == "auto":

@@ -13,8 +13,6 @@ from tasks.store import default_work_folder
 
 def library_folder() -> Path:
     """Return the folder of the default library; it is built first where it is not there yet, in seconds."""
-    from reference_data import build
-
     version = source_digest()
     root = default_work_folder(lambda _: None) / "reference_library"
     folder = root / version
@@ -25,6 +23,8 @@ def library_folder() -> Path:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if not folder.is_dir():
+            from reference_data import build  # with the simulator behind it: most of a second, for nothing where it stands
+
             stage = root / f".{version}.stage"
             disk.remove(stage)
             disk.make_folder(stage)

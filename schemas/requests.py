@@ -29,6 +29,10 @@ class ReduceRequest(BaseModel):
     strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
     wait: bool = Field(False, description="wait for another run on the visit")
     dry_run: bool = Field(False, description="only say what would be done")
+    resume: bool = Field(False, description="use what the visit's newest publication in the output folder holds")
+    renew: bool = Field(False, description="from a published folder: newer references in the given folders are taken")
+    arch_rev: int | None = Field(None, ge=0, le=99, description="archive revision; none: that of the raw data")
+    proc_num: int | None = Field(None, ge=0, le=99, description="processing number; none: the next free one")
 
 
 class ValidateRequest(BaseModel):

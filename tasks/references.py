@@ -288,6 +288,60 @@ def take_inventory(
     )  # fmt: skip
 
 
+def renewed(
+    found: Inventory, folders: Sequence[Path], settings: PipelineSettings, memory: Digests
+) -> tuple[Inventory, list[str]]:
+    """Return an inventory with those references in some folders that are to be taken in place of what it has.
+
+    What it has is known by name, which tells its version, and was valid for the visit. Only files that are taken are digested.
+
+    Returns
+    -------
+    inventory, changes : Inventory, list of str
+        `changes` has a line for each reference that another one, or other content, replaces.
+    """
+    given = search(folders, REFERENCES)
+    reader = _Reader(memory, strict=False)
+    references, darks, fallbacks, changes = dict(found.references), [], dict(found.fallbacks), []
+    for declared in needed_references(settings):
+        new = given.of(declared)
+        had = (
+            list(found.dark_frames) if declared is DARK_FRAME else [r for r in [references.get(declared.kind)] if r is not None]
+        )
+        names = {c.path.name for c in new}
+        candidates = [*new, *(_remembered(r) for r in had if Path(r.product.path).name not in names)]
+        if declared is DARK_FRAME:
+            picked = choose_dark_frames(candidates, found.start)
+        else:
+            picked = [c for c in [_choose_kind(candidates, declared, found.start)] if c is not None]
+        before = {Path(r.product.path).name: r for r in had}
+        after = [reader.reference(c, declared) if c in new else before[c.path.name] for c in picked]
+        for r in after:
+            name = Path(r.product.path).name
+            if name not in before:
+                changes.append(f"{declared.kind}: {name} in place of {', '.join(before) or 'none'}")
+            elif before[name].product.sha256 != r.product.sha256:
+                changes.append(f"{declared.kind}: {name} has other content")
+        if declared is DARK_FRAME:
+            darks = after
+        elif after:
+            references[declared.kind] = after[0]
+            fallbacks.pop(declared.kind, None)
+    inventory = found.model_copy(update={"references": references, "dark_frames": tuple(darks), "fallbacks": fallbacks})
+    left = {Path(r.product.path).name for r in (*references.values(), *darks)}
+    gone = {Path(r.product.path).name for r in (*found.references.values(), *found.dark_frames)} - left
+    deviations = [d for d in found.deviations if d.split(": ", 1)[0] not in gone]
+    deviations += [d for d in reader.deviations if d not in deviations]
+    return inventory.model_copy(update={"deviations": tuple(deviations)}), changes
+
+
+def _remembered(reference: Reference) -> Found:
+    path = Path(reference.product.path)
+    version = re.search(r"_V(\d\d)(\d\d)\.fits$", path.name)
+    numbers = (int(version[1]), int(version[2])) if version else (0, 0)
+    return Found(path, reference.product.extname, numbers, reference.valid_from, "9999")
+
+
 def visit_id(subarray: Found) -> str:
     """Return the visit's identifier, such as PR900001_TG000001."""
     if subarray.visit is None or not all(

@@ -32,6 +32,7 @@ from schemas.terms import NOT_OF_IMAGES, NOT_OF_WINDOW, TERMS, USED
 from tasks import disk
 from tasks.fits import Hdu, Value, blocks, open_declared, scan
 from tasks.fits_writer import PUBLICATION, NewHdu, restamp, write_fits
+from tasks.reasons import NOT_YET, ingredients, why
 from tasks.store import Workspace, make_key
 
 P = ParamSpec("P")
@@ -60,13 +61,14 @@ class Leaves:
 
 @dataclass
 class StepReport:
-    """What happened to one step in a run, for progress, manifest and tests."""
+    """What happened to one step in a run, for progress, manifest and tests. `why` says why a step would run."""
 
     step: str
     outcome: str  # done, cached, by hand, would run
     seconds: float
     key: str
     leaf: Leaf
+    why: str = ""
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Run:
     until: str | None = None
     replacements: dict[str, Path] = field(default_factory=dict)  # EXTNAME -> a person's own version
     dry: bool = False
+    records_only: bool = False  # what is not in the records raises WorkToDo
     retries: int = 2
     retry_delay: float = 1.0
     reports: list[StepReport] = field(default_factory=list)
@@ -96,6 +99,10 @@ class Run:
 
 class Stopped(Exception):
     """The run reached the step it was to stop behind."""
+
+
+class WorkToDo(Exception):
+    """A run from the records alone came to a step that is not in them."""
 
 
 _run: ContextVar[Run | None] = ContextVar("drp_run", default=None)
@@ -161,9 +168,12 @@ class Step(Generic[P, L]):
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of the step for these arguments."""
+        return make_key(self.name, self.version, self._arguments(args, kwargs))
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return make_key(self.name, self.version, bound.arguments)
+        return bound.arguments
 
     def _work(self, run: Run, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int) -> tuple[L, bool]:
         """Return the payload, and whether it was found in the records."""
@@ -171,18 +181,26 @@ class Step(Generic[P, L]):
         key = self.key(args, kwargs)
         known = self.name not in run.forget or key in run.made
         replaced = {name: run.replacements[name] for name in self.leaves if name in run.replacements}
-        outcome = "cached"
+        outcome, reason = "cached", ""
+        doubts = len(run.warnings)
         leaf: L | None
+        if replaced and run.records_only:
+            raise WorkToDo(self.name)
         if replaced and set(replaced) == set(self.leaves):
             leaf = self.payload(step=self.name, status=dict.fromkeys(self.keywords, Status.COMPLETED))
         elif known and (leaf := run.workspace.believe(self.name, key, self.payload, run.warn)) is not None:
             pass
         elif run.dry:
-            nothing = {name: Product(path="", sha256="0" * 64, extname=name) for name in self.leaves}
+            nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
             leaf, outcome = self.payload(step=self.name, products=nothing), "would run"
+            made = ingredients(self.version, self._arguments(args, kwargs))
+            reason = "asked for" if not known else (run.warnings[doubts:] or [why(run.workspace, self.name, made)])[0]
+        elif run.records_only:
+            raise WorkToDo(self.name)
         else:
             leaf, outcome = self._retry(run, key, args, kwargs, retries), "done"
-            facts = {"seconds": round(time.perf_counter() - started, 4), "engine": run.engine}
+            made = ingredients(self.version, self._arguments(args, kwargs))
+            facts = {"seconds": round(time.perf_counter() - started, 4), "engine": run.engine, "made_from": made}
             run.workspace.remember(self.name, key, leaf, facts)
             run.made.add(key)
             disk.crash_point(f"after {self.name}")
@@ -190,7 +208,7 @@ class Step(Generic[P, L]):
             leaf, outcome = self._by_hand(run, leaf, replaced), "by hand"
             for name in replaced:
                 del run.replacements[name]
-        report = StepReport(self.name, outcome, time.perf_counter() - started, key, leaf)
+        report = StepReport(self.name, outcome, time.perf_counter() - started, key, leaf, reason)
         run.reports.append(report)
         run.tell(self.name, report)
         return leaf, outcome == "cached"
@@ -355,8 +373,11 @@ class Recipe(Generic[P, R]):
         if not _prefect(run):
             return self.fn(*args, **kwargs)
         ended: list[R | BaseException] = []
+        from prefect import tags
+
         try:
-            self._as_flow(ended, run)(*args, **kwargs)
+            with tags(run.workspace.visit):
+                self._as_flow(ended, run)(*args, **kwargs)
         except Exception as error:
             if not ended or ended[0] is not error:
                 _leave_prefect(run, error)

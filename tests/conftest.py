@@ -27,7 +27,10 @@ hypothesis.settings.load_profile("patient")
 Drp = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-LONGEST_FILES = ("test_faults_storage.py", "test_prefect.py", "test_flight_visits.py", "test_rerun.py", "test_faults_data.py")
+LONGEST_FILES = (
+    "test_faults_storage.py", "test_deployments.py", "test_prefect.py", "test_flight_visits.py", "test_rerun.py",
+    "test_faults_data.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

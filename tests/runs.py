@@ -31,7 +31,7 @@ class Bench:
     work: Path
     output: Path
 
-    def reduce(self, engine: str = "plain", **options: Any) -> tuple[Published | None, Run]:
+    def reduce(self, engine: Any = "plain", **options: Any) -> tuple[Published | None, Run]:
         """Reduce the visit in this process."""
         from flows.reduce import run_reduce
         from schemas.requests import ReduceRequest

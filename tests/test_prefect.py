@@ -11,13 +11,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import children, running, until
 from tests.runs import STEPS, Bench, differing
 
 pytestmark = pytest.mark.slow
@@ -57,40 +58,12 @@ def csrf(server: str, password: str) -> dict[str, str]:
         return {"Prefect-Csrf-Token": json.load(reply)["token"], "Prefect-Csrf-Client": "tests"}
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for what the server takes in with some delay."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def start(bench: Bench, *more: object, **environment: str) -> subprocess.Popen[str]:
     """Start `drp reduce`."""
     command = [sys.executable, "-m", "flows.cli", *bench.arguments(*more)]
     return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == pid:
-            found.append(int(path.parent.name))
-    return found
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def read_until(process: subprocess.Popen[str], step: str) -> str:

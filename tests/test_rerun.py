@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from schemas.errors import BadInputError, MissingInputError, UsageError
+from schemas.errors import BadInputError, CannotCreateError, MissingInputError, UsageError
 from tasks import step as machine
-from tests.conftest import Drp, raw_file
+from tests.conftest import ROOT, Drp, raw_file
 from tests.runs import CALIBRATION, STEPS, Bench, comparable, differing, executed, tree
 
 # the steps that see images of electrons, all but pointing
@@ -312,6 +315,62 @@ def test_until_stops_behind_the_step_and_publishes_nothing(bench: Bench, tmp_pat
 def test_a_step_that_does_not_exist_is_named_with_those_that_do(bench: Bench, option: str) -> None:
     with pytest.raises(UsageError, match=r"there is no step 'darks'; the steps are .*\bdark\b"):
         bench.reduce(**{option: "darks"})
+
+
+def test_a_rerun_with_nothing_to_do_asks_for_no_engine(bench: Bench, published: Path) -> None:
+    asked = []
+
+    @contextmanager
+    def engine() -> Iterator[str]:
+        asked.append("asked")
+        yield "plain"
+
+    again, run = bench.reduce(engine=engine)
+    assert again is not None
+    assert (again.folder, again.new, run.engine, asked) == (str(published), False, "plain", [])
+    assert [r.outcome for r in run.reports] == ["cached"] * len(STEPS)
+    # one step to do is enough, and what the first look said is not said twice
+    _, run = bench.reduce(engine=engine, until="gain", from_step="gain")
+    assert asked == ["asked"]
+    assert [(r.step, r.outcome) for r in run.reports] == [("events", "cached"), ("bias", "cached"), ("gain", "done")]
+    shutil.rmtree(next(bench.work.glob("products/*/bias-*")))
+    _, run = bench.reduce(engine=engine, until="bias")
+    assert len(run.warnings) == len(set(run.warnings)) == 1
+
+
+@pytest.mark.slow
+def test_a_rerun_with_nothing_to_do_loads_nothing_that_takes_long(bench: Bench, published: Path) -> None:
+    # the default library, since a look at it must not load the simulator that builds it
+    arguments = ["reduce", bench.visit, "--work", bench.work, "--output", bench.output, "--engine", "prefect"]
+    code = "import sys\nfrom flows.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    folder, modules = done.stdout.splitlines()
+    assert folder == str(published)
+    heavy = {"prefect", "tasks.simulation", "scipy.signal", "scipy.stats", "matplotlib", "photutils", "typst"}
+    assert heavy & set(modules.split()) == set()
+
+
+def test_a_version_that_the_scheduler_wants_is_taken_or_refused(bench: Bench, published: Path) -> None:
+    again, _ = bench.reduce(arch_rev=3, proc_num=7)
+    assert again is not None
+    assert again.new
+    assert Path(again.folder).name == f"{published.name[:-4]}0307"
+    assert not bench.reduce(arch_rev=3, proc_num=7)[0].new  # type: ignore[union-attr]
+    before = tree(bench.output)
+    with pytest.raises(CannotCreateError, match="V0307: is there already, with another result"):
+        bench.reduce(arch_rev=3, proc_num=7, settings={"imagettes": {"radius": 10.0}})
+    assert tree(bench.output) == before
+
+
+def test_what_a_publication_holds_is_used_where_the_work_folder_is_gone(bench: Bench, published: Path) -> None:
+    shutil.rmtree(bench.work)
+    again, run = bench.reduce(resume=True)
+    assert again is not None
+    assert (again.folder, again.new) == (str(published), False)
+    assert executed(run) == ["report"]
 
 
 def test_a_dry_run_says_what_would_run_and_changes_nothing(bench: Bench) -> None:

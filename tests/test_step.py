@@ -16,7 +16,7 @@ from schemas.settings import Settings
 from schemas.terms import TERMS
 from tasks import step as machine
 from tasks.fits_writer import NewHdu, write_fits
-from tasks.step import Leaves, Recipe, Run, Step, Stopped, new_file, recipe, replacement, running, step
+from tasks.step import Leaves, Recipe, Run, Step, Stopped, WorkToDo, new_file, recipe, replacement, running, step
 from tasks.store import Workspace
 
 VISIT = "PR900001_TG000001"
@@ -531,3 +531,63 @@ def test_a_record_tells_a_person_how_long_the_step_took(bench: Bench) -> None:
     facts = json.loads(record.read_text())["facts"]
     assert facts["engine"] == "plain"
     assert facts["seconds"] >= 0
+
+
+# ------------------------------------------------------------------------------------------------------------------ why
+
+
+def reasons(run: Run) -> dict[str, str]:
+    return {r.step: r.why for r in run.reports if r.outcome == "would run"}
+
+
+def test_a_dry_run_says_why_a_step_would_run(bench: Bench) -> None:
+    assert reasons(bench.run(dry=True)[1]) == {
+        "double": "there is no record",
+        "sum": "made from doubled, which would be made anew",
+    }
+    bench.run()
+    assert reasons(bench.run(dry=True)[1]) == {}
+    assert reasons(bench.run(dry=True, weight=2.0)[1]) == {"sum": "setting weight 1.0 is now 2.0"}
+    assert reasons(bench.run(dry=True, forget={"sum"})[1]) == {"sum": "asked for"}
+    bench.source.write_text("22")
+    assert reasons(bench.run(dry=True)[1])["double"] == "raw has other content"
+    bench.source.write_text("21")
+    bench.version = "2"
+    bench.declare()
+    assert reasons(bench.run(dry=True)[1]) == {"sum": "version 1 is now 2"}
+
+
+def test_why_tells_of_a_product_that_is_gone_and_of_a_record_that_was_changed(bench: Bench) -> None:
+    bench.run()
+    (product,) = (bench.root / "work" / "products").glob(f"{VISIT}/sum-*/TERM_FLAT.fits")
+    product.unlink()
+    assert reasons(bench.run(dry=True)[1]) == {"sum": "sum: product TERM_FLAT is gone: the step is done again"}
+    (record,) = (bench.root / "work" / "records" / VISIT).glob("double-*.json")
+    record.write_text(record.read_text().replace('"42.0"', "43").replace("42", "43"))
+    assert reasons(bench.run(dry=True)[1])["double"].startswith("record of double was changed")
+
+
+def test_the_record_that_is_most_alike_is_told_of(bench: Bench) -> None:
+    bench.run(weight=1.0)
+    bench.source.write_text("22")
+    bench.run(weight=3.0)
+    assert reasons(bench.run(dry=True, weight=5.0)[1]) == {"sum": "setting weight 3.0 is now 5.0"}
+
+
+# ---------------------------------------------------------------------------------------------------- from records alone
+
+
+def test_a_run_from_the_records_alone_stops_at_the_first_step_that_is_not_in_them(bench: Bench) -> None:
+    with pytest.raises(WorkToDo, match="double"):
+        bench.run(records_only=True)
+    bench.run()
+    again, run = bench.run(records_only=True)
+    assert again is not None
+    assert [(r.step, r.outcome) for r in run.reports] == [("double", "cached"), ("sum", "cached")]
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, weight=2.0)
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, forget={"sum"})
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, replacements={"TERM_FLAT": bench.root})
+    assert bench.calls == []

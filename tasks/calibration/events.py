@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from scipy.interpolate import CubicHermiteSpline
 
 from schemas.errors import BadInputError, NoScienceDataError
 from schemas.flags import (
@@ -220,6 +219,8 @@ def interpolate_orbit(
     if velocity is None or rows.size == 1:
         place = np.stack([np.interp(at, seconds, axis) for axis in position.T], axis=-1)
     else:
+        from scipy.interpolate import CubicHermiteSpline  # late, like all that takes long to import and is rarely needed
+
         place = CubicHermiteSpline(seconds, position, velocity)(at)
     return np.where(covered(rows, times, times, max_gap)[..., np.newaxis], place, np.nan)
 

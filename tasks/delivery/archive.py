@@ -35,8 +35,10 @@ Digest = Callable[[Path], str]
 Warn = Callable[[str], None]
 # For the step that leaves the data of a page: ending of its file, and what makes it, given data folder, facts and target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
+Version = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+REPORT_DATA = "report.json"
 _FOLDER = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
 
 
@@ -62,9 +64,13 @@ class Content:
         return sorted(Path(r.product.path).name for r in chosen)
 
 
-def existing_publication(output: Path, visit: str, identity: str, digest: Digest, warn: Warn) -> Path | None:
+def existing_publication(
+    output: Path, visit: str, identity: str, digest: Digest, warn: Warn, wanted: Version = (None, None)
+) -> Path | None:
     """Return the published folder that holds exactly this result, if its files are as they were; the newest of several."""
     for folder in sorted(published_folders(output, visit), reverse=True):
+        if any(want is not None and want != is_ for want, is_ in zip(wanted, version_of(folder), strict=True)):
+            continue
         try:
             manifest = read_manifest(folder)
             if manifest["identity"] != identity:
@@ -77,6 +83,11 @@ def existing_publication(output: Path, visit: str, identity: str, digest: Digest
             return folder
         warn(f"{folder.name}: {changed[0]} is not as it was published, the result is published again")
     return None
+
+
+def version_of(folder: Path) -> tuple[int, int]:
+    """Return (ARCH_REV, PROC_NUM) of a published folder."""
+    return divmod(int(folder.name[-4:]), 100)
 
 
 def _holds(path: Path, sha256: str, digest: Digest) -> bool:
@@ -102,12 +113,32 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def next_version(output: Path, inventory: Inventory) -> tuple[int, int]:
-    """Return (ARCH_REV, PROC_NUM) of the next publication: the input's for the first one, then the next free number."""
+def verdict_of(folder: Path) -> str:
+    """Return the word of the verdict on a published light curve; empty where the manifest does not hold it."""
+    try:
+        return str(read_manifest(folder)["verdict"]["word"])
+    except (DrpError, KeyError, TypeError):
+        return ""
+
+
+def next_version(output: Path, inventory: Inventory, wanted: Version = (None, None)) -> tuple[int, int]:
+    """Return (ARCH_REV, PROC_NUM) of the next publication: what is wanted, else the input's and from it the next free number.
+
+    Raises
+    ------
+    CannotCreateError
+        If the wanted one, or every one, is taken.
+    """
     taken = {int(str(_FOLDER.match(p.name)[2])) for p in published_folders(output, inventory.visit)}  # type: ignore[index]
+    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
+    if wanted[1] is not None:
+        if 100 * revision + wanted[1] in taken:
+            name = f"CH_{inventory.visit}_V{revision:02d}{wanted[1]:02d}"
+            raise CannotCreateError(f"{output / name}: is there already, with another result")
+        return revision, wanted[1]
     for number in range(inventory.proc_num, 100):
-        if 100 * inventory.arch_rev + number not in taken:
-            return inventory.arch_rev, number
+        if 100 * revision + number not in taken:
+            return revision, number
     raise CannotCreateError(f"{output}: no processing number is free for {inventory.visit} (up to 99)")
 
 
@@ -121,8 +152,9 @@ def prepare_output(output: Path) -> None:
 
 
 def publish(
-    output: Path, what: Content, date: str, pages: Pages, digest: Digest = disk.sha256, warn: Warn = lambda _: None
-) -> tuple[Path, bool]:
+    output: Path, what: Content, date: str, pages: Pages, digest: Digest = disk.sha256, warn: Warn = lambda _: None,
+    wanted: Version = (None, None),
+) -> tuple[Path, bool]:  # fmt: skip
     """Publish a result, unless it stands there already.
 
     Parameters
@@ -137,6 +169,8 @@ def publish(
         What makes report and viewer from the data that their steps left.
     digest, warn : callable
         Gives the SHA-256 of a published file; is told of published folders that were changed.
+    wanted : (int or None, int or None)
+        ARCH_REV and PROC_NUM where they are not free to choose.
 
     Returns
     -------
@@ -148,9 +182,9 @@ def publish(
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        if (standing := existing_publication(output, what.inventory.visit, identity, digest, warn)) is not None:
+        if (standing := existing_publication(output, what.inventory.visit, identity, digest, warn, wanted)) is not None:
             return standing, False
-        version = next_version(output, what.inventory)
+        version = next_version(output, what.inventory, wanted)
         name = f"CH_{what.inventory.visit}_V{version[0]:02d}{version[1]:02d}"
         stage = output / f".{name}.stage"
         disk.crash_point("before stage")
@@ -212,6 +246,8 @@ def _fill(stage: Path, what: Content, version: tuple[int, int], date: str, ident
         files[name] = {"step": step, "key": "", "product": ending}
     disk.crash_point("before manifest")
     manifest = _manifest(stage, what, files, date, label, identity)
+    if "report" in data_folders:
+        manifest["verdict"] = json.loads(disk.read_bytes(data_folders["report"] / REPORT_DATA))["verdict"]
     disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 

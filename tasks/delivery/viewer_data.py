@@ -18,7 +18,7 @@ from schemas.payloads import MeasuredVisit, Product
 from schemas.terms import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF, RADII, TERMS
 from tasks.delivery.findings import Findings, Quantity
 from tasks.delivery.series import Floats, thin
-from tasks.delivery.tables import EVENT_DIGITS, BIT_WORDS, bit_name, stage_name
+from tasks.delivery.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
 from tasks.exposures import term_column
 
 Json = dict[str, Any]

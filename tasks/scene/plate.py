@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
-import scipy.signal
-import scipy.spatial
 
 from schemas.inputs import STAR_CATALOGUE
 from schemas.payloads import Calibrated, Plate, Pointing, Product, Psf, Status
@@ -103,13 +101,15 @@ def without_specks(image: FloatArray) -> FloatArray:
 
 def standing_out(image: FloatArray) -> FloatArray:
     """Return by how much the mean within SPOT of every pixel is above that of a RING around it."""
+    from scipy.signal import fftconvolve  # its half second would be a quarter of a rerun with nothing to do
+
     reach = int(RING[1]) + 1
     j, i = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     distance = np.hypot(i, j)
     spot, ring = (distance <= SPOT).astype(float), ((distance >= RING[0]) & (distance <= RING[1])).astype(float)
     kernel = spot / spot.sum() - ring / ring.sum()
     padded = np.pad(image, reach, mode="edge")
-    return np.asarray(scipy.signal.fftconvolve(padded, kernel, mode="valid"))
+    return np.asarray(fftconvolve(padded, kernel, mode="valid"))
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,9 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
     target : int
         The spot that is the target.
     """
-    tree = scipy.spatial.cKDTree(np.stack([spots.x, spots.y], axis=1))
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(np.stack([spots.x, spots.y], axis=1))
     begin = float(spots.x[target]), float(spots.y[target])
     far = float(np.hypot(px, py).max()) if len(px) else 0.0
     if far == 0:

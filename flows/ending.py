@@ -1,0 +1,38 @@
+"""How a command ends: what an error is told as, and its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from schemas import VERSION
+from schemas.errors import DrpError, Interrupted, plain
+
+
+def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
+    """Return the exit code of an error and the line that tells of it; what is not ours goes to a crash file in `folder`."""
+    if isinstance(error, DrpError | Interrupted):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return 75, "not enough memory"
+    place = crash_file(error, folder)
+    return 70, f"internal error, please report it with {place}: {type(error).__name__}: {plain(error)}"
+
+
+def crash_file(error: BaseException, folder: Path | None) -> str:
+    """Write traceback and versions where a person can find them; return the place. No environment, no secret."""
+    import tempfile
+
+    text = "".join(traceback.format_exception(error))
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is not None:
+            path = place / f"drp-crash-{os.getpid()}.txt"
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"drp {VERSION}, python {sys.version}\n\n{text}")
+            except OSError:
+                continue
+            return str(path)
+    return "the traceback that -v shows"

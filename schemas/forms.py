@@ -1,0 +1,91 @@
+"""What an operator fills in: the forms of the deployed flows. The server refuses what does not fit before a run is made.
+
+A worker runs in a folder of its own, so paths are absolute here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.requests import ReduceRequest, ValidateRequest
+from schemas.settings import PipelineSettings
+
+# absolute, no control character, no part of dots only
+Folder = Annotated[str, Field(pattern=r"^(/\.*[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*)+/?$", max_length=1000)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+StepName = Literal[
+    "events", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes", "calibrate_full_array",
+    "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "plate", "stars_1", "smearing", "stars",
+    "defects_1", "background", "psf", "position", "defects", "correction_stages", "correct", "corrections",
+    "correct_imagettes", "correct_full_array", "apertures", "psf_fit", "contamination", "quality", "light_curves",
+    "imagette_photometry", "imagette_light_curves", "report",
+]  # fmt: skip
+
+
+class Form(BaseModel):
+    """Base: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReduceForm(Form):
+    """Reduce one visit, or go on from a published one."""
+
+    visit: Folder = Field(description="folder of the visit, or a published one")
+    references: tuple[Folder, ...] = Field((), description="folders with reference files; none: the default library")
+    output: Folder | None = Field(None, description="where the products are published; empty: the place of this installation")
+    work: Folder | None = Field(None, description="folder of intermediate products; empty: that of this installation")
+    from_step: StepName | None = Field(None, description="do this step again, and what depends on it")
+    until: StepName | None = Field(None, description="stop behind this step; nothing is published")
+    replace: tuple[Folder, ...] = Field((), description="own versions of intermediate products")
+    settings: PipelineSettings = Field(default_factory=PipelineSettings, description="settings that differ from the defaults")
+    archive: bool = Field(False, description="also write the .tgz that pycheops opens")
+    strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
+    wait: bool = Field(False, description="wait for another run on the visit")
+
+    def request(self, output: Path) -> ReduceRequest:
+        """Return the request; `output` is where products go if the form does not say."""
+        asked = self.model_dump(exclude_unset=True)
+        return ReduceRequest(**{"output": output, **{name: value for name, value in asked.items() if value is not None}})
+
+
+class SimulateForm(Form):
+    """Simulate a visit."""
+
+    output: Folder = Field(description="the new folder of the visit")
+    case: Name = Field("demo", description="which visit")
+    images: int | None = Field(None, ge=1, description="number of stacked images; empty: the case's own")
+    seed: int = Field(1, ge=0, description="the same seed gives the same bytes")
+
+
+class ValidateForm(Form):
+    """Validate the pipeline on simulated visits."""
+
+    output: Folder = Field(description="where results are written and parts are kept")
+    cases: tuple[Name, ...] = Field((), description="names of cases, or budget; none: all")
+    seeds: int | None = Field(None, ge=1, description="visits of each case; empty: as many as its noise needs")
+    images: int | None = Field(None, ge=1, description="stacks of each visit; empty: the case's own")
+    again: bool = Field(False, description="do parts again that are there")
+
+    def request(self) -> ValidateRequest:
+        """Return the request."""
+        return ValidateRequest(**self.model_dump())
+
+
+class IntakeForm(Form):
+    """Do the job orders that are in a folder, each once."""
+
+    folder: Folder = Field(description="where job orders arrive")
+
+
+class ReprocessForm(Form):
+    """Reduce those published visits again that new references, or new versions of steps, touch."""
+
+    output: Folder | None = Field(None, description="where the visits are published; empty: the place of this installation")
+    references: tuple[Folder, ...] = Field((), description="folders with new reference files")
+    visits: tuple[Folder, ...] = Field((), description="folders with raw files and other references, where steps need them")
+    work: Folder | None = Field(None, description="folder of intermediate products; empty: that of this installation")
+    do: bool = Field(False, description="do it; otherwise the plan is shown")
