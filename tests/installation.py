@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
+import time
+import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,13 +39,21 @@ class Installation:
     state: State
 
     def ask(self, path: str, data: object = None) -> Any:
-        """Ask the server."""
+        """Ask the server; once more where SQLite was locked, as it is now and then on a busy machine."""
+        for _ in range(10):
+            try:
+                return ask(self.state, path, data)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(1)
         return ask(self.state, path, data)
 
     def create(self, flow: str, **request: object) -> str:
         """Create a run of a deployment; return its id."""
         deployment = self.ask(f"deployments/name/{flow}/drp")["id"]
-        return str(self.ask(f"deployments/{deployment}/create_flow_run", {"parameters": {"request": request}})["id"])
+        asked = {"parameters": {"request": request}, "idempotency_key": secrets.token_hex(8)}
+        return str(self.ask(f"deployments/{deployment}/create_flow_run", asked)["id"])
 
     def run(self, identity: str) -> dict[str, Any]:
         """Return a flow run."""
