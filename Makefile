@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 	@echo "reducing it under Prefect"
 	@$(DEMO_ENV) $(BIN)/drp reduce $(DEMO)/visit --output $(DEMO)/products --engine prefect | tee $(DEMO)/folder
 	@folder=$$(tail -n 1 $(DEMO)/folder) && echo && echo "light curves:" && ls $$folder/*Lightcurve-DEFAULT* $$folder/*Lightcurve-R33* && \
-		echo "report:" && ls $$folder/*RPT_COR_DataReduction*.pdf
+		echo "report and viewer:" && ls $$folder/*RPT_COR_DataReduction*
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -50,7 +50,7 @@ function median(values) {
   const sorted = finite(values).sort((a, b) => a - b), n = sorted.length;
   return n ? (sorted[(n - 1) >> 1] + sorted[n >> 1]) / 2 : NaN;
 }
-const ppmText = value => fixed(value, Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 1 ? 1 : 3);
+const ppmText = value => fixed(value, Math.abs(value) >= 100 || value === 0 ? 0 : Math.abs(value) >= 1 ? 1 : 3);
 
 // ------------------------------------------------------------------------------------------------------------------ the visit
 
