@@ -101,7 +101,7 @@ def diff(a: Path, b: Path) -> Answer:
         lines.append(f"steps whose products differ: {', '.join(told['steps_with_other_products'])}")
     for which in ("a", "b"):
         if told[f"only_in_{which}"]:
-            lines.append(f"light curves only in {told[which]}: {', '.join(told[f'only_in_{which}'])}")
+            lines.append(f"light curves only in {which.upper()}: {', '.join(told[f'only_in_{which}'])}")
     rows = [["light curve", "column", "median", "scatter", "largest", "unit", "rows"]]
     for name, curve in told["curves"].items():
         for c in curve["columns"]:
@@ -110,8 +110,12 @@ def diff(a: Path, b: Path) -> Answer:
                 rows.append([name, c["column"], *numbers, c["unit"], f"{c['rows']} of {curve['images']}"])
         for which in ("a", "b"):
             if n := curve[f"only_in_{which}"]:
-                lines.append(f"{name}: {n} images only in {told[which]}")
-    return told, lines + (aligned(rows, (2, 3, 4, 6), "") if len(rows) > 1 else ["light curves: no column differs"])
+                lines.append(f"{name}: {n} images only in {which.upper()}")
+    return told, lines + (
+        aligned(rows, (2, 3, 4, 6), "")
+        if len(rows) > 1
+        else ["light curves: no column differs" if any(c["images"] for c in told["curves"].values()) else "no image is in both"]
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------------- check

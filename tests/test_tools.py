@@ -220,6 +220,16 @@ def test_reductions_of_different_visits_are_not_compared(copy: Path, folder: Pat
     assert (result.exit_code, "lacks what is compared" in result.stderr) == (65, True)
 
 
+def test_reductions_without_a_common_image_are_not_called_the_same(copy: Path, folder: Path) -> None:
+    for path in copy.glob("*TU2021-03-10T08-00-40_SCI_COR_Lightcurve-*.fits"):
+        with fits.open(path) as file:
+            file[1].data["MJD_TIME"] += 10
+            file.writeto(path, overwrite=True, checksum=True)
+    shown = drp("diff", folder, copy).stdout
+    assert "DEFAULT: 12 images only in A" in shown
+    assert "no image is in both" in shown
+
+
 def test_images_are_matched_by_time_and_angles_across_zero() -> None:
     def curve(times: list[float], flux: list[float], roll: list[float]) -> dict[str, Any]:
         columns = {"MJD_TIME": times, "FLUX": flux, "ROLL_ANGLE": roll}
