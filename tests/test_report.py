@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import MissingInputError, StorageError
+from schemas.errors import BusyError, MissingInputError, StorageError
 from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
     Apertures,
@@ -66,7 +66,7 @@ from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
 from tasks.delivery.pictures import show, stretch
-from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
+from tasks.delivery.report import DATA, FIGURES, collect_report, compile_page, svg, typeset_report
 from tasks.delivery.series import Points, axis_limits, bin_medians, ranks, relation, relative_flux, thin
 from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
 from tasks.delivery.summary import method_of
@@ -942,3 +942,16 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_nothing_is_left_beside_the_report(plain_report: Path, tmp_path: Path) -> None:
     typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
     assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]
+
+
+def test_a_panic_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(tmp_path: Path) -> None:
+    class PanicException(BaseException):
+        pass
+
+    class Typst:
+        @staticmethod
+        def compile(*_: object, **__: object) -> bytes:
+            raise PanicException("The global thread pool has not been initialized")
+
+    with pytest.raises(BusyError, match="not enough memory: The global thread pool"):
+        compile_page(Typst, {}, str(tmp_path))

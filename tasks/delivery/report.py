@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import BusyError
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory, Leaf, MeasuredVisit, Payload, ReportData, Status
 from schemas.settings import ReportSettings
 from schemas.terms import RADII
@@ -170,6 +171,8 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
     ------
     RuntimeError
         If what the folder holds cannot be typeset.
+    BusyError
+        If there is not enough memory for it.
     StorageError
         If reading or writing fails.
     """
@@ -196,4 +199,9 @@ def compile_page(typst: Any, inside: Mapping[str, bytes], root: str) -> bytes:
         made = typst.compile(dict(inside), root=root, ignore_system_fonts=True, format="pdf", pdf_standards=["a-2a", "ua-1"])
     except RuntimeError as error:
         raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
+    except BaseException as error:
+        # without memory for its threads Typst panics, and its panic is no Exception: nobody above would catch it
+        if type(error).__name__ != "PanicException":
+            raise
+        raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
     return bytes(made)
