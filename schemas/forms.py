@@ -21,7 +21,7 @@ StepName = Literal[
     "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "plate", "stars_1", "smearing", "stars",
     "defects_1", "background", "psf", "position", "defects", "correction_stages", "correct", "corrections",
     "correct_imagettes", "correct_full_array", "apertures", "psf_fit", "contamination", "quality", "light_curves",
-    "imagette_photometry", "imagette_light_curves", "report",
+    "imagette_photometry", "imagette_light_curves", "viewer", "report",
 ]  # fmt: skip
 
 
