@@ -370,7 +370,7 @@ def test_what_a_publication_holds_is_used_where_the_work_folder_is_gone(bench: B
     again, run = bench.reduce(resume=True)
     assert again is not None
     assert (again.folder, again.new) == (str(published), False)
-    assert executed(run) == ["report"]
+    assert executed(run) == ["viewer", "report"]
 
 
 def test_a_dry_run_says_what_would_run_and_changes_nothing(bench: Bench) -> None:
