@@ -23,6 +23,7 @@ from tasks.delivery.report import DATA, LIGHT_CURVE, svg
 from tasks.step import STEPS, Run, StepReport, Stopped, current_run
 
 EVERY = 1.0  # updates come no closer than this [s]
+PATIENCE = 3.0  # of a request [s]: what is shown must not hold a visit up
 LARGEST_PICTURE = 300_000  # a server takes half a megabyte
 Show = Callable[[Published, ReportData], None]
 
@@ -110,7 +111,7 @@ class Board:
         from prefect.runtime import flow_run
 
         self.flow_run = flow_run.id
-        self.client = get_client(sync_client=True).__enter__()
+        self.client = get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True).__enter__()
         # a run of a deployment does not know its visit when it is made
         name = f"reduce {self.visit}"
         if flow_run.name != name:

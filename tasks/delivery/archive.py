@@ -457,7 +457,7 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
     """Write the .tgz that pycheops opens, next to a published folder, unless it stands there; same content, same bytes.
 
     Light curves of imagettes are left out: pycheops' aperture_scan wants a row for each image of the sub-array in all that it
-    finds, and ends with an error where it is not so.
+    finds, and ends with an error where it is not so. So is the viewer: it looks for one file of the report's name.
     """
     target = folder.parent / f"{folder.name}.tgz"
     with folder_lock(target.parent):
@@ -476,7 +476,8 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     inside = f"{match[1]}_V{match[2]}"
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     disk.remove(partial)
-    kept = (p for p in folder.iterdir() if p.is_file() and "_SCI_COR_Lightcurve-IMAGETTE" not in p.name)
+    left_out = ("_SCI_COR_Lightcurve-IMAGETTE", ".html")
+    kept = (p for p in folder.iterdir() if p.is_file() and not any(part in p.name for part in left_out))
     members = sorted([*kept, *extra], key=lambda p: p.name)
     try:
         with disk.guarded("create", partial), open(partial, "xb") as raw:
