@@ -37,8 +37,7 @@ from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
-from tasks.scene.prior import read_reference_psf
-from tasks.scene.psf import pixel_floor, read_psf, read_track, reference_psf
+from tasks.scene.psf import pixel_floor, read_psf, read_track
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import neighbours_by_reference, read_field
 from tasks.step import Leaves, step
@@ -47,7 +46,6 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE
 HIGH = 300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
-STAMP = 128  # side of the reference PSF's stamp [pixel]
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
 FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
@@ -275,8 +273,7 @@ def estimate_background_1(
         x, y = (np.full(images.count, p) for p in place)
         rings = np.empty((images.count, 4))
         at_x, at_y, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
-        psf = reference_psf(read_reference_psf(prior), STAMP)
-        field = neighbours_by_reference(prior, psf, flux, pointing)
+        field = neighbours_by_reference(prior, flux, pointing)
         for block, pixels in images.blocks():
             if field is not None:
                 for i, image in enumerate(pixels, block.start):

@@ -19,15 +19,13 @@ from tasks.geometry import circle_overlap
 from tasks.level1 import Images, open_images
 from tasks.robust import ring_statistics, robust_scatter
 from tasks.scene.light import centre_of_light
-from tasks.scene.prior import read_reference_psf
-from tasks.scene.psf import Track, reference_psf
+from tasks.scene.psf import Track
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
-STAMP = 128  # side of the reference PSF's stamp [pixel]
 TWICE = 2  # neighbours change the place at which they are drawn, and the flux to which theirs is relative
 FOLLOWS = 0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
 SEEN = 5.0  # a flux below this many sigma of its noise is no star
@@ -63,9 +61,8 @@ def take_look(
             centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
             centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
             _sum_light(pixels, block, found, flux)
-        psf = reference_psf(read_reference_psf(prior), STAMP)
         for _ in range(TWICE):
-            field = neighbours_by_reference(prior, psf, flux, pointing)
+            field = neighbours_by_reference(prior, flux, pointing)
             if field is not None:
                 _look_without(field, images, (x, y), ring, rings, found, flux)
                 _follow(field.track, images, found)

@@ -23,14 +23,15 @@ from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
 from tasks.scene.catalogue import Catalogue
 from tasks.scene.optics import FINE, ComplexArray, to_grid
-from tasks.scene.prior import read_stars
-from tasks.scene.psf import StarModel, Track, circle, read_psf, read_track
+from tasks.scene.prior import read_reference_psf, read_stars
+from tasks.scene.psf import StarModel, Track, circle, read_psf, read_track, reference_psf
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
+STAMP = 128  # side of the reference PSF's stamp [pixel]
 NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
 MATTERS = 1e-3  # of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
 MANY = 30  # stars that are drawn one by one; the fainter ones of more are drawn together
@@ -261,12 +262,13 @@ def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: f
     return Field(found.xi[near], found.eta[near], fluxes, light_radius(fluxes, grid), grid, scale, 0.0, track, lag)
 
 
-def neighbours_by_reference(prior: Prior, psf: ComplexArray | None, flux: FloatArray, pointing: Pointing) -> Field | None:
+def neighbours_by_reference(prior: Prior, flux: FloatArray, pointing: Pointing) -> Field | None:
     """Return the target's neighbours as the reference PSF shows them; None where none matters or there is no such PSF.
 
     `flux` is the target's light within 25 pixels in every image [electron].
     """
     bright = flux[np.isfinite(flux) & (flux > 0)]
+    psf = reference_psf(read_reference_psf(prior), STAMP)
     if psf is None or not bright.size:
         return None
     middle = psf.shape[0] // 2

@@ -17,7 +17,6 @@ from tasks.simulation import bias, charge, dark, flat
 from tasks.simulation.case import Case
 from tasks.simulation.cosmics import Hits
 from tasks.simulation.layout import (
-    CCD_TEMPERATURE,
     COLUMNS,
     DARK_TOP,
     EXPOSED,
@@ -98,11 +97,6 @@ class Camera:
         self.telegraphs = found.within(rows, columns)
         self.telegraph_wait = self.waiting[rows, columns][self.telegraphs.row, self.telegraphs.column]
         self.cti = case.cti * charge.cti_strength(mjd)
-
-    @property
-    def temperature(self) -> float:
-        """Of the CCD [degC]."""
-        return CCD_TEMPERATURE
 
     def telegraphic_charge(self, jumps: dark.Jumps, start: float) -> Floats:
         """Return the charge of each telegraphic pixel in an exposure that starts at a time [s]."""
