@@ -94,7 +94,11 @@ def read_case(name: str, images: int | None) -> Case:
         else:
             case = case_of({**read_toml(Path(name)), **values}, Path(name).parent)
     except ValidationError as error:
-        wrong = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+        wrong = [
+            (".".join(map(str, e["loc"])), "no case has this key" if e["type"] == "extra_forbidden" else e["msg"])
+            for e in error.errors()
+        ]
+        wrong = [(key, why.removeprefix("Value error, ")) for key, why in wrong]
         text = "; ".join(f"{key}: {why}" if key else why for key, why in wrong)
         kind = MissingInputError if all(key in FILES and "no such file" in why for key, why in wrong) else ConfigurationError
         raise kind(f"case {plain(name)}: {text}") from error
