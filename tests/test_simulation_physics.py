@@ -382,6 +382,19 @@ def test_dark_current_follows_the_manufacturer_s_law() -> None:
     assert dark.temperature_factor(-40.0) == pytest.approx(1.06721 * np.exp(9080 * (1 / 228.15 - 1 / 233.15)), rel=1e-4)
 
 
+def test_a_warmer_ccd_has_more_dark_current_another_gain_and_says_so() -> None:
+    usual, warm = (Case.model_validate({**OFF, "dark": 1.0, "hot": 1.0, "ccd_warmer": t}) for t in (0.0, 3.0))
+    window, mode = Window(480, 480, 64, 64), layout.read_out_mode(20.0)
+    charges = [Camera(c, mode, window, 59280.0, np.random.default_rng(0)).parts[0].dark for c in (usual, warm)]
+    factor = dark.temperature_factor(layout.CCD_TEMPERATURE + 3.0)
+    assert factor > 1.5  # so that the ratio tells something
+    np.testing.assert_allclose(charges[1] / charges[0], factor, rtol=1e-12)
+    told = [Plan(c, 1).housekeeping for c in (usual, warm)]
+    # the sensor's noise is 1.1 mK a value; gain falls by 1.1e-3 a degree
+    assert np.mean(told[1].measured["CCD"] - told[0].measured["CCD"]) == pytest.approx(3.0, abs=0.005)
+    assert told[1].gain.mean() / told[0].gain.mean() == pytest.approx(1 - 3 * 0.0011, abs=2e-4)
+
+
 def test_the_ccd_ages_as_flight_maps_do() -> None:
     day = [spacecraft.Clock(date).mjd(0.0) for date in ("2021-03-10T00:00:00", "2024-03-10T00:00:00")]
     young, old = (dark.at(float(d)) for d in day)

@@ -17,6 +17,7 @@ from tasks.simulation import bias, charge, dark, flat
 from tasks.simulation.case import Case
 from tasks.simulation.cosmics import Hits
 from tasks.simulation.layout import (
+    CCD_TEMPERATURE,
     COLUMNS,
     DARK_TOP,
     EXPOSED,
@@ -85,6 +86,7 @@ class Camera:
         rate = case.dark * darkness.smooth.astype(float) + case.hot * darkness.hot
         warm = np.zeros((ROWS, COLUMNS))
         warm[rows, columns] = np.where(errors.uniform(size=shape) < case.warm, errors.uniform(2, 5, shape), 0)
+        rate *= dark.temperature_factor(CCD_TEMPERATURE + case.ccd_warmer)
         rate[rows, columns] *= 1 + case.dark_error * errors.normal(size=shape)
         rate += warm
         self.rate, self.hot, self.warm = rate[rows, columns], darkness.hot[rows, columns], warm[rows, columns]

@@ -95,6 +95,7 @@ class Case(BaseModel):
     rounding: bool = Field(True, description="the converter's steps; off rounds only the finished stack")
     flat: float = Field(1.0, ge=0, le=10, description="scale of the flat field's deviation from one, dead pixels with it")
     dark: float = Field(1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart")
+    ccd_warmer: float = Field(0.0, ge=-20, le=20, description="CCD above its usual temperature [degC]")
     hot: float = Field(1.0, ge=0, le=100, description="scale of the current of hot pixels")
     warm: float = Field(0.0, ge=0, le=0.1, description="part of the pixels that became hot after the last map, 2-5 electron/s")
     telegraphic: float = Field(1.0, ge=0, le=100, description="scale of the levels of telegraphic pixels")

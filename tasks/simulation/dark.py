@@ -59,7 +59,7 @@ def at(mjd: float) -> Darkness:
     """Return the dark current at a date [MJD, any scale to a minute]."""
     dates = [_mjd(epoch.date) for epoch in EPOCHS]
     after = int(np.clip(np.searchsorted(dates, mjd), 1, len(dates) - 1))
-    early, late = _at_epoch(after - 1), _at_epoch(after)
+    early, late = at_epoch(after - 1), at_epoch(after)
     w = np.float32(np.clip((mjd - dates[after - 1]) / (dates[after] - dates[after - 1]), 0, 1))
     return Darkness(
         early.smooth * (1 - w) + late.smooth * w,
@@ -68,18 +68,14 @@ def at(mjd: float) -> Darkness:
     )
 
 
-def at_epoch(number: int) -> Darkness:
-    """Return the dark current at one of the EPOCHS."""
-    return _at_epoch(number)
-
-
 def _mjd(date: str) -> float:
     year, month, day = map(int, date[:10].split("-"))
     return float(erfa.cal2jd(year, month, day)[1])
 
 
 @cache
-def _at_epoch(number: int) -> Darkness:
+def at_epoch(number: int) -> Darkness:
+    """Return the dark current at one of the EPOCHS."""
     epoch = EPOCHS[number]
     rng = np.random.default_rng(20191221)
     smooth = epoch.rate * np.exp(0.2 * rng.normal(size=(ROWS, COLUMNS)))

@@ -85,7 +85,7 @@ class Plan:
     @cached_property
     def housekeeping(self) -> Housekeeping:
         """Housekeeping of every exposure."""
-        return draw_housekeeping(self.rng(3), self.exposure_middle, self.case.gain_drift)
+        return draw_housekeeping(self.rng(3), self.exposure_middle, self.case.gain_drift, self.case.ccd_warmer)
 
     @property
     def counter(self) -> NDArray[np.int64]:

@@ -285,15 +285,15 @@ VOLTAGE_NOISE = {"VOD": 21.8e-6, "VRD": 16.2e-6, "VOG": 11.6e-6, "VSS": 6.6e-6} 
 VOLTAGE_DRIFT = {"VOD": 28.4e-6, "VRD": -2.2e-6, "VOG": -3.1e-6, "VSS": 11.1e-6}  # [V/day]
 
 
-def draw_housekeeping(rng: np.random.Generator, time: Floats, drift: float) -> Housekeeping:
+def draw_housekeeping(rng: np.random.Generator, time: Floats, drift: float, warmer: float = 0.0) -> Housekeeping:
     """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry adds noise.
 
-    `drift` scales that of the voltages. The telescope's tube warms and cools by half a degree in an orbit and settles
-    after the slew to the target.
+    `drift` scales that of the voltages, the CCD is `warmer` than usual [degC]. The telescope's tube warms and cools by half
+    a degree in an orbit and settles after the slew to the target.
     """
     days, orbit = time / DAY, 2 * np.pi * time / PERIOD
     true = {name: gain.VOLTAGES[name] + drift * VOLTAGE_DRIFT[name] * days for name in VOLTAGE_NOISE}
-    true["CCD"] = np.full(time.size, layout.CCD_TEMPERATURE)
+    true["CCD"] = np.full(time.size, layout.CCD_TEMPERATURE + warmer)
     true["ADC"] = -8.0 + 0.001 * np.sin(orbit)
     true["BIAS"] = -10.0 + 0.001 * np.cos(orbit)
     tube = 0.5 * np.sin(orbit) + 0.4 * np.exp(-days / 0.1)

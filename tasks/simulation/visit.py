@@ -220,7 +220,7 @@ def take_full_frame(folder: Path, plan: Plan) -> None:
     """Take and write one exposure of the whole CCD before the first stack."""
     studio = Studio(plan, whole_ccd(), layout.FULL_FRAME)
     middle = np.array([LEAD + plan.case.exptime / 2])
-    housekeeping = draw_housekeeping(plan.rng(7), middle, plan.case.gain_drift)
+    housekeeping = draw_housekeeping(plan.rng(7), middle, plan.case.gain_drift, plan.case.ccd_warmer)
     conditions = Conditions(
         start=LEAD,
         light=float(plan.light_curve(middle)[0]),
