@@ -25,7 +25,7 @@ from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
 from tasks.scene.look import sample_indices
 from tasks.scene.pointing import interval_moments
 from tasks.scene.position import centre_of_light
-from tasks.simulation import detector
+from tasks.simulation.linearity import linearisation
 from tasks.words import to_big_endian
 
 from .faults import edited, put_together, raw_product, take_apart
@@ -244,7 +244,7 @@ def test_below_its_first_boundary_the_curve_goes_on_straight() -> None:
 
 @pytest.mark.parametrize("frequency", [100_000, 230_000])
 def test_the_curve_undoes_what_the_detector_does(frequency: int) -> None:
-    curve = detector.Spline.smooth(*detector.LINEARITY[frequency])
+    curve = linearisation(frequency)
     coefficients = np.stack([curve.c0, curve.c1, curve.c2, np.zeros_like(curve.c0)], axis=1)
     true = np.linspace(0, 0.99 * float(curve.correct(np.array([curve.end]))[0]), 5000)
     again = linearise(curve.measure(true), curve.boundary, coefficients)
