@@ -40,7 +40,7 @@ def main() -> None:
             declared = soc_structure("SCI_CAL_SubArray")
             keywords = {**visit_keywords(raw, declared), "BUNIT": "electrons"}
             zero, image = np.zeros(raw.count, np.int64), np.full((ny, nx), 0.1)
-            numbers = [np.full(raw.count, v) for v in (3.0, 3.0, 610.0, 0.511)]
+            numbers = [np.full(raw.count, v) for v in (3.0, 3.0, 610.0, 0.511, 1.0)]
             curve = np.arange(7) * 2e4, np.tile([0.0, 1.0, 1e-8, 0.0], (7, 1))
 
             def convert(words: np.ndarray, _a: int, _b: int, out: np.ndarray) -> int | None:

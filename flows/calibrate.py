@@ -32,9 +32,11 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     limits, housekeeping = reference.get(VISIT_LIMITS.kind), reference.get(HOUSEKEEPING_LIMITS.kind)
     events = flag_events(raw, tables, found.orbit, reference.get(SAA_MAP.kind), limits, housekeeping, settings.events)
     bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
-    gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind])
+    gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
     linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
-    dark = estimate_dark(raw, found.dark_frames, reference.get(READ_OUT.kind), settings.dark)
+    dark = estimate_dark(
+        raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
+    )
     flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), settings.flat)
     subarray = calibrate_subarray(raw, events, bias, gain, linearity, dark, flat)
     imagettes = full_array = None
@@ -52,8 +54,10 @@ def calibrate_whole_ccd(raw: Product, found: Inventory, settings: PipelineSettin
     """Calibrate the full array by the same steps, with its own margins, housekeeping and read-out mode."""
     reference = found.references
     bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
-    gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind])
+    gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
     linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
-    dark = estimate_dark(raw, found.dark_frames, reference.get(READ_OUT.kind), settings.dark)
+    dark = estimate_dark(
+        raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
+    )
     flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), settings.flat)
     return calibrate_full_array(raw, bias, gain, linearity, dark, flat)

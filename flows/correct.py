@@ -43,7 +43,9 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     if calibrated.full_array is not None:
         plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
     first_stars = find_stars(prior, look, pointing, first_psf, plate)
-    smearing = estimate_smearing(found.subarray, look, pointing, bias, gain, first_psf, first_stars, settings.smearing)
+    smearing = estimate_smearing(
+        found.subarray, look, pointing, bias, gain, calibrated.linearity, first_psf, first_stars, settings.smearing
+    )
     stars = measure_stars(
         images, look, pointing, first_background, bias, gain, first_psf, first_stars, smearing, settings.stars
     )

@@ -243,7 +243,11 @@ LINEARISATION = Input(
 DARK_FRAME = Input(
     "dark frame",
     ("REF_APP_DarkFrame",),
-    {"REF_APP_DarkFrame": Use(soc_structure("REF_APP_DarkFrame"), _FRAME)},
+    {
+        "REF_APP_DarkFrame": Use(soc_structure("REF_APP_DarkFrame"), _FRAME),
+        "REF_APP_DarkFrameLeft": _use("REF_APP_DarkFrameLeft", optional=True, shape=False),
+        "REF_APP_DarkFrameRight": _use("REF_APP_DarkFrameRight", optional=True, shape=False),
+    },
     "dark current of every pixel and its error",
 )
 FLAT_FIELD = Input(

@@ -21,8 +21,18 @@ class EventSettings(Settings):
 class BiasSettings(Settings):
     """Bias level from the margins."""
 
-    smooth: float = Field(30.0, ge=0, le=6000, description="time over which the level is smoothed [min]; 0: none")
+    smooth: float = Field(
+        30.0, ge=0, le=6000, description="window that smooths what goes with neither time, orbit nor temperature [min]; 0: none"
+    )
     clip: float = Field(4.0, gt=1, le=20, description="margin pixels further out are left out [sigma]")
+
+
+class GainSettings(Settings):
+    """Gain from the housekeeping."""
+
+    smooth: float = Field(
+        30.0, ge=0, le=6000, description="window that smooths what goes with neither time nor orbit [min]; 0: gain as measured"
+    )
 
 
 class LinearitySettings(Settings):
@@ -35,6 +45,10 @@ class DarkSettings(Settings):
     """Dark current."""
 
     skip: bool = Field(False, description="subtract no dark current; no dark frame is needed then")
+    scale: float | None = Field(
+        None, ge=0, le=100, description="factor of the dark frames, in place of the one that the dark columns show"
+    )
+    shrink: bool = Field(True, description="draw pixels to the usual dark current as far as the map's error explains them")
 
 
 class FlatSettings(Settings):
@@ -96,7 +110,7 @@ class StarSettings(Settings):
 class SmearingSettings(Settings):
     """Smearing."""
 
-    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift where the margin does not tell it [s]")
+    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, known to 2 % [s]")
 
 
 class DefectSettings(Settings):
@@ -143,6 +157,7 @@ class PipelineSettings(Settings):
 
     events: EventSettings = EventSettings()
     bias: BiasSettings = BiasSettings()
+    gain: GainSettings = GainSettings()
     linearity: LinearitySettings = LinearitySettings()
     dark: DarkSettings = DarkSettings()
     flat: FlatSettings = FlatSettings()

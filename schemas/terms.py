@@ -56,11 +56,15 @@ USED = {
         Keyword("RON_E", "real", "electron", "read-out noise of one exposure"),
         Keyword("GAIN_AVG", "real", "ADU/electron", "mean gain"),
         Keyword("GAIN_STD", "real", "ppm", "scatter of the gain over the visit"),
+        Keyword("GAIN_ERR", "real", "ppm", "noise of the housekeeping left in the gain"),
         Keyword("LIN_MAX", "real", "electron", "largest signal the linearity curve covers"),
         Keyword("LIN_DONE", "boolean", "", "linearity was corrected on board"),
         Keyword("DARK_AVG", "real", "electron/s", "mean dark current in the window"),
         Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
         Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
+        Keyword("DARK_SCL", "real", "", "factor by which the dark frames were scaled"),
+        Keyword("DARK_SCE", "real", "", "error of what the dark columns show for it"),
+        Keyword("DARK_TVR", "real", "", "range over the visit, by the CCD's temperature"),
         Keyword("FLAT_T", "real", "Kelvin", "Teff of the flat field"),
         Keyword("FLAT_STD", "real", "", "pixel scatter of the flat field"),
         Keyword("ROLL_0", "real", "deg", "roll angle of the first image"),
@@ -206,9 +210,10 @@ TERMS = {
         _table(
             "TERM_GAIN", "gain of every image",
             _MJD,
-            Column("GAIN", "double", "ADU/electron", "gain"),
+            Column("GAIN", "double", "ADU/electron", "gain, without the noise of the housekeeping"),
+            Column("GAIN_ERR", "double", "ADU/electron", "what noise of the housekeeping is left in it"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
-            used=("GAIN_AVG", "GAIN_STD"),
+            used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR"),
         ),
         _table(
             "TERM_LINEARITY", "corrected signal as a cubic in the measured one, piece by piece",
@@ -220,9 +225,15 @@ TERMS = {
             used=("LIN_MAX", "LIN_DONE"),
         ),
         _image(
-            "TERM_DARK", "thermal charge of one exposure, read-out included", "electron", ("DARK_AVG", "DARK_RDT", "DARK_AGE"),
+            "TERM_DARK", "thermal charge of one exposure, read-out included", "electron",
+            ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SCE", "DARK_TVR"),
         ),
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
+        _table(
+            "TERM_DARK_SCALE", "thermal charge of every image over TERM_DARK",
+            _MJD,
+            Column("SCALE", "double", "", "1 at the median temperature of the visit"),
+        ),
         _image("TERM_FLAT", "relative response of the pixels to the target's light", "", ("FLAT_T", "FLAT_STD")),
         _image("TERM_FLAT_ERROR", "error of the response", ""),
         _table(
@@ -520,7 +531,7 @@ NOT_OF_WINDOW = (
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
-    "TERM_DARK": ("TERM_DARK_ERROR",),
+    "TERM_DARK": ("TERM_DARK_ERROR", "TERM_DARK_SCALE"),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),
     "TERM_CAL_STAGES": ("TERM_RAW_IMAGE",),

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from schemas.errors import BadInputError
+from tasks.amplifier import linearise
 from tasks.calibration.apply import calibrate_images
-from tasks.calibration.bias import BiasReference, clipped_mean, margin_levels, read_bias_reference, smooth_in_time
+from tasks.calibration.bias import BiasReference, clipped_mean, margin_levels, read_bias_reference
 from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, interpolate_frames, read_times
+from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
-from tasks.calibration.linearity import linearise, read_curve
+from tasks.calibration.linearity import read_curve
 from tasks.clean import Effects, clean, clean_block
 from tasks.exposures import open_exposures
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
@@ -361,10 +363,10 @@ def as_words(values: Any) -> Any:
 
 
 def forward(
-    electrons: Any, n: Any, level: Any, gain: Any, structure: Any, dark: Any, flat: Any, nodes: Any, values: Any
+    electrons: Any, n: Any, level: Any, gain: Any, thermal: Any, structure: Any, dark: Any, flat: Any, nodes: Any, values: Any
 ) -> Any:
     """Return the ADU of a stack from its calibrated electrons; the curve is straight pieces, so its inverse is exact."""
-    each = electrons * flat / n[:, None, None] + dark
+    each = electrons * flat / n[:, None, None] + dark * thermal[:, None, None]
     signal = np.interp(each, values, nodes)
     return n[:, None, None] * (signal * gain[:, None, None] + level[:, None, None] + structure)
 
@@ -377,7 +379,8 @@ def calibration(count: int = 6, ny: int = 9, nx: int = 7) -> dict[str, Any]:
     values = np.concatenate([[-1e6 * 0.98], -1e6 * 0.98 + np.cumsum(slope * np.diff(nodes))])
     return {
         "n": draw.integers(1, 60, count).astype(float), "level": draw.normal(300, 5, count),
-        "gain": draw.normal(0.51, 0.01, count), "structure": draw.normal(0, 2, (ny, nx)),
+        "gain": draw.normal(0.51, 0.01, count), "thermal": draw.normal(1.0, 0.1, count),
+        "structure": draw.normal(0, 2, (ny, nx)),
         "dark": draw.uniform(0, 5, (ny, nx)), "flat": draw.normal(1, 0.01, (ny, nx)), "nodes": nodes, "values": values,
         "slope": slope,
     }  # fmt: skip
@@ -388,7 +391,8 @@ def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0
     out = np.full(words.shape, -1.0)
     cubic = np.stack([t["values"][:-1], t["slope"], np.zeros(3), np.zeros(3)], axis=1)
     calibrate_images(
-        words, t["n"], t["n"] if scale is None else scale, t["level"], t["gain"], np.full(count, x0), np.full(count, y0),
+        words, t["n"], t["n"] if scale is None else scale, t["level"], t["gain"], t["thermal"],
+            np.full(count, x0), np.full(count, y0),
         t["structure"], t["dark"], t["flat"], t["nodes"][:-1], cubic, out,
     )  # fmt: skip
     return out
@@ -398,7 +402,9 @@ def test_calibration_undoes_the_detector() -> None:
     t = calibration()
     raw = rng(6).integers(1, 2**32 - 1, (6, 9, 7), dtype=np.uint64, endpoint=True) // 5000  # within the curve
     electrons = calibrated(as_words(raw), t)
-    again = forward(electrons, *(t[k] for k in ("n", "level", "gain", "structure", "dark", "flat", "nodes", "values")))
+    again = forward(
+        electrons, *(t[k] for k in ("n", "level", "gain", "thermal", "structure", "dark", "flat", "nodes", "values"))
+    )
     # a dozen operations in double precision, each 1e-16 of values up to 4e6
     assert np.allclose(again, raw, rtol=1e-12, atol=1e-8)
 
@@ -408,7 +414,8 @@ def test_calibration_is_the_formula() -> None:
     raw = rng(7).integers(1, 65535, (6, 9, 7)).astype(np.uint64) * t["n"].astype(np.uint64)[:, None, None]
     n, level, gain = (t[k][:, None, None] for k in ("n", "level", "gain"))
     signal = (raw / n - level - t["structure"]) / gain
-    wanted = n * (np.interp(signal, t["nodes"], t["values"]) - t["dark"]) / t["flat"]
+    thermal = t["thermal"][:, None, None] * t["dark"]
+    wanted = n * (np.interp(signal, t["nodes"], t["values"]) - thermal) / t["flat"]
     # signals of some electrons are differences of some hundred ADU: 1e-12 of the whole, not of the difference
     assert np.allclose(calibrated(as_words(raw), t), wanted, rtol=1e-12, atol=1e-12 * float(wanted.max()))
 
@@ -430,7 +437,14 @@ def test_a_raw_zero_is_no_data() -> None:
 
 def test_every_word_is_decoded_as_the_unsigned_integer_it_is() -> None:
     t = calibration(1, 1, 5)
-    t |= {"n": np.ones(1), "level": np.zeros(1), "gain": np.ones(1), "structure": np.zeros((1, 5)), "dark": np.zeros((1, 5))}
+    t |= {
+        "n": np.ones(1),
+        "level": np.zeros(1),
+        "gain": np.ones(1),
+        "thermal": np.ones(1),
+        "structure": np.zeros((1, 5)),
+        "dark": np.zeros((1, 5)),
+    }
     t |= {
         "flat": np.ones((1, 5)),
         "nodes": np.array([0.0, 1.0, 2.0, 3.0]),

@@ -28,7 +28,7 @@ from tasks.simulation import (
     spectrum,
     streaks,
 )
-from tasks.simulation.camera import Camera
+from tasks.simulation.camera import Camera, MarginHits
 from tasks.simulation.case import Case
 from tasks.simulation.cosmics import NONE
 from tasks.simulation.light import Motion, Optics, Scene, Window
@@ -134,7 +134,7 @@ def test_photons_and_read_out_have_the_noise_of_poisson_and_of_the_amplifier() -
     dark_ = np.zeros((64, 64))
     telegraphic = np.zeros(camera.telegraphs.level.size)
     frames = [
-        camera.read(rng, dark_ + light_level, dark_, NONE, (NONE, NONE), telegraphic, factor, 0.0)[0] - camera.parts[0].bias
+        camera.read(rng, dark_ + light_level, dark_, NONE, MarginHits(), telegraphic, factor, 0.0)[0] - camera.parts[0].bias
         for _ in range(20)
     ]
     electrons = np.stack(frames) / factor

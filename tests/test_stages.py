@@ -39,7 +39,7 @@ def sums_of(adu: Array, n: int, level: float, gain: float, usual: float, terms: 
     sums = np.empty((count, len(CALIBRATION_STAGES)))
     x, y = np.full(count, nx / 2 + 0.2), np.full(count, ny / 2 - 0.4)
     one = np.ones(count)
-    sum_stages(words(adu), float(n), float(n), level * one, gain * one, usual, *terms, x, y, radius, sums)
+    sum_stages(words(adu), float(n), float(n), level * one, gain * one, one, usual, *terms, x, y, radius, sums)
     return sums
 
 

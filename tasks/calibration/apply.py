@@ -4,7 +4,7 @@ For a stack of n exposures with value S,
 
     m = S / n - level(t) - structure(x, y)        one exposure above its bias [ADU]
     e = f(m / gain(t))                            its charge, linearised [electron]
-    N = n (e - Q(x, y)) / flat(x, y)              the stack without thermal charge, at uniform response [electron]
+    N = n (e - Q(x, y) h(t)) / flat(x, y)             the stack without thermal charge, at uniform response [electron]
 
 The images are read and written in blocks, so memory does not grow with their number; the sum that goes into DATASUM is made
 in the same pass. A raw 0 is no data (the corners of a circular window) and becomes NaN.
@@ -21,7 +21,7 @@ from numba import njit
 from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product
 from schemas.products import Structure, soc_structure
 from schemas.terms import with_keywords
-from tasks.calibration.linearity import linearised
+from tasks.amplifier import linearised, read_linearity
 from tasks.exposures import Exposures, open_exposures, term_column, term_image
 from tasks.fits import Value, blocks
 from tasks.fits_writer import FitsWriter, NewHdu
@@ -39,6 +39,7 @@ def calibrate_images(
     scale: FloatArray,
     level: FloatArray,
     gain: FloatArray,
+    thermal: FloatArray,
     x0: npt.NDArray[np.int64],
     y0: npt.NDArray[np.int64],
     structure: FloatArray,
@@ -56,8 +57,8 @@ def calibrate_images(
         Raw images as big-endian words of 32-bit integers, offset 2^31 not yet added [ADU].
     exposures, scale : ndarray, shape (n,)
         Exposures in each stack; how many of them a pixel is the sum of.
-    level, gain : ndarray, shape (n,)
-        Bias level [ADU] and gain [ADU/electron] of each image.
+    level, gain, thermal : ndarray, shape (n,)
+        Bias level [ADU], gain [ADU/electron] and thermal charge over that of `dark` of each image.
     x0, y0 : ndarray of int, shape (n,)
         Where each image's index [0, 0] lies in the term images.
     structure, dark, flat : ndarray, shape (my, mx)
@@ -78,18 +79,16 @@ def calibrate_images(
                     out[i, y, x] = np.nan
                     continue
                 signal = (value * per_exposure - level[i] - structure[ty, tx]) * per_gain
-                charge = linearised(signal, boundary, coefficients) - dark[ty, tx]
+                charge = linearised(signal, boundary, coefficients) - thermal[i] * dark[ty, tx]
                 out[i, y, x] = exposures[i] * charge / flat[ty, tx]
 
 
 def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[FloatArray, ...]:
-    boundary, *cubic = term_column(linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
     return (
         term_image(bias.product, "TERM_BIAS_STRUCTURE"),
         term_image(dark.product, "TERM_DARK"),
         term_image(flat.product, "TERM_FLAT"),
-        boundary,
-        np.ascontiguousarray(np.stack(cubic, axis=1)),
+        *read_linearity(linearity),
     )
 
 
@@ -105,7 +104,7 @@ def _write(
             out = np.empty((b - a, ny, nx))
             block = {name: values[a:b] for name, values in per_image.items()}
             calibrate_images(  # type: ignore[call-arg]
-                raw.words(a, b), block["exposures"], block["scale"], block["level"], block["gain"],
+                raw.words(a, b), block["exposures"], block["scale"], block["level"], block["gain"], block["thermal"],
                 offsets[0][a:b], offsets[1][a:b], *terms, out,
             )  # fmt: skip
             total = to_big_endian(out.view(np.uint64))
@@ -115,7 +114,7 @@ def _write(
             writer.write(hdu)
 
 
-@step("calibrate", version="1", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+@step("calibrate", version="2", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
     raw: Product, events: Events, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
 ) -> Leaves:
@@ -123,6 +122,7 @@ def calibrate_subarray(
     with open_exposures(raw) as exposures:
         level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
         n = exposures.count
         steps: list[Leaf] = [events, bias, gain, linearity, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
@@ -132,32 +132,33 @@ def calibrate_subarray(
         zero = np.zeros(n, np.int64)
         per_image = {
             "exposures": np.full(n, float(exposures.nexp)), "scale": np.full(n, float(exposures.coadded)), "level": level,
-            "gain": gains,
+            "gain": gains, "thermal": thermal,
         }  # fmt: skip
         _write(exposures, declared, keywords, per_image, (zero, zero), _terms(bias, dark, flat, linearity), [metadata])
     return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
 
 
-@step("calibrate_full_array", version="1", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+@step("calibrate_full_array", version="2", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
 def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     with open_exposures(raw) as exposures:
         level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
         steps: list[Leaf] = [bias, gain, linearity, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_FullArray"), used)
         keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
         metadata = image_metadata(exposures, "SCI_CAL_ImageMetadata", {"BIAS": level, "RON": ron})
         one, zero = np.ones(1), np.zeros(1, np.int64)
-        per_image = {"exposures": one, "scale": one, "level": level, "gain": gains}
+        per_image = {"exposures": one, "scale": one, "level": level, "gain": gains, "thermal": thermal}
         margins = _calibrated_margins(exposures, level, gains)
         terms = _terms(bias, dark, flat, linearity)
         _write(exposures, declared, keywords, per_image, (zero, zero), terms, [metadata, *margins])
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="1", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="2", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(
     raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
 ) -> Leaves:
@@ -167,6 +168,7 @@ def calibrate_imagettes(
     with open_exposures(raw) as exposures:
         time, level = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
+        (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
         meta = exposures.metadata
         x0 = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - x_window
         y0 = meta.column("Y_OFF_FULL_ARRAY").astype(np.int64) - y_window
@@ -182,7 +184,7 @@ def calibrate_imagettes(
         keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
         per_image = {
             "exposures": stacked, "scale": stacked, "level": np.interp(exposures.mjd, time, level),
-            "gain": np.interp(exposures.mjd, time, gains),
+            "gain": np.interp(exposures.mjd, time, gains), "thermal": np.interp(exposures.mjd, time, thermal),
         }  # fmt: skip
         metadata = image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})
         _write(exposures, declared, keywords, per_image, (x0, y0), _terms(bias, dark, flat, linearity), [metadata])

@@ -1,8 +1,9 @@
 """Bias: the offset of the analogue-to-digital converter, and the noise of reading a pixel.
 
 b(x, y, t) = level(t) + structure(x, y). The level comes from the margins of every image that see no charge (overscan and
-blank columns), freed of the structure that the reference frame has there, and is smoothed over time; the structure is the
-reference frame minus its nominal level. On board, exposures are co-added: a stack of n holds n times the bias.
+blank columns), freed of the structure that the reference frame has there; its slow part is followed over the visit, with the
+orbit and the temperatures of the electronics. The structure is the reference frame minus its nominal level. On board, exposures
+are co-added: a stack of n holds n times the bias.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from schemas.inputs import BIAS_FRAME
 from schemas.payloads import Bias, Product, Reference
 from schemas.settings import BiasSettings
 from schemas.terms import TERMS
+from tasks.calibration.drift import follow
 from tasks.exposures import Exposures, open_exposures
 from tasks.fits import FitsFile, Hdu, Value, open_declared
 from tasks.fits_writer import NewHdu
@@ -33,6 +35,8 @@ COLUMNS = {
     "BlankLeft": "REF_APP_BiasBlankLeftFrame",
     "BlankRight": "REF_APP_BiasBlankRightFrame",
 }
+DARK_COLUMNS = {"DarkLeft": "REF_APP_BiasDarkLeftFrame", "DarkRight": "REF_APP_BiasDarkRightFrame"}
+TEMPERATURES = ("HK_TEMP_FEE_BIAS", "HK_TEMP_FEE_ADC", "HK_TEMP_FEE_CCD")  # the level may go with them
 
 
 def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -61,36 +65,6 @@ def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArra
         kept = good[np.abs(good - centre) <= clip * scale]
         mean[i], sigma[i], number[i] = kept.mean(), kept.std(ddof=1) if kept.size > 1 else np.nan, kept.size
     return mean, sigma, number
-
-
-def smooth_in_time(time: FloatArray, values: FloatArray, errors: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
-    """Return the weighted mean of the values within `width` of each time, and its error; NaN values are bridged.
-
-    Parameters
-    ----------
-    time, values, errors : ndarray, shape (n,)
-        Rising times; values with errors in the same unit; NaN where there is none.
-    width : float
-        Full width of the window, in the unit of `time`; 0 leaves each value as it is.
-    """
-    good = np.isfinite(values) & (errors > 0)
-    if not good.any():
-        return np.full_like(values, np.nan), np.full_like(values, np.nan)
-    weight = np.where(good, 1.0 / np.where(good, errors, 1.0) ** 2, 0.0)
-    w = np.concatenate([[0.0], np.cumsum(weight)])
-    # the mean is taken away first: sums of large offsets would cost digits
-    offset = np.average(values[good], weights=weight[good])
-    v = np.concatenate([[0.0], np.cumsum(weight * np.where(good, values - offset, 0.0))])
-    first = np.searchsorted(time, time - width / 2, "left")
-    last = np.searchsorted(time, time + width / 2, "right")
-    total = w[last] - w[first]
-    empty = total <= 1e-12 * weight[good].max()
-    safe = np.where(empty, 1.0, total)
-    mean = offset + (v[last] - v[first]) / safe
-    error = 1.0 / np.sqrt(safe)
-    mean[empty] = np.interp(time[empty], time[good], values[good])
-    error[empty] = np.interp(time[empty], time[good], errors[good])
-    return mean, error
 
 
 @dataclass(frozen=True)
@@ -138,7 +112,7 @@ def read_bias_reference(product: Product, frequency: int, hardware: str) -> Bias
 
 def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, FloatArray]:
     margins = {}
-    for side, extname in COLUMNS.items():
+    for side, extname in (COLUMNS | DARK_COLUMNS).items():
         if extname in file and len(file[extname].shape) == 3 and file[extname].shape[0] > plane:
             margins[side] = file[extname].finite_image(plane, plane + 1)[0] - level
     return margins
@@ -183,6 +157,33 @@ def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tupl
     return level, error, np.sqrt(variance * n), "+".join(sources)
 
 
+def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt.NDArray[np.int64]) -> FloatArray | None:
+    """Return the pixels of a margin's columns in one exposure of some images, less the structure of the bias [ADU].
+
+    Returns
+    -------
+    ndarray, shape (n, ny, m), or None
+        Pixels of an image; medians of its rows (m = 1) or of all (ny = m = 1) where they were collapsed on board; NaN where
+        there is no data. None where the margin is missing or holds none of these.
+    """
+    name = f"SCI_RAW_{side}"
+    if name not in raw.file:
+        return None
+    hdu = raw.file[name]
+    added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
+    values = hdu.image()[chosen]
+    structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
+    if hdu.text("MRG_PROC") == "image":
+        pixels = np.where(values == 0, np.nan, values) / added
+        return pixels - structure if structure.shape[1] in (1, pixels.shape[2]) else pixels
+    names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
+    if "median" not in names[: values.shape[-1]]:
+        return None
+    median = values[..., names.index("median")] / added  # (n, rows) or (n, 1)
+    rows = np.median(structure, axis=1) if median.shape[1] == raw.shape[0] else np.array([np.median(structure)])
+    return np.asarray((median - rows)[:, :, None])
+
+
 def _collapsed(hdu: Hdu, added: int, structure: float, rows: int, side: str) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, sigma and number of pixels of margins that were collapsed on board (mean and stdev by MRG_DTYn)."""
     names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
@@ -196,7 +197,7 @@ def _collapsed(hdu: Hdu, added: int, structure: float, rows: int, side: str) -> 
     return mean, sigma, np.where(np.isfinite(mean), float(rows * width), 0.0)
 
 
-@step("bias", "BIAS_RON", version="2", payload=Bias, leaves=["TERM_BIAS"])
+@step("bias", "BIAS_RON", version="3", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
@@ -211,7 +212,9 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
             if not known.all():
                 warnings.append(f"margins of {(~known).sum()} images show no bias: it is interpolated")
             level = np.where(known, level, np.nan)
-            level, error = smooth_in_time(exposures.mjd, level, error, settings.smooth / 1440.0)
+            there = exposures.metadata.present()
+            warm = [exposures.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in there]
+            level, error = follow(exposures.mjd, level, error, settings.smooth / 1440.0, warm)
             ron = np.where(known, ron, np.median(ron[known]))
         else:
             warnings.append("no usable margins: the nominal bias of the reference is used")

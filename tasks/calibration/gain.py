@@ -2,7 +2,8 @@
 
 gain = GAIN_NOM (1 + sum_i F_i (VSS-VSS0)^a (VOD-VSS-VOD0)^b (VRD-VSS-VRD0)^c (VOG-VSS-VOG0)^d (T-T0)^e), in ADU/electron
 (REF_APP_GainCorrection). T0 is TEMP_OFF with the minus sign: nominal housekeeping then gives GAIN_NOM exactly, and the real
-full frame 1.946 electron/ADU; with the plus sign it would be 1.79.
+full frame 1.946 electron/ADU; with the plus sign it would be 1.79. The housekeeping is noisy, the voltages are not: the slow
+part of the gain is followed over the visit, noise from image to image does not get into the light curve.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy.typing as npt
 from schemas.flags import Quality
 from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
 from schemas.payloads import Gain, Product, Reference
+from schemas.settings import GainSettings
 from schemas.terms import TERMS
+from tasks.calibration.drift import slow
 from tasks.exposures import open_exposures
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
@@ -75,9 +78,9 @@ def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
     return values if good.all() or not good.any() else np.interp(time, time[good], values[good])
 
 
-@step("gain", "ADU_CONV", version="1", payload=Gain, leaves=["TERM_GAIN"])
-def estimate_gain(raw: Product, correction: Reference) -> Leaves:
-    """Estimate the gain of every image from its housekeeping."""
+@step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
+def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
+    """Estimate the gain of every image from the housekeeping of the visit."""
     formula = read_gain_formula(correction.product)
     warnings = []
     with open_exposures(raw) as exposures:
@@ -89,10 +92,10 @@ def estimate_gain(raw: Product, correction: Reference) -> Leaves:
     absent = [name for name, v in values.items() if not np.isfinite(v).all()]
     if absent:
         warnings.append(f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used")
-        gain = np.full(len(mjd), formula.nominal)
+        gain, error = np.full(len(mjd), formula.nominal), np.zeros(len(mjd))
     else:
         vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
-        gain = gain_of(vod, vrd, vog, vss, temperature, formula)
+        gain, error = slow(mjd, gain_of(vod, vrd, vog, vss, temperature, formula), settings.smooth / 1440.0)
         if missing.any():
             warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
     if not (gain > 0).all():
@@ -100,7 +103,11 @@ def estimate_gain(raw: Product, correction: Reference) -> Leaves:
 
         bad = int(np.argmax(~(gain > 0)))
         raise BadInputError(f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be")
-    used = {"GAIN_AVG": float(gain.mean()), "GAIN_STD": float(1e6 * gain.std() / gain.mean())}
+    used = {
+        "GAIN_AVG": float(gain.mean()),
+        "GAIN_STD": float(1e6 * gain.std() / gain.mean()),
+        "GAIN_ERR": float(1e6 * np.sqrt(np.mean(error**2)) / gain.mean()),
+    }
     quality = np.where(missing, int(Quality.HOUSEKEEPING), 0)
-    table = NewHdu(TERMS["TERM_GAIN"], used, columns={"MJD_TIME": mjd, "GAIN": gain, "QUALITY": quality})
+    table = NewHdu(TERMS["TERM_GAIN"], used, columns={"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality})
     return Leaves({"TERM_GAIN": [table]}, used=used, warnings=warnings)

@@ -15,7 +15,7 @@ from numba import njit
 
 from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product
 from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
-from tasks.calibration.linearity import linearised
+from tasks.amplifier import linearised, read_linearity
 from tasks.exposures import first_sampled, look_places, open_exposures, term_column, term_image
 from tasks.fits import blocks
 from tasks.fits_writer import NewHdu
@@ -33,6 +33,7 @@ def sum_stages(
     scale: float,
     level: FloatArray,
     gain: FloatArray,
+    thermal: FloatArray,
     usual_gain: float,
     structure: FloatArray,
     dark: FloatArray,
@@ -52,8 +53,8 @@ def sum_stages(
         Raw images as big-endian words of 32-bit integers, offset 2^31 not yet added [ADU].
     exposures, scale : float
         Exposures in each stack; how many of them a pixel is the sum of.
-    level, gain : ndarray, shape (n,)
-        Bias level [ADU] and gain [ADU/electron] of each image.
+    level, gain, thermal : ndarray, shape (n,)
+        Bias level [ADU], gain [ADU/electron] and thermal charge over that of `dark` of each image.
     usual_gain : float
         Gain of the stages before the gain is applied [ADU/electron].
     structure, dark, flat : ndarray, shape (ny, nx)
@@ -87,19 +88,19 @@ def sum_stages(
                 sums[i, 1] += share * signal / usual_gain
                 sums[i, 2] += share * signal / gain[i]
                 sums[i, 3] += share * charge
-                sums[i, 4] += share * (charge - dark[row, column])
-                sums[i, 5] += share * (charge - dark[row, column]) / flat[row, column]
+                sums[i, 4] += share * (charge - thermal[i] * dark[row, column])
+                sums[i, 5] += share * (charge - thermal[i] * dark[row, column]) / flat[row, column]
 
 
-@step("calibration_stages", version="1", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
+@step("calibration_stages", version="2", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
 def measure_calibration_stages(
     raw: Product, look: Look, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
 ) -> Leaves:
     """Measure the light curve within one circle after each operation of the calibration."""
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    boundary, *cubic = term_column(linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
-    curve = boundary, np.ascontiguousarray(np.stack(cubic, axis=1))
+    (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
+    curve = read_linearity(linearity)
     structure = term_image(bias.product, "TERM_BIAS_STRUCTURE")
     charge, response = term_image(dark.product, "TERM_DARK"), term_image(flat.product, "TERM_FLAT")
     x, y = look_places(look)
@@ -110,7 +111,7 @@ def measure_calibration_stages(
         sums = np.empty((exposures.count, len(CALIBRATION_STAGES)))
         for a, b in blocks(exposures.count, ny * nx * 4):
             sum_stages(
-                exposures.words(a, b), float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b],
+                exposures.words(a, b), float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b], thermal[a:b],
                 float(np.median(gains)), structure, charge, response, *curve, x[a:b] - exposures.x_offset,
                 y[a:b] - exposures.y_offset, DEFAULT_RADIUS, sums[a:b],
             )  # fmt: skip

@@ -2,8 +2,8 @@
 
 Every pixel passes every row of its column and collects each row's light for the time of one shift, tau. Without motion the sum
 is the same in the whole column: S(x) = n tau sum over y of rate(x, y), over all 1024 rows, stars outside of the window
-included. The margin rows at the top see nothing but this (and their read-out's dark current), too noisily to correct an image,
-but well enough over a visit to tell tau.
+included. The margin rows at the top see nothing but this (and their read-out's dark current), too noisily to correct an image;
+over a visit they tell tau, which is weighed with what is known of the clock.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.payloads import Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.payloads import Bias, Gain, Linearity, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
+from tasks.amplifier import linearise, read_linearity
 from tasks.exposures import Exposures, open_exposures, term_column
 from tasks.fits_writer import NewHdu
 from tasks.robust import robust_scatter
@@ -23,7 +24,8 @@ from tasks.scene.stars import field_places
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
-WORST = 0.2  # relative error of tau; a fit that is worse is not used
+KNOWN = 0.02  # the clock is known that well beforehand; on board it makes all times
+OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]
 FAINTEST = 0.2  # electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
 BLUR_SAMPLES = 8
 
@@ -79,25 +81,39 @@ def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
     return float(tau), float(spread * np.sqrt(covariance[1, 1]))
 
 
-def margin_rows(raw: Exposures, level: FloatArray, gain: FloatArray, good: npt.NDArray[np.bool_]) -> FloatArray | None:
-    """Return the mean charge of the top overscan rows in every column [electron per stack]; None without them as images."""
+def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
+    """Return the mean of values with errors, and its error; a value of infinite error does not count."""
+    weights = [1.0 / error**2 for _, error in values]
+    total = sum(weights)
+    return sum(w * value for w, (value, _) in zip(weights, values, strict=True)) / total, total**-0.5
+
+
+def margin_rows(
+    raw: Exposures, level: FloatArray, gain: FloatArray, curve: tuple[FloatArray, FloatArray], good: npt.NDArray[np.bool_]
+) -> FloatArray | None:
+    """Return the mean charge of the top overscan rows in every column [electron per stack]; None without them as images.
+
+    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes the same amplifier.
+    """
     if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
         return None
     hdu = raw.file["SCI_RAW_OverscanTop"]
     if hdu.text("MRG_PROC") != "image":
         return None
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-    pixels = (hdu.image() / added - level[:, None, None]) / gain[:, None, None] * raw.nexp
+    measured = (hdu.image() / added - level[:, None, None]) / gain[:, None, None]
+    pixels = raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)
     # a cosmic ray in a few rows and images must not decide: the median over images of the mean over rows
     means = pixels[good].mean(axis=1)
     whole = np.isfinite(means).all(axis=1)
     return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
 
 
-@step("smearing", "SMEARING", version="3", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="4", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, psf: Psf, stars: Stars, settings: SmearingSettings
-) -> Leaves:
+    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, linearity: Linearity, psf: Psf, stars: Stars,
+    settings: SmearingSettings,
+) -> Leaves:  # fmt: skip
     """Model the smeared light of all stars of a column, and fit the time of a shift to the top margin."""
     # the centre of light is good to a tenth of a pixel, over which the sum of a column does not change
     flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
@@ -126,13 +142,16 @@ def estimate_smearing(
             on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(axis=1)
             sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
         rate = sums / exposures.exposure_time
-        margin = margin_rows(exposures, level, gains, good) if known else None
+        margin = margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
         mjd = exposures.mjd
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     tau, error = fit_time(margin, rate[good].mean(axis=0)) if margin is not None else (0.0, float("inf"))
-    if known and not (tau > 0 and error < WORST * tau):
-        warnings.append(f"the top margin does not tell the time of a shift: {settings.time * 1e6:.1f} microseconds are used")
-        tau, error = settings.time, WORST * settings.time
+    if known:
+        measured, clock = (tau, error), (settings.time, KNOWN * settings.time)
+        if abs(tau - settings.time) > OFF * np.hypot(error, clock[1]):
+            warnings.append(f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not {settings.time * 1e6:.1f}")
+        else:
+            tau, error = weighted_mean(measured, clock)
     used = {
         "SMEAR_T": tau, "SMEAR_TE": error if np.isfinite(error) else 0.0,
         "SMEAR_MX": float((tau * rate).max()) if known else 0.0,

@@ -305,11 +305,11 @@ def flat_variance(star: Floats, error: Floats, x: float, y: float, motion: tuple
     return np.asarray(np.nan_to_num(sums[0]))
 
 
-@step("apertures", "APERTURE", version="3", payload=Apertures, leaves=["TERM_APERTURES"])
+@step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in one that stays."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    charge = term_image(dark.product, "TERM_DARK")
+    charge, (factor,) = term_image(dark.product, "TERM_DARK"), term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
     rows = term_image(smearing.product, "TERM_SMEARING")
     static = term_image(defects.product, "TERM_DEFECTS_STATIC")
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
@@ -328,6 +328,7 @@ def measure_apertures(corrected: Corrected, position: Position, smearing: Smeari
             spread = np.broadcast_to(rows[block][:, None, :], pixels.shape)
             smeared[block], _ = aperture_sums(np.ascontiguousarray(spread), cx, cy)
         mjd = images.mjd
+        thermal *= factor[:, None]
     columns = {
         "MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "SMEARING": smeared, "HOT": hot, "FIXED": fixed[:, 0],
         "FIXED_AREA": fixed[:, 1], "X": x, "Y": y,

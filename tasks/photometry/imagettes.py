@@ -108,7 +108,7 @@ class Circle:
         return total, area, within / star.flux, star.flux, float(errors[0]), float(np.nanmean(pull))
 
 
-@step("imagette_photometry", version="1", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="2", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected, subarray: Corrected, pointing: Pointing, background: Background, bias: Bias, gain: Gain, dark: Dark,
     psf: Psf, stars: Stars, position: Position, smearing: Smearing, defects: Defects, quality: QualityTerm,
@@ -120,7 +120,8 @@ def measure_imagettes(
         places, "TERM_IMAGETTE_POSITION", "X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY"
     )
     event, bits = term_column(quality.product, "TERM_QUALITY", "EVENT", "QUALITY")
-    charge, track = term_image(dark.product, "TERM_DARK"), read_track(pointing)
+    charge, (factor,) = term_image(dark.product, "TERM_DARK"), term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
+    track = read_track(pointing)
     warnings = []
     with (
         open_images(subarray.products["SCI_COR_SubArray"]) as stacks,
@@ -146,7 +147,7 @@ def measure_imagettes(
                 place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
                 left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
                 row = known.smeared_row(i, int(left), nx)
-                thermal = imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
+                thermal = factor[known.stack[i]] * imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
                 part = float(known.share[i])
                 others, doubtful = (
                     f.image((ny, nx), *place, time, seconds, part) if f is not None else np.zeros((ny, nx))

@@ -2,20 +2,21 @@
 
 Charge of a pixel in one exposure: light through the flat field, smearing, dark current over exposure and waiting time,
 drawn from a Poisson distribution; cosmic rays come on top; full wells bleed, transfers trail. Then non-linearity, gain,
-bias, read-out noise and the converter's steps and ends. Margins: dark columns and rows are shielded, blank and overscan
-columns carry bias and noise only, overscan rows the charge of the transfer and of the read-out. Margins are not bent.
+bias, read-out noise and the converter's steps and ends, of the image and of its margins alike. Dark columns and rows are
+shielded, blank and overscan columns carry bias and noise only, overscan rows the charge of the transfer and of the read-out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.simulation import bias, charge, dark, flat
 from tasks.simulation.case import Case
-from tasks.simulation.cosmics import Hits
+from tasks.simulation.cosmics import NONE, Hits
 from tasks.simulation.layout import (
     CCD_TEMPERATURE,
     COLUMNS,
@@ -36,6 +37,15 @@ Map = NDArray[np.float32]
 
 FULL_SCALE = 65535
 DARK_SIDES = (slice(12, 28), slice(28, 44))  # the dark columns among the side columns
+
+
+class MarginHits(NamedTuple):
+    """Cosmic rays in the margins that hold charge."""
+
+    dark_left: Hits = NONE
+    dark_right: Hits = NONE
+    dark_top: Hits = NONE
+    overscan_top: Hits = NONE
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class Camera:
         self.flat = (1 + case.flat * (response - 1)) * (1 + case.flat_error * errors.normal(size=shape))
         self.waiting = read_time(mode, window.bottom, window.height)
         self.mean_wait = float(self.waiting[rows, columns].mean())
+        self.top_wait = float(self.waiting[OVERSCAN_TOP, columns].mean())
         exposed = np.where(np.arange(ROWS)[:, None] < OVERSCAN_TOP.start, case.exptime, 0.0)
         darkness = dark.at(mjd)
         rate = case.dark * darkness.smooth.astype(float) + case.hot * darkness.hot
@@ -114,7 +125,7 @@ class Camera:
         light: Floats,
         smearing: Floats,
         hits: Hits,
-        side_hits: tuple[Hits, Hits],
+        margin_hits: MarginHits,
         telegraphic: Floats,
         gain: float,
         drift: float,
@@ -127,14 +138,14 @@ class Camera:
         sides = self._draw(rng, side_part.dark)
         top = self._draw(rng, top_part.dark + smearing.mean(axis=0))
         hits.add_to(image)
-        for columns, more in zip(DARK_SIDES, side_hits, strict=True):
-            more.add_to(sides[:, columns])
+        for part, more in zip((*(sides[:, c] for c in DARK_SIDES), top[:3], top[3:]), margin_hits, strict=True):
+            more.add_to(part)
         if self.case.saturation:
             charge.bleed(image)
         if self.cti:
             charge.transfer(image, self.window.bottom, self.cti, gain)
         if self.case.nonlinearity:
-            image = self.curve.measure(image)
+            image, sides, top = (self.curve.measure(values) for values in (image, sides, top))
         return (
             self._convert(rng, image, gain, image_part.bias + drift),
             self._convert(rng, sides, gain, side_part.bias + drift),

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.simulation import cosmics, dark, layout
-from tasks.simulation.camera import Camera, Exposure, whole_ccd
+from tasks.simulation.camera import Camera, Exposure, MarginHits, whole_ccd
 from tasks.simulation.case import Case, case_names, load_case
 from tasks.simulation.cubes import Cubes, write_full_frame
 from tasks.simulation.light import STEP, Motion, Optics, Scene, Window, gradient
@@ -164,14 +164,16 @@ class Studio:
         if case.smearing:
             time = case.smearing * layout.TRANSFER_TIME
             smearing = scene.smearing(flux, motion, now.zodiacal + now.stray, now.telescope, time)
-        hits, side_hits = cosmics.NONE, (cosmics.NONE, cosmics.NONE)
+        hits, margin_hits = cosmics.NONE, MarginHits()
         factor = case.cosmic_rays * now.cosmic_factor
         if factor:
             (height, width), gathering = light.shape, seconds + camera.mean_wait
-            hits, *sides_hit = (cosmics.draw_hits(rng, gathering, height, columns, factor) for columns in (width, 16, 16))
-            side_hits = sides_hit[0], sides_hit[1]
+            areas = (height, width), (height, 16), (height, 16), (3, width)
+            hits, left, right, top_hits = (cosmics.draw_hits(rng, gathering, h, w, factor) for h, w in areas)
+            # overscan rows gather charge only while they are read
+            margin_hits = MarginHits(left, right, top_hits, cosmics.draw_hits(rng, camera.top_wait, 6, width, factor))
         telegraphic = camera.telegraphic_charge(self.jumps, now.start)
-        image, sides, top = camera.read(rng, light, smearing, hits, side_hits, telegraphic, now.gain, now.bias_drift)
+        image, sides, top = camera.read(rng, light, smearing, hits, margin_hits, telegraphic, now.gain, now.bias_drift)
         x, y = scene.tracks(np.array([0]), motion)
         return Exposure(
             image=image,
