@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.ending import explained
+from flows.ending import explained, watch_storage
 from flows.toml_file import read_toml
 from schemas import VERSION
 from schemas.errors import DrpError, Interrupted, StorageError, UsageError
@@ -62,11 +62,18 @@ def stop_if_asked() -> None:
         raise _stopped[0]
 
 
-def guarded(body: Callable[[], int], verbose: bool, work: Path | None = None) -> None:
-    """Run a command's body: signals stop it cleanly, errors become one line and an exit code."""
+def guarded(
+    body: Callable[[], int], verbose: bool, work: Path | None = None, hangs: Callable[[DrpError], None] | None = None
+) -> None:
+    """Run a command's body: signals stop it cleanly, errors become one line and an exit code.
+
+    `hangs` tells of a file system that does not answer, in place of an ERROR line; the command ends behind it.
+    """
     for number in _SIGNALS:
         signal.signal(number, _stop)
+    watching: Callable[[], None] = lambda: None  # noqa: E731
     try:
+        watching = watch_storage(hangs or (lambda error: note(f"ERROR {error}")))
         code = body()
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -74,6 +81,8 @@ def guarded(body: Callable[[], int], verbose: bool, work: Path | None = None) ->
         raise
     except (Exception, Interrupted) as error:
         code = fail(error, verbose, work)
+    finally:
+        watching()
     if (server := sys.modules.get("flows.server")) is not None and server.lost.is_set():
         os._exit(code)  # at its exit Prefect would wait for the server that is gone
     sys.exit(code)
@@ -418,20 +427,21 @@ def job(order: Path, log_file: Path | None, engine: str, as_json: bool, quiet: b
 
     Products and, last, a trigger file go to its output OUT, scratch to TMP, log lines to the streams and the log file.
     """
+    from flows.soc_log import SocLog
+    from schemas.orders import PROCESSOR, Level
+
+    log = SocLog(PROCESSOR, VERSION, quiet=as_json, errors_only=quiet)
 
     def body() -> int:
         from flows.job import run_job
         from flows.server import engine_for
-        from flows.soc_log import SocLog
-        from schemas.orders import PROCESSOR
 
-        log = SocLog(PROCESSOR, VERSION, quiet=as_json, errors_only=quiet)
         code = run_job(order, lambda: engine_for(engine, None, True, verbose), log, log_file, stop_if_asked)
         if as_json:
             say(json.dumps({"order": str(order), "code": code}))
         return code
 
-    guarded(body, verbose)
+    guarded(body, verbose, hangs=lambda error: log(Level.ERROR, error))
 
 
 @main.command()

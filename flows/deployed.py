@@ -28,8 +28,9 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from schemas.errors import DrpError, plain
-from schemas.forms import IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
+from flows.ending import watch_storage
+from schemas.errors import ConfigurationError, DrpError, plain
+from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 
 if TYPE_CHECKING:
     from flows.reprocess import Planned
@@ -54,7 +55,7 @@ OPTIONS: dict[str, Any] = {"flow_run_name": _asked_folder, "persist_result": Fal
 @flow(name="reduce", **OPTIONS)
 def reduce_visit(request: ReduceForm) -> Any:
     """Reduce a visit: raw images to published light curves and report."""
-    with failure_told(request.visit):
+    with failure_told(request, request.visit):
         from flows.reduce import reduce_visit as recipe
         from flows.reduce import run_reduce
 
@@ -74,7 +75,7 @@ def reduce_visit(request: ReduceForm) -> Any:
 @flow(name="simulate", **OPTIONS)
 def simulate(request: SimulateForm) -> Any:
     """Simulate the raw products of a visit."""
-    with failure_told(request.output):
+    with failure_told(request, request.output):
         from flows.simulate import simulate_into
 
         simulate_into(Path(request.output), request.case, request.images, request.seed, None)
@@ -84,7 +85,7 @@ def simulate(request: SimulateForm) -> Any:
 @flow(name="validate", **OPTIONS)
 def validate(request: ValidateForm) -> Any:
     """Measure every claim of accuracy on simulated visits."""
-    with failure_told(request.output):
+    with failure_told(request, request.output):
         from flows.validate import run_validation
 
         result = run_validation(request.request())
@@ -96,7 +97,7 @@ def validate(request: ValidateForm) -> Any:
 @flow(name="intake", **OPTIONS)
 def intake(request: IntakeForm) -> Any:
     """Do the job orders that are in a folder, each once."""
-    with failure_told(request.folder):
+    with failure_told(request, request.folder):
         from flows.intake import intake as take
 
         outcomes = take(Path(request.folder), tell=log)
@@ -112,7 +113,7 @@ def reprocess(request: ReprocessForm) -> Any:
     """Reduce published visits again that new references, or new versions of steps, touch; or show the plan."""
     output = Path(request.output) if request.output else output_folder()
     work = Path(request.work) if request.work else None
-    with failure_told(str(output)):
+    with failure_told(request, str(output)):
         from flows import reprocess as again
 
         places = [Path(folder) for folder in (*request.references, *request.visits)]
@@ -181,15 +182,44 @@ def recover() -> Any:
 
 
 @contextmanager
-def failure_told(folder: str) -> Iterator[None]:
-    """Tell by an event when a run fails; what is done about it is a matter of automations."""
+def failure_told(form: Form, folder: str) -> Iterator[None]:
+    """Tell by an event when a run fails; what is done about it is a matter of automations.
+
+    A form that names a path outside of the allowed roots fails at once.
+
+    A run whose file system hangs ends at once; it is taken for lost, and resumed.
+    """
+    watching = watch_storage(get_run_logger().error)
     try:
+        stay_within_roots(form)
         yield
     except Exception as error:
         code = error.exit_code if isinstance(error, DrpError) else 75 if isinstance(error, MemoryError) else 70
         name = runtime.flow_run.name or Path(folder).name
         tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {plain(error)}", code)
         raise
+    finally:
+        watching()
+
+
+def stay_within_roots(form: Form) -> None:
+    """Refuse a form that names a path outside of DRP_ROOTS, where that is set, also by way of a symbolic link.
+
+    Raises
+    ------
+    ConfigurationError
+        It names field and path.
+    """
+    from flows.job_order import Rules, allowed_path, rules_of_environment
+
+    rules = Rules({}, rules_of_environment().roots)
+    for name, value in form.model_dump().items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and text.startswith("/"):
+                try:
+                    allowed_path(text, rules)
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"{name}: {error}") from error
 
 
 def tell(event: str, run: object, name: str, error: str, code: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from schemas import VERSION
-from schemas.errors import DrpError, Interrupted, plain
+from schemas.errors import ConfigurationError, DrpError, Interrupted, StorageError, plain
+from tasks import disk
 
 
 def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
@@ -19,6 +21,34 @@ def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
         return 75, "not enough memory"
     place = crash_file(error, folder)
     return 70, f"internal error, please report it with {place}: {type(error).__name__}: {plain(error)}"
+
+
+def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:
+    """End the process with 74 where the file system does not answer any more; return a function that ends the watch.
+
+    DRP_STORAGE_TIMEOUT [s] says for how long a call may hang, ten minutes as a rule; 0: for ever. What is left behind is what
+    kill -9 would leave: nothing that was published, and scratch that the next run removes.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no such number.
+    """
+    said = os.environ.get("DRP_STORAGE_TIMEOUT", "600")
+    try:
+        limit = float(said)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit <= 1e6:
+        raise ConfigurationError(f"DRP_STORAGE_TIMEOUT is {plain(said)!r}, wanted seconds from 0 to 1e6")
+    if limit == 0:
+        return lambda: None
+
+    def give_up(error: StorageError) -> None:
+        tell(error)
+        os._exit(error.exit_code)
+
+    return disk.watch(limit, give_up)
 
 
 def crash_file(error: BaseException, folder: Path | None) -> str:

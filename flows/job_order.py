@@ -1,7 +1,7 @@
 """The scheduler's job order: read, held against its structure, its paths expanded and kept within the allowed roots.
 
 Two variables of the environment say what an order may do: DRP_JOB_VARIABLES names the variables that `${NAME}` in a path may
-stand for (separated by commas; none if not set), DRP_JOB_ROOTS the folders below which all its paths must lie (separated by
+stand for (separated by commas; none if not set), DRP_ROOTS the folders below which all its paths must lie (separated by
 colons; anywhere if not set).
 """
 
@@ -65,9 +65,9 @@ class Rules:
 
 
 def rules_of_environment() -> Rules:
-    """Return the rules that DRP_JOB_VARIABLES and DRP_JOB_ROOTS make."""
+    """Return the rules that DRP_JOB_VARIABLES and DRP_ROOTS make."""
     names = [n.strip() for n in os.environ.get("DRP_JOB_VARIABLES", "").split(",") if n.strip()]
-    roots = [r for r in os.environ.get("DRP_JOB_ROOTS", "").split(":") if r]
+    roots = [r for r in os.environ.get("DRP_ROOTS", "").split(":") if r]
     return Rules({n: os.environ[n] for n in names if n in os.environ}, tuple(Path(os.path.realpath(r)) for r in roots))
 
 
@@ -154,5 +154,5 @@ def allowed_path(text: str, rules: Rules) -> Path:
     if not path.is_absolute() or ".." in path.parts:
         raise ConfigurationError(f"the path {expanded} must be absolute and without ..")
     if rules.roots and not any(Path(os.path.realpath(path)).is_relative_to(root) for root in rules.roots):
-        raise ConfigurationError(f"the path {expanded} is outside of the allowed roots (DRP_JOB_ROOTS)")
+        raise ConfigurationError(f"the path {expanded} is outside of the allowed roots (DRP_ROOTS)")
     return path

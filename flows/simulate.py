@@ -61,8 +61,13 @@ def simulate_case(
     try:
         from tasks.simulation.visit import simulate_visit
 
+        def going_on(done: int, count: int) -> None:
+            disk.moves_on()
+            if progress is not None:
+                progress(done, count)
+
         with disk.guarded("write", output):
-            simulate_visit(stage, case, seed, progress)
+            simulate_visit(stage, case, seed, going_on)
         if output.exists():
             output.rmdir()
         disk.rename(stage, output)

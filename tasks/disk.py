@@ -1,7 +1,8 @@
 """The one layer that touches the disk: every open, read, write, fsync, rename, link, unlink and mkdir passes here.
 
-System errors come out as errors of `schemas.errors` that name the file. Tests put a fault into any single call by
-`fault_hook`, and end the process at a named point by the environment variable DRP_CRASH_AT.
+System errors come out as errors of `schemas.errors` that name the file. A call that does not come back within a time that
+`watch` was given, since the file system is stuck, ends the process: nothing in Python can end the call. Tests put a fault into
+any single call by `fault_hook`, and end the process at a named point by the environment variable DRP_CRASH_AT.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import os
 import shutil
 import signal
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.errors import BadInputError, CannotCreateError, DrpError, MissingInputError, StorageError
 
@@ -54,13 +58,62 @@ def explain(error: OSError, action: str, path: Path) -> DrpError:
 
 @contextlib.contextmanager
 def guarded(action: str, path: Path) -> Iterator[None]:
-    """Run one disk call: let a test's fault in, and translate what the system says."""
+    """Run one disk call: let a test's fault in, translate what the system says, and let `watch` see how long it takes."""
+    me = threading.get_ident()
+    outer = _waiting.get(me)
+    _waiting[me] = Waiting(action, path, time.monotonic())
     try:
         if fault_hook is not None:
             fault_hook(action, str(path))
         yield
     except OSError as error:
         raise explain(error, action, path) from error
+    finally:
+        if outer is None:
+            _waiting.pop(me, None)
+        else:
+            _waiting[me] = outer._replace(since=time.monotonic())
+
+
+class Waiting(NamedTuple):
+    """A disk call that has not come back."""
+
+    action: str
+    path: Path
+    since: float
+
+
+_waiting: dict[int, Waiting] = {}  # by thread
+
+
+def moves_on() -> None:
+    """Tell `watch` that the call of this thread does not hang: one of its parts is done."""
+    if (waiting := _waiting.get(threading.get_ident())) is not None:
+        _waiting[threading.get_ident()] = waiting._replace(since=time.monotonic())
+
+
+def watch(limit: float, give_up: Callable[[StorageError], None]) -> Callable[[], None]:
+    """Look after all disk calls of this process, in a thread; return a function that ends that.
+
+    Parameters
+    ----------
+    limit : float
+        How long a call may take without a sign of life [s].
+    give_up : callable
+        Called once, in the thread that watches, with the error that tells which call hangs; it should end the process.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(min(limit / 4, 5.0)):
+            now = time.monotonic()
+            for waiting in list(_waiting.values()):
+                if now - waiting.since > limit:
+                    give_up(StorageError(f"{waiting.path}: {waiting.action} has not come back for {limit:g} s, given up"))
+                    return
+
+    threading.Thread(target=look, name="disk-watch", daemon=True).start()
+    return over.set
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
@@ -76,6 +129,7 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
     try:
         with guarded("read", path):
             while chunk := os.read(fd, CHUNK):
+                moves_on()
                 parts.append(chunk)
                 size += len(chunk)
                 if limit is not None and size > limit:
@@ -94,6 +148,7 @@ def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
             if count == 0:
                 raise StorageError(f"{path}: read failed, the file became shorter while it was read")
             done += count
+            moves_on()
 
 
 def open_to_read(path: Path) -> int:
@@ -126,6 +181,7 @@ def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None
         done = 0
         while done < len(view):
             done += os.pwrite(fd, view[done:], offset + done)
+            moves_on()
 
 
 def sync_and_close(fd: int, path: Path) -> None:
@@ -293,6 +349,7 @@ def sha256(path: Path) -> str:
     try:
         with guarded("read", path):
             while chunk := os.read(fd, CHUNK):
+                moves_on()
                 digest.update(chunk)
     finally:
         os.close(fd)

@@ -8,8 +8,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -331,3 +334,49 @@ def test_an_error_without_a_number_says_what_it_has() -> None:
 def test_a_crash_point_kills_where_it_is_asked_for(name: str, code: int) -> None:
     command = [sys.executable, "-c", "from tasks import disk; disk.crash_point('here')"]
     assert subprocess.run(command, cwd=ROOT, env={**os.environ, "DRP_CRASH_AT": name}, check=False).returncode == code
+
+
+# ---- a call that does not come back
+
+
+def watched(limit: float) -> tuple[list[str], threading.Event, Any]:
+    """Watch the disk calls of this process; return what was told, whether anything was, and how to end it."""
+    told: list[str] = []
+    heard = threading.Event()
+
+    def give_up(error: StorageError) -> None:
+        told.append(str(error))
+        heard.set()
+
+    return told, heard, disk.watch(limit, give_up)
+
+
+def test_a_call_that_hangs_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"some")
+    told, heard, end = watched(0.1)
+    monkeypatch.setattr(disk, "fault_hook", lambda action, path: heard.wait(20))
+    assert disk.read_bytes(tmp_path / "file") == b"some"  # it goes on once it was told of
+    end()
+    assert told == [f"{tmp_path / 'file'}: read has not come back for 0.1 s, given up"]
+
+
+def test_a_long_call_whose_parts_come_back_does_not_hang(tmp_path: Path) -> None:
+    told, heard, end = watched(1.0)
+    with disk.guarded("write", tmp_path):
+        for _ in range(30):
+            time.sleep(0.05)
+            disk.moves_on()
+    end()
+    assert not heard.is_set(), told
+
+
+def test_a_call_within_another_gives_it_a_new_start(tmp_path: Path) -> None:
+    told, heard, end = watched(1.0)
+    with disk.guarded("write", tmp_path):
+        for _ in range(30):
+            time.sleep(0.05)
+            with disk.guarded("read", tmp_path):
+                pass
+    end()
+    assert not heard.is_set(), told
+    disk.moves_on()  # outside of any call it means nothing

@@ -169,6 +169,57 @@ def test_a_reader_that_goes_away_is_no_error(bench: Bench) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+# ---- 52: a file system that does not answer
+
+HANGING = """
+import sys, time
+from tasks import disk
+from flows.cli import main
+
+action, part = sys.argv[1:3]
+del sys.argv[1:3]
+disk.fault_hook = lambda a, path: time.sleep(1000) if a == action and part in path else None
+main()
+"""
+
+
+def hanging(bench: Bench, action: str, part: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run where one kind of disk call on some files never comes back."""
+    command = [sys.executable, "-c", HANGING, action, part, *bench.arguments()]
+    told = {**os.environ, "DRP_STORAGE_TIMEOUT": "2", **environment}
+    return subprocess.run(command, cwd=ROOT, text=True, check=False, capture_output=True, env=told, timeout=120)
+
+
+def test_an_input_on_a_file_system_that_hangs_ends_the_run(bench: Bench) -> None:
+    shutil.rmtree(bench.work)  # the inputs are read anew
+    before = tree(bench.output)
+    result = hanging(bench, "read", "SCI_RAW_SubArray")
+    bench.check_refusal(
+        Outcome(result.returncode, "", result.stderr), 74, "SCI_RAW_SubArray", "read has not come back for 2 s, given up"
+    )
+    assert tree(bench.output) == before
+
+
+@pytest.mark.parametrize("action", ["fsync", "rename"])
+def test_a_publication_that_hangs_is_not_seen_and_the_next_run_makes_up_for_it(bench: Bench, right: Any, action: str) -> None:
+    before = sorted(p.name for p in bench.output.glob("CH_*"))
+    result = hanging(bench, action, str(bench.output))
+    assert result.returncode == 74, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR ")]
+    assert f"{action} has not come back for 2 s, given up" in line
+    assert "Traceback" not in result.stderr
+    assert sorted(p.name for p in bench.output.glob("CH_*")) == before
+    assert bench.run().code == 0
+    assert product(bench) == right
+    assert bench.scratch() == []
+
+
+def test_a_time_that_is_none_is_refused(bench: Bench) -> None:
+    result = hanging(bench, "none", "none", DRP_STORAGE_TIMEOUT="soon")
+    assert result.returncode == 78
+    assert "DRP_STORAGE_TIMEOUT is 'soon', wanted seconds" in result.stderr
+
+
 # ---- 49: an output folder that is none
 
 

@@ -486,6 +486,7 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
             ):
                 for path in members:
+                    disk.moves_on()
                     info = tarfile.TarInfo(f"{inside}/{path.name}")
                     info.size = path.stat().st_size
                     with open(path, "rb") as file:
