@@ -40,11 +40,11 @@ clients: $(CLIENTS:%=.clients/%/.installed)
 	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-# branch coverage of kernels, gate and store; kernels are run as plain Python for it, since compiled ones leave no trace
-KERNELS := apertures background calibration cosmics defects events field_fluxes geometry metrics plate scene stages stars telegraphic
+# branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
+KERNELS := apertures background calibration drift cosmics defects events field_fluxes geometry metrics plate scene stages stars telegraphic
 coverage: $(VENV)/.installed
 	@rm -f .coverage
-	@$(BIN)/python -m pytest -q -n 2 --cov --cov-report= tests/test_gate.py tests/test_store.py
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(patsubst %,tests/test_%.py,$(KERNELS) gate store imagettes)
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/test_%.py)
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90
 

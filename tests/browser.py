@@ -16,7 +16,7 @@ CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chro
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 
 
@@ -103,13 +103,17 @@ class Browser:
 
     def load(self, page: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file from disk in a window of some size."""
+        self.go(page.as_uri(), width, height, dark)
+
+    def go(self, address: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load a page of a server on loopback, or of the disk."""
         self.complaints.clear()
         self._loaded = False
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         )
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=address)
         end = time.monotonic() + self.seconds
         while not self._loaded:
             self._next(end)

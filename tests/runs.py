@@ -90,3 +90,27 @@ def differing(folder: Path, other: Path) -> list[str]:
     """Return the names of files that differ between two published folders."""
     one, two = comparable(folder), comparable(other)
     return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+
+
+def used(bench: Bench, kind: str) -> Path:
+    """Return the reference of a kind that the published visit was reduced with."""
+    (folder,) = bench.output.iterdir()
+    references = json.loads((folder / "manifest.json").read_text())["inventory"]["references"]
+    name = next(r["product"]["path"] for r in references.values() if f"_{kind}_" in r["product"]["path"])
+    return next(bench.references[0].rglob(name))
+
+
+def newer(bench: Bench, folder: Path, kind: str, number: int = 9001) -> Path:
+    """Put a higher version of a reference, with other content, into a folder."""
+    from tests.faults import edited, take_apart
+
+    old = used(bench, kind)
+    folder.mkdir(exist_ok=True)
+    path = Path(shutil.copyfile(old, folder / f"{old.name[:-9]}{number:04d}.fits"))
+    with edited(path, take_apart(path)[1].extname) as hdu:
+        hdu.set("ARCH_REV", number // 100)
+        hdu.set("PROC_NUM", number % 100)
+        pixels = hdu.pixels.copy()
+        pixels.flat[5] = 1
+        hdu.pixels = pixels
+    return path

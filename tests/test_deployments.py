@@ -16,9 +16,13 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import ConfigurationError
+from schemas.forms import ReduceForm, SimulateForm
+from tests.browser import CHROMIUM, Browser
 from tests.installation import Installation, drp, installed
+from tests.orders import order_of
 from tests.processes import children, command, until
-from tests.runs import STEPS, Bench, differing
+from tests.runs import STEPS, Bench, differing, newer
 
 pytestmark = pytest.mark.slow
 VISIT = "PR900001_TG000101"
@@ -168,6 +172,85 @@ def test_a_visit_that_fails_is_told(here: Installation, heard: list[dict[str, An
         "event": "drp.run.failed", "run": "reduce nothing", "id": failed, "exit_code": 2,
         "error": f"UsageError: {tmp_path}/nothing: is not a folder",
     }  # fmt: skip
+
+
+def test_a_form_whose_paths_leave_the_allowed_roots_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.deployed import stay_within_roots
+
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link").symlink_to("/etc")
+    asked = ReduceForm(visit=f"{inside}/visit", references=(f"{inside}/a", f"{inside}/link/b"))
+    stay_within_roots(asked)  # no roots are set
+    monkeypatch.setenv("DRP_ROOTS", str(inside))
+    with pytest.raises(ConfigurationError, match=f"references: the path {inside}/link/b is outside of the allowed roots"):
+        stay_within_roots(asked)
+    with pytest.raises(ConfigurationError, match="output: the path /elsewhere is outside"):
+        stay_within_roots(SimulateForm(output="/elsewhere"))
+    stay_within_roots(ReduceForm(visit=f"{inside}/visit"))
+
+
+def test_job_orders_are_taken_in_by_the_deployment(here: Installation, reduced: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    order = order_of(folder, reduced.visit, reduced.references)
+    order.out.mkdir(parents=True)
+    order.tmp.mkdir()
+    order.write()
+    (folder / "broken.xml").write_text("<Ipf_Job_Order></Ipf_Job_Order>")
+    run = here.end(here.create("intake", folder=str(folder)), 240)
+    said = "".join(path.read_text() for path in sorted(folder.rglob("*.log")))
+    assert (run["state_name"], run["state"]["message"]) == ("Completed", "2 orders: 1 done, 1 failed, 0 again"), said
+    assert [p.name for p in folder.glob("*.xml")] == []
+    (product,) = order.out.glob("CH_*_V00*")
+    assert differing(product, *reduced.published()) == []
+
+
+def test_published_visits_are_planned_and_reprocessed_by_form(here: Installation, reduced: Bench, tmp_path: Path) -> None:
+    bench = reduced.copy(tmp_path)
+    (folder,) = bench.published()
+    newer(bench, tmp_path / "new", "BadPixelMap")
+    places = {
+        "output": str(bench.output), "work": str(bench.work), "references": [str(tmp_path / "new"), str(bench.references[0])],
+        "visits": [str(bench.visit)],
+    }  # fmt: skip
+    planned = here.create("reprocess", **places)
+    run = here.end(planned)
+    assert (run["state_name"], run["state"]["message"]) == ("Planned", "1 visits would be reduced again")
+    (shown,) = here.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [planned]}}})
+    (row,) = json.loads(shown["data"])
+    assert (row["visit"], row["from"]) == (VISIT, "prior")
+    assert bench.published() == [folder]
+    run = here.end(here.create("reprocess", **places, do=True), 240)
+    assert (run["state_name"], run["state"]["message"]) == ("Completed", "1 visits reduced again, 0 failed")
+    assert len(bench.published()) == 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_pages_show_runs_forms_and_artifacts(here: Installation, reduced: Bench, tmp_path: Path) -> None:
+    run = here.create("reduce", **form(reduced.fresh(tmp_path)))
+    assert here.end(run)["state_name"] == "Completed"
+    deployment = here.ask("deployments/name/reduce/drp")["id"]
+    address = here.state.api.removesuffix("/api")
+    browser = Browser(tmp_path)
+    try:
+        browser.go(f"{address}/login")
+        browser.ask(f"localStorage.setItem('prefect-password', btoa({json.dumps(here.state.auth)}))")
+        wanted = {
+            f"runs/flow-run/{run}": [f"reduce {VISIT}", "Completed", "Artifacts", "Subflow Runs", "Retry"],
+            "artifacts": [f"{VISIT.lower().replace('_', '-')}-{name}" for name in ("progress", "verdict", "light-curve")],
+            f"deployments/deployment/{deployment}/run": ["folder of the visit, or a published one", "From Step", "Strict"],
+            "deployments": ["reduce", "reprocess", "simulate", "validate", "intake"],
+        }  # fmt: skip
+        for page, words in wanted.items():
+            browser.go(f"{address}/{page}")
+            shown = until(lambda words=words: all(w in browser.ask("document.body.innerText") for w in words), 60)  # type: ignore[misc]
+            assert shown, page
+            # nothing comes from anywhere else, and no script of the pages fails
+            asked = [c.removeprefix("asked for ") for c in browser.complaints if c.startswith("asked for ")]
+            assert [c for c in asked if not c.startswith((f"{address}/", "data:", "ws:"))] == []
+            assert [c for c in browser.complaints if "Uncaught" in c] == []
+    finally:
+        browser.close()
 
 
 # --------------------------------------------------------------------------------------------------------- a part dies

@@ -10,9 +10,9 @@ import pytest
 
 from flows.reprocess import Planned, plan, replayed, request_for
 from tasks.step import STEPS
-from tests.faults import edited, run_in_process, take_apart, tree
+from tests.faults import edited, run_in_process, tree
 from tests.runs import STEPS as ORDER
-from tests.runs import Bench
+from tests.runs import Bench, newer, used
 
 pytestmark = pytest.mark.slow
 
@@ -21,28 +21,6 @@ pytestmark = pytest.mark.slow
 def bench(reduced: Bench, tmp_path: Path) -> Bench:
     """A copy of the reduced visit's folders, that a test may change."""
     return reduced.copy(tmp_path)
-
-
-def used(bench: Bench, kind: str) -> Path:
-    """Return the reference of a kind that the published visit was reduced with."""
-    (folder,) = bench.output.iterdir()
-    references = json.loads((folder / "manifest.json").read_text())["inventory"]["references"]
-    name = next(r["product"]["path"] for r in references.values() if f"_{kind}_" in r["product"]["path"])
-    return next(bench.references[0].rglob(name))
-
-
-def newer(bench: Bench, folder: Path, kind: str, number: int = 9001) -> Path:
-    """Put a higher version of a reference, with other content, into a folder."""
-    old = used(bench, kind)
-    folder.mkdir(exist_ok=True)
-    path = Path(shutil.copyfile(old, folder / f"{old.name[:-9]}{number:04d}.fits"))
-    with edited(path, take_apart(path)[1].extname) as hdu:
-        hdu.set("ARCH_REV", number // 100)
-        hdu.set("PROC_NUM", number % 100)
-        pixels = hdu.pixels.copy()
-        pixels.flat[5] = 1
-        hdu.pixels = pixels
-    return path
 
 
 def planned(bench: Bench, *places: Path) -> list[Planned]:
