@@ -10,7 +10,19 @@ from schemas.errors import ConfigurationError
 from schemas.settings import BackgroundSettings
 from tasks.clean import Effects
 from tasks.correction.apply import background_planes
-from tasks.correction.background import ANGLES, add_to_field, cell_of, cells, check_ring, fit_plane, free_windows, spikes
+from tasks.correction.background import (
+    ANGLES,
+    SECTORS,
+    add_to_field,
+    cell_of,
+    cells,
+    check_ring,
+    excess,
+    fit_plane,
+    free_windows,
+    sector_means,
+    spikes,
+)
 
 Floats = npt.NDArray[np.float64]
 SIDE, X, Y = 200, 100.3, 99.6
@@ -27,7 +39,7 @@ def plane(level: float, gx: float, gy: float) -> Floats:
 
 
 def fit(image: Floats, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True) -> tuple[float, ...]:
-    return fit_plane(image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, sloped)
+    return fit_plane(image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, 2.0, sloped)
 
 
 def test_a_plane_is_found_and_stars_and_cosmic_rays_are_clipped() -> None:
@@ -117,3 +129,43 @@ def test_the_delivered_background_is_what_cleaning_takes_away() -> None:
 def test_a_ring_without_width_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"background\.outer 50\.0 is not above background\.inner 60\.0"):
         check_ring(BackgroundSettings(inner=60.0, outer=50.0))
+
+
+@pytest.mark.parametrize("level", [60.2, 60.9, 61.5])
+def test_a_sky_that_scatters_by_less_than_a_count_is_averaged_all_the_same(level: float) -> None:
+    # the converter leaves multiples of 2 electron; a scatter of half a count smears its steps to 1e-2 of a count
+    image = 2.0 * np.rint((plane(level, 0.0, 0.0) + np.random.default_rng(5).normal(0, 1.0, (SIDE, SIDE))) / 2.0)
+    found, error, *_ = fit(image, sloped=False)
+    assert found == pytest.approx(level, abs=4 * error + 0.02)
+    assert error == pytest.approx(np.hypot(1.0, 2 / np.sqrt(12)) / np.sqrt(23_000), rel=0.05)
+    assert fit(np.full((SIDE, SIDE), 62.0))[0] == 62.0
+
+
+def sectors(images: list[Floats], sigma: float) -> Floats:
+    """Return what a level of 0 leaves in the sectors of some images."""
+    means = np.zeros((len(images), SECTORS, 2))
+    for image, out in zip(images, means, strict=True):
+        sector_means(image, NONE_BAD, ALL, X, Y, 30.0, RING.inner, RING.outer, 3 * sigma, np.zeros(3), out)
+    return means
+
+
+def test_sectors_of_independent_pixels_show_no_excess() -> None:
+    rng = np.random.default_rng(6)
+    # a wing that stands still is no error of the differences
+    wing = plane(0.0, 0.02, 0.0)
+    means = sectors([wing + rng.normal(0, 8, (SIDE, SIDE)) for _ in range(40)], 8.0)
+    assert means[..., 1].sum(axis=1) == pytest.approx(23_000, rel=0.03)
+    # of 320 sectors, less their medians: a robust scatter is good to 1.17 / sqrt(320) = 7 %
+    assert excess(means, np.full(40, 8.0)) < 1 + 4 * 0.07
+
+
+def test_light_that_turns_makes_the_error_of_the_level_as_large_as_it_is() -> None:
+    rng = np.random.default_rng(7)
+    images = [plane(0.0, *(0.01 * rng.normal(size=2))) + rng.normal(0, 8, (SIDE, SIDE)) for _ in range(40)]
+    # at 73 pixels a slope of 0.01 is 0.7 electron, less within a sector; a sector's mean is good to 8 / sqrt(2900) = 0.15
+    assert 2.0 < excess(sectors(images, 8.0), np.full(40, 8.0)) < 5.0
+
+
+def test_too_few_sectors_tell_nothing_of_an_excess() -> None:
+    assert excess(np.zeros((3, SECTORS, 2)), np.full(3, 8.0)) == 1.0
+    assert excess(np.full((40, SECTORS, 2), 100.0), np.full(40, np.nan)) == 1.0

@@ -50,6 +50,8 @@ SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
 FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
 STANDS_OUT = 5.0  # sigma; a cell of the averaged field that is brighter by this holds a star
+SECTORS = 8
+FEWEST_IN_SECTOR, FEWEST_SECTORS = 50, 80  # pixels of a sector, and sectors of all images, that tell of an excess
 LEAST_SHARE = 0.1  # of the ring; where fewer cells are free of stars, all are used and clipped
 
 
@@ -101,9 +103,69 @@ def add_to_field(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def sector_means(
+    image: FloatArray, bad: BoolArray, windows: BoolArray, x: float, y: float, roll: float, inner: float, outer: float,
+    limit: float, plane: FloatArray, means: FloatArray,
+) -> None:  # fmt: skip
+    """Measure what a fitted plane leaves in the sectors of the ring.
+
+    Parameters
+    ----------
+    image, bad, windows, x, y, roll, inner, outer
+        As in `fit_plane`.
+    limit : float
+        Pixels further from the plane are left out [electron].
+    plane : ndarray, shape (3,)
+        Level at the target [electron] and slope [electron/pixel].
+    means : ndarray, shape (SECTORS, 2)
+        Receives the mean of each sector above the plane [electron] and its pixels, from 0 counter-clockwise on the CCD.
+    """
+    means[:] = 0.0
+    ny, nx = image.shape
+    for j in range(ny):
+        for i in range(nx):
+            dx, dy = i + 0.5 - x, j + 0.5 - y
+            d2 = dx * dx + dy * dy
+            if d2 < inner * inner or d2 >= outer * outer or bad[j, i]:
+                continue
+            rest = image[j, i] - plane[0] - plane[1] * dx - plane[2] * dy
+            r, a = cell_of(dx, dy, roll, inner)
+            if windows[r, a] and np.abs(rest) <= limit:
+                k = int((np.arctan2(dy, dx) / (2 * np.pi) % 1.0) * SECTORS) % SECTORS
+                means[k, 0] += rest
+                means[k, 1] += 1.0
+    for k in range(SECTORS):
+        if means[k, 1] > 0:
+            means[k, 0] /= means[k, 1]
+
+
+def excess(means: FloatArray, sigma: FloatArray) -> float:
+    """Return by how much sectors of the ring scatter over the visit more than their pixels explain, at least 1.
+
+    Light that the scene lacks (wings of stars that turn, a PSF that breathes) is common to many pixels: the error of a level
+    is larger than that of independent pixels. What stands still in a sector is common to all images, and does not count.
+
+    Parameters
+    ----------
+    means : ndarray, shape (n, SECTORS, 2)
+        From `sector_means`.
+    sigma : ndarray, shape (n,)
+        Scatter of a pixel [electron].
+    """
+    value, number = means[..., 0], means[..., 1]
+    good = np.isfinite(sigma)[:, None] & (number >= FEWEST_IN_SECTOR)
+    if good.sum() < FEWEST_SECTORS:
+        return 1.0
+    error = np.where(good, sigma[:, None] / np.sqrt(np.maximum(number, 1.0)), 1.0)
+    usual = np.nanmedian(np.where(good, value, np.nan), axis=0, keepdims=True)
+    pull = np.where(good, (value - usual) / error, 0.0)
+    return max(robust_scatter(pull[good]), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def fit_plane(
     image: FloatArray, bad: BoolArray, windows: BoolArray, x: float, y: float, roll: float, inner: float, outer: float,
-    clip: float, sloped: bool,
+    clip: float, one_count: float, sloped: bool,
 ) -> tuple[float, float, float, float, int, float]:  # fmt: skip
     """Fit level and slope of an image in the windows of its ring, clipped.
 
@@ -115,6 +177,8 @@ def fit_plane(
         Cells that are used.
     clip : float
         Pixels further from the plane are left out [robust sigma].
+    one_count : float
+        One count of the converter [electron]: pixels are not taken to scatter by less.
     sloped : bool
         Whether a slope is fitted.
 
@@ -142,7 +206,7 @@ def fit_plane(
     px, py, value = px[:count], py[:count], value[:count]
     level = np.median(value)
     gx, gy = 0.0, 0.0
-    limit = clip * MAD_TO_SIGMA * np.median(np.abs(value - level))
+    limit = clip * max(MAD_TO_SIGMA * np.median(np.abs(value - level)), one_count)
     n, error, sigma = 0.0, np.nan, np.nan
     for _ in range(8):
         normal, right = np.zeros((3, 3)), np.zeros(3)
@@ -165,7 +229,7 @@ def fit_plane(
         inverse = np.linalg.inv(normal)
         move = inverse @ right
         level, gx, gy = level + move[0], gx + move[1], gy + move[2]
-        sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, 0.0))
+        sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, one_count * one_count / 12.0))
         error = sigma * np.sqrt(inverse[0, 0])
         if np.abs(move[0]) <= 1e-3 * error and np.hypot(move[1], move[2]) * outer <= 1e-3 * sigma:
             break
@@ -288,7 +352,7 @@ def estimate_background_1(
         )  # fmt: skip
 
 
-@step("background", "BKGSL_W", version="2", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="3", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Background, psf: Psf, stars: Stars,
     smearing: Smearing, defects: Defects, settings: BackgroundSettings,
@@ -317,15 +381,22 @@ def estimate_background(
             add_to_field(image, bad, *place, float(turn[k]), *ring, 0.0, float(np.sqrt(floor[k])), sums)
         mean, windows = free_windows(sums)
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
+        scatter, means = np.full(n, np.nan), np.zeros((n, SECTORS, 2))
+        (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
         for i in range(n):
             image = rest.without_field(i) - steady
-            ring_and_clip = settings.inner, settings.outer, settings.clip
+            ring_and_clip = settings.inner, settings.outer, settings.clip, 1.0 / float(gains[i])
             flat = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, False)
             plane = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, True)
             # two more parameters must lower the log likelihood by more than ln n (BIC)
             taken = plane if _gain(flat, plane) > 2 * np.log(max(flat[4], 2)) else flat
             found[i] = taken[0] + effects.background[i], taken[1], taken[4]
-            slope[i] = taken[2:4]
+            slope[i], scatter[i] = taken[2:4], taken[5]
+            if np.isfinite(taken[0]):
+                around = *place, float(turn[i]), settings.inner, settings.outer
+                level_and_slope = np.array([taken[0], taken[2], taken[3]])
+                sector_means(image, bad, windows, *around, settings.clip * taken[5], level_and_slope, means[i])
+        found[:, 1] *= excess(means, scatter)
         centre = place[0] + images.x_offset, place[1] + images.y_offset
         warnings = []
         if windows.all() and (sums[..., 1] > 0).any() and _crowded(sums):
