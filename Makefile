@@ -8,7 +8,7 @@ DEMO := demo
 # Prefect and the pipeline keep their things in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: demo test clients check bench validation coverage lock clean format
+.PHONY: demo test clients check docs bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
@@ -56,6 +56,13 @@ check: $(VENV)/.installed
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -q
 
+# pages that need no network, neither to be made nor to be read; figures come from a visit that is simulated and reduced for them
+docs: $(VENV)/.installed
+	@DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
+	@rm -rf build/docs/html
+	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
+	@echo "the pages: build/docs/html/index.html"
+
 format: $(VENV)/.installed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -70,7 +77,7 @@ validation: $(VENV)/.installed
 # uv writes the lock file: python3 -m pip install uv
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--group pyproject.toml:build --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+		--group pyproject.toml:build --group pyproject.toml:dev --group pyproject.toml:docs pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .clients $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
