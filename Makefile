@@ -32,12 +32,12 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # the real programs that read our products, each in an environment of its own; tests/test_clients.py uses those that are there
-CLIENTS := pycheops lightkurve
+CLIENTS := pycheops lightkurve pipe
 clients: $(CLIENTS:%=.clients/%/.installed)
 .clients/%/.installed: tests/clients/%.txt
 	@echo "installing $* in .clients/$* (about a minute)"
 	@$(PYTHON) -m venv .clients/$*
-	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 # branch coverage of kernels, gate and store; kernels are run as plain Python for it, since compiled ones leave no trace
@@ -74,7 +74,8 @@ bench: $(VENV)/.installed
 validation: $(VENV)/.installed
 	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation $(VALIDATE)
 
-# uv writes the lock file: python3 -m pip install uv
+# uv writes the lock file: python3 -m pip install uv; and the hashes of a client, of which versions are chosen by hand:
+# uv pip compile --no-deps --python-version 3.11.5 --generate-hashes --no-annotate --no-header IN -o tests/clients/NAME.txt
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--group pyproject.toml:build --group pyproject.toml:dev --group pyproject.toml:docs pyproject.toml --output-file requirements.lock

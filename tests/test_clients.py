@@ -1,4 +1,5 @@
-"""The programs that people use open what is published: astropy, and in environments of their own lightkurve and pycheops."""
+"""The programs that people use open what is published: astropy, and in environments of their own lightkurve, pycheops
+and PIPE."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from astropy.units import UnitsWarning
 
 from schemas.products import soc_structure
 from schemas.terms import LIGHT_CURVES
+from tasks.times import bjd_tdb
 from tests.conftest import ROOT, raw_file
 from tests.runs import Bench
 
@@ -154,3 +156,37 @@ def test_pycheops_opens_the_archive_and_fits_every_aperture(archive: Path, tmp_p
     assert seen["delta_t"] > 0
     assert seen["report"] == "%PDF-"
     assert seen["plot"] > 10_000
+
+
+@pytest.mark.slow
+def test_pipe_reads_a_raw_visit_with_the_references(tiny_visit: Path, library: Path, tmp_path: Path) -> None:
+    seen = last_line("pipe", "use_pipe.py", tiny_visit, library, tmp_path / "home")
+    raw, truth = raw_file(tiny_visit, "SCI_RAW_SubArray"), tiny_visit / "truth" / "truth.fits"
+    stacks, words = fits.getdata(truth, "TRUTH_STACKS"), fits.getheader(raw, 1)
+    assert all("SCI_RAW_" in seen["files"][name] for name in ("file_att", "file_sa_raw", "file_hk", "file_im"))
+    assert seen["switched_off"] == []
+    assert (seen["stacks"], seen["imagettes"]) == ([12, 200, 200], [36, 35, 35])
+    corner = [words["X_WINOFF"], words["Y_WINOFF"]]
+    assert seen["offsets"][0] == corner
+    assert [a - b for a, b in zip(*seen["offsets"][1:], strict=True)] == corner
+    # the reference's factors are wrong by 1 % of 0.6 %
+    assert seen["gain"] == pytest.approx(1 / stacks["GAIN"].mean(), rel=1e-4)
+    # one value for all images, of whole numbers of three exposures
+    assert seen["bias"] == pytest.approx(np.median(stacks["BIAS"]), abs=0.2)
+    assert seen["ron"] == pytest.approx(3.5, rel=0.05)
+    assert seen["mjd"] == stacks["MJD_TIME"].tolist()
+    # MJD_TIME in TT is taken for UTC: the Earth is where it was 69 s before, 2000 km or 7 ms off at most
+    expected = bjd_tdb(stacks["MJD_TIME"], words["RA_TARG"], words["DEC_TARG"])
+    np.testing.assert_allclose(seen["bjd"], expected, rtol=0, atol=7e-3 / 86400)
+    turned = (np.array(seen["roll"]) - stacks["ROLL_ANGLE"] + 180) % 360 - 180
+    np.testing.assert_allclose(turned, 0, atol=1e-3)
+    assert len(seen["imagette_roll"]) == 36
+    assert seen["temperature"] == fits.getdata(raw, "SCI_RAW_ImageMetadata")["thermFront_2"].tolist()
+    assert seen["teff"] == words["T_EFF"]
+    assert seen["masked"] > 0
+    assert seen["dark"] > 0
+    assert seen["stars"] == len(fits.getdata(raw_file(tiny_visit, "EXT_PRE_StarCatalogue"), 1))
+    # what it has before its photometry: the light within 25 pixels, 92 to 93 % of the target's, equal to the photon noise
+    held = np.array(seen["flux"]) / stacks["TARGET"]
+    assert 0.90 < held.mean() < 0.95
+    assert held.std() / held.mean() < 3 / np.sqrt(stacks["TARGET"].mean())
