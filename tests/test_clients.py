@@ -18,6 +18,7 @@ from astropy.table import Table
 from astropy.timeseries import TimeSeries
 from astropy.units import UnitsWarning
 
+from flows.reduce import STEPS
 from schemas.products import soc_structure
 from schemas.terms import LIGHT_CURVES
 from tasks.times import bjd_tdb
@@ -74,6 +75,19 @@ def test_every_light_curve_says_in_its_primary_header_what_it_shows(reduced: Ben
         first, table = fits.getheader(path, 0), fits.getheader(path, 1)
         assert (first["TELESCOP"], first["OBJECT"]) == ("CHEOPS", table["TARGNAME"])
         assert (first["RA_OBJ"], first["DEC_OBJ"]) == (table["RA_TARG"], table["DEC_TARG"])
+
+
+def test_the_header_of_a_light_curve_tells_which_steps_made_it_and_how_they_ended(reduced: Bench) -> None:
+    made = json.loads((reduced.published()[0] / "manifest.json").read_text())["steps"]
+    warned = {step["step"]: step["payload"]["warnings"] for step in made}
+    for name, last in (("Lightcurve-DEFAULT", "quality"), ("Lightcurve-IMAGETTE_V", "imagette_photometry")):
+        lines = "\n".join(map(str, fits.getheader(raw_file(reduced.published()[0], name), 1)["HISTORY"])).replace("\n    ", " ")
+        told = {line.split()[0]: line for line in lines.splitlines()}
+        assert [*told][:: len(told) - 1] == ["events", last]
+        for step, line in told.items():
+            assert line.startswith(f"{step} {STEPS[step].version}: ")
+            assert all(" ".join(warning.split()) in line for warning in warned[step])
+        assert told["bias"] == f"bias {STEPS['bias'].version}: completed"
 
 
 def test_astropy_reads_a_light_curve_as_table_and_as_time_series(curve: Path) -> None:
