@@ -3,8 +3,11 @@ and PIPE."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import warnings
@@ -132,6 +135,32 @@ def test_lightkurve_reads_a_light_curve_unaided(curve: Path) -> None:
     assert (seen["median"], seen["unit"]) == (pytest.approx(1, abs=1e-12), "")
     assert seen["error_ppm"] == pytest.approx(1e6 * np.median(table["FLUXERR"] / np.median(table["FLUX"])), rel=1e-9)
     assert (seen["flattened"], seen["binned"]) == (len(table), 3)
+
+
+def stilts(*arguments: str) -> list[dict[str, str]]:
+    """Run STILTS, which is TOPCAT without a window, and return the table that it answers; the test is skipped without it."""
+    command = shutil.which("stilts")
+    if command is None:
+        if os.environ.get("DRP_CLIENTS") == "required" and shutil.which("java"):
+            pytest.fail("stilts is not installed here, though Java is")
+        pytest.skip("stilts is not installed here (it needs Java)")
+    done = subprocess.run([command, "tpipe", *arguments, "ofmt=csv"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+def test_topcat_reads_columns_units_and_numbers_of_a_light_curve(curve: Path) -> None:
+    told = stilts(f"in={curve}", "cmd=meta Name Units")
+    with fits.open(curve) as file:
+        units = {c.name: c.unit or "" for c in file[1].columns}
+        table = file[1].data
+        good = (table["EVENT"] == 0) & (table["QUALITY"] == 0)
+        free = table["FLUX"][good] / (1 + table["CONTA_LC"][good])
+    assert {row["Name"]: row["Units"] for row in told} == units
+    cuts = "cmd=select EVENT==0&&QUALITY==0", "cmd=addcol FREE FLUX/(1+CONTA_LC)"
+    found = stilts(f"in={curve}", *cuts, "cmd=keepcols 'BJD_TIME FREE'")
+    assert [float(row["BJD_TIME"]) for row in found] == table["BJD_TIME"][good].tolist()
+    assert [float(row["FREE"]) for row in found] == pytest.approx(free, rel=1e-15)
 
 
 @pytest.fixture(scope="module")
