@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,7 @@ from schemas.terms import TERMS, USED
 from tasks.delivery.light_curves import light_curve_structure
 from tests import runs
 from tests.conftest import ROOT
+from tests.runs import Bench
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -133,6 +138,20 @@ def test_the_python_of_the_pages_is_python() -> None:
     assert len(blocks) >= 4
     for block in blocks:
         ast.parse(block)
+
+
+def test_the_tutorial_plots_a_light_curve_and_holds_it_against_the_truth(reduced: Bench, tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to(reduced.output)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "visit").symlink_to(reduced.visit)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+    command = [sys.executable, "-c", "\n".join(blocks)]
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (told,) = done.stdout.splitlines()
+    # photon noise of a star of G = 9 in a minute is 200 ppm
+    assert 50 < int(told.removesuffix(" ppm")) < 400
 
 
 def outward(text: str) -> list[str]:
