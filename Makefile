@@ -8,7 +8,7 @@ DEMO := demo
 # Prefect and the pipeline keep their things in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: demo test clients check bench validation coverage lock clean format
+.PHONY: demo test clients check docs bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
@@ -32,12 +32,12 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # the real programs that read our products, each in an environment of its own; tests/test_clients.py uses those that are there
-CLIENTS := pycheops lightkurve
+CLIENTS := pycheops lightkurve pipe
 clients: $(CLIENTS:%=.clients/%/.installed)
 .clients/%/.installed: tests/clients/%.txt
 	@echo "installing $* in .clients/$* (about a minute)"
 	@$(PYTHON) -m venv .clients/$*
-	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 # branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
@@ -56,6 +56,13 @@ check: $(VENV)/.installed
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -q
 
+# pages that need no network, neither to be made nor to be read; figures come from a visit that is simulated and reduced for them
+docs: $(VENV)/.installed
+	@DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
+	@rm -rf build/docs/html
+	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
+	@echo "the pages: build/docs/html/index.html"
+
 format: $(VENV)/.installed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -67,10 +74,11 @@ bench: $(VENV)/.installed
 validation: $(VENV)/.installed
 	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation $(VALIDATE)
 
-# uv writes the lock file: python3 -m pip install uv
+# uv writes the lock file: python3 -m pip install uv; and the hashes of a client, of which versions are chosen by hand:
+# uv pip compile --no-deps --python-version 3.11.5 --generate-hashes --no-annotate --no-header IN -o tests/clients/NAME.txt
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--group pyproject.toml:build --group pyproject.toml:dev pyproject.toml --output-file requirements.lock
+		--group pyproject.toml:build --group pyproject.toml:dev --group pyproject.toml:docs pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .clients $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

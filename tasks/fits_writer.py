@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class NewHdu:
     columns: Mapping[str, npt.NDArray[Any]] | None = None
     shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
     primary: tuple[tuple[str, Value, str], ...] = ()  # cards of the primary HDU, if this one comes first
+    history: tuple[str, ...] = ()  # lines for HISTORY cards
 
 
 def encode_checksum(total: int) -> str:
@@ -73,6 +75,13 @@ def card(name: str, value: Value, comment: str = "") -> bytes:
     if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
         text += f" / {comment}"
     return text.ljust(80).encode("ascii")
+
+
+def history_cards(line: str) -> list[bytes]:
+    """Return HISTORY cards for a line of text; what does not fit goes on in further cards, set in by four spaces."""
+    text = _printable(line)
+    parts = textwrap.wrap(text, 72, subsequent_indent="    ", break_on_hyphens=False) or [""]
+    return [f"HISTORY {part}".ljust(80).encode("ascii") for part in parts]
 
 
 def _printable(text: str) -> str:
@@ -145,7 +154,7 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
         cards.append(card(keyword.name, _typed(keyword, value), _comment(keyword)))
     if s.image and s.null is not None:
         cards.append(card("BLANK", s.null - STORED[s.image][2], "stored value of no data"))
-    return _closed(cards)
+    return _closed([*cards, *(part for line in hdu.history for part in history_cards(line))])
 
 
 def _closed(cards: list[bytes]) -> bytes:

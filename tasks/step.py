@@ -358,6 +358,18 @@ def step(
     return declare
 
 
+def history(leaves: Sequence[Leaf]) -> tuple[str, ...]:
+    """Return a line for each step that made something: its name, version and state, and what was odd."""
+    lines = []
+    for leaf in leaves:
+        states = dict.fromkeys(map(str, leaf.status.values())) or {
+            str(Status.WARNING if leaf.warnings else Status.COMPLETED): None
+        }
+        told = "".join(f"; {warning}" for warning in leaf.warnings)
+        lines.append(f"{leaf.step} {STEPS[leaf.step].version}: {', '.join(states)}{told}")
+    return tuple(lines)
+
+
 class Recipe(Generic[P, R]):
     """A function that calls steps or recipes in order; under Prefect a flow."""
 

@@ -1,9 +1,13 @@
-"""The programs that people use open what is published: astropy, and in environments of their own lightkurve and pycheops."""
+"""The programs that people use open what is published: astropy, and in environments of their own lightkurve, pycheops
+and PIPE."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import warnings
@@ -17,8 +21,10 @@ from astropy.table import Table
 from astropy.timeseries import TimeSeries
 from astropy.units import UnitsWarning
 
+from flows.reduce import STEPS
 from schemas.products import soc_structure
 from schemas.terms import LIGHT_CURVES
+from tasks.times import bjd_tdb
 from tests.conftest import ROOT, raw_file
 from tests.runs import Bench
 
@@ -74,6 +80,19 @@ def test_every_light_curve_says_in_its_primary_header_what_it_shows(reduced: Ben
         assert (first["RA_OBJ"], first["DEC_OBJ"]) == (table["RA_TARG"], table["DEC_TARG"])
 
 
+def test_the_header_of_a_light_curve_tells_which_steps_made_it_and_how_they_ended(reduced: Bench) -> None:
+    made = json.loads((reduced.published()[0] / "manifest.json").read_text())["steps"]
+    warned = {step["step"]: step["payload"]["warnings"] for step in made}
+    for name, last in (("Lightcurve-DEFAULT", "quality"), ("Lightcurve-IMAGETTE_V", "imagette_photometry")):
+        lines = "\n".join(map(str, fits.getheader(raw_file(reduced.published()[0], name), 1)["HISTORY"])).replace("\n    ", " ")
+        told = {line.split()[0]: line for line in lines.splitlines()}
+        assert [*told][:: len(told) - 1] == ["events", last]
+        for step, line in told.items():
+            assert line.startswith(f"{step} {STEPS[step].version}: ")
+            assert all(" ".join(warning.split()) in line for warning in warned[step])
+        assert told["bias"] == f"bias {STEPS['bias'].version}: completed"
+
+
 def test_astropy_reads_a_light_curve_as_table_and_as_time_series(curve: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnitsWarning)  # 'electrons' and 'day' are the SOC's units, not those of FITS
@@ -118,6 +137,32 @@ def test_lightkurve_reads_a_light_curve_unaided(curve: Path) -> None:
     assert (seen["flattened"], seen["binned"]) == (len(table), 3)
 
 
+def stilts(*arguments: str) -> list[dict[str, str]]:
+    """Run STILTS, which is TOPCAT without a window, and return the table that it answers; the test is skipped without it."""
+    command = shutil.which("stilts")
+    if command is None:
+        if os.environ.get("DRP_CLIENTS") == "required" and shutil.which("java"):
+            pytest.fail("stilts is not installed here, though Java is")
+        pytest.skip("stilts is not installed here (it needs Java)")
+    done = subprocess.run([command, "tpipe", *arguments, "ofmt=csv"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+def test_topcat_reads_columns_units_and_numbers_of_a_light_curve(curve: Path) -> None:
+    told = stilts(f"in={curve}", "cmd=meta Name Units")
+    with fits.open(curve) as file:
+        units = {c.name: c.unit or "" for c in file[1].columns}
+        table = file[1].data
+        good = (table["EVENT"] == 0) & (table["QUALITY"] == 0)
+        free = table["FLUX"][good] / (1 + table["CONTA_LC"][good])
+    assert {row["Name"]: row["Units"] for row in told} == units
+    cuts = "cmd=select EVENT==0&&QUALITY==0", "cmd=addcol FREE FLUX/(1+CONTA_LC)"
+    found = stilts(f"in={curve}", *cuts, "cmd=keepcols 'BJD_TIME FREE'")
+    assert [float(row["BJD_TIME"]) for row in found] == table["BJD_TIME"][good].tolist()
+    assert [float(row["FREE"]) for row in found] == pytest.approx(free, rel=1e-15)
+
+
 @pytest.fixture(scope="module")
 def archive(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of the tiny visit."""
@@ -154,3 +199,37 @@ def test_pycheops_opens_the_archive_and_fits_every_aperture(archive: Path, tmp_p
     assert seen["delta_t"] > 0
     assert seen["report"] == "%PDF-"
     assert seen["plot"] > 10_000
+
+
+@pytest.mark.slow
+def test_pipe_reads_a_raw_visit_with_the_references(tiny_visit: Path, library: Path, tmp_path: Path) -> None:
+    seen = last_line("pipe", "use_pipe.py", tiny_visit, library, tmp_path / "home")
+    raw, truth = raw_file(tiny_visit, "SCI_RAW_SubArray"), tiny_visit / "truth" / "truth.fits"
+    stacks, words = fits.getdata(truth, "TRUTH_STACKS"), fits.getheader(raw, 1)
+    assert all("SCI_RAW_" in seen["files"][name] for name in ("file_att", "file_sa_raw", "file_hk", "file_im"))
+    assert seen["switched_off"] == []
+    assert (seen["stacks"], seen["imagettes"]) == ([12, 200, 200], [36, 35, 35])
+    corner = [words["X_WINOFF"], words["Y_WINOFF"]]
+    assert seen["offsets"][0] == corner
+    assert [a - b for a, b in zip(*seen["offsets"][1:], strict=True)] == corner
+    # the reference's factors are wrong by 1 % of 0.6 %
+    assert seen["gain"] == pytest.approx(1 / stacks["GAIN"].mean(), rel=1e-4)
+    # one value for all images, of whole numbers of three exposures
+    assert seen["bias"] == pytest.approx(np.median(stacks["BIAS"]), abs=0.2)
+    assert seen["ron"] == pytest.approx(3.5, rel=0.05)
+    assert seen["mjd"] == stacks["MJD_TIME"].tolist()
+    # MJD_TIME in TT is taken for UTC: the Earth is where it was 69 s before, 2000 km or 7 ms off at most
+    expected = bjd_tdb(stacks["MJD_TIME"], words["RA_TARG"], words["DEC_TARG"])
+    np.testing.assert_allclose(seen["bjd"], expected, rtol=0, atol=7e-3 / 86400)
+    turned = (np.array(seen["roll"]) - stacks["ROLL_ANGLE"] + 180) % 360 - 180
+    np.testing.assert_allclose(turned, 0, atol=1e-3)
+    assert len(seen["imagette_roll"]) == 36
+    assert seen["temperature"] == fits.getdata(raw, "SCI_RAW_ImageMetadata")["thermFront_2"].tolist()
+    assert seen["teff"] == words["T_EFF"]
+    assert seen["masked"] > 0
+    assert seen["dark"] > 0
+    assert seen["stars"] == len(fits.getdata(raw_file(tiny_visit, "EXT_PRE_StarCatalogue"), 1))
+    # what it has before its photometry: the light within 25 pixels, 92 to 93 % of the target's, equal to the photon noise
+    held = np.array(seen["flux"]) / stacks["TARGET"]
+    assert 0.90 < held.mean() < 0.95
+    assert held.std() / held.mean() < 3 / np.sqrt(stacks["TARGET"].mean())

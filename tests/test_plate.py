@@ -15,6 +15,7 @@ from tasks.correction.full_array import specks
 from tasks.geometry import sky_to_tangent
 from tasks.scene.plate import find_spots, fit_similarity, light_within, match_stars, moved_places, sky_surface
 from tasks.scene.stars import field_places
+from tasks.simulation.psf import flight_like_psf
 
 from .conftest import raw_file
 
@@ -98,6 +99,16 @@ def test_only_stars_are_found_and_nearly_all_of_them(sky: Sky) -> None:
     assert (distance.min(axis=1) < 8).all()
     assert len(spots.x) > 0.85 * len(sky.x)
     assert spots.flux[0] == spots.flux.max()
+
+
+def test_a_bright_star_as_wide_as_the_window_is_found_wherever_it_is_within_a_pixel() -> None:
+    # the image of a real star is flat within the window: its centre of light needs up to a hundred moves
+    rng = np.random.default_rng(6)
+    for x, y in 128 + rng.uniform(0, 1, (8, 2)):
+        frame = flight_like_psf().image(x, y, 5e6, 0, 0, 256, 256) + rng.normal(0, 15, (256, 256))
+        spots = find_spots(frame, 8.0)
+        # the centre of light of a lopsided image
+        assert np.hypot(spots.x[0] - x, spots.y[0] - y) < 2
 
 
 def test_a_frame_without_stars_has_none_and_matches_nothing(sky: Sky) -> None:

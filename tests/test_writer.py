@@ -504,3 +504,16 @@ def test_a_keyword_unit_leads_its_comment() -> None:
     structure = Structure("X", image="uint8", axes=(0,), keywords={"A": Keyword("A", "real", "m", "length")})
     text = compose_header(NewHdu(structure, {"A": 1}, pixels=np.zeros(1)), 0)
     assert b"A       =                  1.0 / [m] length" in text
+
+
+def test_history_is_told_in_cards_that_go_on_where_a_line_is_long(tmp_path: Path) -> None:
+    line = "smearing 3: warning; " + "the top margin does not tell the time of a shift, " * 3
+    declared = TERMS["TERM_APERTURES_RADII"]
+    path = tmp_path / "a.fits"
+    write_fits(path, [NewHdu(declared, columns={"RADIUS": np.array([1.0])}, history=("bias 2: completed", line, "naïve"))])
+    with afits.open(path, checksum=True) as file:
+        told = list(map(str, file[1].header["HISTORY"]))
+    assert told[0] == "bias 2: completed"
+    assert told[-1] == "na\\xefve"
+    assert all(part.startswith("    ") for part in told[2:-1])
+    assert " ".join(part.strip() for part in told[1:-1]) == line.strip()

@@ -37,7 +37,7 @@ from tasks.fits import blocks
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.geometry import cd_matrix, reference_pixel
 from tasks.level1 import Images, image_metadata, open_images, step_keywords, target_position, visit_keywords
-from tasks.step import Leaves, new_file, step
+from tasks.step import Leaves, history, new_file, step
 from tasks.words import to_big_endian
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ FloatArray = npt.NDArray[np.float64]
 _STATES = ("BKGSL_C", "BDPIX_C1", "BDPIX_C2", "BDPIX_C3", "BDPIX_C4")
 
 
-@step("correct", *_STATES, version="3", payload=Corrected, leaves=["SCI_COR_SubArray"])
+@step("correct", *_STATES, version="4", payload=Corrected, leaves=["SCI_COR_SubArray"])
 def correct_subarray(
     calibrated: Calibrated, calibration: tuple[Leaf, ...], pointing: Pointing, look: Look, background: Background, psf: Psf,
     stars: Stars, position: Position, smearing: Smearing, defects: Defects,
@@ -64,7 +64,7 @@ def correct_subarray(
         effects = read_effects(images, background, smearing, defects)
         smeared = term_image(smearing.product, "TERM_SMEARING")
         with FitsWriter(new_file("SCI_COR_SubArray")) as writer:
-            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, *images.shape)))
+            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, *images.shape), history=history(steps)))
             for block, pixels in images.blocks():
                 clean_block(pixels, block, effects)
                 total = to_big_endian(pixels.view(np.uint64))

@@ -26,7 +26,7 @@ from tasks.scene.optics import to_grid
 from tasks.scene.plate import sky_surface, without_specks
 from tasks.scene.psf import read_psf, read_track
 from tasks.scene.stars import field_places
-from tasks.step import Leaves, new_file, step
+from tasks.step import Leaves, history, new_file, step
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -73,7 +73,7 @@ def smeared_columns(
 
 
 @step(
-    "correct_full_array", "BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3", version="1", payload=Corrected,
+    "correct_full_array", "BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3", version="2", payload=Corrected,
     leaves=["SCI_COR_FullArray"],
 )  # fmt: skip
 def correct_full_array(
@@ -112,7 +112,8 @@ def correct_full_array(
         row = smeared if smeared is not None else np.zeros(frame.shape[1])
         intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
         with FitsWriter(new_file("SCI_COR_FullArray")) as writer:
-            writer.write(NewHdu(declared, keywords, pixels=image))
+            past = history([calibrated, pointing, psf, stars, smearing, plate])
+            writer.write(NewHdu(declared, keywords, pixels=image, history=past))
             writer.write(centroid_table(frame, x, y, np.array([0 if seen else 1], np.uint8), intended))
             coordinates = sky_coordinates(frame, x, y, turned, float(stars.used["STAR_SCL"]))
             writer.write(image_metadata(frame, "SCI_COR_ImageMetadata", coordinates))

@@ -38,7 +38,7 @@ from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_ra
 from tasks.scene.light import centre_of_light
 from tasks.scene.psf import FURTHEST, Track, read_psf, read_track
 from tasks.scene.stars import Field, read_field
-from tasks.step import Leaves, new_file, step
+from tasks.step import Leaves, history, new_file, step
 from tasks.words import to_big_endian
 
 FloatArray = npt.NDArray[np.float64]
@@ -110,7 +110,7 @@ class Stage:
 
 
 @step(
-    "correct_imagettes", *OWN, version="1", payload=Corrected, leaves=["SCI_COR_Imagette", "TERM_IMAGETTE_POSITION"],
+    "correct_imagettes", *OWN, version="2", payload=Corrected, leaves=["SCI_COR_Imagette", "TERM_IMAGETTE_POSITION"],
 )  # fmt: skip
 def correct_imagettes(
     calibrated: Calibrated,
@@ -147,7 +147,7 @@ def correct_imagettes(
         }  # fmt: skip
         found = np.empty((imagettes.count, len(COLUMNS)))
         with FitsWriter(new_file("SCI_COR_Imagette")) as writer:
-            writer.begin_cube(NewHdu(declared, keywords, shape=(imagettes.count, *imagettes.shape)))
+            writer.begin_cube(NewHdu(declared, keywords, shape=(imagettes.count, *imagettes.shape), history=history(steps)))
             for block, pixels in imagettes.blocks():
                 for k, image in enumerate(pixels):
                     found[block.start + k] = stage.clean(block.start + k, image)

@@ -28,7 +28,7 @@ from tasks.exposures import term_column
 from tasks.fits import Value
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images, open_imagettes, step_keywords, visit_keywords
-from tasks.step import Leaves, step
+from tasks.step import Leaves, history, step
 
 FloatArray = npt.NDArray[np.float64]
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
@@ -53,8 +53,10 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
     return replace(declared, columns=(*declared.columns, *FOR_CLIENTS), keywords={**declared.keywords, **_DAYS})
 
 
-def light_curve_hdu(declared: Structure, keywords: dict[str, Value], columns: dict[str, npt.NDArray[Any]]) -> NewHdu:
-    """Return a light curve with its columns for clients, and a primary header by which they know it.
+def light_curve_hdu(
+    declared: Structure, keywords: dict[str, Value], columns: dict[str, npt.NDArray[Any]], past: tuple[str, ...]
+) -> NewHdu:
+    """Return a light curve with its columns for clients, a primary header by which they know it, and what steps made it.
 
     lightkurve.read opens a file only if it takes it for one of the kinds that it knows. Of these EVEREST is the one that is
     told by a comment, so that TELESCOP stays true; it then reads TIME, FLUX, FLUX_ERR and QUALITY.
@@ -68,10 +70,10 @@ def light_curve_hdu(declared: Structure, keywords: dict[str, Value], columns: di
         ("DEC_OBJ", keywords["DEC_TARG"], "target declination, deg"),
         ("COMMENT", "TIME, FLUX, FLUX_ERR, QUALITY are laid out as in EVEREST files.", ""),
     )  # fmt: skip
-    return NewHdu(declared, keywords, columns={**columns, **for_clients}, primary=primary)
+    return NewHdu(declared, keywords, columns={**columns, **for_clients}, primary=primary, history=past)
 
 
-@step("light_curves", "LC_CFG", version="4", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+@step("light_curves", "LC_CFG", version="5", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
     corrected: Corrected,
     upstream: tuple[Leaf, ...],
@@ -131,11 +133,11 @@ def write_light_curves(
             }  # fmt: skip
             own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
             keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": radius, "AP_TYPE": kind}
-            files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns)]
+            files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns, history(steps))]
     return Leaves(files)
 
 
-@step("imagette_light_curves", version="2", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
+@step("imagette_light_curves", version="3", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
 def write_imagette_light_curves(
     corrected: Corrected, subarray: Corrected, upstream: tuple[Leaf, ...], photometry: ImagettePhotometry
 ) -> Leaves:
@@ -168,7 +170,7 @@ def write_imagette_light_curves(
         columns = {**common, "FLUX": values[flux], "FLUXERR": values[error]}
         own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
         keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": float(used["IMAG_RAD"]), "AP_TYPE": kind}
-        files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns)]
+        files[f"SCI_COR_Lightcurve-{name}"] = [light_curve_hdu(declared, keywords, columns, history(steps))]
     return Leaves(files)
 
 

@@ -41,6 +41,7 @@ NEAR_TARGET = 50.0  # pixel from its intended place, within which the target is 
 CLOSE = 1.5  # pixel; a match that is further off after the fit is none
 FEWEST = 4  # stars, target included, that must match
 TURN, STRETCH = 2.0, 0.01  # largest roll offset [deg] and change of scale that are looked for
+MOVES = 200  # a star as wide as the window comes to rest slowly
 ROUGH = 4.0  # pixel; how close matches must be while the roll is looked for
 
 
@@ -148,7 +149,7 @@ def find_spots(image: FloatArray, significance: float) -> Spots:
     noise = MAD_TO_SIGMA * float(np.median(np.abs(image[np.isfinite(image)])))
     found = np.zeros((len(x), 5))
     for k in range(len(x)):
-        centre_of_light(smooth[None], x[k : k + 1], y[k : k + 1], WINDOW, 30, np.full(1, noise**2), found[k : k + 1])
+        centre_of_light(smooth[None], x[k : k + 1], y[k : k + 1], WINDOW, MOVES, np.full(1, noise**2), found[k : k + 1])
     flux, size = np.zeros(len(x)), np.zeros(len(x))
     for k in range(len(x)):
         flux[k], size[k] = light_within(smooth, found[k, 0], found[k, 1], WINDOW)
@@ -277,7 +278,7 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="1", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="2", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated, catalogue: Product | None, pointing: Pointing, psf: Psf, settings: PlateSettings
 ) -> Leaves:

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from schemas.products import soc_structure
 from tasks.simulation import bias, field, files, gain, layout, spectrum
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan, present
-from tasks.simulation.spacecraft import from_standard, line_of_sight
+from tasks.simulation.spacecraft import draw_housekeeping, from_standard, line_of_sight
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Any]
 
 VOLTAGES = ("VOD", "VRD", "VOG", "VSS")
+HK_CADENCE = 20.0  # [s]
+NO_SENSOR = (  # of the extended housekeeping: not modelled
+    "TEMP_FEE_STRAP", "TEMP_FEE_DEB", "VOLT_FEE_CLK", "VOLT_FEE_ANA_P5", "VOLT_FEE_ANA_N5", "VOLT_FEE_ANA_P3_3",
+    "CURR_FEE_CLK_BUF", "VOLT_SCU_FPGA_P1_5", "CURR_SCU_P3_4",
+)  # fmt: skip
 POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = 0.5e-3, 0.02, 100.0  # of the catalogue [arcsec, mag, K]
 UNMOVED, CATALOGUE_EPOCH = 0.05, 2016.0  # part of the stars whose proper motion is not known: they stand where they stood then
 
@@ -151,8 +156,8 @@ def unstacked_metadata(
 
 
 def write_tables(folder: Path, plan: Plan) -> None:
-    """Write attitude, centroids, star catalogue and plan into data/, the orbit into aux/."""
-    for write in (write_attitude, write_centroids, write_catalogue, write_visit):
+    """Write attitude, centroids, housekeeping, star catalogue and plan into data/, the orbit into aux/."""
+    for write in (write_attitude, write_centroids, write_housekeeping, write_catalogue, write_visit):
         write(folder / "data", plan)
     write_orbit(folder / "aux", plan)
 
@@ -196,6 +201,23 @@ def write_centroids(folder: Path, plan: Plan) -> None:
         "VALIDITY": full.astype(int),
     }
     _write(folder, plan, "SCI_RAW_Centroid", (float(start[0]), float(stop[-1])), columns, start.size)
+
+
+def write_housekeeping(folder: Path, plan: Plan) -> None:
+    """Write the extended housekeeping: the same voltages and temperatures as with the images, with noise of its own."""
+    seconds: Floats = np.arange(0.0, plan.stop + LEAD, HK_CADENCE)
+    hk = draw_housekeeping(plan.rng(15), seconds, plan.case.gain_drift, plan.case.ccd_warmer).measured
+    names = [column.name for column in soc_structure("SCI_RAW_HkExtended").columns]
+    columns = {
+        **dict.fromkeys((name for name in names if name.startswith("STAT_")), 0),
+        **dict.fromkeys(NO_SENSOR, np.nan),
+        **times(plan, seconds),
+        **{f"VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
+        **{f"TEMP_FEE_{name}": hk[name] for name in ("CCD", "ADC", "BIAS")},
+        # PIPE takes this column for the temperature, and adds the offset that is to be subtracted
+        "VOLT_FEE_CCD": hk["CCD"] - 2 * gain.GAIN_OFFSETS["TEMP"],
+    }
+    _write(folder, plan, "SCI_RAW_HkExtended", (0.0, float(seconds[-1])), columns, seconds.size)
 
 
 def write_catalogue(folder: Path, plan: Plan) -> None:
