@@ -174,7 +174,7 @@ def gain(visit: Visit) -> Figure:
 def linearity(visit: Visit) -> Figure:
     """Draw the curve."""
     figure, (axis,) = panels(1)
-    from tasks.calibration.linearity import linearise
+    from tasks.amplifier import linearise
 
     term = visit.term("linearity")
     signal = np.linspace(0, 1.1e5, 500)

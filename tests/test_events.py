@@ -437,6 +437,7 @@ def test_each_time_is_left_unflagged_exactly_once(steps: Any) -> None:
 def test_the_second_and_third_image_of_a_time_are_flagged() -> None:
     times = START + np.array([0, 1, 1, 1, 2]) * MINUTE
     assert flag_repeated_times(times).tolist() == [False, False, True, True, False]
+    assert flag_repeated_times(times, 3600.0).tolist() == [False, True, True, True, True]
 
 
 def test_times_that_go_back_or_are_missing_are_refused_with_their_rows() -> None:

@@ -10,7 +10,8 @@ from schemas.inputs import HOUSEKEEPING
 from schemas.payloads import Product
 from tasks.calibration.bias import BiasReference, margin_levels
 from tasks.calibration.gain import gain_of, read_gain_formula
-from tasks.calibration.linearity import linearise, read_curve
+from tasks.amplifier import linearise
+from tasks.calibration.linearity import read_curve
 from tasks.disk import sha256
 from tasks.exposures import open_exposures
 from tasks.photometry.apertures import aperture_sums

@@ -26,7 +26,7 @@ from tasks.exposures import Exposures, open_exposures, term_column, term_image
 from tasks.fits import Value, blocks
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.level1 import image_metadata, step_keywords, visit_keywords
-from tasks.step import Leaves, new_file, step
+from tasks.step import Leaves, history, new_file, step
 from tasks.words import from_big_endian, to_big_endian
 
 FloatArray = npt.NDArray[np.float64]
@@ -93,11 +93,11 @@ def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[Fl
 
 
 def _write(
-    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], per_image: Mapping[str, FloatArray],
+    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], past: tuple[str, ...], per_image: Mapping[str, FloatArray],
     offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], terms: tuple[FloatArray, ...], others: list[NewHdu],
 ) -> None:  # fmt: skip
     ny, nx = raw.shape
-    cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx))
+    cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx), history=past)
     with FitsWriter(new_file(declared.extname)) as writer:
         writer.begin_cube(cube)
         for a, b in blocks(raw.count, ny * nx * 8):
@@ -114,7 +114,7 @@ def _write(
             writer.write(hdu)
 
 
-@step("calibrate", version="2", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+@step("calibrate", version="3", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
     raw: Product, events: Events, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
 ) -> Leaves:
@@ -134,11 +134,20 @@ def calibrate_subarray(
             "exposures": np.full(n, float(exposures.nexp)), "scale": np.full(n, float(exposures.coadded)), "level": level,
             "gain": gains, "thermal": thermal,
         }  # fmt: skip
-        _write(exposures, declared, keywords, per_image, (zero, zero), _terms(bias, dark, flat, linearity), [metadata])
+        _write(
+            exposures,
+            declared,
+            keywords,
+            history(steps),
+            per_image,
+            (zero, zero),
+            _terms(bias, dark, flat, linearity),
+            [metadata],
+        )
     return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
 
 
-@step("calibrate_full_array", version="2", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+@step("calibrate_full_array", version="3", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
 def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     with open_exposures(raw) as exposures:
@@ -154,11 +163,11 @@ def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linear
         per_image = {"exposures": one, "scale": one, "level": level, "gain": gains, "thermal": thermal}
         margins = _calibrated_margins(exposures, level, gains)
         terms = _terms(bias, dark, flat, linearity)
-        _write(exposures, declared, keywords, per_image, (zero, zero), terms, [metadata, *margins])
+        _write(exposures, declared, keywords, history(steps), per_image, (zero, zero), terms, [metadata, *margins])
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="2", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="3", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(
     raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
 ) -> Leaves:
@@ -187,7 +196,9 @@ def calibrate_imagettes(
             "gain": np.interp(exposures.mjd, time, gains), "thermal": np.interp(exposures.mjd, time, thermal),
         }  # fmt: skip
         metadata = image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})
-        _write(exposures, declared, keywords, per_image, (x0, y0), _terms(bias, dark, flat, linearity), [metadata])
+        _write(
+            exposures, declared, keywords, history(steps), per_image, (x0, y0), _terms(bias, dark, flat, linearity), [metadata]
+        )
     return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"})
 
 

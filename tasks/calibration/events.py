@@ -595,18 +595,20 @@ def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int)
     return ~(top > 0) | ~(bottom < exposures * FULL_SCALE)
 
 
-def flag_repeated_times(mjd: npt.ArrayLike) -> Flags:
+def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> Flags:
     """Flag the images that have the time of an image before.
 
     Parameters
     ----------
     mjd : array_like, shape (n,)
         Times [MJD].
+    tolerance : float
+        Times that are no further apart are the same [s].
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        True for the second and later images of one time (to 1 ms).
+        True for the second and later images of one time.
 
     Raises
     ------
@@ -619,7 +621,7 @@ def flag_repeated_times(mjd: npt.ArrayLike) -> Flags:
     step = np.diff(times) * DAY
     if (step < -CLOCK).any():
         raise ValueError(f"time does not increase from the row before to row {_rows(step < -CLOCK, 2)}")
-    return np.concatenate([np.zeros(min(times.size, 1), dtype=np.bool_), step <= CLOCK])
+    return np.concatenate([np.zeros(min(times.size, 1), dtype=np.bool_), step <= tolerance])
 
 
 def _rows(where: Flags, first: int) -> str:
@@ -778,7 +780,7 @@ def flag_events(
     with open_exposures(raw) as exposures:
         mjd, meta = exposures.mjd, exposures.metadata
         with _read_from(exposures.file.path, f"{meta.extname}: column MJD_TIME"):
-            repeated = flag_repeated_times(mjd)
+            repeated = flag_repeated_times(mjd, settings.duplicate_tolerance)
         sight = _sight(exposures, tables, orbit, saa_map, settings, warnings)
         angles = {n: meta.column(f"LOS_TO_{n}_ANGLE").astype(np.float64) for n in ("SUN", "MOON")}
         bounds = _angle_limits(limits)
