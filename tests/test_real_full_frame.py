@@ -8,9 +8,9 @@ import numpy as np
 
 from schemas.inputs import HOUSEKEEPING
 from schemas.payloads import Product
+from tasks.amplifier import linearise
 from tasks.calibration.bias import BiasReference, margin_levels
 from tasks.calibration.gain import gain_of, read_gain_formula
-from tasks.amplifier import linearise
 from tasks.calibration.linearity import read_curve
 from tasks.disk import sha256
 from tasks.exposures import open_exposures

@@ -93,8 +93,9 @@ def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[Fl
 
 
 def _write(
-    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], past: tuple[str, ...], per_image: Mapping[str, FloatArray],
-    offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], terms: tuple[FloatArray, ...], others: list[NewHdu],
+    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], past: tuple[str, ...],
+    per_image: Mapping[str, FloatArray], offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    terms: tuple[FloatArray, ...], others: list[NewHdu],
 ) -> None:  # fmt: skip
     ny, nx = raw.shape
     cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx), history=past)
