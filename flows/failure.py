@@ -25,13 +25,13 @@ from tasks.step import Run, Stopped, WorkToDo
 
 # These say nothing of the visit: the command was wrong, or the machine is busy for now.
 NOT_OF_THE_VISIT = (Stopped, WorkToDo, UsageError, ConfigurationError, BusyError, MemoryError)
-_AGAIN = "Then run the same command again: the steps listed above are found and not done again."
+_AGAIN = "Then run the same command again: the steps listed below are found and not done again."
 _ADVICE = {
     "events": "Look at the raw images, and at EARTH_OCCULTATION and SAA_FLAG in the visit constraints: if they say the "
     "truth, the visit has nothing to measure. A new delivery of raw data or constraints is taken by the same command.",
     "look": "Look at the calibrated images: is the target in the window, and near TARGET_LOCATION_X and _Y of the planned "
     "visit (MPS_PRE_Visits)?",
-    "quality": "The flags of every image stand in the column QUALITY of the terms listed above; what most images have in "
+    "quality": "The flags of every image stand in the column QUALITY of the terms listed below; what most images have in "
     "common is the reason.",
 }
 _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
@@ -39,7 +39,7 @@ _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
     (
         BadInputError,
         "an input is damaged",
-        f"The line above names the file and the place in it. Put a sound copy in its place, or another reference. {_AGAIN}",
+        f"The lines above name the file and the place in it. Put a sound copy in its place, or another reference. {_AGAIN}",
     ),
     (
         MissingInputError,
@@ -53,7 +53,7 @@ _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
 _FAULT = (
     "the program failed",
     "This is a fault of the program and not of the visit. Report it with the crash file that the ERROR line names, and with "
-    "this page. With a corrected program the same command goes on from the last of the steps listed above.",
+    "this page. With a corrected program the same command goes on from the last of the steps listed below.",
 )
 
 
@@ -90,7 +90,7 @@ def page(error: Exception, step: str, run: Run, found: Inventory) -> str:
     why = str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"
     lines = [f"{found.visit} ({plain(found.target)}) was not reduced: {words}", "", "Why", f"  {why}", ""]
     where = f"step {step}" if step else "publication" if run.reports else "before the first step"
-    lines += ["Where it stopped", f"  {where}; nothing was published", "", "Steps done before"]
+    lines += ["Where it stopped", f"  {where}; nothing was published", "", "What to do", f"  {advice}", "", "Steps done before"]
     for done in run.reports:
         states = ", ".join(f"{k} {v}" for k, v in done.leaf.status.items()) or "completed"
         lines.append(f"  {done.step:21s} {done.outcome:8s} {states}")
@@ -104,7 +104,7 @@ def page(error: Exception, step: str, run: Run, found: Inventory) -> str:
         ("Notes", [*found.notes, *run.warnings]),
     ):
         lines += ["", title, *(f"  {plain(note)}" for note in notes)] if notes else []
-    lines += ["", "What to do", f"  {advice}", "", f"drp {VERSION}", ""]
+    lines += ["", f"drp {VERSION}", ""]
     return "\n".join(lines)
 
 

@@ -8,16 +8,21 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.failure import page
+from schemas.errors import BadInputError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
+from schemas.payloads import Inventory
+from tasks.step import Run
 
 from .conftest import ROOT
-from .faults import Bench, Outcome, Part, edited, light_curve, put_together, replace, run_in_process, take_apart
+from .faults import Bench, Outcome, Part, edited, light_curve, put_together, raw_product, replace, run_in_process, take_apart
 
 SUBARRAY, METADATA = "SCI_RAW_SubArray", "SCI_RAW_ImageMetadata"
 BAD = 4  # the image that is damaged, of 12
@@ -305,7 +310,7 @@ def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mend
     text = report_of(own, own.refused(65, "not finite"))
     for word in (
         "was not reduced: an input is damaged", f"Why\n  {path}", "step flat; nothing was published", "dark ", "TERM_DARK",
-        "What to do\n  The line above names the file", "Put a sound copy in its place",
+        "What to do\n  The lines above name the file", "Put a sound copy in its place",
     ):  # fmt: skip
         assert word in text, text
     path.write_bytes(sound)
@@ -333,6 +338,21 @@ def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_f
     ):  # fmt: skip
         assert word in text, text
     assert "SCI_RAW_SubArray" in text.split("\nRead\n")[1]
+
+
+def test_names_from_outside_stand_in_a_report_as_text_on_one_line(visit: Path) -> None:
+    hostile = '\x1b[31m#read("/etc/passwd")\nERROR 2026 \u202e'
+    raw = raw_product(next(visit.rglob("*SCI_RAW_SubArray*.fits")))
+    found = Inventory(
+        visit="PR900001_TG000101", obsid=7, target=hostile, arch_rev=0, proc_num=0, start="2020-05-31T00:00:00", images=12,
+        subarray=raw, attitude=raw, deviations=(hostile,), notes=(hostile,), fallbacks={hostile: hostile},
+    )  # fmt: skip
+    for error in (BadInputError(hostile), KeyError(hostile)):
+        text = page(error, "", cast("Run", SimpleNamespace(reports=[], warnings=[hostile])), found)
+        assert all(line.isprintable() for line in text.splitlines())
+        assert not any(line.startswith("ERROR") for line in text.splitlines())
+        assert text.count('#read("/etc/passwd")') >= 6  # target, error, deviation, note, fallback twice, warning
+        assert "before the first step" in text
 
 
 def test_want_of_memory_says_nothing_of_the_visit_and_leaves_no_report(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ from schemas.payloads import (
     Events,
     Flat,
     Gain,
+    Housekeeping,
     Inventory,
     Leaf,
     LightCurves,
@@ -65,6 +66,7 @@ from tasks.delivery.drawing import draw_light_curve, drawing
 from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
+from tasks.delivery.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.pictures import show, stretch, thinned
 from tasks.delivery.report import DATA, FIGURES, collect_report, compile_page, svg, typeset_report
 from tasks.delivery.scene import scene_of
@@ -89,6 +91,7 @@ from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import open_images
 from tasks.step import STEPS as REGISTERED
 from tests.conftest import raw_file
+from tests.faults import raw_product
 from tests.runs import STEPS, Bench
 
 L = TypeVar("L", bound=Leaf)
@@ -113,7 +116,6 @@ class Visit:
     quality: Array | None = None
     flux: Array | None = None
     header: Mapping[str, Scalar] = field(default_factory=dict)
-    housekeeping: Mapping[str, Array] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     ended: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fallbacks: Mapping[str, str] = field(default_factory=dict)
@@ -181,7 +183,7 @@ class Visit:
         }  # fmt: skip
         columns = {c.name: np.full(self.n, "" if c.letter == "A" else 0) for c in table.columns}
         image = NewHdu(declared, values, pixels=np.zeros((self.n, 2, 3)))
-        return write(folder, image, NewHdu(table, neutral(table), columns={**columns, "MJD_TIME": mjd, **self.housekeeping}))
+        return write(folder, image, NewHdu(table, neutral(table), columns={**columns, "MJD_TIME": mjd}))
 
     def sums(self, folder: Path, mjd: Array) -> Product:
         default = 1e7 * (1 + 1e-4 * np.random.default_rng(3).normal(size=self.n)) if self.flux is None else self.flux
@@ -740,7 +742,7 @@ def test_all_texts_of_the_tables_can_be_typeset_and_rows_are_whole(tmp_path: Pat
         "quality",
     }  # fmt: skip
     for name, table in tables.items():
-        assert table["rows"] or name == "neighbours"
+        assert table["rows"] or name in ("neighbours", "housekeeping")
         for line in (table["head"], *table["rows"]):
             assert len(line) == len(table["head"]) == len(table["numbers"])
             assert all(text == printable(text, 999) or "−" in text for text in line)
@@ -839,48 +841,55 @@ def test_every_bit_of_quality_has_a_meaning() -> None:
 # ------------------------------------------------------------------------------------------- housekeeping and contamination
 
 
-def limits_file(folder: Path, **limits: tuple[float, float, float, float]) -> Reference:
-    """Write limits (soft and hard lower, soft and hard upper) by parameter; return the reference."""
-    declared = soc_structure("REF_APP_Limits")
-    columns = {
-        "PARAM_NAME": np.array(list(limits)), "STRUCT_NAME": np.array(["SCI_RAW_ImageMetadata"] * len(limits)),
-        "ACTIVE": np.ones(len(limits), dtype=bool), "LOWER_LIMIT": np.array([v[:2] for v in limits.values()]),
-        "UPPER_LIMIT": np.array([v[2:] for v in limits.values()]),
-    }  # fmt: skip
-    product = write(folder, NewHdu(declared, neutral(declared), columns=columns))
-    return Reference(kind="housekeeping limits", product=product, valid_from="2015-01-01T00:00:00")
-
-
-def housekeeping(folder: Path, limits: Reference | None, **values: Array) -> dict[str, list[str]]:
-    """Return the rows of the table of housekeeping by parameter, of a visit with these values in every image."""
-    inventory, *others = Visit(n=len(next(iter(values.values()))), housekeeping=values).arguments(folder)
-    references = {} if limits is None else {"housekeeping limits": limits}
-    made = collect_report.fn(inventory.model_copy(update={"references": references}), *others)
-    table = json.loads(made.blobs[DATA])["tables"]["housekeeping"]
-    return {line[0]: line[1:] for line in table["rows"]} | {"": [table["note"]]}
-
-
 CCD = np.array([-45.0, -45.2, -44.0, -42.0, -50.0, np.nan])
 
 
-def test_housekeeping_beyond_its_limits_is_counted(tmp_path: Path) -> None:
-    limits = limits_file(tmp_path, HK_TEMP_FEE_CCD=(-46.0, -48.0, -44.5, -43.0), VOLT_FEE_VOD=(-1.0, -2.0, 1.0, 2.0))
-    rows = housekeeping(tmp_path, limits, HK_TEMP_FEE_CCD=CCD)
-    assert rows["HK_TEMP_FEE_CCD"][0] == "degC"
-    # -44 is beyond the soft limit only, -42 and -50 beyond the hard ones, one has no number
-    assert rows["HK_TEMP_FEE_CCD"][4:] == ["−46 to −44.5", "−48 to −43", "1", "2", "1"]
-    assert rows["HK_VOLT_FEE_VOD"][4:] == ["−1 to 1", "−2 to 2", "0", "0", "0"]
-    assert rows["HK_VOLT_FEE_VRD"][4:] == ["–", "–", "–", "–", "0"]
-    assert rows[""][0].startswith("Out of limits: HK_TEMP_FEE_CCD.")
+def test_housekeeping_beyond_its_limits_is_counted() -> None:
+    found = judge("HK_TEMP_FEE_CCD", "degC", CCD, (-46.0, -48.0), (-44.5, -43.0))
+    # -44 is beyond the soft limit only, -42 and -50 beyond the hard ones, one is no number
+    assert (found.beyond, found.missing) == ((1, 2), 1)
+    assert (found.least, found.median, found.largest) == (-50.0, -45.0, -42.0)
 
 
-def test_without_limits_and_with_limits_in_disorder_nothing_is_counted(tmp_path: Path) -> None:
-    assert housekeeping(tmp_path, None, HK_TEMP_FEE_CCD=CCD)["HK_TEMP_FEE_CCD"][4:] == ["–", "–", "–", "–", "1"]
-    gone = limits_file(tmp_path, HK_TEMP_FEE_CCD=(-46.0, -48.0, -44.5, -43.0))
-    Path(gone.product.path).unlink()
-    assert housekeeping(tmp_path, gone, HK_TEMP_FEE_CCD=CCD)[""][0].startswith("No limits of these are given.")
-    swapped = limits_file(tmp_path, HK_TEMP_FEE_CCD=(-48.0, -46.0, -43.0, -44.5))
-    assert housekeeping(tmp_path, swapped, HK_TEMP_FEE_CCD=CCD)["HK_TEMP_FEE_CCD"][4:] == ["–", "–", "–", "–", "1"]
+def test_without_limits_and_with_a_hard_limit_within_the_soft_one_nothing_is_counted() -> None:
+    for limits in ((), ((-48.0, -46.0), (-44.5, -43.0))):
+        found = judge("HK_TEMP_FEE_CCD", "degC", CCD, *limits)
+        assert not found.limited
+        assert found.beyond == (0, 0)
+
+
+def test_housekeeping_without_any_number_has_no_range() -> None:
+    found = judge("thermFront_2", "degC", np.full(3, np.nan), (-1.0, -2.0), (1.0, 2.0))
+    assert np.isnan([found.least, found.median, found.largest]).all()
+    assert (found.beyond, found.missing) == ((0, 0), 3)
+
+
+def test_the_step_reads_limits_with_and_without_the_prefix_and_its_term_is_shown(tiny_visit: Path, tmp_path: Path) -> None:
+    declared = soc_structure("REF_APP_Limits")
+    columns = {
+        "PARAM_NAME": np.array(["HK_TEMP_FEE_CCD", "VOLT_FEE_VOD", "thermAft_1"]), "STRUCT_NAME": np.array(["X"] * 3),
+        "ACTIVE": np.array([True, True, False]), "LOWER_LIMIT": np.array([[-40.0, -41.0], [0.0, -1.0], [0.0, 0.0]]),
+        "UPPER_LIMIT": np.array([[-30.0, -20.0], [99.0, 100.0], [0.0, 0.0]]),
+    }  # fmt: skip
+    product = write(tmp_path, NewHdu(declared, neutral(declared), columns=columns))
+    limits = Reference(kind="housekeeping limits", product=product, valid_from="2015-01-01T00:00:00")
+    made = judge_housekeeping.fn(raw_product(raw_file(tiny_visit, "SCI_RAW_SubArray")), limits)
+    term = write(tmp_path, *made.files["TERM_HOUSEKEEPING"])
+    leaf = Housekeeping(step="housekeeping", products={"TERM_HOUSEKEEPING": term})
+    found = {p.name: p for p in read_housekeeping(leaf)}
+    # the CCD of the tiny visit is at -45 degC: 12 images
+    assert (found["HK_TEMP_FEE_CCD"].beyond, found["HK_TEMP_FEE_CCD"].unit) == ((0, 12), "degC")
+    assert (found["HK_VOLT_FEE_VOD"].beyond, found["HK_VOLT_FEE_VOD"].upper) == ((0, 0), (99.0, 100.0))
+    assert not found["HK_VOLT_FEE_VRD"].limited
+    assert "thermAft_1" not in found
+    inventory, calibrated, *others = Visit().arguments(tmp_path / "visit")
+    blobs = collect_report.fn(inventory, calibrated.model_copy(update={"housekeeping": leaf}), *others).blobs
+    table = json.loads(blobs[DATA])["tables"]["housekeeping"]
+    rows = {line[0]: line[5:] for line in table["rows"]}
+    assert rows["HK_TEMP_FEE_CCD"] == ["−40 to −30", "−41 to −20", "0", "12", "0"]
+    assert rows["HK_VOLT_FEE_VRD"] == ["–", "–", "–", "–", "0"]
+    assert table["note"].startswith("Out of limits: HK_TEMP_FEE_CCD.")
+    assert read_housekeeping(None) == ()
 
 
 def test_neighbours_are_told_by_distance_angle_and_light(tmp_path: Path) -> None:

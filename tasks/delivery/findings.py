@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory, Leaf, MeasuredVisit
+from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit
 from schemas.terms import (
     CALIBRATION_STAGES,
     CORRECTION_STAGES,
@@ -174,16 +174,14 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
     )  # fmt: skip
 
 
-def for_report(
-    found: Findings, inventory: Inventory, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images
-) -> Findings:
+def for_report(found: Findings, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images) -> Findings:
     """Return what was found with the pictures and the housekeeping, and without traces of light that are none."""
     light, error = (np.where(np.abs(values) < TRACE, 0.0, values) for values in found.field_light)
     contamination = replace(found.quantities["contamination"], values=1e6 * light[:, RADII.index(DEFAULT_RADIUS)])
     place = found.quantities["x"].values, found.quantities["y"].values
     return replace(
         found, field_light=(light, error), quantities={**found.quantities, "contamination": contamination},
-        housekeeping=read_housekeeping(inventory, images.metadata),
+        housekeeping=read_housekeeping(calibrated.housekeeping),
         pictures=read_pictures(calibrated, corrected, images, found.shown, place),
     )  # fmt: skip
 

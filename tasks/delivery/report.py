@@ -83,7 +83,7 @@ def collect_report(
     leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
         found = for_report(
-            read_findings(calibrated, corrected, measured, images), inventory, calibrated, corrected, images
+            read_findings(calibrated, corrected, measured, images), calibrated, corrected, images
         )  # fmt: skip
         first = printable(str(images.image.header.get("T_STRT_U", "an unknown time"))[:19])
         report = compose(inventory, leaves, found, images, describe_light_curve(found.points, f"{first} UTC", settings.points))

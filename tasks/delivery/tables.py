@@ -219,15 +219,12 @@ def housekeeping_table(found: Findings) -> Table:
     """Return the range of voltages and temperatures, their limits, and how many images lie beyond."""
     rows = []
     for parameter in found.housekeeping:
-        values = parameter.values[np.isfinite(parameter.values)]
-        spread = float(np.ptp(values)) if values.size else 0.0
-        ends = [_like(float(v), spread) for v in (values.min(), np.median(values), values.max())] if values.size else [DASH] * 3
+        spread = parameter.largest - parameter.least
+        ends = [_like(v, spread) if math.isfinite(v) else DASH for v in (parameter.least, parameter.median, parameter.largest)]
         bounds = [f"{shown(low)} to {shown(high)}" for low, high in zip(parameter.lower, parameter.upper, strict=True)]
-        soft, hard = (str(count) for count in parameter.beyond())
-        missing = int((~np.isfinite(parameter.values)).sum())
-        judged = (*bounds, soft, hard) if parameter.limited else (DASH, DASH, DASH, DASH)
-        rows.append((parameter.name, parameter.unit, *ends, *judged, str(missing)))
-    beyond = [p.name for p in found.housekeeping if p.limited and p.beyond() != (0, 0)]
+        judged = (*bounds, *map(str, parameter.beyond)) if parameter.limited else (DASH, DASH, DASH, DASH)
+        rows.append((parameter.name, parameter.unit, *ends, *judged, str(parameter.missing)))
+    beyond = [p.name for p in found.housekeeping if p.beyond != (0, 0)]
     verdict = f"Out of limits: {', '.join(beyond)}." if beyond else "All are within the limits that are given."
     limited = any(p.limited for p in found.housekeeping)
     note = (
