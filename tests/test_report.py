@@ -994,6 +994,12 @@ def test_coefficients_and_slope_of_four_points_worked_by_hand() -> None:
     assert found.slope_error == pytest.approx(np.sqrt(4.2 / 2 / 5))
 
 
+def test_a_quantity_whose_squares_are_too_small_for_a_number_has_a_slope_all_the_same() -> None:
+    found = relation(1e-200 * np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 6.0]))
+    assert found.slope == pytest.approx(1.4e200)
+    assert found.pearson == pytest.approx(7 / np.sqrt(70))
+
+
 def test_equal_values_share_the_mean_of_their_ranks() -> None:
     np.testing.assert_array_equal(ranks(np.array([5.0, 1.0, 5.0, 9.0])), [2.5, 1.0, 2.5, 4.0])
 

@@ -119,11 +119,13 @@ def relation(x: Floats, y: Floats) -> Relation:
     n = len(x)
     if n < FEWEST_POINTS or not (varies(x) and varies(y)):
         return Relation(*[math.nan] * 4)
-    dx, dy = x - x.mean(), y - y.mean()
+    size = float(np.abs(x - x.mean()).max())
+    dx, dy = (x - x.mean()) / size, y - y.mean()  # squares of small numbers are none
     spread = float((dx**2).sum())
     slope = float((dx * dy).sum()) / spread
     rest = float(((dy - slope * dx) ** 2).sum())
-    return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope, math.sqrt(rest / max(n - 2, 1) / spread))
+    error = math.sqrt(rest / max(n - 2, 1) / spread)
+    return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope / size, error / size)
 
 
 @dataclass(frozen=True)
