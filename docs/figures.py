@@ -153,6 +153,19 @@ def events(visit: Visit) -> Figure:
     return figure
 
 
+def housekeeping(visit: Visit) -> Figure:
+    """Draw the range of every parameter about its median."""
+    figure, (axis,) = panels(1)
+    term = visit.term("housekeeping")
+    rows = [row for row in term if row["LARGEST"] > row["LEAST"]]
+    for place, row in enumerate(rows):
+        axis.plot(1e3 * np.array([row["LEAST"] - row["MEDIAN"], row["LARGEST"] - row["MEDIAN"]]), [place, place], color=BLUE)
+    axis.set_yticks(range(len(rows)), [f"{row['NAME']} [{row['UNIT']}]" for row in rows])
+    axis.set_xscale("symlog", linthresh=0.1)
+    axis.set_xlabel("about the median [thousandths of the unit]")
+    return figure
+
+
 def bias(visit: Visit) -> Figure:
     """Draw level and structure."""
     figure, (left, right) = panels()
@@ -679,6 +692,8 @@ class Drawn:
 FIGURES: dict[str, Drawn] = {
     "events": Drawn(events, "Angle to the Earth's limb over time with the flagged stacks", "The star above the Earth's limb in "
         "one orbit. Stacks in the SAA and behind the Earth are flagged, as is stray light above its threshold."),
+    "housekeeping": Drawn(housekeeping, "Range of each voltage and temperature about its median", "How far each parameter went "
+        "during one orbit, about its median; the scale is logarithmic."),
     "bias": Drawn(bias, "Bias level over time, and an image of its structure",
         "The level of every stack with the true one, and "
         "the structure of the reference in the window."),

@@ -21,6 +21,7 @@ from tasks.calibration.events import flag_events
 from tasks.calibration.flat import estimate_flat
 from tasks.calibration.gain import estimate_gain
 from tasks.calibration.linearity import estimate_linearity
+from tasks.delivery.housekeeping import judge_housekeeping
 from tasks.step import recipe
 
 
@@ -31,6 +32,7 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     tables = tuple(p for p in (found.constraints, found.planned) if p is not None)
     limits, housekeeping = reference.get(VISIT_LIMITS.kind), reference.get(HOUSEKEEPING_LIMITS.kind)
     events = flag_events(raw, tables, found.orbit, reference.get(SAA_MAP.kind), limits, housekeeping, settings.events)
+    checked = judge_housekeeping(raw, housekeeping)
     bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
     gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
     linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
@@ -46,7 +48,7 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
         full_array = calibrate_whole_ccd(found.full_array, found, settings)
     return CalibratedVisit(
         events=events, bias=bias, gain=gain, linearity=linearity, dark=dark, flat=flat, subarray=subarray,
-        imagettes=imagettes, full_array=full_array,
+        imagettes=imagettes, full_array=full_array, housekeeping=checked,
     )  # fmt: skip
 
 

@@ -12,15 +12,23 @@ from schemas import VERSION
 from schemas.errors import ConfigurationError, DrpError, Interrupted, StorageError, plain
 from tasks import disk
 
+REPORT_IS = "the report is "  # how a note on an error begins that names the page on a visit
+
 
 def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
     """Return the exit code of an error and the line that tells of it; what is not ours goes to a crash file in `folder`."""
     if isinstance(error, DrpError | Interrupted):
-        return error.exit_code, str(error)
+        return error.exit_code, str(error) + report_of(error)
     if isinstance(error, MemoryError):
         return 75, "not enough memory"
     place = crash_file(error, folder)
-    return 70, f"internal error, please report it with {place}: {type(error).__name__}: {plain(error)}"
+    return 70, f"internal error, please report it with {place}: {type(error).__name__}: {plain(error)}{report_of(error)}"
+
+
+def report_of(error: BaseException) -> str:
+    """Return what was noted of the page on the visit, unless it is gone, as that of a job order may be with its work folder."""
+    notes = (note for note in getattr(error, "__notes__", ()) if note.startswith(REPORT_IS))
+    return "".join(f"; {note}" for note in notes if Path(note.removeprefix(REPORT_IS)).is_file())
 
 
 def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:

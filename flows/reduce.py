@@ -12,13 +12,14 @@ from typing import Any
 
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
-from flows.failure import reported
+from flows.failure import NOT_OF_THE_VISIT, page_of, report_failure
 from flows.photometry import measure_visit
 from flows.shown import shown
 from schemas.errors import DrpError, NoScienceDataError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
+from tasks import disk
 from tasks.delivery.archive import (
     Content,
     changed_inputs,
@@ -134,22 +135,32 @@ def run_reduce(
 def _reduced(
     request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole
 ) -> tuple[Published | None, Run]:
-    begun: list[str] = []
+    under_way = ""
     tell = run.tell
 
     def told(step: str, report: StepReport | None) -> None:
-        begun.append(step)
+        nonlocal under_way
+        under_way = step if report is None else ""
         tell(step, report)
 
     run.tell = told
     with running(run):
         try:
-            return whole(request, found, settings), run
+            published = whole(request, found, settings)
         except Stopped:
             run.workspace.digests.save()
             return None, run
         except NoScienceDataError as error:
-            raise reported(error, begun[-1], run, found) from error
+            raise NoScienceDataError(f"{error}; {report_failure(error, under_way, run, found)}") from error
+        except NOT_OF_THE_VISIT:
+            raise
+        except Exception as error:
+            if not run.dry:
+                error.add_note(report_failure(error, under_way, run, found))
+            raise
+    if published.folder:
+        disk.discard(page_of(run, found))
+    return published, run
 
 
 def from_records(

@@ -67,6 +67,10 @@ class Events(Leaf):
     """Conditions of every image."""
 
 
+class Housekeeping(Leaf):
+    """Range of voltages and temperatures, and how often they were beyond their limits; only the report reads it."""
+
+
 class Bias(Leaf):
     """Bias level and read-out noise of every image, and the structure of the bias."""
 
@@ -216,6 +220,7 @@ class CalibratedVisit(Payload):
     subarray: Calibrated
     imagettes: Calibrated | None = None
     full_array: Calibrated | None = None
+    housekeeping: Housekeeping | None = None
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with."""
@@ -223,7 +228,8 @@ class CalibratedVisit(Payload):
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
-        steps = [self.events, self.bias, self.gain, self.linearity, self.dark, self.flat]
+        first = [leaf for leaf in (self.events, self.housekeeping) if leaf is not None]
+        steps = [*first, self.bias, self.gain, self.linearity, self.dark, self.flat]
         return [*steps, *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None)]
 
 

@@ -198,6 +198,18 @@ TERMS = {
             used=("N_SAA", "N_OCCULT", "N_BADIMG"),
         ),
         _table(
+            "TERM_HOUSEKEEPING", "voltages and temperatures during the visit, and their limits; NaN: none",
+            Column("NAME", "string", "", "column of the metadata", 32),
+            Column("UNIT", "string", "", "unit of its values and limits", 16),
+            Column("LEAST", "double", "", "least value"),
+            Column("MEDIAN", "double", "", "median"),
+            Column("LARGEST", "double", "", "largest value"),
+            Column("LOWER", "double", "", "lower limits, soft and hard", 2),
+            Column("UPPER", "double", "", "upper limits, soft and hard", 2),
+            Column("BEYOND", "int32", "", "images beyond a soft limit only, and beyond a hard one", 2),
+            Column("MISSING", "int32", "", "images without a number"),
+        ),
+        _table(
             "TERM_BIAS", "bias level and read-out noise of every image",
             _MJD,
             Column("LEVEL", "double", "ADU", "bias level of one exposure"),

@@ -8,16 +8,21 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from flows.failure import page
+from schemas.errors import BadInputError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
+from schemas.payloads import Inventory
+from tasks.step import Run
 
 from .conftest import ROOT
-from .faults import Bench, Outcome, Part, edited, light_curve, put_together, replace, run_in_process, take_apart
+from .faults import Bench, Outcome, Part, edited, light_curve, put_together, raw_product, replace, run_in_process, take_apart
 
 SUBARRAY, METADATA = "SCI_RAW_SubArray", "SCI_RAW_ImageMetadata"
 BAD = 4  # the image that is damaged, of 12
@@ -210,13 +215,17 @@ def test_zero_pixels_and_cosmic_rays_leave_an_image_usable(bench: Bench) -> None
 # ---- 20, 28, 29: nothing left
 
 
-def check_report(bench: Bench, outcome: Outcome, step: str, *words: str) -> None:
-    """Assert that the ERROR line names a report below the work folder, and what stands in it."""
+def report_of(bench: Bench, outcome: Outcome) -> str:
+    """Return the text of the report that the ERROR line names, below the work folder."""
     named = re.search(r"the report is (\S+)$", outcome.error)
     assert named is not None, outcome.error
-    path = Path(named[1])
-    assert path == bench.work / "reports" / "PR900001_TG000101.txt"
-    text = path.read_text()
+    assert Path(named[1]) == bench.work / "reports" / "PR900001_TG000101.txt"
+    return Path(named[1]).read_text()
+
+
+def check_report(bench: Bench, outcome: Outcome, step: str, *words: str) -> None:
+    """Assert what stands in the report on a visit without science data."""
+    text = report_of(bench, outcome)
     for word in ("there are no science data", f"step {step}", "What to do", *words):
         assert word in text, text
 
@@ -291,6 +300,68 @@ def test_a_visit_that_ends_at_the_last_judgement_lists_all_steps_and_their_warni
     change_pixels(bench, lambda pixels: no_star(pixels, slice(4, 12)), SUBARRAY)
     outcome = bench.refused(69, "every one of 12 images is occulted, in the SAA or unusable")
     check_report(bench, outcome, "quality", "apertures", "! no star stands out in", "TERM_LOOK", "QUALITY")
+
+
+def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mended(own: Bench) -> None:
+    path = own.reference("FlatFieldTeff")
+    sound = path.read_bytes()
+    with edited(path, "REF_APP_FlatFieldTeff") as part:
+        spoil(part, None, np.nan)
+    text = report_of(own, own.refused(65, "not finite"))
+    for word in (
+        "was not reduced: an input is damaged", f"Why\n  {path}", "step flat; nothing was published", "dark ", "TERM_DARK",
+        "What to do\n  The lines above name the file", "Put a sound copy in its place",
+    ):  # fmt: skip
+        assert word in text, text
+    path.write_bytes(sound)
+    own.published()
+    assert list((own.work / "reports").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "where", "before"),
+    [("tasks.calibration.gain.gain_of", "step gain", "bias "), ("flows.reduce.publish", "publication", "report ")],
+    ids=["in a step", "publishing"],
+)
+def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_file(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fails: str, where: str, before: str
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("what nobody\nthought of")
+
+    monkeypatch.setattr(fails, fault)
+    outcome = bench.refused(70, "please report it with", "ZeroDivisionError: what nobody\\nthought of; the report is")
+    text = report_of(bench, outcome)
+    for word in (
+        "was not reduced: the program failed", "Why\n  ZeroDivisionError: what nobody\\nthought of\n",
+        f"  {where}; nothing was", f"\n  {before}", "What to do\n  This is a fault of the program and not of the visit",
+    ):  # fmt: skip
+        assert word in text, text
+    assert "SCI_RAW_SubArray" in text.split("\nRead\n")[1]
+
+
+def test_names_from_outside_stand_in_a_report_as_text_on_one_line(visit: Path) -> None:
+    hostile = '\x1b[31m#read("/etc/passwd")\nERROR 2026 \u202e'
+    raw = raw_product(next(visit.rglob("*SCI_RAW_SubArray*.fits")))
+    found = Inventory(
+        visit="PR900001_TG000101", obsid=7, target=hostile, arch_rev=0, proc_num=0, start="2020-05-31T00:00:00", images=12,
+        subarray=raw, attitude=raw, deviations=(hostile,), notes=(hostile,), fallbacks={hostile: hostile},
+    )  # fmt: skip
+    for error in (BadInputError(hostile), KeyError(hostile)):
+        text = page(error, "", cast("Run", SimpleNamespace(reports=[], warnings=[hostile])), found)
+        assert all(line.isprintable() for line in text.splitlines())
+        assert not any(line.startswith("ERROR") for line in text.splitlines())
+        assert text.count('#read("/etc/passwd")') >= 6  # target, error, deviation, note, fallback twice, warning
+        assert "before the first step" in text
+
+
+def test_want_of_memory_says_nothing_of_the_visit_and_leaves_no_report(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("flows.reduce.publish", fault)
+    bench.refused(75, "not enough memory")
+    assert not (bench.work / "reports").exists()
 
 
 def test_a_report_that_cannot_be_written_is_said_and_changes_nothing_else(bench: Bench) -> None:

@@ -38,6 +38,7 @@ from schemas.payloads import (
     Events,
     Flat,
     Gain,
+    Housekeeping,
     Inventory,
     Leaf,
     LightCurves,
@@ -65,16 +66,32 @@ from tasks.delivery.drawing import draw_light_curve, drawing
 from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
-from tasks.delivery.pictures import show, stretch
+from tasks.delivery.housekeeping import judge, judge_housekeeping, read_housekeeping
+from tasks.delivery.pictures import show, stretch, thinned
 from tasks.delivery.report import DATA, FIGURES, collect_report, compile_page, svg, typeset_report
-from tasks.delivery.series import Points, axis_limits, bin_medians, ranks, relation, relative_flux, thin
+from tasks.delivery.scene import scene_of
+from tasks.delivery.series import (
+    Points,
+    axis_limits,
+    bin_medians,
+    harmonics,
+    ranks,
+    relation,
+    relative_flux,
+    removed_variance,
+    thin,
+)  # fmt: skip
 from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
 from tasks.delivery.summary import method_of
-from tasks.delivery.tables import ppm, with_error
+from tasks.delivery.tables import BIT_WORDS, ppm, removed_text, with_error
 from tasks.delivery.verdict import Evidence, verdict
 from tasks.delivery.wording import figures, known, printable
+from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu, write_fits
+from tasks.level1 import open_images
+from tasks.step import STEPS as REGISTERED
 from tests.conftest import raw_file
+from tests.faults import raw_product
 from tests.runs import STEPS, Bench
 
 L = TypeVar("L", bound=Leaf)
@@ -298,6 +315,8 @@ def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
         ({"warned": ("dark", "flat")}, "usable with care", "steps with a warning: dark, flat"),
         ({"skipped": ("dark",)}, "usable with care", "steps skipped by a setting: dark"),
         ({"by_hand": ("flat",)}, "usable with care", "steps given by hand: flat"),
+        ({"contamination": 0.05}, "good", "90"),
+        ({"contamination": 0.051}, "usable with care", "field stars give 5.10% of the target's light, more than 5%"),
     ],
 )
 def test_each_rule_of_the_verdict_can_fail(change: dict[str, Any], word: str, reason: str) -> None:
@@ -311,6 +330,21 @@ def test_the_worst_rule_decides_and_all_that_speaks_against_is_said() -> None:
     assert found.word == "not usable"
     assert len(found.reasons) == 2
     assert "more than 3" in found.reasons[0]
+
+
+def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict() -> None:
+    found = verdict(replace(GOOD, scatter=160.0, contamination=0.2, skipped=("dark", "flat")))
+    assert [rule.name for rule in found.rules] == [
+        "Good points", "Good, of those with the star in sight", "Scatter from point to point, over formal error",
+        "Light of field stars, of the target's", "Steps with a warning", "Steps skipped", "Steps given by hand",
+    ]  # fmt: skip
+    against = [rule.name for rule in found.rules if rule.word != "good"]
+    assert against == [found.rules[2].name, found.rules[3].name, "Steps skipped"]
+    assert all(rule.goal and rule.limit and rule.found for rule in found.rules)
+    assert found.sentence == "3 of 7 rules are not met"
+    assert len(found.reasons) == 3
+    assert verdict(GOOD).sentence == "all of 7 rules are met"
+    assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 7 rules is not met"
 
 
 @given(
@@ -455,7 +489,8 @@ def test_the_data_hold_what_the_page_shows_and_no_nan(tmp_path: Path) -> None:
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1) + "\n"
     assert row(found["metrics"], "Median flux")["value"] == 4321.5
     assert row(found["metrics"], "CDPP in 3 h") == {
-        "label": "CDPP in 3 h", "value": None, "shown": "–", "unit": "", "reason": "the visit is shorter",
+        "label": "CDPP in 3 h", "value": None, "shown": "–", "unit": "", "reason": "the visit is shorter", "goal": "",
+        "limit": "", "mark": "",
     }  # fmt: skip
     assert row(found["metrics"], "CDPP in 30 min")["reason"] == "too few good points"
     assert row(found["run"], "Magnitude")["reason"] == "the raw header does not say"
@@ -473,7 +508,8 @@ def test_flags_are_counted_and_what_hides_the_star_is_not_held_against_the_light
     assert row(found["metrics"], "Lost in the SAA")["shown"] == "10.0"
     assert row(found["metrics"], "Lost behind the Earth")["shown"] == "20.0"
     assert row(found["metrics"], "Stray light")["shown"] == "2.0"
-    assert row(found["metrics"], "Good points")["shown"] == "68.0"
+    assert row(found["metrics"], "Good points")["shown"] == "136"
+    assert row(found["metrics"], "Good, of those in sight")["shown"] == "97.1"
     assert found["verdict"]["word"] == "good"
     assert "136 of 140" in found["verdict"]["reasons"][0]
 
@@ -488,7 +524,7 @@ def test_contamination_and_cosmic_rays_are_those_that_the_steps_found(tmp_path: 
     table = collect(Visit(), tmp_path)["metrics"]
     contamination = row(table, "Contamination")
     assert (contamination["value"], contamination["unit"]) == (1.25, "%")
-    assert row(table, "Cosmic rays")["shown"] == "412 pixels, 0.0572 a second"
+    assert (row(table, "Cosmic rays")["shown"], row(table, "Cosmic rays")["unit"]) == ("0.0572", "pixels/s")
     assert row(table, "Pixels with a steady excess")["value"] == 17
 
 
@@ -575,8 +611,9 @@ def test_the_first_page_says_what_was_found(plain_report: Path) -> None:
     text = first_page(plain_report / "report.pdf")
     for wanted in (
         "HD 209458", VISIT, "V0001", "good", "120 of 120 points", "relative flux [ppm]", "hours since the middle",
-        "Light curve DEFAULT", "Magnitude G 7.51 mag", "G0, 6065 K", "A. Stronomer", "CDPP in 6 h 100 ppm", "BIAS_LVL 610.1",
-        "FLAGGING", "completed", "dead pixel detection (BDPIX_D2)", "bias frame 2019-01-01", "3, all listed in manifest.json",
+        "Light curve DEFAULT", "Magnitude G 7.51 mag", "G0, 6065 K", "A. Stronomer", "Good points 120 ≥",
+        "The light curve is good: all of 7 rules are met.", "point to point 100 ppm ≤ 150 ≤ 300 met", "completed",
+        "dead pixel detection (BDPIX_D2)", "bias frame 2019-01-01", "3, all listed in manifest.json",
         "2026-02-03T04:05:06",
     ):  # fmt: skip
         assert wanted in text, wanted
@@ -642,8 +679,8 @@ def test_the_first_page_stays_one_with_the_longest_names_and_thirty_warnings(tmp
 # ------------------------------------------------------------------------------------------------------ the pages behind it
 
 SECTIONS = (
-    "Introduction", "Run", "Light curves", "Metrics", "Noise against time scale", "Status", "Before and after each step",
-    "Correlations", "Images", "Conditions", "Events", "Files",
+    "Introduction", "Verdict", "Run", "Light curves", "Metrics", "Noise", "Status", "Before and after each step",
+    "Correlations", "Images", "Contamination", "Conditions", "Events", "Housekeeping", "Files",
 )  # fmt: skip
 # Table 2 of the report of 2017
 METRICS_OF_2017 = (
@@ -686,15 +723,26 @@ def test_a_published_report_names_steps_files_and_noise(whole_report: Path, redu
     for stage in ("bias", "gain", "linearity", "dark", "flat field", "smearing", "hot pixels", "cosmic rays", "background"):
         assert f" {stage} with" in text or f" {stage} " in text, stage
     assert "REF_APP_FlatFieldTeff" in text
+    for panel in (
+        "with the target",
+        "without the target",
+        "field stars, model",
+        "residual to target and field",
+        "photon limit",
+    ):
+        assert panel in text, panel
     assert "numba" in text
     assert whole_report.stat().st_size < 3e6
 
 
 def test_all_texts_of_the_tables_can_be_typeset_and_rows_are_whole(tmp_path: Path) -> None:
     tables = collect(Visit(), tmp_path)["tables"]
-    assert set(tables) == {"curves", "budget", "stages", "correlations", "conditions", "events", "quality"}
-    for table in tables.values():
-        assert table["rows"]
+    assert set(tables) == {
+        "curves", "budget", "stages", "contamination", "neighbours", "housekeeping", "correlations", "conditions", "events",
+        "quality",
+    }  # fmt: skip
+    for name, table in tables.items():
+        assert table["rows"] or name in ("neighbours", "housekeeping")
         for line in (table["head"], *table["rows"]):
             assert len(line) == len(table["head"]) == len(table["numbers"])
             assert all(text == printable(text, 999) or "−" in text for text in line)
@@ -751,11 +799,145 @@ def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
 def test_the_error_is_taken_apart_into_its_terms(tmp_path: Path) -> None:
     # terms of 4 electron^2 each, on 1e7 electrons
     table = collect(Visit(flux=np.full(120, 1e7)), tmp_path)["tables"]["budget"]
-    lines = {line[0]: line[2:] for line in table["rows"]}
+    assert table["head"][2:] == ["R15", "R20", "R25", "R30", "R35", "R40", "variance [%]"]
+    lines = {line[0]: [line[4], line[-1]] for line in table["rows"]}
     n = len(lines) - 2
     assert lines["star"] == ["0.200", f"{100 / n:.1f}"]
     assert lines["all"] == [f"{0.2 * np.sqrt(n):.3f}", "100.0"]
     assert lines["for comparison"] == ["0.200", ""]
+    # 4 electrons of flux within the other radii
+    assert table["rows"][0][2] == "500000"
+
+
+@pytest.mark.parametrize(
+    ("label", "metrics", "mag", "goal", "limit", "mark"),
+    [
+        ("Scatter from point to point", {"P2P_PPM": 151.0}, 7.5, "≤ 150", "≤ 300", "beyond goal"),
+        ("Scatter from point to point", {"P2P_PPM": 301.0}, 7.5, "≤ 150", "≤ 300", "beyond limit"),
+        ("CDPP in 6 h", {"CDPP_6H": 10.0}, 9.0, "≤ 10", "≤ 20", "met"),
+        ("CDPP in 6 h", {"CDPP_6H": 21.0}, 9.0, "≤ 10", "≤ 20", "above"),
+        ("CDPP in 3 h", {"CDPP_3H": 85.0}, 9.1, "", "≤ 85", "met"),
+        ("CDPP in 3 h", {"CDPP_3H": 86.0}, 12.0, "", "≤ 85", "above"),
+        ("CDPP in 3 h", {"CDPP_3H": 86.0}, 12.1, "", "", ""),
+        ("CDPP in 6 h", {"CDPP_6H": 86.0}, 0.0, "", "", ""),
+        ("Contamination within 25 pixels", {}, 7.5, "≤ 5", "", "met"),
+        ("Good points", {}, 7.5, "≥ 30", "≥ 3", "met"),
+        ("Steps with a warning", {}, 7.5, "0", "", "met"),
+    ],
+)
+def test_a_key_number_is_held_against_its_goal_and_limit(
+    label: str, metrics: dict[str, float], mag: float, goal: str, limit: str, mark: str, tmp_path: Path
+) -> None:
+    found = row(collect(Visit(metrics=metrics, header={"MAG_G": mag}), tmp_path)["metrics"], label)
+    assert (found["goal"], found["limit"], found["mark"]) == (goal, limit, mark)
+    # what the mission asks of a quiet star is no part of the verdict
+    assert mark != "above" or collect(Visit(metrics=metrics), tmp_path)["verdict"]["word"] == "good"
+
+
+def test_every_bit_of_quality_has_a_meaning() -> None:
+    assert set(BIT_WORDS) == set(Quality)
+
+
+# ------------------------------------------------------------------------------------------- housekeeping and contamination
+
+
+CCD = np.array([-45.0, -45.2, -44.0, -42.0, -50.0, np.nan])
+
+
+def test_housekeeping_beyond_its_limits_is_counted() -> None:
+    found = judge("HK_TEMP_FEE_CCD", "degC", CCD, (-46.0, -48.0), (-44.5, -43.0))
+    # -44 is beyond the soft limit only, -42 and -50 beyond the hard ones, one is no number
+    assert (found.beyond, found.missing) == ((1, 2), 1)
+    assert (found.least, found.median, found.largest) == (-50.0, -45.0, -42.0)
+
+
+def test_without_limits_and_with_a_hard_limit_within_the_soft_one_nothing_is_counted() -> None:
+    for limits in ((), ((-48.0, -46.0), (-44.5, -43.0))):
+        found = judge("HK_TEMP_FEE_CCD", "degC", CCD, *limits)
+        assert not found.limited
+        assert found.beyond == (0, 0)
+
+
+def test_housekeeping_without_any_number_has_no_range() -> None:
+    found = judge("thermFront_2", "degC", np.full(3, np.nan), (-1.0, -2.0), (1.0, 2.0))
+    assert np.isnan([found.least, found.median, found.largest]).all()
+    assert (found.beyond, found.missing) == ((0, 0), 3)
+
+
+def test_the_step_reads_limits_with_and_without_the_prefix_and_its_term_is_shown(tiny_visit: Path, tmp_path: Path) -> None:
+    declared = soc_structure("REF_APP_Limits")
+    columns = {
+        "PARAM_NAME": np.array(["HK_TEMP_FEE_CCD", "VOLT_FEE_VOD", "thermAft_1"]), "STRUCT_NAME": np.array(["X"] * 3),
+        "ACTIVE": np.array([True, True, False]), "LOWER_LIMIT": np.array([[-40.0, -41.0], [0.0, -1.0], [0.0, 0.0]]),
+        "UPPER_LIMIT": np.array([[-30.0, -20.0], [99.0, 100.0], [0.0, 0.0]]),
+    }  # fmt: skip
+    product = write(tmp_path, NewHdu(declared, neutral(declared), columns=columns))
+    limits = Reference(kind="housekeeping limits", product=product, valid_from="2015-01-01T00:00:00")
+    made = judge_housekeeping.fn(raw_product(raw_file(tiny_visit, "SCI_RAW_SubArray")), limits)
+    term = write(tmp_path, *made.files["TERM_HOUSEKEEPING"])
+    leaf = Housekeeping(step="housekeeping", products={"TERM_HOUSEKEEPING": term})
+    found = {p.name: p for p in read_housekeeping(leaf)}
+    # the CCD of the tiny visit is at -45 degC: 12 images
+    assert (found["HK_TEMP_FEE_CCD"].beyond, found["HK_TEMP_FEE_CCD"].unit) == ((0, 12), "degC")
+    assert (found["HK_VOLT_FEE_VOD"].beyond, found["HK_VOLT_FEE_VOD"].upper) == ((0, 0), (99.0, 100.0))
+    assert not found["HK_VOLT_FEE_VRD"].limited
+    assert "thermAft_1" not in found
+    inventory, calibrated, *others = Visit().arguments(tmp_path / "visit")
+    blobs = collect_report.fn(inventory, calibrated.model_copy(update={"housekeeping": leaf}), *others).blobs
+    table = json.loads(blobs[DATA])["tables"]["housekeeping"]
+    rows = {line[0]: line[5:] for line in table["rows"]}
+    assert rows["HK_TEMP_FEE_CCD"] == ["−40 to −30", "−41 to −20", "0", "12", "0"]
+    assert rows["HK_VOLT_FEE_VRD"] == ["–", "–", "–", "–", "0"]
+    assert table["note"].startswith("Out of limits: HK_TEMP_FEE_CCD.")
+    assert read_housekeeping(None) == ()
+
+
+def test_neighbours_are_told_by_distance_angle_and_light(tmp_path: Path) -> None:
+    columns = {
+        "XI": np.array([0.0, 30.0, 0.0, 500.0]), "ETA": np.array([0.0, 40.0, -20.0, 0.0]),
+        "MAG": np.array([9.0, 14.0, 12.0, 8.0]), "T_EFF": np.array([5000.0, 0.0, 4000.0, 4000.0]),
+        "FLUX": np.array([1e7, 1e5, 6e5, 3e7]),
+        "FLUXERR": np.array([1e3, 1e4, 2e4, 1e6]), "TARGET": np.array([True, False, False, False]),
+    }  # fmt: skip
+    used = {"N_STARS": 3, "STAR_FIT": 0, **dict.fromkeys(("STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_AMP", "STAR_AMS"), 1.0)}
+    product = write(tmp_path, NewHdu(TERMS["TERM_STARS"], {**used, "STAR_BND": True}, columns=columns))
+    inventory, calibrated, corrected, *others = Visit().arguments(tmp_path / "visit")
+    stars = corrected.stars.model_copy(update={"products": {"TERM_STARS": product}})
+    made = collect_report.fn(inventory, calibrated, corrected.model_copy(update={"stars": stars}), *others)
+    table = json.loads(made.blobs[DATA])["tables"]["neighbours"]
+    # the brightest of those near come first; North over East: (30, 40) is atan(3 / 4), straight South 180
+    assert table["rows"] == [["12.00", "4000", "20.0", "180", "6", "0.2"], ["14.00", "–", "50.0", "37", "1", "0.1"]]
+    assert "The brightest of 2 field stars within 130 arcsec" in table["note"]
+    assert "1 others are drawn too" in table["note"]
+
+
+def test_the_model_of_the_scene_leaves_noise_and_knows_the_targets_light(reduced: Bench) -> None:
+    (folder,) = reduced.published()
+    leaf: dict[str, Any] = {}
+    for entry in json.loads((folder / "manifest.json").read_text())["steps"]:
+        for product in entry["payload"]["products"].values():
+            (place,) = reduced.work.glob(f"products/*/{entry['step']}-{entry['key'][:8]}*/{Path(product['path']).name}")
+            product["path"] = str(place)
+        leaf[entry["step"]] = REGISTERED[entry["step"]].payload.model_validate(entry["payload"])
+    calibrated = CalibratedVisit.model_construct(bias=leaf["bias"], gain=leaf["gain"])
+    names = ("psf", "pointing", "position", "stars", "look", "background")
+    corrected = CorrectedVisit.model_construct(**{name: leaf[name] for name in names})
+    with open_images(leaf["correct"].products["SCI_COR_SubArray"]) as images:
+        scene = scene_of(calibrated, corrected, images, 2)
+        assert scene is not None
+        target, field_stars, pull = scene
+        image = images.take(2)
+    (flux,) = term_column(leaf["psf_fit"].product, "TERM_PSF_FIT", "FLUX")
+    # the same fit of the same image; the wings beyond the stamp are some per mille
+    assert target.sum() == pytest.approx(flux[2], rel=0.01)
+    y, x = np.indices(image.shape)
+    near = np.hypot(x - 99.5, y - 99.5) < 25
+    # some 2000 pixels of unit variance, more where the PSF of twelve images is not known better than that
+    assert 0.7 < 1.4826 * np.median(np.abs(pull[near])) < 2.0
+    assert abs((image - target - field_stars)[near].sum()) < 0.005 * image[near].sum()
+    blind = corrected.model_copy(update={"psf": leaf["psf"].model_copy(update={"used": {"PSF_N": 2}})})
+    with open_images(leaf["correct"].products["SCI_COR_SubArray"]) as images:
+        assert scene_of(calibrated, blind, images, 2) is None
 
 
 # ----------------------------------------------------------------------------------------------------------------- pictures
@@ -812,8 +994,86 @@ def test_coefficients_and_slope_of_four_points_worked_by_hand() -> None:
     assert found.slope_error == pytest.approx(np.sqrt(4.2 / 2 / 5))
 
 
+def test_a_quantity_whose_squares_are_too_small_for_a_number_has_a_slope_all_the_same() -> None:
+    found = relation(1e-200 * np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 6.0]))
+    assert found.slope == pytest.approx(1.4e200)
+    assert found.pearson == pytest.approx(7 / np.sqrt(70))
+
+
 def test_equal_values_share_the_mean_of_their_ranks() -> None:
     np.testing.assert_array_equal(ranks(np.array([5.0, 1.0, 5.0, 9.0])), [2.5, 1.0, 2.5, 4.0])
+
+
+def test_what_a_step_removed_is_free_of_the_noise_that_both_stages_share() -> None:
+    rng = np.random.default_rng(6)
+    star, cosmic = 1000 * rng.normal(size=400), 30 * rng.normal(size=400)
+    removed, error = removed_variance(star + cosmic, star)
+    # 900 beside a shared variance of 1e6, of which two independent samples would differ by 1e5
+    assert abs(removed - 900) < 4 * error
+    assert 500 < error < 5000  # 2 x 30 x 1000 / sqrt(400) = 3000
+    assert removed_variance(star, star + cosmic) == (-removed, error)
+    assert removed_variance(star + 8, star) == pytest.approx((0.0, 0.0), abs=1e-6)  # rounding of squares of 1e6
+
+
+def test_a_single_outlier_is_no_dispersion_that_was_removed_and_two_points_tell_nothing() -> None:
+    noise = np.random.default_rng(7).normal(size=100)
+    hit = noise.copy()
+    hit[50] = 1e6
+    assert removed_variance(hit, noise)[0] == 0.0
+    assert np.isnan(removed_variance(np.array([1.0, 2.0]), np.array([1.0, 2.0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [(0.0, "2000"), (1.0, "–"), (2.0, "−3464")],
+    ids=["all of it", "nothing", "adds as much"],
+)
+def test_the_dispersion_a_step_removed_has_a_sign_and_a_dash_where_it_does_nothing(after: float, text: str) -> None:
+    before = np.tile([-2.0, 2.0], 50)  # of rms 2
+    assert removed_text(before, after * before, after == 1.0, 1000.0) == text
+
+
+def test_a_dispersion_within_its_error_is_an_upper_limit() -> None:
+    rng = np.random.default_rng(8)
+    shared = rng.normal(size=100)
+    assert removed_text(shared + 1e-3 * rng.normal(size=100), shared, False, 1000.0).startswith("< ")
+
+
+def test_three_harmonics_are_found_with_half_of_their_range() -> None:
+    angle = np.linspace(0, 359, 200)
+    curve = harmonics(angle, 5 + 100 * np.cos(np.radians(angle)) + 10 * np.sin(np.radians(3 * angle)))
+    np.testing.assert_allclose(curve.coefficients, [5, 100, 0, 0, 0, 0, 10], atol=1e-9)
+    assert curve.amplitude == pytest.approx(100, abs=10)
+    assert curve.error < 1e-9
+    assert curve.at(np.array([0.0]))[0] == pytest.approx(105)
+    assert np.isnan(harmonics(angle[:20], angle[:20]).amplitude)
+
+
+def test_noise_alone_makes_a_curve_of_the_size_of_its_error() -> None:
+    rng = np.random.default_rng(9)
+    angle = rng.uniform(0, 360, 600)
+    found = [harmonics(angle, 50 * rng.normal(size=600)) for _ in range(40)]
+    rms = [np.std(curve.at(angle)) for curve in found]
+    # the mean square of a curve is sigma^2 k / n, known from 40 curves of six coefficients to 9 percent
+    assert np.sqrt(np.mean(np.square(rms))) == pytest.approx(np.mean([c.error for c in found]), rel=0.3)
+
+
+def test_the_whole_ccd_is_shown_in_groups_of_pixels_and_the_window_with_it() -> None:
+    pixels = np.arange(1024 * 1024, dtype=float).reshape(1024, 1024)
+    small = thinned(Picture("ccd", "electron", pixels, frame=(412, 400, 200, 200)))
+    assert small.pixels.shape == (256, 256)
+    assert small.pixels[0, 0] == pixels[:4, :4].mean()
+    assert small.frame == (103, 100, 50, 50)
+    window = Picture("window", "electron", pixels[:200, :200])
+    assert thinned(window) is window
+
+
+@needs_poppler
+def test_an_error_stands_behind_its_value(tmp_path: Path) -> None:
+    visit = Visit(ended={"smearing": {"used": {"SMEAR_T": 2.5e-05, "SMEAR_TE": 5e-06}}})
+    text = words(typeset(visit, tmp_path), "-f", "2")
+    assert "time of one row shift 2.500e-05 ± 5.0e-06 s SMEAR_T" in text
+    assert "SMEAR_TE" not in text
 
 
 @pytest.mark.parametrize(

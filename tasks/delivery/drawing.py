@@ -23,7 +23,7 @@ GOOD, FLAGGED, LINE = "#0072B2", "#D55E00", "#1a1a1a"  # Okabe & Ito: apart for 
 THIRD, QUIET = "#009E73", "#8a9097"
 _NORMALISED_ABOVE = 2e5  # ppm; wider axes are labelled in units of the median flux
 _DRAWN_WITH, _TYPESET_WITH = "STIXGeneral", "'Libertinus Serif', 'STIXGeneral', serif"
-_VECTOR_UP_TO = 400  # points of a small panel; more are drawn as pixels
+VECTOR_UP_TO = 400  # points of a small panel; more are drawn as pixels
 _DPI = 220
 
 
@@ -94,7 +94,7 @@ def title(axes: Any, text: str, right: str = "", size: float = 7.5) -> None:
 
 def dots(axes: Any, x: Floats, y: Floats, flagged: Bools, size: float = 1.8) -> None:
     """Draw points: good ones as blue circles, flagged ones as orange crosses."""
-    as_pixels = len(x) > _VECTOR_UP_TO
+    as_pixels = len(x) > VECTOR_UP_TO
     for which, marker, colour, edge in ((flagged, "x", FLAGGED, 0.5), (~flagged, "o", GOOD, 0.0)):
         axes.plot(
             x[which], y[which], marker, color=colour, markersize=size, markeredgewidth=edge, linestyle="none",
@@ -135,8 +135,8 @@ def draw_light_curve(points: Points, most: int) -> bytes:
     good, flagged = drawn & points.good, drawn & ~points.good
     times, medians = bin_medians(points.hours[points.good], relative[points.good], BIN_HOURS)
     size = float(np.interp(np.log10(max(drawn.sum(), 1)), [2, 4.3], [3.2, 1.2]))
-    with drawing(7.0, 2.5) as canvas:
-        axes = canvas.add_axes((0.085, 0.165, 0.91, 0.82))
+    with drawing(7.0, 2.95) as canvas:
+        axes = canvas.add_axes((0.085, 0.14, 0.91, 0.85))
         axes.yaxis.set_label_coords(0.022, 0.575, transform=canvas.transFigure)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e3e5e8", linewidth=0.5)

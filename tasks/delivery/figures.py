@@ -9,15 +9,40 @@ import numpy as np
 
 from schemas.flags import Quality
 from schemas.terms import DEFAULT_RADIUS, OPTIMAL, PSF, RADII
-from tasks.delivery.drawing import FLAGGED, GOOD, LINE, QUIET, THIRD, Figure, dots, drawing, nothing, small, svg, title
+from tasks.delivery.drawing import (
+    FLAGGED,
+    GOOD,
+    LINE,
+    QUIET,
+    THIRD,
+    VECTOR_UP_TO,
+    Figure,
+    dots,
+    drawing,
+    nothing,
+    small,
+    svg,
+    title,
+)
 from tasks.delivery.findings import Findings, Quantity
-from tasks.delivery.series import Bools, Floats, axis_limits, bin_medians, relation, relative_flux, running_median, thin, varies
-from tasks.delivery.tables import EVENT_DIGITS, ROUNDING, bit_name, ppm, stage_name
+from tasks.delivery.series import (
+    Bools,
+    Floats,
+    axis_limits,
+    bin_medians,
+    harmonics,
+    relation,
+    relative_flux,
+    running_median,
+    thin,
+    varies,
+)
+from tasks.delivery.tables import EVENT_DIGITS, ROUNDING, bit_name, error_terms, medians, ppm, stage_name
 from tasks.delivery.wording import figures
 from tasks.photometry.quality import cdpp
 
 SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
-OVER_TIME = ("background", "smearing", "contamination", "bias", "ron", "gain", "x", "y", "temperature")
+OVER_TIME = ("background", "smearing", "cosmics_in", "bias", "ron", "gain", "x", "y", "temperature")
 CORRELATED = ("time", "roll", "x", "y", "background", "contamination", "smearing", "temperature")
 FEW = 60  # points; fewer are drawn larger
 _EDGE = "Points beyond an axis lie at its edge."
@@ -46,7 +71,8 @@ def _over(
         nothing(axes, f"{figures(float(y[known][0]))} in every image")
         return
     small(axes)
-    axes.tick_params(labelbottom=labelled)
+    if not labelled:
+        axes.set_xticks([])  # a tick takes a millisecond to make
     height, limits = _within(y, good)
     kept = np.flatnonzero(known)
     kept = kept[thin(len(kept), most)]
@@ -92,36 +118,69 @@ def time_scales(step: float, duration: float) -> Floats:
 
 
 def draw_noise(found: Findings) -> bytes:
-    """Return the noise of the light curves over time scale and over aperture radius."""
+    """Return the noise of the light curves over time scale and over aperture radius, and the terms of the formal error."""
+    with drawing(7.0, 2.6) as canvas:
+        left, middle, right = _panels(canvas, 1, 3, left=0.045, right=0.93, top=0.92, bottom=0.145, wspace=0.19)[0]
+        _noise_of_time(left, found)
+        _noise_of_radius(middle, found)
+        _terms_of_radius(right, found)
+        return svg(canvas)
+
+
+def _noise_of_time(axes: Any, found: Findings) -> None:
     points, good = found.points, found.points.good
     steps = np.diff(points.hours)
     step = float(np.median(steps)) if steps.size else 0.0
     windows = time_scales(step, points.duration)
-    with drawing(7.0, 2.35) as canvas:
-        left, right = _panels(canvas, 1, 2, left=0.07, right=0.995, top=0.91, bottom=0.16, wspace=0.2)[0]
-        title(left, "noise of means over a window [ppm]")
-        curves = [("DEFAULT", GOOD, "-"), (OPTIMAL, THIRD, "-"), (PSF, FLAGGED, "-")]
-        drawn = False
-        for name, colour, style in curves:
-            flux = found.curves[name][0]
-            chosen = good & np.isfinite(flux) & (flux > 0)
-            noise = np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
-            if np.isfinite(noise).any():
-                left.plot(windows, noise, style, color=colour, linewidth=1.1, label=name)
-                drawn = True
-        metrics = found.metrics.get("DEFAULT", {})
-        for column, text, dashes in (("P2P_PPM", "white noise", (0, (4, 2))), ("FORM_PPM", "formal error", (0, (1, 1.2)))):
-            value = metrics.get(column, np.nan)
-            if drawn and value > 0:
-                left.plot(windows, value / np.sqrt(windows / step), color=LINE, linestyle=dashes, linewidth=0.8, label=text)
-        if drawn:
-            _logarithmic(left)
-            left.legend(fontsize=7, frameon=False, handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)
-            left.set_xlabel("window [h]", fontsize=7.5, labelpad=1)
-        else:
-            nothing(left, "too few good points")
-        _noise_of_radius(right, found)
-        return svg(canvas)
+    title(axes, "noise of means over a window [ppm]")
+    drawn = False
+    for name, colour, dashes in (("DEFAULT", GOOD, "-"), (OPTIMAL, THIRD, (0, (6, 1.5))), (PSF, FLAGGED, (0, (2, 1)))):
+        flux = found.curves[name][0]
+        chosen = good & np.isfinite(flux) & (flux > 0)
+        noise = np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
+        if np.isfinite(noise).any():
+            axes.plot(windows, noise, linestyle=dashes, color=colour, linewidth=1.1, label=name)
+            drawn = True
+    if not drawn:
+        nothing(axes, "too few good points")
+        return
+    metrics = found.metrics.get("DEFAULT", {})
+    star = float(error_terms(found)["STAR"][RADII.index(DEFAULT_RADIUS)])
+    for value, text, look in (
+        (metrics.get("P2P_PPM", np.nan), "white noise", {"color": LINE, "linestyle": (0, (4, 2))}),
+        (star, "photon limit", {"color": QUIET, "linestyle": "-"}),
+    ):
+        if value > 0:
+            axes.plot(windows, value / np.sqrt(windows / step), linewidth=0.8, label=text, **look)
+    _logarithmic(axes)
+    axes.legend(fontsize=6.5, frameon=False, handlelength=2.2, borderaxespad=0.1, labelspacing=0.2, loc="lower left")
+    axes.set_xlabel("window [h]", fontsize=7.5, labelpad=1)
+
+
+def _terms_of_radius(axes: Any, found: Findings) -> None:
+    """Draw the terms of the formal error, the name of each at its end."""
+    title(axes, "terms of the formal error [ppm]")
+    radii = np.array(RADII)
+    terms = {name: values for name, values in error_terms(found).items() if name != "DRP"}
+    largest = max((float(np.nanmax(v)) for v in terms.values() if np.isfinite(v).any()), default=0.0)
+    shown = {name: v for name, v in terms.items() if np.isfinite(v).any() and np.nanmax(v) > max(largest / 500, 0.0) > 0}
+    if not shown:
+        nothing(axes, "too few good points")
+        return
+    for name, values in shown.items():
+        axes.plot(radii, values, color=GOOD if name == "STAR" else LINE, linewidth=1.1 if name == "STAR" else 0.8)
+    small(axes)
+    _plain_logarithm(axes)
+    axes.set_xlim(radii[0], radii[-1])
+    low, high = np.log(axes.get_ylim())
+    least = (high - low) / 22  # so that names do not lie upon each other
+    lowest = -np.inf
+    for name, values in sorted(shown.items(), key=lambda item: float(item[1][-1])):
+        height = max(float(np.log(max(values[-1], 1e-9))), lowest + least)
+        lowest = height
+        text = name.lower().replace("_", "-")
+        axes.text(1.02, (height - low) / (high - low), text, transform=axes.transAxes, fontsize=6.5, va="center", color=LINE)
+    axes.set_xlabel("radius [pixel]", fontsize=7.5, labelpad=1)
 
 
 def _logarithmic(axes: Any) -> None:
@@ -137,13 +196,11 @@ def _logarithmic(axes: Any) -> None:
 
 
 def _noise_of_radius(axes: Any, found: Findings) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    title(axes, "noise over the radius of the aperture [ppm]")
+    title(axes, "noise over the radius [ppm]")
     radii = [r for r in RADII if f"R{r:g}" in found.metrics]
     kinds = (
-        ("ROB_PPM", "robust scatter", QUIET, "-"), ("P2P_PPM", "point to point", GOOD, "-"),
-        ("FORM_PPM", "formal error", LINE, (0, (1, 1.2))), ("CDPP_30M", "CDPP in 30 min", THIRD, "-"),
+        ("ROB_PPM", "robust scatter", QUIET, (0, (6, 1.5))), ("P2P_PPM", "point to point", GOOD, "-"),
+        ("FORM_PPM", "formal error", LINE, (0, (1, 1.2))), ("CDPP_30M", "CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
     )  # fmt: skip
     drawn = False
     for column, text, colour, style in kinds:
@@ -155,42 +212,102 @@ def _noise_of_radius(axes: Any, found: Findings) -> None:
         nothing(axes, "too few good points")
         return
     small(axes)
-    axes.set_yscale("log")
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    _plain_logarithm(axes)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
     axes.axvline(found.curves[OPTIMAL][1], color=QUIET, linewidth=0.6, linestyle=(0, (4, 2)))
-    axes.legend(fontsize=7, frameon=False, handlelength=1.8, borderaxespad=0.1, labelspacing=0.25)
+    axes.legend(fontsize=6.5, frameon=False, handlelength=2.2, borderaxespad=0.1, labelspacing=0.2, loc="upper right", ncol=2)
     axes.set_xlabel("radius [pixel]", fontsize=7.5, labelpad=1)
 
 
+def _plain_logarithm(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def draw_stages(found: Findings, most: int) -> bytes:
-    """Return what each step changed in the light curve, over time, in ppm of the final flux about its own median."""
+    """Return the light curve before and after each step, and the change, in ppm of the final flux about their own medians."""
     points = found.points
     final = np.median(found.levels[-1].values[points.good]) if points.good.any() else np.nan
-    rows = -(-len(found.stages) // 2)
-    with drawing(7.0, 1.15 * rows + 0.3) as canvas:
-        height = 1.15 * rows + 0.3
+    rows = len(found.stages)
+    height = 0.66 * rows + 0.3
+    with drawing(7.0, height) as canvas:
         panels = _panels(
-            canvas, rows, 2, left=0.075, right=0.995, top=1 - 0.2 / height, bottom=0.36 / height, hspace=0.32, wspace=0.16
+            canvas, rows, 2, left=0.065, right=0.995, top=1 - 0.2 / height, bottom=0.32 / height, hspace=0.4, wspace=0.13
         )
-        for place, (axes, stage) in enumerate(zip(panels.T.flat, found.stages, strict=False)):
+        for row, (stage, (left, right)) in enumerate(zip(found.stages, panels, strict=True)):
+            last = row == rows - 1
+            title(left, f"{stage_name(stage.name)}: before and after", size=7)
+            _both(left, points.hours, [_about(v, points.good, final) for v in (stage.before, stage.after)], points.good, most)
+            if not last:
+                left.set_xticks([])
             change = 1e6 * (stage.after - stage.before) / final
             kept = points.good & np.isfinite(change)
             middle = float(np.median(change[kept])) if kept.any() else np.nan
-            title(axes, stage_name(stage.name), f"median {ppm(middle)} ppm" if np.isfinite(middle) else "")
+            title(right, "change", f"median {ppm(middle)} ppm" if np.isfinite(middle) else "", size=7)
             if kept.any() and not np.ptp(change[kept]) > ROUNDING:
-                nothing(axes, "the same in every image" if middle else "changes nothing")
+                nothing(right, "the same in every image" if middle else "changes nothing")
                 continue
-            last = place % rows == rows - 1 or place == len(found.stages) - 1
-            _over(axes, points.hours, change - middle, points.good, most, labelled=last)
-        for axes in panels.T.flat[len(found.stages) :]:
-            axes.set_axis_off()
+            _over(right, points.hours, change - middle, points.good, most, labelled=last)
         for axes in panels[-1]:
             axes.set_xlabel("hours", fontsize=7.5, labelpad=1)
-        canvas.supylabel("change of the flux about its median [ppm]", fontsize=8, x=0.004)
+        canvas.supylabel("flux about its median [ppm]", fontsize=8, x=0.002)
+        return svg(canvas)
+
+
+def _about(values: Floats, good: Bools, final: float) -> Floats:
+    """Return values about the median of the good ones, in ppm of a flux."""
+    kept = values[good & np.isfinite(values)]
+    return 1e6 * (values - (float(np.median(kept)) if kept.size else np.nan)) / final
+
+
+def _both(axes: Any, hours: Floats, pair: Sequence[Floats], good: Bools, most: int) -> None:
+    """Draw the good points of a light curve before (grey crosses) and after (blue circles) a step."""
+    known = good & np.isfinite(hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
+    if not known.any():
+        nothing(axes, "not measured")
+        return
+    small(axes, ticks=3)
+    kept = np.flatnonzero(known)
+    kept = kept[thin(len(kept), most)]
+    both = np.concatenate([values[known] for values in pair])
+    low, high = axis_limits(both)
+    for values, marker, colour, edge in ((pair[0], "x", QUIET, 0.6), (pair[1], "o", GOOD, 0.0)):
+        axes.plot(
+            hours[kept], np.clip(values[kept], low, high), marker, color=colour, markersize=3.0 if marker == "x" else 1.5,
+            markeredgewidth=edge,
+            linestyle="none", rasterized=len(kept) > VECTOR_UP_TO,
+        )  # fmt: skip
+    axes.set_ylim(low, high)
+
+
+def draw_contamination(found: Findings, most: int) -> bytes:
+    """Return the light of field stars over radius, time and roll angle."""
+    points, quantity = found.points, found.quantities["contamination"]
+    ratio = 100 * found.field_light[0][points.good]
+    with drawing(7.0, 1.9) as canvas:
+        left, middle, right = _panels(
+            canvas, 1, 3, left=0.055, right=0.995, top=0.9, bottom=0.2, wspace=0.2, width_ratios=[1.0, 1.3, 1.0]
+        )[0]
+        title(left, "over the radius [%]")
+        mean = medians(ratio)
+        if np.isfinite(mean).any():
+            small(left)
+            spread = np.nanstd(ratio, axis=0)
+            left.errorbar(RADII, mean, yerr=spread, fmt="o", color=GOOD, markersize=2.2, elinewidth=0.7, linestyle="none")
+            left.set_xlabel("radius [pixel]", fontsize=7.5, labelpad=1)
+        else:
+            nothing(left, "not measured")
+        title(middle, "within 25 pixels over time [ppm]")
+        _over(middle, points.hours, quantity.values, points.good, most, line=False)
+        middle.set_xlabel("hours", fontsize=7.5, labelpad=1)
+        title(right, "over the roll angle [ppm]")
+        _over(right, found.quantities["roll"].values % 360, quantity.values, points.good, most, line=False)
+        right.set_xlabel("roll angle [deg]", fontsize=7.5, labelpad=1)
         return svg(canvas)
 
 
@@ -234,8 +351,14 @@ def draw_correlations(found: Findings, most: int) -> bytes:
             small(axes)
             dots(axes, x[kept], _within(y, np.ones(len(y), dtype=bool))[0][kept], np.zeros(len(kept), dtype=bool), 1.5)
             axes.plot(*running_median(x, y), color=LINE, linewidth=0.9, zorder=4)
-            ends = np.array([x.min(), x.max()])
-            axes.plot(ends, y.mean() + found_relation.slope * (ends - x.mean()), color=FLAGGED, linewidth=0.9, zorder=5)
+            curve = harmonics(x, y) if name == "roll" else None
+            if curve is not None and np.isfinite(curve.amplitude):
+                seen = np.sort(x)
+                axes.plot(seen, curve.at(seen), color=FLAGGED, linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=5)
+            else:
+                ends = np.array([x.min(), x.max()])
+                line = y.mean() + found_relation.slope * (ends - x.mean())
+                axes.plot(ends, line, color=FLAGGED, linewidth=0.9, linestyle=(0, (4, 1.5)), zorder=5)
             axes.set_ylim(*_within(y, np.ones(len(y), dtype=bool))[1])
             axes.tick_params(labelleft=place % 2 == 0)
             title(axes, label(quantity), f"r {found_relation.pearson:+.2f}".replace("-", "−"))
@@ -286,15 +409,23 @@ def captions(found: Findings) -> dict[str, Figure]:
             alt=f"Relative flux of {_listed(SHOWN_CURVES)} {about}; the table holds their noise.",
         ),
         "noise": Figure(
-            caption="Left: noise of means over a window (CDPP of the unflagged points) against the window; dashed: what white "
-            "noise of the point-to-point scatter would give, dotted: the formal error. Right: noise of one point, and of means "
-            "of 30 min, against the radius; dashed: the radius of OPTIMAL.",
-            alt="Noise against time scale for DEFAULT, OPTIMAL and PSF, and against the radius of the aperture; "
-            "the numbers stand in the tables.",
+            caption="Left: noise of means over a window (CDPP of the unflagged points) against the window, beside what white "
+            "noise of the point-to-point scatter would give, and the photon noise of the star. Middle: noise of one point, and "
+            "of means of 30 min, against the radius; vertical line: the radius of OPTIMAL. Right: what the formal error is "
+            "made of, terms of less than 1/500 left out.",
+            alt="Noise against time scale for DEFAULT, OPTIMAL and PSF with the photon limit, noise against the radius of the "
+            "aperture, and the terms of the formal error against the radius; the numbers stand in the tables.",
         ),
         "stages": Figure(
-            caption=f"Change of the flux by each step, in ppm of the final flux and less its median. {colours} {_EDGE}",
-            alt=f"Change of the flux against time for {len(found.stages)} steps {about}; the table holds its scatter.",
+            caption="Left: the light curve before (grey crosses) and after each step (blue circles), good points about their "
+            f"median. Right: the change. {colours} {_EDGE}",
+            alt="The light curve before and after, and the change of the flux against time, for "
+            f"{len(found.stages)} steps {about}; the table holds its scatter.",
+        ),
+        "contamination": Figure(
+            caption="Light of field stars over the target's: against the radius (median; bars: scatter over the visit), and "
+            "within 25 pixels over time and over the roll angle. Blue circles: good points, orange crosses: flagged ones.",
+            alt="Contamination against the radius of the aperture, time and roll angle; the table holds the numbers.",
         ),
         "conditions": Figure(
             caption=f"What was measured in every image, over time and over the roll angle. Blue: good points, orange: flagged "
@@ -304,7 +435,8 @@ def captions(found: Findings) -> dict[str, Figure]:
         ),
         "correlations": Figure(
             caption="Relative flux of DEFAULT over what might change it, good points only. Black: medians of a twelfth of the "
-            "points each, orange: straight line. r is Pearson's coefficient.",
+            "points each, orange and dashed: straight line, over the roll angle a curve of three harmonics. r is Pearson's "
+            "coefficient.",
             alt=f"Relative flux against {_listed([found.quantities[q].label for q in CORRELATED])}; "
             "the table holds the coefficients and slopes.",
         ),
@@ -325,6 +457,7 @@ def draw_all(found: Findings, most: int) -> dict[str, bytes]:
     few = min(most, 4000)  # a small panel has no room for more
     return {
         "curves": draw_curves(found, few), "noise": draw_noise(found), "stages": draw_stages(found, few),
+        "contamination": draw_contamination(found, few),
         "conditions": draw_conditions(found, few), "correlations": draw_correlations(found, few),
         "timeline": draw_timeline(found),
     }  # fmt: skip

@@ -7,7 +7,7 @@ shows a dash where they would stand.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,17 @@ from schemas.terms import (
     RADII,
     TERMS,
 )
+from tasks.delivery.housekeeping import Parameter, read_housekeeping
+from tasks.delivery.scene import scene_of
 from tasks.delivery.series import Floats, Points
 from tasks.exposures import first_sampled, term_column, term_image
 from tasks.fits import scan
-from tasks.level1 import Images, open_images
+from tasks.level1 import Images, open_frame, open_images
 from tasks.store import require
 
 FLAG_MAP = "PIP_COR_PixelFlagMapSubArray"
 TEMPERATURE = "thermFront_2"
+TRACE = 1e-7  # of the target's light: what the ends of the PSF of stars outside of the aperture leave in it
 LEVELS = ("raw", "calibrated", "corrected")
 
 
@@ -57,12 +60,28 @@ class Stage:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the window or the PSF. `circle` is centre and radius of the aperture in it, edge based [pixel]."""
+    """An image of the window, the PSF or the CCD.
+
+    `circle` is centre and radius of the aperture in it, `frame` first pixel and size of the window, edge based [pixel].
+    """
 
     title: str
     unit: str
     pixels: Floats
     circle: tuple[float, float, float] | None = None
+    frame: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A field star: where it stands from the target, and its light over the target's."""
+
+    magnitude: float
+    teff: float  # [K], 0 where it is not known
+    east: float  # [arcsec]
+    north: float  # [arcsec]
+    share: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -76,14 +95,19 @@ class Findings:
     quantities: Mapping[str, Quantity]
     stages: tuple[Stage, ...]
     levels: tuple[Quantity, ...]  # the light curve raw, calibrated, corrected
-    pictures: Mapping[str, Picture]
     shown: int  # which image stands for all
     window: tuple[int, int]  # offset of the window on the CCD
     variances: Mapping[str, Floats]  # of the flux DEFAULT, term by term [electron^2]
+    all_variances: Mapping[str, Floats]  # of the flux within each of RADII, shape (n, k) [electron^2]
+    fluxes: Floats  # within each of RADII, shape (n, k) [electron]
+    field_light: tuple[Floats, Floats]  # of the field stars over the target's within each of RADII, and its error, (n, k)
+    neighbours: tuple[Neighbour, ...]  # brightest first
+    housekeeping: tuple[Parameter, ...] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
 
 def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measured: MeasuredVisit, images: Images) -> Findings:
-    """Read the terms of a visit."""
+    """Read the terms of a visit. What takes longer is left out: see `for_report`."""
     n = images.count
     k = RADII.index(DEFAULT_RADIUS)
     mjd, event, quality, best, psf = term_column(
@@ -106,8 +130,11 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
     (roll,) = column(corrected.pointing, "TERM_POINTING", "ROLL_ANGLE")
     x, y = column(corrected.position, "TERM_POSITION", "X", "Y")
     (background,) = column(corrected.background, "TERM_BACKGROUND", "LEVEL")
-    (contamination,) = column(measured.contamination, "TERM_CONTAMINATION", "RATIO")
-    contamination = contamination if contamination.ndim == 1 else contamination[:, k]
+    field_light = [
+        values if values.ndim == 2 else np.full((n, len(RADII)), np.nan)
+        for values in column(measured.contamination, "TERM_CONTAMINATION", "RATIO", "ERROR")
+    ]
+    contamination = field_light[0][:, k]
     level, ron = column(calibrated.bias, "TERM_BIAS", "LEVEL", "RON")
     (gain,) = column(calibrated.gain, "TERM_GAIN", "GAIN")
     inside, everywhere = column(
@@ -133,15 +160,29 @@ def read_findings(calibrated: CalibratedVisit, corrected: CorrectedVisit, measur
     before = column(corrected.calibration_stages, "TERM_CAL_STAGES", *CALIBRATION_STAGES)
     after = column(corrected.correction_stages, "TERM_COR_STAGES", *CORRECTION_STAGES)
     budget = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
-    variances = [v[:, k] for v in term_column(measured.quality.product, "TERM_ERRORS", *budget)]
+    variances = term_column(measured.quality.product, "TERM_ERRORS", *budget)
     ends = before[0], after[0], after[-1]
     shown = first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0
     return Findings(
         mjd=mjd, points=points, curves=curves, metrics=metrics, quantities={q.name: q for q in quantities},
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
         levels=tuple(Quantity(level, level, "electron", values) for level, values in zip(LEVELS, ends, strict=True)),
-        pictures=read_pictures(calibrated, corrected, images, shown, (x, y)), shown=shown,
-        window=(images.x_offset, images.y_offset), variances=dict(zip(budget, variances, strict=True)),
+        shown=shown,
+        window=(images.x_offset, images.y_offset), variances={name: v[:, k] for name, v in zip(budget, variances, strict=True)},
+        all_variances=dict(zip(budget, variances, strict=True)), fluxes=flux,
+        field_light=(field_light[0], field_light[1]), neighbours=read_neighbours(corrected),
+    )  # fmt: skip
+
+
+def for_report(found: Findings, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images) -> Findings:
+    """Return what was found with the pictures and the housekeeping, and without traces of light that are none."""
+    light, error = (np.where(np.abs(values) < TRACE, 0.0, values) for values in found.field_light)
+    contamination = replace(found.quantities["contamination"], values=1e6 * light[:, RADII.index(DEFAULT_RADIUS)])
+    place = found.quantities["x"].values, found.quantities["y"].values
+    return replace(
+        found, field_light=(light, error), quantities={**found.quantities, "contamination": contamination},
+        housekeeping=read_housekeeping(calibrated.housekeeping),
+        pictures=read_pictures(calibrated, corrected, images, found.shown, place),
     )  # fmt: skip
 
 
@@ -151,6 +192,25 @@ def _stages(meanings: Mapping[str, str], values: list[Floats]) -> list[Stage]:
         Stage(name, meanings[name], before, after)
         for name, before, after in zip(names[1:], values[:-1], values[1:], strict=True)
     ]
+
+
+def read_neighbours(corrected: CorrectedVisit) -> tuple[Neighbour, ...]:
+    """Return the field stars, the brightest first; none where there is no catalogue, or no target in it."""
+    if "TERM_STARS" not in corrected.stars.products:
+        return ()
+    names = ("MAG", "T_EFF", "XI", "ETA", "FLUX", "FLUXERR", "TARGET")
+    mag, teff, east, north, flux, error, target = term_column(corrected.stars.product, "TERM_STARS", *names)
+    own = target.astype(bool)
+    light = float(flux[own].sum())
+    if not light > 0:
+        return ()
+    order = np.flatnonzero(~own)[np.argsort(-flux[~own], kind="stable")]
+    return tuple(
+        Neighbour(
+            float(mag[i]), float(teff[i]), float(east[i]), float(north[i]), float(flux[i] / light), float(error[i] / light)
+        )
+        for i in order
+    )
 
 
 def read_metrics(measured: MeasuredVisit) -> dict[str, dict[str, float]]:
@@ -188,6 +248,15 @@ def read_pictures(
             pixels = term_image(leaf.products[file], extname) * (nexp if name == "dark" else 1)
             ring = None if name in ("psf", "change") else circle
             found[name] = Picture(title, unit, pixels, ring)
+    if (scene := scene_of(calibrated, corrected, images, shown)) is not None:
+        target, others, pull = scene
+        found["alone"] = Picture("without the target", "electron", found["corrected"].pixels - target, circle)
+        found["field"] = Picture("field stars, model", "electron", others, circle)
+        found["residual"] = Picture("residual to target and field", "noise", pull, circle)
+    if corrected.full_array is not None and "SCI_COR_FullArray" in corrected.full_array.products:
+        with open_frame(corrected.full_array.products["SCI_COR_FullArray"]) as (_, pixels):
+            window = (images.x_offset, images.y_offset, images.shape[1], images.shape[0])
+            found["frame"] = Picture("full array, corrected", "electron", pixels, frame=window)
     if (flags := next((leaf.products[FLAG_MAP] for leaf in corrected.leaves() if FLAG_MAP in leaf.products), None)) is not None:
         with scan(Path(require(flags.path))) as opened:
             found["flags"] = Picture("flag map", "", opened[FLAG_MAP].image(), circle)

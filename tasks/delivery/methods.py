@@ -5,6 +5,7 @@ from __future__ import annotations
 METHODS = {
     "events": "SAA and occultation from the visit constraints, or from orbit and SAA map; angles to Sun, Moon and Earth and "
     "the housekeeping against their limits, where limits are given.",
+    "housekeeping": "Voltages and temperatures of every image held against the limits that are given.",
     "bias": "Level from the margins of every image, clipped and smoothed over time; structure from the reference bias frame; "
     "read-out noise from the scatter of the margins.",
     "gain": "Polynomial of bias voltages and CCD temperature of every image.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from schemas.flags import PixelFlag
 from tasks.delivery.drawing import GOOD, Figure, drawing, nothing, small, svg, title
 from tasks.delivery.figures import _over
 from tasks.delivery.findings import LEVELS, Findings, Picture
-from tasks.delivery.series import Floats, relative_flux
+from tasks.delivery.series import Floats, relative_flux, varies
 
-MAPS = ("static", "flags", "dark", "flat", "psf", "change")
+SCENE = ("corrected", "alone", "field", "residual")
+MAPS = ("psf", "change", "flags", "static", "dark", "flat", "frame")
+NAMES = {"corrected": "with the target"}
+SIDE = 1.14  # of a panel, four of which stand in a row [inch]
+PULL = 5.0  # units of noise at the ends of the scale
 _LINEAR = ("flat", "dark")
 _KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
@@ -41,7 +46,14 @@ def show(axes: Any, picture: Picture, *, linear: bool = False, both: bool = Fals
     if not finite.size:
         nothing(axes, "no pixel holds a number")
         return
-    if both:
+    if not varies(finite):
+        nothing(axes, f"{short(float(finite[0]))} everywhere")
+        if bar is not None:
+            bar.set_axis_off()
+        return
+    if picture.unit == "noise":
+        low, high, norm = -PULL, PULL, Normalize(-PULL, PULL)
+    elif both:
         half = max(float(np.percentile(np.abs(finite), 99.9)), 1e-300)
         low, high, norm = -half, half, Normalize(-half, half)
     elif linear:
@@ -54,7 +66,7 @@ def show(axes: Any, picture: Picture, *, linear: bool = False, both: bool = Fals
         pixels, norm=norm, cmap="RdBu_r" if both else "viridis", origin="lower", extent=(0, nx, 0, ny), interpolation="nearest"
     )
     axes.tick_params(labelsize=6, length=1.5, pad=1.0)
-    axes.locator_params(nbins=4)
+    axes.locator_params(nbins=3)
     axes.set_axisbelow(False)
     if picture.circle is not None:
         from matplotlib.patches import Circle
@@ -64,6 +76,11 @@ def show(axes: Any, picture: Picture, *, linear: bool = False, both: bool = Fals
         axes.plot([x], [y], "+", color="#D55E00", markersize=5, markeredgewidth=0.9)
         axes.set_xlim(0, nx)
         axes.set_ylim(0, ny)
+    if picture.frame is not None:
+        from matplotlib.patches import Rectangle
+
+        x0, y0, width, height = picture.frame
+        axes.add_patch(Rectangle((x0, y0), width, height, fill=False, edgecolor="white", linewidth=0.9))
     if bar is not None:
         scale = axes.figure.colorbar(image, cax=bar)
         middle = norm.inverse(0.5)
@@ -75,7 +92,7 @@ def show(axes: Any, picture: Picture, *, linear: bool = False, both: bool = Fals
 
 def short(value: float) -> str:
     """Return a number as it stands beside a colour scale."""
-    style = ".0f" if 1000 <= abs(value) < 1e7 else ".3g"
+    style = ".0f" if 1000 <= abs(value) < 1e7 else ".1e" if 0 < abs(value) < 1e-3 else ".3g"
     return format(value, style).replace("-", "−")
 
 
@@ -105,26 +122,58 @@ def draw_levels(found: Findings, most: int) -> bytes:
         return svg(canvas)
 
 
+def draw_scene(found: Findings) -> bytes:
+    """Return one corrected image with and without the target, the model of its field stars, and what both models leave."""
+    with drawing(7.0, 1.45) as canvas:
+        for place, name in enumerate(SCENE):
+            left = 0.03 + place * 0.25
+            axes = canvas.add_axes((left, 0.11, SIDE / 7.0, SIDE / 1.45))
+            picture = found.pictures.get(name)
+            if picture is None:
+                nothing(axes, "no PSF of the visit")
+                continue
+            show(
+                axes,
+                picture,
+                both=name == "residual",
+                bar=canvas.add_axes((left + (SIDE + 0.05) / 7.0, 0.11, 0.06 / 7.0, SIDE / 1.45)),
+            )
+            title(axes, f"{NAMES.get(name, picture.title)} [{picture.unit}]", size=6.5)
+        return svg(canvas)
+
+
 def draw_maps(found: Findings) -> bytes:
-    """Return maps of what stands still, of the detector, and the PSF."""
+    """Return the PSF, maps of what stands still and of the detector, and the whole CCD with the window."""
     shown = [name for name in MAPS if name in found.pictures]
-    rows = max(-(-len(shown) // 3), 1)
-    height = 2.3 * rows
+    pitch = 1.85  # of a row [inch]; below a panel is room for the legend of the flags
+    rows = max(-(-len(shown) // 4), 1)
+    height = pitch * rows
     with drawing(7.0, height) as canvas:
         for place, name in enumerate(shown):
-            row, column = divmod(place, 3)
-            left, bottom = 0.03 + column * 0.322, 1 - (row + 1) * 2.3 / height + 0.36 / height
-            axes = canvas.add_axes((left, bottom, 1.72 / 7.0, 1.72 / height))
+            row, column = divmod(place, 4)
+            left, bottom = 0.03 + column * 0.25, 1 - (row * pitch + 0.15 + SIDE) / height
+            axes = canvas.add_axes((left, bottom, SIDE / 7.0, SIDE / height))
             picture = found.pictures[name]
             if name == "flags":
                 show_flags(axes, picture)
             else:
-                bar = canvas.add_axes((left + 1.78 / 7.0, bottom, 0.07 / 7.0, 1.72 / height))
-                show(axes, picture, linear=name in _LINEAR, both=name == "change", bar=bar)
-            title(axes, f"{picture.title} [{picture.unit}]" if picture.unit else picture.title, size=7)
+                bar = canvas.add_axes((left + (SIDE + 0.05) / 7.0, bottom, 0.06 / 7.0, SIDE / height))
+                show(axes, thinned(picture), linear=name in _LINEAR, both=name == "change", bar=bar)
+            title(axes, f"{picture.title} [{picture.unit}]" if picture.unit else picture.title, size=6.5)
         if not shown:
             nothing(canvas.add_axes((0, 0, 1, 1)), "no map was made")
         return svg(canvas)
+
+
+def thinned(picture: Picture, most: int = 256) -> Picture:
+    """Return a picture of at most `most` pixels a side, whole groups averaged; circle and frame go with it."""
+    ny, nx = picture.pixels.shape
+    size = -(-max(ny, nx) // most)
+    if size == 1 or picture.frame is None:
+        return picture
+    whole = picture.pixels[: ny // size * size, : nx // size * size].reshape(ny // size, size, nx // size, size)
+    x, y, width, height = (round(v / size) for v in picture.frame)
+    return replace(picture, pixels=np.nanmean(whole, axis=(1, 3)), frame=(x, y, width, height))
 
 
 def show_flags(axes: Any, picture: Picture) -> None:
@@ -153,7 +202,7 @@ def show_flags(axes: Any, picture: Picture) -> None:
     if kinds:
         axes.legend(
             fontsize=6, frameon=False, markerscale=3, borderpad=0, loc="upper center", bbox_to_anchor=(0.5, -0.075),
-            handletextpad=-0.2, labelspacing=0.15, ncol=3 if len(kinds) > 4 else 2, columnspacing=0.4,
+            handletextpad=-0.2, labelspacing=0.15, ncol=2, columnspacing=0.4,
         )  # fmt: skip
 
 
@@ -169,10 +218,16 @@ def picture_captions(found: Findings) -> dict[str, Figure]:
             alt=f"Image {found.shown} of {found.points.count} raw, calibrated and corrected with the aperture around the "
             "target, and the light curves of these levels.",
         ),
+        "scene": Figure(
+            caption=f"The field in image {found.shown}: corrected; without the model of the target; the model of the stars of "
+            "the catalogue; and what is left of the image without both, in units of the noise of star, sky and read-out.",
+            alt="The corrected image with and without the target, the model of the field stars, and the residual to both.",
+        ),
         "maps": Figure(
-            caption="Steady excess that was taken away; pixels that are flagged, where they were looked for (map: by the "
-            "reference); thermal charge and flat field of the window; PSF of the visit, and its change for a warmer "
-            "telescope. Steady excess and PSF are on an asinh scale, the others on a linear one.",
+            caption="PSF of the visit, and its change for a warmer telescope; pixels that are flagged, where they were looked "
+            "for (map: by the reference); steady excess that was taken away; thermal charge and flat field of the window; the "
+            "whole CCD with the window, in groups of pixels. PSF, excess and CCD are on an asinh scale, the others on a linear "
+            "one.",
             alt=f"Maps: {', '.join(shown) if shown else 'none'}.",
         ),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +25,8 @@ from tasks import disk
 from tasks.delivery import summary, tables
 from tasks.delivery.drawing import Figure, describe_light_curve, draw_light_curve
 from tasks.delivery.figures import CORRELATED, OVER_TIME, captions, draw_all
-from tasks.delivery.findings import Findings, read_findings
-from tasks.delivery.pictures import draw_levels, draw_maps, picture_captions
+from tasks.delivery.findings import Findings, for_report, read_findings
+from tasks.delivery.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.series import Points
 from tasks.delivery.tables import Metric, Table
 from tasks.delivery.verdict import Evidence, Verdict, verdict
@@ -36,7 +36,10 @@ from tasks.step import Leaves, step
 
 DATA = "report.json"
 LIGHT_CURVE = "light_curve"
-FIGURES = (LIGHT_CURVE, "curves", "noise", "stages", "correlations", "levels", "maps", "conditions", "timeline")
+FIGURES = (
+    LIGHT_CURVE, "curves", "noise", "stages", "correlations", "levels", "scene", "maps", "contamination", "conditions",
+    "timeline",
+)  # fmt: skip
 TEMPLATES = ("look.typ", "report.typ", "pages.typ")
 MOST_WARNINGS = 6
 
@@ -51,7 +54,7 @@ class Report(Payload):
     figures: dict[str, Figure]
     run: tuple[Row, ...]
     whole_run: tuple[summary.Group, ...]
-    metrics: tuple[Row, ...]
+    metrics: tuple[summary.KeyNumber, ...]
     whole_metrics: tuple[Metric, ...]
     tables: dict[str, Table]
     steps: tuple[summary.StepRow, ...]
@@ -68,7 +71,7 @@ class Report(Payload):
         return (json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
-@step("report", version="2", payload=ReportData, leaves=[DATA])
+@step("report", version="3", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -79,12 +82,14 @@ def collect_report(
     """Collect what the report shows, and draw its figures."""
     leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
-        found = read_findings(calibrated, corrected, measured, images)
+        found = for_report(
+            read_findings(calibrated, corrected, measured, images), calibrated, corrected, images
+        )  # fmt: skip
         first = printable(str(images.image.header.get("T_STRT_U", "an unknown time"))[:19])
         report = compose(inventory, leaves, found, images, describe_light_curve(found.points, f"{first} UTC", settings.points))
     drawn = {
         LIGHT_CURVE: draw_light_curve(found.points, settings.points), **draw_all(found, settings.points),
-        "levels": draw_levels(found, settings.points), "maps": draw_maps(found),
+        "levels": draw_levels(found, settings.points), "scene": draw_scene(found), "maps": draw_maps(found),
     }  # fmt: skip
     return Leaves(blobs={DATA: report.as_json(), **{svg(name): drawn[name] for name in FIGURES}})
 
@@ -110,12 +115,15 @@ def compose(inventory: Inventory, leaves: list[Leaf], found: Findings, images: I
         figures={LIGHT_CURVE: light_curve, **captions(found), **picture_captions(found)},
         run=run,
         whole_run=summary.run_groups(inventory, images, points, RADII),
-        metrics=summary.metrics_table(inventory, metrics, points, leaves),
+        metrics=summary.key_numbers(inventory, metrics, points, leaves, images),
         whole_metrics=tables.metrics_rows(inventory, found, leaves),
         tables={
             "curves": tables.curves_table(found),
             "budget": tables.budget_table(found),
             "stages": tables.stages_table(found),
+            "contamination": tables.contamination_table(found),
+            "neighbours": tables.neighbours_table(found),
+            "housekeeping": tables.housekeeping_table(found),
             "correlations": tables.correlations_table(found, CORRELATED),
             "conditions": tables.conditions_table(found, OVER_TIME),
             "events": tables.events_table(found),
@@ -132,15 +140,18 @@ def compose(inventory: Inventory, leaves: list[Leaf], found: Findings, images: I
     )
 
 
-def evidence(points: Points, metrics: Mapping[str, float], leaves: Iterable[Leaf]) -> Evidence:
+def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf]) -> Evidence:
     """Return what the verdict rests on."""
     ended = [(leaf.step, summary.state_of(leaf), leaf.by_hand) for leaf in leaves]
     scatter, error = (v if math.isfinite(v) else None for v in (metrics["P2P_PPM"], metrics["FORM_PPM"]))
+    contamination = next((leaf.used.get("CONTA_25") for leaf in leaves if leaf.step == "contamination"), None)
+    unknown = any(name in ("stars", "contamination") and state is not Status.COMPLETED for name, state, _ in ended)
     return Evidence(
         visible=int((~points.in_saa & ~points.occulted).sum()),
         good=int(points.good.sum()),
         scatter=scatter,
         error=error,
+        contamination=None if unknown or not isinstance(contamination, float) else contamination,
         warned=_once(name for name, state, _ in ended if state is Status.WARNING),
         skipped=_once(name for name, state, _ in ended if state is Status.SKIPPED),
         by_hand=_once(name for name, _, products in ended if products),

@@ -119,11 +119,74 @@ def relation(x: Floats, y: Floats) -> Relation:
     n = len(x)
     if n < FEWEST_POINTS or not (varies(x) and varies(y)):
         return Relation(*[math.nan] * 4)
-    dx, dy = x - x.mean(), y - y.mean()
+    size = float(np.abs(x - x.mean()).max())
+    dx, dy = (x - x.mean()) / size, y - y.mean()  # squares of small numbers are none
     spread = float((dx**2).sum())
     slope = float((dx * dy).sum()) / spread
     rest = float(((dy - slope * dx) ** 2).sum())
-    return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope, math.sqrt(rest / max(n - 2, 1) / spread))
+    error = math.sqrt(rest / max(n - 2, 1) / spread)
+    return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope / size, error / size)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over the roll angle: coefficients of 1, cos, sin, cos 2, sin 2 ...; half of its range, and an error of that."""
+
+    coefficients: Floats
+    amplitude: float
+    error: float
+
+    def at(self, angle: Floats) -> Floats:
+        """Return the curve at some angles [deg]."""
+        return np.asarray(_waves(angle, len(self.coefficients) // 2) @ self.coefficients)
+
+
+def harmonics(angle: Floats, y: Floats, count: int = 3) -> Curve:
+    """Return the curve of some harmonics that goes through points best, all shape (n,); NaN for too few points.
+
+    Half of its range is that over the angles that occur. White noise of sigma alone makes a curve of k = 2 count coefficients
+    with an rms of sigma sqrt(k / n), which is given as the error: a curve of that size is none.
+    """
+    n, k = len(y), 2 * count
+    if n < 10 * count or not varies(angle):
+        return Curve(np.full(k + 1, math.nan), math.nan, math.nan)
+    waves = _waves(angle, count)
+    coefficients = np.asarray(np.linalg.lstsq(waves, y, rcond=None)[0], dtype=np.float64)
+    curve = waves @ coefficients
+    sigma = math.sqrt(float(((y - curve) ** 2).sum()) / (n - k - 1))
+    return Curve(coefficients, float(np.ptp(curve)) / 2, sigma * math.sqrt(k / n))
+
+
+def _waves(angle: Floats, count: int) -> Floats:
+    turn = np.radians(angle)
+    return np.stack([np.ones(len(turn)), *(wave(j * turn) for j in range(1, count + 1) for wave in (np.cos, np.sin))], axis=1)
+
+
+def removed_variance(before: Floats, after: Floats, clip: float = 5.0) -> tuple[float, float]:
+    """Return by how much the variance of the same quantities falls between two stages, and its error.
+
+    Parameters
+    ----------
+    before, after : ndarray, shape (n,)
+        The quantities, each taken about its own median.
+    clip : float
+        Those further out than that many robust sigma, before or after, are left out.
+
+    Returns
+    -------
+    removed, error : float
+        Mean of before^2 - after^2, and the error of that mean if the quantities are independent. It is free of the noise that
+        both stages share, unlike the difference of two scatters. NaN for fewer than three.
+    """
+    pair = np.stack([before, after])
+    pair = pair[:, np.isfinite(pair).all(axis=0)]
+    if pair.shape[1] < FEWEST_POINTS:
+        return math.nan, math.nan
+    pair = pair - np.median(pair, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(pair), axis=1, keepdims=True)
+    kept = (np.abs(pair) <= np.where(spread > 0, clip * spread, np.inf)).all(axis=0)
+    change = pair[0, kept] ** 2 - pair[1, kept] ** 2
+    return float(change.mean()), float(change.std() / math.sqrt(len(change)))
 
 
 def varies(values: Floats) -> bool:

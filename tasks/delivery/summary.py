@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,15 @@ from schemas.products import soc_structure
 from schemas.terms import USED
 from tasks.delivery.methods import METHODS
 from tasks.delivery.series import Bools, Points
+from tasks.delivery.verdict import (
+    CARE_POINTS,
+    CARE_RATIO,
+    CARE_SHARE,
+    FEWEST_POINTS,
+    GOOD_CONTAMINATION,
+    GOOD_RATIO,
+    GOOD_SHARE,
+)
 from tasks.delivery.wording import Row, figures, known, printable
 from tasks.level1 import Images
 from tasks.step import STEPS
@@ -25,6 +35,7 @@ class UsedValue(Payload):
     keyword: str
     value: Scalar
     shown: str
+    error: str
     unit: str
     meaning: str
 
@@ -137,21 +148,67 @@ def run_groups(found: Inventory, images: Images, points: Points, radii: Sequence
     )  # fmt: skip
 
 
+Mark = Literal["", "met", "beyond goal", "beyond limit", "above"]
+# What the mission asks of a quiet star [ppm], by Gaia magnitude: window [h], goal or None, limit.
+REQUIRED = ((9.0, 6.0, 10.0, 20.0), (12.0, 3.0, None, 85.0))
 _NO_POINTS = "too few good points"
 
 
-def metrics_table(found: Inventory, metrics: Mapping[str, float], points: Points, leaves: Sequence[Leaf]) -> tuple[Row, ...]:
-    """Return the numbers of the 2017 report as far as they are measured, and our own."""
+class KeyNumber(Row):
+    """A number of the first page: with the bound up to which it is good, and the one beyond which it is not usable."""
+
+    goal: str = ""
+    limit: str = ""
+    mark: Mark = ""
+
+
+def bounded(row: Row, goal: float | None, limit: float | None, unit: str = "", *, least: bool = False) -> KeyNumber:
+    """Return a row with its goal and limit, which are the `least` or else the largest values that are allowed."""
+    sign = "≥" if least else "≤"
+    texts = {
+        name: "" if value is None else f"{sign} {figures(value, 3)}{unit}" for name, value in (("goal", goal), ("limit", limit))
+    }
+    mark: Mark = ""
+    if goal == 0:
+        texts["goal"] = "0"
+    if isinstance(row.value, int | float) and (goal is not None or limit is not None):
+        turn = -1.0 if least else 1.0
+        over = [bound is not None and turn * float(row.value) > turn * bound for bound in (goal, limit)]
+        mark = "beyond limit" if over[1] else "beyond goal" if over[0] else "met"
+    return KeyNumber(**row.model_dump(), **texts, mark=mark)
+
+
+def required(magnitude: float | None, hours: float) -> tuple[float | None, float | None]:
+    """Return what the mission asks of the noise in a window for a star of that magnitude [ppm]."""
+    for faintest, window, goal, limit in REQUIRED:
+        if magnitude is not None and magnitude <= faintest:
+            return (goal, limit) if window == hours else (None, None)
+    return None, None
+
+
+def key_numbers(
+    found: Inventory, metrics: Mapping[str, float], points: Points, leaves: Sequence[Leaf], images: Images
+) -> tuple[KeyNumber, ...]:
+    """Return the numbers that most readers want, with goal and limit where the verdict or the mission has one."""
     n = points.count
+    given = images.image.header.get("MAG_G")
+    magnitude = float(given) if isinstance(given, int | float) and given != 0 else None
     unseen = found.constraints is None and found.planned is None
     no_saa = "no visit constraints and no SAA map" if unseen and SAA_MAP.kind not in found.references else ""
     no_limits = "no limits are given" if VISIT_LIMITS.kind not in found.references and found.planned is None else ""
+    visible = int((~points.in_saa & ~points.occulted).sum())
 
     def share(flags: Bools, unknown: str) -> float | None:
         return None if unknown and not flags.any() else 100 * float(flags.sum()) / n
 
-    def cdpp(label: str, column: str, hours: float) -> Row:
-        return known(label, metrics[column], "ppm", _NO_POINTS if points.duration >= hours else "the visit is shorter")
+    def free(row: Row) -> KeyNumber:
+        return bounded(row, None, None)
+
+    def cdpp(label: str, column: str, hours: float) -> KeyNumber:
+        reason = _NO_POINTS if points.duration >= hours else "the visit is shorter"
+        row = bounded(known(label, metrics[column], "ppm", reason), *required(magnitude, hours))
+        # a transit stands above what the mission asks of a quiet star: that is no verdict
+        return row if row.mark in ("", "met") else row.model_copy(update={"mark": "above"})
 
     def of_step(label: str, step: str, unit: str, show: Callable[..., float | str], *names: str, also: str = "") -> Row:
         made = {leaf.step: leaf for leaf in leaves if leaf.step in (step, also)}
@@ -160,24 +217,32 @@ def metrics_table(found: Inventory, metrics: Mapping[str, float], points: Points
             return known(label, None, reason=f"see {', '.join(odd)} below" if odd else "no step of this run measures it")
         return known(label, show(*(made[step].used[name] for name in names)), unit)
 
+    formal = metrics["FORM_PPM"]
+    noise = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
+    good_share = 100 * float(points.good.sum()) / visible if visible else None
+    within = "Contamination within 25 pixels"
+    contamination = of_step(within, "contamination", "%", lambda ratio: 100 * ratio, "CONTA_25", also="stars")
     return (
-        known("Median flux", metrics["MEDIAN"], "electron/s", _NO_POINTS),
-        known("Robust mean flux", metrics["ROBMEAN"], "electron/s", _NO_POINTS),
-        known("Robust scatter", metrics["ROB_PPM"], "ppm", _NO_POINTS),
-        known("MAD, as in the header", metrics["MAD"], "ppm", _NO_POINTS),
-        known("Scatter from point to point", metrics["P2P_PPM"], "ppm", _NO_POINTS),
-        known("Median formal error", metrics["FORM_PPM"], "ppm", _NO_POINTS),
+        bounded(known("Good points", int(points.good.sum())), CARE_POINTS, FEWEST_POINTS, least=True),
+        bounded(
+            known("Good, of those in sight", good_share, "%", "the star was never in sight", ".1f"),
+            100 * GOOD_SHARE, 100 * CARE_SHARE, least=True,
+        ),
+        bounded(known("Scatter from point to point", metrics["P2P_PPM"], "ppm", _NO_POINTS), *noise),
+        free(known("Median formal error", formal, "ppm", _NO_POINTS)),
+        free(known("Robust scatter", metrics["ROB_PPM"], "ppm", _NO_POINTS)),
         cdpp("CDPP in 30 min", "CDPP_30M", 0.5),
         cdpp("CDPP in 3 h", "CDPP_3H", 3.0),
         cdpp("CDPP in 6 h", "CDPP_6H", 6.0),
-        known("Good points", share(points.good, ""), "%", style=".1f"),
-        known("Lost in the SAA", share(points.in_saa, no_saa), "%", no_saa, ".1f"),
-        known("Lost behind the Earth", share(points.occulted, ""), "%", style=".1f"),
-        known("Stray light, or near the limb", share(points.stray_light, no_limits), "%", no_limits, ".1f"),
-        of_step("Contamination within 25 pixels", "contamination", "%", lambda ratio: 100 * ratio, "CONTA_25", also="stars"),
-        of_step("Cosmic rays", "defects", "", lambda n, rate: f"{n} pixels, {figures(rate, 3)} a second", "CR_PIX", "CR_RATE"),
-        of_step("Pixels with a steady excess", "defects", "", lambda n: n, "HOT_PIX"),
-    )
+        free(known("Median flux", metrics["MEDIAN"], "electron/s", _NO_POINTS)),
+        bounded(contamination, 100 * GOOD_CONTAMINATION, None),
+        free(known("Lost in the SAA", share(points.in_saa, no_saa), "%", no_saa, ".1f")),
+        free(known("Lost behind the Earth", share(points.occulted, ""), "%", style=".1f")),
+        free(known("Stray light, or near the limb", share(points.stray_light, no_limits), "%", no_limits, ".1f")),
+        free(of_step("Cosmic rays", "defects", "pixels/s", lambda rate: rate, "CR_RATE")),
+        free(of_step("Pixels with a steady excess", "defects", "", lambda n: n, "HOT_PIX")),
+        bounded(known("Steps with a warning", sum(state_of(leaf) is Status.WARNING for leaf in leaves)), 0, None),
+    )  # fmt: skip
 
 
 def state_of(leaf: Leaf) -> Status:
@@ -186,16 +251,26 @@ def state_of(leaf: Leaf) -> Status:
     return max(leaf.status.values(), key=order.index, default=Status.WARNING if leaf.warnings else Status.COMPLETED)
 
 
+# Values that are the error of another one, and stand behind it.
+ERROR_OF = {"BKG_AVG": "BKG_ERR", "PSF_LAG": "PSF_LAGE", "SMEAR_T": "SMEAR_TE"}
+
+
+def told_as_error(name: str, leaf: Leaf) -> bool:
+    """Return whether a used value is the error of another one of its step."""
+    return any(error == name and value in leaf.used for value, error in ERROR_OF.items())
+
+
 def step_row(leaf: Leaf) -> StepRow:
     """Return how a step ended and what it used."""
 
     def used(name: str, value: Scalar) -> UsedValue:
         shown, declared = figures(value), USED[name]
         plain = shown if isinstance(value, str) else value
-        return UsedValue(keyword=name, value=plain, shown=shown, unit=declared.unit, meaning=declared.meaning)
+        error = figures(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
+        return UsedValue(keyword=name, value=plain, shown=shown, error=error, unit=declared.unit, meaning=declared.meaning)
 
     # in the order of their declaration: that of a dictionary is lost in a manifest, and is no part of a key
-    values = tuple(used(name, leaf.used[name]) for name in USED if name in leaf.used)
+    values = tuple(used(name, leaf.used[name]) for name in USED if name in leaf.used and not told_as_error(name, leaf))
     warnings = len(leaf.warnings)
     return StepRow(
         step=leaf.step, method=method_of(leaf.step), state=state_of(leaf), keywords=leaf.status, used=values, warnings=warnings,

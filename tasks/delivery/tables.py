@@ -10,9 +10,9 @@ import numpy as np
 from schemas.flags import EVENT_COSMIC_RAYS, EVENT_EARTH, EVENT_MOON, EVENT_SAA, EVENT_SUN, EVENT_TEMPERATURE, Quality
 from schemas.inputs import SAA_MAP, VISIT_LIMITS
 from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
-from schemas.terms import OPTIMAL, PSF, TERMS
+from schemas.terms import DEFAULT_RADIUS, OPTIMAL, PSF, RADII, TERMS
 from tasks.delivery.findings import Findings, Quantity
-from tasks.delivery.series import Bools, Floats, relation, relative_flux, varies
+from tasks.delivery.series import Bools, Floats, harmonics, relation, relative_flux, removed_variance, varies
 from tasks.delivery.summary import state_of
 from tasks.delivery.wording import Row, figures, known
 from tasks.photometry.quality import cdpp, point_to_point, robust_std
@@ -47,6 +47,7 @@ BIT_WORDS = {
     Quality.BACKGROUND: "background spike",
     Quality.MARGIN: "bias could not be measured in the margins",
     Quality.CENTROID: "position could not be measured",
+    Quality.NO_STACK: "no stacked image holds the imagette; conditions are those of the nearest",
 }
 
 
@@ -125,28 +126,113 @@ def curves_table(found: Findings) -> Table:
     return Table(head=head, rows=tuple(rows), numbers=(False, *[True] * 10), note=note)
 
 
-def budget_table(found: Findings) -> Table:
-    """Return what the formal error of the light curve DEFAULT is made of."""
-    good = found.points.good & np.isfinite(found.points.flux) & (found.points.flux > 0)
-    flux = found.points.flux[good]
-    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
-    terms = {name: values[good] for name, values in found.variances.items()}
-    as_drp = terms.pop("DRP", np.full(len(flux), math.nan))
-    total = sum(terms.values(), np.zeros(len(flux)))
+BUDGET_RADII = (15.0, 20.0, DEFAULT_RADIUS, 30.0, 35.0, 40.0)
 
-    def line(name: str, meaning: str, variance: Floats, *, part: bool = True) -> tuple[str, ...]:
-        known = len(flux) > 0 and bool(np.isfinite(variance).any())
-        noise = float(np.nanmedian(1e6 * np.sqrt(variance) / flux)) if known else math.nan
-        share = variance / np.where(total > 0, total, np.nan)
-        percent = 100 * float(np.nanmedian(share)) if np.isfinite(share).any() else math.nan
-        return (name, meaning, ppm(noise), f"{percent:.1f}" if part and math.isfinite(percent) else "")
+
+def error_terms(found: Findings) -> dict[str, Floats]:
+    """Return the median error of unflagged points by term, within each of RADII [ppm]; NaN where none is known."""
+    good = found.points.good
+    light = np.where(found.fluxes > 0, found.fluxes, np.nan)[good]
+    return {name: medians(1e6 * np.sqrt(values[good]) / light) for name, values in found.all_variances.items()}
+
+
+def medians(values: Floats) -> Floats:
+    """Return the medians of the columns without what is no number, NaN where there is nothing else."""
+    known = [column[np.isfinite(column)] for column in values.T]
+    return np.array([float(np.median(column)) if column.size else math.nan for column in known])
+
+
+def budget_table(found: Findings) -> Table:
+    """Return what the formal error is made of, term by term and by radius."""
+    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
+    places = [RADII.index(radius) for radius in BUDGET_RADII]
+    terms = error_terms(found)
+    as_drp = terms.pop("DRP")
+    known = [v for v in terms.values() if np.isfinite(v).any()]
+    total = np.sqrt(np.sum([np.nan_to_num(v) ** 2 for v in known], axis=0)) if known else np.full(len(RADII), math.nan)
+    middle = total[RADII.index(DEFAULT_RADIUS)]
+
+    def line(name: str, meaning: str, errors: Floats, *, part: bool = True) -> tuple[str, ...]:
+        share = 100 * (errors[RADII.index(DEFAULT_RADIUS)] / middle) ** 2 if middle > 0 else math.nan
+        return (name, meaning, *(ppm(float(errors[k])) for k in places), shown(float(share), ".1f") if part else "")
 
     rows = [line(name.lower().replace("_", "-"), meanings[name], values) for name, values in terms.items()]
     rows.append(line("all", "root of the sum: FLUXERR", total))
     rows.append(line("for comparison", "FLUXERR as the operational pipeline has it", as_drp, part=False))
-    note = "Medians over unflagged points of DEFAULT; variance in percent of the sum."
-    head = ("term", "what", "error [ppm]", "variance [%]")
-    return Table(head=head, rows=tuple(rows), numbers=(False, False, True, True), note=note)
+    note = "Medians over unflagged points in ppm of the flux within that radius; variance of R25 in percent of the sum."
+    head = ("term", "what", *(f"R{radius:g}" for radius in BUDGET_RADII), "variance [%]")
+    return Table(head=head, rows=tuple(rows), numbers=(False, False, *[True] * (len(head) - 2)), note=note)
+
+
+# ------------------------------------------------------------------------------------------------------------- contamination
+
+MOST_NEIGHBOURS = 12
+WITHIN = 130.0  # arcsec from the target; further out a star shines hardly into the window
+
+
+def contamination_table(found: Findings) -> Table:
+    """Return the light of field stars within some radii."""
+    ratio, error = (values[found.points.good] for values in found.field_light)
+    rows = []
+    for radius in BUDGET_RADII:
+        values = 100 * ratio[:, RADII.index(radius)]
+        values = values[np.isfinite(values)]
+        if not values.size:
+            rows.append((f"R{radius:g}", *[DASH] * 5))
+            continue
+        spread = (float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
+        own = float(medians(100 * error[:, [RADII.index(radius)]])[0])
+        rows.append((f"R{radius:g}", *(shown(v, ".3g") for v in spread), shown(own, ".2g")))
+    head = ("aperture", "mean [%]", "rms over the visit", "least", "largest", "error")
+    note = "Light of field stars over the target's, in percent, unflagged images. A dash: no step of this run measured it."
+    return Table(head=head, rows=tuple(rows), numbers=(False, *[True] * 5), note=note)
+
+
+def neighbours_table(found: Findings) -> Table:
+    """Return the brightest field stars about the target."""
+    rows = []
+    near = [star for star in found.neighbours if math.hypot(star.east, star.north) < WITHIN]
+    for star in near[:MOST_NEIGHBOURS]:
+        angle = math.degrees(math.atan2(star.east, star.north)) % 360
+        rows.append(
+            (
+                shown(star.magnitude, ".2f"), shown(star.teff, ".0f") if star.teff > 0 else DASH,
+                f"{math.hypot(star.east, star.north):.1f}", f"{angle:.0f}", shown(100 * star.share, ".3g"),
+                shown(100 * star.error, ".2g"),
+            )
+        )  # fmt: skip
+    more = len(found.neighbours) - len(rows)
+    note = (
+        f"The brightest of {len(near)} field stars within {WITHIN:g} arcsec of the target: distance in arcsec, position angle "
+        f"from North over East in degrees, light in percent of the target's. {more} others are drawn too."
+        if rows
+        else f"No field star within {WITHIN:g} arcsec of the target can matter, or there is no catalogue."
+    )
+    head = ("G", "Teff [K]", "distance", "angle", "light [%]", "error")
+    return Table(head=head, rows=tuple(rows), numbers=(True,) * 6, note=note)
+
+
+# -------------------------------------------------------------------------------------------------------------- housekeeping
+
+
+def housekeeping_table(found: Findings) -> Table:
+    """Return the range of voltages and temperatures, their limits, and how many images lie beyond."""
+    rows = []
+    for parameter in found.housekeeping:
+        spread = parameter.largest - parameter.least
+        ends = [_like(v, spread) if math.isfinite(v) else DASH for v in (parameter.least, parameter.median, parameter.largest)]
+        bounds = [f"{shown(low)} to {shown(high)}" for low, high in zip(parameter.lower, parameter.upper, strict=True)]
+        judged = (*bounds, *map(str, parameter.beyond)) if parameter.limited else (DASH, DASH, DASH, DASH)
+        rows.append((parameter.name, parameter.unit, *ends, *judged, str(parameter.missing)))
+    beyond = [p.name for p in found.housekeeping if p.beyond != (0, 0)]
+    verdict = f"Out of limits: {', '.join(beyond)}." if beyond else "All are within the limits that are given."
+    limited = any(p.limited for p in found.housekeeping)
+    note = (
+        f"{verdict if limited else 'No limits of these are given.'} The digit temperature of EVENT follows from "
+        "HK_TEMP_FEE_CCD, _BIAS and _ADC only."
+    )
+    head = ("parameter", "unit", "least", "median", "largest", "soft limits", "hard limits", "beyond soft", "hard", "missing")
+    return Table(head=head, rows=tuple(rows), numbers=(False, False, *[True] * 8), note=note)
 
 
 # ------------------------------------------------------------------------------------------------------------------- metrics
@@ -253,23 +339,37 @@ def stages_table(found: Findings) -> Table:
         noise = [factor * point_to_point(v) for v in (before, after, change)]
         scatter = [factor * robust_std(v) for v in (before, after, change)]
         shift = factor * float(np.median(change)) if change.size else math.nan
+        steps = [np.diff(v) / math.sqrt(2) for v in (before, after)]
         still = bool(change.size) and bool((change == 0).all())
         quiet = [0.0 if still or (change.size > 2 and not math.isfinite(v)) else v for v in (noise[2], scatter[2])]
         rows.append(
             (
-                stage_name(stage.name), stage.meaning, ppm(shift), ppm(noise[0]), ppm(noise[1]), ppm(quiet[0]), ppm(scatter[0]),
-                ppm(scatter[1]), ppm(quiet[1]),
+                stage_name(stage.name), ppm(shift), ppm(noise[0]), ppm(noise[1]),
+                removed_text(steps[0], steps[1], still, factor), ppm(quiet[0]),
+                ppm(scatter[0]), ppm(scatter[1]), removed_text(before, after, still, factor), ppm(quiet[1]),
             )
         )  # fmt: skip
-    noises = ("p. to p. before", "after", "of the change", "robust before", "after", "of the change")
+    noises = ("p. to p. before", "after", "removed", "of the change", "robust before", "after", "removed", "of the change")
     note = (
         "The flux is summed in one circle of 25 pixels about the first position, unflagged points only, and given in ppm of "
         f"the final median, {shown(middle, '.5g')} electron. Change is the median of the difference; p. to p. is the robust "
-        "scatter from point to point, robust the robust scatter. Where more than half of the points are left as they are, the "
-        "robust scatter of the change is 0."
+        "scatter from point to point, robust the robust scatter. Removed is the root of the mean difference of squares of the "
+        "same points before and after, those beyond 5 sigma left out; negative where a step adds noise, an upper limit where "
+        "chance would do as much. Where more than half of the points are left as they are, the robust scatter of the change "
+        "is 0."
     )
-    head = ("step", "the flux afterwards", "change", *noises)
-    return Table(head=head, rows=tuple(rows), numbers=(False, False, *[True] * 7), note=note)
+    head = ("step", "change", *noises)
+    return Table(head=head, rows=tuple(rows), numbers=(False, *[True] * 9), note=note)
+
+
+def removed_text(before: Floats, after: Floats, still: bool, factor: float) -> str:
+    """Return the noise that a step removed, `factor` times that of fluxes, or an upper limit; a dash where it is `still`."""
+    removed, error = removed_variance(before, after)
+    if still or not math.isfinite(removed):
+        return DASH
+    if abs(removed) < 2 * error:
+        return f"< {ppm(factor * math.sqrt(2 * error))}"
+    return ppm(math.copysign(factor * math.sqrt(abs(removed)), removed))
 
 
 # -------------------------------------------------------------------------------------------------------------- correlations
@@ -288,12 +388,18 @@ def correlations_table(found: Findings, names: Sequence[str]) -> Table:
         rest = rest if not len(x) or varies(x) else f"{shown(x[0])}, does not vary"
         slope = with_error(r.slope, r.slope_error)
         unit = f"ppm per {quantity.unit}" if math.isfinite(r.slope) and quantity.unit else ""
+        if name == "roll":
+            curve = harmonics(x, relative[chosen])
+            slope, unit = (
+                with_error(curve.amplitude, curve.error),
+                "ppm semi-amplitude" if math.isfinite(curve.amplitude) else "",
+            )
         rows.append((quantity.label, rest, quantity.unit, shown(r.pearson, "+.2f"), shown(r.spearman, "+.2f"), slope, unit))
     head = ("quantity", "range", "", "Pearson", "Spearman", "slope", "")
     note = (
         "Coefficients of the relative flux of DEFAULT with each quantity, and the slope of a straight line with its error, "
-        "from unflagged points. A transit and slow changes of the star enter them; roll angle and time hide one another in a "
-        "short visit."
+        "from unflagged points; of the roll angle half of the range of a curve of three harmonics. A transit "
+        "and slow changes of the star enter them; roll angle and time hide one another in a short visit."
     )
     return Table(head=head, rows=tuple(rows), numbers=(False, True, False, True, True, True, False), note=note)
 

@@ -34,7 +34,7 @@ UPLOT = "1.6.32"  # told with its digests in web/uplot/README.md
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-@step("viewer", version="1", payload=ViewerData, leaves=[DATA])
+@step("viewer", version="2", payload=ViewerData, leaves=[DATA])
 def collect_viewer(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -47,7 +47,8 @@ def collect_viewer(
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
         found = read_findings(calibrated, corrected, measured, images)
         run = summary.run_table(inventory, images)
-    metrics = found.metrics["DEFAULT"]
+        metrics = found.metrics["DEFAULT"]
+        numbers = summary.key_numbers(inventory, metrics, found.points, leaves, images)
     sets = [image_points(found, measured, settings.points)]
     if measured.imagettes is not None:
         sets.append(imagette_points(measured.imagettes.product, settings.points))
@@ -55,7 +56,7 @@ def collect_viewer(
         "visit": inventory.visit,
         "verdict": verdict(evidence(found.points, metrics, leaves)).model_dump(mode="json"),
         "run": [row.model_dump(mode="json") for row in run],
-        "metrics": [row.model_dump(mode="json") for row in summary.metrics_table(inventory, metrics, found.points, leaves)],
+        "metrics": [row.model_dump(mode="json") for row in numbers],
         "flags": flags(),
         "sets": sets,
     }

@@ -201,8 +201,7 @@ def budget(found: Findings, product: Product, kept: Any) -> Json:
 
 def flags() -> Json:
     """Return the digits of EVENT and the bits of QUALITY with what they mean."""
-    meanings = {**BIT_WORDS, Quality.NO_STACK: "no stacked image holds the imagette; conditions are those of the nearest"}
-    bits = [{"value": int(bit), "label": bit_name(bit), "meaning": meanings.get(bit, "")} for bit in Quality]
+    bits = [{"value": int(bit), "label": bit_name(bit), "meaning": BIT_WORDS.get(bit, "")} for bit in Quality]
     digits = [
         {"unit": unit, "label": name, "meanings": {str(value): text for value, text in meanings.items()}}
         for unit, name, meanings in EVENT_DIGITS

@@ -1,0 +1,59 @@
+"""The report once everything is imported: seconds of collecting and drawing, of typesetting, and their share of a reduction.
+
+Run: python -m benchmarks.report [VISIT [REFERENCES]]; without arguments a visit is simulated. Both are done twice and the
+second time counts; seconds are those of this process's CPU, which other work on the machine does not stretch.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flows.reduce
+from schemas.requests import ReduceRequest
+from tasks.delivery.report import collect_report
+from tasks.simulation.visit import load_case, simulate_visit
+
+spent: dict[str, float] = {}
+
+
+def second(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the work of another one twice, and notes the seconds of CPU of the second time."""
+
+    def twice(*arguments: Any, **options: Any) -> Any:
+        first = time.process_time()
+        function(*arguments, **options)
+        middle = time.process_time()
+        result = function(*arguments, **options)
+        spent[name] = time.process_time() - middle
+        spent["extra"] = spent.get("extra", 0.0) + middle - first
+        return result
+
+    return twice
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        visit, references = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "visit", tuple(map(Path, sys.argv[2:]))
+        if len(sys.argv) == 1:
+            simulate_visit(visit, load_case("demo"))
+        collect_report.fn = second("collecting and drawing", collect_report.fn)
+        flows.reduce.typeset_report = second("typesetting", flows.reduce.typeset_report)  # type: ignore[assignment]
+        started = time.process_time()
+        request = ReduceRequest(visit=visit, references=references, output=root / "out", work=root / "work")
+        published, _ = flows.reduce.run_reduce(request, "plain")
+        whole = time.process_time() - started - spent.pop("extra")
+        assert published is not None
+        for name, seconds in spent.items():
+            print(f"{name:24s} {seconds:6.2f} s")
+        total = sum(spent.values())
+        print(f"{'both':24s} {total:6.2f} s, {total / whole:.1%} of the reduction, {whole:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
