@@ -120,6 +120,9 @@ def _done(job: Job, engine: Any) -> int:
             raise NoScienceDataError(kept_report(job, folder, str(error))) from error
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
+        except Exception as error:
+            error.__notes__ = [kept_report(job, folder, note) for note in getattr(error, "__notes__", ())]
+            raise
     assert published is not None
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
     for warning in dict.fromkeys(run.warnings):
@@ -285,7 +288,7 @@ def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, s
 
 
 def kept_report(job: Job, folder: Path, text: str) -> str:
-    """Move the report on a visit without science data beside the order; return the error's text with its new place."""
+    """Copy the report on a visit that was not reduced beside the order; return the text that names it, with its new place."""
     for report in sorted((folder / "work" / "reports").glob("*.txt")):
         place = job.path.with_suffix(".report.txt")
         try:

@@ -101,12 +101,34 @@ def test_a_job_publishes_what_the_scheduler_wants_and_leaves_no_scratch(done: tu
 def test_log_lines_have_the_socs_form_and_go_to_their_streams_and_all_to_the_log(done: tuple[Order, str, str]) -> None:
     order, out, err = done
     assert {level for level, _ in lines(out)} == {"I"}
-    assert {level for level, _ in lines(err)} == {"P", "W"}
+    assert {level for level, _ in lines(err)} == {"P"}
     kept = lines(order.log.read_text())
-    assert {level for level, _ in kept} == {"D", "I", "P", "W"}  # debug too, which the order keeps off the stream
+    assert {level for level, _ in kept} == {"D", "I", "P"}  # debug too, which the order keeps off the stream
     assert set(lines(out)) | set(lines(err)) <= set(kept)
     assert ("I", f"published {order.out}/CH_PR900001_TG000101_V0004") in kept
     assert any(text.startswith("calibrate done") for level, text in kept if level == "P")
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_within_the_program_leaves_its_report_beside_the_order(
+    tiny_visit: Path, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.calibration import gain
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("made to fail")
+
+    monkeypatch.setattr(gain, "gain_of", broken)
+    order = order_of(tmp_path / "job", tiny_visit, [library])
+    outcome = order.run()
+    assert outcome.code == 70, outcome.err
+    report = order.path.with_suffix(".report.txt")
+    (told,) = [text for level, text in lines(outcome.err) if level == "E"]
+    assert told.endswith(f"; the report is {report}")
+    page = report.read_text()
+    assert "the program failed" in page
+    assert "gain" in page
+    assert list(order.tmp.iterdir()) == []
 
 
 @pytest.mark.slow
