@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from schemas import VERSION
-from schemas.errors import ConfigurationError, DrpError, Interrupted, StorageError, plain
+from schemas.errors import ConfigurationError, DrpError, Interrupted, StorageError, plain, short_of_memory, wanted_memory
 from tasks import disk
 
 REPORT_IS = "the report is "  # how a note on an error begins that names the page on a visit
@@ -19,8 +19,8 @@ def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
     """Return the exit code of an error and the line that tells of it; what is not ours goes to a crash file in `folder`."""
     if isinstance(error, DrpError | Interrupted):
         return error.exit_code, str(error) + report_of(error)
-    if isinstance(error, MemoryError):
-        return 75, "not enough memory"
+    if short_of_memory(error):
+        return 75, wanted_memory(error)
     place = crash_file(error, folder)
     return 70, f"internal error, please report it with {place}: {type(error).__name__}: {plain(error)}{report_of(error)}"
 

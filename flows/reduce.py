@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from flows.correct import correct_visit
 from flows.failure import NOT_OF_THE_VISIT, page_of, report_failure
 from flows.photometry import measure_visit
 from flows.shown import shown
-from schemas.errors import DrpError, NoScienceDataError, UsageError, plain
+from schemas.errors import BusyError, DrpError, NoScienceDataError, UsageError, plain, short_of_memory
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
@@ -51,6 +52,7 @@ from tasks.step import (
 )
 from tasks.store import Digests, Workspace, default_work_folder
 
+NEEDED_MB = 1000  # address space of a reduction with its libraries; memory that is really used is half of it
 Tell = Callable[[str, StepReport | None], None]
 Engine = str | Callable[[], AbstractContextManager[str]]
 Whole = Callable[[ReduceRequest, Inventory, PipelineSettings], Published]
@@ -132,9 +134,23 @@ def run_reduce(
                 return _reduced(request, run, found, settings, whole or reduce_visit)
 
 
+def check_memory() -> None:
+    """Refuse to begin where this process may not have the memory that a reduction needs, as measured; libraries end it then.
+
+    Raises
+    ------
+    BusyError
+        It names what is needed and the limit.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < NEEDED_MB << 20:
+        raise BusyError(f"not enough memory: needs {NEEDED_MB} MB of address space, the limit is {limit >> 20} MB")
+
+
 def _reduced(
     request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole
 ) -> tuple[Published | None, Run]:
+    check_memory()
     under_way = ""
     tell = run.tell
 
@@ -155,7 +171,7 @@ def _reduced(
         except NOT_OF_THE_VISIT:
             raise
         except Exception as error:
-            if not run.dry:
+            if not (run.dry or short_of_memory(error)):
                 error.add_note(report_failure(error, under_way, run, found))
             raise
     if published.folder:

@@ -6,6 +6,8 @@ characters: text from outside (headers, paths, orders) passes through `plain`.
 
 from __future__ import annotations
 
+import errno
+
 
 def plain(text: object, limit: int = 300) -> str:
     """Return `text` on one line, control characters escaped, at most `limit` characters long."""
@@ -86,3 +88,18 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, name: str) -> None:
         super().__init__(f"stopped by {name}; nothing partial was published, the same command goes on from here")
         self.exit_code = 128 + signal_number
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Return whether an error only says that there is not enough memory: a library that cannot be loaded for it says so too."""
+    text = str(error).lower()
+    if isinstance(error, ImportError):
+        return "failed to map segment" in text or "cannot allocate memory" in text
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+def wanted_memory(error: BaseException) -> str:
+    """Return what a want of memory is told as, with its size where the error knows it."""
+    # numpy's own says so: bytes of the array that could not be made
+    size = getattr(error, "_total_size", None)
+    return f"not enough memory, needs {size / 1e6:.0f} MB more" if isinstance(size, int) else "not enough memory"

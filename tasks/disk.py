@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.errors import BadInputError, CannotCreateError, DrpError, MissingInputError, StorageError
+from schemas.errors import BadInputError, BusyError, CannotCreateError, DrpError, MissingInputError, StorageError
 
 fault_hook: Callable[[str, str], None] | None = None
 
@@ -43,6 +43,8 @@ def crash_point(name: str) -> None:
 def explain(error: OSError, action: str, path: Path) -> DrpError:
     """Return our error for a system error met while doing `action` on `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.ENOMEM:
+        return BusyError(f"{path}: {action} failed, not enough memory")
     if action == "read" and error.errno in _ABSENT:
         return MissingInputError(f"{path}: no such file")
     if action == "read" and error.errno in (errno.EACCES, errno.EPERM):

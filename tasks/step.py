@@ -25,7 +25,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 import numpy as np
 from pydantic import BaseModel
 
-from schemas.errors import BadInputError, BusyError, StorageError, UsageError, plain
+from schemas.errors import BadInputError, BusyError, StorageError, UsageError, plain, short_of_memory, wanted_memory
 from schemas.inputs import term_input
 from schemas.payloads import Inventory, Leaf, Product, Scalar, Status
 from schemas.terms import NOT_OF_IMAGES, NOT_OF_WINDOW, TERMS, USED
@@ -222,8 +222,10 @@ class Step(Generic[P, L]):
                     raise
                 run.warn(f"{self.name}: {error}; tried again")
                 time.sleep(run.retry_delay * 2**attempt)
-            except MemoryError as error:
-                raise BusyError(f"{self.name}: not enough memory") from error
+            except (MemoryError, ImportError, OSError) as error:
+                if not short_of_memory(error):
+                    raise
+                raise BusyError(f"{self.name}: {wanted_memory(error)}") from error
         raise AssertionError("unreachable")
 
     def _execute(self, run: Run, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> L:

@@ -169,6 +169,58 @@ def test_a_reader_that_goes_away_is_no_error(bench: Bench) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+# ---- 64: not enough memory
+
+
+def with_memory(bench: Bench, megabytes: int) -> subprocess.CompletedProcess[str]:
+    """Reduce in a process that may have so much address space."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+    command = [sys.executable, "-m", "flows.cli", *bench.arguments()]
+    return subprocess.run(command, cwd=ROOT, text=True, check=False, capture_output=True, preexec_fn=limit)
+
+
+def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) -> None:
+    shutil.rmtree(bench.work)
+    before = tree(bench.output)
+    result = with_memory(bench, 550)
+    outcome = Outcome(result.returncode, "", result.stderr)
+    bench.check_refusal(outcome, 75, f"not enough memory: needs {flows.reduce.NEEDED_MB} MB", "the limit is 550 MB")
+    assert tree(bench.output) == before
+    assert not (bench.work / "reports").exists()
+
+
+@pytest.mark.parametrize("megabytes", [700, 850])
+def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_help(
+    bench: Bench, megabytes: int, right: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(bench.work)  # every step is done anew
+    before = tree(bench.output)
+    code = "import flows.reduce, flows.cli; flows.reduce.check_memory = lambda: None; flows.cli.main()"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+    command = [sys.executable, "-c", code, *bench.arguments()]
+    result = subprocess.run(command, cwd=ROOT, text=True, check=False, capture_output=True, preexec_fn=limit)
+    # how much is enough depends on the libraries; what is never seen is another code, or half a product
+    if result.returncode == 0:
+        assert product(bench) == right
+        return
+    bench.check_refusal(Outcome(result.returncode, "", result.stderr), 75, "not enough memory")
+    assert tree(bench.output) == before
+    assert not (bench.work / "reports").exists()
+
+
+def test_with_the_memory_that_is_needed_a_run_comes_to_its_end(bench: Bench, right: Any) -> None:
+    shutil.rmtree(bench.work)
+    result = with_memory(bench, flows.reduce.NEEDED_MB)
+    assert result.returncode == 0, result.stderr
+    assert product(bench) == right
+
+
 # ---- 52: a file system that does not answer
 
 HANGING = """

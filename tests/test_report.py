@@ -68,7 +68,7 @@ from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
 from tasks.delivery.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.pictures import show, stretch, thinned
-from tasks.delivery.report import DATA, FIGURES, collect_report, compile_page, svg, typeset_report
+from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
 from tasks.delivery.scene import scene_of
 from tasks.delivery.series import (
     Points,
@@ -84,6 +84,7 @@ from tasks.delivery.series import (
 from tasks.delivery.sources import MOST_DEVIATIONS, changed_settings, gathered, sources
 from tasks.delivery.summary import method_of
 from tasks.delivery.tables import BIT_WORDS, ppm, removed_text, with_error
+from tasks.delivery.typeset import make_pdf
 from tasks.delivery.verdict import Evidence, verdict
 from tasks.delivery.wording import figures, known, printable
 from tasks.exposures import term_column
@@ -1204,14 +1205,19 @@ def test_nothing_is_left_beside_the_report(plain_report: Path, tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]
 
 
-def test_a_panic_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(tmp_path: Path) -> None:
-    class PanicException(BaseException):
-        pass
+@pytest.mark.parametrize("end", ["exit 3", "kill -ABRT $$"])
+def test_an_end_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(
+    end: str, plain_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho memory allocation failed >&2\n{end}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(BusyError, match=r"not enough memory: typesetting ended with (3|-6): memory allocation failed"):
+        typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
+    assert [p.name for p in tmp_path.iterdir()] == ["python"]
 
-    class Typst:
-        @staticmethod
-        def compile(*_: object, **__: object) -> bytes:
-            raise PanicException("The global thread pool has not been initialized")
 
-    with pytest.raises(BusyError, match="not enough memory: The global thread pool"):
-        compile_page(Typst, {}, str(tmp_path))
+def test_a_template_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="unclosed"):
+        make_pdf({"main.typ": b"#let x = ("}, str(tmp_path))

@@ -111,7 +111,6 @@ def serve(warm: Sequence[str]) -> None:
     pipeline.take_inventory = take_inventory
     with contextlib.suppress(SystemExit):
         main(list(warm), prog_name="drp")
-    import typst  # noqa: F401  (it starts its threads only at a publication)
 
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -29,6 +29,7 @@ from tasks.delivery.findings import Findings, for_report, read_findings
 from tasks.delivery.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.series import Points
 from tasks.delivery.tables import Metric, Table
+from tasks.delivery.typeset import make_pdf
 from tasks.delivery.verdict import Evidence, Verdict, verdict
 from tasks.delivery.wording import Row, printable
 from tasks.level1 import Images, open_images
@@ -187,8 +188,6 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
     StorageError
         If reading or writing fails.
     """
-    import typst
-
     date = datetime.fromisoformat(facts["date"])
     shown = {name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")}
     moment = {part: getattr(date, part) for part in ("year", "month", "day", "hour", "minute", "second")}
@@ -198,21 +197,11 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
         **{name: files("tasks.delivery").joinpath(name).read_bytes() for name in TEMPLATES},
         **{name: disk.read_bytes(data / name, limit=64 << 20) for name in (DATA, *map(svg, FIGURES))},
     }
-    # Typst follows symbolic links out of its root: all it reads lies in memory, and its root is a new folder that stays empty
     with disk.guarded("create", target), tempfile.TemporaryDirectory(prefix=".typeset-", dir=target.parent) as root:
-        pdf = compile_page(typst, inside, root)
+        try:
+            pdf = make_pdf(inside, root)
+        except RuntimeError as error:
+            raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
+        except MemoryError as error:
+            raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
     disk.write_file(target, pdf)
-
-
-def compile_page(typst: Any, inside: Mapping[str, bytes], root: str) -> bytes:
-    """Return the PDF of files that are given by name."""
-    try:
-        made = typst.compile(dict(inside), root=root, ignore_system_fonts=True, format="pdf", pdf_standards=["a-2a", "ua-1"])
-    except RuntimeError as error:
-        raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
-    except BaseException as error:
-        # without memory for its threads Typst panics, and its panic is no Exception: nobody above would catch it
-        if type(error).__name__ != "PanicException":
-            raise
-        raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
-    return bytes(made)
