@@ -77,7 +77,7 @@ def allowed(field: FieldInfo) -> str:
             parts.append(f"a multiple of {rule.multiple_of}")
     kinds = [k for k in (typing.get_args(field.annotation) or (field.annotation,)) if k is not type(None)]
     names = {float: "number", int: "whole number", bool: "true or false"}
-    return ", ".join([" or ".join(names[k] for k in kinds), *parts])
+    return ", ".join([" or ".join(code(k) if isinstance(k, str) else names[k] for k in kinds), *parts])
 
 
 def settings_table(name: str | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.inputs import (
     BIAS_FRAME,
+    BY_WAVELENGTH,
     FLAT_FIELD,
     GAIN_CORRECTION,
     HOUSEKEEPING_LIMITS,
@@ -12,7 +13,7 @@ from schemas.inputs import (
     SAA_MAP,
     VISIT_LIMITS,
 )
-from schemas.payloads import Calibrated, CalibratedVisit, Inventory, Product
+from schemas.payloads import Calibrated, CalibratedVisit, Inventory, Product, Reference
 from schemas.settings import PipelineSettings
 from tasks.calibration.apply import calibrate_full_array, calibrate_imagettes, calibrate_subarray
 from tasks.calibration.bias import estimate_bias
@@ -39,7 +40,7 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     dark = estimate_dark(
         raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
     )
-    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), settings.flat)
+    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
     subarray = calibrate_subarray(raw, events, bias, gain, linearity, dark, flat)
     imagettes = full_array = None
     if found.imagettes is not None:
@@ -52,6 +53,12 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     )  # fmt: skip
 
 
+def built_from(found: Inventory) -> tuple[Reference, ...]:
+    """Return the references that a flat field is built from, none where it is not to be built."""
+    given = (found.references.get(declared.kind) for declared in BY_WAVELENGTH)
+    return tuple(r for r in given if r is not None)
+
+
 def calibrate_whole_ccd(raw: Product, found: Inventory, settings: PipelineSettings) -> Calibrated:
     """Calibrate the full array by the same steps, with its own margins, housekeeping and read-out mode."""
     reference = found.references
@@ -61,5 +68,5 @@ def calibrate_whole_ccd(raw: Product, found: Inventory, settings: PipelineSettin
     dark = estimate_dark(
         raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
     )
-    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), settings.flat)
+    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
     return calibrate_full_array(raw, bias, gain, linearity, dark, flat)

@@ -180,6 +180,40 @@ def flat_field(folder: Path) -> list[Path]:
     return _write(folder, parts, "PointSource")
 
 
+def flat_filters(folder: Path, step: float = 20.0, noisy: bool = True) -> list[Path]:
+    """Flat fields for light of some wavelengths and their errors; 300 MB, so not a part of the default library.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file is written.
+    step : float
+        Distance of the wavelengths [nm].
+    noisy : bool
+        Whether the planes have the errors that they state.
+    """
+    rng = np.random.default_rng(8)
+    wavelength = np.arange(flat.WAVELENGTH[0], flat.WAVELENGTH[-1] + step / 2, step)
+    shape = layout.SIZE, layout.SIZE
+    planes = np.empty((2 * wavelength.size, *shape), np.float32)
+    for i, centre in enumerate(wavelength):
+        error = FLAT_ERROR * rng.standard_normal(shape, np.float32) if noisy else 0.0
+        planes[i] = flat.monochromatic(float(centre)) * (1 + error)
+    planes[wavelength.size :] = FLAT_ERROR if noisy else 0.0
+    data = {
+        "DATA_TYPE": ["FLAT FIELD"] * wavelength.size + ["FLAT FIELD ERROR"] * wavelength.size,
+        "FILTER": [f"{w:.0f}" for w in wavelength] * 2,
+        "BANDWIDTH": step,
+        "STATUS": 0,
+    }
+    words = {"DATANAME": "PointSource", "FF_RF": "N/A"}
+    parts = [
+        _image("REF_APP_FlatFieldFilter", planes, TEMP=273.15 + layout.CCD_TEMPERATURE, **words),
+        _table("REF_APP_FlatFieldFilterMetadata", data, 2 * wavelength.size, DATANAME="PointSource"),
+    ]
+    return _write(folder, parts, "PointSource")
+
+
 def dark_frames(folder: Path) -> list[Path]:
     """Dark current and its error at the dates between which the simulated dark current changes."""
     rng, paths = np.random.default_rng(4), []

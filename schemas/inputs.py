@@ -259,6 +259,38 @@ FLAT_FIELD = Input(
     },
     "flat field for stars of some effective temperatures",
 )
+FLAT_FILTERS = Input(
+    "flat fields by wavelength",
+    ("REF_APP_FlatFieldFilter",),
+    {
+        "REF_APP_FlatFieldFilter": Use(soc_structure("REF_APP_FlatFieldFilter"), _FRAME, shape_matters=False),
+        "REF_APP_FlatFieldFilterMetadata": _use("REF_APP_FlatFieldFilterMetadata", "DATA_TYPE", "FILTER"),
+    },
+    "flat field for light of some wavelengths",
+    fallback="only a flat field that is built (flat.source) needs it",
+)
+SPECTRA = Input(
+    "spectra of stars",
+    ("REF_APP_SEDTeff",),
+    {"REF_APP_SEDTeff": Use(soc_structure("REF_APP_SEDTeff"), _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR"))},
+    "flux of stars with wavelength, for some effective temperatures",
+    fallback="only a flat field that is built (flat.source) needs it",
+)
+THROUGHPUT = Input(
+    "throughput",
+    ("REF_APP_Throughput",),
+    {"REF_APP_Throughput": Use(soc_structure("REF_APP_Throughput"), _FRAME, ("WAVELENGTH", "THROUGHPUT"))},
+    "part of the light that the optics let through, with wavelength",
+    fallback="only a flat field that is built (flat.source) needs it",
+)
+QUANTUM_EFFICIENCY = Input(
+    "quantum efficiency",
+    ("REF_APP_QE",),
+    {"REF_APP_QE": Use(soc_structure("REF_APP_QE"), _FRAME, ("WAVELENGTH", "QE"))},
+    "electrons per photon that reaches the CCD, with wavelength",
+    fallback="only a flat field that is built (flat.source) needs it",
+)
+BY_WAVELENGTH = (FLAT_FILTERS, SPECTRA, THROUGHPUT, QUANTUM_EFFICIENCY)
 BAD_PIXEL_MAP = Input(
     "bad pixel map",
     ("REF_APP_BadPixelMap",),
@@ -327,7 +359,7 @@ FLUX_CONVERSION = Input(
 )
 REFERENCES = (
     BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
-    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF, FLUX_CONVERSION,
+    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF, FLUX_CONVERSION, *BY_WAVELENGTH,
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -56,6 +58,9 @@ class FlatSettings(Settings):
 
     skip: bool = Field(False, description="divide by no flat field; no flat field is needed then")
     teff: float | None = Field(None, ge=1000, le=100_000, description="effective temperature in place of the target's [K]")
+    source: Literal["planes", "wavelengths"] = Field(
+        "planes", description="interpolated between those of some stars, or built from those of some wavelengths"
+    )
 
 
 class PointingSettings(Settings):
@@ -110,7 +115,7 @@ class StarSettings(Settings):
 class SmearingSettings(Settings):
     """Smearing."""
 
-    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, known to 2 % [s]")
+    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, trusted to 5 % [s]")
 
 
 class DefectSettings(Settings):

@@ -249,6 +249,12 @@ TERMS = {
         _image("TERM_FLAT", "relative response of the pixels to the target's light", "", ("FLAT_T", "FLAT_STD")),
         _image("TERM_FLAT_ERROR", "error of the response", ""),
         _table(
+            "TERM_FLAT_WEIGHTS", "what the response was put together from",
+            Column("OF", "string", "", "what NODE is: T_EFF or WAVELENGTH", 16),
+            Column("NODE", "double", "", "effective temperature [K] or wavelength [nm] of a plane of the reference"),
+            Column("WEIGHT", "double", "", "its share"),
+        ),
+        _table(
             "TERM_POINTING", "where the satellite looked during every image",
             _MJD,
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
@@ -525,6 +531,7 @@ TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FI
 
 # Lists: no pixel may be hit, and no catalogue given.
 MAY_BE_EMPTY = (
+    "TERM_FLAT_WEIGHTS",
     "TERM_DEFECTS",
     "TERM_DEFECTS_1",
     "TERM_STARS",

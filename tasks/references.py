@@ -19,6 +19,7 @@ import numpy as np
 
 from schemas.errors import BadInputError, MissingInputError, StorageError, UsageError, plain
 from schemas.inputs import (
+    BY_WAVELENGTH,
     DARK_FRAME,
     FLAT_FIELD,
     LINEARISATION,
@@ -194,10 +195,12 @@ def retried(take: Callable[[], T], delay: float, warn: Callable[[str], None], re
 
 def needed_references(settings: PipelineSettings) -> list[Input]:
     """Return the kinds of reference that these settings read."""
+    built = settings.flat.source == "wavelengths"
     skipped = {
         DARK_FRAME.kind: settings.dark.skip,
-        FLAT_FIELD.kind: settings.flat.skip,
+        FLAT_FIELD.kind: settings.flat.skip or built,
         LINEARISATION.kind: settings.linearity.skip,
+        **{declared.kind: settings.flat.skip or not built for declared in BY_WAVELENGTH},
     }
     return [declared for declared in REFERENCES if not skipped.get(declared.kind, False)]
 
@@ -266,7 +269,7 @@ def take_inventory(
             picked = [c for c in [_choose_kind(candidates, declared, when)] if c is not None]
             for c in picked:
                 references[declared.kind] = reader.reference(c, declared)
-        if not picked and declared.mandatory:
+        if not picked and (declared.mandatory or declared in BY_WAVELENGTH):
             places = ", ".join(str(f) for f in folders) or "the default library"
             what = f"reference {declared.kind} ({declared.first[0]})"
             if not candidates:

@@ -102,7 +102,7 @@ def test_under_prefect_the_same_bytes_are_published_and_every_step_is_seen(serve
     process = start(bench, "--engine", "prefect", "--json", "--replace", term, "--until", "linearity")
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
-    names = ["Cached", "Cached", "ByHand", "Cached"]
+    names = ["Cached", "Cached", "Cached", "ByHand", "Cached"]
     until(lambda: [t["state_name"] for t in ask(server, "task_runs")][len(STEPS) :] == names)
     until(lambda: {f["state_name"] for f in ask(server, "flow_runs")[4:]} == {"Stopped"})
 

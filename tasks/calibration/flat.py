@@ -1,15 +1,21 @@
 """Flat field: the relative response of the pixels to light of the target's colour.
 
-The reference holds one plane for each of some effective temperatures, weighted over wavelength with a star's spectrum, and the
-planes of their errors behind them. Between two temperatures the planes are interpolated linearly.
+Either the reference holds one plane for each of some effective temperatures, weighted over wavelength with a star's spectrum,
+and the planes of their errors behind them; between two temperatures the planes are interpolated linearly. Or the flat field is
+built from planes for light of some wavelengths: F = sum_k W_k F_k, with the electrons that the star gives at each wavelength,
+w = SED(Teff) wavelength throughput QE, as weights, and F linear in wavelength between the planes. A built one has mean one
+beyond 100 pixels of the edge of the CCD, as those of the reference have.
 """
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from schemas.inputs import FLAT_FIELD
+from schemas.inputs import FLAT_FIELD, FLAT_FILTERS, QUANTUM_EFFICIENCY, SPECTRA, THROUGHPUT, Input
 from schemas.payloads import Flat, Product, Reference
 from schemas.settings import FlatSettings
 from schemas.terms import TERMS
@@ -20,6 +26,29 @@ from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
+EDGE = 100  # pixels that do not count for the mean of one
+SUN = 5777.0  # K: taken where the target's temperature is not known
+SAMPLES = 1.0  # distance of the wavelengths at which spectra are multiplied [nm]
+
+
+class ByWavelength(NamedTuple):
+    """What a flat field is built from."""
+
+    filters: Reference
+    spectra: Reference
+    throughput: Reference
+    efficiency: Reference
+
+
+class Weighted(NamedTuple):
+    """A flat field with its error in the window, and the nodes and weights that it was made with."""
+
+    response: FloatArray
+    error: FloatArray
+    teff: float
+    of: str
+    nodes: FloatArray
+    weights: FloatArray
 
 
 def bracket(teff: float, grid: FloatArray) -> tuple[int, int, float]:
@@ -37,52 +66,167 @@ def between(first: FloatArray, second: FloatArray, weight: float) -> FloatArray:
     return first if weight == 0 else (1.0 - weight) * first + weight * second
 
 
+def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
+    """Return how much each node counts in a sum over light that is linear between the nodes and constant beyond them.
+
+    Parameters
+    ----------
+    wavelength : ndarray, shape (n, 2)
+        Wavelengths [nm] and the electrons that come with each, in any unit.
+    nodes : ndarray, shape (m,)
+        Rising wavelengths of the planes [nm].
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        Weights of sum one.
+    """
+    place, light = wavelength[:, 0], wavelength[:, 1]
+    upper = np.clip(np.searchsorted(nodes, place, "right"), 1, len(nodes) - 1) if len(nodes) > 1 else np.zeros(len(place), int)
+    if len(nodes) == 1:
+        return np.ones(1)
+    share = np.clip((place - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1]), 0.0, 1.0)
+    weights = np.bincount(upper - 1, (1 - share) * light, len(nodes)) + np.bincount(upper, share * light, len(nodes))
+    return np.asarray(weights / light.sum())
+
+
 def _planes(hdu: Hdu, kinds: npt.NDArray[np.str_], grid: FloatArray, kind: str) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     planes = np.flatnonzero(kinds == kind)
     order = planes[np.argsort(grid[planes], kind="stable")]
     if len(order) and (np.diff(grid[order]) <= 0).any():
-        raise hdu.refuse(f"holds two planes {kind} of one T_EFF")
+        raise hdu.refuse(f"holds two planes {kind} of one {'T_EFF' if 'Teff' in hdu.extname else 'FILTER'}")
     return grid[order], order
 
 
-@step("flat", "FFIELD", version="1", payload=Flat, leaves=["TERM_FLAT"])
-def estimate_flat(raw: Product, reference: Reference | None, settings: FlatSettings) -> Leaves:
-    """Interpolate the flat field to the target's effective temperature."""
-    warnings = []
+def _check(table: Hdu, cube: Hdu) -> None:
+    if table.rows != cube.rows:
+        raise table.refuse(f"{table.rows} rows for {cube.rows} planes")
+
+
+def interpolated(product: Product, teff: float, window: tuple[slice, slice], warnings: list[str]) -> Weighted:
+    """Interpolate the flat field between the planes of two effective temperatures."""
+    with open_declared(require(product.path), FLAT_FIELD) as file:
+        cube, table = file["REF_APP_FlatFieldTeff"], file["REF_APP_FlatFieldTeffMetadata"]
+        kinds, temperatures = table.column("DATA_TYPE"), table.finite_column("T_EFF")
+        _check(table, cube)
+        grid, order = _planes(cube, kinds, temperatures, "FLAT FIELD")
+        if not len(grid):
+            raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+        if not teff > 0:
+            teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
+            warnings.append(f"the target's T_EFF is not known: the flat field of {teff:.0f} K is used")
+        i, j, weight = bracket(teff, grid)
+        used = float(between(grid[i], grid[j], weight))
+        if used != teff:
+            warnings.append(f"T_EFF {teff:.0f} K lies outside of the flat fields: that of {used:.0f} K is used")
+        nodes, weights = (grid[[i, j]], np.array([1 - weight, weight])) if i != j else (grid[[i]], np.ones(1))
+        first, second = (cube.finite_image(k, k + 1)[0][window] for k in (order[i], order[j]))
+        flat = between(first, second, weight)
+        errors, error_order = _planes(cube, kinds, temperatures, "FLAT FIELD ERROR")
+        error = np.zeros(flat.shape)
+        if len(errors):
+            i, j, weight = bracket(teff, errors)
+            first, second = (cube.finite_image(k, k + 1)[0][window] for k in (error_order[i], error_order[j]))
+            error = between(first, second, weight)
+        if not (flat > 0).all():
+            raise cube.refuse(f"{int((flat <= 0).sum())} pixels of the window are not positive")
+    return Weighted(flat, error, used, "T_EFF", nodes, weights)
+
+
+def star_light(given: ByWavelength, teff: float, warnings: list[str]) -> tuple[FloatArray, float]:
+    """Return wavelengths and electrons (n, 2) of a star, and the effective temperature that was taken [K]."""
+    with open_declared(require(given.spectra.product.path), SPECTRA) as file:
+        hdu = file["REF_APP_SEDTeff"]
+        grid, wavelength, flux = (hdu.finite_column(n) for n in ("TEMPERATUR", "WAVELENGTH", "FLUX"))
+    order = np.argsort(grid, kind="stable")
+    grid, wavelength, flux = grid[order], np.atleast_2d(wavelength)[order], np.atleast_2d(flux)[order]
+    if not teff > 0:
+        teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
+        warnings.append(f"the target's T_EFF is not known: the spectrum of {teff:.0f} K is used")
+    i, j, weight = bracket(teff, grid)
+    used = float(between(grid[i], grid[j], weight))
+    if used != teff:
+        warnings.append(f"T_EFF {teff:.0f} K lies outside of the spectra: that of {used:.0f} K is used")
+    through, efficiency = _curve(given.throughput, THROUGHPUT, "THROUGHPUT"), _curve(given.efficiency, QUANTUM_EFFICIENCY, "QE")
+    place = np.arange(max(through[0][0], efficiency[0][0]), min(through[0][-1], efficiency[0][-1]) + SAMPLES / 2, SAMPLES)
+    seen = place * np.interp(place, *through) * np.interp(place, *efficiency)
+    # spectra of two temperatures count by the electrons that they give, as planes do that are interpolated
+    light = [seen * np.interp(place, wavelength[k], flux[k], left=0.0, right=0.0) for k in (i, j)]
+    if not all(v.sum() > 0 and (v >= 0).all() for v in light):
+        with open_declared(require(given.spectra.product.path), SPECTRA) as file:
+            raise file["REF_APP_SEDTeff"].refuse("column FLUX gives no light where the telescope sees, or less than none")
+    return np.stack([place, between(light[0] / light[0].sum(), light[1] / light[1].sum(), weight)], axis=1), used
+
+
+def _curve(reference: Reference, declared: Input, column: str) -> tuple[FloatArray, FloatArray]:
+    with open_declared(require(reference.product.path), declared) as file:
+        hdu = file[declared.first[0]]
+        wavelength, values = hdu.finite_column("WAVELENGTH"), hdu.finite_column(column)
+        if len(wavelength) < 2 or (np.diff(wavelength) <= 0).any():
+            raise hdu.refuse("column WAVELENGTH does not rise")
+    return wavelength, values
+
+
+def built(given: ByWavelength, teff: float, window: tuple[slice, slice], warnings: list[str]) -> Weighted:
+    """Build the flat field from those of some wavelengths, weighted with the star's light."""
+    light, used = star_light(given, teff, warnings)
+    with open_declared(require(given.filters.product.path), FLAT_FILTERS) as file:
+        cube, table = file["REF_APP_FlatFieldFilter"], file["REF_APP_FlatFieldFilterMetadata"]
+        kinds, names = table.column("DATA_TYPE"), table.column("FILTER")
+        _check(table, cube)
+        if cube.shape[1:] != (1024, 1024):
+            raise cube.refuse(f"planes are {cube.shape[2]} x {cube.shape[1]} pixels, wanted 1024 x 1024")
+        centre = np.array([_nanometres(table, str(name)) for name in names])
+        nodes, order = _planes(cube, kinds, centre, "FLAT FIELD")
+        if not len(nodes):
+            raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+        weights = photon_weights(light, nodes)
+        whole = np.zeros((1024, 1024))
+        for plane, weight in zip(order, weights, strict=True):
+            if weight > 0:
+                whole += weight * cube.finite_image(int(plane), int(plane) + 1)[0]
+        if not (whole[window] > 0).all():
+            raise cube.refuse(f"{int((whole[window] <= 0).sum())} pixels of the window are not positive")
+        variance = np.zeros((1024, 1024))[window]
+        errors, error_order = _planes(cube, kinds, centre, "FLAT FIELD ERROR")
+        if len(errors):
+            for plane, weight in zip(error_order, photon_weights(light, errors), strict=True):
+                if weight > 0:
+                    variance = variance + np.square(weight * cube.finite_image(int(plane), int(plane) + 1)[0][window])
+    mean = float(whole[EDGE:-EDGE, EDGE:-EDGE].mean())
+    return Weighted(whole[window] / mean, np.sqrt(variance) / mean, used, "WAVELENGTH", nodes, weights)
+
+
+def _nanometres(table: Hdu, text: str) -> float:
+    """Return the wavelength that the name of a filter holds [nm]."""
+    match = re.search(r"\d+(\.\d+)?", text)
+    if match is None:
+        raise table.refuse(f"column FILTER: {text!r} names no wavelength")
+    return float(match[0])
+
+
+@step("flat", "FFIELD", version="2", payload=Flat, leaves=["TERM_FLAT"])
+def estimate_flat(
+    raw: Product, reference: Reference | None, by_wavelength: tuple[Reference, ...], settings: FlatSettings
+) -> Leaves:
+    """Make the flat field for the target's effective temperature.
+
+    `by_wavelength` are the references of `ByWavelength` in its order where the flat field is built, else empty.
+    """
+    warnings: list[str] = []
     with open_exposures(raw) as exposures:
         window, shape = exposures.window, exposures.shape
         teff = settings.teff or float(exposures.image.header.get("T_EFF") or 0)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    if settings.skip or reference is None:
-        flat, error, used_teff = np.ones(shape), np.zeros(shape), teff
+    if not settings.skip and by_wavelength:
+        flat = built(ByWavelength(*by_wavelength), teff, window, warnings)
+    elif not settings.skip and reference is not None:
+        flat = interpolated(reference.product, teff, window, warnings)
     else:
-        with open_declared(require(reference.product.path), FLAT_FIELD) as file:
-            cube, table = file["REF_APP_FlatFieldTeff"], file["REF_APP_FlatFieldTeffMetadata"]
-            kinds, temperatures = table.column("DATA_TYPE"), table.finite_column("T_EFF")
-            if table.rows != cube.rows:
-                raise table.refuse(f"{table.rows} rows for {cube.rows} planes")
-            grid, order = _planes(cube, kinds, temperatures, "FLAT FIELD")
-            if not len(grid):
-                raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
-            if not teff > 0:
-                teff = float(grid[int(np.argmin(np.abs(grid - 5777)))])
-                warnings.append(f"the target's T_EFF is not known: the flat field of {teff:.0f} K is used")
-            i, j, weight = bracket(teff, grid)
-            used_teff = float(between(grid[i], grid[j], weight))
-            if used_teff != teff:
-                warnings.append(f"T_EFF {teff:.0f} K lies outside of the flat fields: that of {used_teff:.0f} K is used")
-            first, second = (cube.finite_image(k, k + 1)[0][window] for k in (order[i], order[j]))
-            flat = between(first, second, weight)
-            errors, error_order = _planes(cube, kinds, temperatures, "FLAT FIELD ERROR")
-            if len(errors):
-                i, j, weight = bracket(teff, errors)
-                first, second = (cube.finite_image(k, k + 1)[0][window] for k in (error_order[i], error_order[j]))
-                error = between(first, second, weight)
-            else:
-                error = np.zeros(shape)
-            if not (flat > 0).all():
-                raise cube.refuse(f"{int((flat <= 0).sum())} pixels of the window are not positive")
-    used = {"FLAT_T": used_teff, "FLAT_STD": float(flat.std() / flat.mean())}
-    image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=flat)
-    image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=error)
-    return Leaves({"TERM_FLAT": [image, image_error]}, used=used, warnings=warnings, skipped=settings.skip)
+        flat = Weighted(np.ones(shape), np.zeros(shape), teff, "T_EFF", np.zeros(0), np.zeros(0))
+    used = {"FLAT_T": flat.teff, "FLAT_STD": float(flat.response.std() / flat.response.mean())}
+    image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=flat.response)
+    image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=flat.error)
+    columns = {"OF": np.full(len(flat.nodes), flat.of), "NODE": flat.nodes, "WEIGHT": flat.weights}
+    weights = NewHdu(TERMS["TERM_FLAT_WEIGHTS"], columns=columns)
+    return Leaves({"TERM_FLAT": [image, image_error, weights]}, used=used, warnings=warnings, skipped=settings.skip)

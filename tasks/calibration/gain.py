@@ -9,10 +9,12 @@ part of the gain is followed over the visit, noise from image to image does not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import BadInputError
 from schemas.flags import Quality
 from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
 from schemas.payloads import Gain, Product, Reference
@@ -78,6 +80,12 @@ def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
     return values if good.all() or not good.any() else np.interp(time, time[good], values[good])
 
 
+def _check(gain: FloatArray, path: Path) -> None:
+    if not (gain > 0).all():
+        bad = int(np.argmax(~(gain > 0)))
+        raise BadInputError(f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be")
+
+
 @step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
 def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
     """Estimate the gain of every image from the housekeeping of the visit."""
@@ -95,14 +103,12 @@ def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -
         gain, error = np.full(len(mjd), formula.nominal), np.zeros(len(mjd))
     else:
         vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
-        gain, error = slow(mjd, gain_of(vod, vrd, vog, vss, temperature, formula), settings.smooth / 1440.0)
+        gain = gain_of(vod, vrd, vog, vss, temperature, formula)
+        _check(gain, path)
+        gain, error = slow(mjd, gain, settings.smooth / 1440.0)
         if missing.any():
             warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
-    if not (gain > 0).all():
-        from schemas.errors import BadInputError
-
-        bad = int(np.argmax(~(gain > 0)))
-        raise BadInputError(f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be")
+    _check(gain, path)
     used = {
         "GAIN_AVG": float(gain.mean()),
         "GAIN_STD": float(1e6 * gain.std() / gain.mean()),

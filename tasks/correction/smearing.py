@@ -24,7 +24,7 @@ from tasks.scene.stars import field_places
 from tasks.step import Leaves, step
 
 FloatArray = npt.NDArray[np.float64]
-KNOWN = 0.02  # the clock is known that well beforehand; on board it makes all times
+KNOWN = 0.05  # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
 OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]
 FAINTEST = 0.2  # electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
 BLUR_SAMPLES = 8
