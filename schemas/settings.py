@@ -124,6 +124,7 @@ class DefectSettings(Settings):
     seed: float = Field(4.5, gt=2, le=50, description="a pixel this far above the model is a cosmic ray [sigma]")
     neighbour: float = Field(2.5, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]")
     static: float = Field(8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]")
+    hot: float = Field(1.0, ge=0, le=1000, description="a steady excess of less is taken away but not called hot [electron/s]")
     share: float = Field(0.003, ge=0, le=1, description="a steady excess below this share of the star is not a defect")
     gap: float = Field(4.0, gt=1, le=50, description="levels of a telegraphic pixel lie this far apart [sigma]")
     contrast: float = Field(4.5, gt=1, le=100, description="variance about one level over that about two, at least")

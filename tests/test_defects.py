@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
+from astropy.io import fits
 
 from tasks.clean import Effects, clean_block, hits_of
 from tasks.correction.defects import find_hits, static_excess
+
+from .runs import Bench
 
 
 def test_a_seed_takes_its_neighbours_along_and_nothing_else() -> None:
@@ -51,3 +57,18 @@ def test_effects_that_are_not_known_yet_are_left_alone() -> None:
     clean_block(images, slice(0, 2), Effects(np.array([1.0, 2.0])))
     assert images[0, 0, 0] == 9.0
     assert images[1, 2, 2] == 8.0
+
+
+@pytest.mark.slow
+def test_what_is_called_hot_changes_no_image(reduced: Bench, tmp_path: Path) -> None:
+    def found(hot: float) -> tuple[int, bytes]:
+        bench = reduced.copy(tmp_path / str(hot))
+        _, run = bench.reduce(until="defects", settings={"defects": {"hot": hot, "static": 3.0}})
+        (leaf,) = [report.leaf for report in run.reports if report.step == "defects"]
+        with fits.open(leaf.product.path) as hdus:
+            return int(leaf.used["HOT_PIX"]), hdus["TERM_DEFECTS_STATIC"].data.tobytes()
+
+    (every, plane), (none, same) = found(0.0), found(1000.0)
+    assert every > 0
+    assert none == 0
+    assert plane == same

@@ -286,7 +286,9 @@ def look_for_defects(
         found.tell_flicker(flicker)
         flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
         flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
-        for marked, bit in ((static > 0, PixelFlag.HOT), (sample.telegraphic, PixelFlag.TELEGRAPHIC), (dead, PixelFlag.DEAD)):
+        # many images show steady errors of the references too: they are taken away, but no pixel is hot for that
+        hot = static > settings.hot * rest.duration
+        for marked, bit in ((hot, PixelFlag.HOT), (sample.telegraphic, PixelFlag.TELEGRAPHIC), (dead, PixelFlag.DEAD)):
             flags[marked] |= int(bit)
         rows, columns = np.nonzero(sample.telegraphic)
         table = follow_states(search.series, search.sigma, rows, columns, search.looked, found, near, doubt)
@@ -407,7 +409,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from the star"
 
 
-@step("defects_1", version="2", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="3", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, smearing: Smearing, prior: Prior, settings: DefectSettings,
@@ -423,7 +425,7 @@ def find_defects_1(
         return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_bad_pixels(prior), settings, [])
 
 
-@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="3", payload=Defects, leaves=["TERM_DEFECTS"])
+@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="4", payload=Defects, leaves=["TERM_DEFECTS"])
 def find_defects(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, position: Position, smearing: Smearing, prior: Prior, settings: DefectSettings,
