@@ -196,3 +196,7 @@ def test_the_dark_columns_tell_how_warm_the_ccd_is(tmp_path: Path) -> None:
     scale, error = float(used["DARK_SCL"]), float(used["DARK_SCE"])
     assert scale == pytest.approx(float(temperature_factor(np.array([-42.0]), -45.0)[0]), abs=4 * error)
     assert error < 0.01
+    # by hand any factor is taken, also none, without a word of the columns
+    _, run = bench.reduce(until="dark", settings={"dark": {"scale": 0.0}})
+    (leaf,) = [report.leaf for report in run.reports if report.step == "dark"]
+    assert (leaf.used["DARK_SCL"], leaf.used["DARK_AVG"], leaf.warnings) == (0.0, 0.0, ())

@@ -815,7 +815,7 @@ def test_a_flat_field_grid_that_does_not_reach_the_target_falls_back_to_its_edge
 
     change_rows(own.reference("FlatFieldTeff"), "REF_APP_FlatFieldTeffMetadata", change)
     outcome = own.published()
-    assert "T_EFF 5900 K lies outside of the flat fields: that of 4000 K is used" in outcome.err
+    assert "T_EFF 5900 K lies outside of those of the reference: the flat field of 4000 K is used" in outcome.err
     with fits.open(next(outcome.folder.glob("*SCI_CAL_SubArray*"))) as hdus:
         assert hdus[1].header["FFIELD"] == "warning"
 

@@ -85,7 +85,7 @@ def test_hot_stars_are_bluer_and_what_lies_outside_is_told(parts: ByWavelength) 
     assert used == 10_000.0
     assert warnings == [
         "the target's T_EFF is not known: the spectrum of 5800 K is used",
-        "T_EFF 50000 K lies outside of the spectra: that of 10000 K is used",
+        "T_EFF 50000 K lies outside of those of the reference: the spectrum of 10000 K is used",
     ]
 
 

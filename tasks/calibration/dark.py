@@ -259,10 +259,10 @@ def estimate_dark(
                 if np.isfinite(found) and abs(found - 1.0) > 3.0 * scale_error:
                     scale = found
                 scale_error = scale_error if np.isfinite(scale_error) else 0.0
-            if not PLAUSIBLE[0] <= scale <= PLAUSIBLE[1]:
+            if settings.scale is None and not PLAUSIBLE[0] <= scale <= PLAUSIBLE[1]:
                 warnings.append(f"the dark columns show {scale:.3g} times the dark current of the frames: the frames are used")
                 scale = 1.0
-            elif abs(scale - 1.0) > UNUSUAL:
+            elif settings.scale is None and abs(scale - 1.0) > UNUSUAL:
                 warnings.append(f"the dark frames are scaled by {scale:.3f}")
             if settings.shrink:
                 rate, error = shrink(rate, error)

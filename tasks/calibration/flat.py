@@ -66,6 +66,17 @@ def between(first: FloatArray, second: FloatArray, weight: float) -> FloatArray:
     return first if weight == 0 else (1.0 - weight) * first + weight * second
 
 
+def taken_teff(teff: float, grid: FloatArray, what: str, warnings: list[str]) -> tuple[float, float]:
+    """Return the temperature to look for in a rising `grid`, the Sun's where it is not known, and the one within it [K]."""
+    if not teff > 0:
+        teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
+        warnings.append(f"the target's T_EFF is not known: the {what} of {teff:.0f} K is used")
+    used = float(np.clip(teff, grid[0], grid[-1]))
+    if used != teff:
+        warnings.append(f"T_EFF {teff:.0f} K lies outside of those of the reference: the {what} of {used:.0f} K is used")
+    return teff, used
+
+
 def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
     """Return how much each node counts in a sum over light that is linear between the nodes and constant beyond them.
 
@@ -112,13 +123,8 @@ def interpolated(product: Product, teff: float, window: tuple[slice, slice], war
         grid, order = _planes(cube, kinds, temperatures, "FLAT FIELD")
         if not len(grid):
             raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
-        if not teff > 0:
-            teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
-            warnings.append(f"the target's T_EFF is not known: the flat field of {teff:.0f} K is used")
+        teff, used = taken_teff(teff, grid, "flat field", warnings)
         i, j, weight = bracket(teff, grid)
-        used = float(between(grid[i], grid[j], weight))
-        if used != teff:
-            warnings.append(f"T_EFF {teff:.0f} K lies outside of the flat fields: that of {used:.0f} K is used")
         nodes, weights = (grid[[i, j]], np.array([1 - weight, weight])) if i != j else (grid[[i]], np.ones(1))
         first, second = (cube.finite_image(k, k + 1)[0][window] for k in (order[i], order[j]))
         flat = between(first, second, weight)
@@ -140,13 +146,8 @@ def star_light(given: ByWavelength, teff: float, warnings: list[str]) -> tuple[F
         grid, wavelength, flux = (hdu.finite_column(n) for n in ("TEMPERATUR", "WAVELENGTH", "FLUX"))
     order = np.argsort(grid, kind="stable")
     grid, wavelength, flux = grid[order], np.atleast_2d(wavelength)[order], np.atleast_2d(flux)[order]
-    if not teff > 0:
-        teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
-        warnings.append(f"the target's T_EFF is not known: the spectrum of {teff:.0f} K is used")
+    teff, used = taken_teff(teff, grid, "spectrum", warnings)
     i, j, weight = bracket(teff, grid)
-    used = float(between(grid[i], grid[j], weight))
-    if used != teff:
-        warnings.append(f"T_EFF {teff:.0f} K lies outside of the spectra: that of {used:.0f} K is used")
     through, efficiency = _curve(given.throughput, THROUGHPUT, "THROUGHPUT"), _curve(given.efficiency, QUANTUM_EFFICIENCY, "QE")
     place = np.arange(max(through[0][0], efficiency[0][0]), min(through[0][-1], efficiency[0][-1]) + SAMPLES / 2, SAMPLES)
     seen = place * np.interp(place, *through) * np.interp(place, *efficiency)
