@@ -17,7 +17,7 @@ from tasks.exposures import term_column
 from tasks.fits_writer import NewHdu
 from tasks.geometry import circle_overlap
 from tasks.level1 import Images, open_images
-from tasks.robust import ring_statistics, robust_scatter
+from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
 from tasks.scene.light import centre_of_light
 from tasks.scene.psf import Track
 from tasks.scene.stars import Field, neighbours_by_reference
@@ -29,6 +29,10 @@ WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixe
 TWICE = 2  # neighbours change the place at which they are drawn, and the flux to which theirs is relative
 FOLLOWS = 0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
 SEEN = 5.0  # a flux below this many sigma of its noise is no star
+BLOCK = 8  # pixel
+FEWEST_USUAL = 12  # images; fewer do not tell what is usual
+CROSSED = 0.05  # share of the sky that is unusual, above that of the other images, where a satellite crossed the image
+NEGLIGIBLE = 1e-4  # light in the aperture that a trail may bring, of the star's
 FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
 
 
@@ -40,7 +44,7 @@ def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.i
     return np.asarray(indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))])
 
 
-@step("look", version="3", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="4", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product, events: Events, pointing: Pointing, prior: Prior, ring: BackgroundSettings, settings: LookSettings
 ) -> Leaves:
@@ -74,7 +78,11 @@ def take_look(
                 f"in any of {n} images"
             )
         chosen = sample_indices(usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample)
-        static = _median(images, chosen, rings[:, 0], field, found)
+        sample = _sample(images, chosen, rings[:, 0], field, found)
+        static = _median(sample)
+        # they tell nothing of the star that the others do not tell better
+        negligible = NEGLIGIBLE * float(np.median(flux[chosen])) / (np.pi * FLUX_RADIUS**2)
+        chosen = chosen[~crossed(sample, np.median(found[chosen, :2], axis=0), ring.inner, negligible)]
         mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     warnings = []
     lost = ~usable & (flags & int(UNUSABLE) == 0)
@@ -132,17 +140,55 @@ def _follow(track: Track, images: Images, found: FloatArray) -> None:
         found[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
-def _median(
+def _sample(
     images: Images, chosen: npt.NDArray[np.int64], level: FloatArray, field: Field | None, found: FloatArray
-) -> FloatArray:
-    """Return the median of some images above their rings' level, without the target's neighbours."""
-    if not len(chosen):
-        return np.zeros(images.shape)
+) -> npt.NDArray[np.float32]:
+    """Return some images above their rings' level, without the target's neighbours, shape (k, ny, nx)."""
     sample = np.empty((len(chosen), *images.shape), np.float32)
     for k, i in enumerate(chosen):
         sample[k] = images.take(int(i)) - level[i]
         if field is not None:
             place = float(found[i, 0]), float(found[i, 1])
             sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), images.nexp * images.exposure_time)
+    return sample
+
+
+def _median(sample: npt.NDArray[np.float32]) -> FloatArray:
+    """Return the median of some images, 0 where one of them has no number."""
+    if not len(sample):
+        return np.zeros(sample.shape[1:])
     median: FloatArray = np.median(sample, axis=0).astype(np.float64)
     return np.where(np.isfinite(median), median, 0.0)
+
+
+def crossed(sample: npt.NDArray[np.float32], place: FloatArray, radius: float, negligible: float) -> npt.NDArray[np.bool_]:
+    """Return in which images much of the sky is not as usual: a satellite crossed them, or light came in.
+
+    A trail is as wide as the PSF, and its edges are too faint to be seen in single pixels: medians of blocks of pixels show
+    them, which cosmic rays do not move. What turning field stars do in all images makes none of these special.
+
+    Parameters
+    ----------
+    sample : ndarray of float32, shape (k, ny, nx)
+        Images without the level of their sky [electron].
+    place : ndarray, shape (2,)
+        Usual place x, y of the target; pixel i spans [i, i+1).
+    radius : float
+        Blocks that are nearer to it [pixel] show the target, and do not count.
+    negligible : float
+        Blocks that are off by less [electron] do not count either.
+    """
+    k, ny, nx = sample.shape
+    rows, columns = ny // BLOCK, nx // BLOCK
+    if k < FEWEST_USUAL or not rows * columns:
+        return np.zeros(k, dtype=bool)
+    blocks = sample[:, : rows * BLOCK, : columns * BLOCK].reshape(k, rows, BLOCK, columns, BLOCK)
+    values = np.median(blocks.transpose(0, 1, 3, 2, 4).reshape(k, rows, columns, -1), axis=-1)
+    j, i = (np.indices((rows, columns)) + 0.5) * BLOCK
+    sky = np.isfinite(values).all(axis=0) & (np.hypot(i - place[0], j - place[1]) > radius + BLOCK)
+    if not sky.any():
+        return np.zeros(k, dtype=bool)
+    away = np.abs(values[:, sky] - np.median(values[:, sky], axis=0))
+    limit = np.maximum(SEEN * MAD_TO_SIGMA * np.median(away, axis=0), negligible)
+    share = np.mean(away > limit, axis=1)
+    return np.asarray(share > np.median(share) + CROSSED)
