@@ -16,13 +16,18 @@ from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
 
 
-@step("psf", "PSF_FIT", version="2", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="3", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Psf, stars: Stars, smearing: Smearing,
     defects: Defects, background: Background, known: Prior, settings: PsfSettings,
 ) -> Leaves:  # fmt: skip
-    """Estimate the super-resolved PSF again, from a sample of images that hold nothing but the target."""
+    """Estimate the super-resolved PSF again, from a sample of images that hold nothing but the target.
+
+    The level of a stamp is known to be 0 within the error of the background: a free one would take the light that moves
+    between the wings as the telescope breathes.
+    """
     x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     model, track = read_psf(first, settings.radius), read_track(pointing)
     chosen = np.flatnonzero(sampled & np.isfinite(x) & np.isfinite(y) & np.isfinite(flux))
     used = {**first.used}
@@ -33,6 +38,8 @@ def estimate_psf(
         effects, field = read_effects(images, background, smearing, defects), read_field(stars, model, track)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
         seen = make_stars(images, chosen, model.where, x, y, flux, rest.without_field, floor, track, model.lag, rest.warmth)
+        for star, error in zip(seen, level_error[chosen], strict=True):
+            star.level_error = float(error) if error > 0 else np.inf
         middle = float(np.median(rest.x[chosen])), float(np.median(rest.y[chosen]))
     prior = reference_psf(read_reference_psf(known), settings.size)
     psf, scale, rounds = alternate(seen, model.where, middle, settings, prior, model, model.warm.spread > 0)
