@@ -69,6 +69,7 @@ USED = {
         Keyword("FLAT_STD", "real", "", "pixel scatter of the flat field"),
         Keyword("ROLL_0", "real", "deg", "roll angle of the first image"),
         Keyword("ROLL_RNG", "real", "deg", "range of roll angles"),
+        Keyword("REPETIT", "real", "s", "from one exposure of a stack to the next; 0: not known"),
         Keyword("JIT_STD", "real", "pixel", "scatter of the pointing, image to image"),
         Keyword("BLUR_AVG", "real", "pixel", "motion inside an image, rms of one axis"),
         Keyword("LOC_X", "real", "pixel", "x where the target was meant to be"),
@@ -262,7 +263,7 @@ TERMS = {
             Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
             Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
-            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL"),
+            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL", "REPETIT"),
         ),
         _table(
             "TERM_TRACK", "the target's place as the attitude has it, up to a constant",

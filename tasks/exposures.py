@@ -17,6 +17,7 @@ from tasks.fits import FitsFile, Hdu, open_declared
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
+LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
 _KINDS = {d.first[0]: d for d in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE)}
 
 
@@ -53,6 +54,18 @@ class Exposures:
     def coadded(self) -> int:
         """How many exposures a pixel value is the sum of (1 if the stack is their mean)."""
         return 1 if self.image.header.get("STACKING") == "mean" else self.nexp
+
+    @property
+    def repetition(self) -> float:
+        """Time from the start of one exposure of a stack to that of the next [s]; 0 where it is not known."""
+        value = self.metadata.header.get("REPETIT", 0.0)
+        known = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST_REPETITION
+        return float(value) if known else 0.0
+
+    @property
+    def span(self) -> float:
+        """Time from the start of a stack's first exposure to the end of its last [s]."""
+        return (self.nexp - 1) * max(self.repetition, self.exposure_time) + self.exposure_time
 
     @property
     def hardware(self) -> str:

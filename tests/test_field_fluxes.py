@@ -48,8 +48,9 @@ def test_factors_of_overlapping_stars_are_found(rays: bool) -> None:
     factors, errors = fit_factors(residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3)
     # eight rays of 400 sigma in 1600 pixels, held to 3 sigma each, add their own scatter
     assert (np.abs(factors - truth) < (4 if not rays else 6) * errors).all()
-    # a lone star: sigma / (F sqrt(12 sum p^2)) with sum p^2 = 1 / (4 pi 9)
-    assert errors[2] == pytest.approx(SIGMA / 5e3 / np.sqrt(12 / (36 * np.pi)), rel=0.05 if not rays else 0.3)
+    # a lone star: sigma / (F sqrt(12 sum p^2)) with sum p^2 = 1 / (4 pi 9); how much twelve images disagree is known to a fifth
+    formal = SIGMA / 5e3 / np.sqrt(12 / (36 * np.pi))
+    assert 0.95 * formal < errors[2] < 1.6 * formal
 
 
 def test_a_star_that_is_not_seen_keeps_the_flux_that_is_expected() -> None:
@@ -72,3 +73,18 @@ def test_samples_of_different_length_are_refused() -> None:
     residuals, drawings = sample(np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match="12 residuals, 12 drawings, 1 variances"):
         fit_factors(residuals, drawings, [np.ones(SIDE * SIDE)], 0.3)
+
+
+def test_errors_tell_of_stars_that_are_not_in_the_model() -> None:
+    # a star beside the first one, as faint as the error of its flux would be, that comes and goes
+    truth, flux = np.array([1.0, 1.0, 1.0]), np.array([2e4, 1e4, 5e3])
+    rng = np.random.default_rng(2)
+    pulls = []
+    for _ in range(20):
+        residuals, drawings = sample(truth, flux)
+        for image, stars in zip(residuals, drawings, strict=True):
+            image += rng.normal() * 0.2 * np.roll(stars[:, [0]].toarray().ravel(), 2)
+        factors, errors = fit_factors(residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3)
+        pulls.append((factors[0] - 1.0) / errors[0])
+    # with the variances alone pulls would scatter by 7; of 20 values of a mean of 12, rms 1 within three errors
+    assert np.sqrt(np.mean(np.square(pulls))) < 1.6

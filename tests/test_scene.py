@@ -228,3 +228,19 @@ def test_a_bright_star_is_drawn_further_out_than_a_faint_one_and_none_without_li
     assert radius[1] == np.ceil(4 * np.log(1.0 / LITTLE))
     assert radius[2] == 0
     assert radius[3] == SIZE / 2 - 1  # the PSF is known no further
+
+
+@pytest.mark.parametrize(
+    ("repetition", "span"),
+    [
+        (0.94, 39 * 0.94 + 0.5),  # the read-out takes longer than the exposure
+        (0.5, 20.0),  # one exposure after the other
+        (0.0, 20.0),  # nothing tells
+    ],
+)
+def test_a_stack_lasts_from_its_first_exposure_to_its_last(repetition: float, span: float) -> None:
+    time = np.arange(100.0)
+    track = Track(time, time, 0 * time, 0 * time, 59000.0, repetition)
+    assert track.span(40, 0.5) == pytest.approx(span)
+    x, _ = track.during(59000.0 + 50 / 86400, track.span(40, 0.5), 0.0)
+    assert np.ptp(x) == pytest.approx(span, abs=2.0)  # samples of a second at both ends

@@ -80,7 +80,7 @@ def inputs(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "catalogue": catalogue,
         "prior": prior_of(raw, catalogue, folder / "prior.fits"),
         "look": Look(step="look", products={"TERM_LOOK": as_product(terms["TERM_LOOK"], "TERM_LOOK")}),
-        "pointing": Pointing(step="pointing", used={"PIX_SCAL": 1.002}),
+        "pointing": Pointing(step="pointing", used={"PIX_SCAL": 1.002, "REPETIT": 0.0}),
         "psf": Psf(step="psf_1", products={"TERM_PSF_1": as_product(terms["TERM_PSF_1"], "TERM_PSF_1")}, used={"PSF_N": 12}),
         "plate": None,
     }
@@ -162,7 +162,7 @@ def test_the_step_solves_a_frame_from_attitude_and_catalogue(sky: Sky, tmp_path:
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(catalogue)
     pointing = Pointing(
         step="pointing", products={"TERM_POINTING": as_product(track, "TERM_POINTING")},
-        used={"PIX_SCAL": NOMINAL, "LOC_X": 512.0, "LOC_Y": 512.0},
+        used={"PIX_SCAL": NOMINAL, "LOC_X": 512.0, "LOC_Y": 512.0, "REPETIT": 0.0},
     )  # fmt: skip
     calibrated = Calibrated(step="", products={"SCI_CAL_FullArray": as_product(frame, "SCI_CAL_FullArray")})
     made = solve_plate.fn(

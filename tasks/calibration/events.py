@@ -698,7 +698,7 @@ def _sight(
     raw: Exposures, tables: tuple[Product, ...], orbit: Product | None, saa_map: Reference | None, settings: EventSettings,
     warnings: list[str],
 ) -> Sight:  # fmt: skip
-    n, duration = raw.count, raw.nexp * raw.exposure_time
+    n, duration = raw.count, raw.span
     saa, occulted, stray, known = (np.zeros(n, dtype=bool) for _ in range(4))
     limb = raw.metadata.column("LOS_TO_EARTH_ANGLE").astype(np.float64)
     for product in tables:
@@ -765,7 +765,7 @@ def _temperature_digit(raw: Exposures, limits: Reference | None) -> Integers:
     return digit
 
 
-@step("events", "FLAGGING", version="1", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="2", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],

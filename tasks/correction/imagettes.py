@@ -82,7 +82,7 @@ class Stage:
 
     def _fit(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
         assert self.model is not None
-        mjd, duration, floor = float(self.imagettes.mjd[i]), float(self.imagettes.duration[i]), float(self.known.floor[i])
+        mjd, duration, floor = float(self.imagettes.mjd[i]), float(self.known.span[i]), float(self.known.floor[i])
         lost = np.array([np.nan] * 6 + [0.0, 1.0])
         if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
             return lost

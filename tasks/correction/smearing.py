@@ -135,7 +135,7 @@ def estimate_smearing(
         xi, eta, light = xi[smears], eta[smears], light[smears]
         good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
         for i in np.flatnonzero(good) if known else ():
-            dx, dy, roll = track.path(float(exposures.mjd[i]), duration, model.lag)
+            dx, dy, roll = track.path(float(exposures.mjd[i]), exposures.span, model.lag)
             few = np.linspace(0, len(roll) - 1, min(BLUR_SAMPLES, len(roll))).round().astype(int)
             px, py = x[i] - exposures.x_offset - 0.5 + dx[few], y[i] - exposures.y_offset - 0.5 + dy[few]
             places, rows = field_places(xi, eta, roll[few] + turn, px, py, float(stars.used["STAR_SCL"]))

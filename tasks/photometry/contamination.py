@@ -28,9 +28,10 @@ def estimate_contamination(
     (flux,) = term_column(apertures.product, "TERM_APERTURES", "FLUX")
     known = int(psf.used.get("PSF_N", 0)) >= 3
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        n, duration = images.count, images.nexp * images.exposure_time
+        n, track = images.count, read_track(pointing)
+        duration = track.span(images.nexp, images.exposure_time)
         sums, doubts = (np.zeros((n, len(RADII))) for _ in range(2))
-        field = read_field(stars, read_psf(psf), read_track(pointing))
+        field = read_field(stars, read_psf(psf), track)
         doubtful = field.of_errors(stars)
         for i in range(n if known and len(field.flux) else 0):
             px, py = float(x[i]) - images.x_offset, float(y[i]) - images.y_offset

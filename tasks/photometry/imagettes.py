@@ -144,7 +144,7 @@ def measure_imagettes(
         found, extras = np.empty((n, 6)), np.zeros((n, 5))
         for block, pixels in imagettes.blocks():
             for i, image in enumerate(pixels, block.start):
-                place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(imagettes.duration[i])
+                place, time, seconds = (float(px[i]), float(py[i])), float(imagettes.mjd[i]), float(known.span[i])
                 left, low = imagettes.x_offset[i] - stacks.x_offset, imagettes.y_offset[i] - stacks.y_offset
                 row = known.smeared_row(i, int(left), nx)
                 thermal = factor[known.stack[i]] * imagettes.nexp[i] * charge[low : low + ny, left : left + nx]
@@ -157,7 +157,7 @@ def measure_imagettes(
                 still = known.still(i, int(left), int(low), (ny, nx))
                 same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))
                 extras[i] = [circle.sum(np.ascontiguousarray(a), *place)[0] for a in (thermal, same, others, still, doubtful)]
-        half = imagettes.duration / 2 / DAY
+        half = known.span / 2 / DAY
         roll = mean_angle(track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half)
         mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
         duration = float(np.median(imagettes.duration))

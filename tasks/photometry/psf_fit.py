@@ -43,7 +43,7 @@ def fit_psf(
         if int(psf.used.get("PSF_N", 0)) < FEWEST:
             usable[:] = False
             warnings.append("there is no PSF of the visit: no PSF photometry")
-        duration, warmth = images.nexp * images.exposure_time, model.warm.parameter(images)
+        duration, warmth = track.span(images.nexp, images.exposure_time), model.warm.parameter(images)
         field = read_field(stars, model, track)
         for block, pixels in images.blocks():
             for i in np.flatnonzero(usable[block]) + block.start:

@@ -26,7 +26,7 @@ from tasks.fits_writer import NewHdu
 from tasks.level1 import Images, open_images
 from tasks.scene.psf import pixel_floor, read_psf, read_track
 from tasks.scene.residuals import Residuals
-from tasks.scene.stars import Field, read_field
+from tasks.scene.stars import COLOUR_ERROR, Field, read_field
 from tasks.step import Leaves, step
 from tasks.store import require
 
@@ -63,6 +63,8 @@ def fit_factors(
     Returns
     -------
     factors, errors : ndarray, shape (k,)
+        Errors are those of the variances, or of how much the images disagree (the sandwich of Liang & Zeger 1986, Biometrika
+        73, 13, each image a cluster) where that is more: what is not in the model errs for many pixels of an image at once.
 
     Raises
     ------
@@ -72,27 +74,32 @@ def fit_factors(
     if not len(residuals) == len(drawings) == len(variances):
         raise ValueError(f"{len(residuals)} residuals, {len(drawings)} drawings, {len(variances)} variances")
     k = drawings[0].shape[1]
-    factors, normal = (np.ones(k) if start is None else start), np.eye(k)
+    factors, normal, spread = (np.ones(k) if start is None else start), np.eye(k), np.zeros((k, k))
     for _ in range(ROUNDS):
-        normal, right = np.eye(k) / prior**2, np.zeros(k)
+        normal, right, spread = np.eye(k) / prior**2, np.zeros(k), np.zeros((k, k))
         for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
             away = np.where(np.isfinite(residual), residual - drawing @ factors, 0.0)
             pull = np.abs(away) / np.sqrt(variance)
             weight = np.where(np.isfinite(residual), np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance, 0.0)
             weighted = scipy.sparse.diags_array(weight) @ drawing
             normal += (drawing.T @ weighted).toarray()
-            right += weighted.T @ away
+            pulled = weighted.T @ away
+            right += pulled
+            spread += np.outer(pulled, pulled)
         # the prior pulls towards 1
         move = np.linalg.solve(normal, right - (factors - 1.0) / prior**2)
         factors = factors + move
         if np.abs(move).max() < ENOUGH:
             break
-    return factors, np.sqrt(np.diag(np.linalg.inv(normal)))
+    covariance = np.linalg.inv(normal)
+    # as many images as there are; with one alone, or exact drawings, they cannot disagree
+    disagree = covariance @ spread @ covariance
+    return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
 
 
 def draw_each(field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray) -> scipy.sparse.csc_matrix:
     """Return single stars of the field in one image, shape (pixels, k)."""
-    duration = images.nexp * images.exposure_time
+    duration = field.track.span(images.nexp, images.exposure_time)
     columns = []
     for k in which:
         one = field.only(np.array([k]))
@@ -109,7 +116,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="4", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="5", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     first: Stars, smearing: Smearing, settings: StarSettings,
@@ -151,12 +158,16 @@ def _measure(
     """Return factors and errors of the stars `which`, and the share of their light that falls into the window."""
     shape = rest.images.shape
     inside = np.zeros(len(which))
-    seen, variances, drawings = np.empty((len(chosen), *shape), np.float32), [], []
+    others = field.only(np.setdiff1d(np.arange(len(field.flux)), which))  # too faint or too far off to be measured
+    seen, also = (np.zeros((len(chosen), *shape), np.float32) for _ in range(2))
+    variances, drawings = [], []
     for j, i in enumerate(chosen):
         image = rest.cleaned(int(i))
         # the target's model is fitted to an image without its neighbours
-        model = rest.target(int(i), image - field.image(shape, float(rest.x[i]), float(rest.y[i]), *_when(rest, int(i))), 2)
-        seen[j] = image - model
+        when = float(rest.x[i]), float(rest.y[i]), *_when(rest, int(i))
+        model = rest.target(int(i), image - field.image(shape, *when), 2)
+        also[j] = others.image(shape, *when)
+        seen[j] = image - model - also[j]
         drawing = draw_each(field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which)
         drawings.append(drawing)
         inside += (drawing.T @ np.isfinite(image).ravel().astype(np.float64)) / field.flux[which] / len(chosen)
@@ -167,20 +178,28 @@ def _measure(
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
     away = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1])
-    passes, sky = away * min(turned, 2 * np.pi) > PASSES_BY, (away > SKY).ravel()
-    factors, errors = np.ones(len(which)), np.ones(len(which))
-    # where many stars pass by, some of their light is in the median of what they leave: found with the fluxes known best
-    for _ in range(PASSES if len(chosen) >= 8 else 1):
-        rests = [s.ravel() - d @ factors for s, d in zip(seen, drawings, strict=True)]
+    passes, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > SKY).ravel()
+
+    def fitted(light: npt.NDArray[np.float32], factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rests = [s.ravel() - d @ factors for s, d in zip(light, drawings, strict=True)]
         # the sky was measured with the stars in it
         levels = [float(np.nanmedian(rest[sky])) for rest in rests] if sky.any() else [0.0] * len(rests)
         rests = [rest - level for rest, level in zip(rests, levels, strict=True)]
-        steady = np.where(passes.ravel(), np.median(rests, axis=0), 0.0) if len(chosen) >= 8 else np.zeros(passes.size)
+        steady = np.where(passes, np.median(rests, axis=0), 0.0) if len(chosen) >= 8 else np.zeros(passes.size)
         steady = np.where(np.isfinite(steady), steady, 0.0)
-        moving = [s.ravel().astype(np.float64) - steady - level for s, level in zip(seen, levels, strict=True)]
-        factors, errors = fit_factors(moving, drawings, variances, prior, factors)
+        moving = [s.ravel().astype(np.float64) - steady - level for s, level in zip(light, levels, strict=True)]
+        return fit_factors(moving, drawings, variances, prior, factors)
+
+    factors, errors = np.ones(len(which)), np.ones(len(which))
+    # where many stars pass by, some of their light is in the median of what they leave: found with the fluxes known best
+    for _ in range(PASSES if len(chosen) >= 8 else 1):
+        factors, errors = fitted(seen, factors)
+    if len(others.flux):
+        # the fluxes of the others may all be wrong by a colour
+        shaken, _ = fitted(seen - np.float32(COLOUR_ERROR) * also, factors)
+        errors = np.hypot(errors, shaken - factors)
     return factors, errors, inside
 
 
 def _when(rest: Residuals, i: int) -> tuple[float, float]:
-    return float(rest.images.mjd[i]), rest.duration
+    return float(rest.images.mjd[i]), rest.span

@@ -64,6 +64,7 @@ class Companions:
     stack: npt.NDArray[np.int64]  # index of the stack that holds it, or of the nearest
     held: npt.NDArray[np.bool_]  # whether a stack holds it
     share: FloatArray  # of the exposures of the stack
+    span: FloatArray  # from the start of its first exposure to the end of its last [s]
     level: FloatArray  # background of a pixel at the target [electron]
     level_error: FloatArray
     floor: FloatArray  # variance of a pixel without the star [electron^2]
@@ -178,15 +179,16 @@ def companions(
 
     index = nearest_stack(imagettes.mjd, stacks.mjd)
     share = imagettes.nexp / stacks.nexp
-    whole, half = stacks.nexp * stacks.exposure_time, imagettes.exposure_time / 2
+    span = np.array([track.span(int(n), imagettes.exposure_time) for n in imagettes.nexp])
+    whole, half = track.span(stacks.nexp, stacks.exposure_time), imagettes.exposure_time / 2
     held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
     moved = np.array([
         np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
-        for t, d, k in zip(imagettes.mjd, imagettes.duration, index, strict=True)
+        for t, d, k in zip(imagettes.mjd, span, index, strict=True)
     ])  # fmt: skip
     levels = share * during(effects.background)
     return Companions(
-        stack=index, held=held, share=share, level=levels, level_error=share * during(level_error),
+        stack=index, held=held, share=share, span=span, level=levels, level_error=share * during(level_error),
         floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, warmth=during(warmth),
         x=x[index] + moved[:, 0], y=y[index] + moved[:, 1], shift=moved[:, 0], effects=effects,
         corner=(stacks.x_offset, stacks.y_offset),

@@ -116,7 +116,7 @@ def _look_without(
     found: FloatArray, flux: FloatArray,
 ) -> None:  # fmt: skip
     """Measure ring, place and light of the target once more, in place, without its neighbours, drawn where it was found."""
-    duration = images.nexp * images.exposure_time
+    duration = field.track.span(images.nexp, images.exposure_time)
     for block, pixels in images.blocks():
         for i, image in enumerate(pixels, block.start):
             image -= field.image(images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration)
@@ -132,7 +132,7 @@ def _follow(track: Track, images: Images, found: FloatArray) -> None:
 
     What is left of neighbours pulls at the centre of light, differently in every image, but not at the attitude.
     """
-    duration = images.nexp * images.exposure_time
+    duration = track.span(images.nexp, images.exposure_time)
     means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
     away = found[:, :2] - means
     good = np.isfinite(away).all(axis=1)
@@ -149,7 +149,9 @@ def _sample(
         sample[k] = images.take(int(i)) - level[i]
         if field is not None:
             place = float(found[i, 0]), float(found[i, 1])
-            sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), images.nexp * images.exposure_time)
+            sample[k] -= field.image(
+                images.shape, *place, float(images.mjd[i]), field.track.span(images.nexp, images.exposure_time)
+            )
     return sample
 
 

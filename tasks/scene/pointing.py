@@ -98,15 +98,15 @@ def target_track(
     return (-xi * cosine + eta * sine) / arcsec, (eta * cosine + xi * sine) / arcsec
 
 
-@step("pointing", "JITTER", version="2", payload=Pointing, leaves=["TERM_POINTING"])
+@step("pointing", "JITTER", version="3", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product, attitude: Product, planned: Product | None, scale: Reference | None, settings: PointingSettings
 ) -> Leaves:
     """Average the attitude over every image, and say where the target was meant to be."""
     with open_exposures(raw) as exposures:
-        place = intended_place(planned, exposures)
+        place, repetition = intended_place(planned, exposures), exposures.repetition
         target = exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG")
-        mjd, duration = exposures.mjd, exposures.nexp * exposures.exposure_time / DAY
+        mjd, duration = exposures.mjd, exposures.span / DAY
     with open_declared(require(attitude.path), ATTITUDE) as file:
         table = file["SCI_RAW_Attitude"]
         time = table.finite_column("MJD_TIME")
@@ -140,6 +140,7 @@ def estimate_pointing(
     used = {
         "ROLL_0": float(angle[~missing][0]), "ROLL_RNG": float(np.ptp(unwrapped)), "JIT_STD": float(jitter),
         "BLUR_AVG": float(np.nanmean(blur)), "LOC_X": place[0], "LOC_Y": place[1], "PIX_SCAL": arcsec,
+        "REPETIT": repetition,
     }  # fmt: skip
     columns = {
         "MJD_TIME": mjd, "ROLL_ANGLE": angle, "SC_RA": mean_ra % 360.0, "SC_DEC": mean_dec, "BLUR": blur,

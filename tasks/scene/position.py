@@ -36,7 +36,7 @@ def middle_of(values: FloatArray) -> float:
     return float(np.median(good)) if good.size else 0.0
 
 
-@step("position", "WCS", version="3", payload=Position, leaves=["TERM_POSITION"])
+@step("position", "WCS", version="4", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, smearing: Smearing, defects: Defects, settings: PositionSettings,
@@ -65,7 +65,7 @@ def estimate_position(
             if model is not None:
                 for i in range(block.start, block.stop):
                     if found[i, 4] == 1 and flux[i] > 0:
-                        motion = track.during(float(images.mjd[i]), images.nexp * images.exposure_time, model.lag)
+                        motion = track.during(float(images.mjd[i]), track.span(images.nexp, images.exposure_time), model.lag)
                         image, warmth = pixels[i - block.start], float(rest.warmth[i])
                         found[i] = model.place(image, found[i], float(flux[i]), float(floor[i]), motion, warmth)
         mjd, offset = images.mjd, np.array([images.x_offset, images.y_offset])

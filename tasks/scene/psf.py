@@ -18,7 +18,7 @@ import scipy.ndimage
 from schemas.inputs import term_input
 from schemas.payloads import Background, Bias, Gain, Pointing, Psf, Scalar
 from schemas.settings import PsfSettings
-from schemas.terms import TERMS
+from schemas.terms import DEFAULT_RADIUS, TERMS
 from tasks.clean import Effects, clean_block
 from tasks.exposures import term_column
 from tasks.fits import open_declared
@@ -64,6 +64,11 @@ class Track:
     y: FloatArray
     roll: FloatArray
     origin: float  # MJD of time 0
+    repetition: float = 0.0  # from the start of one exposure of a stack to that of the next [s]; less than an exposure: none
+
+    def span(self, nexp: int, exposure_time: float) -> float:
+        """Return how long a stack takes from the start of its first exposure to the end of its last [s]."""
+        return (nexp - 1) * max(self.repetition, exposure_time) + exposure_time
 
     def during(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray]:
         """Return the places during an exposure about their mean; a single zero where nothing is known."""
@@ -91,7 +96,7 @@ class Track:
 def read_track(pointing: Pointing) -> Track:
     """Read the attitude's track from the term of the pointing."""
     mjd, x, y, roll = term_column(pointing.product, "TERM_TRACK", "MJD_TIME", "X", "Y", "ROLL_ANGLE")
-    return Track((mjd - mjd[0]) * DAY, x, y, roll, float(mjd[0]))
+    return Track((mjd - mjd[0]) * DAY, x, y, roll, float(mjd[0]), float(pointing.used["REPETIT"]))
 
 
 def estimate_lag(track: Track, mjd: FloatArray, duration: float, x: FloatArray, y: FloatArray) -> tuple[float, float]:
@@ -228,7 +233,7 @@ def make_stars(
 ) -> list[Star]:  # fmt: skip
     """Return the stars of some images, which `cleaned` gives without all but the target; places as stamp indices."""
     stars = []
-    duration = images.nexp * images.exposure_time
+    duration = track.span(images.nexp, images.exposure_time)
     for i in chosen:
         px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
         motion = track.during(float(images.mjd[i]), duration, lag)
@@ -352,10 +357,12 @@ def alternate(
 
 
 def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Shape:
-    """Return a PSF that is smooth in its wings, and whose light within `radius` [pixel] does not change with the temperature.
+    """Return a PSF that is smooth in its wings, and does not change with the temperature further out than `radius` [pixel].
 
     A star that hardly moves leaves no way to tell a hot pixel beside it from its own light, but its wings hold no detail as
-    fine as a pixel. And what hot pixels far out do with time must not pass for light that comes and goes.
+    fine as a pixel. And what hot pixels far out do with time must not pass for light that comes and goes. Some of the light
+    that the inner part loses as the telescope warms goes further than any image shows, so that nothing tells what all of it
+    does: the light within the default aperture is taken not to change.
     """
     half = mean.shape[0] // 2
     j, i = np.mgrid[-half:half, -half:half]
@@ -371,9 +378,9 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     shape /= shape.sum()
     if change is None:
         return Shape(to_spectrum(shape))
-    moved, inside = smooth(to_grid(change)), away < radius
-    moved -= shape * (moved[inside].sum() / shape[inside].sum())
-    return Shape(to_spectrum(shape), to_spectrum(np.where(inside, moved, 0.0)))
+    moved, default = smooth(to_grid(change)), away < DEFAULT_RADIUS
+    moved -= shape * (moved[default].sum() / shape[default].sum())
+    return Shape(to_spectrum(shape), to_spectrum(np.where(away < radius, moved, 0.0)))
 
 
 def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:

@@ -46,7 +46,7 @@ RING = 45.0  # pixel; sky begins here
 SHARED = 32  # images that fit them
 
 
-@step("psf_1", version="2", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="3", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain,
     known: Prior, settings: PsfSettings,
@@ -56,7 +56,7 @@ def estimate_psf_1(
     track = read_track(pointing)
     warnings = []
     with open_images(calibrated) as images:
-        duration = images.nexp * images.exposure_time
+        duration = track.span(images.nexp, images.exposure_time)
         good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
         lag, lag_error = estimate_lag(track, images.mjd[good], duration, x[good], y[good])
         if settings.lag is not None:

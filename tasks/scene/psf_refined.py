@@ -16,7 +16,7 @@ from tasks.scene.stars import read_field
 from tasks.step import Leaves, step
 
 
-@step("psf", "PSF_FIT", version="3", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="4", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Psf, stars: Stars, smearing: Smearing,
     defects: Defects, background: Background, known: Prior, settings: PsfSettings,

@@ -41,7 +41,8 @@ class Residuals:
         self.images, self.model, self.track = images, model, track
         self.x, self.y, self.flux = x - images.x_offset, y - images.y_offset, flux
         self.effects, self.floor, self.field = effects, floor, field
-        self.duration = images.nexp * images.exposure_time
+        self.duration = images.nexp * images.exposure_time  # of the light, which a stack takes longer to collect
+        self.span = track.span(images.nexp, images.exposure_time)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
 
     def cleaned(self, i: int) -> FloatArray:
@@ -56,7 +57,7 @@ class Residuals:
         if self.field is None:
             return np.zeros(self.images.shape)
         place = float(self.x[i]), float(self.y[i])
-        return self.field.image(self.images.shape, *place, float(self.images.mjd[i]), self.duration)
+        return self.field.image(self.images.shape, *place, float(self.images.mjd[i]), self.span)
 
     def without_field(self, i: int) -> FloatArray:
         """Return image `i` without the known effects and the stars of the field, shape (ny, nx)."""
@@ -68,7 +69,7 @@ class Residuals:
         x, y = float(self.x[i]), float(self.y[i])
         if self.model is None or not (np.isfinite(x) and np.isfinite(y) and self.flux[i] > 0):
             return whole
-        motion = self.track.during(float(self.images.mjd[i]), self.duration, self.model.lag)
+        motion = self.track.during(float(self.images.mjd[i]), self.span, self.model.lag)
         star = self.model.star(image, x, y, float(self.flux[i]), float(self.floor[i]), motion, float(self.warmth[i]))
         stamp, _ = self.model.fit(star, rounds=rounds)
         size, (x0, y0), (ny, nx) = self.model.where.size, self.model.where.corner, self.images.shape
