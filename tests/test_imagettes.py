@@ -41,8 +41,8 @@ def stage(psf: StarModel, pixels: np.ndarray, place: tuple[float, float]) -> Sta
     one = np.ones(1)
     effects = Effects(3 * LEVEL * one, np.full((1, 200), 3 * SMEARED), static, None, 3 * SLOPE[None], (100.0, 100.0))
     known = Companions(
-        np.zeros(1, int), np.ones(1, bool), one / 3, 20 * one, LEVEL * one, 0.1 * one, (LEVEL + 50) * one, 0 * one, x, y, 0 * one,
-        effects, CORNER,
+        np.zeros(1, int), np.ones(1, bool), one / 3, 20 * one, LEVEL * one, 0.1 * one, (LEVEL + 50) * one, 0 * one, x, y,
+        0 * one, effects, CORNER,
     )  # fmt: skip
     pad = (64 - SIDE) // 2
     model = ImagetteModel(psf.resized(64, (-pad, -pad)), np.ones((200, 200)), CORNER)
