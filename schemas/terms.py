@@ -150,6 +150,18 @@ USED = {
 }
 
 
+# What the flat field was made from, in the header of PIP_CAL_FlatField: planes that count, each with its weight.
+FLAT_OF = Keyword("FLAT_OF", "string", "", "T_EFF [K] or WAVELENGTH [nm]: what FLATNOn are")
+
+
+def flat_nodes(count: int) -> list[tuple[Keyword, Keyword]]:
+    """Return the keywords of place and weight of so many planes of the flat field; the reference holds less than a hundred."""
+    return [
+        (Keyword(f"FLATNO{n}", "real", "", f"place of plane {n}"), Keyword(f"FLATWT{n}", "real", "", f"weight of plane {n}"))
+        for n in range(1, count + 1)
+    ]
+
+
 def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
     """Return `structure` with some of the used values among its keywords, in the order in which they are declared here."""
     wanted = set(names) - set(structure.keywords)
