@@ -63,6 +63,7 @@ USED = {
         Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
         Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
         Keyword("DARK_SCL", "real", "", "factor by which the dark frames were scaled"),
+        Keyword("DARK_SRC", "string", "", "what told this factor, or why it is 1"),
         Keyword("DARK_SCE", "real", "", "error of what the dark columns show for it"),
         Keyword("DARK_TVR", "real", "", "range over the visit, by the CCD's temperature"),
         Keyword("FLAT_T", "real", "Kelvin", "Teff of the flat field"),
@@ -250,7 +251,7 @@ TERMS = {
         ),
         _image(
             "TERM_DARK", "thermal charge of one exposure, read-out included", "electron",
-            ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SCE", "DARK_TVR"),
+            ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SRC", "DARK_SCE", "DARK_TVR"),
         ),
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
         _table(

@@ -225,14 +225,19 @@ def test_rows_at_the_top_that_are_read_in_blocks_give_the_same_bits_whatever_the
             np.testing.assert_array_equal(found, whole)
 
 
-def test_of_dark_columns_only_the_chosen_images_are_read(visit: Path) -> None:
+def test_of_dark_columns_only_the_chosen_images_are_read(visit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = visit.rglob("*SubArray*")
     nothing = BiasReference(300.0, 0.1, 7.0, np.zeros((1024, 1024)), {})
     chosen = np.array([0, 3, 7])
     with open_exposures(raw_product(path)) as raw:
         asked: list[int] = []
         read_at = raw.file.read_at
-        raw.file.read_at = lambda offset, buffer: (asked.append(len(buffer)), read_at(offset, buffer))[1]  # type: ignore[method-assign]
+
+        def counted(offset: int, buffer: memoryview) -> None:
+            asked.append(len(buffer))
+            read_at(offset, buffer)
+
+        monkeypatch.setattr(raw.file, "read_at", counted)
         found = margin_mean(raw, "DarkLeft", nothing, chosen)
     pixels = fits.getdata(path, "SCI_RAW_DarkLeft")[chosen].astype(np.float64)
     assert found is not None

@@ -173,8 +173,8 @@ def test_the_flat_field_of_the_ccd_is_what_the_images_were_divided_by_and_goes_o
 def test_the_flat_field_of_the_ccd_is_as_the_soc_defines_it(reduced: Bench) -> None:
     (folder,) = reduced.published()
     model = outside("datamodel")
-    command = [sys.executable, model / "check_product.py", model / "data_model.json", raw_file(folder, "PIP_CAL_FlatField")]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    parts = model / "check_product.py", model / "data_model.json", raw_file(folder, "PIP_CAL_FlatField")
+    told = subprocess.run([sys.executable, *map(str, parts)], capture_output=True, text=True, check=False)
     assert "1 file(s): 0 errors, 0 warnings" in told.stdout, told.stdout
 
 
