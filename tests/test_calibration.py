@@ -21,7 +21,7 @@ from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, interpola
 from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
-from tasks.calibration.linearity import read_curve
+from tasks.calibration.linearity import read_curve, with_low_signal
 from tasks.clean import Effects, clean, clean_block
 from tasks.correction.smearing import margin_rows
 from tasks.exposures import open_exposures
@@ -357,6 +357,28 @@ def test_the_look_up_table_is_the_spline_within_its_steps(visit: Path, library: 
 
 
 # ---- dark
+
+
+@pytest.mark.parametrize("missing", [0.04, -0.1])
+@pytest.mark.parametrize("curve", ["straight", "reference"])
+def test_charge_that_is_missing_at_low_signal_is_made_up_for(library: Path, curve: str, missing: float) -> None:
+    boundary, cubic = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])
+    if curve == "reference":
+        (path,) = library.rglob("*REF_APP_CCDLinearisation*")
+        boundary, cubic, _ = read_curve(raw_product(path), 100_000)
+    signal = np.linspace(-20.0, 1.2e5, 240_041)  # every half electron
+    usual, found = linearise(signal, boundary, cubic), linearise(signal, *with_low_signal(boundary, cubic, missing))
+    held = 1 - missing * np.clip(800 - usual, 0, None) / 700
+    # a cubic over h = 25 electrons misses the quotient by h^4 / 384 times its fourth derivative 24 (missing / 700)^3: 7e-8;
+    # below 0 the curve goes on straight, which is 20^2 / 2 times its second derivative, 0.03 electron
+    charged = signal >= 0
+    assert np.abs(found - usual / held)[charged].max() < 1e-6
+    assert np.abs(found - usual / held)[~charged].max() < 0.1
+    # by hand: 96 electrons of 100 are seen where 4 % are missing
+    if (curve, missing) == ("straight", 0.04):
+        assert linearise(np.array([100.0, 450.0, 800.0]), *with_low_signal(boundary, cubic, missing)) == pytest.approx(
+            [100 / 0.96, 450 / 0.98, 800.0], abs=1e-6
+        )
 
 
 def test_a_whole_frame_is_read_in_11_15_seconds() -> None:
