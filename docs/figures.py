@@ -223,6 +223,16 @@ def flat(visit: Visit) -> Figure:
     return figure
 
 
+def flat_field(visit: Visit) -> Figure:
+    """Draw response and error of the whole CCD, with the window."""
+    figure, (left, right) = panels(2, 3.1)
+    show(left, visit.product("PIP_CAL_FlatField"), "response of the whole CCD")
+    show(right, visit.product("PIP_CAL_FlatField", 2), "its error")
+    for axis in (left, right):
+        axis.plot([412, 612, 612, 412, 412], [412, 412, 612, 612, 412], color=RED, lw=1)
+    return figure
+
+
 def calibrate(visit: Visit) -> Figure:
     """Draw a stack before and after."""
     figure, (left, right) = panels()
@@ -706,6 +716,8 @@ FIGURES: dict[str, Drawn] = {
     "flat": Drawn(flat, "Image of the response, and distribution of its errors",
         "The response to the target's light; its error "
         "over the formal one scatters by about 1 where the reference is honest."),
+    "flat_field": Drawn(flat_field, "Response of the whole CCD and its error", "Flat field and error of the whole CCD, with "
+        "the window of the sub-array in red."),
     "calibrate": Drawn(calibrate, "A raw and a calibrated stack", "The same stack in ADU with its bias, and in electrons."),
     "calibrate_imagettes": Drawn(calibrate_imagettes, "Three calibrated imagettes", "The three exposures of the first stack."),
     "calibrate_full_array": Drawn(calibrate_full_array, "The whole CCD and its thermal charge",

@@ -19,7 +19,7 @@ from tasks.calibration.apply import calibrate_full_array, calibrate_imagettes, c
 from tasks.calibration.bias import estimate_bias
 from tasks.calibration.dark import estimate_dark
 from tasks.calibration.events import flag_events
-from tasks.calibration.flat import estimate_flat
+from tasks.calibration.flat import estimate_flat, write_flat_field
 from tasks.calibration.gain import estimate_gain
 from tasks.calibration.linearity import estimate_linearity
 from tasks.delivery.housekeeping import judge_housekeeping
@@ -41,6 +41,7 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
         raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
     )
     flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
+    flat_field = write_flat_field(raw, flat, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
     subarray = calibrate_subarray(raw, events, bias, gain, linearity, dark, flat)
     imagettes = full_array = None
     if found.imagettes is not None:
@@ -48,8 +49,8 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     if found.full_array is not None:
         full_array = calibrate_whole_ccd(found.full_array, found, settings)
     return CalibratedVisit(
-        events=events, bias=bias, gain=gain, linearity=linearity, dark=dark, flat=flat, subarray=subarray,
-        imagettes=imagettes, full_array=full_array, housekeeping=checked,
+        events=events, bias=bias, gain=gain, linearity=linearity, dark=dark, flat=flat, flat_field=flat_field,
+        subarray=subarray, imagettes=imagettes, full_array=full_array, housekeeping=checked,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Quality(IntFlag):
     MARGIN = 1 << 12  # bias of this image could not be measured in its margins
     CENTROID = 1 << 13  # position could not be measured
     NO_STACK = 1 << 14  # imagette: no stack of the visit holds it; conditions are those of the nearest one
+    GRADIENT = 1 << 15  # background much brighter on one side
 
 
 UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE

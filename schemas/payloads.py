@@ -91,6 +91,10 @@ class Flat(Leaf):
     """Relative response of the pixels to the target's light, and its error."""
 
 
+class FlatField(Leaf):
+    """The flat field of the whole CCD, as the SOC defines it."""
+
+
 class Calibrated(Leaf):
     """Images in electrons: SCI_CAL_SubArray, SCI_CAL_Imagette or SCI_CAL_FullArray."""
 
@@ -217,6 +221,7 @@ class CalibratedVisit(Payload):
     linearity: Linearity
     dark: Dark
     flat: Flat
+    flat_field: FlatField
     subarray: Calibrated
     imagettes: Calibrated | None = None
     full_array: Calibrated | None = None
@@ -229,7 +234,7 @@ class CalibratedVisit(Payload):
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         first = [leaf for leaf in (self.events, self.housekeeping) if leaf is not None]
-        steps = [*first, self.bias, self.gain, self.linearity, self.dark, self.flat]
+        steps = [*first, self.bias, self.gain, self.linearity, self.dark, self.flat, self.flat_field]
         return [*steps, *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None)]
 
 

@@ -41,6 +41,9 @@ class LinearitySettings(Settings):
     """Non-linearity."""
 
     skip: bool = Field(False, description="leave the signal as measured")
+    low_signal: float = Field(
+        0.0, ge=-0.2, le=0.2, description="share of the charge that is missing at 100 electrons an exposure, none from 800 on"
+    )
 
 
 class DarkSettings(Settings):

@@ -63,6 +63,7 @@ USED = {
         Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
         Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
         Keyword("DARK_SCL", "real", "", "factor by which the dark frames were scaled"),
+        Keyword("DARK_SRC", "string", "", "what told this factor, or why it is 1"),
         Keyword("DARK_SCE", "real", "", "error of what the dark columns show for it"),
         Keyword("DARK_TVR", "real", "", "range over the visit, by the CCD's temperature"),
         Keyword("FLAT_T", "real", "Kelvin", "Teff of the flat field"),
@@ -149,6 +150,18 @@ USED = {
         Keyword("FORM_PPM", "real", "ppm", "median formal error"),
     )
 }
+
+
+# What the flat field was made from, in the header of PIP_CAL_FlatField: planes that count, each with its weight.
+FLAT_OF = Keyword("FLAT_OF", "string", "", "T_EFF [K] or WAVELENGTH [nm]: what FLATNOn are")
+
+
+def flat_nodes(count: int) -> list[tuple[Keyword, Keyword]]:
+    """Return the keywords of place and weight of so many planes of the flat field; the reference holds less than a hundred."""
+    return [
+        (Keyword(f"FLATNO{n}", "real", "", f"place of plane {n}"), Keyword(f"FLATWT{n}", "real", "", f"weight of plane {n}"))
+        for n in range(1, count + 1)
+    ]
 
 
 def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
@@ -239,7 +252,7 @@ TERMS = {
         ),
         _image(
             "TERM_DARK", "thermal charge of one exposure, read-out included", "electron",
-            ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SCE", "DARK_TVR"),
+            ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SRC", "DARK_SCE", "DARK_TVR"),
         ),
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
         _table(

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from schemas.payloads import Published
     from tasks.step import Run
 
-CALIBRATION = ["events", "housekeeping", "bias", "gain", "linearity", "dark", "flat", "calibrate", "calibrate_imagettes"]
+CALIBRATION = [
+    "events", "housekeeping", "bias", "gain", "linearity", "dark", "flat", "flat_field", "calibrate", "calibrate_imagettes",
+]  # fmt: skip
 # the steps of the tiny visit in the order in which they are done
 STEPS = [
     *CALIBRATION, "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "stars_1", "smearing", "stars",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from astropy.io import fits
 
 from schemas.errors import ConfigurationError
+from schemas.flags import Quality
 from schemas.settings import BackgroundSettings
 from tasks.clean import Effects
 from tasks.correction.apply import background_planes
@@ -20,9 +24,14 @@ from tasks.correction.background import (
     excess,
     fit_plane,
     free_windows,
+    running_median,
     sector_means,
     spikes,
+    steep,
 )
+from tasks.simulation.visit import Case, simulate_visit
+
+from .runs import Bench
 
 Floats = npt.NDArray[np.float64]
 SIDE, X, Y = 200, 100.3, 99.6
@@ -114,6 +123,71 @@ def test_spikes_are_images_far_above_the_others_or_beyond_trust() -> None:
     # 300 electron a pixel in each of ten exposures
     np.testing.assert_array_equal(spikes(np.full(4, 2999.0), good[:4], 10), [False] * 4)
     np.testing.assert_array_equal(spikes(np.full(4, 3001.0), good[:4], 10), [True] * 4)
+
+
+def test_a_spike_among_neighbours_is_seen_where_the_sky_comes_and_goes_with_the_orbit() -> None:
+    time = np.arange(600.0)
+    level = 200 + 190 * np.sin(2 * np.pi * time / 99) + np.random.default_rng(7).normal(0, 0.5, 600)  # 10 to 390 electrons
+    good = np.ones(600, dtype=bool)
+    assert not spikes(level, good, 3).any()  # neither three times the usual nor sudden
+    level[[40, 300]] += 450.0
+    level[410:412] += 250.0
+    wanted = np.isin(np.arange(600), (40, 300, 410, 411))
+    np.testing.assert_array_equal(spikes(level, good, 3), wanted)
+    # three times the usual for a quarter of each orbit is too much, as often as it comes
+    level = 100 + 400 * (time % 99 < 25) + np.random.default_rng(8).normal(0, 0.5, 600)
+    np.testing.assert_array_equal(spikes(level, good, 3), time % 99 < 25)
+
+
+def test_noise_is_no_spike_however_little_sky_there_is() -> None:
+    # 2000 values, the largest of which lie at 3.5 sigma; ten are asked for
+    assert not spikes(np.random.default_rng(9).normal(0.0, 3.0, 2000), np.ones(2000, dtype=bool), 1).any()
+
+
+def test_a_running_median_leaves_out_what_is_no_number() -> None:
+    values = np.array([1.0, 2.0, 9.0, np.nan, 4.0, 5.0])
+    # by hand: medians of (1, 2), (1, 2, 9), (2, 9), (9, 4), (4, 5), (4, 5)
+    np.testing.assert_array_equal(running_median(values, 1), [1.5, 2.0, 5.5, 6.5, 4.5, 4.5])
+    assert np.isnan(running_median(np.full(3, np.nan), 2)).all()
+
+
+def test_a_gradient_is_steep_when_it_changes_the_ring_by_more_than_its_usual_level() -> None:
+    level, good = np.full(5, 97.0), np.array([True, True, True, True, False])
+    slope = np.array([[0.0, 0.0], [0.3, -0.3], [0.4, 0.4], [-0.51, 0.0], [9.0, 9.0]])
+    # 194 pixels from side to side: 0, 82, 110 and 99 electrons, and one of which the level is not known
+    np.testing.assert_array_equal(steep(level, slope, good, 97.0), [False, False, True, True, False])
+    assert not steep(level, slope, np.zeros(5, dtype=bool), 97.0).any()
+
+
+def test_sudden_stray_light_is_flagged_and_its_gradient_taken_away(tmp_path: Path) -> None:
+    case = Case(
+        images=24, nexp=1, exptime=60.0, magnitude=10.7, teff=5200, transit=False, saa="never", occultation="never",
+        spikes=14.0, stars=0, near_stars=0,
+    )  # fmt: skip
+    simulate_visit(tmp_path / "visit", case, seed=3)
+    bench = Bench(tmp_path / "visit", (), tmp_path / "work", tmp_path / "products")
+    _, run = bench.reduce(until="background")
+    (path,) = (r.leaf.product.path for r in run.reports if r.step == "background")
+    term, stacks = fits.getdata(path, 1), fits.getdata(tmp_path / "visit/truth/truth.fits", "TRUTH_STACKS")
+    sky, sudden = stacks["BACKGROUND"], stacks["SPIKE"] > 0
+    much = sky > 3 * np.median(sky[~sudden])
+    across = 194 * np.hypot(stacks["SLOPE_X"], stacks["SLOPE_Y"])
+    usual = np.median(term["LEVEL"])
+    flagged, one_sided = (term["QUALITY"] & int(bit) != 0 for bit in (Quality.BACKGROUND, Quality.GRADIENT))
+    assert 4 <= much.sum() <= 12
+    assert flagged[much].all()
+    assert not flagged[~sudden].any()
+    # of gradients near the limit noise and the star's halo in the ring, some per cent of the sky, may decide
+    assert (across > 1.2 * usual).sum() >= 3
+    assert one_sided[across > 1.2 * usual].all()
+    assert not one_sided[across < 0.8 * usual].any()
+    # the light is found again to a thousandth (non-linearity and its error, 1 % of a curve of some 1 %) and ten errors, the
+    # star's halo apart, which is in every image; taken for cosmic rays on its bright side, the slope was half of what it is
+    halo = np.median((term["LEVEL"] - sky)[~sudden])
+    assert np.abs(term["LEVEL"] - halo - sky) == pytest.approx(0, abs=1e-3 * sky.max() + 10 * term["LEVEL_ERR"].max())
+    for axis in "XY":
+        error = (term[f"SLOPE_{axis}"] - stacks[f"SLOPE_{axis}"])[one_sided]
+        assert np.abs(error).max() < 0.02 * np.hypot(stacks["SLOPE_X"], stacks["SLOPE_Y"])[one_sided].max()
 
 
 def test_the_delivered_background_is_what_cleaning_takes_away() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from hypothesis.extra.numpy import arrays
 from schemas.errors import BadInputError
 from tasks.amplifier import linearise
 from tasks.calibration.apply import calibrate_images
-from tasks.calibration.bias import BiasReference, clipped_mean, margin_levels, read_bias_reference
+from tasks.calibration.bias import BiasReference, clipped_mean, margin_levels, margin_mean, read_bias_reference
 from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, interpolate_frames, read_times
 from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
-from tasks.calibration.linearity import read_curve
+from tasks.calibration.linearity import read_curve, with_low_signal
 from tasks.clean import Effects, clean, clean_block
+from tasks.correction.smearing import margin_rows
 from tasks.exposures import open_exposures
+from tasks.fits_writer import write_fits
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
 from tasks.scene.look import sample_indices
 from tasks.scene.pointing import interval_moments
@@ -31,6 +34,7 @@ from tasks.simulation.linearity import linearisation
 from tasks.words import to_big_endian
 
 from .faults import edited, put_together, raw_product, take_apart
+from .test_gate import RAW_VALUES, some_image, some_table
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -185,6 +189,85 @@ def test_without_margins_no_level_is_made_up(visit: Path) -> None:
     assert np.isnan(ron).all()
 
 
+# blocks of one image, of some, and all at once: the largest margin of an image takes 25.6 kB, the smallest 24 bytes
+SIZES = (1, 30, 70_000, 150_000, 1 << 30)
+
+
+@pytest.mark.parametrize("form", ["image", "row collapsed", "total collapsed"])
+def test_margins_that_are_read_in_blocks_give_the_same_bits_whatever_the_size(visit: Path, library: Path, form: str) -> None:
+    (path,) = visit.rglob("*SubArray*")
+    if form != "image":
+        collapse(path, form)
+    (frame,) = library.rglob("*_BiasFrame_*")
+    reference = read_bias_reference(raw_product(frame), 100_000, "main")
+    with open_exposures(raw_product(path)) as raw:
+        *whole, source = margin_levels(raw, reference, 4.0, size=1 << 30)
+        assert all(np.isfinite(values).all() for values in whole)
+        for size in SIZES:
+            *found, same = margin_levels(raw, reference, 4.0, size=size)
+            assert same == source
+            for one, other in zip(found, whole, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_rows_at_the_top_that_are_read_in_blocks_give_the_same_bits_whatever_the_size(visit: Path) -> None:
+    (path,) = visit.rglob("*SubArray*")
+    curve = np.zeros(1), np.array([[0.0, 1.01, 1e-7, 0.0]])
+    with open_exposures(raw_product(path)) as raw:
+        level, gain = rng(1).normal(300, 1, raw.count), rng(2).normal(0.5, 0.01, raw.count)
+        good = rng(3).random(raw.count) < 0.7
+        whole = margin_rows(raw, level, gain, curve, good, size=1 << 30)
+        assert whole is not None
+        assert np.isfinite(whole).all()
+        for size in SIZES:
+            found = margin_rows(raw, level, gain, curve, good, size=size)
+            assert found is not None
+            np.testing.assert_array_equal(found, whole)
+
+
+def test_of_dark_columns_only_the_chosen_images_are_read(visit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = visit.rglob("*SubArray*")
+    nothing = BiasReference(300.0, 0.1, 7.0, np.zeros((1024, 1024)), {})
+    chosen = np.array([0, 3, 7])
+    with open_exposures(raw_product(path)) as raw:
+        asked: list[int] = []
+        read_at = raw.file.read_at
+
+        def counted(offset: int, buffer: memoryview) -> None:
+            asked.append(len(buffer))
+            read_at(offset, buffer)
+
+        monkeypatch.setattr(raw.file, "read_at", counted)
+        found = margin_mean(raw, "DarkLeft", nothing, chosen)
+    pixels = fits.getdata(path, "SCI_RAW_DarkLeft")[chosen].astype(np.float64)
+    assert found is not None
+    np.testing.assert_array_equal(found, pixels / 3)
+    assert sum(asked) == pixels.size * 4
+
+
+@pytest.mark.parametrize("reader", ["levels", "rows"])
+def test_margins_take_no_more_memory_when_there_are_more_of_them(tmp_path: Path, reader: str) -> None:
+    """A margin of 1000 images takes 13 MB here; what is held of it is some blocks of 130 kB and some numbers an image."""
+    images, path = 1000, tmp_path / "raw.fits"
+    name, shape = ("BlankLeft", (images, 200, 8)) if reader == "levels" else ("OverscanTop", (images, 80, 20))
+    hdus = [some_image("SCI_RAW_SubArray", (images, 200, 20), **RAW_VALUES), some_table("SCI_RAW_ImageMetadata", images)]
+    write_fits(path, [*hdus, some_image(f"SCI_RAW_{name}", shape, MRG_PROC="image", **RAW_VALUES)])
+    nothing = BiasReference(300.0, 0.1, 7.0, np.zeros((1024, 1024)), {})
+    ones, size = np.ones(images), 1 << 17
+    with open_exposures(raw_product(path)) as raw:
+        tracemalloc.start()
+        try:
+            if reader == "levels":
+                margin_levels(raw, nothing, 4.0, size)
+            else:
+                margin_rows(raw, ones, ones, (np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])), ones > 0, size)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    # seven arrays of a block at a time, and of the rows their mean of 160 bytes an image three times; the whole is 13 MB
+    assert peak < 7 * size + 3 * 160 * images + (1 << 19)
+
+
 # ---- gain
 
 
@@ -274,6 +357,28 @@ def test_the_look_up_table_is_the_spline_within_its_steps(visit: Path, library: 
 
 
 # ---- dark
+
+
+@pytest.mark.parametrize("missing", [0.04, -0.1])
+@pytest.mark.parametrize("curve", ["straight", "reference"])
+def test_charge_that_is_missing_at_low_signal_is_made_up_for(library: Path, curve: str, missing: float) -> None:
+    boundary, cubic = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])
+    if curve == "reference":
+        (path,) = library.rglob("*REF_APP_CCDLinearisation*")
+        boundary, cubic, _ = read_curve(raw_product(path), 100_000)
+    signal = np.linspace(-20.0, 1.2e5, 240_041)  # every half electron
+    usual, found = linearise(signal, boundary, cubic), linearise(signal, *with_low_signal(boundary, cubic, missing))
+    held = 1 - missing * np.clip(800 - usual, 0, None) / 700
+    # a cubic over h = 25 electrons misses the quotient by h^4 / 384 times its fourth derivative 24 (missing / 700)^3: 7e-8;
+    # below 0 the curve goes on straight, which is 20^2 / 2 times its second derivative, 0.03 electron
+    charged = signal >= 0
+    assert np.abs(found - usual / held)[charged].max() < 1e-6
+    assert np.abs(found - usual / held)[~charged].max() < 0.1
+    # by hand: 96 electrons of 100 are seen where 4 % are missing
+    if (curve, missing) == ("straight", 0.04):
+        assert linearise(np.array([100.0, 450.0, 800.0]), *with_low_signal(boundary, cubic, missing)) == pytest.approx(
+            [100 / 0.96, 450 / 0.98, 800.0], abs=1e-6
+        )
 
 
 def test_a_whole_frame_is_read_in_11_15_seconds() -> None:

@@ -434,6 +434,16 @@ def test_every_pixel_of_a_dark_frame_that_is_no_number_is_counted(own: Bench) ->
     own.refused(65, str(path), "HDU 1 REF_APP_DarkFrame", "6 pixels are not finite numbers")
 
 
+@pytest.mark.parametrize("side", ["Left", "Right"])
+def test_dark_columns_that_are_no_numbers_are_refused(own: Bench, side: str) -> None:
+    path = sorted(own.references.rglob("*REF_APP_DarkFrame*"))[0] if own.references else Path()
+    with edited(path, f"REF_APP_DarkFrame{side}") as part:
+        pixels = part.pixels
+        pixels[0, 500:502, 3:6] = np.nan
+        part.pixels = pixels
+    own.refused(65, str(path), f"REF_APP_DarkFrame{side}", "6 pixels are not finite numbers")
+
+
 @pytest.mark.parametrize(("key", "value"), [("BZERO", 1e308), ("BSCALE", 2.0)])
 def test_an_offset_that_no_integer_type_has_is_refused(own: Bench, key: str, value: float) -> None:
     path = own.reference("BadPixelMap")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +18,11 @@ from schemas.payloads import Reference
 from tasks.calibration.flat import EDGE, ByWavelength, between, built, interpolated, photon_weights, star_light
 from tasks.simulation import flat
 
+from .conftest import raw_file
 from .faults import Bench as Faulty
 from .faults import raw_product
-
-WHOLE = slice(0, 1024), slice(0, 1024)
-WINDOW = slice(400, 600), slice(300, 500)
+from .outside import outside
+from .runs import Bench
 
 
 def test_light_at_the_nodes_counts_for_them_and_between_them_for_both() -> None:
@@ -55,7 +59,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> ByWavelength:
 @pytest.mark.parametrize("teff", [3600.0, 5500.0, 5777.0, 8000.0])
 def test_built_interpolated_and_true_flat_fields_are_the_same_to_a_hundred_thousandth(parts: ByWavelength, teff: float) -> None:
     warnings: list[str] = []
-    found = built(parts, teff, WHOLE, warnings)
+    found = built(parts, teff, warnings)
     truth = flat.star_flat(teff).astype(float)
     # single precision is 6e-8; between planes of 20 nm the patterns bend by 6e-6, in their strongest pixels by five times that
     assert np.std(found.response - truth) < 1e-5
@@ -93,13 +97,13 @@ def test_hot_stars_are_bluer_and_what_lies_outside_is_told(parts: ByWavelength) 
 def test_errors_of_many_planes_average_out(tmp_path: Path, parts: ByWavelength, library: Path) -> None:
     (path,) = build.flat_filters(tmp_path, 40.0)
     noisy = parts._replace(filters=Reference(kind="", product=raw_product(path), valid_from=""))
-    found = built(noisy, 5777.0, WINDOW, [])
+    found = built(noisy, 5777.0, [])
     expected = build.FLAT_ERROR * np.sqrt(np.sum(found.weights**2))
-    assert found.error == pytest.approx(np.full((200, 200), expected), rel=1e-4)
-    # the scatter of 40 000 pixels is good to 0.4 %; planes 40 nm apart miss the curved patterns by 2e-5, of 1.4e-4
-    assert np.std(found.response - flat.star_flat(5777.0)[WINDOW]) == pytest.approx(expected, rel=0.05)
+    assert found.error == pytest.approx(np.full((1024, 1024), expected), rel=1e-4)
+    # the scatter of a million pixels is good to 0.1 %; planes 40 nm apart miss the curved patterns by 2e-5, of 1.4e-4
+    assert np.std(found.response - flat.star_flat(5777.0)) == pytest.approx(expected, rel=0.05)
     (planes,) = library.rglob("*FlatFieldTeff*")
-    by_planes = interpolated(raw_product(planes), 5777.0, WINDOW, [])
+    by_planes = interpolated(raw_product(planes), 5777.0, [])
     assert by_planes.nodes.tolist() == [5500.0, 6000.0]
     assert by_planes.weights == pytest.approx([0.446, 0.554], rel=1e-12)
 
@@ -112,7 +116,7 @@ def test_a_filter_without_a_wavelength_is_refused(tmp_path: Path, parts: ByWavel
         hdus[2].add_checksum()
     wrong = parts._replace(filters=Reference(kind="", product=raw_product(path), valid_from=""))
     with pytest.raises(BadInputError, match="column FILTER: 'blue' names no wavelength"):
-        built(wrong, 5777.0, WINDOW, [])
+        built(wrong, 5777.0, [])
 
 
 @pytest.mark.slow
@@ -127,3 +131,85 @@ def test_a_visit_is_reduced_with_a_flat_field_that_is_built(tiny_visit: Path, re
     rows = fits.getdata(outcome.folder / "terms" / "flat.fits", "TERM_FLAT_WEIGHTS")
     assert set(rows["OF"]) == {"WAVELENGTH"}
     assert rows["WEIGHT"].sum() == pytest.approx(1.0)
+    head = fits.getheader(raw_file(outcome.folder, "PIP_CAL_FlatField"), 1)
+    counted = rows[rows["WEIGHT"] > 0]
+    assert head["FLAT_OF"] == "WAVELENGTH"
+    assert [head[f"FLATNO{n}"] for n in range(1, len(counted) + 1)] == counted["NODE"].tolist()
+    assert [head[f"FLATWT{n}"] for n in range(1, len(counted) + 1)] == counted["WEIGHT"].tolist()
+
+
+# ------------------------------------------------------------------------------------------------- the flat field as a product
+
+
+def flat_of_window(folder: Path) -> tuple[Any, Any, tuple[slice, slice]]:
+    """Return flat field and error of the window, and where it is."""
+    with fits.open(folder / "terms" / "flat.fits", memmap=False) as hdus:
+        image, error, head = hdus[1].data, hdus[2].data, hdus[1].header
+    y, x, (ny, nx) = head["Y_WINOFF"], head["X_WINOFF"], image.shape
+    return image, error, (slice(y, y + ny), slice(x, x + nx))
+
+
+def test_the_flat_field_of_the_ccd_is_what_the_images_were_divided_by_and_goes_on_beyond_them(
+    reduced: Bench, references: Path
+) -> None:
+    (folder,) = reduced.published()
+    *of_window, window = flat_of_window(folder)
+    with fits.open(raw_file(folder, "PIP_CAL_FlatField"), memmap=False) as hdus:
+        head, *of_ccd = hdus[1].header, hdus[1].data, hdus[2].data
+    (path,) = references.rglob("*FlatFieldTeff*")
+    wanted = interpolated(raw_product(path), float(head["T_EFF"]), [])
+    for found, part, image in zip(of_ccd, of_window, (wanted.response, wanted.error), strict=True):
+        assert found.shape == (1024, 1024)
+        np.testing.assert_array_equal(found[window], part)
+        np.testing.assert_array_equal(found, image)
+    assert head["FLAT_T"] == head["T_EFF"] == wanted.teff
+    assert head["FLAT_OF"] == "T_EFF"
+    used = [(head[f"FLATNO{n}"], head[f"FLATWT{n}"]) for n in range(1, len(wanted.nodes) + 1)]
+    assert used == list(zip(wanted.nodes.tolist(), wanted.weights.tolist(), strict=True))
+    assert sum(weight for _, weight in used) == pytest.approx(1.0, rel=1e-15)  # two doubles of which one is 1 less the other
+    assert f"FLATNO{len(wanted.nodes) + 1}" not in head
+
+
+def test_the_flat_field_of_the_ccd_is_as_the_soc_defines_it(reduced: Bench) -> None:
+    (folder,) = reduced.published()
+    model = outside("datamodel")
+    parts = model / "check_product.py", model / "data_model.json", raw_file(folder, "PIP_CAL_FlatField")
+    told = subprocess.run([sys.executable, *map(str, parts)], capture_output=True, text=True, check=False)
+    assert "1 file(s): 0 errors, 0 warnings" in told.stdout, told.stdout
+
+
+def test_of_a_flat_field_given_by_hand_only_the_window_is_known(reduced: Bench, tmp_path: Path) -> None:
+    (folder,) = reduced.published()
+    own = Path(shutil.copy(folder / "terms" / "flat.fits", tmp_path / "mine.fits"))
+    with fits.open(own, mode="update") as hdus:
+        hdus[1].data += 0.01
+        for hdu in hdus[1:]:
+            hdu.add_checksum()
+    bench = reduced.copy(tmp_path)
+    _, run = bench.reduce(replace=(own,), until="flat_field")
+    (path,) = (r.leaf.product.path for r in run.reports if r.step == "flat_field")
+    image, _, window = flat_of_window(folder)
+    with fits.open(path, memmap=False) as made:
+        np.testing.assert_array_equal(made[1].data[window], image + 0.01)
+        outer = np.ones((1024, 1024), dtype=bool)
+        outer[window] = False
+        assert np.isnan(made[1].data[outer]).all()
+        assert "FLAT_OF" not in made[1].header
+        assert "TERM_FLAT given by hand" in str(made[1].header["HISTORY"])
+
+
+def test_without_a_flat_field_the_product_is_one_and_says_so(reduced: Bench, tmp_path: Path) -> None:
+    bench = reduced.copy(tmp_path)
+    _, run = bench.reduce(settings={"flat": {"skip": True}}, until="flat_field")
+    (path,) = (r.leaf.product.path for r in run.reports if r.step == "flat_field")
+    with fits.open(path, memmap=False) as made:
+        assert (made[1].data == 1).all()
+        assert (made[2].data == 0).all()
+        assert "skipped" in str(made[1].header["HISTORY"])
+
+
+def test_the_flat_field_comes_back_from_a_published_folder_with_its_bytes(reduced: Bench, tmp_path: Path) -> None:
+    bench = reduced.copy(tmp_path)
+    (folder,) = bench.published()
+    _, run = bench.reduce(visit=folder, work=tmp_path / "empty", until="flat_field")
+    assert {r.step: r.outcome for r in run.reports}["flat_field"] == "cached"

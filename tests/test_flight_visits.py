@@ -14,6 +14,7 @@ from astropy.io import fits
 
 from tasks.scene.stars import field_places
 
+from . import calibrated
 from .conftest import Drp, raw_file
 
 # Relative statistical error of a robust scatter of n points: 1.17 / sqrt(n) (asymptotic, normal noise; a standard deviation of
@@ -327,3 +328,31 @@ def test_the_full_array_holds_its_star_and_nothing_else(reduced: Callable[[str],
     # noise of a dark pixel is 24 electrons; the level of 1e6 of them must be near 0, left tracks lift it
     assert abs(np.nanmedian(frame)) < 2
     assert np.isnan(frame).mean() < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smoke", "V9_G0_transit", "G10_field"])
+def test_calibrated_images_are_as_the_truth_has_them(name: str, reduced: Callable[[str], tuple[Path, Path]]) -> None:
+    published, visit = reduced(name)
+    found = {(row.effect, row.compared): row for row in calibrated.Visit(visit, published).rows()}
+    bias, noise, gain = (found[key] for key in list(found)[:3])
+    # the reference frame's own level is good to a fifth of a count; in the light curve only a change counts
+    assert abs(bias.mean) < 0.2
+    assert bias.scatter < 0.02
+    # 1500 to 4000 pixels of an image tell the noise to 1 or 2 %, a few images to 3 %
+    assert abs(noise.mean) < 3.0
+    assert abs(gain.mean) < 1.0
+    assert gain.scatter < 1.0
+    # 24 000 pixels of 15 electrons tell the ring's median to 0.12
+    assert found["bias, dark", "ring of 45 to 97 pixels, a pixel"].scatter < 0.25
+    (hot,) = (row for row in found.values() if "hot pixels" in row.compared)
+    # each holds a few per cent of noise, and only some images and pixels are there
+    assert abs(hot.mean) < 5.0
+    curves = {row.compared: row.scatter for row in found.values() if row.effect == "star"}
+    floor = curves.pop("photon noise of the star alone")
+    as_calibrated = curves["flux in 25 pixels: level of the ring taken away"]
+    without_rays = curves["flux in 25 pixels: true cosmic rays too"]
+    if name != "smoke":  # five stacks tell no scatter
+        assert without_rays < as_calibrated
+        # what is above the photons is motion inside a stack (0.9 pixel in V9) and breathing, which calibration leaves
+        assert without_rays < (2.0 if name.startswith("V9") else 1.15) * floor

@@ -37,6 +37,7 @@ from schemas.payloads import (
     Defects,
     Events,
     Flat,
+    FlatField,
     Gain,
     Housekeeping,
     Inventory,
@@ -145,6 +146,7 @@ class Visit:
             linearity=self.leaf(Linearity, "linearity", "ADU_CONV", LIN_DONE=False),
             dark=self.leaf(Dark, "dark", "DARK"),
             flat=self.leaf(Flat, "flat", "FFIELD"),
+            flat_field=self.leaf(FlatField, "flat_field"),
             subarray=self.leaf(Calibrated, "calibrate"),
         )
         corrected = CorrectedVisit(
@@ -546,7 +548,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 29
+    assert len(states) == 30
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])

@@ -116,7 +116,7 @@ def test_a_moved_work_folder_is_as_good_as_before(bench: Bench, tmp_path: Path) 
     ("settings", "expected"),
     [
         # flat is a factor on every pixel, so everything that sees an image follows
-        ({"flat": {"skip": True}}, ["flat", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]),
+        ({"flat": {"skip": True}}, ["flat", "flat_field", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]),
         # the level stands still: one parameter tells it, whatever the window of what is left
         ({"bias": {"smooth": 0.0}}, ["bias"]),
         ({"bias": {"clip": 2.0}}, ["bias", "dark", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]),
@@ -153,7 +153,7 @@ def test_changed_content_of_a_reference_runs_what_depends_on_it_and_is_reported(
     before = tree(published)
     again, run = bench.reduce()
     assert again is not None
-    assert executed(run) == ["flat", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
+    assert executed(run) == ["flat", "flat_field", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
     assert run.warnings == [f"{flat.name}: was changed since {published.name} was published"]
     assert again.new
     assert again.folder == str(published.with_name(published.name[:-4] + "0001"))
@@ -310,7 +310,7 @@ def test_until_stops_behind_the_step_and_publishes_nothing(bench: Bench, tmp_pat
     assert executed(run) == STEPS[: STEPS.index("dark") + 1]
     assert not bench.output.exists()
     _, run = bench.reduce(until="calibrate")
-    assert executed(run) == ["flat", "calibrate"]
+    assert executed(run) == ["flat", "flat_field", "calibrate"]
 
 
 @pytest.mark.parametrize("option", ["from_step", "until"])
@@ -413,7 +413,7 @@ def test_a_term_given_by_hand_runs_what_depends_on_it_and_is_published_as_such(
     assert again is not None
     assert again.new
     assert {r.step for r in run.reports if r.outcome == "by hand"} == {"flat"}
-    assert executed(run) == ["calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
+    assert executed(run) == ["flat_field", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
     folder = Path(again.folder)
     assert (folder / "terms/flat.fits").read_bytes() == own.read_bytes()
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -633,7 +633,7 @@ def test_a_reference_that_changed_since_the_manifest_is_reported_and_what_depend
     again, run = alone.reduce()
     assert again is not None
     assert run.warnings == [f"{flat.name}: was changed since {alone.visit.name} was published"]
-    assert executed(run) == ["flat", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
+    assert executed(run) == ["flat", "flat_field", "calibrate", "calibrate_imagettes", *AFTER_CALIBRATE]
 
 
 def test_a_raw_file_that_changed_since_the_manifest_is_refused(alone: Bench, visit: Path) -> None:

@@ -26,6 +26,7 @@ from tasks.simulation import (
     psf_file,
     spacecraft,
     spectrum,
+    spikes,
     streaks,
 )
 from tasks.simulation.camera import Camera, MarginHits
@@ -108,6 +109,7 @@ def test_a_scale_of_zero_switches_an_effect_off_and_twice_the_scale_doubles_it(
         ("saturation", False, True, {"magnitude": 4.0}),
         ("cosmic_rays", 0.0, 100.0, {}),
         ("streaks", 0.0, 1000.0, {"images": 60}),
+        ("spikes", 0.0, 1000.0, {"images": 60, "zodiacal": 1.0}),
         ("warm", 0.0, 0.02, {}),
         ("near_stars", 0, 20, {}),
         ("stars", 0.0, 3000.0, {"nearest": 0.0}),
@@ -329,6 +331,26 @@ def test_stray_light_grows_towards_the_earth_which_stands_in_one_direction_of_th
     field = light.gradient(MIDDLE, (512.0, 512.0), spacecraft.NADIR)
     assert field[100, 199] - field[100, 99] == pytest.approx(0.03, rel=1e-9)  # 3 % in 100 pixels
     assert np.ptp(field[:, 50]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_spikes_last_as_they_are_told_and_are_evenly_spread_in_the_logarithm_of_their_light() -> None:
+    many = spikes.draw_spikes(np.random.default_rng(6), 30.0, 36_000.0, 2.0)
+    assert len(many) == pytest.approx(300, abs=5 * np.sqrt(300))
+    factor = np.log([1 + spike.light / 2.0 for spike in many])
+    low, high = np.log(spikes.LEAST), np.log(spikes.MOST)
+    assert factor.min() >= low - 1e-12
+    assert factor.max() <= high + 1e-12
+    # a mean of 300 evenly spread values is good to their range / sqrt(12 * 300)
+    assert factor.mean() == pytest.approx((low + high) / 2, abs=5 * (high - low) / np.sqrt(3600))
+    assert max(np.hypot(*spike.slope) for spike in many) <= spikes.STEEPEST / 100
+
+
+def test_the_light_of_a_spike_is_shared_out_over_the_exposures_that_it_meets() -> None:
+    one = spikes.Spike(50.0, 80.0, 6.0, (0.01, -0.02))
+    # by hand: 10 of 60 seconds in the first exposure, 20 in the second, nothing in the third
+    assert spikes.mean_light([one], 0.0, 60.0) == pytest.approx((1.0, 0.01, -0.02), rel=1e-12)
+    assert spikes.mean_light([one, one], 60.0, 120.0) == pytest.approx((4.0, 0.04, -0.08), rel=1e-12)
+    assert spikes.mean_light([one], 120.0, 180.0) == (0.0, 0.0, 0.0)
 
 
 def test_a_satellite_leaves_a_straight_line_as_wide_as_the_psf() -> None:

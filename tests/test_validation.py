@@ -14,7 +14,7 @@ from astropy.io import fits
 
 import flows.validate
 from schemas.errors import UsageError
-from schemas.flags import PixelFlag
+from schemas.flags import PixelFlag, Quality
 from schemas.requests import ValidateRequest
 from tasks.validation import budget, estimates, light_curves
 from tasks.validation.claims import CLAIMS, Claim, Measure, judge, pooled
@@ -241,6 +241,8 @@ class Visit:
             hdus = [hdu(name, columns) for name, columns in terms.items()]
             if step == "bias":
                 hdus[0].header["RON_ADU"] = 3.5
+            if step == "background":
+                hdus[0].header["RING_OUT"] = 97.0
             if step == "defects":
                 hdus.append(fits.ImageHDU(self.flags, name="TERM_DEFECTS_FLAGS"))
             fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(products / "terms" / f"{step}.fits")
@@ -375,6 +377,24 @@ def test_flags_are_scored_both_ways(tmp_path: Path) -> None:
     visit.terms["quality"]["TERM_QUALITY"]["EVENT"] = np.where(np.arange(N) < 4, 900, 0)
     found = values(estimates.measure_flags(visit.write(tmp_path / "other")))
     assert found == {"saa": 0, "saa_false": 0, "occultation_false": 4 / N}
+
+
+def test_spikes_and_gradients_are_scored_both_ways(tmp_path: Path) -> None:
+    visit, place = Visit(), np.arange(N)
+    visit.case["spikes"] = 3.0
+    spike = np.where(np.isin(place, (10, 11, 12, 13)), 640.0, 0.0)
+    spike[20] = 80.0  # sudden, but not much: it need not be flagged, and may be
+    visit.stacks |= {"SPIKE": spike, "BACKGROUND": visit.stacks["BACKGROUND"] + spike, "SLOPE_Y": np.zeros(N)}
+    visit.stacks["SLOPE_X"] = np.where(np.isin(place, (10, 11)), 2.0, 0.1)  # 2 x 2 x 97 and 19 of 169 electrons
+    visit.terms["quality"]["TERM_QUALITY"]["QUALITY"] = np.where(
+        np.isin(place, (10, 11, 12, 20, 30)), int(Quality.BACKGROUND), 0
+    ) | np.where(place == 10, int(Quality.GRADIENT), 0)
+    found = values(estimates.measure_spikes(visit.write(tmp_path / "one")))
+    # three of four found; of five that were flagged four are; one gradient of two
+    assert found == {"spike_recall": 0.75, "spike_purity": 0.8, "gradient_recall": 0.5, "gradient_purity": 1.0}
+    del visit.stacks["SPIKE"]
+    with pytest.raises(AbsentError, match="does not tell sudden stray light"):
+        estimates.measure_spikes(visit.write(tmp_path / "other"))
 
 
 def test_estimates_near_the_truth_score_their_errors(tmp_path: Path) -> None:

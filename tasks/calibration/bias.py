@@ -8,6 +8,7 @@ are co-added: a stack of n holds n times the bias.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,14 @@ from schemas.settings import BiasSettings
 from schemas.terms import TERMS
 from tasks.calibration.drift import follow
 from tasks.exposures import Exposures, open_exposures
-from tasks.fits import FitsFile, Hdu, Value, open_declared
+from tasks.fits import FitsFile, Hdu, Value, blocks, open_declared
 from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602
+BLOCK = 1 << 23  # margins are read in blocks of so many bytes
 JUMP = 100.0  # the level never moves this far within a visit: margins that say so are garbled [ADU]
 # Columns that see no light and no dark current, with the HDU of the reference frame that shows their structure.
 COLUMNS = {
@@ -118,10 +120,13 @@ def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, Flo
     return margins
 
 
-def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tuple[FloatArray, FloatArray, FloatArray, str]:
+def margin_levels(
+    raw: Exposures, reference: BiasReference, clip: float, size: int = BLOCK
+) -> tuple[FloatArray, FloatArray, FloatArray, str]:
     """Return level, its error and read-out noise of one exposure [ADU] of every image, and which margins gave them.
 
-    Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
+    Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation. They are read in blocks of
+    about `size` bytes, so that memory does not grow with their number.
     """
     n = raw.nexp
     levels, weights, variances, sources = [], [], [], []
@@ -133,18 +138,18 @@ def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tupl
         added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
         structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
         if hdu.text("MRG_PROC") == "image":
-            pixels = hdu.image()
-            pixels = np.where(pixels == 0, np.nan, pixels) / added  # a raw 0 is no data
-            if structure.shape == pixels.shape[1:]:
-                pixels = pixels - structure
-            mean, sigma, number = clipped_mean(pixels.reshape(raw.count, -1), clip)
+            parts = [_of_pixels(hdu.image(a, b), added, structure, clip) for a, b in blocks(raw.count, bytes_of(hdu), size)]
         else:
-            mean, sigma, number = _collapsed(hdu, added, float(structure.mean()), raw.shape[0], side)
+            kinds = _kinds(hdu)
+            few = float(structure.mean())
+            number = float(raw.shape[0] * (4 if side.startswith("Overscan") else 8))
+            parts = [_collapsed(hdu.image(a, b), kinds, added, few, number) for a, b in blocks(raw.count, bytes_of(hdu), size)]
+        mean, sigma, number_of = (np.concatenate(v) for v in zip(*parts, strict=True))
         sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
-        good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
+        good = np.isfinite(mean) & (number_of > 0) & np.isfinite(sigma)
         levels.append(np.where(good, mean, 0.0))
         variances.append(np.where(good, sigma**2, 0.0))
-        weights.append(np.where(good, number, 0.0))
+        weights.append(np.where(good, number_of, 0.0))
         sources.append(side)
     if not sources:
         nothing = np.full(raw.count, np.nan)
@@ -155,6 +160,19 @@ def margin_levels(raw: Exposures, reference: BiasReference, clip: float) -> tupl
         variance = np.sum(np.multiply(weights, variances), axis=0) / weight
         error = np.sqrt(variance / weight)
     return level, error, np.sqrt(variance * n), "+".join(sources)
+
+
+def bytes_of(hdu: Hdu) -> int:
+    """Return how much memory one plane of a cube takes as float64."""
+    return 8 * math.prod(hdu.shape[1:])
+
+
+def _of_pixels(pixels: FloatArray, added: int, structure: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, sigma and number of pixels of margins that came as images, freed of the structure of the bias."""
+    pixels = np.where(pixels == 0, np.nan, pixels) / added  # a raw 0 is no data
+    if structure.shape == pixels.shape[1:]:
+        pixels = pixels - structure
+    return clipped_mean(pixels.reshape(len(pixels), -1), clip)
 
 
 def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt.NDArray[np.int64]) -> FloatArray | None:
@@ -171,7 +189,7 @@ def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt
         return None
     hdu = raw.file[name]
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-    values = hdu.image()[chosen]
+    values = np.concatenate([hdu.image(i, i + 1) for i in chosen])
     structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
     if hdu.text("MRG_PROC") == "image":
         pixels = np.where(values == 0, np.nan, values) / added
@@ -184,17 +202,22 @@ def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt
     return np.asarray((median - rows)[:, :, None])
 
 
-def _collapsed(hdu: Hdu, added: int, structure: float, rows: int, side: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean, sigma and number of pixels of margins that were collapsed on board (mean and stdev by MRG_DTYn)."""
+def _kinds(hdu: Hdu) -> tuple[int, int]:
+    """Return where mean and standard deviation stand among the values of a margin that was collapsed on board (MRG_DTYn)."""
     names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
-    values = hdu.image()
-    if missing := {"mean", "stdev"} - set(names[: values.shape[-1]]):
+    if missing := {"mean", "stdev"} - set(names[: hdu.shape[-1]]):
         raise hdu.refuse(f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is {' or '.join(sorted(missing))}")
+    return names.index("mean"), names.index("stdev")
+
+
+def _collapsed(
+    values: FloatArray, kinds: tuple[int, int], added: int, structure: float, pixels: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, sigma and number of `pixels` of margins that were collapsed on board."""
     flat = values.reshape(len(values), -1, values.shape[-1])
-    mean = flat[..., names.index("mean")].mean(axis=1) / added - structure
-    sigma = np.sqrt((flat[..., names.index("stdev")] ** 2).mean(axis=1)) / added
-    width = 4 if side.startswith("Overscan") else 8
-    return mean, sigma, np.where(np.isfinite(mean), float(rows * width), 0.0)
+    mean = flat[..., kinds[0]].mean(axis=1) / added - structure
+    sigma = np.sqrt((flat[..., kinds[1]] ** 2).mean(axis=1)) / added
+    return mean, sigma, np.where(np.isfinite(mean), pixels, 0.0)
 
 
 @step("bias", "BIAS_RON", version="3", payload=Bias, leaves=["TERM_BIAS"])

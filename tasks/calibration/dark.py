@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from schemas.inputs import DARK_FRAME, READ_OUT
 from schemas.payloads import Bias, Dark, Gain, Linearity, Product, Reference
@@ -25,7 +26,7 @@ from tasks.calibration.bias import BiasReference, clipped_mean, margin_mean, rea
 from tasks.calibration.drift import slow
 from tasks.calibration.gain import fill_gaps
 from tasks.exposures import Exposures, open_exposures, term_column
-from tasks.fits import open_declared
+from tasks.fits import Value, open_declared
 from tasks.fits_writer import NewHdu
 from tasks.robust import MAD_TO_SIGMA
 from tasks.step import Leaves, step
@@ -171,6 +172,45 @@ def ratio_of_sums(measured: FloatArray, expected: FloatArray) -> tuple[float, fl
     return factor, scatter / float(np.sum(expected[chosen]))
 
 
+def noisy_median(charge: FloatArray, noise: FloatArray) -> FloatArray:
+    """Return the median that pixels of some charge have when each is measured with noise, shape (k, 1).
+
+    Noise does not move the median of an even distribution, but a tail of hot pixels makes the dark columns' uneven. It is
+    where sum_i Phi((m - q_i) / sigma_i) is half the number of pixels.
+
+    Parameters
+    ----------
+    charge : ndarray, shape (k, m)
+        Charge q of the pixels [electron]; a median is made of each row.
+    noise : ndarray, shape (k, m)
+        Noise sigma of each pixel [electron].
+    """
+    low, high = charge.min(axis=1, keepdims=True), charge.max(axis=1, keepdims=True)
+    for _ in range(60):  # halves the range down to the last digit of a double
+        middle = 0.5 * (low + high)
+        below = ndtr((middle - charge) / noise).mean(axis=1, keepdims=True) < 0.5
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.asarray(0.5 * (low + high))
+
+
+def ratio_of_totals(measured: FloatArray, errors: FloatArray, expected: FloatArray) -> tuple[float, float]:
+    """Return the factor between a few values that are in proportion, and its error; NaN where nothing is expected.
+
+    They are too few for a scatter to be told: the error is that of the values, and half the range of the factors that each
+    of them gives alone.
+
+    Parameters
+    ----------
+    measured, errors, expected : ndarray, shape (n,)
+        Charge of a dark pixel of each side, its error, and the charge that the dark frames give for it [electron].
+    """
+    total = float(np.sum(expected))
+    if not (np.isfinite(measured).all() and np.isfinite(errors).all() and (expected > 0).all()):
+        return np.nan, np.nan
+    apart = float(np.ptp(measured / expected)) / 2
+    return float(np.sum(measured)) / total, float(np.hypot(np.sqrt(np.sum(errors**2)) / total, apart))
+
+
 def measured_scale(
     raw: Exposures,
     bias: Bias,
@@ -178,33 +218,62 @@ def measured_scale(
     linearity: Linearity,
     structure: BiasReference,
     expected: dict[str, FloatArray],
-) -> tuple[float, float]:
-    """Return the dark current that the dark columns show over the expected one, and its error; NaN where they do not tell.
+) -> tuple[float, float, str]:
+    """Return the dark current that the dark columns show over the expected one, its error, and which columns told it.
 
-    `expected` (ny, 16) is the charge of one exposure in the columns of each side [electron].
+    NaN where they do not tell, with the reason in the place of the columns. `expected` (ny, 16) is the charge of one exposure
+    in the columns of each side [electron].
     """  # fmt: skip
-    (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
+    level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     curve = read_linearity(linearity)
+    usual_gain, read_out = float(np.median(gains)), float(np.median(ron)) / float(np.median(gains))
     chosen = np.unique(np.linspace(0, raw.count - 1, MOST_IMAGES).round().astype(np.int64))
-    found: list[tuple[FloatArray, FloatArray]] = []
+    found: dict[str, tuple[FloatArray, FloatArray]] = {}
+    groups: list[FloatArray] = []  # the pixels of which a value is the median; (pixels, 1) where each is told
+    offset = OFFSET
     for side, charge in expected.items():
         adu = margin_mean(raw, side, structure, chosen)
         if adu is None:
             continue
         electrons = (adu - level[chosen, None, None]) / gains[chosen, None, None]
         electrons = linearise(electrons.ravel(), *curve).reshape(electrons.shape)
-        mean, _, _ = clipped_mean(electrons.reshape(len(chosen), -1).T.copy(), 4.0)
-        # margins that were collapsed on board are one value a row, or one of all
-        wanted = charge if charge.shape == adu.shape[1:] else np.median(charge, axis=1, keepdims=True)
-        if adu.shape[1:] == (1, 1):
-            wanted = np.full((1, 1), np.median(charge))
-        found.append((mean, wanted.ravel()))
+        mean, sigma, number = clipped_mean(electrons.reshape(len(chosen), -1).T.copy(), 4.0)
+        found[side] = mean, sigma / np.sqrt(np.maximum(number, 1))
+        groups.append(charge.reshape(len(mean), -1))
+        if groups[-1].shape[1] > 1:  # collapsed on board; medians of whole numbers come in steps of half a count
+            offset = float(np.hypot(OFFSET, 1.0 / np.sqrt(12.0) / raw.coadded))
+    if not expected:
+        return np.nan, np.nan, "not measured: the dark frames have no dark columns"
     if not found:
-        return np.nan, np.nan
-    factor, error = ratio_of_sums(np.concatenate([m for m, _ in found]), np.concatenate([w for _, w in found]))
-    usual = float(np.median(np.concatenate([w for _, w in found])))
-    return factor, float(np.hypot(error, OFFSET / np.median(gains) / usual)) if usual > 0 else np.nan
+        return np.nan, np.nan, "not measured: the visit has no dark columns with pixels or medians"
+    measured, errors = (np.concatenate(v) for v in zip(*found.values(), strict=True))
+    factor, error, wanted = 1.0, np.nan, measured
+    for _ in range(10):  # the median under noise depends a little on the factor
+        wanted = np.concatenate([usual_charge(q, factor, read_out, raw.nexp) for q in groups])
+        before, (factor, error) = factor, _ratio(measured, errors, wanted)
+        if not factor > 0 or abs(factor - before) < 1e-4:
+            break
+    usual = float(np.median(wanted))
+    if not (np.isfinite(factor) and usual > 0):
+        return np.nan, np.nan, "not measured: too few dark pixels hold charge"
+    return factor, float(np.hypot(error, offset / usual_gain / usual)), "+".join(found)
+
+
+def usual_charge(charge: FloatArray, factor: float, read_out: float, nexp: int) -> FloatArray:
+    """Return what a value made of each group of pixels (k, m) shows over `factor`, shape (k,) [electron].
+
+    Of more than one pixel it is their median in the mean of `nexp` exposures, where they hold `factor` times the charge.
+    """
+    if charge.shape[1] == 1:
+        return charge[:, 0]
+    held = factor * charge
+    return noisy_median(held, np.sqrt((read_out**2 + np.maximum(held, 0.0)) / nexp))[:, 0] / factor
+
+
+def _ratio(measured: FloatArray, errors: FloatArray, expected: FloatArray) -> tuple[float, float]:
+    few = len(measured) <= len(SIDES)
+    return ratio_of_totals(measured, errors, expected) if few else ratio_of_sums(measured, expected)
 
 
 def row_time_of(reference: Reference | None, exposures: Exposures) -> float | None:
@@ -218,7 +287,7 @@ def row_time_of(reference: Reference | None, exposures: Exposures) -> float | No
     return float(times[0]) / 1000.0 if len(times) and 0 < times[0] < 1000 else None
 
 
-@step("dark", "DARK", version="2", payload=Dark, leaves=["TERM_DARK"])
+@step("dark", "DARK", version="3", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product, bias: Bias, gain: Gain, linearity: Linearity, bias_frame: Reference, frames: tuple[Reference, ...],
     timing: Reference | None, settings: DarkSettings,
@@ -233,7 +302,7 @@ def estimate_dark(
         waits = read_times(shape, first_row, exposures.x_offset, exposures.frequency, row_time)
         mjd, exposure_time = exposures.mjd, exposures.exposure_time
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        scale, scale_error, age = 1.0, 0.0, 0.0
+        scale, scale_error, age, source = 1.0, 0.0, 0.0, "not measured: no dark current is subtracted"
         rate, error = np.zeros(shape), np.zeros(shape)
         if frames and not settings.skip:
             times = utc_to_mjd(np.array([f.valid_from for f in frames]))
@@ -244,7 +313,7 @@ def estimate_dark(
             if len(frames) == 1 and age >= OLD:
                 warnings.append(f"only one dark frame, {age:.0f} days from the visit")
             if settings.scale is not None:
-                scale = settings.scale
+                scale, source = settings.scale, "setting"
             else:
                 expected = {}
                 for side, first in SIDES.items():
@@ -255,7 +324,7 @@ def estimate_dark(
                         wait = read_times((shape[0], 16), first_row, first - LEADING_PIXELS, exposures.frequency, row_time)
                         expected[side] = dark_charge(current, exposure_time, wait)
                 reference = read_bias_reference(bias_frame.product, exposures.frequency, exposures.hardware)
-                found, scale_error = measured_scale(exposures, bias, gain, linearity, reference, expected)
+                found, scale_error, source = measured_scale(exposures, bias, gain, linearity, reference, expected)
                 if np.isfinite(found) and abs(found - 1.0) > 3.0 * scale_error:
                     scale = found
                 scale_error = scale_error if np.isfinite(scale_error) else 0.0
@@ -268,9 +337,9 @@ def estimate_dark(
                 rate, error = shrink(rate, error)
         factor = _factors(exposures, warnings)
     rate, error = scale * rate, scale * error
-    used = {
+    used: dict[str, Value] = {
         "DARK_AVG": float(rate.mean()), "DARK_RDT": float(waits.mean()), "DARK_AGE": age, "DARK_SCL": scale,
-        "DARK_SCE": scale_error, "DARK_TVR": float(np.ptp(factor)),
+        "DARK_SRC": source, "DARK_SCE": scale_error, "DARK_TVR": float(np.ptp(factor)),
     }  # fmt: skip
     charge = NewHdu(TERMS["TERM_DARK"], {**offsets, **used}, pixels=dark_charge(rate, exposure_time, waits))
     charge_error = NewHdu(TERMS["TERM_DARK_ERROR"], offsets, pixels=dark_charge(error, exposure_time, waits))
@@ -302,5 +371,5 @@ def _read_columns(product: Product, side: str, rows: slice) -> tuple[FloatArray,
     with open_declared(require(product.path), DARK_FRAME) as file:
         if extname not in file or file[extname].shape != (2, 1024, 16):
             return None
-        rate, error = file[extname].image()
+        rate, error = file[extname].finite_image()
     return rate[rows], error[rows]

@@ -5,28 +5,36 @@ and the planes of their errors behind them; between two temperatures the planes 
 built from planes for light of some wavelengths: F = sum_k W_k F_k, with the electrons that the star gives at each wavelength,
 w = SED(Teff) wavelength throughput QE, as weights, and F linear in wavelength between the planes. A built one has mean one
 beyond 100 pixels of the edge of the CCD, as those of the reference have.
+
+The flat field of the whole CCD is a product of its own, with what the images were divided by in the window.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import BadInputError
 from schemas.inputs import FLAT_FIELD, FLAT_FILTERS, QUANTUM_EFFICIENCY, SPECTRA, THROUGHPUT, Input
-from schemas.payloads import Flat, Product, Reference
+from schemas.payloads import Flat, FlatField, Product, Reference
+from schemas.products import soc_structure
 from schemas.settings import FlatSettings
-from schemas.terms import TERMS
-from tasks.exposures import open_exposures
+from schemas.terms import FLAT_OF, TERMS, flat_nodes, with_keywords
+from tasks.exposures import open_exposures, term_image
 from tasks.fits import Hdu, open_declared
 from tasks.fits_writer import NewHdu
-from tasks.step import Leaves, step
+from tasks.level1 import visit_keywords
+from tasks.step import Leaves, history, step
 from tasks.store import require
 
 FloatArray = npt.NDArray[np.float64]
+CCD = 1024, 1024  # exposed pixels, (ny, nx)
 EDGE = 100  # pixels that do not count for the mean of one
+WINDOWS = {"PIP_CAL_FlatField": "TERM_FLAT", "PIP_CAL_FlatFieldError": "TERM_FLAT_ERROR"}  # of the CCD, of the window
 SUN = 5777.0  # K: taken where the target's temperature is not known
 SAMPLES = 1.0  # distance of the wavelengths at which spectra are multiplied [nm]
 
@@ -41,7 +49,7 @@ class ByWavelength(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """A flat field with its error in the window, and the nodes and weights that it was made with."""
+    """A flat field of the whole CCD with its error, and the nodes and weights that it was made with."""
 
     response: FloatArray
     error: FloatArray
@@ -112,9 +120,11 @@ def _planes(hdu: Hdu, kinds: npt.NDArray[np.str_], grid: FloatArray, kind: str) 
 def _check(table: Hdu, cube: Hdu) -> None:
     if table.rows != cube.rows:
         raise table.refuse(f"{table.rows} rows for {cube.rows} planes")
+    if cube.shape[1:] != CCD:
+        raise cube.refuse(f"planes are {cube.shape[2]} x {cube.shape[1]} pixels, wanted 1024 x 1024")
 
 
-def interpolated(product: Product, teff: float, window: tuple[slice, slice], warnings: list[str]) -> Weighted:
+def interpolated(product: Product, teff: float, warnings: list[str]) -> Weighted:
     """Interpolate the flat field between the planes of two effective temperatures."""
     with open_declared(require(product.path), FLAT_FIELD) as file:
         cube, table = file["REF_APP_FlatFieldTeff"], file["REF_APP_FlatFieldTeffMetadata"]
@@ -126,16 +136,14 @@ def interpolated(product: Product, teff: float, window: tuple[slice, slice], war
         teff, used = taken_teff(teff, grid, "flat field", warnings)
         i, j, weight = bracket(teff, grid)
         nodes, weights = (grid[[i, j]], np.array([1 - weight, weight])) if i != j else (grid[[i]], np.ones(1))
-        first, second = (cube.finite_image(k, k + 1)[0][window] for k in (order[i], order[j]))
+        first, second = (cube.finite_image(k, k + 1)[0] for k in (order[i], order[j]))
         flat = between(first, second, weight)
         errors, error_order = _planes(cube, kinds, temperatures, "FLAT FIELD ERROR")
         error = np.zeros(flat.shape)
         if len(errors):
             i, j, weight = bracket(teff, errors)
-            first, second = (cube.finite_image(k, k + 1)[0][window] for k in (error_order[i], error_order[j]))
+            first, second = (cube.finite_image(k, k + 1)[0] for k in (error_order[i], error_order[j]))
             error = between(first, second, weight)
-        if not (flat > 0).all():
-            raise cube.refuse(f"{int((flat <= 0).sum())} pixels of the window are not positive")
     return Weighted(flat, error, used, "T_EFF", nodes, weights)
 
 
@@ -168,34 +176,32 @@ def _curve(reference: Reference, declared: Input, column: str) -> tuple[FloatArr
     return wavelength, values
 
 
-def built(given: ByWavelength, teff: float, window: tuple[slice, slice], warnings: list[str]) -> Weighted:
+def built(given: ByWavelength, teff: float, warnings: list[str]) -> Weighted:
     """Build the flat field from those of some wavelengths, weighted with the star's light."""
     light, used = star_light(given, teff, warnings)
     with open_declared(require(given.filters.product.path), FLAT_FILTERS) as file:
         cube, table = file["REF_APP_FlatFieldFilter"], file["REF_APP_FlatFieldFilterMetadata"]
         kinds, names = table.column("DATA_TYPE"), table.column("FILTER")
         _check(table, cube)
-        if cube.shape[1:] != (1024, 1024):
-            raise cube.refuse(f"planes are {cube.shape[2]} x {cube.shape[1]} pixels, wanted 1024 x 1024")
         centre = np.array([_nanometres(table, str(name)) for name in names])
         nodes, order = _planes(cube, kinds, centre, "FLAT FIELD")
         if not len(nodes):
             raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
         weights = photon_weights(light, nodes)
-        whole = np.zeros((1024, 1024))
+        whole = np.zeros(CCD)
         for plane, weight in zip(order, weights, strict=True):
             if weight > 0:
                 whole += weight * cube.finite_image(int(plane), int(plane) + 1)[0]
-        if not (whole[window] > 0).all():
-            raise cube.refuse(f"{int((whole[window] <= 0).sum())} pixels of the window are not positive")
-        variance = np.zeros((1024, 1024))[window]
+        variance = np.zeros(CCD)
         errors, error_order = _planes(cube, kinds, centre, "FLAT FIELD ERROR")
         if len(errors):
             for plane, weight in zip(error_order, photon_weights(light, errors), strict=True):
                 if weight > 0:
-                    variance = variance + np.square(weight * cube.finite_image(int(plane), int(plane) + 1)[0][window])
+                    variance += np.square(weight * cube.finite_image(int(plane), int(plane) + 1)[0])
     mean = float(whole[EDGE:-EDGE, EDGE:-EDGE].mean())
-    return Weighted(whole[window] / mean, np.sqrt(variance) / mean, used, "WAVELENGTH", nodes, weights)
+    if not mean > 0:
+        raise BadInputError(f"{given.filters.product.path}: REF_APP_FlatFieldFilter: the mean response is not positive")
+    return Weighted(whole / mean, np.sqrt(variance) / mean, used, "WAVELENGTH", nodes, weights)
 
 
 def _nanometres(table: Hdu, text: str) -> float:
@@ -206,7 +212,20 @@ def _nanometres(table: Hdu, text: str) -> float:
     return float(match[0])
 
 
-@step("flat", "FFIELD", version="2", payload=Flat, leaves=["TERM_FLAT"])
+def whole_flat(
+    header_teff: float, reference: Reference | None, by_wavelength: tuple[Reference, ...], settings: FlatSettings,
+    warnings: list[str],
+) -> Weighted:  # fmt: skip
+    """Make the flat field of the whole CCD as the settings want it: built, interpolated, or one throughout."""
+    teff = settings.teff or header_teff
+    if not settings.skip and by_wavelength:
+        return built(ByWavelength(*by_wavelength), teff, warnings)
+    if not settings.skip and reference is not None:
+        return interpolated(reference.product, teff, warnings)
+    return Weighted(np.ones(CCD), np.zeros(CCD), teff, "T_EFF", np.zeros(0), np.zeros(0))
+
+
+@step("flat", "FFIELD", version="3", payload=Flat, leaves=["TERM_FLAT"])
 def estimate_flat(
     raw: Product, reference: Reference | None, by_wavelength: tuple[Reference, ...], settings: FlatSettings
 ) -> Leaves:
@@ -216,18 +235,53 @@ def estimate_flat(
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
-        window, shape = exposures.window, exposures.shape
-        teff = settings.teff or float(exposures.image.header.get("T_EFF") or 0)
+        window, teff = exposures.window, float(exposures.image.header.get("T_EFF") or 0)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    if not settings.skip and by_wavelength:
-        flat = built(ByWavelength(*by_wavelength), teff, window, warnings)
-    elif not settings.skip and reference is not None:
-        flat = interpolated(reference.product, teff, window, warnings)
-    else:
-        flat = Weighted(np.ones(shape), np.zeros(shape), teff, "T_EFF", np.zeros(0), np.zeros(0))
-    used = {"FLAT_T": flat.teff, "FLAT_STD": float(flat.response.std() / flat.response.mean())}
-    image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=flat.response)
-    image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=flat.error)
+    flat = whole_flat(teff, reference, by_wavelength, settings, warnings)
+    response, error = flat.response[window].copy(), flat.error[window].copy()
+    if not (response > 0).all():
+        source = next(r.product for r in (*by_wavelength, reference) if r is not None)
+        raise BadInputError(
+            f"{source.path}: {source.extname}: {int((response <= 0).sum())} pixels of the window are not positive"
+        )
+    used = {"FLAT_T": flat.teff, "FLAT_STD": float(response.std() / response.mean())}
+    image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=response)
+    image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=error)
     columns = {"OF": np.full(len(flat.nodes), flat.of), "NODE": flat.nodes, "WEIGHT": flat.weights}
     weights = NewHdu(TERMS["TERM_FLAT_WEIGHTS"], columns=columns)
     return Leaves({"TERM_FLAT": [image, image_error, weights]}, used=used, warnings=warnings, skipped=settings.skip)
+
+
+@step("flat_field", version="1", payload=FlatField, leaves=[])
+def write_flat_field(
+    raw: Product, flat: Flat, reference: Reference | None, by_wavelength: tuple[Reference, ...], settings: FlatSettings
+) -> Leaves:
+    """Write the flat field of the whole CCD with its error; in the window it is what the images were divided by.
+
+    A flat field that a person gave is known in the window only: there is no number outside of it then, and no weight.
+    """
+    with open_exposures(raw) as exposures:
+        window, teff = exposures.window, float(exposures.image.header.get("T_EFF") or 0)
+        if flat.by_hand:
+            made = Weighted(np.full(CCD, np.nan), np.full(CCD, np.nan), 0.0, "", np.zeros(0), np.zeros(0))
+        else:
+            made = whole_flat(teff, reference, by_wavelength, settings, [])
+        hdus = []
+        for name, pixels in zip(WINDOWS, (made.response.copy(), made.error.copy()), strict=True):
+            pixels[window] = term_image(flat.product, WINDOWS[name])
+            declared = with_keywords(soc_structure(name), flat.used)
+            hdus.append(NewHdu(declared, {**visit_keywords(exposures, declared), **flat.used}, pixels, history=history([flat])))
+    return Leaves({"PIP_CAL_FlatField": [with_weights(hdus[0], made), hdus[1]]})
+
+
+def with_weights(hdu: NewHdu, flat: Weighted) -> NewHdu:
+    """Return an HDU with the planes that a flat field was made from in its header, those that count, and their weights."""
+    counted = flat.weights > 0
+    if not counted.any():
+        return hdu
+    keywords, values = {FLAT_OF.name: FLAT_OF}, {**hdu.keywords, FLAT_OF.name: flat.of}
+    planes = zip(flat_nodes(int(counted.sum())), flat.nodes[counted], flat.weights[counted], strict=True)
+    for (node, weight), place, share in planes:
+        keywords |= {node.name: node, weight.name: weight}
+        values |= {node.name: float(place), weight.name: float(share)}
+    return replace(hdu, declared=replace(hdu.declared, keywords={**hdu.declared.keywords, **keywords}), keywords=values)

@@ -100,15 +100,15 @@ def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -
     absent = [name for name, v in values.items() if not np.isfinite(v).all()]
     if absent:
         warnings.append(f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used")
-        gain, error = np.full(len(mjd), formula.nominal), np.zeros(len(mjd))
+        gain = np.full(len(mjd), formula.nominal)
     else:
         vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
         gain = gain_of(vod, vrd, vog, vss, temperature, formula)
-        _check(gain, path)
-        gain, error = slow(mjd, gain, settings.smooth / 1440.0)
         if missing.any():
             warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
-    _check(gain, path)
+    _check(gain, path)  # one image that cannot be would be smoothed away
+    gain, error = slow(mjd, gain, settings.smooth / 1440.0)
+    _check(gain, path)  # and a curve through gains that jump can leave their range
     used = {
         "GAIN_AVG": float(gain.mean()),
         "GAIN_STD": float(1e6 * gain.std() / gain.mean()),

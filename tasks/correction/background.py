@@ -1,12 +1,15 @@
 """Background: sky and stray light, level and slope of every image.
 
-The first round takes the clipped mean of a ring around the target. The second knows the scene: known stars, smeared light,
-hot pixels, cosmic rays and the median of the sample (in which the target's far wings stand still) are taken away; the images of
-the sample are turned back so that the sky stands still and averaged, and what stands out there (stars that no catalogue has,
-halos that the PSF lacks) is masked. What is left of the ring are the windows, cells of distance and position angle. In them a
-plane is fitted to every image about the target, clipped; the slope is kept where it says more than chance would (Bayesian
-information criterion). A level at the target that is fitted together with a slope does not depend on which side of the ring is
-masked. Level and slope are those above the usual image, whose mean over the ring is part of the level, as in the first round.
+The first round takes the clipped mean of a ring around the target, and a plane where the background is much brighter on one
+side. The second knows the scene: known stars, smeared light, hot pixels, cosmic rays and the median of the sample (in which the
+target's far wings stand still) are taken away; the images of the sample are turned back so that the sky stands still and
+averaged, and what stands out there (stars that no catalogue has, halos that the PSF lacks) is masked. What is left of the ring
+are the windows, cells of distance and position angle. In them a plane is fitted to every image about the target, clipped; the
+slope is kept where it says more than chance would (Bayesian information criterion). A level at the target that is fitted
+together with a slope does not depend on which side of the ring is masked. Level and slope are those above the usual image,
+whose mean over the ring is part of the level, as in the first round.
+
+Images are flagged that have far more background than others, or suddenly more, and those where it is much brighter on one side.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ BoolArray = npt.NDArray[np.bool_]
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE
 HIGH = 300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
+SUDDEN = 1.0  # of the usual background: an image that is so much above its neighbours is a spike
+COUNT = 2.0  # electrons of a count of the converter, about: pixels of the first round are not taken to scatter by less
+NEIGHBOURS = 5  # before and behind an image
+STEEP = 1.0  # of the usual background, across the ring
 ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
 FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
 STANDS_OUT = 5.0  # sigma; a cell of the averaged field that is brighter by this holds a star
@@ -272,9 +279,45 @@ def spikes(level: FloatArray, good: BoolArray, nexp: int) -> BoolArray:
     """Return which images have far more background than the others, or more than the detector's response is known for."""
     if not good.any():
         return np.zeros(len(level), dtype=bool)
-    median = float(np.median(level[good]))
-    usual = max(SPIKE_FACTOR * median, median + SPIKE_SIGMA * robust_scatter(level[good]))
-    return np.asarray((level > HIGH * nexp) | (level > usual))
+    usual = float(np.median(level[good]))
+    # differences of neighbours: stray light that comes and goes within an orbit is no noise
+    noise = robust_scatter(np.diff(level[good])) / np.sqrt(2)
+    limit = usual + max((SPIKE_FACTOR - 1) * abs(usual), SPIKE_SIGMA * noise)
+    around = running_median(np.where(good, level, np.nan), NEIGHBOURS)
+    sudden = level - around > max(SUDDEN * abs(usual), SPIKE_SIGMA * noise)
+    return np.asarray((level > HIGH * nexp) | (level > limit) | sudden)
+
+
+def running_median(values: FloatArray, reach: int) -> FloatArray:
+    """Return the median of each value and up to `reach` on either side; NaN have no say, and where there is nothing else."""
+    ends = np.full(reach, np.nan)
+    rows = np.lib.stride_tricks.sliding_window_view(np.concatenate([ends, values, ends]), 2 * reach + 1)
+    known = np.isfinite(rows).any(axis=1)
+    middle = np.full(len(values), np.nan)
+    middle[known] = np.nanmedian(rows[known], axis=1)
+    return middle
+
+
+def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -> BoolArray:
+    """Return in which images the background changes across the ring by more than the usual background.
+
+    Slopes that are no more than noise are 0 already (Bayesian information criterion).
+
+    Parameters
+    ----------
+    level : ndarray, shape (n,)
+        Background [electron].
+    slope : ndarray, shape (n, 2)
+        Its change along x and y [electron/pixel].
+    good : ndarray of bool, shape (n,)
+        Images of which it is known.
+    outer : float
+        Outer radius of the ring [pixel].
+    """
+    if not good.any():
+        return np.zeros(len(level), dtype=bool)
+    usual = abs(float(np.median(level[good])))
+    return np.asarray(good & (2 * outer * np.hypot(slope[:, 0], slope[:, 1]) > STEEP * usual))
 
 
 def background_leaves(
@@ -292,6 +335,7 @@ def background_leaves(
         "BKG_GRAD": float(np.median(np.hypot(slope[:, 0], slope[:, 1]))), "BKG_WIN": float(windows.mean()),
     }  # fmt: skip
     quality = np.where(spikes(level, good, nexp), int(Quality.BACKGROUND), 0) | np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
+    quality |= np.where(steep(level, slope, good, settings.outer), int(Quality.GRADIENT), 0)
     columns = {
         "MJD_TIME": mjd, "LEVEL": level, "LEVEL_ERR": error, "SLOPE_X": np.where(good, slope[:, 0], 0.0),
         "SLOPE_Y": np.where(good, slope[:, 1], 0.0), "PIXELS": found[:, 2].astype(np.int32), "QUALITY": quality,
@@ -325,7 +369,7 @@ def cells(settings: BackgroundSettings) -> tuple[int, int]:
     return int((settings.outer - settings.inner) / DEPTH) + 1, ANGLES
 
 
-@step("background_1", version="2", payload=Background, leaves=["TERM_BACKGROUND_1"])
+@step("background_1", version="3", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
     calibrated: Product, look: Look, pointing: Pointing, prior: Prior, settings: BackgroundSettings
 ) -> Leaves:
@@ -335,7 +379,8 @@ def estimate_background_1(
         # one place for all images: a ring that moves with the star would see other stars and hot pixels in each
         place = usual_place(look, images)
         x, y = (np.full(images.count, p) for p in place)
-        rings = np.empty((images.count, 4))
+        rings, planes = np.empty((images.count, 4)), np.empty((images.count, 6))
+        nothing, everywhere = np.zeros(images.shape, dtype=bool), np.ones(cells(settings), dtype=bool)
         at_x, at_y, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
         field = neighbours_by_reference(prior, flux, pointing)
         for block, pixels in images.blocks():
@@ -344,15 +389,24 @@ def estimate_background_1(
                     star = float(at_x[i]) - images.x_offset, float(at_y[i]) - images.y_offset
                     image -= field.image(images.shape, *star, float(images.mjd[i]), images.nexp * images.exposure_time)
             ring_statistics(pixels, x[block], y[block], settings.inner, settings.outer, settings.clip, rings[block])
+            for i, image in enumerate(pixels, block.start):
+                planes[i] = fit_plane(
+                    image, nothing, everywhere, *place, 0.0, settings.inner, settings.outer, settings.clip, COUNT, True
+                )
         found = np.stack([rings[:, 1], rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0)), rings[:, 3]], axis=1)
+        # a slope that is left in the images would pass for cosmic rays on their bright side; small ones wait for the windows
+        good = np.isfinite(found[:, 0]) & np.isfinite(planes[:, 0])
+        slanted = steep(found[:, 0], planes[:, 2:4], good, settings.outer)
+        found[slanted] = planes[slanted][:, [0, 1, 4]]
+        slope = np.where(slanted[:, None], planes[:, 2:4], 0.0)
         centre = place[0] + images.x_offset, place[1] + images.y_offset
         return background_leaves(
-            "TERM_BACKGROUND_1", images.mjd, images.nexp, found, np.zeros((images.count, 2)), centre, np.zeros(cells(settings)),
-            np.ones(cells(settings), dtype=bool), settings, [],
+            "TERM_BACKGROUND_1", images.mjd, images.nexp, found, slope, centre, np.zeros(cells(settings)), everywhere, settings,
+            [],
         )  # fmt: skip
 
 
-@step("background", "BKGSL_W", version="3", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="4", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Background, psf: Psf, stars: Stars,
     smearing: Smearing, defects: Defects, settings: BackgroundSettings,
@@ -367,6 +421,7 @@ def estimate_background(
         track = read_track(pointing)
         # the first level is taken away and comes back at the end
         effects = read_effects(images, first, smearing, defects)
+        assert effects.slope is not None
         bad = (read_flags(defects) & int(UNSTEADY)) != 0
         steady = term_image(look.product, "TERM_LOOK_STATIC") - (0.0 if effects.static is None else effects.static)
         field = read_field(stars, model, track) if model is not None else None
@@ -391,7 +446,7 @@ def estimate_background(
             # two more parameters must lower the log likelihood by more than ln n (BIC)
             taken = plane if _gain(flat, plane) > 2 * np.log(max(flat[4], 2)) else flat
             found[i] = taken[0] + effects.background[i], taken[1], taken[4]
-            slope[i], scatter[i] = taken[2:4], taken[5]
+            slope[i], scatter[i] = effects.slope[i] + taken[2:4], taken[5]
             if np.isfinite(taken[0]):
                 around = *place, float(turn[i]), settings.inner, settings.outer
                 level_and_slope = np.array([taken[0], taken[2], taken[3]])

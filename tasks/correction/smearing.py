@@ -16,6 +16,7 @@ from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.amplifier import linearise, read_linearity
 from tasks.exposures import Exposures, open_exposures, term_column
+from tasks.fits import blocks
 from tasks.fits_writer import NewHdu
 from tasks.robust import robust_scatter
 from tasks.scene.optics import FINE, to_grid
@@ -89,11 +90,13 @@ def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
 
 
 def margin_rows(
-    raw: Exposures, level: FloatArray, gain: FloatArray, curve: tuple[FloatArray, FloatArray], good: npt.NDArray[np.bool_]
-) -> FloatArray | None:
+    raw: Exposures, level: FloatArray, gain: FloatArray, curve: tuple[FloatArray, FloatArray], good: npt.NDArray[np.bool_],
+    size: int = 1 << 23,
+) -> FloatArray | None:  # fmt: skip
     """Return the mean charge of the top overscan rows in every column [electron per stack]; None without them as images.
 
-    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes the same amplifier.
+    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes the same amplifier. The
+    rows are read in blocks of about `size` bytes.
     """
     if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
         return None
@@ -101,10 +104,12 @@ def margin_rows(
     if hdu.text("MRG_PROC") != "image":
         return None
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-    measured = (hdu.image() / added - level[:, None, None]) / gain[:, None, None]
-    pixels = raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)
     # a cosmic ray in a few rows and images must not decide: the median over images of the mean over rows
-    means = pixels[good].mean(axis=1)
+    means = np.empty((raw.count, hdu.shape[2]))
+    for a, b in blocks(raw.count, 8 * hdu.shape[1] * hdu.shape[2], size):
+        measured = (hdu.image(a, b) / added - level[a:b, None, None]) / gain[a:b, None, None]
+        means[a:b] = (raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)).mean(axis=1)
+    means = means[good]
     whole = np.isfinite(means).all(axis=1)
     return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
 

@@ -13,6 +13,7 @@ METHODS = {
     "dark": "Reference dark frames that bracket the visit, interpolated in time, times exposure and the read-out time of every "
     "pixel.",
     "flat": "Flat fields for stars of some temperatures, interpolated to that of the target.",
+    "flat_field": "The flat field of the whole CCD with its error, as a product of its own.",
     "calibrate": "Bias, gain, linearity, dark and flat undone in one pass over the raw images.",
     "calibrate_imagettes": "The terms of the sub-array at the times of the imagettes, in one pass.",
     "calibrate_full_array": "The same steps with the margins and housekeeping of the full array.",

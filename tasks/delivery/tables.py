@@ -48,6 +48,7 @@ BIT_WORDS = {
     Quality.MARGIN: "bias could not be measured in the margins",
     Quality.CENTROID: "position could not be measured",
     Quality.NO_STACK: "no stacked image holds the imagette; conditions are those of the nearest",
+    Quality.GRADIENT: "background much brighter on one side",
 }
 
 

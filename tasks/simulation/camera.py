@@ -60,7 +60,9 @@ class Exposure:
     x: float
     y: float
     zodiacal: float  # [electron/pixel]
-    stray: float  # [electron/pixel]
+    stray: float  # spikes included [electron/pixel]
+    spike: float  # [electron/pixel]
+    slope: tuple[float, ...]  # of the stray light along x and y [electron/pixel a pixel]
     smearing: Floats  # mean of each column [electron]
     cosmics: Hits
     telegraphic: Floats  # charge of each telegraphic pixel [electron]

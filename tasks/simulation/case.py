@@ -74,6 +74,7 @@ class Case(BaseModel):
     zodiacal: float = Field(1.0, ge=0, le=100, description="scale of the zodiacal light")
     stray_light: float = Field(2.0, ge=0, le=1e4, description="light of the bright Earth at its limb [electron/s/pixel]")
     stray_angle: float = Field(6.0, gt=0, le=90, description="angle to the limb in which it falls by e [deg]")
+    spikes: float = Field(0.0, ge=0, le=1000, description="sudden stray light, times an hour")
     streaks: float = Field(0.0, ge=0, le=1000, description="satellites that cross the window, an hour")
 
     # the window

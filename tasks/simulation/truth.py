@@ -82,7 +82,10 @@ def stacks(width: int) -> Structure:
         Column("ROLL_ANGLE", "double", "deg", "SC_ROLL_ANGLE at mid-time"),
         Column("BACKGROUND", "double", "electron/pixel", "sky and stray light in a stack"),
         Column("ZODIACAL", "double", "electron/pixel"),
-        Column("STRAY_LIGHT", "double", "electron/pixel"),
+        Column("STRAY_LIGHT", "double", "electron/pixel", "spikes included"),
+        Column("SPIKE", "double", "electron/pixel", "sudden stray light"),
+        Column("SLOPE_X", "double", "electron/pixel", "growth of the stray light by a pixel along x"),
+        Column("SLOPE_Y", "double", "electron/pixel", "growth of the stray light by a pixel along y"),
         Column("SMEARING", "double", "electron", "smearing of a stack in each column, mean over the rows", size=width),
         Column("COSMIC_ELECTRONS", "double", "electron", "charge of cosmic rays in the window"),
         Column("COSMIC_PIXELS", "double", "", "pixels of the window that were hit, counted in each exposure"),
@@ -104,7 +107,17 @@ class Truth:
         self.plan, self.studio = plan, studio
         rows, names = plan.case.images, [column.name for column in _TARGET]
         self.exposure = {name: np.zeros(rows * plan.case.nexp) for name in names}
-        more = ["BACKGROUND", "ZODIACAL", "STRAY_LIGHT", "COSMIC_ELECTRONS", "COSMIC_PIXELS", "BLUR"]
+        more = [
+            "BACKGROUND",
+            "ZODIACAL",
+            "STRAY_LIGHT",
+            "SPIKE",
+            "SLOPE_X",
+            "SLOPE_Y",
+            "COSMIC_ELECTRONS",
+            "COSMIC_PIXELS",
+            "BLUR",
+        ]
         self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {"SMEARING": np.zeros((rows, plan.case.width))}
         self.telegraphic = np.zeros((rows, studio.camera.telegraphs.level.size), np.float32)
         self.cosmics: list[Floats] = []
@@ -126,6 +139,9 @@ class Truth:
             "BACKGROUND": zodiacal + stray,
             "ZODIACAL": zodiacal,
             "STRAY_LIGHT": stray,
+            "SPIKE": float(np.sum([exposure.spike for exposure in exposures])),
+            "SLOPE_X": float(np.sum([exposure.slope[0] for exposure in exposures])),
+            "SLOPE_Y": float(np.sum([exposure.slope[1] for exposure in exposures])),
             "SMEARING": np.sum([exposure.smearing for exposure in exposures], axis=0),
             "COSMIC_ELECTRONS": np.sum([exposure.cosmics.charge.sum() for exposure in exposures]),
             "COSMIC_PIXELS": np.sum([exposure.cosmics.charge.size for exposure in exposures]),

@@ -22,16 +22,19 @@ from tasks.simulation import cosmics, dark, layout
 from tasks.simulation.camera import Camera, Exposure, MarginHits, whole_ccd
 from tasks.simulation.case import Case, case_names, load_case
 from tasks.simulation.cubes import Cubes, write_full_frame
-from tasks.simulation.light import STEP, Motion, Optics, Scene, Window, gradient
+from tasks.simulation.light import GRADIENT, STEP, Motion, Optics, Scene, Window, gradient
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan
 from tasks.simulation.raw import write_tables
 from tasks.simulation.spacecraft import NADIR, TELESCOPE_TEMPERATURE, draw_housekeeping
+from tasks.simulation.spikes import draw_spikes, mean_light
 from tasks.simulation.streaks import Streak, draw_streaks
 from tasks.simulation.truth import Truth
 
 __all__ = ["Case", "case_names", "load_case", "simulate_visit"]
 
 Floats = NDArray[np.float64]
+
+EARTHWARDS = GRADIENT / 100 * np.cos(NADIR), GRADIENT / 100 * np.sin(NADIR)  # slope of the Earth's light, relative, a pixel
 
 
 class Conditions(NamedTuple):
@@ -125,8 +128,11 @@ class Studio:
         self.optics = Optics(window, case.breathing, case.psf_position, 1 + case.psf_error, case.psf_file)
         self.scene = Scene(self.optics, field.xi, field.eta, field.flux, case.place, PIXEL_SCALE)
         self.gradient = gradient(window, case.place, NADIR)
+        self.across = window.left + np.arange(window.width) + 0.5 - case.place[0]
+        self.up = (window.bottom + np.arange(window.height) + 0.5 - case.place[1])[:, None]
         self.jumps = dark.draw_jumps(plan.rng(10), self.camera.telegraphs, 0.0, plan.stop + 60)
         middle = window.left + window.width / 2, window.bottom + window.height / 2
+        self.spikes = draw_spikes(plan.rng(15), case.spikes, plan.stop, plan.zodiacal)
         self.streaks = draw_streaks(plan.rng(11), case.streaks, plan.stop, middle, 1.5 * max(window.width, window.height))
 
     @cached_property
@@ -157,13 +163,15 @@ class Studio:
         coarse = self.motion(now.start, max(1, int(np.ceil(seconds / STEP))))
         rate = scene.stars(flux, motion, coarse, now.telescope)
         rate += flux[0] * (case.halo * scene.halo + case.ghost * scene.ghost)
-        light = seconds * (rate + now.zodiacal + now.stray * self.gradient)
+        earth = now.stray * self.gradient
+        spike, *slope = mean_light(self.spikes, now.start, now.start + seconds)
+        light = seconds * (rate + now.zodiacal + earth + np.clip(spike + slope[0] * self.across + slope[1] * self.up, 0, None))
         for streak in self.crossing(now.start):
             light += self.optics.draw_crowd(streak.x, streak.y, streak.charge, now.telescope)
         smearing = np.zeros_like(light)
         if case.smearing:
             time = case.smearing * layout.TRANSFER_TIME
-            smearing = scene.smearing(flux, motion, now.zodiacal + now.stray, now.telescope, time)
+            smearing = scene.smearing(flux, motion, now.zodiacal + now.stray + spike, now.telescope, time)
         hits, margin_hits = cosmics.NONE, MarginHits()
         factor = case.cosmic_rays * now.cosmic_factor
         if factor:
@@ -184,7 +192,9 @@ class Studio:
             x=float(x.mean()),
             y=float(y.mean()),
             zodiacal=seconds * now.zodiacal,
-            stray=seconds * now.stray,
+            stray=seconds * (now.stray + spike),
+            spike=seconds * spike,
+            slope=tuple(seconds * (now.stray * s + t) for s, t in zip(EARTHWARDS, slope, strict=True)),
             smearing=smearing.mean(axis=0),
             cosmics=hits,
             telegraphic=telegraphic,

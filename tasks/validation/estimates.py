@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from schemas.flags import EVENT_SAA, PixelFlag
+from schemas.flags import EVENT_SAA, PixelFlag, Quality
 from tasks.validation.claims import Measure
 from tasks.validation.files import AbsentError, Part, occulted
 from tasks.validation.light_curves import PPM, overlap
@@ -18,6 +18,7 @@ from tasks.validation.statistics import bootstrapped, root_mean_square, scatter,
 Floats = NDArray[np.float64]
 Pixels = set[tuple[int, int]]  # row and column of the window
 
+SPIKE, TOO_MUCH = 3.0, 300.0  # of the usual sky; in an exposure [electron/pixel]
 BRIGHT_HIT = 10.0  # [noise of the pixel]
 CLEAR_GAP = 4.0
 HIGH_SHARE = 0.1, 0.9  # of the stacks, between which a telegraphic pixel shows both of its levels
@@ -38,6 +39,32 @@ def measure_flags(part: Part) -> list[Measure]:
             if rows.any():
                 n = int(rows.sum())
                 measures.append(Measure(name, "", *share(int(said[claim][rows].sum()), n), n))
+    return measures
+
+
+def measure_spikes(part: Part) -> list[Measure]:
+    """Whether stacks with much or sudden stray light are flagged, and no others; and those where it grows to one side.
+
+    The usual sky is that of stacks without sudden light; more than 300 electrons a pixel and exposure are too much in any case.
+    The gradient is that across the ring, over what the ring usually holds, halo of the star included.
+    """
+    stacks, good, term = part.truth.stacks, part.truth.good, part.products.term("background", "TERM_BACKGROUND")
+    if "SPIKE" not in stacks.columns:
+        raise AbsentError("the truth does not tell sudden stray light")
+    quality = part.products.term("quality", "TERM_QUALITY")["QUALITY"].astype(int)
+    sky, sudden = stacks["BACKGROUND"], stacks["SPIKE"] > 0
+    much = sky > SPIKE * np.median(sky[good & ~sudden])
+    across = 2 * float(term.header["RING_OUT"]) * np.hypot(stacks["SLOPE_X"], stacks["SLOPE_Y"])
+    gradient = across > np.median(term["LEVEL"][good])
+    measures = []
+    for name, bit, wanted, right in (
+        ("spike", Quality.BACKGROUND, much, much | sudden | (sky > TOO_MUCH * part.nexp)),
+        ("gradient", Quality.GRADIENT, gradient, gradient),
+    ):
+        said = good & ((quality & bit) != 0)
+        for claim, of, found in ((f"{name}_recall", good & wanted, said), (f"{name}_purity", said, right)):
+            if n := int(of.sum()):
+                measures.append(Measure(claim, "", *share(int((of & found).sum()), n), n))
     return measures
 
 
@@ -254,6 +281,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
     wanted: dict[str, Score] = {"flags": measure_flags, "bias": measure_bias, "gain": measure_gain}
     wanted["position"] = measure_position
     conditions: dict[str, tuple[bool, Score]] = {
+        "sudden stray light": (case.get("spikes", 0.0) > 0, measure_spikes),
         "cosmic rays": (case["cosmic_rays"] > 0 and case["noise"], measure_cosmic_rays),
         "hot pixels": (case["hot"] > 0 or case["warm"] > 0, measure_hot_pixels),
         "telegraphic pixels": (case["telegraphic"] > 0, measure_telegraphic_pixels),
