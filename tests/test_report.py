@@ -93,6 +93,7 @@ from tasks.level1 import open_images
 from tasks.step import STEPS as REGISTERED
 from tests.conftest import raw_file
 from tests.faults import raw_product
+from tests.outside import needs_poppler
 from tests.runs import STEPS, Bench
 
 L = TypeVar("L", bound=Leaf)
@@ -100,10 +101,6 @@ Array = np.ndarray[Any, Any]
 VISIT = "PR900001_TG000001"
 FACTS = {"version": "V0001", "date": "2026-02-03T04:05:06", "software": "0.1.0", "folder": f"CH_{VISIT}_V0001"}
 ROOT = Path(__file__).resolve().parent.parent
-needs_poppler = pytest.mark.skipif(
-    shutil.which("pdftotext") is None or shutil.which("pdfinfo") is None, reason="pdftotext and pdfinfo (poppler) are not here"
-)
-
 
 # ------------------------------------------------------------------------------------------------------------- a small visit
 
