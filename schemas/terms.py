@@ -184,6 +184,9 @@ _DEFECTS_USED = (
     "DEAD_IN", "DEAD_OUT", "MAP_PIX",
 )  # fmt: skip
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
+# In light curves too: the definition of BJD_TIME has the telescope at the geocentre.
+LIGHT_TIME = Column("SAT_LIGHT_TIME", "double", "s", "add it to BJD_TIME for the satellite's place; NaN: no orbit")
+_SATELLITE = (LIGHT_TIME, Column("SAT_LIGHT_RATE", "double", "", "change of SAT_LIGHT_TIME with time during the image"))
 _K = len(RADII)
 TERMS = {
     s.extname: s
@@ -195,6 +198,7 @@ TERMS = {
             Column("EVENT", "int32", "", "decimal digits of conditions"),
             Column("QUALITY", "int32", "", "bits, why the image may be bad"),
             Column("EARTH_LIMB", "double", "deg", "angle of the target above the Earth's limb"),
+            *_SATELLITE,
             used=("N_SAA", "N_OCCULT", "N_BADIMG"),
         ),
         _table(
@@ -440,6 +444,7 @@ TERMS = {
             "TERM_IMAGETTES", "flux of the target in every imagette",
             _MJD,
             Column("BJD_TIME", "bjd", "day", "middle of the imagette, TDB at the barycentre"),
+            LIGHT_TIME,
             Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
             Column("X_ERR", "double", "pixel", "error of x"),
@@ -474,6 +479,7 @@ TERMS = {
             Column("EVENT", "int32", "", "decimal digits of conditions"),
             Column("STATUS", "int32", "", "1 where EVENT is not 0"),
             Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            *_SATELLITE,
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
             Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
             Column("OPT_ERR", "double", "electron", "its error"),

@@ -192,9 +192,9 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
 
     BJD = JD(TDB) + r.n / c, with r the barycentric place of the geocentre and n the direction of the star.
 
-    Left out: the satellite's place (`satellite_light_time`, up to 24 ms), the Shapiro delay (0.01 ms away from the
-    Sun), the star's parallax and proper motion. The operational light curves refer to the barycentre of DE200 and
-    differ by up to 4 ms (`de200_light_time`). A double resolves 0.04 ms here.
+    Left out: the satellite's place (`satellite_light_time`, up to 24 ms, a column of its own in light curves), the
+    Shapiro delay (0.01 ms away from the Sun), the star's parallax and proper motion. The operational light curves
+    refer to the barycentre of DE200 and differ by up to 4 ms (`de200_light_time`). A double resolves 0.04 ms here.
 
     Parameters
     ----------

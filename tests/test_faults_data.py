@@ -28,6 +28,7 @@ from tasks import disk
 from tasks.delivery.failed import typeset_failed
 from tasks.step import Run, StepReport
 from tasks.store import Workspace
+from tasks.times import utc_to_mjd
 
 from .conftest import ROOT
 from .faults import Bench, Outcome, Part, edited, light_curve, put_together, raw_product, replace, run_in_process, take_apart
@@ -773,6 +774,30 @@ def test_an_orbit_in_metres_that_says_kilometres_is_refused(bench: Bench) -> Non
     path = bench.raw("AUX_RES_Orbit")
     change_rows(path, "AUX_RES_Orbit", change)
     bench.refused(65, str(path), "km from the geocentre, inside the atmosphere")
+
+
+def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_is_told(bench: Bench) -> None:
+    bench.raw("AUX_RES_Orbit").unlink()
+    outcome = bench.published()
+    assert np.isnan(light_curve(outcome.folder)["SAT_LIGHT_TIME"]).all()
+    assert np.isnan(light_curve(outcome.folder, "IMAGETTE")["SAT_LIGHT_TIME"]).all()
+    assert "the satellite's own light time is not known" in manifest(outcome)["inventory"]["fallbacks"]["orbit"]
+
+
+def test_where_the_orbit_ends_the_light_time_of_the_satellite_ends_with_a_warning(bench: Bench, sound: Any) -> None:
+    path = bench.raw("AUX_RES_Orbit")
+    times = sound
+    with fits.open(path, memmap=False) as hdus:
+        epoch = utc_to_mjd(hdus[1].data["EPOCH"])
+    last = int(np.flatnonzero(epoch < times["MJD_TIME"][7])[-1])
+    with edited(path, "AUX_RES_Orbit") as part:
+        part.rows = part.rows[: last + 1]
+    left = times["MJD_TIME"] > epoch[last]
+    rows, said = bench.measured()
+    assert f"the orbit does not cover {left.sum()} images: the satellite's own light time is not known for them" in said
+    np.testing.assert_array_equal(np.isnan(rows["SAT_LIGHT_TIME"]), left)
+    # a cubic piece depends on its two rows alone
+    np.testing.assert_array_equal(rows["SAT_LIGHT_TIME"][~left], times["SAT_LIGHT_TIME"][~left])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

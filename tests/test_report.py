@@ -208,7 +208,7 @@ class Visit:
         columns = {
             "MJD_TIME": mjd, "BJD_TIME": mjd, "EVENT": event, "STATUS": none, "QUALITY": quality,
             "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "FIXED_ERR": mjd, "PSF_FLUX": mjd,
-            "PSF_ERR": mjd,
+            "PSF_ERR": mjd, "SAT_LIGHT_TIME": mjd, "SAT_LIGHT_RATE": mjd,
         }  # fmt: skip
         curves = [*LIGHT_CURVES, OPTIMAL, FIXED, PSF]
         values = {c.name: 100.0 for c in TERMS["TERM_METRICS"].columns} | {"N_GOOD": self.n, **self.metrics}
