@@ -62,11 +62,11 @@ from schemas.products import Structure, soc_structure
 from schemas.settings import PipelineSettings, ReportSettings
 from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks import disk
+from tasks.calibration.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.drawing import draw_light_curve, drawing
 from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
-from tasks.delivery.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.pictures import show, stretch, thinned
 from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
 from tasks.delivery.scene import scene_of
