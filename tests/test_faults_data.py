@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import pickle
@@ -24,14 +23,25 @@ from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
 from schemas.payloads import Inventory, Leaf, Reference, Status
 from schemas.settings import PipelineSettings
 from schemas.terms import USED
-from tasks import disk
 from tasks.delivery.failed import typeset_failed
 from tasks.step import Run, StepReport
 from tasks.store import Workspace
 from tasks.times import utc_to_mjd
 
 from .conftest import ROOT
-from .faults import Bench, Outcome, Part, edited, light_curve, put_together, raw_product, replace, run_in_process, take_apart
+from .faults import (
+    Bench,
+    Outcome,
+    Part,
+    edited,
+    fill_disk,
+    light_curve,
+    put_together,
+    raw_product,
+    replace,
+    run_in_process,
+    take_apart,
+)
 from .outside import needs_poppler
 from .runs import STEPS
 
@@ -473,12 +483,7 @@ def test_where_the_disk_is_full_for_the_pdf_the_text_stands_and_the_error_is_the
     bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     pdf = damaged_visit(bench)
-
-    def full(met: str, path: str) -> None:
-        if met == action and path.endswith("PR900001_TG000101.pdf"):
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, action, pdf.name)
     check_text_alone(bench, bench.refused(69, "none of 12 images can be used"), pdf, "No space left on device")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -92,7 +91,7 @@ from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import open_images
 from tasks.step import STEPS as REGISTERED
 from tests.conftest import raw_file
-from tests.faults import raw_product
+from tests.faults import fill_disk, raw_product
 from tests.outside import needs_poppler
 from tests.runs import STEPS, Bench
 
@@ -1187,11 +1186,7 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_behind(
     action: str, plain_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(met: str, _path: str) -> None:
-        if met == action:
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, action)
     with pytest.raises(StorageError, match="No space left on device"):
         typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import json
 import math
@@ -24,7 +23,6 @@ from schemas.errors import MissingInputError, StorageError
 from schemas.flags import Quality
 from schemas.settings import ViewerSettings
 from schemas.terms import LIGHT_CURVES
-from tasks import disk
 from tasks.delivery import viewer_data
 from tasks.delivery.findings import Quantity, Stage, read_findings
 from tasks.delivery.viewer import DATA, UPLOT, as_json, asset, collect_viewer, make_page, write_viewer
@@ -32,6 +30,7 @@ from tasks.delivery.viewer_data import ERROR_STEP, FLUX_STEP, image_points, pack
 from tasks.level1 import open_images
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import ROOT
+from tests.faults import fill_disk
 from tests.runs import Bench
 from tests.test_report import VISIT, Visit
 
@@ -278,12 +277,7 @@ def test_a_visit_without_a_good_point_has_a_page(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_page(action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collect(Visit(n=20), tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
-
-    def full(met: str, _path: str) -> None:
-        if met == action:
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, action)
     with pytest.raises(StorageError, match="No space left on device"):
         write_viewer(tmp_path, FACTS, tmp_path / "viewer.html")
     assert sorted(p.name for p in tmp_path.iterdir()) == before
