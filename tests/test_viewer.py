@@ -474,6 +474,23 @@ def test_the_page_fits_wide_and_narrow_light_and_dark(browser: Browser, reduced:
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_panel_has_two_numbers_at_its_axis_so_that_its_scale_can_be_read(
+    browser: Browser, reduced: Bench, width: int
+) -> None:
+    browser.load(published_page(reduced), width=width)
+    browser.ask("document.querySelectorAll('#panels input:not(:checked)').forEach(e => e.click())")
+    for over in ("time", "roll"):
+        browser.click(f"[name=over][value={over}]")
+        numbers = browser.ask(
+            "viewer.plots.map((u, i) => [document.querySelectorAll('[data-panel]')[i].dataset.panel, "
+            "u.axes[1]._splits.filter(y => u.scales.y.min <= y && y <= u.scales.y.max).length])"
+        )
+        assert len(numbers) >= 8
+        assert [name for name, count in numbers if count < 2] == []
+
+
+@needs_chromium
 def test_a_published_page_shows_roll_phase_imagettes_and_where_the_electrons_went(browser: Browser, reduced: Bench) -> None:
     browser.load(published_page(reduced))
     browser.click("[name=over][value=roll]")
