@@ -21,8 +21,8 @@ from tasks.calibration.dark import estimate_dark
 from tasks.calibration.events import flag_events
 from tasks.calibration.flat import estimate_flat, write_flat_field
 from tasks.calibration.gain import estimate_gain
+from tasks.calibration.housekeeping import judge_housekeeping
 from tasks.calibration.linearity import estimate_linearity
-from tasks.delivery.housekeeping import judge_housekeeping
 from tasks.step import recipe
 
 

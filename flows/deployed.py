@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from flows.ending import watch_storage
+from flows.ending import report_of, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 
@@ -196,7 +196,10 @@ def failure_told(form: Form, folder: str) -> Iterator[None]:
     except Exception as error:
         code = error.exit_code if isinstance(error, DrpError) else 75 if isinstance(error, MemoryError) else 70
         name = runtime.flow_run.name or Path(folder).name
-        tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {plain(error)}", code)
+        told = f"{plain(error)}{report_of(error)}"
+        tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {told}", code)
+        if isinstance(error, DrpError) and report_of(error):
+            raise type(error)(told) from error  # the state's message is what the error says, without its notes
         raise
     finally:
         watching()

@@ -12,7 +12,9 @@ from schemas import VERSION
 from schemas.errors import ConfigurationError, DrpError, Interrupted, StorageError, plain, short_of_memory, wanted_memory
 from tasks import disk
 
-REPORT_IS = "the report is "  # how a note on an error begins that names the page on a visit
+# how notes on an error begin that tell of the report on the visit
+REPORT_IS, PDF_IS = "the report is ", "as PDF "
+NO_REPORT, NO_PDF = "its report could not be written: ", "it could not be made a PDF: "
 
 
 def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
@@ -26,9 +28,13 @@ def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
 
 
 def report_of(error: BaseException) -> str:
-    """Return what was noted of the page on the visit, unless it is gone, as that of a job order may be with its work folder."""
-    notes = (note for note in getattr(error, "__notes__", ()) if note.startswith(REPORT_IS))
-    return "".join(f"; {note}" for note in notes if Path(note.removeprefix(REPORT_IS)).is_file())
+    """Return what was noted of the report on the visit, without files that are gone, as with the work folder of a job order."""
+
+    def holds(note: str) -> bool:
+        named = [Path(note.removeprefix(words)) for words in (REPORT_IS, PDF_IS) if note.startswith(words)]
+        return named[0].is_file() if named else note.startswith((NO_REPORT, NO_PDF))
+
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if holds(note))
 
 
 def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:

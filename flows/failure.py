@@ -1,10 +1,19 @@
-"""What a visit that was not reduced leaves in place of products: a page that says where it stopped, why, and what to do."""
+"""What a visit that was not reduced leaves in place of products: a report that says where it stopped, why, and what to do.
+
+It stands in the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. Where the inventory failed the visit is the one that
+the names of its files tell; where they tell none, or several, the report has the folder's name.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from flows.ending import REPORT_IS
+from flows.ending import NO_PDF, NO_REPORT, PDF_IS, REPORT_IS
+from flows.status import VISIT
 from schemas import VERSION
 from schemas.errors import (
     BadInputError,
@@ -18,14 +27,21 @@ from schemas.errors import (
     StorageError,
     UsageError,
     plain,
+    short_of_memory,
 )
 from schemas.payloads import Inventory
+from schemas.settings import PipelineSettings
 from tasks import disk
-from tasks.step import Run, Stopped, WorkToDo
+from tasks.delivery.failed import DoneStep, FailedVisit, FileRead, typeset_failed
+from tasks.delivery.sources import changed_settings, inputs_of
+from tasks.delivery.summary import step_row
+from tasks.references import SOC_NAME, Seen, fits_files
+from tasks.step import Run, StepReport, Stopped, WorkToDo
+from tasks.times import now
 
 # These say nothing of the visit: the command was wrong, or the machine is busy for now.
 NOT_OF_THE_VISIT = (Stopped, WorkToDo, UsageError, ConfigurationError, BusyError, MemoryError)
-_AGAIN = "Then run the same command again: the steps listed below are found and not done again."
+_AGAIN = "Then run the same command again: steps that were done are found, and not done again."
 _ADVICE = {
     "events": "Look at the raw images, and at EARTH_OCCULTATION and SAA_FLAG in the visit constraints: if they say the "
     "truth, the visit has nothing to measure. A new delivery of raw data or constraints is taken by the same command.",
@@ -39,12 +55,12 @@ _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
     (
         BadInputError,
         "an input is damaged",
-        f"The lines above name the file and the place in it. Put a sound copy in its place, or another reference. {_AGAIN}",
+        f"The error names the file and the place in it. Put a sound copy in its place, or another reference. {_AGAIN}",
     ),
     (
         MissingInputError,
         "an input is missing",
-        f"Put the file that is named above into the visit or a reference folder. {_AGAIN}",
+        f"Put the file that the error names into the visit or a reference folder. {_AGAIN}",
     ),
     (CannotCreateError, "the products cannot be created", f"Make room for them, or choose another --output. {_AGAIN}"),
     (StorageError, "reading or writing failed", f"See that the disk is sound and has room. {_AGAIN}"),
@@ -53,27 +69,72 @@ _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
 _FAULT = (
     "the program failed",
     "This is a fault of the program and not of the visit. Report it with the crash file that the ERROR line names, and with "
-    "this page. With a corrected program the same command goes on from the last of the steps listed below.",
+    "this report. With a corrected program the same command goes on from the last of the steps listed below.",
 )
 
 
-def report_failure(error: Exception, step: str, run: Run, found: Inventory) -> str:
-    """Write the page and return where it is, as it stands behind an error; where it can't be written that is said.
+@contextmanager
+def failure_reported(root: Path, folder: Path, make: Callable[[Exception], FailedVisit], dry: bool) -> Iterator[None]:
+    """Leave a report where what is done in this context fails; the error goes on with notes of where the report is.
 
-    `step` is the one that was under way, empty where none was.
+    Parameters
+    ----------
+    root, folder : Path
+        The work folder, and the visit's.
+    make : callable
+        Returns what the report shows, of the error.
+    dry : bool
+        Nothing is to be written.
     """
-    path = page_of(run, found)
     try:
+        yield
+    except NOT_OF_THE_VISIT:
+        raise
+    except Exception as error:
+        if not (dry or short_of_memory(error)):
+            report_failure(error, root, folder, make)
+        raise
+
+
+def report_failure(error: Exception, root: Path, folder: Path, make: Callable[[Exception], FailedVisit]) -> None:
+    """Write the report as text and as PDF, and note on the error where they are, or why they could not be written."""
+    # nothing that goes wrong here may take the place of the error that is reported, not even a fault of ours
+    try:
+        failed = make(error)
+        path = root / "reports" / f"{failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)}.txt"
+        pdf = path.with_suffix(".pdf")
+        disk.discard(pdf)  # that of an earlier failure would not belong to the text
         disk.make_folder(path.parent)
-        disk.write_file(path, page(error, step, run, found).encode())
-    except DrpError as failure:
-        return f"its report could not be written: {failure}"
-    return f"{REPORT_IS}{path}"
+        disk.write_file(path, failed.as_text().encode())
+    except Exception as failure:
+        error.add_note(f"{NO_REPORT}{plain(failure)}")
+        return
+    error.add_note(f"{REPORT_IS}{path}")
+    try:
+        typeset_failed(failed, pdf)
+    except Exception as failure:
+        error.add_note(f"{NO_PDF}{plain(failure)}")
+        return
+    error.add_note(f"{PDF_IS}{pdf}")
 
 
-def page_of(run: Run, found: Inventory) -> Path:
-    """Return where the page on a visit lies."""
-    return run.workspace.root / "reports" / f"{found.visit}.txt"
+def forget_failure(root: Path, folder: Path, visit: str) -> None:
+    """Take away the report of an earlier failure of a visit that is published now."""
+    for name in {visit, named_visit(folder), _name_of_folder(folder)}:
+        for ending in ("txt", "pdf"):
+            disk.discard(root / "reports" / f"{name}.{ending}")
+
+
+def named_visit(folder: Path) -> str:
+    """Return the visit that the names of the files below a folder tell; the folder's own name if it is none or several."""
+    matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
+    told = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
+    return told.pop() if len(told) == 1 else plain(folder.name)
+
+
+def _name_of_folder(folder: Path) -> str:
+    place = str(folder.absolute())
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)[:40]}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def reason(error: Exception, step: str) -> tuple[str, str]:
@@ -84,40 +145,49 @@ def reason(error: Exception, step: str) -> tuple[str, str]:
     return _FAULT
 
 
-def page(error: Exception, step: str, run: Run, found: Inventory) -> str:
-    """Return the page as text; whatever comes from headers stands on one line without control characters."""
+def why_of(error: Exception) -> str:
+    """Return what an error says."""
+    return str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"
+
+
+def failed_inventory(error: Exception, folder: Path, seen: Seen, settings: PipelineSettings) -> FailedVisit:
+    """Return what the report shows where the files of a visit could not all be found and checked."""
+    words, advice = reason(error, "")
+    return FailedVisit(
+        visit=seen.visit or named_visit(folder), target="", reason=words, where="inventory, before the first step",
+        why=why_of(error), advice=advice, read=tuple(_file_read(kind, path, digest) for kind, path, digest in seen.read),
+        settings=_changed(settings), notes=tuple(map(plain, seen.notes)), software=VERSION, date=now(),
+    )  # fmt: skip
+
+
+def failed_visit(error: Exception, step: str, run: Run, found: Inventory, settings: PipelineSettings) -> FailedVisit:
+    """Return what the report shows where a step or the publication failed.
+
+    `step` is the one that was under way, empty where none was.
+    """
     words, advice = reason(error, step)
-    why = str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"
-    lines = [f"{found.visit} ({plain(found.target)}) was not reduced: {words}", "", "Why", f"  {why}", ""]
-    where = f"step {step}" if step else "publication" if run.reports else "before the first step"
-    lines += ["Where it stopped", f"  {where}; nothing was published", "", "What to do", f"  {advice}", "", "Steps done before"]
-    for done in run.reports:
-        states = ", ".join(f"{k} {v}" for k, v in done.leaf.status.items()) or "completed"
-        lines.append(f"  {done.step:21s} {done.outcome:8s} {states}")
-        lines += [f"    ! {plain(w)}" for w in done.leaf.warnings]
-        lines += [f"    {p.path}" for p in done.leaf.products.values()]
-    lines += [] if run.reports else ["  none"]
-    lines += ["", "Read", *(f"  {plain(path)}" for path in sorted(_inputs(found)))]
-    for title, notes in (
-        ("Absent", [f"{kind}: {what}" for kind, what in found.fallbacks.items()]),
-        ("Deviations from the definitions", found.deviations),
-        ("Notes", [*found.notes, *run.warnings]),
-    ):
-        lines += ["", title, *(f"  {plain(note)}" for note in notes)] if notes else []
-    lines += ["", f"drp {VERSION}", ""]
-    return "\n".join(lines)
+    return FailedVisit(
+        visit=found.visit, target=plain(found.target), reason=words,
+        where=f"step {step}" if step else "publication" if run.reports else "before the first step",
+        why=why_of(error), advice=advice, steps=tuple(map(_done, run.reports)),
+        read=tuple(_file_read(kind, product.path, product.sha256) for kind, product in inputs_of(found)),
+        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in found.fallbacks.items()),
+        deviations=tuple(map(plain, found.deviations)), notes=tuple(map(plain, (*found.notes, *run.warnings))),
+        settings=_changed(settings), software=VERSION, date=now(),
+    )  # fmt: skip
 
 
-def _inputs(found: Inventory) -> list[str]:
-    given = (
-        found.subarray,
-        found.attitude,
-        found.full_array,
-        found.imagettes,
-        found.planned,
-        found.constraints,
-        found.orbit,
-        found.stars,
-    )
-    products = [*given, *(r.product for r in (*found.references.values(), *found.dark_frames))]
-    return [Path(p.path).name for p in products if p is not None]
+def _done(report: StepReport) -> DoneStep:
+    leaf = report.leaf
+    return DoneStep(
+        outcome=report.outcome, row=step_row(leaf), warnings=tuple(map(plain, leaf.warnings)),
+        products=tuple(plain(p.path) for p in leaf.products.values()),
+    )  # fmt: skip
+
+
+def _file_read(kind: str, path: str, digest: str) -> FileRead:
+    return FileRead(kind=plain(kind), name=plain(Path(path).name), sha256=digest)
+
+
+def _changed(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
+    return tuple((name, value, usual) for name, value, usual in changed_settings(settings.model_dump(mode="json")))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.ending import explained
+from flows.ending import PDF_IS, REPORT_IS, explained
 from flows.job_order import allowed_path, read_order, rules_of_environment
 from flows.soc_log import SocLog
 from flows.trigger import read_trigger, visit_of, write_trigger
@@ -24,7 +24,6 @@ from schemas.errors import (
     DrpError,
     Interrupted,
     MissingInputError,
-    NoScienceDataError,
     UsageError,
 )
 from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from tasks.step import StepReport
 
 RAW = "SCI_RAW_SubArray"
+REPORTS = {REPORT_IS: ".report.txt", PDF_IS: ".report.pdf"}  # beside an order, and how a note begins that names it
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -113,15 +113,16 @@ def _done(job: Job, engine: Any) -> int:
         job.log(Level.WARNING, line)
     trigger = the_trigger(job.order)
     with scratch(job) as folder:
+        for ending in REPORTS.values():
+            disk.discard(job.path.with_suffix(ending))  # of an earlier try
         request = requested(job, folder, trigger)
         try:
             published, run = run_reduce(request, engine, job.tell)
-        except NoScienceDataError as error:
-            raise NoScienceDataError(kept_report(job, folder, str(error))) from error
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         except Exception as error:
-            error.__notes__ = [kept_report(job, folder, note) for note in getattr(error, "__notes__", ())]
+            places = kept_reports(job, folder)
+            error.__notes__ = [places.get(note, note) for note in getattr(error, "__notes__", ())]
             raise
     assert published is not None
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
@@ -287,16 +288,19 @@ def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, s
     return new, visit, label, str(manifest["published"])
 
 
-def kept_report(job: Job, folder: Path, text: str) -> str:
-    """Copy the report on a visit that was not reduced beside the order; return the text that names it, with its new place."""
-    for report in sorted((folder / "work" / "reports").glob("*.txt")):
-        place = job.path.with_suffix(".report.txt")
-        try:
-            shutil.copyfile(report, place)
-        except OSError:
-            place = report
-        text = text.replace(str(report), str(place))
-    return text
+def kept_reports(job: Job, folder: Path) -> dict[str, str]:
+    """Copy the report on a visit that was not reduced beside the order; return notes on its old place, and what they become."""
+    places = {}
+    for words, ending in REPORTS.items():
+        for report in (folder / "work" / "reports").glob(f"*{Path(ending).suffix}"):
+            place = job.path.with_suffix(ending)
+            try:
+                shutil.copyfile(report, place)
+            except OSError:
+                disk.discard(place)
+                continue
+            places[f"{words}{report}"] = f"{words}{place}"
+    return places
 
 
 @contextlib.contextmanager

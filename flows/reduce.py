@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -13,14 +12,13 @@ from typing import Any
 
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
-from flows.failure import NOT_OF_THE_VISIT, page_of, report_failure
+from flows.failure import failed_inventory, failed_visit, failure_reported, forget_failure
 from flows.photometry import measure_visit
 from flows.shown import shown
-from schemas.errors import BusyError, DrpError, NoScienceDataError, UsageError, plain, short_of_memory
+from schemas.errors import BusyError, DrpError, NoScienceDataError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
-from tasks import disk
 from tasks.delivery.archive import (
     Content,
     changed_inputs,
@@ -34,9 +32,10 @@ from tasks.delivery.archive import (
     verdict_of,
     write_archive,
 )
+from tasks.delivery.failed import FailedVisit
 from tasks.delivery.report import collect_report, typeset_report
 from tasks.delivery.viewer import collect_viewer, write_viewer
-from tasks.references import renewed, retried, take_inventory
+from tasks.references import Seen, renewed, retried, take_inventory
 from tasks.step import (
     STEPS,
     Recipe,
@@ -51,6 +50,7 @@ from tasks.step import (
     running,
 )
 from tasks.store import Digests, Workspace, default_work_folder
+from tasks.times import now
 
 NEEDED_MB = 1000  # address space of a reduction with its libraries; memory that is really used is half of it
 Tell = Callable[[str, StepReport | None], None]
@@ -85,20 +85,13 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
     output, digest = request.output.absolute(), run.workspace.digests.of
     wanted = (request.arch_rev, request.proc_num)
     pages = {"report": ("pdf", typeset_report), "viewer": ("html", write_viewer)}
-    folder, new = publish(output, what, publication_date(), pages, digest, warnings.append, wanted)
+    folder, new = publish(output, what, now(), pages, digest, warnings.append, wanted)
     run.workspace.digests.save()
     if request.archive:
         raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]
         write_archive(folder, [path for path in raw if path.is_file()])
     told = tuple(dict.fromkeys(warnings))
     return Published(visit=found.visit, folder=str(folder), new=new, warnings=told, verdict=verdict_of(folder))
-
-
-def publication_date() -> str:
-    """Return the time of publication, UTC; SOURCE_DATE_EPOCH [s since 1970] stands in for the clock."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    seconds = float(epoch) if epoch.isdecimal() else time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def run_reduce(
@@ -160,22 +153,19 @@ def _reduced(
         tell(step, report)
 
     run.tell = told
-    with running(run):
+    root = run.workspace.root
+
+    def failed(error: Exception) -> FailedVisit:
+        return failed_visit(error, under_way, run, found, settings)
+
+    with running(run), failure_reported(root, request.visit, failed, run.dry):
         try:
             published = whole(request, found, settings)
         except Stopped:
             run.workspace.digests.save()
             return None, run
-        except NoScienceDataError as error:
-            raise NoScienceDataError(f"{error}; {report_failure(error, under_way, run, found)}") from error
-        except NOT_OF_THE_VISIT:
-            raise
-        except Exception as error:
-            if not (run.dry or short_of_memory(error)):
-                error.add_note(report_failure(error, under_way, run, found))
-            raise
     if published.folder:
-        disk.discard(page_of(run, found))
+        forget_failure(root, request.visit, found.visit)
     return published, run
 
 
@@ -222,35 +212,43 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
     def memory(visit: str) -> Digests:
         return Workspace(root, visit).digests
 
-    published = is_published(request.visit)
-    if published:
-        found, base = published_inventory(request.visit)
-        settings = make_settings(merged(base, request.settings))
-        found = relocated(found, request.references, memory(found.visit).of)
-        if request.renew:
-            found, _ = renewed(found, request.references, settings, memory(found.visit))
-    else:
-        settings = make_settings(request.settings)
-        found = retried(
-            lambda: take_inventory(request.visit, request.references, settings, memory, default_library, request.strict),
-            retry_delay,
-            notes.append,
-        )
-    for path in replacements.values():
-        check_images(path, found)
+    published, seen = is_published(request.visit), Seen()
+    settings = make_settings({} if published else request.settings)
+
+    def failed(error: Exception) -> FailedVisit:
+        return failed_inventory(error, request.visit, seen, settings)
+
+    with failure_reported(root, request.visit, failed, request.dry_run):
+        if published:
+            found, base = published_inventory(request.visit)
+            settings = make_settings(merged(base, request.settings))
+            found = relocated(found, request.references, memory(found.visit).of)
+            if request.renew:
+                found, _ = renewed(found, request.references, settings, memory(found.visit))
+        else:
+            found = retried(
+                lambda: take_inventory(
+                    request.visit, request.references, settings, memory, default_library, request.strict, seen
+                ),
+                retry_delay,
+                notes.append,
+            )
+        for path in replacements.values():
+            check_images(path, found)
     workspace = Workspace(root, found.visit)
     with workspace.lock(request.wait, notes.append):
         run = Run(
             workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell, retry_delay=retry_delay,
         )  # fmt: skip
-        earlier = [request.visit] if published else published_folders(request.output, found.visit)[-1:]
-        run.warnings += [*notes, *(line for folder in earlier for line in changed_inputs(folder, found))]
-        if request.from_step is not None:
-            run.forget.add(request.from_step)
-        if published:
-            run.replacements = {**restore_records(request.visit, workspace, run.warn), **replacements}
-        elif request.resume and earlier:
-            resume(earlier[0], run)
+        with failure_reported(root, request.visit, lambda e: failed_visit(e, "", run, found, settings), request.dry_run):
+            earlier = [request.visit] if published else published_folders(request.output, found.visit)[-1:]
+            run.warnings += [*notes, *(line for folder in earlier for line in changed_inputs(folder, found))]
+            if request.from_step is not None:
+                run.forget.add(request.from_step)
+            if published:
+                run.replacements = {**restore_records(request.visit, workspace, run.warn), **replacements}
+            elif request.resume and earlier:
+                resume(earlier[0], run)
         yield run, found, settings
 
 

@@ -187,7 +187,7 @@ ORBIT = Input(
     ("AUX_RES_Orbit",),
     {"AUX_RES_Orbit": _use("AUX_RES_Orbit", "EPOCH", "X", "Y", "Z", "X_DOT", "Y_DOT", "Z_DOT")},
     "the satellite's path",
-    fallback="occultation is taken from visit constraints only",
+    fallback="occultation is taken from visit constraints only, and the satellite's own light time is not known",
 )
 STAR_CATALOGUE = Input(
     "star catalogue",

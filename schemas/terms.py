@@ -197,7 +197,24 @@ _DEFECTS_USED = (
     "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
     "DEAD_IN", "DEAD_OUT", "MAP_PIX",
 )  # fmt: skip
+# columns of several terms
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
+_BJD = Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre")
+_EVENT = Column("EVENT", "int32", "", "decimal digits of conditions")
+_QUALITY = Column("QUALITY", "int32", "", "bits, why the image may be bad")
+_POINT_FLAGS = (
+    _EVENT,
+    Column("STATUS", "int32", "", "1 where EVENT is not 0"),
+    Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+)
+_PLACE = (
+    Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
+    Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+)
+_PLACE_ERR = (Column("X_ERR", "double", "pixel", "error of x"), Column("Y_ERR", "double", "pixel", "error of y"))
+# In light curves too: the definition of BJD_TIME has the telescope at the geocentre.
+LIGHT_TIME = Column("SAT_LIGHT_TIME", "double", "s", "add it to BJD_TIME for the satellite's place; NaN: no orbit")
+_SATELLITE = (LIGHT_TIME, Column("SAT_LIGHT_RATE", "double", "", "change of SAT_LIGHT_TIME with time during the image"))
 _K = len(RADII)
 TERMS = {
     s.extname: s
@@ -205,10 +222,11 @@ TERMS = {
         _table(
             "TERM_EVENTS", "conditions of every image",
             _MJD,
-            Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
-            Column("EVENT", "int32", "", "decimal digits of conditions"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _BJD,
+            _EVENT,
+            _QUALITY,
             Column("EARTH_LIMB", "double", "deg", "angle of the target above the Earth's limb"),
+            *_SATELLITE,
             used=("N_SAA", "N_OCCULT", "N_BADIMG"),
         ),
         _table(
@@ -229,7 +247,7 @@ TERMS = {
             Column("LEVEL", "double", "ADU", "bias level of one exposure"),
             Column("LEVEL_ERR", "double", "ADU", "its error"),
             Column("RON", "double", "ADU", "read-out noise of one exposure"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
             used=("BIAS_LVL", "BIAS_STD", "BIAS_SRC", "RON_ADU"),
         ),
         _image("TERM_BIAS_STRUCTURE", "bias of every pixel minus the level", "ADU"),
@@ -238,7 +256,7 @@ TERMS = {
             _MJD,
             Column("GAIN", "double", "ADU/electron", "gain, without the noise of the housekeeping"),
             Column("GAIN_ERR", "double", "ADU/electron", "what noise of the housekeeping is left in it"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
             used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR"),
         ),
         _table(
@@ -275,7 +293,7 @@ TERMS = {
             Column("SC_RA", "double", "deg", "mean right ascension of the line of sight"),
             Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
             Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
             used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL", "REPETIT"),
         ),
         _table(
@@ -310,8 +328,7 @@ TERMS = {
         ),
         _table(
             "TERM_PLATE", "stars found on the full array, brightest first",
-            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
-            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
+            *_PLACE,
             Column("ERROR", "double", "pixel", "error of the place"),
             Column("FLUX", "double", "electron", "light within 14 pixels"),
             Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
@@ -383,7 +400,7 @@ TERMS = {
             Column("RING", "double", "electron", "median of the ring around the target"),
             Column("FLUX", "double", "electron", "flux within 25 pixels above the ring"),
             Column("SAMPLED", "bool", "", "whether the image is one of the sample"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
         ),
         _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
         _table(
@@ -405,7 +422,7 @@ TERMS = {
             Column("SLOPE_X", "double", "electron/pixel", "its change along x"),
             Column("SLOPE_Y", "double", "electron/pixel", "its change along y"),
             Column("PIXELS", "int32", "", "pixels that entered"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
             used=("RING_IN", "RING_OUT", "BKG_X", "BKG_Y", "BKG_AVG", "BKG_ERR", "BKG_GRAD", "BKG_WIN"),
         ),
         _image("TERM_BACKGROUND_SKY", "mean field without known stars, by distance (rows) and position angle", "electron"),
@@ -413,12 +430,9 @@ TERMS = {
         _table(
             "TERM_POSITION", "position of the target in every image",
             _MJD,
-            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
-            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
-            Column("X_ERR", "double", "pixel", "error of x"),
-            Column("Y_ERR", "double", "pixel", "error of y"),
+            *_PLACE, *_PLACE_ERR,
             Column("VALIDITY", "uint8", "", "0 measured, 1 interpolated"),
-            Column("QUALITY", "int32", "", "bits, why the image may be bad"),
+            _QUALITY,
             used=("POS_X", "POS_Y", "POS_STDX", "POS_STDY", "POS_RAD"),
         ),
         _table(
@@ -439,10 +453,7 @@ TERMS = {
             "TERM_IMAGETTE_POSITION", "position of the target in every imagette",
             _MJD,
             Column("STACK", "int32", "", "stack that holds it or is nearest, counted from 0"),
-            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
-            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
-            Column("X_ERR", "double", "pixel", "error of x"),
-            Column("Y_ERR", "double", "pixel", "error of y"),
+            *_PLACE, *_PLACE_ERR,
             Column("FLUX", "double", "electron", "flux by PSF, cosmic rays in"),
             Column("CHI2", "double", "", "reduced chi square of the fit, without hits"),
             Column("HITS", "int32", "", "pixels hit by cosmic rays"),
@@ -454,10 +465,8 @@ TERMS = {
             "TERM_IMAGETTES", "flux of the target in every imagette",
             _MJD,
             Column("BJD_TIME", "bjd", "day", "middle of the imagette, TDB at the barycentre"),
-            Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
-            Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
-            Column("X_ERR", "double", "pixel", "error of x"),
-            Column("Y_ERR", "double", "pixel", "error of y"),
+            LIGHT_TIME,
+            *_PLACE, *_PLACE_ERR,
             Column("RADIUS", "double", "pixel", "radius of the circle"),
             Column("SUM", "double", "electron", "sum within the circle"),
             Column("SUM_ERR", "double", "electron", "its error"),
@@ -476,18 +485,15 @@ TERMS = {
             Column("CONTA", "double", "", "field stars' light in the circle, of the target's"),
             Column("CONTA_ERR", "double", "", "its error"),
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
-            Column("EVENT", "int32", "", "decimal digits of conditions"),
-            Column("STATUS", "int32", "", "1 where EVENT is not 0"),
-            Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            *_POINT_FLAGS,
             used=("IMAG_RAD",),
         ),
         _table(
             "TERM_QUALITY", "errors and flags of every point",
             _MJD,
-            Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre"),
-            Column("EVENT", "int32", "", "decimal digits of conditions"),
-            Column("STATUS", "int32", "", "1 where EVENT is not 0"),
-            Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+            _BJD,
+            *_POINT_FLAGS,
+            *_SATELLITE,
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
             Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
             Column("OPT_ERR", "double", "electron", "its error"),

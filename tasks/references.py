@@ -78,6 +78,15 @@ class Search:
         return self.by_kind.get(declared.kind, [])
 
 
+@dataclass
+class Seen:
+    """How far an inventory has come, for the report on one that fails."""
+
+    visit: str = ""  # empty where it is not known yet
+    read: list[tuple[str, str, str]] = field(default_factory=list)  # kind, path, digest
+    notes: list[str] = field(default_factory=list)
+
+
 def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
     """Look through folders, downwards, for SOC product names; `truth` folders and hidden files are never opened."""
     result = Search()
@@ -212,6 +221,7 @@ def take_inventory(
     digests: Callable[[str], Digests],
     library: Callable[[], Path],
     strict: bool = False,
+    seen: Seen | None = None,
 ) -> Inventory:
     """Return everything the visit is reduced from.
 
@@ -229,6 +239,8 @@ def take_inventory(
         Makes the default library where it is not there yet, and returns its folder.
     strict : bool
         Refuse deviations from the definitions too.
+    seen : Seen or None
+        Is told how far the inventory has come, from its beginning.
 
     Raises
     ------
@@ -241,12 +253,17 @@ def take_inventory(
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
     kinds = needed_references(settings)
+    seen = Seen() if seen is None else seen
+    seen.visit, seen.read, seen.notes = "", [], []
     found = search([visit], [*VISIT_INPUTS, *kinds])
+    seen.notes += found.notes
     subarray = _only_visit(found, visit)
-    memory = digests(visit_id(subarray))
+    seen.visit = visit_id(subarray)
+    memory = digests(seen.visit)
     when = subarray.valid_from
-    reader = _Reader(memory, strict)
+    reader = _Reader(memory, strict, seen)
     given = search(folders or [library()], kinds)
+    seen.notes += given.notes
     inputs = {RAW_SUBARRAY.kind: reader.read(subarray, RAW_SUBARRAY)}
     fallbacks = {}
     for declared in VISIT_INPUTS[1:]:
@@ -255,7 +272,7 @@ def take_inventory(
         if chosen is not None:
             inputs[declared.kind] = reader.read(chosen, declared)
         elif declared.mandatory:
-            raise MissingInputError(f"{visit}: no {declared.kind} ({declared.first[0]}) of the visit {visit_id(subarray)}")
+            raise MissingInputError(f"{visit}: no {declared.kind} ({declared.first[0]}) of the visit {seen.visit}")
         else:
             fallbacks[declared.kind] = str(declared.fallback)
     references: dict[str, Reference] = {}
@@ -278,16 +295,15 @@ def take_inventory(
             raise MissingInputError(f"{what}: none of {len(candidates)} is valid at {when} in {places}: {spans}")
         if not picked:
             fallbacks[declared.kind] = str(declared.fallback)
-    notes = [*found.notes, *given.notes]
     optional = {FIELD_OF_KIND[k]: p for k, p in inputs.items() if k in FIELD_OF_KIND}
     with open_declared(Path(inputs[RAW_SUBARRAY.kind].path), RAW_SUBARRAY) as file:
         hdu = file["SCI_RAW_SubArray"]
         target, obsid, images = hdu.text("TARGNAME"), hdu.integer("OBSID"), hdu.rows
     memory.save()
     return Inventory(
-        visit=visit_id(subarray), obsid=obsid, target=plain(target), arch_rev=subarray.version[0], proc_num=subarray.version[1],
+        visit=seen.visit, obsid=obsid, target=plain(target), arch_rev=subarray.version[0], proc_num=subarray.version[1],
         start=when, images=images, subarray=inputs[RAW_SUBARRAY.kind], references=references, dark_frames=tuple(darks),
-        deviations=tuple(reader.deviations), notes=tuple(notes), fallbacks=fallbacks, **optional,
+        deviations=tuple(reader.deviations), notes=tuple(seen.notes), fallbacks=fallbacks, **optional,
     )  # fmt: skip
 
 
@@ -394,6 +410,7 @@ class _Reader:
 
     memory: Digests
     strict: bool
+    seen: Seen = field(default_factory=Seen)
     deviations: list[str] = field(default_factory=list)
 
     def read(self, found: Found, declared: Input) -> Product:
@@ -408,6 +425,7 @@ class _Reader:
             open_exposures(product).file.close()
         if self.memory.fingerprint(found.path) != before:
             raise BadInputError(f"{found.path}: changed while it was read")
+        self.seen.read.append((declared.kind, product.path, product.sha256))
         return product
 
     def reference(self, found: Found, declared: Input) -> Reference:

@@ -5,7 +5,9 @@ Nothing here asks the network: leap seconds come from the file that the package 
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +33,13 @@ _DIGIT = ord("0")
 # barycentres lie about 1000 km apart, nearly all of it in the mass of Neptune.
 _DE200 = {5: 1047.350, 6: 3498.0, 7: 22960.0, 8: 19314.0}
 _DE405 = {5: 1047.3486, 6: 3497.898, 7: 22902.98, 8: 19412.24}
+
+
+def now() -> str:
+    """Return the time of the clock, UTC, as yyyy-mm-ddThh:mm:ss; SOURCE_DATE_EPOCH [s since 1970] stands in for the clock."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = float(epoch) if epoch.isdecimal() else time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 @cache
@@ -183,9 +192,9 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
 
     BJD = JD(TDB) + r.n / c, with r the barycentric place of the geocentre and n the direction of the star.
 
-    Left out: the satellite's place (`satellite_light_time`, up to 24 ms), the Shapiro delay (0.01 ms away from the
-    Sun), the star's parallax and proper motion. The operational light curves refer to the barycentre of DE200 and
-    differ by up to 4 ms (`de200_light_time`). A double resolves 0.04 ms here.
+    Left out: the satellite's place (`satellite_light_time`, up to 24 ms, a column of its own in light curves), the
+    Shapiro delay (0.01 ms away from the Sun), the star's parallax and proper motion. The operational light curves
+    refer to the barycentre of DE200 and differ by up to 4 ms (`de200_light_time`). A double resolves 0.04 ms here.
 
     Parameters
     ----------

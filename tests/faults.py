@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 
 from schemas.payloads import Product
 from schemas.terms import DEFAULT_RADIUS, RADII
+from tasks import disk
 from tasks.fits import ones_complement_sum, scan
 from tasks.fits_writer import encode_checksum
 
@@ -167,6 +170,16 @@ def raw_product(path: Path) -> Product:
     """Return a file as steps are given it."""
     with scan(path) as file:
         return Product(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest(), extname=file.extname)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, action: str = "", ending: str = "") -> None:
+    """Let the disk have no room any more: for one kind of call or all, on files whose names end so."""
+
+    def full(met: str, path: str) -> None:
+        if action in ("", met) and path.endswith(ending):
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(disk, "fault_hook", full)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -1,13 +1,17 @@
-"""Where the outside data are, and what a test does without them."""
+"""Where the outside data and programs are, and what a test does without them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+needs_poppler = pytest.mark.skipif(
+    shutil.which("pdftotext") is None or shutil.which("pdfinfo") is None, reason="pdftotext and pdfinfo (poppler) are not here"
+)
 
 
 def outside(name: str = ".") -> Path:

@@ -77,4 +77,6 @@ def test_the_command_sums_up_and_ends_with_the_first_code(reduced: Bench, tmp_pa
     first, second = json.loads(outcome.out)
     assert (first["code"], first["text"], first["new"]) == (0, str(folder), False)
     assert first["verdict"] in ("good", "usable with care", "not usable")
-    assert (second["code"], second["text"]) == (66, f"{empty}: no raw sub-array (SCI_RAW_SubArray) below this folder")
+    why, report, pdf = second["text"].split("; ")
+    assert (second["code"], why) == (66, f"{empty}: no raw sub-array (SCI_RAW_SubArray) below this folder")
+    assert Path(pdf.removeprefix("as PDF ")) == Path(report.removeprefix("the report is ")).with_suffix(".pdf")

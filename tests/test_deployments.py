@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import signal
 import stat
 import threading
@@ -172,6 +173,19 @@ def test_a_visit_that_fails_is_told(here: Installation, heard: list[dict[str, An
         "event": "drp.run.failed", "run": "reduce nothing", "id": failed, "exit_code": 2,
         "error": f"UsageError: {tmp_path}/nothing: is not a folder",
     }  # fmt: skip
+
+
+def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_the_state(
+    here: Installation, heard: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    failed = here.create("reduce", visit=f"{tmp_path}/empty", output=f"{tmp_path}/products")
+    run = here.end(failed)
+    notice = until(lambda: next((n for n in heard if n["id"] == failed), None))
+    told = r"no raw sub-array .*; the report is (\S+/reports/empty-[0-9a-f]{8})\.txt; as PDF \1\.pdf"
+    assert notice["exit_code"] == 66
+    for text in (notice["error"], run["state"]["message"]):
+        assert re.search(told, text), text
 
 
 def test_a_form_whose_paths_leave_the_allowed_roots_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

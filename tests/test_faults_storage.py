@@ -26,7 +26,7 @@ from tasks.delivery import report
 from tasks.references import take_inventory
 
 from .conftest import ROOT
-from .faults import Bench, Outcome, tree
+from .faults import Bench, Outcome, fill_disk, tree
 from .runs import STEPS
 
 NOBODY = 65534
@@ -137,11 +137,7 @@ def test_a_work_disk_without_free_inodes_publishes_nothing(bench: Bench, small_d
 def test_without_room_for_report_or_viewer_nothing_is_published(
     bench: Bench, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(action: str, path: str) -> None:
-        if path.endswith(ending):
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, ending=ending)
     bench.refused(74, "RPT_COR_DataReduction", "No space left on device")
 
 

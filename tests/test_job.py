@@ -124,7 +124,8 @@ def test_a_job_that_fails_within_the_program_leaves_its_report_beside_the_order(
     assert outcome.code == 70, outcome.err
     report = order.path.with_suffix(".report.txt")
     (told,) = [text for level, text in lines(outcome.err) if level == "E"]
-    assert told.endswith(f"; the report is {report}")
+    assert told.endswith(f"; the report is {report}; as PDF {report.with_suffix('.pdf')}")
+    assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = report.read_text()
     assert "the program failed" in page
     assert "gain" in page

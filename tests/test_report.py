@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -63,11 +62,11 @@ from schemas.products import Structure, soc_structure
 from schemas.settings import PipelineSettings, ReportSettings
 from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
 from tasks import disk
+from tasks.calibration.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.drawing import draw_light_curve, drawing
 from tasks.delivery.drawing import svg as as_svg
 from tasks.delivery.figures import time_scales
 from tasks.delivery.findings import FLAG_MAP, Picture
-from tasks.delivery.housekeeping import judge, judge_housekeeping, read_housekeeping
 from tasks.delivery.pictures import show, stretch, thinned
 from tasks.delivery.report import DATA, FIGURES, collect_report, svg, typeset_report
 from tasks.delivery.scene import scene_of
@@ -93,7 +92,8 @@ from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import open_images
 from tasks.step import STEPS as REGISTERED
 from tests.conftest import raw_file
-from tests.faults import raw_product
+from tests.faults import fill_disk, raw_product
+from tests.outside import needs_poppler
 from tests.runs import STEPS, Bench
 
 L = TypeVar("L", bound=Leaf)
@@ -101,10 +101,6 @@ Array = np.ndarray[Any, Any]
 VISIT = "PR900001_TG000001"
 FACTS = {"version": "V0001", "date": "2026-02-03T04:05:06", "software": "0.1.0", "folder": f"CH_{VISIT}_V0001"}
 ROOT = Path(__file__).resolve().parent.parent
-needs_poppler = pytest.mark.skipif(
-    shutil.which("pdftotext") is None or shutil.which("pdfinfo") is None, reason="pdftotext and pdfinfo (poppler) are not here"
-)
-
 
 # ------------------------------------------------------------------------------------------------------------- a small visit
 
@@ -213,7 +209,7 @@ class Visit:
         columns = {
             "MJD_TIME": mjd, "BJD_TIME": mjd, "EVENT": event, "STATUS": none, "QUALITY": quality,
             "FLUXERR": np.ones((self.n, len(RADII))), "OPT_FLUX": mjd, "OPT_ERR": mjd, "FIXED_ERR": mjd, "PSF_FLUX": mjd,
-            "PSF_ERR": mjd,
+            "PSF_ERR": mjd, "SAT_LIGHT_TIME": mjd, "SAT_LIGHT_RATE": mjd,
         }  # fmt: skip
         curves = [*LIGHT_CURVES, OPTIMAL, FIXED, PSF]
         values = {c.name: 100.0 for c in TERMS["TERM_METRICS"].columns} | {"N_GOOD": self.n, **self.metrics}
@@ -1192,11 +1188,7 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_behind(
     action: str, plain_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(met: str, _path: str) -> None:
-        if met == action:
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, action)
     with pytest.raises(StorageError, match="No space left on device"):
         typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
     assert list(tmp_path.iterdir()) == []

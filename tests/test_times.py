@@ -9,8 +9,9 @@ import erfa
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import CubicSpline
 
 from tasks import times
 from tasks.times import (
@@ -23,7 +24,9 @@ from tasks.times import (
     utc_to_mjd,
 )
 
+from .conftest import raw_file
 from .outside import outside
+from .runs import Bench
 
 FLIGHT = ["PR110047_TG000401", "PR130057_TG003742", "PR149000_TG008901", "PR300024_TG000101"]
 DAY = 86400.0
@@ -201,6 +204,60 @@ def test_a_satellite_7071_km_towards_the_star_sees_it_23_6_milliseconds_early() 
     x = 7071.0 * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0]])
     # 7071 / 299792.458 = 0.0235863 s; tolerance: the digits written here.
     np.testing.assert_allclose(satellite_light_time(x, 0.0, 0.0) * DAY, [0.0235863, -0.0235863, 0], atol=5e-8)
+
+
+def astropy_light_time(mjd: Any, position: Any, right_ascension: float, declination: float) -> Any:
+    """Return by astropy how much later light passes the barycentre for a satellite than for the geocentre [s]."""
+    from astropy import units
+    from astropy.coordinates import GCRS, ITRS, CartesianRepresentation, EarthLocation, SkyCoord
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    with iers.conf.set_temp("auto_download", False):
+        when = Time(mjd, format="mjd", scale="tt")
+        place = GCRS(CartesianRepresentation(*(np.asarray(position).T * units.km)), obstime=when)
+        ground = place.transform_to(ITRS(obstime=when)).cartesian
+        site = EarthLocation.from_geocentric(ground.x, ground.y, ground.z)
+        star = SkyCoord(right_ascension, declination, unit="deg")
+        centre = EarthLocation.from_geocentric(0, 0, 0, unit="m")
+        there, here = (when.light_travel_time(star, "barycentric", location=x, ephemeris="builtin") for x in (site, centre))
+        return (there - here).to_value("s")
+
+
+@given(
+    mjd=st.floats(58500, 60000), right_ascension=st.floats(0, 360, exclude_max=True), declination=st.floats(-90, 90),
+    angles=st.tuples(st.floats(0, 2 * np.pi), st.floats(-1, 1)),
+)  # fmt: skip
+@settings(max_examples=25)
+def test_the_light_time_of_the_satellite_is_that_of_astropy(
+    mjd: float, right_ascension: float, declination: float, angles: tuple[float, float]
+) -> None:
+    around, up = angles
+    flat = np.sqrt(1 - up**2)
+    place = 7078.0 * np.array([[flat * np.cos(around), flat * np.sin(around), up]])
+    expected = astropy_light_time(np.array([mjd]), place, right_ascension, declination)
+    # astropy turns the satellite's place as if it were a direction, by the aberration: 1e-4 of 24 ms
+    np.testing.assert_allclose(satellite_light_time(place, right_ascension, declination) * DAY, expected, rtol=0, atol=2.6e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tolerance"), [("DEFAULT", 2.6e-6), ("R40", 2.6e-6), ("IMAGETTE", 2e-5)])
+def test_every_light_curve_holds_the_light_time_of_the_satellite(reduced: Bench, name: str, tolerance: float) -> None:
+    (folder,) = reduced.published()
+    with fits.open(raw_file(folder, f"Lightcurve-{name}_V"), memmap=False) as hdus:
+        rows, star = hdus[1].data, (hdus[1].header["RA_TARG"], hdus[1].header["DEC_TARG"])
+        assert hdus[1].columns["SAT_LIGHT_TIME"].unit == "s"
+    with fits.open(raw_file(reduced.visit, "AUX_RES_Orbit"), memmap=False) as hdus:
+        orbit = hdus[1].data
+    # the orbit has a row every minute: a cubic through four of them is good to some metres
+    epoch = utc_to_mjd(orbit["EPOCH"])
+    seconds = (rows["MJD_TIME"] - epoch[0]) * DAY
+    axes = [CubicSpline((epoch - epoch[0]) * DAY, orbit[axis])(seconds) for axis in "XYZ"]
+    expected = astropy_light_time(rows["MJD_TIME"], np.stack(axes, axis=1), *star)
+    assert np.ptp(expected) > 1e-4
+    np.testing.assert_allclose(rows["SAT_LIGHT_TIME"], expected, rtol=0, atol=tolerance)
+    # BJD_TIME stays that of the geocentre, to what a double holds
+    np.testing.assert_allclose(rows["BJD_TIME"], bjd_tdb(rows["MJD_TIME"], *star), rtol=0, atol=1e-9)
 
 
 def test_a_position_of_two_coordinates_is_refused() -> None:

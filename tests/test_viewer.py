@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import json
 import math
@@ -24,7 +23,6 @@ from schemas.errors import MissingInputError, StorageError
 from schemas.flags import Quality
 from schemas.settings import ViewerSettings
 from schemas.terms import LIGHT_CURVES
-from tasks import disk
 from tasks.delivery import viewer_data
 from tasks.delivery.findings import Quantity, Stage, read_findings
 from tasks.delivery.viewer import DATA, UPLOT, as_json, asset, collect_viewer, make_page, write_viewer
@@ -32,6 +30,7 @@ from tasks.delivery.viewer_data import ERROR_STEP, FLUX_STEP, image_points, pack
 from tasks.level1 import open_images
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import ROOT
+from tests.faults import fill_disk
 from tests.runs import Bench
 from tests.test_report import VISIT, Visit
 
@@ -278,12 +277,7 @@ def test_a_visit_without_a_good_point_has_a_page(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_page(action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collect(Visit(n=20), tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
-
-    def full(met: str, _path: str) -> None:
-        if met == action:
-            raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(disk, "fault_hook", full)
+    fill_disk(monkeypatch, action)
     with pytest.raises(StorageError, match="No space left on device"):
         write_viewer(tmp_path, FACTS, tmp_path / "viewer.html")
     assert sorted(p.name for p in tmp_path.iterdir()) == before
@@ -477,6 +471,23 @@ def test_the_page_fits_wide_and_narrow_light_and_dark(browser: Browser, reduced:
     browser.click("#theme")
     assert browser.ask("getComputedStyle(document.body).backgroundColor") != ground
     assert browser.complaints == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_panel_has_two_numbers_at_its_axis_so_that_its_scale_can_be_read(
+    browser: Browser, reduced: Bench, width: int
+) -> None:
+    browser.load(published_page(reduced), width=width)
+    browser.ask("document.querySelectorAll('#panels input:not(:checked)').forEach(e => e.click())")
+    for over in ("time", "roll"):
+        browser.click(f"[name=over][value={over}]")
+        numbers = browser.ask(
+            "viewer.plots.map((u, i) => [document.querySelectorAll('[data-panel]')[i].dataset.panel, "
+            "u.axes[1]._splits.filter(y => u.scales.y.min <= y && y <= u.scales.y.max).length])"
+        )
+        assert len(numbers) >= 8
+        assert [name for name, count in numbers if count < 2] == []
 
 
 @needs_chromium

@@ -33,7 +33,7 @@ from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
 from tasks.step import Leaves, step
 from tasks.store import require
-from tasks.times import after_leap_second_expiry, bjd_tdb, utc_to_mjd
+from tasks.times import after_leap_second_expiry, bjd_tdb, satellite_light_time, utc_to_mjd
 from tasks.words import from_big_endian
 
 Floats = npt.NDArray[np.float64]
@@ -694,9 +694,37 @@ def _rows_of(product: Product) -> tuple[Floats, Flags, Flags, Flags] | None:
         return table.finite_column("MJD_TIME"), table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION"), stray
 
 
+class Orbit(NamedTuple):
+    """What the orbit tells of every image; NaN where it does not cover it."""
+
+    limb: Floats  # angle of the target above the Earth's limb [deg]
+    light_time: Floats  # of the way that the satellite is nearer to the target than the geocentre [s]
+    light_rate: Floats  # its change with time during the image
+
+
+def _along_orbit(raw: Exposures, orbit: Product | None, settings: EventSettings, warnings: list[str]) -> Orbit:
+    nothing = np.full(raw.count, np.nan)
+    if orbit is None:
+        return Orbit(nothing, nothing, nothing)
+    with open_declared(require(orbit.path), ORBIT) as file:
+        table = file["AUX_RES_Orbit"]
+        with _read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
+            epoch = utc_to_mjd(table.column("EPOCH"))
+        rows = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
+        speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
+    star = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
+    half = raw.nexp * raw.exposure_time / 2 / DAY
+    with _read_from(orbit.path, orbit.extname):
+        place, begin, end = (interpolate_orbit(epoch, rows, speed, raw.mjd + shift) for shift in (0.0, -half, half))
+        limb = earth_limb_angle(place, *star, atmosphere=settings.atmosphere)
+    light_time = satellite_light_time(place, *star) * DAY
+    if lost := int((~np.isfinite(light_time)).sum()):
+        warnings.append(f"the orbit does not cover {lost} images: the satellite's own light time is not known for them")
+    return Orbit(limb, light_time, (satellite_light_time(end, *star) - satellite_light_time(begin, *star)) / (2 * half))
+
+
 def _sight(
-    raw: Exposures, tables: tuple[Product, ...], orbit: Product | None, saa_map: Reference | None, settings: EventSettings,
-    warnings: list[str],
+    raw: Exposures, tables: tuple[Product, ...], seen: Floats, saa_map: Reference | None, warnings: list[str]
 ) -> Sight:  # fmt: skip
     n, duration = raw.count, raw.span
     saa, occulted, stray, known = (np.zeros(n, dtype=bool) for _ in range(4))
@@ -712,18 +740,7 @@ def _sight(
         fresh = new & ~known
         saa[fresh], occulted[fresh], stray[fresh] = a[fresh], b[fresh], c[fresh]
         known |= new
-    if orbit is not None:
-        with open_declared(require(orbit.path), ORBIT) as file:
-            table = file["AUX_RES_Orbit"]
-            with _read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
-                epoch = utc_to_mjd(table.column("EPOCH"))
-            place = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
-            speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
-        ra, dec = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
-        with _read_from(orbit.path, orbit.extname):
-            position = interpolate_orbit(epoch, place, speed, raw.mjd)
-            angle = earth_limb_angle(position, ra, dec, atmosphere=settings.atmosphere)
-        limb = np.where(np.isfinite(angle), angle, limb)
+    limb = np.where(np.isfinite(seen), seen, limb)
     unseen = ~known
     if unseen.any():
         occulted[unseen] = (limb < 0)[unseen]
@@ -781,7 +798,8 @@ def flag_events(
         mjd, meta = exposures.mjd, exposures.metadata
         with _read_from(exposures.file.path, f"{meta.extname}: column MJD_TIME"):
             repeated = flag_repeated_times(mjd, settings.duplicate_tolerance)
-        sight = _sight(exposures, tables, orbit, saa_map, settings, warnings)
+        along = _along_orbit(exposures, orbit, settings, warnings)
+        sight = _sight(exposures, tables, along.limb, saa_map, warnings)
         angles = {n: meta.column(f"LOS_TO_{n}_ANGLE").astype(np.float64) for n in ("SUN", "MOON")}
         bounds = _angle_limits(limits)
         with _read_from(limits.product.path if limits else "", "REF_APP_VisitConstraints"):
@@ -822,6 +840,8 @@ def flag_events(
         "EVENT": event,
         "QUALITY": quality,
         "EARTH_LIMB": sight.limb,
+        "SAT_LIGHT_TIME": along.light_time,
+        "SAT_LIGHT_RATE": along.light_rate,
     }
     return Leaves({"TERM_EVENTS": [NewHdu(TERMS["TERM_EVENTS"], used, columns=columns)]}, used=used, warnings=warnings)
 

@@ -12,7 +12,7 @@ from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
 from tasks import disk
 from tasks.delivery.archive import MANIFEST, read_manifest, whole
-from tasks.delivery.light_curves import FOR_CLIENTS
+from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published import CURVE
 from tasks.fits import FitsFile, Hdu, open_declared, scan, verify_sums
 from tasks.fits_writer import structure_of
@@ -112,7 +112,7 @@ def _check_hdu(file: FitsFile, hdu: Hdu, verdict: Verdict) -> None:
                 if name in here.header:
                     _check_keyword(here, name, structure, verdict)
             if structure.is_table:
-                defined = {c.name for c in (*structure.columns, *(FOR_CLIENTS if hdu.extname == CURVE else ()))}
+                defined = {c.name for c in (*structure.columns, *(OWN_COLUMNS if hdu.extname == CURVE else ()))}
                 more = [c for c in here.present() if c not in defined]
                 verdict.deviations += [f"HDU {hdu.index} {hdu.extname}: column {c} is not defined" for c in more]
             if structure.is_table and here.rows == 0 and not everything.may_be_empty:

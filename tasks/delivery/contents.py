@@ -12,7 +12,7 @@ from schemas.errors import BadInputError
 from schemas.inputs import Input, Use
 from schemas.products import Structure
 from schemas.terms import USED
-from tasks.delivery.light_curves import FOR_CLIENTS
+from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published import CURVE, sizes
 from tasks.fits import FitsFile, Hdu, blocks, open_declared, scan
 from tasks.fits_writer import PUBLICATION, structure_of
@@ -47,7 +47,7 @@ def _hdu(file: FitsFile, hdu: Hdu) -> dict[str, Any]:
     except KeyError:
         return told
     if hdu.extname == CURVE:
-        structure = replace(structure, columns=(*structure.columns, *FOR_CLIENTS))
+        structure = replace(structure, columns=(*structure.columns, *OWN_COLUMNS))
     told |= {"meaning": structure.meaning or _meaning(structure), "keywords": _values(hdu, structure), "used": _used(hdu)}
     try:
         use = Use(structure, shape_matters=False, may_be_empty=True)

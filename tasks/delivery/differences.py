@@ -10,7 +10,8 @@ import numpy as np
 
 from schemas.errors import BadInputError, UsageError
 from schemas.products import soc_structure
-from tasks.delivery.light_curves import FOR_CLIENTS
+from schemas.terms import LIGHT_TIME
+from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published import CURVE, Columns, PublishedVisit
 
 _SAME_TIME = 1e-8  # day; a millisecond, far below any exposure
@@ -107,8 +108,8 @@ def compare_curves(a: Columns, b: Columns) -> dict[str, Any]:
     rows_a, rows_b = _common_rows(a["MJD_TIME"], b["MJD_TIME"])
     flux = a["FLUX"][np.isfinite(a["FLUX"])]
     median = float(np.median(flux)) if flux.size else math.nan
-    # the other columns for clients repeat what is compared already
-    declared = (*soc_structure(CURVE).columns, *(c for c in FOR_CLIENTS if c.name == "QUALITY"))
+    # the columns for clients but QUALITY repeat what is compared already
+    declared = (*soc_structure(CURVE).columns, *(c for c in OWN_COLUMNS if c.name in ("QUALITY", LIGHT_TIME.name)))
     columns = []
     for c in declared:
         if c.name not in a or c.name not in b or c.letter == "A":

@@ -127,22 +127,32 @@ def draw_noise(found: Findings) -> bytes:
         return svg(canvas)
 
 
+def _lines(axes: Any, x: Any, lines: Sequence[tuple[Floats, str, str, Any]]) -> bool:
+    """Draw the lines (values, label, colour, dashes) that have a number, or that there is none; return whether any has."""
+    known = [line for line in lines if np.isfinite(line[0]).any()]
+    for values, text, colour, dashes in known:
+        axes.plot(x, values, color=colour, linestyle=dashes, linewidth=1.1, label=text)
+    if not known:
+        nothing(axes, "too few good points")
+    return bool(known)
+
+
 def _noise_of_time(axes: Any, found: Findings) -> None:
     points, good = found.points, found.points.good
     steps = np.diff(points.hours)
     step = float(np.median(steps)) if steps.size else 0.0
     windows = time_scales(step, points.duration)
     title(axes, "noise of means over a window [ppm]")
-    drawn = False
-    for name, colour, dashes in (("DEFAULT", GOOD, "-"), (OPTIMAL, THIRD, (0, (6, 1.5))), (PSF, FLAGGED, (0, (2, 1)))):
+
+    def noise(name: str) -> Floats:
         flux = found.curves[name][0]
         chosen = good & np.isfinite(flux) & (flux > 0)
-        noise = np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
-        if np.isfinite(noise).any():
-            axes.plot(windows, noise, linestyle=dashes, color=colour, linewidth=1.1, label=name)
-            drawn = True
-    if not drawn:
-        nothing(axes, "too few good points")
+        return np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
+
+    kinds: tuple[tuple[str, str, Any], ...] = (
+        ("DEFAULT", GOOD, "-"), (OPTIMAL, THIRD, (0, (6, 1.5))), (PSF, FLAGGED, (0, (2, 1))),
+    )  # fmt: skip
+    if not _lines(axes, windows, [(noise(name), name, colour, dashes) for name, colour, dashes in kinds]):
         return
     metrics = found.metrics.get("DEFAULT", {})
     star = float(error_terms(found)["STAR"][RADII.index(DEFAULT_RADIUS)])
@@ -198,18 +208,12 @@ def _logarithmic(axes: Any) -> None:
 def _noise_of_radius(axes: Any, found: Findings) -> None:
     title(axes, "noise over the radius [ppm]")
     radii = [r for r in RADII if f"R{r:g}" in found.metrics]
-    kinds = (
+    kinds: tuple[tuple[str, str, str, Any], ...] = (
         ("ROB_PPM", "robust scatter", QUIET, (0, (6, 1.5))), ("P2P_PPM", "point to point", GOOD, "-"),
         ("FORM_PPM", "formal error", LINE, (0, (1, 1.2))), ("CDPP_30M", "CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
     )  # fmt: skip
-    drawn = False
-    for column, text, colour, style in kinds:
-        values = np.array([found.metrics[f"R{r:g}"][column] for r in radii])
-        if np.isfinite(values).any():
-            axes.plot(radii, values, color=colour, linestyle=style, linewidth=1.1, label=text)
-            drawn = True
-    if not drawn:
-        nothing(axes, "too few good points")
+    values = {column: np.array([found.metrics[f"R{r:g}"][column] for r in radii]) for column, *_ in kinds}
+    if not _lines(axes, radii, [(values[column], text, colour, dashes) for column, text, colour, dashes in kinds]):
         return
     small(axes)
     _plain_logarithm(axes)

@@ -24,7 +24,7 @@ from schemas.terms import (
     RADII,
     TERMS,
 )
-from tasks.delivery.housekeeping import Parameter, read_housekeeping
+from tasks.calibration.housekeeping import Parameter, read_housekeeping
 from tasks.delivery.scene import scene_of
 from tasks.delivery.series import Floats, Points
 from tasks.exposures import first_sampled, term_column, term_image

@@ -23,7 +23,18 @@ from schemas.payloads import (
     Status,
 )
 from schemas.products import Column, Keyword, Structure, soc_structure
-from schemas.terms import DEFAULT_RADIUS, FIXED, IMAGETTE_PSF, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS, with_keywords
+from schemas.terms import (
+    DEFAULT_RADIUS,
+    FIXED,
+    IMAGETTE_PSF,
+    LIGHT_CURVES,
+    LIGHT_TIME,
+    OPTIMAL,
+    PSF,
+    RADII,
+    TERMS,
+    with_keywords,
+)
 from tasks.exposures import term_column
 from tasks.fits import Value
 from tasks.fits_writer import NewHdu
@@ -41,6 +52,7 @@ FOR_CLIENTS = (
     Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
     Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good"),
 )
+OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all that stand behind the SOC's
 _DAYS = {k.name: k for k in (
     Keyword("BJDREFI", "integer", "day", "BJD at which TIME is 0", _DAY_ZERO),
     Keyword("BJDREFF", "real", "day", "its fraction", 0.0),
@@ -48,9 +60,9 @@ _DAYS = {k.name: k for k in (
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
-    """Return the SOC's light curve with the columns for clients and the keywords of the used values."""
+    """Return the SOC's light curve with our own columns and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
-    return replace(declared, columns=(*declared.columns, *FOR_CLIENTS), keywords={**declared.keywords, **_DAYS})
+    return replace(declared, columns=(*declared.columns, *OWN_COLUMNS), keywords={**declared.keywords, **_DAYS})
 
 
 def light_curve_hdu(
@@ -73,7 +85,7 @@ def light_curve_hdu(
     return NewHdu(declared, keywords, columns={**columns, **for_clients}, primary=primary, history=past)
 
 
-@step("light_curves", "LC_CFG", version="5", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
+@step("light_curves", "LC_CFG", version="6", payload=LightCurves, leaves=["SCI_COR_Lightcurve-DEFAULT"])
 def write_light_curves(
     corrected: Corrected,
     upstream: tuple[Leaf, ...],
@@ -86,8 +98,8 @@ def write_light_curves(
     quality: QualityTerm,
 ) -> Leaves:
     """Write the light curves of all apertures."""
-    event, status, flags, bjd, error = term_column(
-        quality.product, "TERM_QUALITY", "EVENT", "STATUS", "QUALITY", "BJD_TIME", "FLUXERR"
+    event, status, flags, bjd, light_time, error = term_column(
+        quality.product, "TERM_QUALITY", "EVENT", "STATUS", "QUALITY", "BJD_TIME", LIGHT_TIME.name, "FLUXERR"
     )
     best, best_error, fixed_error, psf, psf_error = term_column(
         quality.product, "TERM_QUALITY", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"
@@ -112,6 +124,7 @@ def write_light_curves(
             "UTC_TIME": meta.column("UTC_TIME"), "MJD_TIME": images.mjd, "BJD_TIME": bjd, "STATUS": status, "EVENT": event,
             "ROLL_ANGLE": roll, "LOCATION_X": np.full(n, used["LOC_X"]),
             "LOCATION_Y": np.full(n, used["LOC_Y"]), "CENTROID_X": x, "CENTROID_Y": y, "QUALITY": flags,
+            LIGHT_TIME.name: light_time,
         }  # fmt: skip
         curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving") for name, r in LIGHT_CURVES.items()}
         curves[OPTIMAL] = best, best_error, float(used["AP_OPT"]), "Moving"
@@ -137,7 +150,7 @@ def write_light_curves(
     return Leaves(files)
 
 
-@step("imagette_light_curves", version="3", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
+@step("imagette_light_curves", version="4", payload=LightCurves, leaves=["SCI_COR_Lightcurve-IMAGETTE"])
 def write_imagette_light_curves(
     corrected: Corrected, subarray: Corrected, upstream: tuple[Leaf, ...], photometry: ImagettePhotometry
 ) -> Leaves:
@@ -163,6 +176,7 @@ def write_imagette_light_curves(
             "BACKGROUND": np.pi * values["RADIUS"] ** 2 * values["LEVEL"], "SMEARING_LC": values["SMEARING"],
             "SMEARING_LC_ERR": np.full(n, share), "CONTA_LC": values["CONTA"], "CONTA_LC_ERR": values["CONTA_ERR"],
             **{c: values[c] for c in ("MJD_TIME", "BJD_TIME", "STATUS", "EVENT", "QUALITY", "ROLL_ANGLE", "DARK")},
+            LIGHT_TIME.name: values[LIGHT_TIME.name],
         }  # fmt: skip
     files = {}
     for row, name in enumerate(metrics["DATANAME"]):

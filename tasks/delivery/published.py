@@ -15,7 +15,7 @@ from schemas.inputs import Input, Use
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import TERMS
 from tasks.delivery.archive import MANIFEST, is_published, read_manifest
-from tasks.delivery.light_curves import FOR_CLIENTS
+from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.fits import open_declared
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -83,7 +83,7 @@ class PublishedVisit:
 
     def curve(self, name: str) -> Columns:
         """Return the columns of a light curve, those that this reduction does not have left out."""
-        return table(self.place("light_curves", f"{CURVE}-{name}"), CURVE, soc_structure(CURVE), FOR_CLIENTS)
+        return table(self.place("light_curves", f"{CURVE}-{name}"), CURVE, soc_structure(CURVE), OWN_COLUMNS)
 
     def keywords(self, name: str, *wanted: str) -> dict[str, Any]:
         """Return some values of the header of a light curve."""

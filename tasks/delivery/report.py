@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import BusyError
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory, Leaf, MeasuredVisit, Payload, ReportData, Status
 from schemas.settings import ReportSettings
 from schemas.terms import RADII
@@ -26,10 +24,10 @@ from tasks.delivery import summary, tables
 from tasks.delivery.drawing import Figure, describe_light_curve, draw_light_curve
 from tasks.delivery.figures import CORRELATED, OVER_TIME, captions, draw_all
 from tasks.delivery.findings import Findings, for_report, read_findings
+from tasks.delivery.pdf import write_pdf
 from tasks.delivery.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.series import Points
 from tasks.delivery.tables import Metric, Table
-from tasks.delivery.typeset import make_pdf
 from tasks.delivery.verdict import Evidence, Verdict, verdict
 from tasks.delivery.wording import Row, printable
 from tasks.level1 import Images, open_images
@@ -167,7 +165,7 @@ def _once(steps: Iterable[str]) -> tuple[str, ...]:
 
 
 def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
-    """Typeset the report as a tagged PDF/A-2a, which is also PDF/UA-1.
+    """Typeset the report as PDF; the errors are those of `write_pdf`.
 
     Parameters
     ----------
@@ -178,15 +176,6 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
         ``folder``, and under ``sources`` what `tasks.delivery.sources` says.
     target : Path
         The PDF; it appears whole or not at all.
-
-    Raises
-    ------
-    RuntimeError
-        If what the folder holds cannot be typeset.
-    BusyError
-        If there is not enough memory for it.
-    StorageError
-        If reading or writing fails.
     """
     date = datetime.fromisoformat(facts["date"])
     shown = {name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")}
@@ -197,11 +186,4 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
         **{name: files("tasks.delivery").joinpath(name).read_bytes() for name in TEMPLATES},
         **{name: disk.read_bytes(data / name, limit=64 << 20) for name in (DATA, *map(svg, FIGURES))},
     }
-    with disk.guarded("create", target), tempfile.TemporaryDirectory(prefix=".typeset-", dir=target.parent) as root:
-        try:
-            pdf = make_pdf(inside, root)
-        except RuntimeError as error:
-            raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
-        except MemoryError as error:
-            raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
-    disk.write_file(target, pdf)
+    write_pdf(inside, target)

@@ -17,14 +17,9 @@ _KEPT = 16  # hexadecimal digits of a digest that are shown
 
 def sources(found: Inventory, settings: Mapping[str, Any], software: Mapping[str, str]) -> dict[str, Any]:
     """Return inputs, references, settings that are not the default ones, deviations and versions, as texts."""
-    inputs = {
-        "raw sub-array": found.subarray, "attitude": found.attitude, "raw full array": found.full_array,
-        "raw imagettes": found.imagettes, "planned visit": found.planned, "visit constraints": found.constraints,
-        "orbit": found.orbit, "star catalogue": found.stars,
-    }  # fmt: skip
     chosen: list[Reference] = [*found.references.values(), *found.dark_frames]
     return {
-        "inputs": [_file(kind, product) for kind, product in inputs.items() if product is not None],
+        "inputs": [_file(kind, product) for kind, product in visit_files(found)],
         "references": sorted(
             ([*_file(r.kind, r.product), printable(r.valid_from[:10])] for r in chosen), key=lambda line: (line[0], line[1])
         ),
@@ -34,6 +29,22 @@ def sources(found: Inventory, settings: Mapping[str, Any], software: Mapping[str
         "notes": [printable(text, 200) for text in found.notes],
         "software": [[printable(name), printable(version)] for name, version in software.items()],
     }
+
+
+def visit_files(found: Inventory) -> list[tuple[str, Product]]:
+    """Return kind and product of the files of a visit itself."""
+    given = {
+        "raw sub-array": found.subarray, "attitude": found.attitude, "raw full array": found.full_array,
+        "raw imagettes": found.imagettes, "planned visit": found.planned, "visit constraints": found.constraints,
+        "orbit": found.orbit, "star catalogue": found.stars,
+    }  # fmt: skip
+    return [(kind, product) for kind, product in given.items() if product is not None]
+
+
+def inputs_of(found: Inventory) -> list[tuple[str, Product]]:
+    """Return kind and product of all that a visit is reduced from: its own files, then the references by kind and name."""
+    chosen = [(r.kind, r.product) for r in (*found.references.values(), *found.dark_frames)]
+    return [*visit_files(found), *sorted(chosen, key=lambda pair: (pair[0], Path(pair[1].path).name))]
 
 
 def gathered(deviations: Sequence[str]) -> dict[str, Any]:

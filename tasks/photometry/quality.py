@@ -318,7 +318,7 @@ def _or_nan(scatter: float) -> float:
     return float(scatter) if scatter > 0 else np.nan
 
 
-@step("quality", "LC_QUAL", version="3", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="4", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected, events: Events, bias: Bias, gain: Gain, flat: Flat, pointing: Pointing, look: Look,
     background: Background, position: Position, smearing: Smearing, defects: Defects, apertures: Apertures, psf_fit: PsfFit,
@@ -330,6 +330,7 @@ def assess_quality(
         missing = missing_images(images.metadata.column("CE_COUNTER"))
         offset = images.x_offset, images.y_offset
     mjd, bjd, event, flags = term_column(events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY")
+    light_time, light_rate = term_column(events.product, "TERM_EVENTS", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE")
     quality = flags.copy()
     for term in (bias, gain, pointing, look, background, position):
         quality |= term_column(term.product, term.product.extname, "QUALITY")[0]
@@ -375,6 +376,7 @@ def assess_quality(
     rows = [curve_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
     columns = {
         "MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": quality,
+        "SAT_LIGHT_TIME": light_time, "SAT_LIGHT_RATE": light_rate,
         "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "FIXED_ERR": curves[FIXED][1],
         "PSF_FLUX": by_psf[0], "PSF_ERR": by_psf[1],
     }  # fmt: skip

@@ -242,11 +242,13 @@ function plot(panel) {
   get("plots").append(figure);
   const width = Math.max(figure.clientWidth, 200), narrow = innerWidth < 560;
   const axis = {stroke: colours.soft, font: "12px system-ui, sans-serif", grid: {stroke: colours.grid, width: 1}, ticks: {stroke: colours.line, width: 1, size: 5}};
+  // steps go by factors of two at the most: of 15 pixels or more, each small panel has two numbers at least, and with them a scale
+  const space = panel.name === "flux" ? 26 : 15;
   const u = new uPlot({
     width, height: panel.name === "flux" ? (narrow ? 260 : 330) : narrow ? 105 : 118, legend: {show: false}, padding: [6, 12, 0, 0],
     scales: {x: {time: false, range: () => range()}, y: {range: (u, low, high) => heights(now, panel, ...range())}},
     axes: [{...axis, size: 30, space: 70, values: (u, ticks) => ticks.map(t => overRoll() ? `${t}°` : `${t} h`)},
-      {...axis, size: 62, space: 26, values: (u, ticks) => ticks.map(t => String(+t.toPrecision(12)).replace("-", "−"))}],
+      {...axis, size: 62, space, values: (u, ticks) => ticks.map(t => String(+t.toPrecision(12)).replace("-", "−"))}],
     series: [{}, ...panel.series.map(s => ({label: s.label, paths: () => null, points: {show: false}}))],
     cursor: {sync: {key: "visit", scales: ["x", null]}, drag: {x: true, y: false, setScale: false}, points: {show: false}, y: false, bind: {dblclick: () => () => setRange(null)}},
     hooks: {draw: [u => draw(u, now, panel)], setSelect: [u => {

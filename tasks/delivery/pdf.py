@@ -1,0 +1,41 @@
+"""A page becomes a PDF on the disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.errors import BusyError
+from tasks import disk
+from tasks.delivery.typeset import make_pdf
+from tasks.delivery.wording import printable
+
+
+def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
+    """Typeset files that are given by name, `main.typ` first of all, as a tagged PDF/A-2a, which is also PDF/UA-1.
+
+    Parameters
+    ----------
+    inside : mapping
+        Names and contents; nothing else is read.
+    target : Path
+        The PDF; it appears whole or not at all.
+
+    Raises
+    ------
+    RuntimeError
+        If they cannot be typeset.
+    BusyError
+        If there is not enough memory for it.
+    StorageError
+        If reading or writing fails.
+    """
+    with disk.guarded("create", target), tempfile.TemporaryDirectory(prefix=".typeset-", dir=target.parent) as root:
+        try:
+            pdf = make_pdf(inside, root)
+        except RuntimeError as error:
+            raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
+        except MemoryError as error:
+            raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
+    disk.write_file(target, pdf)
