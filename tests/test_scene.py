@@ -244,3 +244,14 @@ def test_a_stack_lasts_from_its_first_exposure_to_its_last(repetition: float, sp
     assert track.span(40, 0.5) == pytest.approx(span)
     x, _ = track.during(59000.0 + 50 / 86400, track.span(40, 0.5), 0.0)
     assert np.ptp(x) == pytest.approx(span, abs=2.0)  # samples of a second at both ends
+
+
+def test_places_at_a_time_are_those_between_the_samples_and_the_roll_does_not_jump() -> None:
+    time = np.arange(100.0)
+    track = Track(time, 0.1 * time, -0.2 * time, (359.0 + 0.1 * time) % 360.0, 59000.0)
+    seconds = np.array([-10.0, 0.0, 9.5])
+    x, y, roll = track.at(seconds, 59000.0 + 50 / 86400, 20.0, 0.0)
+    # samples 40 to 59 make the mean: 49.5 s
+    np.testing.assert_allclose(x, 0.1 * (seconds + 0.5), atol=1e-6)
+    np.testing.assert_allclose(y, -0.2 * (seconds + 0.5), atol=1e-6)
+    np.testing.assert_allclose(roll % 360.0, (359.0 + 0.1 * (50 + seconds)) % 360.0, atol=1e-5)

@@ -782,7 +782,7 @@ def _temperature_digit(raw: Exposures, limits: Reference | None) -> Integers:
     return digit
 
 
-@step("events", "FLAGGING", version="2", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="3", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],

@@ -59,16 +59,43 @@ def column_sums(columns: int, x: FloatArray, flux: FloatArray, offsets: FloatArr
     return sums
 
 
-def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
-    """Return tau and its error from margin columns: measured = constant + tau model, by least squares clipped once.
+def columns_passed(
+    start: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray], height: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return where stars stand as the rows of the window pass them: columns and rows, shape (k, 2 m).
+
+    On its way into the window before an exposure the charge passes what lies above, and on its way out what lies below. Stars
+    in the window are passed by some of its rows before, and by the others after.
 
     Parameters
     ----------
-    measured : ndarray, shape (nx,)
+    start, end : tuple of ndarray, shape (k, m)
+        Columns and rows of the stars, as indices of the window, at the start and at the end of m exposures.
+    height : int
+        Rows of the window.
+    """
+    middle = (start[1].mean(axis=1) + end[1].mean(axis=1))[:, None] / 2
+    above, below = middle > height - 0.5, middle < -0.5
+    columns, rows = (
+        np.concatenate([np.where(below, late, early), np.where(above, early, late)], axis=1)
+        for early, late in zip(start, end, strict=True)
+    )
+    return columns, rows
+
+
+def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
+    """Return tau and its error from margin columns: measured = constant + tau model, by least squares clipped once.
+
+    Every image counts by itself: a bright star may cross the columns in a few of them only.
+
+    Parameters
+    ----------
+    measured : ndarray, shape (n, nx)
         Mean charge of the margin rows [electron per stack].
-    model : ndarray, shape (nx,)
+    model : ndarray, shape (n, nx)
         What they would hold for tau = 1 s [electron/s].
     """
+    measured, model = measured.ravel(), model.ravel()
     good = np.isfinite(measured) & np.isfinite(model)
     for _ in range(2):
         if good.sum() < 10 or np.ptp(model[good]) == 0:
@@ -93,7 +120,9 @@ def margin_rows(
     raw: Exposures, level: FloatArray, gain: FloatArray, curve: tuple[FloatArray, FloatArray], good: npt.NDArray[np.bool_],
     size: int = 1 << 23,
 ) -> FloatArray | None:  # fmt: skip
-    """Return the mean charge of the top overscan rows in every column [electron per stack]; None without them as images.
+    """Return the mean charge of the top overscan rows in every column of the images that are `good`, shape (n, nx).
+
+    [electron per stack]; None without them as images.
 
     `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes the same amplifier. The
     rows are read in blocks of about `size` bytes.
@@ -104,17 +133,14 @@ def margin_rows(
     if hdu.text("MRG_PROC") != "image":
         return None
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-    # a cosmic ray in a few rows and images must not decide: the median over images of the mean over rows
     means = np.empty((raw.count, hdu.shape[2]))
     for a, b in blocks(raw.count, 8 * hdu.shape[1] * hdu.shape[2], size):
         measured = (hdu.image(a, b) / added - level[a:b, None, None]) / gain[a:b, None, None]
         means[a:b] = (raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)).mean(axis=1)
-    means = means[good]
-    whole = np.isfinite(means).all(axis=1)
-    return np.asarray(np.median(means[whole], axis=0)) if whole.any() else None
+    return means[good]
 
 
-@step("smearing", "SMEARING", version="4", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="5", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
     raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, linearity: Linearity, psf: Psf, stars: Stars,
     settings: SmearingSettings,
@@ -139,18 +165,23 @@ def estimate_smearing(
         smears = light / duration * settings.time > FAINTEST
         xi, eta, light = xi[smears], eta[smears], light[smears]
         good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
+        some = np.unique(np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round())
+        starts = some * max(exposures.repetition, exposures.exposure_time) - exposures.span / 2
         for i in np.flatnonzero(good) if known else ():
-            dx, dy, roll = track.path(float(exposures.mjd[i]), exposures.span, model.lag)
-            few = np.linspace(0, len(roll) - 1, min(BLUR_SAMPLES, len(roll))).round().astype(int)
-            px, py = x[i] - exposures.x_offset - 0.5 + dx[few], y[i] - exposures.y_offset - 0.5 + dy[few]
-            places, rows = field_places(xi, eta, roll[few] + turn, px, py, float(stars.used["STAR_SCL"]))
+            when = float(exposures.mjd[i]), exposures.span, model.lag
+            ends = []
+            for seconds in (starts, starts + exposures.exposure_time):
+                dx, dy, roll = track.at(seconds, *when)
+                px, py = x[i] - exposures.x_offset - 0.5 + dx, y[i] - exposures.y_offset - 0.5 + dy
+                ends.append(field_places(xi, eta, roll + turn, px, py, float(stars.used["STAR_SCL"])))
+            places, rows = columns_passed(ends[0], ends[1], exposures.shape[0])
             on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(axis=1)
             sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
         rate = sums / exposures.exposure_time
         margin = margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
         mjd = exposures.mjd
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    tau, error = fit_time(margin, rate[good].mean(axis=0)) if margin is not None else (0.0, float("inf"))
+    tau, error = fit_time(margin, rate[good]) if margin is not None else (0.0, float("inf"))
     if known:
         measured, clock = (tau, error), (settings.time, KNOWN * settings.time)
         if abs(tau - settings.time) > OFF * np.hypot(error, clock[1]):

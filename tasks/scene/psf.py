@@ -92,6 +92,15 @@ class Track:
         x, y = self.x[first:last], self.y[first:last]
         return x - x.mean(), y - y.mean(), self.roll[first:last]
 
+    def at(self, seconds: FloatArray, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the places some seconds after the middle of an exposure about its mean place [pixel], and the roll [deg]."""
+        x, y = self.mean(mjd, duration, lag)
+        time = (mjd - self.origin) * DAY + lag + seconds
+        first, last = np.searchsorted(self.time, (time.min(), time.max()))
+        near = slice(max(int(first) - 1, 0), int(last) + 1)
+        roll = np.interp(time, self.time[near], np.unwrap(self.roll[near], period=360.0))
+        return np.interp(time, self.time, self.x) - x, np.interp(time, self.time, self.y) - y, roll
+
 
 def read_track(pointing: Pointing) -> Track:
     """Read the attitude's track from the term of the pointing."""
