@@ -387,7 +387,8 @@ def estimate_background_1(
             if field is not None:
                 for i, image in enumerate(pixels, block.start):
                     star = float(at_x[i]) - images.x_offset, float(at_y[i]) - images.y_offset
-                    image -= field.image(images.shape, *star, float(images.mjd[i]), images.nexp * images.exposure_time)
+                    span = field.track.span(images.nexp, images.exposure_time)
+                    image -= field.image(images.shape, *star, float(images.mjd[i]), span)
             ring_statistics(pixels, x[block], y[block], settings.inner, settings.outer, settings.clip, rings[block])
             for i, image in enumerate(pixels, block.start):
                 planes[i] = fit_plane(
