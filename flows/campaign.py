@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from schemas.errors import plain
 
+LONGEST = 4000  # characters of an error: what went wrong, and where its report lies
 MOST_OUTPUT = 16 << 20  # bytes of what a reduction says
 
 
@@ -107,5 +108,6 @@ def _result(ended: _Running, visit: str) -> VisitResult:
     except (ValueError, KeyError, TypeError):
         lines = [line for line in said[1].decode(errors="replace").splitlines() if line.strip()]
         error = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1] if lines else "")
-        result.text = plain(error.removeprefix("ERROR ").removeprefix("Error: ") or f"ended by signal {-code}")
+        text = error.removeprefix("ERROR ").removeprefix("Error: ") or f"ended by signal {-code}"
+        result.text = plain(text, LONGEST)
     return result
