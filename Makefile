@@ -41,7 +41,7 @@ clients: $(CLIENTS:%=.clients/%/.installed)
 	@touch $@
 
 # branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
-KERNELS := apertures background calibration drift cosmics defects events field_fluxes geometry metrics plate scene stages stars telegraphic
+KERNELS := apertures background calibration drift cosmics defects events field_fluxes flat geometry look metrics plate scene smearing stages stars telegraphic
 coverage: $(VENV)/.installed
 	@rm -f .coverage
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(patsubst %,tests/test_%.py,$(KERNELS) gate store imagettes)
