@@ -21,6 +21,14 @@ LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
 _KINDS = {d.first[0]: d for d in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE)}
 
 
+def span_of(nexp: int, exposure_time: float, repetition: float) -> float:
+    """Return how long a stack takes from the start of its first exposure to the end of its last [s].
+
+    `repetition` is the time between two starts [s]; where it is shorter than an exposure one follows the other.
+    """
+    return (nexp - 1) * max(repetition, exposure_time) + exposure_time
+
+
 @dataclass(frozen=True)
 class Exposures:
     """An open raw product. `x_offset` and `y_offset` place index [0, 0] of the window on the exposed CCD area."""
@@ -65,7 +73,7 @@ class Exposures:
     @property
     def span(self) -> float:
         """Time from the start of a stack's first exposure to the end of its last [s]."""
-        return (self.nexp - 1) * max(self.repetition, self.exposure_time) + self.exposure_time
+        return span_of(self.nexp, self.exposure_time, self.repetition)
 
     @property
     def hardware(self) -> str:

@@ -21,7 +21,7 @@ from tasks.scene.optics import (
     to_spectrum,
 )
 from tasks.scene.pointing import target_track
-from tasks.scene.psf import Track, Warmth, estimate_lag, reference_psf
+from tasks.scene.psf import Track, Warmth, estimate_lag, reference_psf, tidied
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 
 Floats = npt.NDArray[np.float64]
@@ -255,3 +255,15 @@ def test_places_at_a_time_are_those_between_the_samples_and_the_roll_does_not_ju
     np.testing.assert_allclose(x, 0.1 * (seconds + 0.5), atol=1e-6)
     np.testing.assert_allclose(y, -0.2 * (seconds + 0.5), atol=1e-6)
     np.testing.assert_allclose(roll % 360.0, (359.0 + 0.1 * (50 + seconds)) % 360.0, atol=1e-5)
+
+
+def test_light_within_the_default_aperture_does_not_change_with_the_temperature() -> None:
+    j, i = np.mgrid[-128:128, -128:128] / 2.0
+    away = np.hypot(i, j)
+    mean, change = np.exp(-((away / 12) ** 2) / 2), 0.1 * np.exp(-((away / 20) ** 2) / 2)
+    shape = tidied(to_spectrum(mean / mean.sum()), to_spectrum(change / mean.sum()), 40.0)
+    assert shape.change is not None
+    moved = to_grid(shape.change)
+    assert abs(moved[away < 25].sum()) < 1e-9
+    assert moved[(away > 25) & (away < 40)].sum() > 1e-3  # the wings gain
+    assert np.abs(moved[away >= 40.5]).max() < 1e-12

@@ -713,7 +713,7 @@ def _along_orbit(raw: Exposures, orbit: Product | None, settings: EventSettings,
         rows = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
         speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
     star = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
-    half = raw.nexp * raw.exposure_time / 2 / DAY
+    half = raw.span / 2 / DAY
     with _read_from(orbit.path, orbit.extname):
         place, begin, end = (interpolate_orbit(epoch, rows, speed, raw.mjd + shift) for shift in (0.0, -half, half))
         limb = earth_limb_angle(place, *star, atmosphere=settings.atmosphere)

@@ -104,7 +104,7 @@ def estimate_pointing(
 ) -> Leaves:
     """Average the attitude over every image, and say where the target was meant to be."""
     with open_exposures(raw) as exposures:
-        place, repetition = intended_place(planned, exposures), exposures.repetition
+        place, repetition, stacked = intended_place(planned, exposures), exposures.repetition, exposures.nexp > 1
         target = exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG")
         mjd, duration = exposures.mjd, exposures.span / DAY
     with open_declared(require(attitude.path), ATTITUDE) as file:
@@ -127,6 +127,8 @@ def estimate_pointing(
     blur = to_pixel * np.sqrt((var_ra * cosine**2 + var_dec) / 2)
     missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle) | (start < time[0] - 2 / DAY) | (stop > time[-1] + 2 / DAY)
     warnings = []
+    if stacked and not repetition:
+        warnings.append("REPETIT does not tell the time between exposures of a stack: one is taken to follow the other")
     if missing.all() or (missing.any() and not settings.partial):
         which = np.flatnonzero(missing)
         raise MissingInputError(

@@ -20,7 +20,7 @@ from schemas.payloads import Background, Bias, Gain, Pointing, Psf, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import DEFAULT_RADIUS, TERMS
 from tasks.clean import Effects, clean_block
-from tasks.exposures import term_column
+from tasks.exposures import span_of, term_column
 from tasks.fits import open_declared
 from tasks.fits_writer import NewHdu
 from tasks.level1 import Images
@@ -68,7 +68,7 @@ class Track:
 
     def span(self, nexp: int, exposure_time: float) -> float:
         """Return how long a stack takes from the start of its first exposure to the end of its last [s]."""
-        return (nexp - 1) * max(self.repetition, exposure_time) + exposure_time
+        return span_of(nexp, exposure_time, self.repetition)
 
     def during(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray]:
         """Return the places during an exposure about their mean; a single zero where nothing is known."""
