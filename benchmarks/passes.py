@@ -17,6 +17,7 @@ from reference_data.library import library_folder
 from schemas.products import soc_structure
 from schemas.settings import PipelineSettings
 from tasks.calibration.apply import calibrate_images
+from tasks.calibration.spread import offsets_of
 from tasks.exposures import open_exposures
 from tasks.fits import blocks
 from tasks.fits_writer import FitsWriter, NewHdu
@@ -42,6 +43,8 @@ def main() -> None:
             zero, image = np.zeros(raw.count, np.int64), np.full((ny, nx), 0.1)
             numbers = [np.full(raw.count, v) for v in (3.0, 3.0, 610.0, 0.511, 1.0)]
             curve = np.arange(7) * 2e4, np.tile([0.0, 1.0, 1e-8, 0.0], (7, 1))
+            motion = offsets_of(*np.random.default_rng(1).normal(0, 0.5, (2, raw.count, 3)))
+            core = np.full((raw.count, 0, 0), np.nan)
 
             def convert(words: np.ndarray, _a: int, _b: int, out: np.ndarray) -> int | None:
                 out[:] = words.byteswap() ^ np.uint32(1 << 31)
@@ -50,7 +53,9 @@ def main() -> None:
 
             def calibrate(words: np.ndarray, a: int, b: int, out: np.ndarray) -> int | None:
                 per_image = [v[a:b] for v in numbers]
-                calibrate_images(words, *per_image, zero[a:b], zero[a:b], image, image, image, *curve, out)
+                calibrate_images(
+                    words, *per_image, zero[a:b], zero[a:b], image, image, image, *curve, motion[a:b], core[a:b], (0, 0), out
+                )
                 return int(to_big_endian(out.view(np.uint64)))
 
             def write(make: Callable[[np.ndarray, int, int, np.ndarray], int | None], name: str) -> float:

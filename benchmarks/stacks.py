@@ -1,8 +1,8 @@
 """What is lost because a stack is linearised as a whole: the mean of the curve is not the curve of the mean.
 
 Prints, for bright stars and some pointing, the flux within 25 pixels that is missing (its mean, which changes the scale of a
-light curve, and its scatter, which is noise), and what would be left with the variance of each pixel over the exposures: the
-true one, as unstacked imagettes tell it in the core, and the one that the attitude and the slope of the stack itself tell.
+light curve, and its scatter, which is noise), and what is left with the variance of each pixel over the exposures: the true
+one, as unstacked imagettes tell it in the core, and the one that the motion tells, as the pipeline takes it from the attitude.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.calibration.spread import motion_variances, offsets_of
 from tasks.simulation.case import Case
 from tasks.simulation.light import Window
 from tasks.simulation.linearity import linearisation
@@ -44,12 +45,11 @@ def missing(case: Case) -> tuple[float, np.ndarray]:
         each = np.stack([(e.image - bias) / gain for e, gain in zip(exposures, gains[n], strict=True)])
         mean, place = each.mean(axis=0), np.array([[e.x, e.y] for e in exposures])
         true, whole = curve.correct(each).sum(axis=0), case.nexp * curve.correct(mean)
-        up, across = np.gradient(mean)
-        (xx, xy), (_, yy) = np.cov(place.T, bias=True)
-        sloped = across**2 * xx + 2 * across * up * xy + up**2 * yy
+        moved = np.empty_like(mean)
+        motion_variances(mean, offsets_of(place[None, :, 0], place[None, :, 1])[0], moved)
         near = np.hypot(x + case.window_x - place[:, 0].mean(), y + case.window_y - place[:, 1].mean()) < RADIUS
         rest = [true - whole]
-        for variance in (each.var(axis=0), np.maximum(sloped, 0)):
+        for variance in (each.var(axis=0), moved):
             sigma = np.sqrt(variance)  # two exposures of this scatter have the second-order term of all
             rest.append(true - case.nexp * (curve.correct(mean + sigma) + curve.correct(mean - sigma)) / 2)
         found.append([1e6 * r[near].sum() / true[near].sum() for r in rest])
@@ -59,7 +59,7 @@ def missing(case: Case) -> tuple[float, np.ndarray]:
 
 def main() -> None:
     """Print the table."""
-    print("star and pointing               peak [e-]    missing in 25 pixels [ppm]: mean, scatter; true variance; slope")
+    print("star and pointing               peak [e-]    missing in 25 pixels [ppm]: mean, scatter; true variance; by motion")
     for name, values in CASES.items():
         peak, found = missing(Case(**{**QUIET, "images": 40 if values["nexp"] < 40 else 15, **values}))
         columns = "   ".join(

@@ -201,6 +201,24 @@ def linearity(visit: Visit) -> Figure:
     return figure
 
 
+def spread(visit: Visit) -> Figure:
+    """Draw the offsets of exposures, and what they add to the brightest pixels of a stack."""
+    from tasks.calibration.spread import motion_variances
+
+    figure, (left, right) = panels()
+    term = visit.term("spread")
+    for x, y in zip(term["OFFSET_X"], term["OFFSET_Y"], strict=True):
+        left.plot(x, y, "o-", ms=3, lw=0.5)
+    left.set_xlabel("offset from the stack's mean place, x [pixel]")
+    left.set_ylabel("y [pixel]")
+    left.set_aspect("equal", "datalim")
+    cube = visit.product("SCI_CAL_SubArray")[0].astype(float) / CASE["nexp"]
+    variance = np.empty_like(cube)
+    motion_variances(cube, np.stack([term["OFFSET_X"][0], term["OFFSET_Y"][0]]).astype(float), variance)
+    show(right, np.sqrt(variance)[60:140, 60:140], "scatter over the exposures [electron]")
+    return figure
+
+
 def dark(visit: Visit) -> Figure:
     """Draw the thermal charge and hold it against the truth."""
     figure, (left, right) = panels()
@@ -711,6 +729,8 @@ FIGURES: dict[str, Drawn] = {
         "error of the reference's factors, which changes the scale of all points alike."),
     "linearity": Drawn(linearity, "Correction of the non-linearity over signal", "What the curve of the read-out mode adds to "
         "the signal of one exposure."),
+    "spread": Drawn(spread, "Offsets of exposures within stacks, and an image of their scatter", "Left, the exposures of every "
+                    "stack; right, how much pixels vary within the first."),
     "dark": Drawn(dark, "Image of the thermal charge, and estimate over truth", "Thermal charge of one exposure in the window. "
         "Pixels far off the line jump between two levels, which the dark frames cannot know."),
     "flat": Drawn(flat, "Image of the response, and distribution of its errors",

@@ -9,6 +9,7 @@ from schemas.inputs import (
     GAIN_CORRECTION,
     HOUSEKEEPING_LIMITS,
     LINEARISATION,
+    PIXEL_SCALE,
     READ_OUT,
     SAA_MAP,
     VISIT_LIMITS,
@@ -23,6 +24,7 @@ from tasks.calibration.flat import estimate_flat, write_flat_field
 from tasks.calibration.gain import estimate_gain
 from tasks.calibration.housekeeping import judge_housekeeping
 from tasks.calibration.linearity import estimate_linearity
+from tasks.calibration.spread import estimate_spread
 from tasks.step import recipe
 
 
@@ -37,19 +39,20 @@ def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedV
     bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
     gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
     linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
+    spread = estimate_spread(raw, found.imagettes, found.attitude, reference.get(PIXEL_SCALE.kind), settings.spread)
     dark = estimate_dark(
         raw, bias, gain, linearity, reference[BIAS_FRAME.kind], found.dark_frames, reference.get(READ_OUT.kind), settings.dark
     )
     flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
     flat_field = write_flat_field(raw, flat, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
-    subarray = calibrate_subarray(raw, events, bias, gain, linearity, dark, flat)
+    subarray = calibrate_subarray(raw, found.imagettes, events, bias, gain, linearity, spread, dark, flat)
     imagettes = full_array = None
     if found.imagettes is not None:
-        imagettes = calibrate_imagettes(found.imagettes, raw, bias, gain, linearity, dark, flat)
+        imagettes = calibrate_imagettes(found.imagettes, raw, bias, gain, linearity, spread, dark, flat)
     if found.full_array is not None:
         full_array = calibrate_whole_ccd(found.full_array, found, settings)
     return CalibratedVisit(
-        events=events, bias=bias, gain=gain, linearity=linearity, dark=dark, flat=flat, flat_field=flat_field,
+        events=events, bias=bias, gain=gain, linearity=linearity, spread=spread, dark=dark, flat=flat, flat_field=flat_field,
         subarray=subarray, imagettes=imagettes, full_array=full_array, housekeeping=checked,
     )  # fmt: skip
 

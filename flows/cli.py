@@ -348,14 +348,23 @@ def references(folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool,
 @click.argument("visit", type=FOLDER)
 @click.option("--image", type=int, required=True, metavar="I", help="Which image, counted from 0.")
 @click.option("--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Which light curve.")
+@click.option("--pixel", type=(int, int), metavar="X Y", help="One pixel of the CCD instead.")
 @common
-def explain(visit: Path, image: int, aperture: str, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
-    """Take the flux of one image of the published VISIT apart: each step, each term of the error, flags in words."""
+def explain(
+    visit: Path, image: int, aperture: str, pixel: tuple[int, int] | None, as_json: bool,
+    quiet: bool,  # noqa: ARG001
+    verbose: bool,
+) -> None:  # fmt: skip
+    """Take the flux of one image of the published VISIT apart: each step, each term of the error, flags in words.
+
+    With --pixel, a pixel in place of the flux: its bias, gain, thermal charge, response and flags, and how well it is known.
+    """
 
     def body() -> int:
         from flows import tools
 
-        return told(*tools.explain(visit, image, aperture), as_json)
+        found = tools.explain(visit, image, aperture) if pixel is None else tools.explain_pixel(visit, image, *pixel)
+        return told(*found, as_json)
 
     guarded(body, verbose)
 

@@ -35,8 +35,9 @@ def correct_visit(found: Inventory, calibrated: CalibratedVisit, settings: Pipel
     prior = read_prior(found.subarray, white, bad, found.stars, reference.get(FLUX_CONVERSION.kind))
     look = take_look(images, calibrated.events, pointing, prior, settings.background, settings.look)
     calibration_stages = measure_calibration_stages(
-        found.subarray, look, bias, gain, calibrated.linearity, calibrated.dark, calibrated.flat
-    )
+        found.subarray, found.imagettes, look, bias, gain, calibrated.linearity, calibrated.spread, calibrated.dark,
+        calibrated.flat,
+    )  # fmt: skip
     first_background = estimate_background_1(images, look, pointing, prior, settings.background)
     first_psf = estimate_psf_1(images, look, pointing, first_background, bias, gain, prior, settings.psf)
     plate = None

@@ -21,8 +21,8 @@ def measure_visit(calibrated: CalibratedVisit, corrected: CorrectedVisit, settin
     psf_fit = fit_psf(k.subarray, k.look, k.pointing, k.background, c.bias, c.gain, k.psf, k.stars, k.position)
     contamination = estimate_contamination(k.subarray, k.pointing, k.psf, k.stars, k.position, apertures)
     quality = assess_quality(
-        k.subarray, c.events, c.bias, c.gain, c.flat, k.pointing, k.look, k.background, k.position, k.smearing, k.defects,
-        apertures, psf_fit,
+        k.subarray, c.events, c.bias, c.gain, c.dark, c.flat, k.pointing, k.look, k.background, k.position, k.smearing,
+        k.defects, apertures, psf_fit,
     )  # fmt: skip
     upstream = (*c.terms(), *k.terms())
     light_curves = write_light_curves(

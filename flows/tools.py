@@ -76,6 +76,23 @@ def explain(visit: Path, image: int, aperture: str) -> Answer:
     return told, lines + ([f"  note: {told['errors_note']}"] if told["errors_note"] else [])
 
 
+def explain_pixel(visit: Path, image: int, x: int, y: int) -> Answer:
+    """Take one pixel of one image apart."""
+    from tasks.delivery.explain import explain_pixel as explained
+    from tasks.delivery.published import PublishedVisit
+
+    told = explained(PublishedVisit.at(visit), image, x, y)
+    lines = [f"{told['visit']} {told['version']}, image {image}, pixel ({x}, {y}) of the CCD", ""]
+    lines += aligned([[v["name"], shown(v["value"], ".8g"), v["meaning"]] for v in told["values"]], (1,))
+    lines += ["", "flags of the pixel: " + (", ".join(told["flag_words"]) or "none"), "", "the error of the calibrated stack:"]
+    lines += aligned(
+        [[e["term"], shown(e["electrons"], ".2f"), e["meaning"]] for e in told["errors"]]
+        + [["sum", shown(told["error"], ".2f"), "root of the sum of squares"]],
+        (1,),
+    )
+    return told, lines
+
+
 # --------------------------------------------------------------------------------------------------------------------- diff
 
 _MADE_FROM = {

@@ -83,6 +83,10 @@ class Linearity(Leaf):
     """Corrected signal of one exposure as a function of the measured one."""
 
 
+class Spread(Leaf):
+    """Motion of the star from exposure to exposure of a stack."""
+
+
 class Dark(Leaf):
     """Thermal charge of one exposure, and its error."""
 
@@ -219,6 +223,7 @@ class CalibratedVisit(Payload):
     bias: Bias
     gain: Gain
     linearity: Linearity
+    spread: Spread
     dark: Dark
     flat: Flat
     flat_field: FlatField
@@ -229,12 +234,12 @@ class CalibratedVisit(Payload):
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with."""
-        return (self.events, self.bias, self.gain, self.linearity, self.dark, self.flat)
+        return (self.events, self.bias, self.gain, self.linearity, self.spread, self.dark, self.flat)
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         first = [leaf for leaf in (self.events, self.housekeeping) if leaf is not None]
-        steps = [*first, self.bias, self.gain, self.linearity, self.dark, self.flat, self.flat_field]
+        steps = [*first, self.bias, self.gain, self.linearity, self.spread, self.dark, self.flat, self.flat_field]
         return [*steps, *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None)]
 
 

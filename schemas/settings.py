@@ -46,6 +46,12 @@ class LinearitySettings(Settings):
     )
 
 
+class SpreadSettings(Settings):
+    """Motion within stacks."""
+
+    skip: bool = Field(False, description="linearise stacks as if the star rested within each")
+
+
 class DarkSettings(Settings):
     """Dark current."""
 
@@ -168,6 +174,7 @@ class PipelineSettings(Settings):
     bias: BiasSettings = BiasSettings()
     gain: GainSettings = GainSettings()
     linearity: LinearitySettings = LinearitySettings()
+    spread: SpreadSettings = SpreadSettings()
     dark: DarkSettings = DarkSettings()
     flat: FlatSettings = FlatSettings()
     pointing: PointingSettings = PointingSettings()

@@ -59,6 +59,8 @@ USED = {
         Keyword("GAIN_ERR", "real", "ppm", "noise of the housekeeping left in the gain"),
         Keyword("LIN_MAX", "real", "electron", "largest signal the linearity curve covers"),
         Keyword("LIN_DONE", "boolean", "", "linearity was corrected on board"),
+        Keyword("SPR_PIX", "real", "pixel", "median rms motion from exposure to exposure"),
+        Keyword("SPR_IMG", "real", "", "share of stacks with an imagette of each exposure"),
         Keyword("DARK_AVG", "real", "electron/s", "mean dark current in the window"),
         Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
         Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
@@ -66,7 +68,7 @@ USED = {
         Keyword("DARK_SRC", "string", "", "what told this factor, or why it is 1"),
         Keyword("DARK_SCE", "real", "", "error of what the dark columns show for it"),
         Keyword("DARK_TVR", "real", "", "range over the visit, by the CCD's temperature"),
-        Keyword("FLAT_T", "real", "Kelvin", "Teff of the flat field"),
+        Keyword("FLAT_T", "real", "K", "Teff of the flat field"),
         Keyword("FLAT_STD", "real", "", "pixel scatter of the flat field"),
         Keyword("ROLL_0", "real", "deg", "roll angle of the first image"),
         Keyword("ROLL_RNG", "real", "deg", "range of roll angles"),
@@ -267,6 +269,19 @@ TERMS = {
             Column("COEF_2", "double", "1/electron", "quadratic coefficient"),
             Column("COEF_3", "double", "1/electron**2", "cubic coefficient"),
             used=("LIN_MAX", "LIN_DONE"),
+        ),
+        *(
+            _table(
+                name, f"motion from exposure to exposure within {what}",
+                _MJD,
+                Column("OFFSET_X", "double", "pixel", "offsets from the mean place: of the exposures, or 8 for more", 8),
+                Column("OFFSET_Y", "double", "pixel", "the same along y", 8),
+                Column("FIRST", "int32", "", "row of the imagette that is the first exposure, from 0; -1 for none"),
+                used=used,
+            )
+            for name, what, used in (
+                ("TERM_SPREAD", "a stack", ("SPR_PIX", "SPR_IMG")), ("TERM_SPREAD_IMAGETTES", "a stacked imagette", ()),
+            )
         ),
         _image(
             "TERM_DARK", "thermal charge of one exposure, read-out included", "electron",
@@ -513,6 +528,8 @@ TERMS = {
             Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
             Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
             Column("SMEARING", "double", "electron**2", "error of the smeared light about its median", _K),
+            Column("GAIN", "double", "electron**2", "error of the gain", _K),
+            Column("DARK_MAP", "double", "electron**2", "error of the dark current under the star's motion", _K),
             Column("FLAT", "double", "electron**2", "error of the flat field under the star's motion", _K),
             Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
             Column("DRP", "double", "electron**2", "FLUXERR**2 as the operational pipeline has it, for comparison", _K),
@@ -551,6 +568,7 @@ TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FI
 
 # Lists: no pixel may be hit, and no catalogue given.
 MAY_BE_EMPTY = (
+    "TERM_SPREAD_IMAGETTES",
     "TERM_FLAT_WEIGHTS",
     "TERM_DEFECTS",
     "TERM_DEFECTS_1",
@@ -562,7 +580,7 @@ MAY_BE_EMPTY = (
     "PIP_REP_DetectedCosmics",
 )
 # Tables with times that are not those of the images, and images that are not of the window.
-NOT_OF_IMAGES = ("TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
+NOT_OF_IMAGES = ("TERM_SPREAD_IMAGETTES", "TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 NOT_OF_WINDOW = (
     "TERM_PRIOR_PSF", "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
     "TERM_BACKGROUND_WINDOWS",
@@ -570,6 +588,7 @@ NOT_OF_WINDOW = (
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
+    "TERM_SPREAD": ("TERM_SPREAD_IMAGETTES",),
     "TERM_DARK": ("TERM_DARK_ERROR", "TERM_DARK_SCALE"),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
     "TERM_LOOK": ("TERM_LOOK_STATIC",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ def open_exposures(product: Product) -> Exposures:
     except BaseException:
         file.close()
         raise
+
+
+@contextmanager
+def maybe_exposures(product: Product | None) -> Iterator[Exposures | None]:
+    """Open a raw product as `open_exposures` does, or give None where there is none."""
+    if product is None:
+        yield None
+        return
+    with open_exposures(product) as opened:
+        yield opened
 
 
 def _check_margins(raw: Exposures) -> None:

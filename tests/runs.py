@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from tasks.step import Run
 
 CALIBRATION = [
-    "events", "housekeeping", "bias", "gain", "linearity", "dark", "flat", "flat_field", "calibrate", "calibrate_imagettes",
+    "events", "housekeeping", "bias", "gain", "linearity", "spread", "dark", "flat", "flat_field", "calibrate",
+    "calibrate_imagettes",
 ]  # fmt: skip
 # the steps of the tiny visit in the order in which they are done
 STEPS = [

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from schemas.errors import BadInputError
 from tasks.amplifier import linearise
+from tasks.attitude import interval_moments
 from tasks.calibration.apply import calibrate_images
 from tasks.calibration.bias import BiasReference, clipped_mean, margin_levels, margin_mean, read_bias_reference
 from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, interpolate_frames, read_times
@@ -22,13 +23,13 @@ from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
 from tasks.calibration.linearity import read_curve, with_low_signal
+from tasks.calibration.spread import POINTS
 from tasks.clean import Effects, clean, clean_block
 from tasks.correction.smearing import margin_rows
 from tasks.exposures import open_exposures
 from tasks.fits_writer import write_fits
 from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
 from tasks.scene.look import sample_indices
-from tasks.scene.pointing import interval_moments
 from tasks.scene.position import centre_of_light
 from tasks.simulation.linearity import linearisation
 from tasks.words import to_big_endian
@@ -491,6 +492,11 @@ def calibration(count: int = 6, ny: int = 9, nx: int = 7) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def at_rest(count: int) -> tuple[Any, Any, tuple[int, int]]:
+    """Return offsets, core and corner of stacks within which nothing moves."""
+    return np.zeros((count, 2, POINTS)), np.empty((count, 0, 0)), (0, 0)
+
+
 def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0: int = 0) -> Any:
     count = len(words)
     out = np.full(words.shape, -1.0)
@@ -498,7 +504,7 @@ def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0
     calibrate_images(
         words, t["n"], t["n"] if scale is None else scale, t["level"], t["gain"], t["thermal"],
             np.full(count, x0), np.full(count, y0),
-        t["structure"], t["dark"], t["flat"], t["nodes"][:-1], cubic, out,
+        t["structure"], t["dark"], t["flat"], t["nodes"][:-1], cubic, *at_rest(count), out,
     )  # fmt: skip
     return out
 
@@ -591,7 +597,7 @@ def test_the_sum_is_the_datasum_that_astropy_writes() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_moments_of_intervals_are_those_of_their_samples(seed: int) -> None:
+def test_offsets_of_intervals_are_those_of_their_samples(seed: int) -> None:
     draw = rng(seed)
     time = np.sort(draw.uniform(0, 10, draw.integers(1, 60)))
     values = 170 + draw.normal(0, 1e-3, len(time))

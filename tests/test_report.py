@@ -55,6 +55,7 @@ from schemas.payloads import (
     Reference,
     Scalar,
     Smearing,
+    Spread,
     Stars,
     Status,
 )
@@ -140,6 +141,7 @@ class Visit:
             bias=self.leaf(Bias, "bias", "BIAS_RON", BIAS_SRC="BlankLeft", BIAS_LVL=610.123),
             gain=self.leaf(Gain, "gain", "ADU_CONV"),
             linearity=self.leaf(Linearity, "linearity", "ADU_CONV", LIN_DONE=False),
+            spread=self.leaf(Spread, "spread", "ADU_CONV"),
             dark=self.leaf(Dark, "dark", "DARK"),
             flat=self.leaf(Flat, "flat", "FFIELD"),
             flat_field=self.leaf(FlatField, "flat_field"),
@@ -544,7 +546,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     }
     found = collect(Visit(ended=ended), tmp_path)
     states = {s["step"]: s["state"] for s in found["steps"]}
-    assert len(states) == 30
+    assert len(states) == 31
     assert (states["dark"], states["flat"], states["look"], states["bias"]) == ("warning", "skipped", "warning", "completed")
     assert found["warnings"] == ["dark: only one dark frame", "look: no star was found"]
     assert any("(BDPIX_D2)" in a for a in found["absent_steps"])

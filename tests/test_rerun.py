@@ -162,16 +162,28 @@ def test_changed_content_of_a_reference_runs_what_depends_on_it_and_is_reported(
 
 def test_a_changed_reference_that_only_one_step_reads_runs_that_step(bench: Bench, references: Path) -> None:
     bench.references = (references,)
+    conversion = raw_file(references, "REF_APP_FluxConversion")
+
+    def brighter(hdus: Any) -> None:
+        values = hdus[1].data
+        values[values.names[-1]] *= 1.01
+
+    rewritten(conversion, brighter)
+    executed_steps = bench.steps()
+    assert executed_steps[0] == "prior"
+    assert set(executed_steps).isdisjoint([*CALIBRATION, "pointing"])
+
+
+def test_a_changed_scale_of_the_pixels_runs_what_tells_motion_by_it(bench: Bench, references: Path) -> None:
+    bench.references = (references,)
     scale = raw_file(references, "REF_APP_PixelScale")
 
     def widen(hdus: Any) -> None:
         hdus[1].data["PIXEL_SCALE"] *= 1.01
 
     rewritten(scale, widen)
-    # the report names the angle of a pixel; the look takes nothing from the pointing's file that the scale changes
     executed_steps = bench.steps()
-    assert executed_steps[0] == "pointing"
-    assert set(executed_steps).isdisjoint(CALIBRATION)
+    assert executed_steps[:4] == ["spread", "calibrate", "calibrate_imagettes", "pointing"]
 
 
 def test_a_reference_that_says_the_same_as_before_runs_its_reader_viewer_and_report_only(
@@ -195,7 +207,7 @@ def test_a_changed_raw_image_runs_everything(bench: Bench, visit: Path) -> None:
     assert bench.steps() == STEPS
 
 
-def test_a_changed_attitude_runs_no_calibration(bench: Bench, visit: Path) -> None:
+def test_a_changed_attitude_runs_nothing_of_the_detector(bench: Bench, visit: Path) -> None:
     bench.visit = visit
 
     def roll(hdus: Any) -> None:
@@ -203,9 +215,9 @@ def test_a_changed_attitude_runs_no_calibration(bench: Bench, visit: Path) -> No
 
     rewritten(raw_file(visit, "SCI_RAW_Attitude"), roll)
     steps = bench.steps()
-    assert steps[0] == "pointing"
+    assert steps[0] == "spread"
     assert steps[-3:] == ["imagette_light_curves", *PAGES]
-    assert set(steps).isdisjoint(CALIBRATION)
+    assert set(steps) & set(CALIBRATION) <= {"spread", "calibrate", "calibrate_imagettes"}
 
 
 @pytest.mark.parametrize("step", ["bias", "calibrate", "position", "light_curves", "viewer", "report"])

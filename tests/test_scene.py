@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.special import erf
 
+from tasks.attitude import Attitude, target_track
 from tasks.scene.optics import (
     FINE,
     fit_star,
@@ -20,7 +23,6 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
-from tasks.scene.pointing import target_track
 from tasks.scene.psf import Track, Warmth, estimate_lag, reference_psf, tidied
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 
@@ -131,7 +133,8 @@ def test_north_is_up_and_east_to_the_left_at_roll_zero_and_north_turns_right() -
 
 def test_the_target_moves_against_the_line_of_sight() -> None:
     # the line of sight goes 1 arcsec North: the target falls 1 pixel at roll 0
-    x, y = target_track(np.array([10.0, 10.0]), np.array([20.0, 20.0 + 1 / 3600]), np.zeros(2), (10.0, 20.0), 1.0)
+    right, up = np.array([10.0, 10.0]), np.array([20.0, 20.0 + 1 / 3600])
+    x, y = target_track(Attitude(np.arange(2.0), right, up, np.zeros(2), Path("attitude.fits")), (10.0, 20.0), 1.0)
     assert x[1] - x[0] == pytest.approx(0.0, abs=1e-9)
     assert y[1] - y[0] == pytest.approx(-1.0, abs=1e-6)  # rounding of degrees to arcsec
 

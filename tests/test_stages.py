@@ -12,7 +12,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.payloads import Bias, Dark, Flat, Gain, Linearity, Look, Product
+from schemas.payloads import Bias, Dark, Flat, Gain, Linearity, Look, Product, Spread
 from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, TERMS
 from tasks import disk
 from tasks.calibration.stages import measure_calibration_stages, sum_stages
@@ -24,6 +24,7 @@ from tasks.fits_writer import NewHdu, write_fits
 from tasks.geometry import circle_sums
 from tests.conftest import raw_file
 from tests.runs import Bench
+from tests.test_calibration import at_rest
 
 Array = np.ndarray[Any, Any]
 STRAIGHT = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])
@@ -39,7 +40,7 @@ def sums_of(adu: Array, n: int, level: float, gain: float, usual: float, terms: 
     sums = np.empty((count, len(CALIBRATION_STAGES)))
     x, y = np.full(count, nx / 2 + 0.2), np.full(count, ny / 2 - 0.4)
     one = np.ones(count)
-    sum_stages(words(adu), float(n), float(n), level * one, gain * one, one, usual, *terms, x, y, radius, sums)
+    sum_stages(words(adu), float(n), float(n), level * one, gain * one, one, usual, *terms, *at_rest(count), x, y, radius, sums)
     return sums
 
 
@@ -197,7 +198,8 @@ def test_terms_of_another_window_are_refused(reduced: Bench) -> None:
     leaves = (
         Look(step="look", products=term("look")), Bias(step="bias", products=term("bias")),
         Gain(step="gain", products=term("gain")), Linearity(step="linearity", products=term("linearity")),
+        Spread(step="spread", products=term("spread")),
         Dark(step="dark", products=term("dark")), Flat(step="flat", products=term("flat")),
     )  # fmt: skip
     with pytest.raises(ValueError, match="the terms are not of"):
-        measure_calibration_stages.fn(raw, *leaves)
+        measure_calibration_stages.fn(raw, None, *leaves)

@@ -116,6 +116,37 @@ def test_flags_are_told_in_words() -> None:
     assert quality_words(1 << 20) == ["unknown bits 0x100000"]
 
 
+def test_a_pixel_is_taken_apart(folder: Path) -> None:
+    cube = fits.getdata(raw_file(folder, "SCI_CAL_SubArray"), "SCI_CAL_SubArray")
+    header = fits.getheader(raw_file(folder, "SCI_CAL_SubArray"), "SCI_CAL_SubArray")
+    y, x = np.unravel_index(int(np.nanargmax(cube[4])), cube.shape[1:])
+    told = answer("explain", folder, "--image", 4, "--pixel", x + header["X_WINOFF"], y + header["Y_WINOFF"])
+    values = {v["name"]: v["value"] for v in told["values"]}
+    errors = {e["term"]: e["electrons"] for e in told["errors"]}
+    assert values["calibrated"] == cube[4, y, x]
+    assert values["corrected"] == fits.getdata(raw_file(folder, "SCI_COR_SubArray"), "SCI_COR_SubArray")[4, y, x]
+    # the brightest pixel: its photons are what is not known of it, then its response
+    assert errors["PHOTONS"] == pytest.approx(math.sqrt(values["calibrated"]), rel=0.05)
+    assert max(errors, key=lambda name: errors[name]) == "PHOTONS"
+    assert told["error"] == pytest.approx(math.sqrt(sum(e**2 for e in errors.values())))
+    response = fits.getdata(folder / "terms/flat.fits", "TERM_FLAT_ERROR")[y, x]
+    assert errors["FLAT"] == pytest.approx(values["calibrated"] * response / values["response"])
+
+
+def test_a_pixel_outside_of_the_window_is_refused_with_the_window(folder: Path) -> None:
+    result = drp("explain", folder, "--image", 0, "--pixel", 5, 500)
+    assert result.exit_code == 2
+    assert "pixel (5, 500): the window holds x from 412 to 611 and y from 412 to 611" in result.stderr
+    assert drp("explain", folder, "--image", 12, "--pixel", 500, 500).exit_code == 2
+
+
+def test_a_pixel_is_told_as_text(folder: Path) -> None:
+    result = drp("explain", folder, "--image", 0, "--pixel", 512, 512)
+    assert result.exit_code == 0
+    for word in ("PHOTONS", "READ_OUT", "response of the pixel", "flags of the pixel:"):
+        assert word in result.stdout
+
+
 def test_explain_finds_the_one_visit_in_a_folder_and_answers_as_text(reduced: Bench) -> None:
     result = drp("explain", reduced.output, "--image", 0)
     assert result.exit_code == 0

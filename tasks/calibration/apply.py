@@ -2,9 +2,9 @@
 
 For a stack of n exposures with value S,
 
-    m = S / n - level(t) - structure(x, y)        one exposure above its bias [ADU]
-    e = f(m / gain(t))                            its charge, linearised [electron]
-    N = n (e - Q(x, y) h(t)) / flat(x, y)             the stack without thermal charge, at uniform response [electron]
+    m = (S / n - level(t) - structure(x, y)) / gain(t)    one exposure above its bias [electron]
+    e = f(m) + 1/2 f''(m) V(x, y, t)                      its charge, linearised; V: its variance within the stack [electron]
+    N = n (e - Q(x, y) h(t)) / flat(x, y)                 the stack without thermal charge, at uniform response [electron]
 
 The images are read and written in blocks, so memory does not grow with their number; the sum that goes into DATASUM is made
 in the same pass. A raw 0 is no data (the corners of a circular window) and becomes NaN.
@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product
+from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product, Spread
 from schemas.products import Structure, soc_structure
 from schemas.terms import with_keywords
 from tasks.amplifier import linearised, read_linearity
-from tasks.exposures import Exposures, open_exposures, term_column, term_image
+from tasks.calibration.spread import Motion, bend, imagette_corners, stack_variances
+from tasks.exposures import Exposures, maybe_exposures, open_exposures, term_column, term_image
 from tasks.fits import Value, blocks
 from tasks.fits_writer import FitsWriter, NewHdu
 from tasks.level1 import image_metadata, step_keywords, visit_keywords
@@ -47,6 +48,9 @@ def calibrate_images(
     flat: FloatArray,
     boundary: FloatArray,
     coefficients: FloatArray,
+    offsets: FloatArray,
+    core: FloatArray,
+    corner: tuple[int, int],
     out: FloatArray,
 ) -> None:
     """Calibrate a block of images.
@@ -65,22 +69,31 @@ def calibrate_images(
         Bias structure [ADU], thermal charge of one exposure [electron], relative response.
     boundary, coefficients : ndarray, shape (m,) and (m, 4)
         Linearity curve [electron].
+    offsets : ndarray, shape (n, 2, 8)
+        Motion within each stack, see `spread.offsets_of`.
+    core : ndarray, shape (n, cy, cx)
+        Variance of pixels over the exposures of each stack, where it is known; NaN elsewhere [ADU^2].
+    corner : tuple of int
+        Where `core` begins in the images, x and y.
     out : ndarray, shape (n, ny, nx)
         Receives the calibrated images [electron per stack]; NaN where the raw value is 0.
     """
+    ny, nx = words.shape[1:]
+    signal, variance = np.empty((ny, nx)), np.empty((ny, nx))
     for i in range(words.shape[0]):
         per_exposure, per_gain = 1.0 / scale[i], 1.0 / gain[i]
-        for y in range(words.shape[1]):
-            ty = y + y0[i]
-            for x in range(words.shape[2]):
-                tx = x + x0[i]
+        for y in range(ny):
+            for x in range(nx):
                 value = from_big_endian(words[i, y, x]) ^ np.uint32(0x80000000)
-                if value == 0:
-                    out[i, y, x] = np.nan
-                    continue
-                signal = (value * per_exposure - level[i] - structure[ty, tx]) * per_gain
-                charge = linearised(signal, boundary, coefficients) - thermal[i] * dark[ty, tx]
-                out[i, y, x] = exposures[i] * charge / flat[ty, tx]
+                above = (value * per_exposure - level[i] - structure[y + y0[i], x + x0[i]]) * per_gain
+                signal[y, x] = above if value else np.nan
+        stack_variances(signal, offsets[i], core[i], corner, gain[i], variance)
+        for y in range(ny):
+            for x in range(nx):
+                charge = linearised(signal[y, x], boundary, coefficients)
+                charge += 0.5 * bend(signal[y, x], boundary, coefficients) * variance[y, x]
+                charge -= thermal[i] * dark[y + y0[i], x + x0[i]]
+                out[i, y, x] = exposures[i] * charge / flat[y + y0[i], x + x0[i]]
 
 
 def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[FloatArray, ...]:
@@ -95,18 +108,22 @@ def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[Fl
 def _write(
     raw: Exposures, declared: Structure, keywords: Mapping[str, Value], past: tuple[str, ...],
     per_image: Mapping[str, FloatArray], offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    terms: tuple[FloatArray, ...], others: list[NewHdu],
+    terms: tuple[FloatArray, ...], motion: Motion, others: list[NewHdu],
 ) -> None:  # fmt: skip
     ny, nx = raw.shape
+    structure, dark, flat, boundary, coefficients = terms
     cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx), history=past)
     with FitsWriter(new_file(declared.extname)) as writer:
         writer.begin_cube(cube)
         for a, b in blocks(raw.count, ny * nx * 8):
             out = np.empty((b - a, ny, nx))
             block = {name: values[a:b] for name, values in per_image.items()}
-            calibrate_images(  # type: ignore[call-arg]
-                raw.words(a, b), block["exposures"], block["scale"], block["level"], block["gain"], block["thermal"],
-                offsets[0][a:b], offsets[1][a:b], *terms, out,
+            words = raw.words(a, b)
+            offset, core = motion.block(a, b, words)
+            calibrate_images(
+                words, block["exposures"], block["scale"], block["level"], block["gain"], block["thermal"],
+                offsets[0][a:b], offsets[1][a:b], structure, dark, flat, boundary, coefficients, offset, core,
+                motion.corner, out,
             )  # fmt: skip
             total = to_big_endian(out.view(np.uint64))
             writer.write_block(out.data.cast("B"), int(total))
@@ -115,17 +132,18 @@ def _write(
             writer.write(hdu)
 
 
-@step("calibrate", version="3", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+@step("calibrate", version="4", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
-    raw: Product, events: Events, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
-) -> Leaves:
+    raw: Product, unstacked: Product | None, events: Events, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread,
+    dark: Dark, flat: Flat,
+) -> Leaves:  # fmt: skip
     """Write the calibrated images of the sub-array."""
-    with open_exposures(raw) as exposures:
+    with open_exposures(raw) as exposures, maybe_exposures(unstacked) as single:
         level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
         (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
         n = exposures.count
-        steps: list[Leaf] = [events, bias, gain, linearity, dark, flat]
+        steps: list[Leaf] = [events, bias, gain, linearity, spread, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_SubArray"), used)
         keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
@@ -143,12 +161,13 @@ def calibrate_subarray(
             per_image,
             (zero, zero),
             _terms(bias, dark, flat, linearity),
+            Motion(spread, exposures, single),
             [metadata],
         )
     return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
 
 
-@step("calibrate_full_array", version="3", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+@step("calibrate_full_array", version="4", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
 def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     with open_exposures(raw) as exposures:
@@ -163,32 +182,26 @@ def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linear
         one, zero = np.ones(1), np.zeros(1, np.int64)
         per_image = {"exposures": one, "scale": one, "level": level, "gain": gains, "thermal": thermal}
         margins = _calibrated_margins(exposures, level, gains)
-        terms = _terms(bias, dark, flat, linearity)
-        _write(exposures, declared, keywords, history(steps), per_image, (zero, zero), terms, [metadata, *margins])
+        terms, motion = _terms(bias, dark, flat, linearity), Motion(None, exposures, None)
+        _write(exposures, declared, keywords, history(steps), per_image, (zero, zero), terms, motion, [metadata, *margins])
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="3", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="4", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(
-    raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
+    raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread, dark: Dark, flat: Flat
 ) -> Leaves:
     """Write the calibrated imagettes, with the terms of the sub-array at the times of the imagettes."""
-    with open_exposures(subarray) as stack:
-        x_window, y_window, (ny, nx) = stack.x_offset, stack.y_offset, stack.shape
-    with open_exposures(raw) as exposures:
+    with open_exposures(subarray) as stack, open_exposures(raw) as exposures:
         time, level = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
         (thermal,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
+        corners = imagette_corners(exposures, stack)
         meta = exposures.metadata
-        x0 = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - x_window
-        y0 = meta.column("Y_OFF_FULL_ARRAY").astype(np.int64) - y_window
-        my, mx = exposures.shape
-        if (x0 < 0).any() or (y0 < 0).any() or (x0 + mx > nx).any() or (y0 + my > ny).any():
-            raise meta.refuse("columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside of the sub-array")
         stacked = meta.column("NEXP").astype(np.float64)
         if (stacked < 1).any():
             raise meta.refuse("column NEXP holds 0")
-        steps: list[Leaf] = [bias, gain, linearity, dark, flat]
+        steps: list[Leaf] = [bias, gain, linearity, spread, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_Imagette"), used)
         keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
@@ -197,9 +210,9 @@ def calibrate_imagettes(
             "gain": np.interp(exposures.mjd, time, gains), "thermal": np.interp(exposures.mjd, time, thermal),
         }  # fmt: skip
         metadata = image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})
-        _write(
-            exposures, declared, keywords, history(steps), per_image, (x0, y0), _terms(bias, dark, flat, linearity), [metadata]
-        )
+        motion = Motion(spread, exposures, None, "TERM_SPREAD_IMAGETTES")
+        terms = _terms(bias, dark, flat, linearity)
+        _write(exposures, declared, keywords, history(steps), per_image, corners, terms, motion, [metadata])
     return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"})
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product
+from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product, Spread
 from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
 from tasks.amplifier import linearised, read_linearity
-from tasks.exposures import first_sampled, look_places, open_exposures, term_column, term_image
+from tasks.calibration.spread import Motion, bend, stack_variances
+from tasks.exposures import first_sampled, look_places, maybe_exposures, open_exposures, term_column, term_image
 from tasks.fits import blocks
 from tasks.fits_writer import NewHdu
 from tasks.geometry import pixel_overlap
@@ -40,6 +41,9 @@ def sum_stages(
     flat: FloatArray,
     boundary: FloatArray,
     coefficients: FloatArray,
+    offsets: FloatArray,
+    core: FloatArray,
+    corner: tuple[int, int],
     x: FloatArray,
     y: FloatArray,
     radius: float,
@@ -61,6 +65,8 @@ def sum_stages(
         Bias structure [ADU], thermal charge of one exposure [electron], relative response.
     boundary, coefficients : ndarray, shape (m,) and (m, 4)
         Linearity curve [electron].
+    offsets, core, corner
+        Of the motion within the stacks, as for `apply.calibrate_images`.
     x, y : ndarray, shape (n,)
         Centres in the window, pixel i spans [i, i+1) [pixel].
     radius : float
@@ -70,11 +76,18 @@ def sum_stages(
         [electron per stack]. Pixels without data and what lies outside of the window are left out; NaN without a centre.
     """
     ny, nx = words.shape[1:]
+    electrons, variance = np.empty((ny, nx)), np.empty((ny, nx))
     for i in range(words.shape[0]):
         if not (np.isfinite(x[i]) and np.isfinite(y[i])):
             sums[i] = np.nan
             continue
         sums[i] = 0.0
+        for row in range(ny):
+            for column in range(nx):
+                value = from_big_endian(words[i, row, column]) ^ np.uint32(0x80000000)
+                above = (value / scale - level[i] - structure[row, column]) / gain[i]
+                electrons[row, column] = above if value else np.nan
+        stack_variances(electrons, offsets[i], core[i], corner, gain[i], variance)
         for row in range(max(floor(y[i] - radius), 0), min(ceil(y[i] + radius), ny)):
             for column in range(max(floor(x[i] - radius), 0), min(ceil(x[i] + radius), nx)):
                 value = from_big_endian(words[i, row, column]) ^ np.uint32(0x80000000)
@@ -84,6 +97,7 @@ def sum_stages(
                 measured = value / scale
                 signal = measured - level[i] - structure[row, column]
                 charge = linearised(signal / gain[i], boundary, coefficients)
+                charge += 0.5 * bend(signal / gain[i], boundary, coefficients) * variance[row, column]
                 sums[i, 0] += share * measured / usual_gain
                 sums[i, 1] += share * signal / usual_gain
                 sums[i, 2] += share * signal / gain[i]
@@ -92,10 +106,11 @@ def sum_stages(
                 sums[i, 5] += share * (charge - thermal[i] * dark[row, column]) / flat[row, column]
 
 
-@step("calibration_stages", version="2", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
+@step("calibration_stages", version="3", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
 def measure_calibration_stages(
-    raw: Product, look: Look, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
-) -> Leaves:
+    raw: Product, unstacked: Product | None, look: Look, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread,
+    dark: Dark, flat: Flat,
+) -> Leaves:  # fmt: skip
     """Measure the light curve within one circle after each operation of the calibration."""
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
@@ -104,15 +119,18 @@ def measure_calibration_stages(
     structure = term_image(bias.product, "TERM_BIAS_STRUCTURE")
     charge, response = term_image(dark.product, "TERM_DARK"), term_image(flat.product, "TERM_FLAT")
     x, y = look_places(look)
-    with open_exposures(raw) as exposures:
+    with open_exposures(raw) as exposures, maybe_exposures(unstacked) as single:
+        motion = Motion(spread, exposures, single)
         ny, nx = exposures.shape
         if len(x) != exposures.count or any(term.shape != (ny, nx) for term in (structure, charge, response)):
             raise ValueError(f"the terms are not of {exposures.count} images of {ny} x {nx} pixels")
         sums = np.empty((exposures.count, len(CALIBRATION_STAGES)))
         for a, b in blocks(exposures.count, ny * nx * 4):
+            words = exposures.words(a, b)
             sum_stages(
-                exposures.words(a, b), float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b], thermal[a:b],
-                float(np.median(gains)), structure, charge, response, *curve, x[a:b] - exposures.x_offset,
+                words, float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b], thermal[a:b],
+                float(np.median(gains)), structure, charge, response, *curve,
+                *motion.block(a, b, words), motion.corner, x[a:b] - exposures.x_offset,
                 y[a:b] - exposures.y_offset, DEFAULT_RADIUS, sums[a:b],
             )  # fmt: skip
         first = first_sampled(look)

@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import UsageError
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, DEFAULT_RADIUS, FIXED, OPTIMAL, PSF, RADII, TERMS
 from tasks.delivery.published import Columns, PublishedVisit
 from tasks.delivery.tables import BIT_WORDS, EVENT_DIGITS, bit_name
+from tasks.level1 import open_images
+from tasks.uncertainty import MEANINGS, calibrated_variances
 
 _NOT_SUMMED = ("DRP",)  # stands in TERM_ERRORS for comparison only
 # the term of TERM_ERRORS that says how well a stage is known
-_KNOWN_TO = {"DARK": "DARK", "FLAT": "FLAT", "SMEARING": "SMEARING", "TELEGRAPHIC": "STATES", "BACKGROUND": "BACKGROUND"}
+_KNOWN_TO = {
+    "GAIN": "GAIN",
+    "DARK": "DARK",
+    "FLAT": "FLAT",
+    "SMEARING": "SMEARING",
+    "TELEGRAPHIC": "STATES",
+    "BACKGROUND": "BACKGROUND",
+}
 
 
 def event_words(event: int) -> list[str]:
@@ -71,6 +80,75 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> dict[str, Any]:
         "stages_radius": DEFAULT_RADIUS, "stages": stages,
         "flux": number(flux), "error": number(error), "error_ppm": number(1e6 * error / flux) if flux else None,
         "within": _within(curve, image), **_errors(visit, image, aperture, radius, error),
+    }  # fmt: skip
+
+
+def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> dict[str, Any]:
+    """Return what is known of one pixel in one image: its calibration, corrections and errors [electron].
+
+    Parameters
+    ----------
+    visit : PublishedVisit
+        The reduction.
+    image : int
+        The image, counted from 0.
+    x, y : int
+        The pixel of the CCD's exposed area, counted from 0.
+
+    Raises
+    ------
+    UsageError
+        If the visit has no such image, or the pixel is not in its window.
+    """
+    with open_images(visit.cube("calibrate", "SCI_CAL_SubArray")) as images:
+        if not 0 <= image < images.count:
+            raise UsageError(f"image {image}: the visit has the images 0 to {images.count - 1}")
+        (ny, nx), left, bottom, exposures = images.shape, images.x_offset, images.y_offset, images.nexp
+        if not (left <= x < left + nx and bottom <= y < bottom + ny):
+            raise UsageError(
+                f"pixel ({x}, {y}): the window holds x from {left} to {left + nx - 1} and y from {bottom} to {bottom + ny - 1}"
+            )
+        at = y - bottom, x - left
+        calibrated = float(images.take(image)[at])
+    with open_images(visit.cube("correct", "SCI_COR_SubArray")) as images:
+        corrected = float(images.take(image)[at])
+    level, gain, scale = (visit.term(s, t, h) for s, t, h in (
+        ("bias", "TERM_BIAS", ""), ("gain", "TERM_GAIN", ""), ("dark", "TERM_DARK", "TERM_DARK_SCALE")
+    ))  # fmt: skip
+    dark, flat, structure, dark_error, flat_error, static = (
+        float(visit.image(*where)[at])
+        for where in (
+            ("dark", "TERM_DARK"), ("flat", "TERM_FLAT"), ("bias", "TERM_BIAS", "TERM_BIAS_STRUCTURE"),
+            ("dark", "TERM_DARK", "TERM_DARK_ERROR"), ("flat", "TERM_FLAT", "TERM_FLAT_ERROR"),
+            ("defects", "TERM_DEFECTS", "TERM_DEFECTS_STATIC"),
+        )
+    )  # fmt: skip
+    warmth, per_adu = float(scale["SCALE"][image]), float(gain["GAIN"][image])
+    variances = calibrated_variances(
+        calibrated, exposures, float(level["RON"][image]), float(level["LEVEL_ERR"][image]), per_adu,
+        float(gain["GAIN_ERR"][image]), warmth * dark, warmth * dark_error,
+        float(visit.used("dark", "TERM_DARK", "DARK_SCE")), flat, flat_error,
+    )  # fmt: skip
+    flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
+    rows = [
+        ("bias", "bias of an exposure [ADU]", float(level["LEVEL"][image]) + structure),
+        ("gain", "ADU an electron", per_adu),
+        ("thermal", "thermal charge of the stack, taken away", exposures * warmth * dark),
+        ("response", "response of the pixel", flat),
+        ("calibrated", "calibrated stack", calibrated),
+        ("static", "steady excess, taken away", static),
+        ("corrected", "corrected stack", corrected),
+    ]
+    total = sum(float(v) for v in variances.values())
+    return {
+        "visit": visit.manifest["visit"], "version": visit.manifest["version"], "image": image, "pixel": [x, y],
+        "exposures": exposures, "flags": flags,
+        "flag_words": [str(b.name).lower().replace("_", " ") for b in PixelFlag if flags & b],
+        "values": [{"name": n, "meaning": m, "value": number(v)} for n, m, v in rows],
+        "errors": [
+            {"term": n, "meaning": MEANINGS[n], "electrons": number(np.sqrt(v))} for n, v in variances.items()
+        ],
+        "error": number(np.sqrt(total)),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ METHODS = {
     "read-out noise from the scatter of the margins.",
     "gain": "Polynomial of bias voltages and CCD temperature of every image.",
     "linearity": "Cubic pieces, or a look-up table, from measured to collected charge of one exposure.",
+    "spread": "Motion of the star from exposure to exposure by the attitude, and by imagettes of single exposures.",
     "dark": "Reference dark frames that bracket the visit, interpolated in time, times exposure and the read-out time of every "
     "pixel.",
     "flat": "Flat fields for stars of some temperatures, interpolated to that of the target.",

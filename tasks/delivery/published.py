@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from schemas.errors import BadInputError, MissingInputError, UsageError
 from schemas.inputs import Input, Use
+from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import TERMS
 from tasks.delivery.archive import MANIFEST, is_published, read_manifest
@@ -75,6 +76,24 @@ class PublishedVisit:
         """Return the columns of a term, or of the HDU `hdu` that follows it in its file."""
         declared = TERMS[hdu or extname]
         return table(self.place(step, extname), extname, declared)
+
+    def used(self, step: str, extname: str, key: str) -> Any:
+        """Return a used value from the header of a term."""
+        declared = TERMS[extname]
+        with open_declared(self.place(step, extname), _only(extname, Use(declared))) as file:
+            return file[extname].keyword(key)
+
+    def image(self, step: str, extname: str, hdu: str = "") -> npt.NDArray[np.float64]:
+        """Return the image of a term, or of the HDU `hdu` that follows it in its file."""
+        declared = TERMS[hdu or extname]
+        with open_declared(self.place(step, extname), _only(extname, Use(declared)), sums=True) as file:
+            return file[declared.extname].finite_image()
+
+    def cube(self, step: str, extname: str) -> Product:
+        """Return calibrated or corrected images, to be opened by `tasks.level1.open_images`."""
+        path = self.place(step, extname)
+        (digest,) = (str(f["sha256"]) for f in self.manifest["files"] if (f["step"], f["product"]) == (step, extname))
+        return Product(path=str(path), sha256=digest, extname=extname)
 
     def curve_names(self) -> list[str]:
         """Return the names of the light curves of the stacks."""

@@ -18,7 +18,7 @@ from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smea
 from schemas.terms import TERMS
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
-from tasks.geometry import cut_cell_area, half_chord
+from tasks.geometry import circle_overlap, cut_cell_area, half_chord
 from tasks.level1 import open_images
 from tasks.step import Leaves, step
 
@@ -303,6 +303,36 @@ def flat_variance(star: Floats, error: Floats, x: float, y: float, motion: tuple
     moved = np.square(error) * (np.square(along_x * motion[0]) + np.square(along_y * motion[1]))
     sums, _ = aperture_sums(moved[None], np.array([x]), np.array([y]), radii)
     return np.asarray(np.nan_to_num(sums[0]))
+
+
+def edge_variance(error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike) -> Floats:
+    """Return the variance that errors which stand still make in a circle that moves over them: only its edge counts.
+
+    Parameters
+    ----------
+    error : ndarray, shape (ny, nx)
+        Error of every pixel, those of different pixels independent [electron].
+    x, y : float
+        Usual centre of the circle, index pixel i spans [i, i+1) [pixel].
+    motion : tuple of float
+        Scatter of its places along x and y [pixel].
+    radii : array_like, shape (k,)
+        Radii [pixel].
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, with half the change d of a pixel's share in the circle from one sigma
+        on one side to one sigma on the other [electron^2].
+    """
+    found = []
+    for radius in np.asarray(radii, np.float64):
+        moved = np.zeros_like(error)
+        for dx, dy in ((motion[0], 0.0), (0.0, motion[1])):
+            shares = (circle_overlap(error.shape, x + s * dx, y + s * dy, float(radius)) for s in (1, -1))
+            moved += np.square((next(shares) - next(shares)) / 2)
+        found.append(float(np.sum(np.square(error) * moved)))
+    return np.array(found)
 
 
 @step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])

@@ -19,6 +19,7 @@ from schemas.payloads import (
     Background,
     Bias,
     Corrected,
+    Dark,
     Defects,
     Events,
     Flat,
@@ -34,7 +35,7 @@ from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RAD
 from tasks.exposures import term_column, term_image
 from tasks.fits_writer import NewHdu
 from tasks.level1 import open_images
-from tasks.photometry.apertures import flat_variance, flux_error, flux_variances
+from tasks.photometry.apertures import edge_variance, flat_variance, flux_error, flux_variances
 from tasks.step import Leaves, step
 
 Floats = NDArray[np.float64]
@@ -318,9 +319,9 @@ def _or_nan(scatter: float) -> float:
     return float(scatter) if scatter > 0 else np.nan
 
 
-@step("quality", "LC_QUAL", version="4", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="5", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
-    corrected: Corrected, events: Events, bias: Bias, gain: Gain, flat: Flat, pointing: Pointing, look: Look,
+    corrected: Corrected, events: Events, bias: Bias, gain: Gain, dark: Dark, flat: Flat, pointing: Pointing, look: Look,
     background: Background, position: Position, smearing: Smearing, defects: Defects, apertures: Apertures, psf_fit: PsfFit,
 ) -> Leaves:  # fmt: skip
     """Give every point its error and flags, and every light curve its metrics."""
@@ -339,26 +340,31 @@ def assess_quality(
             f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is left to measure"
         )
     flux, areas, fixed, fixed_area = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "FIXED", "FIXED_AREA")
-    dark, smeared, hot = term_column(apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT")
+    thermal, smeared, hot = term_column(apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT")
     level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
     inside, everywhere, doubt = term_column(defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT")
     electrons = float(np.median(ron / gains))
     sky = areas * level[:, None]
-    variances = flux_variances(flux, sky, dark, hot, smeared, areas, nexp, electrons, level_error[:, None])
+    variances = flux_variances(flux, sky, thermal, hot, smeared, areas, nexp, electrons, level_error[:, None])
     used_smearing = {k: float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE")}
     share = used_smearing["SMEAR_TE"] / used_smearing["SMEAR_T"] if used_smearing["SMEAR_T"] > 0 else 0.0
     # a wrong time of a shift makes all points wrong alike: what counts is how the smeared light varies
     variances["SMEARING"] = np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
+    (gain_error,) = term_column(gain.product, "TERM_GAIN", "GAIN_ERR")
+    variances["GAIN"] = np.square(flux * (gain_error / gains)[:, None])
     place = float(position.used["POS_X"]) - offset[0], float(position.used["POS_Y"]) - offset[1]
     motion = float(position.used["POS_STDX"]), float(position.used["POS_STDY"])
     star, flat_error = term_image(look.product, "TERM_LOOK_STATIC"), term_image(flat.product, "TERM_FLAT_ERROR")
     variances["FLAT"] = np.broadcast_to(flat_variance(star, flat_error, *place, motion, RADII), flux.shape).copy()
+    variances["DARK_MAP"] = np.broadcast_to(
+        edge_variance(nexp * term_image(dark.product, "TERM_DARK_ERROR"), *place, motion, RADII), flux.shape
+    ).copy()
     # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
     variances["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
     error = np.sqrt(sum(variances.values(), np.float64(0)))
-    as_drp = flux_error(flux, sky, dark, RADII, nexp, electrons)
+    as_drp = flux_error(flux, sky, thermal, RADII, nexp, electrons)
     event = event + EVENT_COSMIC_RAYS * cosmic_digit(inside, everywhere, pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
     psf_flux, psf_error, held = term_column(psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE")

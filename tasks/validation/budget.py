@@ -71,6 +71,9 @@ EFFECTS: Mapping[str, Effect] = {
     "bias_drift": Effect("drift of the bias, 0.2 ADU", "bias", {"bias_drift": 0.2}),
     "gain_drift": Effect("drift of the voltages", "gain", {"gain_drift": 1.0}),
     "nonlinearity": Effect("non-linearity", "linearity", {"nonlinearity": 1.0}, correct=("linearity",)),
+    "linearity_blur": Effect(
+        "the same, motion inside a stack of 0.9 pixel", "linearity", {"nonlinearity": 1.0}, over="blur", correct=("linearity",)
+    ),
     "linearity_error": Effect(
         "non-linearity that changed, 10 %", "linearity", {"linearity_error": 0.1}, over="nonlinearity", correct=("linearity",)
     ),
@@ -82,6 +85,12 @@ EFFECTS: Mapping[str, Effect] = {
     ),
     "warm": Effect("new hot pixels, 1 %", "defects", {"warm": 0.01}, over="dark", correct=("dark",)),
     "telegraphic": Effect("telegraphic pixels", "defects", {"telegraphic": 1.0}, over="dark", correct=("dark",)),
+    "detector": Effect(
+        "bias and gain drift, non-linearity, dark, flat together",
+        "calibrate",
+        {"bias_drift": 0.2, "gain_drift": 1.0, "nonlinearity": 1.0, "dark": 1.0, "hot": 1.0, "flat": 1.0},
+        correct=("linearity", "dark", "flat"),
+    ),
     "cti": Effect("charge lost in the transfers", "none", {"cti": 1.0}),
     "cosmic_rays": Effect("cosmic rays", "defects", {"cosmic_rays": 1.0}),
     "streaks": Effect("satellites, 6 an hour", "defects", {"streaks": 6.0}),
