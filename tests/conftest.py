@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -25,11 +26,13 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 Drp = Callable[..., "subprocess.CompletedProcess[str]"]
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
+# one worker begins with a file that does not need the reduced visit, which the other makes at that time
 LONGEST_FILES = (
-    "test_faults_storage.py", "test_deployments.py", "test_prefect.py", "test_flight_visits.py", "test_rerun.py",
-    "test_faults_data.py",
+    "test_faults_storage.py", "test_flight_visits.py", "test_deployments.py", "test_faults_data.py", "test_rerun.py",
+    "test_prefect.py", "test_crash.py", "test_up.py", "test_environment.py", "test_intake.py",
 )  # fmt: skip
 
 
@@ -60,6 +63,17 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Let fsync return at once in this process: a reduction calls it 400 times, and no power is cut here.
+
+    That it is called, on what and in which order, is seen by the disk's hook; processes of their own do wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: os.fstat(fd) and None)  # a descriptor that is none is still an error
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Outside data beside the repository; tests that need them are skipped where they are not."""
@@ -67,13 +81,32 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Give a folder that all workers share; the first who asks for it makes what is in it, and the others wait for that."""
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # a worker's folder stands in that of the session
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_visit(made_once: MadeOnce) -> Path:
     """A simulated visit of some images; read-only: copy it to change it."""
     from flows.simulate import simulate_into
 
-    folder = tmp_path_factory.mktemp("visit") / "tiny"
-    simulate_into(folder, "tiny", None, 1, None)
-    return folder
+    return made_once("visit", lambda folder: simulate_into(folder / "tiny", "tiny", None, 1, None)) / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -85,14 +118,17 @@ def library(own_folders: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reduced(tiny_visit: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def reduced(tiny_visit: Path, library: Path, made_once: MadeOnce) -> Bench:
     """The tiny visit, reduced once; read-only: copy it to change it."""
-    bench = Bench(tiny_visit, (library,), Path(), Path()).fresh(tmp_path_factory.mktemp("reduced"))
-    published, run = bench.reduce()
-    assert published is not None
-    assert published.new
-    assert executed(run) == STEPS
-    return bench
+    bench = Bench(tiny_visit, (library,), Path(), Path())
+
+    def reduce(folder: Path) -> None:
+        published, run = bench.fresh(folder).reduce()
+        assert published is not None
+        assert published.new
+        assert executed(run) == STEPS
+
+    return bench.fresh(made_once("reduced", reduce))
 
 
 @pytest.fixture

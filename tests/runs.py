@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from schemas.payloads import Published
@@ -42,9 +46,13 @@ class Bench:
         request = {"visit": self.visit, "references": self.references, "output": self.output, "work": self.work, **options}
         return run_reduce(ReduceRequest(**request), engine)
 
-    def steps(self, **options: Any) -> list[str]:
-        """Return the steps that are executed when the visit is reduced up to the report; nothing is published."""
-        published, run = self.reduce(until="report", **options)
+    def steps(self, draw: bool = False, **options: Any) -> list[str]:
+        """Return the steps that are executed when the visit is reduced up to the report; nothing is published.
+
+        Without `draw` the report's figures are empty.
+        """
+        with nullcontext() if draw else undrawn():
+            published, run = self.reduce(until="report", **options)
         assert published is None
         return executed(run)
 
@@ -62,6 +70,12 @@ class Bench:
         """Return a bench with work and output folders that are not there yet."""
         return replace(self, work=folder / "work", output=folder / "products")
 
+    def known(self, folder: Path) -> Bench:
+        """Return a bench with a copy of the work folder, in which every step is done, and nothing published."""
+        bench = self.fresh(folder)
+        shutil.copytree(self.work, bench.work)
+        return bench
+
     def published(self) -> list[Path]:
         """Return the published folders: what a person sees in the output folder."""
         return sorted(p for p in self.output.iterdir() if not p.name.startswith(".")) if self.output.is_dir() else []
@@ -69,6 +83,19 @@ class Bench:
     def hidden(self) -> list[str]:
         """Return what was left half done, in the output folder and the work folder."""
         return [p.name for folder in (self.output, self.work) if folder.is_dir() for p in folder.rglob(".*")]
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Let reports have empty figures: drawing takes a third of the time of a small visit, and no step comes after it."""
+    from tasks.delivery import report
+
+    empty = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_light_curve", "draw_levels", "draw_scene", "draw_maps"):
+            patch.setattr(report, name, lambda *_: empty)
+        patch.setattr(report, "draw_all", lambda *_: dict.fromkeys(report.FIGURES, empty))
+        yield
 
 
 def executed(run: Run) -> list[str]:

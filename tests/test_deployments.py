@@ -131,12 +131,20 @@ def test_a_form_that_is_filled_in_wrongly_is_refused(here: Installation, wrong: 
 # -------------------------------------------------------------------------------------------------------------- visits
 
 
-def test_a_visit_is_reduced_by_form_and_found_again(here: Installation, reduced: Bench, tmp_path: Path) -> None:
-    bench = reduced.fresh(tmp_path)
+@pytest.fixture(scope="module")
+def by_form(here: Installation, reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, str]:
+    """A visit that was reduced by form, and its run."""
+    bench = reduced.fresh(tmp_path_factory.mktemp("form"))
     first = here.create("reduce", **form(bench))
     # while it runs its progress is to be seen
     until(lambda: 0 < here.artifacts(first).get("progress", 0) < 100, 90)
-    run = here.end(first)
+    here.end(first)
+    return bench, first
+
+
+def test_a_visit_is_reduced_by_form_and_found_again(here: Installation, reduced: Bench, by_form: tuple[Bench, str]) -> None:
+    bench, first = by_form
+    run = here.run(first)
     assert (run["state_name"], run["name"]) == ("Completed", f"reduce {VISIT}"), run["state"]["message"]
     assert {VISIT, "drp"} <= set(run["tags"])
     (folder,) = bench.published()
@@ -243,9 +251,9 @@ def test_published_visits_are_planned_and_reprocessed_by_form(here: Installation
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_the_pages_show_runs_forms_and_artifacts(here: Installation, reduced: Bench, tmp_path: Path) -> None:
-    run = here.create("reduce", **form(reduced.fresh(tmp_path)))
-    assert here.end(run)["state_name"] == "Completed"
+def test_the_pages_show_runs_forms_and_artifacts(here: Installation, by_form: tuple[Bench, str], tmp_path: Path) -> None:
+    _, run = by_form
+    assert here.run(run)["state_name"] == "Completed"
     deployment = here.ask("deployments/name/reduce/drp")["id"]
     address = here.state.api.removesuffix("/api")
     browser = Browser(tmp_path)

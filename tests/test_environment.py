@@ -20,9 +20,10 @@ CASES: dict[str, dict[str, str | None]] = {
     "no home": {"HOME": None, "XDG_CACHE_HOME": None, "DRP_WORK": None},
     "read-only home": {"HOME": READ_ONLY, "XDG_CACHE_HOME": None, "DRP_WORK": None},
     "half an hour off, with Turkish letters": {"TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"},
-    "plain C locale": {"LANG": None, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "umask 077 and another hash seed": {"PYTHONHASHSEED": "4711"},
-}
+    "plain C locale, umask 077 and another hash seed": {
+        "LANG": None, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "4711",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)

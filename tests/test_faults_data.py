@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,7 @@ from .faults import (
 )
 from .outside import needs_poppler
 from .runs import STEPS
+from .runs import Bench as Reduced
 
 SUBARRAY, METADATA = "SCI_RAW_SubArray", "SCI_RAW_ImageMetadata"
 BAD = 4  # the image that is damaged, of 12
@@ -66,9 +68,16 @@ HIT = [1, 2, 3, 6, 10]  # images of the tiny visit with a cosmic ray within 25 p
 
 
 @pytest.fixture(scope="session")
-def sound(tiny_visit: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def sound(reduced: Reduced, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The measurements of the visit as it is."""
-    return Bench(tiny_visit, tmp_path_factory.mktemp("sound")).measured()[0]
+    bench = Bench(reduced.visit, tmp_path_factory.mktemp("sound"))
+    know_steps(bench, reduced)
+    return bench.measured()[0]
+
+
+def know_steps(bench: Bench, reduced: Reduced) -> None:
+    """Put every step of the undamaged visit into the work folder of a bench."""
+    shutil.copytree(reduced.work, bench.work, dirs_exist_ok=True)
 
 
 def manifest(outcome: Outcome) -> dict[str, Any]:
@@ -333,7 +342,7 @@ def test_a_visit_that_ends_at_the_last_judgement_lists_all_steps_and_their_warni
     check_report(bench, outcome, "quality", "apertures", "! no star stands out in", "TERM_LOOK", "QUALITY")
 
 
-def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mended(own: Bench) -> None:
+def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mended(own: Bench, reduced: Reduced) -> None:
     path = own.reference("FlatFieldTeff")
     sound = path.read_bytes()
     with edited(path, "REF_APP_FlatFieldTeff") as part:
@@ -345,6 +354,7 @@ def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mend
     ):  # fmt: skip
         assert word in text, text
     path.write_bytes(sound)
+    know_steps(own, reduced)
     own.published()
     assert list((own.work / "reports").iterdir()) == []
 
@@ -388,7 +398,7 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
     ],
 )
 def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_published(
-    own: Bench, kind: str, code: int, words: tuple[str, ...]
+    own: Bench, reduced: Reduced, kind: str, code: int, words: tuple[str, ...]
 ) -> None:
     is_raw = kind.startswith("SCI")
     path = own.raw(kind) if is_raw else own.reference(kind)
@@ -409,6 +419,7 @@ def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_publish
     ):
         assert word in text, text
     replace(path, sound)
+    know_steps(own, reduced)
     own.published()
     assert list((own.work / "reports").iterdir()) == []
 
@@ -507,8 +518,11 @@ def test_a_fault_in_making_the_report_does_not_take_the_place_of_the_error(
     ids=["in a step", "publishing"],
 )
 def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_file(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, fails: str, where: str, before: str
+    bench: Bench, reduced: Reduced, monkeypatch: pytest.MonkeyPatch, fails: str, where: str, before: str
 ) -> None:
+    if where == "publication":
+        know_steps(bench, reduced)
+
     def fault(*_: object, **__: object) -> None:
         raise ZeroDivisionError("what nobody\nthought of")
 
@@ -570,11 +584,14 @@ def test_a_report_with_more_to_say_than_any_visit_has_two_pages(bench: Bench) ->
     assert "viewer done" in pdf
 
 
-def test_want_of_memory_says_nothing_of_the_visit_and_leaves_no_report(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_want_of_memory_says_nothing_of_the_visit_and_leaves_no_report(
+    bench: Bench, reduced: Reduced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("flows.reduce.publish", fault)
+    know_steps(bench, reduced)
     bench.refused(75, "not enough memory")
     assert not (bench.work / "reports").exists()
 
@@ -668,9 +685,9 @@ def test_an_offset_that_no_integer_type_has_is_refused(own: Bench, key: str, val
 
 
 @pytest.fixture(scope="session")
-def products(tiny_visit: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def products(reduced: Reduced) -> Path:
     """A published folder, of which products are taken and changed."""
-    return Bench(tiny_visit, tmp_path_factory.mktemp("products")).published().folder
+    return reduced.published()[0]
 
 
 def given(products: Path, name: str, tmp_path: Path) -> Path:
@@ -791,7 +808,8 @@ def test_an_orbit_in_metres_that_says_kilometres_is_refused(bench: Bench) -> Non
     bench.refused(65, str(path), "km from the geocentre, inside the atmosphere")
 
 
-def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_is_told(bench: Bench) -> None:
+def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_is_told(bench: Bench, reduced: Reduced) -> None:
+    know_steps(bench, reduced)
     bench.raw("AUX_RES_Orbit").unlink()
     outcome = bench.published()
     assert np.isnan(light_curve(outcome.folder)["SAT_LIGHT_TIME"]).all()
@@ -977,8 +995,9 @@ def test_the_default_library_never_fills_a_gap(own: Bench) -> None:
     own.refused(66, "reference gain correction")
 
 
-def test_without_optional_references_the_fall_backs_are_named(own: Bench) -> None:
+def test_without_optional_references_the_fall_backs_are_named(own: Bench, reduced: Reduced) -> None:
     assert own.references is not None
+    know_steps(own, reduced)
     for kind in OPTIONAL.values():
         for path in own.references.rglob(f"*_{kind}*.fits"):
             path.unlink()
@@ -1010,7 +1029,8 @@ def test_two_references_of_one_version_are_both_named(own: Bench, kind: str) -> 
     own.refused(65, path.name, twin.name, "have the version")
 
 
-def test_of_two_versions_the_higher_one_is_used(own: Bench) -> None:
+def test_of_two_versions_the_higher_one_is_used(own: Bench, reduced: Reduced) -> None:
+    know_steps(own, reduced)
     path = own.reference("PixelScale")
     newer = path.with_name(re.sub(r"V\d{4}", "V0007", path.name))
     parts = take_apart(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from astropy.io import fits
 from tasks.scene.stars import field_places
 
 from . import calibrated
-from .conftest import Drp, raw_file
+from .conftest import raw_file
 
 # Relative statistical error of a robust scatter of n points: 1.17 / sqrt(n) (asymptotic, normal noise; a standard deviation of
 # normal points is good to 0.71 / sqrt(n), and the median of the distances has 37 % of its efficiency).
@@ -262,15 +261,6 @@ def test_the_roll_angle_falls_and_the_position_is_the_photocentre(reduced: Calla
     # the photocentre of the PSF stands off its truth position by a constant, which is not ours to know
     offset = curve["CENTROID_X"] - truth["PSF_MEAN_X"][:, 0], curve["CENTROID_Y"] - truth["PSF_MEAN_Y"][:, 0]
     assert max(float(np.std(o)) for o in offset) < 0.05
-
-
-def test_the_manifest_names_no_folder_of_the_machine(drp: Drp, tiny_visit: Path, tmp_path: Path) -> None:
-    run = drp("reduce", tiny_visit, "--output", tmp_path / "out", "--work", tmp_path / "work", "--engine", "plain", "-q")
-    assert run.returncode == 0, run.stderr
-    manifest = (Path(run.stdout.splitlines()[-1]) / "manifest.json").read_text()
-    assert json.loads(manifest)["steps"]
-    assert str(tmp_path) not in manifest
-    assert str(tiny_visit) not in manifest
 
 
 @pytest.mark.slow

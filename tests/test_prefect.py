@@ -172,8 +172,8 @@ def no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_without_a_server_prefect_starts_one_and_leaves_nothing_running(
     reduced: Bench, tmp_path: Path, no_server: None
 ) -> None:
-    bench = reduced.fresh(tmp_path)
-    process = start(bench, "--engine", "prefect")
+    bench = reduced.known(tmp_path)
+    process = start(bench, "--engine", "prefect", "--from", "report")
     read_until(process, "events")
     servers = children(process.pid)
     assert len(servers) == 1

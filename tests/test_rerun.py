@@ -91,6 +91,13 @@ def test_two_reductions_of_a_visit_have_the_same_bytes(reduced: Bench, tmp_path:
     assert tree(fresh.work / "products") == tree(reduced.work / "products")
 
 
+def test_the_manifest_names_no_folder_of_the_machine(reduced: Bench) -> None:
+    manifest = (reduced.published()[0] / "manifest.json").read_text()
+    assert json.loads(manifest)["steps"]
+    for folder in (reduced.visit, reduced.work, reduced.output, *reduced.references):
+        assert str(folder) not in manifest
+
+
 def test_touched_and_moved_files_run_nothing(bench: Bench, visit: Path, references: Path, tmp_path: Path) -> None:
     bench.visit, bench.references = visit, (references,)
     for path in visit.rglob("*.fits"):
@@ -276,11 +283,11 @@ def test_a_lost_or_spoiled_intermediate_product_is_made_again_with_the_same_byte
 def test_when_all_products_or_all_records_are_gone_everything_is_made_again_with_the_same_bytes(bench: Bench) -> None:
     before = tree(bench.work / "products")
     shutil.rmtree(bench.work / "products")
-    assert bench.steps() == STEPS
+    assert bench.steps(draw=True) == STEPS
     assert tree(bench.work / "products") == before
     for record in (bench.work / "records").rglob("*-*.json"):
         record.write_bytes(record.read_bytes()[:-9])
-    assert bench.steps() == STEPS
+    assert bench.steps(draw=True) == STEPS
     assert tree(bench.work / "products") == before
 
 
@@ -514,13 +521,13 @@ def test_a_published_folder_alone_gives_itself_again(alone: Bench) -> None:
 
 
 def test_each_step_after_the_calibration_is_done_again_from_a_published_folder_alone(alone: Bench, reduced: Bench) -> None:
-    alone.steps()
+    alone.steps(draw=True)
     whole = tree(alone.work / "products")
     assert whole == tree(reduced.work / "products")
     for step in STEPS:
         if step in NEED_RAW:
             continue
-        assert alone.steps(from_step=step) == [step]
+        assert alone.steps(draw=True, from_step=step) == [step]
         assert tree(alone.work / "products") == whole
 
 
@@ -588,10 +595,12 @@ def test_a_published_folder_goes_on_from_a_cube_given_by_hand_and_remains_so(
     assert differing(Path(once_more.folder), Path(again.folder)) == []
 
 
-def test_what_was_given_by_hand_in_a_published_folder_is_no_result_of_the_step(
-    bench: Bench, published: Path, tmp_path: Path
-) -> None:
-    own = Path(shutil.copy(published / "terms/gain.fits", tmp_path / "gain.fits"))
+@pytest.fixture(scope="module")
+def gain_by_hand(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The visit, published with another gain given by hand; read-only."""
+    folder = tmp_path_factory.mktemp("gain")
+    bench = reduced.copy(folder)
+    own = Path(shutil.copy(bench.published()[0] / "terms/gain.fits", folder / "gain.fits"))
 
     def rise(hdus: Any) -> None:
         hdus[1].data["GAIN"] *= 1.01
@@ -599,7 +608,13 @@ def test_what_was_given_by_hand_in_a_published_folder_is_no_result_of_the_step(
     rewritten(own, rise)
     by_hand, _ = bench.reduce(replace=(own,))
     assert by_hand is not None
-    fresh = Bench(Path(by_hand.folder), (), tmp_path / "fresh", tmp_path / "again")
+    assert by_hand.new
+    return bench
+
+
+def test_what_was_given_by_hand_in_a_published_folder_is_no_result_of_the_step(gain_by_hand: Bench, tmp_path: Path) -> None:
+    bench = gain_by_hand.copy(tmp_path)
+    fresh = Bench(bench.published()[-1], (), tmp_path / "fresh", tmp_path / "again")
     _, run = fresh.reduce(until="gain")
     assert [r.outcome for r in run.reports if r.step == "gain"] == ["by hand"]
     bench.work = fresh.work
@@ -607,12 +622,10 @@ def test_what_was_given_by_hand_in_a_published_folder_is_no_result_of_the_step(
     assert [r.outcome for r in run.reports] == ["cached", "cached", "cached", "done"]
 
 
-def test_a_product_by_hand_that_was_changed_after_publication_is_refused(bench: Bench, published: Path, tmp_path: Path) -> None:
-    own = Path(shutil.copy(published / "terms/gain.fits", tmp_path / "gain.fits"))
-    by_hand, _ = bench.reduce(replace=(own,))
-    assert by_hand is not None
-    altered(Path(by_hand.folder) / "terms/gain.fits")
-    fresh = Bench(Path(by_hand.folder), (), tmp_path / "fresh", tmp_path / "again")
+def test_a_product_by_hand_that_was_changed_after_publication_is_refused(gain_by_hand: Bench, tmp_path: Path) -> None:
+    folder = gain_by_hand.copy(tmp_path).published()[-1]
+    altered(folder / "terms/gain.fits")
+    fresh = Bench(folder, (), tmp_path / "fresh", tmp_path / "again")
     with pytest.raises(BadInputError, match=r"terms/gain\.fits: was given by hand, and is not as it was published"):
         fresh.reduce()
 
