@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,11 +30,10 @@ def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
     StorageError
         If reading or writing fails.
     """
-    with disk.guarded("create", target), tempfile.TemporaryDirectory(prefix=".typeset-", dir=target.parent) as root:
-        try:
-            pdf = make_pdf(inside, root)
-        except RuntimeError as error:
-            raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
-        except MemoryError as error:
-            raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
+    try:
+        pdf = make_pdf(inside)
+    except RuntimeError as error:
+        raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
+    except MemoryError as error:
+        raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
     disk.write_file(target, pdf)
