@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.step import Run, StepReport
 
 FOLDER = click.Path(path_type=Path)
+VISIT = click.Path(path_type=Path, readable=False)  # one that cannot be read is no wrong command: it is told as any other fault
 
 
 def note(text: str, nl: bool = True) -> None:
@@ -158,7 +159,7 @@ class Progress:
 
 
 @main.command()
-@click.argument("visit", type=FOLDER)
+@click.argument("visit", type=VISIT)
 @click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files; several are searched together.")
 @click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
 @click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
