@@ -547,7 +547,9 @@ def status(
 def clean(
     work: Path | None, older: str | None, quota: str | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool
 ) -> None:
-    """Take away intermediate products by age and quota. Published folders, and visits that a run holds, are left alone.
+    """Take away intermediate products and reports on failures by age and quota.
+
+    Published folders, and visits that a run holds, are left alone.
 
     A visit that was taken away can be reduced again, or from its published folder.
     """
