@@ -1,4 +1,4 @@
-"""Intermediate products of visits go, with reports on failures: those that nobody touched for long, and the oldest above a quota.
+"""Intermediate products of visits go, with reports on failures: what nobody touched for long, and the oldest above a quota.
 
 So do reports of folders that told no visit, and what killed processes left among the reports.
 """
@@ -27,7 +27,7 @@ LEFT = 3600.0  # age of a hidden file or folder among the reports that no living
 
 @dataclass
 class Kept:
-    """What is kept of one visit, or of a name among the reports. `action` is keep, remove, or in use (a run holds the visit)."""
+    """What is kept of a visit, or of a name among the reports. `action` is keep, remove, or in use (a run holds the visit)."""
 
     visit: str
     bytes: int
@@ -82,7 +82,7 @@ def _size(work: Path, visit: str) -> tuple[int, float]:
     size, when = 0, 0.0
     for place in _places(work, visit):
         folders = [] if place.is_symlink() else os.walk(place)
-        within = [os.path.join(folder, name) for folder, _, names in folders for name in names]
+        within = [Path(folder, name) for folder, _, names in folders for name in names]
         for path in within if place.is_dir() and not _is_left(visit) else [place, *within]:
             try:
                 s = os.lstat(path)
