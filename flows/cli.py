@@ -381,9 +381,10 @@ def diff(a: Path, b: Path, as_json: bool, quiet: bool, verbose: bool) -> None:  
 @click.option("--strict", is_flag=True, help="Deviations are faults too.")
 @common
 def check(files: tuple[Path, ...], strict: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
-    """Hold each FILE (or the FITS files in a folder) against the definition of its product.
+    """Hold each FILE (or the FITS files, reports and viewers in a folder) against the definition of its product.
 
-    Structure, sums, keywords, columns, units, name. Exit code 65: a file is not as it is defined.
+    Structure, sums, keywords, columns, units, name; of pages, that they are whole, and fetch and run nothing.
+    Exit code 65: a file is not as it is defined.
     """
 
     def body() -> int:
