@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -636,6 +637,14 @@ HOSTILE = [
     "=cmd()|/C 'calc'!A0",
     "../../../etc/x $\\frac{1}{0}$ *b* _i_ @a",
 ]
+
+
+@needs_poppler
+def test_every_table_has_a_head_that_a_screen_reader_can_tell(whole_report: Path) -> None:
+    told = subprocess.run(["pdfinfo", "-struct", whole_report], capture_output=True, text=True, check=True).stdout
+    _, *tables = re.split(r"^ *Table\b", told, flags=re.MULTILINE)
+    assert len(tables) >= 10
+    assert [table[:200] for table in tables if not re.search(r"^ *TH\b", table, re.MULTILINE)] == []
 
 
 @needs_poppler
