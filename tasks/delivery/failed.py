@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 from schemas.payloads import Payload
-from tasks.delivery.pdf import write_pdf
+from tasks.delivery.pdf import moment, templates, write_pdf
 from tasks.delivery.summary import StepRow
 from tasks.delivery.wording import printable
 
@@ -147,13 +145,11 @@ def _more(lines: Sequence[object], most: int) -> list[str]:
 
 def typeset_failed(failed: FailedVisit, target: Path) -> None:
     """Typeset the report as PDF; the errors are those of `write_pdf`."""
-    date = datetime.fromisoformat(failed.date)
-    moment = {part: getattr(date, part) for part in ("year", "month", "day", "hour", "minute", "second")}
-    facts = {"date": failed.date, "software": printable(failed.software), "moment": moment}
+    facts = {"date": failed.date, "software": printable(failed.software), "moment": moment(failed.date)}
     inside = {
         "main.typ": b'#include "failed.typ"\n',
         "facts.json": json.dumps(facts, sort_keys=True).encode(),
         "report.json": failed.as_json(),
-        **{name: files("tasks.delivery").joinpath(name).read_bytes() for name in TEMPLATES},
+        **templates(*TEMPLATES),
     }
     write_pdf(inside, target)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 
 from schemas.errors import BusyError
 from tasks import disk
 from tasks.delivery.typeset import make_pdf
 from tasks.delivery.wording import printable
+
+
+def moment(date: str) -> dict[str, int]:
+    """Return a date (UTC, yyyy-mm-ddThh:mm:ss) in the parts that Typst makes one of."""
+    parts = datetime.fromisoformat(date)
+    return {part: getattr(parts, part) for part in ("year", "month", "day", "hour", "minute", "second")}
+
+
+def templates(*names: str) -> dict[str, bytes]:
+    """Return the templates of these names, which stand beside this file."""
+    return {name: files("tasks.delivery").joinpath(name).read_bytes() for name in names}
 
 
 def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
