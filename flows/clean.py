@@ -1,4 +1,7 @@
-"""Intermediate products of visits are taken away: those that nobody touched for long, and the oldest above a quota."""
+"""Intermediate products of visits go, with reports on failures: what nobody touched for long, and the oldest above a quota.
+
+So do reports of folders that told no visit, and what killed processes left among the reports.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,13 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
 
+REPORT = (".txt", ".pdf")
+LEFT = 3600.0  # age of a hidden file or folder among the reports that no living process can still be writing [s]
+
+
 @dataclass
 class Kept:
-    """The intermediate products of one visit. `action` is keep, remove, or in use (a run holds the visit)."""
+    """What is kept of a visit, or of a name among the reports. `action` is keep, remove, or in use (a run holds the visit)."""
 
     visit: str
     bytes: int
@@ -45,26 +52,44 @@ def parse_age(text: str) -> float:
 
 
 def visits_kept(work: Path) -> list[Kept]:
-    """Return what a work folder keeps of each visit, the oldest first."""
-    found = []
-    names = {p.name for part in ("records", "products") if (work / part).is_dir() for p in (work / part).iterdir()}
-    for visit in (n for n in names if VISIT.fullmatch(n)):
-        size, when = 0, 0.0
-        for place in _places(work, visit):
-            for folder, _, files in os.walk(place):
-                for path in (os.path.join(folder, f) for f in files):
-                    try:
-                        s = os.lstat(path)
-                    except FileNotFoundError:  # a run goes on meanwhile
-                        continue
-                    size, when = size + s.st_blocks * 512, max(when, s.st_mtime)
-        if size:
-            found.append(Kept(visit, size, when))
-    return sorted(found, key=lambda k: (k.when, k.visit))
+    """Return what a work folder keeps of each visit, and of other names among its reports, the oldest first."""
+    found = [Kept(name, *_size(work, name)) for name in _names(work)]
+    return sorted((k for k in found if k.bytes), key=lambda k: (k.when, k.visit))
+
+
+def _names(work: Path) -> set[str]:
+    folders = (work / part for part in ("records", "products"))
+    visits = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if VISIT.fullmatch(p.name)}
+    reports = work / "reports"
+    found = reports.iterdir() if reports.is_dir() and not reports.is_symlink() else ()
+    return visits | {p.name if _is_left(p.name) else p.stem for p in found if _is_left(p.name) or p.suffix in REPORT}
+
+
+def _is_left(name: str) -> bool:
+    """Whether a name among the reports is that of something half done."""
+    return name.startswith(".")
 
 
 def _places(work: Path, visit: str) -> list[Path]:
-    return [p for p in (work / "records" / visit, work / "products" / visit) if p.is_dir() and not p.is_symlink()]
+    """Return the folders and files of a visit, or of a name among the reports."""
+    reports = [work / "reports" / name for name in ([visit] if _is_left(visit) else [f"{visit}{end}" for end in REPORT])]
+    folders = [work / part / visit for part in ("records", "products")] if VISIT.fullmatch(visit) else []
+    return [p for p in folders if p.is_dir() and not p.is_symlink()] + [p for p in reports if os.path.lexists(p)]
+
+
+def _size(work: Path, visit: str) -> tuple[int, float]:
+    """Return how much room something takes [bytes], and when it was touched last [s since 1970]."""
+    size, when = 0, 0.0
+    for place in _places(work, visit):
+        folders = [] if place.is_symlink() else os.walk(place)
+        within = [Path(folder, name) for folder, _, names in folders for name in names]
+        for path in within if place.is_dir() and not _is_left(visit) else [place, *within]:
+            try:
+                s = os.lstat(path)
+            except FileNotFoundError:  # a run goes on meanwhile
+                continue
+            size, when = size + s.st_blocks * 512, max(when, s.st_mtime)
+    return max(size, 1) if _is_left(visit) else size, when
 
 
 def clean(
@@ -72,7 +97,8 @@ def clean(
 ) -> list[Kept]:
     """Take away what is older than `older` [s], then the oldest until `quota` [bytes] is kept; return what became of each.
 
-    A visit that a run holds is left alone, as is everything that is not of a visit: published folders never stand among it.
+    A visit that a run holds is left alone, as is everything that is neither of a visit nor a report: published folders never
+    stand among it. What a killed process left among the reports goes at any age above an hour.
 
     Raises
     ------
@@ -86,8 +112,9 @@ def clean(
     visits = visits_kept(work)
     total = sum(k.bytes for k in visits)
     for kept in visits:
-        old = older is not None and time.time() - kept.when > older
-        if old or (quota is not None and total > quota):
+        age = time.time() - kept.when
+        too_much = quota is not None and total > quota
+        if age > LEFT if _is_left(kept.visit) else too_much or (older is not None and age > older):
             kept.action = "remove" if dry else _remove(work, kept)
             total -= kept.bytes if kept.action == "remove" else 0
         tell(kept)
@@ -95,16 +122,26 @@ def clean(
 
 
 def _remove(work: Path, kept: Kept) -> str:
-    workspace = Workspace(work, kept.visit)
+    if not VISIT.fullmatch(kept.visit):
+        return _take_away(work, kept)
     try:
-        with workspace.lock(wait=False, notify=lambda _: None):
-            # a run that ended since we looked may have left something new
-            if max((p.lstat().st_mtime for p in workspace.records.iterdir()), default=0.0) > kept.when:
-                return "keep"
-            # the empty folders stay: a run that waits for its turn has looked for them already
-            for path in (p for place in _places(work, kept.visit) for p in place.iterdir()):
-                disk.remove(path)
-            disk.remove(work / "records" / f"{kept.visit}.digests.json")
+        with Workspace(work, kept.visit).lock(wait=False, notify=lambda _: None):
+            action = _take_away(work, kept)
+            if action == "remove":
+                disk.remove(work / "records" / f"{kept.visit}.digests.json")
+            return action
     except BusyError:
         return "in use"
+
+
+def _take_away(work: Path, kept: Kept) -> str:
+    places = _places(work, kept.visit)
+    # a run that ended since we looked may have left something new
+    if _size(work, kept.visit)[1] > kept.when:
+        return "keep"
+    for place in places:
+        # the empty folders stay: a run that waits for its turn has looked for them already
+        whole = _is_left(kept.visit) or not place.is_dir()
+        for path in [place] if whole else list(place.iterdir()):
+            disk.remove(path)
     return "remove"

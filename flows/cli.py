@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.step import Run, StepReport
 
 FOLDER = click.Path(path_type=Path)
+VISIT = click.Path(path_type=Path, readable=False)  # one that cannot be read is no wrong command: it is told as any other fault
 
 
 def note(text: str, nl: bool = True) -> None:
@@ -158,7 +159,7 @@ class Progress:
 
 
 @main.command()
-@click.argument("visit", type=FOLDER)
+@click.argument("visit", type=VISIT)
 @click.option("--references", multiple=True, type=FOLDER, help="Folder of reference files; several are searched together.")
 @click.option("--output", type=FOLDER, default=Path("products"), show_default=True, help="Where products are published.")
 @click.option("--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache].")
@@ -389,9 +390,10 @@ def diff(a: Path, b: Path, as_json: bool, quiet: bool, verbose: bool) -> None:  
 @click.option("--strict", is_flag=True, help="Deviations are faults too.")
 @common
 def check(files: tuple[Path, ...], strict: bool, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
-    """Hold each FILE (or the FITS files in a folder) against the definition of its product.
+    """Hold each FILE (or the FITS files, reports and viewers in a folder) against the definition of its product.
 
-    Structure, sums, keywords, columns, units, name. Exit code 65: a file is not as it is defined.
+    Structure, sums, keywords, columns, units, name; of pages, that they are whole, and fetch and run nothing.
+    Exit code 65: a file is not as it is defined.
     """
 
     def body() -> int:
@@ -555,7 +557,9 @@ def status(
 def clean(
     work: Path | None, older: str | None, quota: str | None, dry_run: bool, as_json: bool, quiet: bool, verbose: bool
 ) -> None:
-    """Take away intermediate products by age and quota. Published folders, and visits that a run holds, are left alone.
+    """Take away intermediate products and reports on failures by age and quota.
+
+    Published folders, and visits that a run holds, are left alone.
 
     A visit that was taken away can be reduced again, or from its published folder.
     """

@@ -14,6 +14,7 @@ from tasks import disk
 
 # how notes on an error begin that tell of the report on the visit
 REPORT_IS, PDF_IS = "the report is ", "as PDF "
+BESIDE = (".report.txt", ".report.pdf")  # endings of the report of a job order, which stands beside it
 NO_REPORT, NO_PDF = "its report could not be written: ", "it could not be made a PDF: "
 
 
@@ -28,7 +29,7 @@ def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
 
 
 def report_of(error: BaseException) -> str:
-    """Return what was noted of the report on the visit, without files that are gone, as with the work folder of a job order."""
+    """Return what was noted of the report on the visit, without files that are gone."""
 
     def holds(note: str) -> bool:
         named = [Path(note.removeprefix(words)) for words in (REPORT_IS, PDF_IS) if note.startswith(words)]

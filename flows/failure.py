@@ -1,7 +1,8 @@
 """What a visit that was not reduced leaves in place of products: a report that says where it stopped, why, and what to do.
 
-It stands in the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. Where the inventory failed the visit is the one that
-the names of its files tell; where they tell none, or several, the report has the folder's name.
+It stands in the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. Up to the inventory the visit is the one that the
+names of its files tell; where they tell none, or several, the report has the folder's name. That of a job order stands beside
+it, and calls files what the order does.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flows.ending import NO_PDF, NO_REPORT, PDF_IS, REPORT_IS
+from flows.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_of
 from flows.status import VISIT
 from schemas import VERSION
 from schemas.errors import (
@@ -39,12 +42,14 @@ from tasks.references import SOC_NAME, Seen, fits_files
 from tasks.step import Run, StepReport, Stopped, WorkToDo
 from tasks.times import now
 
-# These say nothing of the visit: the command was wrong, or the machine is busy for now.
-NOT_OF_THE_VISIT = (Stopped, WorkToDo, UsageError, ConfigurationError, BusyError, MemoryError)
+PASSING = (Stopped, WorkToDo, BusyError, MemoryError)  # no failure of the visit: the machine is busy for now
+COMMAND = (UsageError, ConfigurationError)  # the command was wrong: who gave it is there, and reads what it says
 _AGAIN = "Then run the same command again: steps that were done are found, and not done again."
+_ORDER_AGAIN = "Then hand the order in again."
+_GONE = "They were scratch of the order, and are gone: drp reduce keeps them in its work folder."
 _ADVICE = {
     "events": "Look at the raw images, and at EARTH_OCCULTATION and SAA_FLAG in the visit constraints: if they say the "
-    "truth, the visit has nothing to measure. A new delivery of raw data or constraints is taken by the same command.",
+    "truth, the visit has nothing to measure. A new delivery of raw data or constraints can be reduced as usual.",
     "look": "Look at the calibrated images: is the target in the window, and near TARGET_LOCATION_X and _Y of the planned "
     "visit (MPS_PRE_Visits)?",
     "quality": "The flags of every image stand in the column QUALITY of the terms listed below; what most images have in "
@@ -55,26 +60,59 @@ _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
     (
         BadInputError,
         "an input is damaged",
-        f"The error names the file and the place in it. Put a sound copy in its place, or another reference. {_AGAIN}",
+        "The error names the file and the place in it. Put a sound copy in its place, or another reference.",
     ),
+    (MissingInputError, "an input is missing", "Put the file that the error names into the visit or a reference folder."),
     (
-        MissingInputError,
-        "an input is missing",
-        f"Put the file that the error names into the visit or a reference folder. {_AGAIN}",
+        CannotCreateError,
+        "a file or folder cannot be created",
+        "The error names the place. See that the account that runs drp may write there, or name another place: --output for "
+        "products, --work for what comes between.",
     ),
-    (CannotCreateError, "the products cannot be created", f"Make room for them, or choose another --output. {_AGAIN}"),
-    (StorageError, "reading or writing failed", f"See that the disk is sound and has room. {_AGAIN}"),
-    (SelfCheckError, "a product did not read back as it was written", f"See that the disk is sound. {_AGAIN}"),
+    (StorageError, "reading or writing failed", "See that the disk is sound and has room."),
+    (SelfCheckError, "a product did not read back as it was written", "See that the disk is sound."),
+)
+_OF_ORDERS: tuple[tuple[type[DrpError], str, str], ...] = (
+    (
+        BadInputError,
+        "a file of the order is damaged, or not what the order says",
+        "The error names the file. Put a sound copy in its place, or name the right file or File_Type in the order.",
+    ),
+    (MissingInputError, "a file of the order is missing", "Put the file where the order says, or name it in the order."),
+    (
+        CannotCreateError,
+        "a file or folder cannot be created",
+        "The error names the place. See that the account that runs drp may write there, or name another place in the order: "
+        "OUT is for products, TMP for scratch. Where a version is taken, name another by PROC_NUM_OUT of the trigger file, or "
+        "by the parameter proc_num.",
+    ),
+    (ConfigurationError, "the job order is wrong", "Correct in the order what the error names."),
+    *_REASONS,
 )
 _FAULT = (
     "the program failed",
     "This is a fault of the program and not of the visit. Report it with the crash file that the ERROR line names, and with "
     "this report. With a corrected program the same command goes on from the last of the steps listed below.",
 )
+_ORDER_FAULT = (
+    _FAULT[0],
+    "This is a fault of the program and not of the order. Report it with the crash file that the ERROR line names, and with "
+    "this report. With a corrected program hand the order in again.",
+)
+
+
+@dataclass(frozen=True)
+class OfOrder:
+    """The job order for which a visit is reduced, and what gives files in a text the names that the order has for them."""
+
+    path: Path
+    named: Callable[[str], str]
 
 
 @contextmanager
-def failure_reported(root: Path, folder: Path, make: Callable[[Exception], FailedVisit], dry: bool) -> Iterator[None]:
+def failure_reported(
+    root: Path, folder: Path, make: Callable[[Exception], FailedVisit], dry: bool, order: OfOrder | None = None
+) -> Iterator[None]:
     """Leave a report where what is done in this context fails; the error goes on with notes of where the report is.
 
     Parameters
@@ -85,23 +123,59 @@ def failure_reported(root: Path, folder: Path, make: Callable[[Exception], Faile
         Returns what the report shows, of the error.
     dry : bool
         Nothing is to be written.
+    order : OfOrder, optional
+        The order beside which the report is to stand.
     """
     try:
         yield
-    except NOT_OF_THE_VISIT:
+    except (*PASSING, *COMMAND):
         raise
     except Exception as error:
         if not (dry or short_of_memory(error)):
-            report_failure(error, root, folder, make)
+
+            def text_of(failed: FailedVisit) -> Path:
+                name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
+                return root / "reports" / f"{name}.txt" if order is None else order.path.with_suffix(BESIDE[0])
+
+            report_failure(error, make, text_of)
         raise
 
 
-def report_failure(error: Exception, root: Path, folder: Path, make: Callable[[Exception], FailedVisit]) -> None:
+def order_failure_reported(error: Exception, path: Path, visit: str, named: Callable[[str], str]) -> None:
+    """Leave a report on a job order that failed before its visit was looked at, unless the error has one already.
+
+    Parameters
+    ----------
+    error : Exception
+        Why it failed; it gets notes of where the report is.
+    path : Path
+        The order; if it is no file there is nothing to report on.
+    visit : str
+        The visit, empty where it is not known.
+    named : callable
+        Gives files in a text the names that the order has for them.
+    """
+    if isinstance(error, PASSING) or report_of(error) or not path.is_file():
+        return
+
+    def make(error: Exception) -> FailedVisit:
+        words, advice = reason(error, "", of_order=True)
+        failed = FailedVisit(
+            of="visit" if visit else "job order", visit=visit or plain(path.name), given=plain(path.name), target="",
+            reason=words, where="job order, before the visit was looked at", why=why_of(error), advice=advice,
+            read=(_file_read("job order", path.name, ""),), software=VERSION, date=now(),
+        )  # fmt: skip
+        return _as_ordered(failed, OfOrder(path, named))
+
+    report_failure(error, make, lambda _: path.with_suffix(BESIDE[0]))
+
+
+def report_failure(error: Exception, make: Callable[[Exception], FailedVisit], text_of: Callable[[FailedVisit], Path]) -> None:
     """Write the report as text and as PDF, and note on the error where they are, or why they could not be written."""
     # nothing that goes wrong here may take the place of the error that is reported, not even a fault of ours
     try:
         failed = make(error)
-        path = root / "reports" / f"{failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)}.txt"
+        path = text_of(failed)
         pdf = path.with_suffix(".pdf")
         disk.discard(pdf)  # that of an earlier failure would not belong to the text
         disk.make_folder(path.parent)
@@ -137,12 +211,20 @@ def _name_of_folder(folder: Path) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)[:40]}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def reason(error: Exception, step: str) -> tuple[str, str]:
+def reason(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
     """Return in a few words why a visit was not reduced, and what to do about it."""
-    for kind, words, advice in _REASONS:
+    for kind, words, advice in _OF_ORDERS if of_order else _REASONS:
         if isinstance(error, kind):
-            return words, advice or _ADVICE.get(step, _ADVICE["quality"])
-    return _FAULT
+            if not advice:
+                told = _ADVICE.get(step, _ADVICE["quality"])
+                return words, f"{told} {_GONE}" if of_order and step != "events" else told
+            return words, f"{advice} {_ORDER_AGAIN if of_order else _AGAIN}"
+    return _ORDER_FAULT if of_order else _FAULT
+
+
+def _given(folder: Path, order: OfOrder | None) -> str:
+    """Return what the reduction was asked for with: an order by its name, since it may be moved, a visit by its folder."""
+    return plain(folder.absolute() if order is None else order.path.name)
 
 
 def why_of(error: Exception) -> str:
@@ -150,24 +232,36 @@ def why_of(error: Exception) -> str:
     return str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"
 
 
-def failed_inventory(error: Exception, folder: Path, seen: Seen, settings: PipelineSettings) -> FailedVisit:
-    """Return what the report shows where the files of a visit could not all be found and checked."""
-    words, advice = reason(error, "")
-    return FailedVisit(
-        visit=seen.visit or named_visit(folder), target="", reason=words, where="inventory, before the first step",
+def failed_inventory(
+    error: Exception, at: str, folder: Path, seen: Seen, settings: PipelineSettings, order: OfOrder | None = None
+) -> FailedVisit:
+    """Return what the report shows where `at` failed: all that comes before the first step."""
+    words, advice = reason(error, "", order is not None)
+    failed = FailedVisit(
+        visit=seen.visit or named_visit(folder), given=_given(folder, order), target="", reason=words,
+        where=f"{at}, before the first step",
         why=why_of(error), advice=advice, read=tuple(_file_read(kind, path, digest) for kind, path, digest in seen.read),
         settings=_changed(settings), notes=tuple(map(plain, seen.notes)), software=VERSION, date=now(),
     )  # fmt: skip
+    return _as_ordered(failed, order)
 
 
-def failed_visit(error: Exception, step: str, run: Run, found: Inventory, settings: PipelineSettings) -> FailedVisit:
+def failed_visit(
+    error: Exception,
+    step: str,
+    folder: Path,
+    run: Run,
+    found: Inventory,
+    settings: PipelineSettings,
+    order: OfOrder | None = None,
+) -> FailedVisit:
     """Return what the report shows where a step or the publication failed.
 
     `step` is the one that was under way, empty where none was.
     """
-    words, advice = reason(error, step)
-    return FailedVisit(
-        visit=found.visit, target=plain(found.target), reason=words,
+    words, advice = reason(error, step, order is not None)
+    failed = FailedVisit(
+        visit=found.visit, given=_given(folder, order), target=plain(found.target), reason=words,
         where=f"step {step}" if step else "publication" if run.reports else "before the first step",
         why=why_of(error), advice=advice, steps=tuple(map(_done, run.reports)),
         read=tuple(_file_read(kind, product.path, product.sha256) for kind, product in inputs_of(found)),
@@ -175,6 +269,22 @@ def failed_visit(error: Exception, step: str, run: Run, found: Inventory, settin
         deviations=tuple(map(plain, found.deviations)), notes=tuple(map(plain, (*found.notes, *run.warnings))),
         settings=_changed(settings), software=VERSION, date=now(),
     )  # fmt: skip
+    return _as_ordered(failed, order)
+
+
+def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
+    """Return what is shown of a visit that an order named: files as there, and nothing of what was gone with the scratch."""
+    if order is None:
+        return failed
+    named = order.named
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: renamed(v) for k, v in value.items()}
+        return named(value) if isinstance(value, str) else [renamed(v) for v in value] if isinstance(value, list) else value
+
+    steps = tuple(done.model_copy(update={"products": ()}) for done in failed.steps)
+    return FailedVisit.model_validate(renamed(failed.model_copy(update={"steps": steps}).model_dump(mode="json")))
 
 
 def _done(report: StepReport) -> DoneStep:

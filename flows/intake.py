@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flows.ending import BESIDE
 from schemas.errors import UsageError, plain
 from tasks import disk
 
@@ -34,7 +35,7 @@ MOST_ATTEMPTS = 3
 MAY_PASS = (74, 75, 76)  # exit codes after which the same order may succeed
 PATIENCE = 600.0  # an order that is incomplete for so long is given to `drp job`, which says what is wrong [s]
 END = b"</Ipf_Job_Order>"
-COMPANIONS = (".log", ".report.txt", ".report.pdf")
+COMPANIONS = (".log", *BESIDE)
 
 Do = Callable[[Path, int], int]  # does a claimed order, of which the lock is an open file; returns the exit code
 Tell = Callable[[str], None]

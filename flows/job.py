@@ -6,15 +6,15 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.ending import PDF_IS, REPORT_IS, explained
+from flows.ending import BESIDE, explained
 from flows.job_order import allowed_path, read_order, rules_of_environment
 from flows.soc_log import SocLog
+from flows.status import VISIT
 from flows.trigger import read_trigger, visit_of, write_trigger
 from schemas import VERSION
 from schemas.errors import (
@@ -25,6 +25,7 @@ from schemas.errors import (
     Interrupted,
     MissingInputError,
     UsageError,
+    short_of_memory,
 )
 from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
 from schemas.requests import ReduceRequest, assign
@@ -35,19 +36,28 @@ if TYPE_CHECKING:
     from tasks.step import StepReport
 
 RAW = "SCI_RAW_SubArray"
-REPORTS = {REPORT_IS: ".report.txt", PDF_IS: ".report.pdf"}  # beside an order, and how a note begins that names it
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 @dataclass
 class Job:
-    """A job order being worked on. `links` are the names under which the pipeline is given the order's files."""
+    """A job order being worked on. `links` are the names under which the pipeline is given the order's files.
+
+    `over` is whether the products are published.
+    """
 
     path: Path
     order: JobOrder
     log: SocLog
     stop_if_asked: Callable[[], None]
     links: dict[str, str] = field(default_factory=dict)
+    over: bool = False
+
+    @property
+    def visit(self) -> str:
+        """The visit, as the name of the raw file tells it; empty if it does not."""
+        match = next((m for given in self.order.of_type(RAW) if (m := VISIT.search(given.path.name))), None)
+        return match[0] if match else ""
 
     def named(self, text: str) -> str:
         """Return a text in which files have the names that the order has for them."""
@@ -96,6 +106,7 @@ def run_job(
         job = Job(path, order, log, stop_if_asked)
         return _done(job, engine)
     except (Exception, Interrupted) as error:
+        _report(error, path, job)
         code, text = explained(error, path.parent)
         log(Level.ERROR, job.named(text) if job is not None else text)
         if code == 70:
@@ -105,7 +116,18 @@ def run_job(
         log.close()
 
 
+def _report(error: BaseException, path: Path, job: Job | None) -> None:
+    """Leave a report beside an order that came to nothing, unless its visit has one already."""
+    if not isinstance(error, Exception) or short_of_memory(error) or (job is not None and job.over):
+        return
+    from flows.failure import order_failure_reported
+
+    visit, named = (job.visit, job.named) if job is not None else ("", str)
+    order_failure_reported(error, path, visit, named)
+
+
 def _done(job: Job, engine: Any) -> int:
+    from flows.failure import OfOrder
     from flows.reduce import run_reduce
 
     job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
@@ -113,17 +135,14 @@ def _done(job: Job, engine: Any) -> int:
         job.log(Level.WARNING, line)
     trigger = the_trigger(job.order)
     with scratch(job) as folder:
-        for ending in REPORTS.values():
+        for ending in BESIDE:
             disk.discard(job.path.with_suffix(ending))  # of an earlier try
         request = requested(job, folder, trigger)
         try:
-            published, run = run_reduce(request, engine, job.tell)
+            published, run = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
-        except Exception as error:
-            places = kept_reports(job, folder)
-            error.__notes__ = [places.get(note, note) for note in getattr(error, "__notes__", ())]
-            raise
+        job.over = True
     assert published is not None
     warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
     for warning in dict.fromkeys(run.warnings):
@@ -181,6 +200,8 @@ def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
             _link(job, given, (references if is_reference else visit) / f"{i:04d}")
         else:
             job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
+    # behind those of the files in them
+    job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
     if options["visit"] != visit:
         options["references"] = (visit, references)
     elif not order.of_type(RAW):
@@ -286,21 +307,6 @@ def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, s
         values = {**new.values, **trigger.values, "PROC_NUM_OUT": new.values["PROC_NUM_OUT"]}
         new = trigger.model_copy(update={"values": values})
     return new, visit, label, str(manifest["published"])
-
-
-def kept_reports(job: Job, folder: Path) -> dict[str, str]:
-    """Copy the report on a visit that was not reduced beside the order; return notes on its old place, and what they become."""
-    places = {}
-    for words, ending in REPORTS.items():
-        for report in (folder / "work" / "reports").glob(f"*{Path(ending).suffix}"):
-            place = job.path.with_suffix(ending)
-            try:
-                shutil.copyfile(report, place)
-            except OSError:
-                disk.discard(place)
-                continue
-            places[f"{words}{report}"] = f"{words}{place}"
-    return places
 
 
 @contextlib.contextmanager

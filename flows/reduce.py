@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
-from flows.failure import failed_inventory, failed_visit, failure_reported, forget_failure
+from flows.failure import OfOrder, failed_inventory, failed_visit, failure_reported, forget_failure
 from flows.photometry import measure_visit
 from flows.shown import shown
 from schemas.errors import BusyError, DrpError, NoScienceDataError, UsageError, plain
@@ -95,8 +95,9 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
 
 
 def run_reduce(
-    request: ReduceRequest, engine: Engine, tell: Tell = lambda _s, _r: None, whole: Whole | None = None
-) -> tuple[Published | None, Run]:
+    request: ReduceRequest, engine: Engine, tell: Tell = lambda _s, _r: None, whole: Whole | None = None,
+    order: OfOrder | None = None,
+) -> tuple[Published | None, Run]:  # fmt: skip
     """Reduce a visit from the command line or a program.
 
     Parameters
@@ -110,21 +111,23 @@ def run_reduce(
         Is told of every step when it begins (with None) and when it ends.
     whole : callable, optional
         In place of the recipe: its bare function, where the caller is its flow already.
+    order : OfOrder, optional
+        The job order that wants it; the report on a failure stands beside it.
 
     Returns
     -------
     published, run : Published or None, Run
         The outcome (None if the run stopped behind a step), and what every step did.
     """
-    with open_run(request, tell) as (run, found, settings):
+    with open_run(request, tell, order) as (run, found, settings):
         if isinstance(engine, str) or request.dry_run:
             run.engine = engine if isinstance(engine, str) else "plain"
-            return _reduced(request, run, found, settings, whole or reduce_visit)
+            return _reduced(request, run, found, settings, whole or reduce_visit, order)
         try:
-            return from_records(request, run, found, settings)
+            return from_records(request, run, found, settings, order)
         except WorkToDo:
             with engine() as run.engine:
-                return _reduced(request, run, found, settings, whole or reduce_visit)
+                return _reduced(request, run, found, settings, whole or reduce_visit, order)
 
 
 def check_memory() -> None:
@@ -141,7 +144,7 @@ def check_memory() -> None:
 
 
 def _reduced(
-    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole
+    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole, order: OfOrder | None
 ) -> tuple[Published | None, Run]:
     check_memory()
     under_way = ""
@@ -156,9 +159,9 @@ def _reduced(
     root = run.workspace.root
 
     def failed(error: Exception) -> FailedVisit:
-        return failed_visit(error, under_way, run, found, settings)
+        return failed_visit(error, under_way, request.visit, run, found, settings, order)
 
-    with running(run), failure_reported(root, request.visit, failed, run.dry):
+    with running(run), failure_reported(root, request.visit, failed, run.dry, order):
         try:
             published = whole(request, found, settings)
         except Stopped:
@@ -170,7 +173,7 @@ def _reduced(
 
 
 def from_records(
-    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings
+    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, order: OfOrder | None
 ) -> tuple[Published | None, Run]:
     """Reduce a visit without executing a step. `run` is left as it is, and is told nothing unless that succeeds.
 
@@ -184,14 +187,14 @@ def from_records(
         run, engine="plain", records_only=True, reports=[], made=set(), warnings=list(run.warnings),
         replacements=dict(run.replacements), tell=lambda step, report: told.append((step, report)),
     )  # fmt: skip
-    published, alone = _reduced(request, alone, found, settings, reduce_visit)
+    published, alone = _reduced(request, alone, found, settings, reduce_visit, order)
     for step, report in told:
         run.tell(step, report)
     return published, alone
 
 
 @contextmanager
-def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventory, PipelineSettings]]:
+def open_run(request: ReduceRequest, tell: Tell, order: OfOrder | None) -> Iterator[tuple[Run, Inventory, PipelineSettings]]:
     """Take the inventory, lock the visit, and make the run in which its steps are called."""
     for name in (request.from_step, request.until):
         if name is not None and name not in STEPS:
@@ -199,26 +202,28 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
     if not request.visit.is_dir():
         raise UsageError(f"{request.visit}: is not a folder")
     replacements: dict[str, Path] = {}
-    for extname, path in map(replacement, request.replace):
-        if extname in replacements:
-            raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
-        replacements[extname] = path
     notes: list[str] = []
     retry_delay = float(os.environ.get("DRP_RETRY_DELAY", "1"))
     root = (request.work or default_work_folder(notes.append)).absolute()
-    if not request.dry_run and request.until is None:
-        prepare_output(request.output.absolute())
 
     def memory(visit: str) -> Digests:
         return Workspace(root, visit).digests
 
-    published, seen = is_published(request.visit), Seen()
+    published, seen, at = is_published(request.visit), Seen(), "files that are to replace others"
     settings = make_settings({} if published else request.settings)
 
     def failed(error: Exception) -> FailedVisit:
-        return failed_inventory(error, request.visit, seen, settings)
+        return failed_inventory(error, at, request.visit, seen, settings, order)
 
-    with failure_reported(root, request.visit, failed, request.dry_run):
+    with failure_reported(root, request.visit, failed, request.dry_run, order):
+        for extname, path in map(replacement, request.replace):
+            if extname in replacements:
+                raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
+            replacements[extname] = path
+        if not request.dry_run and request.until is None:
+            at = "output folder"
+            prepare_output(request.output.absolute())
+        at = "inventory of the files"
         if published:
             found, base = published_inventory(request.visit)
             settings = make_settings(merged(base, request.settings))
@@ -240,7 +245,11 @@ def open_run(request: ReduceRequest, tell: Tell) -> Iterator[tuple[Run, Inventor
         run = Run(
             workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell, retry_delay=retry_delay,
         )  # fmt: skip
-        with failure_reported(root, request.visit, lambda e: failed_visit(e, "", run, found, settings), request.dry_run):
+
+        def not_begun(error: Exception) -> FailedVisit:
+            return failed_visit(error, "", request.visit, run, found, settings, order)
+
+        with failure_reported(root, request.visit, not_begun, request.dry_run, order):
             earlier = [request.visit] if published else published_folders(request.output, found.visit)[-1:]
             run.warnings += [*notes, *(line for folder in earlier for line in changed_inputs(folder, found))]
             if request.from_step is not None:

@@ -147,7 +147,7 @@ def check(paths: Sequence[Path], strict: bool) -> tuple[Any, list[str], DrpError
     for path in paths:
         files = products_below(path)
         if not path.exists() or not files:
-            missing.append(f"{path}: {'no FITS file is in it' if path.is_dir() else 'is not there'}")
+            missing.append(f"{path}: {'no FITS file, PDF or HTML is in it' if path.is_dir() else 'is not there'}")
             lines.append(plain(f"missing   {missing[-1]}"))
             told.append({"file": str(path), "state": "missing", "type": "", "faults": [missing[-1]], "deviations": []})
         for file in files if path.exists() else ():

@@ -335,7 +335,7 @@ TERMS = {
             Column("XI", "double", "arcsec", "standard coordinate to the East of the target"),
             Column("ETA", "double", "arcsec", "standard coordinate to the North of the target"),
             Column("MAG", "double", "mag", "Gaia G magnitude"),
-            Column("T_EFF", "double", "Kelvin", "effective temperature, 0 where it is not known"),
+            Column("T_EFF", "double", "K", "effective temperature, 0 where it is not known"),
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("FLUXERR", "double", "electron", "its error"),
             Column("TARGET", "bool", "", "whether it is the target"),

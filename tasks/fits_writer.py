@@ -117,6 +117,7 @@ def _structural_cards(hdu: NewHdu, rows: int) -> list[tuple[str, Value, str]]:
         for i, c in enumerate(s.columns, 1):
             cards += [(f"TTYPE{i}", c.name, c.meaning), (f"TFORM{i}", c.tform, "")]
             cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
+            cards += [(f"TCOMM{i}", c.meaning, "")] if c.meaning else []  # whole, and shown by TOPCAT
             cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
             cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
         return cards

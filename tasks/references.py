@@ -32,6 +32,7 @@ from schemas.inputs import (
 )
 from schemas.payloads import Inventory, Product, Reference
 from schemas.settings import PipelineSettings
+from tasks import disk
 from tasks.exposures import open_exposures
 from tasks.fits import FitsFile, note_unused, open_declared, scan
 from tasks.store import Digests
@@ -88,13 +89,16 @@ class Seen:
 
 
 def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
-    """Look through folders, downwards, for SOC product names; `truth` folders and hidden files are never opened."""
+    """Look through folders, downwards, for SOC product names; `truth` folders and hidden files are never opened.
+
+    A folder that cannot be read is refused, one further down is noted.
+    """
     result = Search()
     extnames = {extname for declared in known for extname in declared.first}
     seen: set[Path] = set()
     for folder in folders:
-        for path in sorted(fits_files(folder)):
-            if (real := path.resolve()) in seen:
+        for path in sorted(fits_files(folder, _unread(folder, result.notes))):
+            if (real := Path(os.path.realpath(path))) in seen:  # unlike that of Path, it takes a link to itself for a file
                 continue
             seen.add(real)
             match = SOC_NAME.match(path.name)
@@ -107,9 +111,22 @@ def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
     return result
 
 
-def fits_files(folder: Path) -> Iterable[Path]:
-    """Yield the FITS files below a folder; `truth` folders and hidden files are left out."""
-    for place, folders, names in os.walk(folder):
+def _unread(folder: Path, notes: list[str]) -> Callable[[OSError], None]:
+    def unread(error: OSError) -> None:
+        place = Path(error.filename)
+        if place == folder:
+            raise disk.explain(error, "read", place) from error
+        notes.append(f"{plain(place)}: cannot be opened, {os.strerror(error.errno or 0)}; what is in it is ignored")
+
+    return unread
+
+
+def fits_files(folder: Path, unread: Callable[[OSError], None] | None = None) -> Iterable[Path]:
+    """Yield the FITS files below a folder; `truth` folders and hidden files are left out.
+
+    `unread` is told of folders that cannot be read.
+    """
+    for place, folders, names in os.walk(folder, onerror=unread):
         folders[:] = sorted(f for f in folders if f != "truth" and not f.startswith("."))
         for name in names:
             if name.endswith(".fits") and not name.startswith("."):

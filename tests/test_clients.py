@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 from astropy.table import Table
 from astropy.timeseries import TimeSeries
@@ -60,10 +61,10 @@ def curve(reduced: Bench) -> Path:
 
 def test_the_columns_of_the_soc_come_first_and_those_for_clients_behind_them(curve: Path) -> None:
     with fits.open(curve) as file:
-        names, units = file[1].columns.names, file[1].columns.units
+        names, found = file[1].columns.names, file[1].columns.units
         soc = soc_structure("SCI_COR_Lightcurve").columns
         assert names[: len(soc)] == [c.name for c in soc]
-        assert units[: len(soc)] == [c.unit for c in soc]
+        assert found[: len(soc)] == [c.unit for c in soc]
         assert names[len(soc) :] == ["TIME", "BJD_TDB", "FLUX_ERR", "QUALITY", "SAT_LIGHT_TIME"]
         table, header = file[1].data, file[1].header
         np.testing.assert_array_equal(table["FLUX_ERR"], table["FLUXERR"])
@@ -115,6 +116,16 @@ def test_units_survive_reading_and_writing_by_astropy(curve: Path, tmp_path: Pat
     assert {n: same.get(u, u) for n, u in after.items()} == before
 
 
+def test_temperatures_of_stars_are_in_the_one_name_of_their_unit_that_the_soc_and_fits_share(reduced: Bench) -> None:
+    # the SOC's star catalogue says Kelvin, its flat fields K; to astropy's reader of FITS Kelvin is no unit, nor by an alias
+    soc = {c.name: c.unit for c in soc_structure("REF_APP_FlatFieldTeffMetadata").columns}
+    for term, hdu in (("stars", "TERM_STARS"), ("prior", "TERM_PRIOR_STARS")):
+        with fits.open(reduced.published()[0] / "terms" / f"{term}.fits") as file:
+            unit = file[hdu].columns["T_EFF"].unit
+        assert unit == soc["T_EFF"]
+        assert units.Unit(unit, format="fits") is units.K
+
+
 def _columns(path: Path) -> fits.ColDefs:
     with fits.open(path) as file:
         return file[1].columns
@@ -150,13 +161,17 @@ def stilts(*arguments: str) -> list[dict[str, str]]:
 
 
 def test_topcat_reads_columns_units_and_numbers_of_a_light_curve(curve: Path) -> None:
-    told = stilts(f"in={curve}", "cmd=meta Name Units")
+    told = stilts(f"in={curve}", "cmd=meta Name Units Description")
     with fits.open(curve) as file:
-        units = {c.name: c.unit or "" for c in file[1].columns}
+        declared = {c.name: c.unit or "" for c in file[1].columns}
         table = file[1].data
         good = (table["EVENT"] == 0) & (table["QUALITY"] == 0)
         free = table["FLUX"][good] / (1 + table["CONTA_LC"][good])
-    assert {row["Name"]: row["Units"] for row in told} == units
+    assert {row["Name"]: row["Units"] for row in told} == declared
+    meanings = {row["Name"]: row["Description"] for row in told}
+    assert all(meanings.values())
+    assert meanings["BJD_TIME"] == "BJD in TDB at the geocentre, mid-exposure"
+    assert meanings["SAT_LIGHT_TIME"] == "add it to BJD_TIME for the satellite's place; NaN: no orbit"  # longer than a comment
     cuts = "cmd=select EVENT==0&&QUALITY==0", "cmd=addcol FREE FLUX/(1+CONTA_LC)"
     found = stilts(f"in={curve}", *cuts, "cmd=keepcols 'BJD_TIME FREE'")
     assert [float(row["BJD_TIME"]) for row in found] == table["BJD_TIME"][good].tolist()

@@ -413,7 +413,8 @@ def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_publish
     text = report_of(own, own.refused(code))
     for word in (
         "PR900001_TG000101 was not reduced: ",
-        "inventory, before the first step",
+        "inventory of the files, before the first step",
+        f"asked for: {own.visit}",
         "Steps done before\n  none",
         *words,
     ):
@@ -549,7 +550,7 @@ def test_names_from_outside_stand_in_a_report_as_text_on_one_line(bench: Bench) 
     leaf = Leaf(step="dark", used={"BIAS_SRC": odd}, warnings=(hostile,), status={"DARK": Status.WARNING})
     run = SimpleNamespace(reports=[StepReport("dark", "done", 0.1, "", leaf)], warnings=[hostile])
     for error in (BadInputError(hostile), KeyError(hostile)):
-        failed = failed_visit(error, "", cast("Run", run), found, PipelineSettings())
+        failed = failed_visit(error, "", bench.visit, cast("Run", run), found, PipelineSettings())
         text = failed.as_text()
         assert all(line.isprintable() for line in text.splitlines())
         assert not any(line.startswith("ERROR") for line in text.splitlines())
@@ -576,7 +577,9 @@ def test_a_report_with_more_to_say_than_any_visit_has_two_pages(bench: Bench) ->
     )  # fmt: skip
     run = SimpleNamespace(reports=[StepReport(leaf.step, "done", 0.1, "", leaf) for leaf in leaves], warnings=list(long))
     (bench.work / "reports").mkdir(parents=True)
-    failed = failed_visit(BadInputError("x" * 1900), "quality", cast("Run", run), found, PipelineSettings())
+    failed = failed_visit(
+        BadInputError("x" * 1900), "quality", Path("/visits" * 40), cast("Run", run), found, PipelineSettings()
+    )
     typeset_failed(failed, bench.work / "reports" / "PR900001_TG000101.pdf")
     pdf, facts = pdf_of(bench)
     assert int(facts["Pages"]) == 2
@@ -1176,7 +1179,8 @@ def test_a_replacement_that_is_a_pickle_or_an_array_of_objects_is_refused(bench:
     mark = tmp_path / "exploded"
     given = tmp_path / "flat.npy"
     np.save(given, np.array([Bomb(mark)], dtype=object), allow_pickle=True)
-    bench.refused(65, str(given), "is not a FITS file", more=("--replace", given))
+    outcome = bench.refused(65, str(given), "is not a FITS file", more=("--replace", given))
+    assert "files that are to replace others, before the first step" in report_of(bench, outcome)
     assert not mark.exists()
 
 

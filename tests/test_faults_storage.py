@@ -323,6 +323,30 @@ def test_an_output_folder_that_cannot_be_written_to_is_said_at_once(nobodys: Ben
     nobodys.check_refusal(outcome, 73, str(nobodys.output))
     assert "events" not in outcome.err
     assert tree(nobodys.root / "out") == before
+    check_report_of_the_output(nobodys, outcome)
+
+
+def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
+    """Assert that the ERROR line names a report, and that this one says what is wrong with the output folder."""
+    text = bench.work / "reports" / "PR900001_TG000101.txt"
+    error, told = outcome.error.removeprefix("ERROR ").split("; the report is ")
+    assert told.startswith(f"{text}; ")
+    for word in (
+        "a file or folder cannot be created", f"Why\n  {error}\n", "  output folder, before the first step; nothing was",
+        f"  asked for: {bench.visit}\n", "the account that runs drp may write there",
+    ):  # fmt: skip
+        assert word in text.read_text(), word
+
+
+@pytest.mark.slow  # an interpreter each
+def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_noted(nobodys: Bench) -> None:
+    nobodys.output.chmod(0o777)
+    (nobodys.visit / "lost").mkdir(mode=0o700)
+    outcome = as_nobody(nobodys, "--until", "events")
+    assert outcome.code == 0, outcome.err
+    nobodys.visit.chmod(0o700)
+    outcome = as_nobody(nobodys)
+    nobodys.check_refusal(outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; the report is ")
 
 
 @pytest.mark.slow  # compiles the kernel of a step, for there is no cache that this user could read and write
@@ -341,6 +365,13 @@ def test_a_file_in_place_of_the_output_folder_is_named(bench: Bench, where: str)
     outcome = bench.run()
     bench.check_refusal(outcome, 73, str(path))
     assert path.read_text() == "not a folder"
+    check_report_of_the_output(bench, outcome)
+    pdf = bench.work / "reports" / "PR900001_TG000101.pdf"
+    assert outcome.error.endswith(f"; as PDF {pdf}")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    path.unlink()
+    assert bench.run().code == 0
+    assert list((bench.work / "reports").iterdir()) == []
 
 
 def test_an_output_folder_that_is_not_there_is_made(bench: Bench) -> None:

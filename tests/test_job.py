@@ -15,13 +15,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flows.job import Job, scratch
 from flows.job_order import Rules, allowed_path, read_order
 from flows.soc_log import SocLog
 from flows.trigger import read_trigger
 from schemas.errors import ConfigurationError
 from schemas.orders import Level
 from tests.conftest import ROOT
-from tests.faults import tree
+from tests.faults import run_in_process, tree
 from tests.orders import Order, order_of
 from tests.runs import Bench
 
@@ -196,7 +197,7 @@ def test_a_job_that_is_killed_is_taken_up_where_it_was(done: tuple[Order, str, s
 
 
 def refused(order: Order, code: int, *words: str) -> str:
-    """Do an order; assert its code, the words of its one ERROR line, and that it left nothing but its log."""
+    """Do an order; assert its code, the words of its one ERROR line, and that it left nothing but its log and a report."""
     before = tree(order.out) if order.out.exists() else {}
     outcome = order.run()
     assert outcome.code == code, outcome.err
@@ -205,9 +206,47 @@ def refused(order: Order, code: int, *words: str) -> str:
     missing = [word for word in words if word not in errors[0]]
     assert not missing, f"{missing} not in: {errors[0]}"
     assert (tree(order.out) if order.out.exists() else {}) == before
-    assert not order.tmp.exists() or list(order.tmp.iterdir()) == []
+    assert not order.tmp.is_dir() or list(order.tmp.iterdir()) == []
     assert ("E", errors[0]) in lines(order.log.read_text())
+    report = order.path.with_suffix(".report.txt")
+    assert errors[0].endswith(f"; the report is {report}; as PDF {report.with_suffix('.pdf')}")
+    assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    page = report.read_text()
+    assert f"Why\n  {errors[0].split('; the report is ')[0]}\n" in page
+    assert f"asked for: {order.path.name}\n" in page
+    assert "hand the order in again" in page
+    assert "/inputs/" not in page  # no file has the name that it had in scratch only
     return errors[0]
+
+
+def test_the_report_on_an_order_tells_what_is_known_of_its_visit_and_goes_with_the_next_try(
+    order: Order, tiny_visit: Path, library: Path
+) -> None:
+    text, pdf = (order.path.with_suffix(ending) for ending in (".report.txt", ".report.pdf"))
+    order.changes = {"<Version>01.00": "<Version>02.00"}
+    refused(order, 78, "Version is 02.00")
+    assert text.read_text().startswith("order.xml was not done: the job order is wrong\n")
+    order.changes = {}
+    order.inputs = order_of(order.folder, tiny_visit, [library]).inputs
+    right = dict(order.inputs)["REF_APP_BiasFrame"]
+    order.inputs = [(kind, tiny_visit / "absent.fits" if path == right else path) for kind, path in order.inputs]
+    refused(order, 66, "absent.fits: is not there")
+    assert text.read_text().startswith("PR900001_TG000101 was not reduced: a file of the order is missing\n")
+    order.inputs = [i for i in order.inputs if i[0] != "REF_APP_BiasFrame"]
+    refused(order, 66, "in the files of order.xml")
+    assert "  raw sub-array: CH_PR900001" in text.read_text()
+    # what another process does with the order is no failure of it: the report on the last try stays
+    before = text.read_bytes(), pdf.read_bytes()
+    with scratch(Job(order.path, read_order(order.path, Rules({})), SocLog("data_reduction", "1.0"), lambda: None)):
+        busy = order.run()
+    assert (busy.code, "the report is" in busy.err) == (75, False)
+    assert (text.read_bytes(), pdf.read_bytes()) == before
+
+
+def test_no_report_is_left_beside_an_order_that_is_not_there(tmp_path: Path) -> None:
+    outcome = run_in_process("job", tmp_path / "absent.xml", "--engine", "plain")
+    assert (outcome.code, "absent.xml: no such file" in outcome.err) == (78, True), outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 BILLION = "<!DOCTYPE a [" + '<!ENTITY a0 "ha">' + "".join(
@@ -402,9 +441,12 @@ def test_an_output_that_cannot_be_made_is_refused(order: Order, tiny_visit: Path
     order.inputs = order_of(order.folder, tiny_visit, [library]).inputs
     order.folder.mkdir()
     order.out.write_text("a file")
-    outcome = order.run()
-    assert outcome.code == 73
-    assert f"{order.out}: is not a folder" in outcome.err
+    assert refused(order, 73).startswith(f"{order.out}: is not a folder; the report is ")
+    assert "the account that runs drp may write there" in order.path.with_suffix(".report.txt").read_text()
+    order.out.unlink()
+    order.tmp.rmdir()
+    order.tmp.write_text("a file")
+    assert f"{order.tmp}/" in refused(order, 73)
 
 
 # ------------------------------------------------------------------------------------------------------------- the log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -641,6 +642,14 @@ HOSTILE = [
 
 
 @needs_poppler
+def test_every_table_has_a_head_that_a_screen_reader_can_tell(whole_report: Path) -> None:
+    told = subprocess.run(["pdfinfo", "-struct", whole_report], capture_output=True, text=True, check=True).stdout
+    _, *tables = re.split(r"^ *Table\b", told, flags=re.MULTILINE)
+    assert len(tables) >= 10
+    assert [table[:200] for table in tables if not re.search(r"^ *TH\b", table, re.MULTILINE)] == []
+
+
+@needs_poppler
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_header_strings_appear_as_text(text: str, tmp_path: Path) -> None:
     pdf = typeset(Visit(header={"TARGNAME": text, "PI_NAME": text}), tmp_path)
@@ -1196,6 +1205,27 @@ def test_a_full_disk_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["{secret}", "/..{secret}", "/../../../../../..{secret}", "/proc/self/environ"])
+def test_a_page_reads_nothing_from_the_disk(place: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.typ"
+    secret.write_text("what nobody may read")
+    for page in (f'#read("{place}")', f'#include "{place}"'):
+        with pytest.raises(RuntimeError, match=r"failed to load file|would escape the project root"):
+            make_pdf({"main.typ": page.format(secret=secret).encode()})
+
+
+def test_a_process_that_is_killed_while_a_page_is_set_leaves_nothing_beside_the_report(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -KILL $PPID\n")
+    program.chmod(0o755)
+    code = (
+        "import sys; from pathlib import Path; from tasks.delivery.pdf import write_pdf;"
+        f"sys.executable = {str(program)!r}; write_pdf({{}}, Path({str(tmp_path / 'report.pdf')!r}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == -9
+    assert [p.name for p in tmp_path.iterdir()] == ["python"]
+
+
 def test_nothing_is_left_beside_the_report(plain_report: Path, tmp_path: Path) -> None:
     typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
     assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]
@@ -1216,4 +1246,4 @@ def test_an_end_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(
 
 def test_a_template_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="unclosed"):
-        make_pdf({"main.typ": b"#let x = ("}, str(tmp_path))
+        make_pdf({"main.typ": b"#let x = ("})

@@ -166,6 +166,60 @@ def test_clean_leaves_a_held_visit_and_everything_that_is_no_visit(tmp_path: Pat
     assert list(outside.iterdir())
 
 
+def report(work: Path, name: str, ago: float) -> None:
+    """Leave a report on a failure, as text and as PDF."""
+    for ending in ("txt", "pdf"):
+        path = work / "reports" / f"{name}.{ending}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(5000))
+        os.utime(path, (time.time() - ago,) * 2)
+
+
+def test_clean_takes_reports_with_their_visits_and_those_of_no_visit_by_their_own_age(tmp_path: Path) -> None:
+    record(tmp_path, NAMES[0], "gain", 1000, size=100_000)
+    report(tmp_path, NAMES[0], 100)  # failed again since: the products are as young as the report on them
+    record(tmp_path, NAMES[1], "gain", 1000, size=100_000)
+    report(tmp_path, NAMES[1], 1000)
+    report(tmp_path, NAMES[2], 1000)  # failed before anything else was left of it
+    report(tmp_path, "night-0123abcd", 1000)
+    report(tmp_path, "other-0123abcd", 10)
+    (tmp_path / "reports" / "mine.csv").touch()
+    before = tree(tmp_path)
+    assert [k.action for k in clean(tmp_path, 500, None, dry=True)] == ["remove"] * 3 + ["keep"] * 2
+    assert tree(tmp_path) == before
+    with Workspace(tmp_path, NAMES[2]).lock(wait=False, notify=print):
+        found = {k.visit: k.action for k in clean(tmp_path, 500, None)}
+    assert found == {
+        NAMES[0]: "keep", NAMES[1]: "remove", NAMES[2]: "in use", "night-0123abcd": "remove", "other-0123abcd": "keep",
+    }  # fmt: skip
+    stems = sorted({p.stem for p in (tmp_path / "reports").iterdir()})
+    assert stems == [NAMES[0], NAMES[2], "mine", "other-0123abcd"]
+    # by size: the oldest first, and room that a report takes counts
+    assert [k.visit for k in clean(tmp_path, None, 20_000) if k.action == "remove"] == [NAMES[2], NAMES[0]]
+    assert kept(tmp_path) == ["other-0123abcd"]
+
+
+def test_clean_takes_what_a_killed_process_left_among_the_reports_but_not_what_may_be_written_now(tmp_path: Path) -> None:
+    report(tmp_path, NAMES[0], 10)
+    reports = tmp_path / "reports"
+    for name, ago in ((".typeset-old", 4000), (".typeset-now", 10)):
+        (reports / name).mkdir()
+        os.utime(reports / name, (time.time() - ago,) * 2)
+    for name, ago in ((f".{NAMES[0]}.txt.17.part", 4000), (f".{NAMES[0]}.txt.18.part", 10)):
+        (reports / name).write_text("half of a rep")
+        os.utime(reports / name, (time.time() - ago,) * 2)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (reports / ".typeset-link").symlink_to(outside)
+    os.utime(reports / ".typeset-link", (time.time() - 4000,) * 2, follow_symlinks=False)
+    clean(tmp_path, 1e9, None)
+    left = sorted(p.name for p in reports.iterdir() if p.name.startswith("."))
+    assert left == [f".{NAMES[0]}.txt.18.part", ".typeset-now"]
+    assert (outside / "kept").exists()
+    assert {p.suffix for p in reports.iterdir() if not p.name.startswith(".")} == {".txt", ".pdf"}
+
+
 def test_clean_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
     for text in ("", "1x", "-1d", "1e9999"):
         with pytest.raises(UsageError, match="wanted an age"):

@@ -356,14 +356,57 @@ def test_a_name_that_does_not_fit_its_headers_deviates(folder: Path, tmp_path: P
 
 def test_what_is_no_product_is_said_to_be_none(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.fits").touch()
-    report = raw_like(folder, ".pdf")
-    result = drp("check", tmp_path / "empty.fits", report, tmp_path / "nothing.fits")
+    other = tmp_path / "page.fits"
+    shutil.copy(raw_like(folder, ".pdf"), other)
+    result = drp("check", tmp_path / "empty.fits", other, tmp_path / "nothing.fits")
     assert result.exit_code == 65
     assert "is empty" in result.stdout
     assert "looks like a PDF" in result.stdout
     assert "nothing.fits: is not there" in result.stdout
     assert drp("check", tmp_path / "nothing.fits").exit_code == 66
     assert drp("check").exit_code == 2
+
+
+def test_pages_of_a_published_folder_conform_and_the_viewer_is_said_to_be_no_soc_product(folder: Path) -> None:
+    told = {Path(t["file"]).suffix: (t["state"], t["type"]) for t in answer("check", folder)}
+    assert told[".pdf"] == ("conforms", "RPT_COR_DataReduction")
+    assert told[".html"] == ("conforms", "viewer, no SOC product")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new", "said"),
+    [
+        (".html", "default-src 'none'", "default-src *", "does not begin with default-src 'none'"),
+        (".html", '<meta http-equiv="Content-Security-Policy"', "<meta", "has no Content-Security-Policy"),
+        (".html", "</title>", '</title><link rel="stylesheet" href="https://x.org/a.css">', "<link> fetches 'https://x.org/a.css'"),
+        (".html", "</title>", '</title><script src="//x.org/a.js"></script>', "<script> fetches '//x.org/a.js'"),
+        (".html", "</title>", '</title><img src="x" onerror="alert(1)">', "has the attribute onerror"),
+        (".html", "</title>", "</title><script>alert(1)</script>", "does not name each <script> by its digest"),
+        (".html", "</title>", "</title><style>a {background: url(http://x.org)}</style>", "<style> fetches from an address"),
+        (".html", "</html>", "", "is not a whole HTML page"),
+        (".pdf", "%PDF-", "%PDX-", "is not a PDF"),
+        (".pdf", "%%EOF", "", "the end of the PDF is missing"),
+        (".pdf", "<pdfaid:part>2<", "<pdfaid:part>9<", "does not say that it is PDF/A-2"),
+        (".pdf", "/Type/Catalog", "/Type/Catalog/OpenAction<</S/JavaScript>>", "holds JavaScript"),
+    ],
+)  # fmt: skip
+def test_a_page_that_is_not_what_it_should_be_fails(
+    folder: Path, tmp_path: Path, suffix: str, old: str, new: str, said: str
+) -> None:
+    path = Path(shutil.copy(raw_like(folder, suffix), tmp_path))
+    assert check(path).state == "conforms"
+    whole = path.read_bytes()
+    changed = new.encode().join(whole.rsplit(old.encode(), 1))
+    assert changed != whole
+    path.write_bytes(changed)
+    result = drp("check", path)
+    assert (result.exit_code, said in result.stdout) == (65, True), result.stdout
+
+
+def test_a_changed_page_is_known_by_its_digest(copy: Path) -> None:
+    path = raw_like(copy, ".html")
+    path.write_text(path.read_text().replace("light curves</title>", "Light curves</title>"))
+    assert check(path).faults == ["is not as it was published: its SHA-256 is not that of the manifest.json"]
 
 
 def raw_like(folder: Path, suffix: str) -> Path:

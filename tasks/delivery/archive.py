@@ -339,7 +339,7 @@ def without_folders(found: Inventory) -> dict[str, Any]:
 
 def is_published(folder: Path) -> bool:
     """Whether `folder` is a published one: it holds a manifest."""
-    return (folder / MANIFEST).is_file()
+    return os.path.isfile(folder / MANIFEST)  # unlike that of Path, it takes a folder that cannot be read for one without
 
 
 def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:

@@ -13,6 +13,7 @@ from schemas.terms import COMPANIONS, TERMS
 from tasks import disk
 from tasks.delivery.archive import MANIFEST, read_manifest, whole
 from tasks.delivery.light_curves import OWN_COLUMNS
+from tasks.delivery.page_check import report_faults, viewer_faults
 from tasks.delivery.published import CURVE
 from tasks.fits import FitsFile, Hdu, open_declared, scan, verify_sums
 from tasks.fits_writer import structure_of
@@ -22,6 +23,8 @@ _NAME = re.compile(
     r"CH(?:_PR(?P<program>\d{6})_TG(?P<target>\d{6}))?(?:_PS\d{8})?_TU(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)"
     r"_(?P<extname>[A-Z]{3}_[A-Z]{3}_[A-Za-z0-9]+)(?:-(?P<data>[A-Za-z0-9_-]+?))?_V(?P<version>\d{3,4})\.fits"
 )
+_PAGE_NAME = re.compile(r"CH_PR\d{6}_TG\d{6}_TU\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d_RPT_COR_DataReduction_V\d{4}\.(pdf|html)")
+PAGES = {".pdf": ("RPT_COR_DataReduction", report_faults), ".html": ("viewer, no SOC product", viewer_faults)}
 _CONSTANT = ("TELESCOP", "INSTRUME", "TIMESYS")
 _MADE_HERE = ("L1", "L2", "QL", "TERM")  # levels of products that must hold everything that is declared
 
@@ -49,6 +52,8 @@ def check(path: Path) -> Verdict:
     DrpError
         If the file cannot be read at all, as it is not there.
     """
+    if path.suffix in PAGES:
+        return _check_page(path)
     verdict = Verdict(path)
     try:
         with scan(path) as file:
@@ -65,6 +70,16 @@ def check(path: Path) -> Verdict:
     _check_published(path, verdict)
     verdict.faults = list(dict.fromkeys(verdict.faults))
     verdict.deviations = [d for d in dict.fromkeys(verdict.deviations) if d not in verdict.faults]
+    return verdict
+
+
+def _check_page(path: Path) -> Verdict:
+    """Hold report and viewer against what they are; the viewer is no product of the SOC, which knows no HTML."""
+    what, faults = PAGES[path.suffix]
+    verdict = Verdict(path, what, faults(path))
+    if _PAGE_NAME.fullmatch(path.name) is None:
+        verdict.deviations.append(f"name: is not CH_PRnnnnnn_TGnnnnnn_TU(time)_RPT_COR_DataReduction_Vnnnn{path.suffix}")
+    _check_published(path, verdict)
     return verdict
 
 
@@ -196,5 +211,5 @@ def _check_published(path: Path, verdict: Verdict) -> None:
 
 
 def products_below(path: Path) -> list[Path]:
-    """Return `path`, or the FITS files below it if it is a folder."""
-    return sorted(path.rglob("*.fits")) if path.is_dir() else [path]
+    """Return `path`, or the FITS files and pages below it if it is a folder."""
+    return sorted(p for p in path.rglob("*") if p.suffix in (".fits", *PAGES)) if path.is_dir() else [path]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 from schemas.payloads import Payload
-from tasks.delivery.pdf import write_pdf
+from tasks.delivery.pdf import moment, templates, write_pdf
 from tasks.delivery.summary import StepRow
 from tasks.delivery.wording import printable
 
@@ -49,7 +47,9 @@ class DoneStep(Payload):
 class FailedVisit(Payload):
     """Everything that the report shows. Lists of text have a line for each thing; `settings` hold name, value, default."""
 
-    visit: str
+    of: str = "visit"  # or job order, where it is not known of which visit
+    visit: str  # its name, or that of the order
+    given: str  # the folder or order that was asked for
     target: str  # empty where it is not known yet
     reason: str
     where: str
@@ -64,6 +64,11 @@ class FailedVisit(Payload):
     software: str
     date: str  # UTC, yyyy-mm-ddThh:mm:ss
 
+    @property
+    def state(self) -> str:
+        """What did not become of it."""
+        return "not reduced" if self.of == "visit" else "not done"
+
     def _lists(self) -> list[tuple[str, Sequence[str]]]:
         """Return titles and lines of what else there is to say."""
         lists: list[tuple[str, Sequence[str]]] = [
@@ -77,8 +82,16 @@ class FailedVisit(Payload):
     def as_text(self) -> str:
         """Return the report as text."""
         target = f" ({self.target})" if self.target else ""
-        lines = [f"{self.visit}{target} was not reduced: {self.reason}", "", "Why", f"  {self.why}", ""]
-        lines += ["Where it stopped", f"  {self.where}; nothing was published", "", "What to do", f"  {self.advice}", ""]
+        lines = [f"{self.visit}{target} was {self.state}: {self.reason}", "", "Why", f"  {self.why}", ""]
+        lines += [
+            "Where it stopped",
+            f"  {self.where}; nothing was published",
+            f"  asked for: {self.given}",
+            "",
+            "What to do",
+            f"  {self.advice}",
+            "",
+        ]
         lines += ["Steps done before"]
         for done in self.steps:
             lines.append(f"  {done.row.step:21s} {done.outcome:8s} {done.states()}")
@@ -102,10 +115,13 @@ class FailedVisit(Payload):
             for used in step["used"]:
                 used["shown"] = printable(used["shown"], LONGEST["value"])
         shown = {
+            "of": self.of,
+            "state": self.state,
             "visit": printable(self.visit, LONGEST["target"]),
             "target": printable(self.target, LONGEST["target"]),
             "reason": self.reason,
             "where": self.where,
+            "given": printable(self.given, LONGEST["line"]),
             "why": printable(self.why, LONGEST["why"]),
             "advice": self.advice,
             "steps": steps,
@@ -129,13 +145,11 @@ def _more(lines: Sequence[object], most: int) -> list[str]:
 
 def typeset_failed(failed: FailedVisit, target: Path) -> None:
     """Typeset the report as PDF; the errors are those of `write_pdf`."""
-    date = datetime.fromisoformat(failed.date)
-    moment = {part: getattr(date, part) for part in ("year", "month", "day", "hour", "minute", "second")}
-    facts = {"date": failed.date, "software": printable(failed.software), "moment": moment}
+    facts = {"date": failed.date, "software": printable(failed.software), "moment": moment(failed.date)}
     inside = {
         "main.typ": b'#include "failed.typ"\n',
         "facts.json": json.dumps(facts, sort_keys=True).encode(),
         "report.json": failed.as_json(),
-        **{name: files("tasks.delivery").joinpath(name).read_bytes() for name in TEMPLATES},
+        **templates(*TEMPLATES),
     }
     write_pdf(inside, target)

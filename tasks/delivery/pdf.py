@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
+from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 
 from schemas.errors import BusyError
 from tasks import disk
 from tasks.delivery.typeset import make_pdf
 from tasks.delivery.wording import printable
+
+
+def moment(date: str) -> dict[str, int]:
+    """Return a date (UTC, yyyy-mm-ddThh:mm:ss) in the parts that Typst makes one of."""
+    parts = datetime.fromisoformat(date)
+    return {part: getattr(parts, part) for part in ("year", "month", "day", "hour", "minute", "second")}
+
+
+def templates(*names: str) -> dict[str, bytes]:
+    """Return the templates of these names, which stand beside this file."""
+    return {name: files("tasks.delivery").joinpath(name).read_bytes() for name in names}
 
 
 def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
@@ -31,11 +43,10 @@ def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
     StorageError
         If reading or writing fails.
     """
-    with disk.guarded("create", target), tempfile.TemporaryDirectory(prefix=".typeset-", dir=target.parent) as root:
-        try:
-            pdf = make_pdf(inside, root)
-        except RuntimeError as error:
-            raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
-        except MemoryError as error:
-            raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
+    try:
+        pdf = make_pdf(inside)
+    except RuntimeError as error:
+        raise RuntimeError(f"the report cannot be typeset: {printable(error, 300)}") from error
+    except MemoryError as error:
+        raise BusyError(f"the report cannot be typeset, not enough memory: {printable(error, 300)}") from error
     disk.write_file(target, pdf)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from tasks.delivery import summary, tables
 from tasks.delivery.drawing import Figure, describe_light_curve, draw_light_curve
 from tasks.delivery.figures import CORRELATED, OVER_TIME, captions, draw_all
 from tasks.delivery.findings import Findings, for_report, read_findings
-from tasks.delivery.pdf import write_pdf
+from tasks.delivery.pdf import moment, templates, write_pdf
 from tasks.delivery.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.series import Points
 from tasks.delivery.tables import Metric, Table
@@ -177,13 +175,13 @@ def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
     target : Path
         The PDF; it appears whole or not at all.
     """
-    date = datetime.fromisoformat(facts["date"])
     shown = {name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")}
-    moment = {part: getattr(date, part) for part in ("year", "month", "day", "hour", "minute", "second")}
     inside: dict[str, bytes] = {
         "main.typ": b'#include "report.typ"\n#include "pages.typ"\n',
-        "facts.json": json.dumps({**shown, "moment": moment, "sources": facts.get("sources", {})}, sort_keys=True).encode(),
-        **{name: files("tasks.delivery").joinpath(name).read_bytes() for name in TEMPLATES},
+        "facts.json": json.dumps(
+            {**shown, "moment": moment(facts["date"]), "sources": facts.get("sources", {})}, sort_keys=True
+        ).encode(),
+        **templates(*TEMPLATES),
         **{name: disk.read_bytes(data / name, limit=64 << 20) for name in (DATA, *map(svg, FIGURES))},
     }
     write_pdf(inside, target)

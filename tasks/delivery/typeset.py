@@ -6,23 +6,24 @@ output. It ends with 1 where the files cannot be typeset (standard error says wh
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 CANNOT, SHORT = 1, 3
+# Typst wants a root that is there, and follows symbolic links out of a folder: below this one there can be no file
+NO_FOLDER = os.devnull
 
 
-def make_pdf(inside: Mapping[str, bytes], root: str) -> bytes:
+def make_pdf(inside: Mapping[str, bytes]) -> bytes:
     """Return the PDF of files that are given by name, `main.typ` first of all.
 
     Parameters
     ----------
     inside : mapping
         Names and contents; nothing else is read.
-    root : str
-        An empty folder: Typst follows symbolic links out of its root.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def make_pdf(inside: Mapping[str, bytes], root: str) -> bytes:
     """
     request = json.dumps({name: base64.b64encode(content).decode() for name, content in inside.items()})
     # not the package: what it imports is not needed, and would take memory
-    made = subprocess.run([sys.executable, "-P", __file__, root], input=request.encode(), capture_output=True, check=False)
+    made = subprocess.run([sys.executable, "-P", __file__], input=request.encode(), capture_output=True, check=False)
     said = made.stderr.decode(errors="replace")
     if made.returncode == CANNOT:
         raise RuntimeError(said)
@@ -48,7 +49,7 @@ def main() -> None:
         import typst
 
         inside: Any = {name: base64.b64decode(content) for name, content in json.load(sys.stdin.buffer).items()}
-        made = typst.compile(inside, root=sys.argv[1], ignore_system_fonts=True, format="pdf", pdf_standards=["a-2a", "ua-1"])
+        made = typst.compile(inside, root=NO_FOLDER, ignore_system_fonts=True, format="pdf", pdf_standards=["a-2a", "ua-1"])
     except RuntimeError as error:
         sys.stderr.write(str(error))
         sys.exit(CANNOT)
