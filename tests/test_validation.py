@@ -420,6 +420,21 @@ def test_estimates_near_the_truth_score_their_errors(tmp_path: Path) -> None:
     assert found["smearing_curve"] == 0
 
 
+@pytest.mark.parametrize("left", [0.0, 0.1])
+def test_what_is_left_of_the_rise_with_the_rows_is_told(tmp_path: Path, left: float) -> None:
+    visit = Visit()
+    part = visit.write(tmp_path)
+    wait = np.linspace(0.0, 10.0, SIZE)[:, None]
+    seconds = 20.0 + wait + np.zeros((SIZE, SIZE))
+    part = replace(part, facts=replace(part.facts, dark_seconds=seconds))
+    true = part.truth.table("TRUTH_DARK").data.astype(float)
+    term = part.products.term("dark", "TERM_DARK")
+    term.data[:] = true * (seconds - left * (wait - 5.0)) + np.random.default_rng(2).normal(0, 1e-4, true.shape)
+    (measure,) = estimates.measure_dark_gradient(part)
+    assert measure.value == pytest.approx(left, abs=4 * measure.error)
+    assert measure.error < 0.01
+
+
 def test_wrong_smearing_is_told_in_ppm_of_the_star(tmp_path: Path) -> None:
     visit = Visit()
     visit.smearing = 1.0 + 0.02 * np.where(np.arange(N) % 2, 1, -1)[:, None] * np.ones(SIZE)

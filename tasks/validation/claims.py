@@ -98,6 +98,7 @@ CLAIMS = {
     "read_out_noise": Claim("read-out noise over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"),
     "gain_drift": Claim("rms error of the gain about its mean", "ppm", high=1.0),
     "dark": Claim("mean error of the dark current", "electron/s", low=-0.02, high=0.02, pool="mean"),
+    "dark_gradient": Claim("rise of the thermal charge with the rows that is left", "", high=0.03, precision=0.03, pool="mean"),
     "background": Claim("scatter of the background's error over what is stated", "", high=1.2, precision=0.05),
     "smearing_time": Claim("time of a row shift over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"),
     "smearing_curve": Claim("rms error of smeared light within 25 pixels, of the star", "ppm", high=2.0),

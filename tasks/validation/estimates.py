@@ -172,6 +172,23 @@ def measure_dark(part: Part) -> list[Measure]:
     return [Measure("dark", "", value, float(1.25 * scatter(error) / np.sqrt(error.size)), error.size)]
 
 
+def measure_dark_gradient(part: Part) -> list[Measure]:
+    """Measure what is left of the rise of the thermal charge with the time until a row is read, over the whole of it.
+
+    The usual pixel of a row tells; the whole is what one time for all rows would leave. Where it is too small to be told to
+    3 % there is no measure.
+    """
+    true, seconds = part.truth.table("TRUTH_DARK").data.astype(float), part.facts.dark_seconds
+    left = np.median(part.products.term("dark", "TERM_DARK").data - true * seconds, axis=1)
+    whole = np.median(true * (seconds - seconds.mean()), axis=1)
+    row = np.arange(len(left)) - (len(left) - 1) / 2
+    slope, rise = (float(row @ v / (row @ row)) for v in (left, whole))
+    error = float(np.std(left - left.mean() - slope * row) / np.sqrt(row @ row))
+    if not abs(rise) > error / 0.03:
+        return []
+    return [Measure("dark_gradient", "", abs(slope / rise), error / abs(rise), left.size)]
+
+
 def measure_background(part: Part) -> list[Measure]:
     """Scatter of the error of the background in units of its stated error.
 
@@ -286,6 +303,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
         "hot pixels": (case["hot"] > 0 or case["warm"] > 0, measure_hot_pixels),
         "telegraphic pixels": (case["telegraphic"] > 0, measure_telegraphic_pixels),
         "dark current": (case["dark"] > 0 and case["dark_error"] == 0, measure_dark),
+        "read-out time of the dark current": (case["dark"] > 0, measure_dark_gradient),
         "background": (case["noise"], measure_background),
         "smearing": (case["smearing"] > 0, measure_smearing),
         "field stars": (case["stars"] > 0 or case["near_stars"] > 0, measure_field_stars),
