@@ -615,7 +615,7 @@ def quality(visit: Visit) -> Figure:
     figure, (axis,) = panels(1, 3.2)
     errors, good = visit.term("quality", "TERM_ERRORS"), visit.good
     flux = np.median(visit.term("apertures")["FLUX"][good], axis=0)
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
     for k, name in enumerate(c for c in errors.names if c not in ("MJD_TIME", "DRP")):
         term = 1e6 * np.sqrt(np.median(errors[name][good], axis=0)) / flux
         if term.max() > 0.1:
