@@ -22,7 +22,7 @@ from hypothesis.extra.numpy import arrays
 from schemas.errors import MissingInputError, StorageError
 from schemas.flags import Quality
 from schemas.settings import ViewerSettings
-from schemas.terms import LIGHT_CURVES
+from schemas.terms import LIGHT_CURVES, TERMS
 from tasks.delivery import viewer_data
 from tasks.delivery.findings import Quantity, Stage, read_findings
 from tasks.delivery.viewer import DATA, UPLOT, as_json, asset, collect_viewer, make_page, write_viewer
@@ -396,9 +396,10 @@ def test_hovering_tells_a_point_and_a_click_takes_it_apart(loaded: Browser) -> N
     point = loaded.ask("document.getElementById('point').innerText")
     for words in ("Flux, step by step", "background", "Error, term by term", "read out", "Conditions"):
         assert words in point
-    # ten terms of a variance of 4 electron^2
+    # each term has a variance of 4 electron^2
     total = loaded.ask("[...document.querySelectorAll('#point tr.sum')].at(-1).cells[1].textContent")
-    assert float(total) == pytest.approx(math.sqrt(40), abs=0.05)
+    terms = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1 and c.name != "DRP"]
+    assert float(total) == pytest.approx(math.sqrt(4 * len(terms)), abs=0.05)
 
 
 @needs_chromium
