@@ -41,10 +41,10 @@ clients: $(CLIENTS:%=.clients/%/.installed)
 	@touch $@
 
 # branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
-KERNELS := apertures background calibration drift cosmics defects events field_fluxes flat geometry look metrics plate scene smearing stages stars telegraphic
+KERNELS := apertures background calibration drift cosmics defects events field_fluxes flat geometry look metrics plate scene smearing spread stages stars telegraphic
 coverage: $(VENV)/.installed
 	@rm -f .coverage
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(patsubst %,tests/test_%.py,$(KERNELS) gate store imagettes)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(patsubst %,tests/test_%.py,$(KERNELS) gate store imagettes uncertainty)
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/test_%.py)
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
