@@ -18,11 +18,10 @@ Folder = Annotated[str, Field(pattern=r"^(/\.*[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 StepName = Literal[
     "events", "housekeeping", "bias", "gain", "linearity", "spread", "dark", "flat", "flat_field", "calibrate",
-    "calibrate_imagettes",
-    "calibrate_full_array", "pointing", "prior", "look", "calibration_stages", "background_1", "psf_1", "plate", "stars_1",
-    "smearing", "stars", "defects_1", "background", "psf", "position", "defects", "correction_stages", "correct",
-    "corrections", "correct_imagettes", "correct_full_array", "apertures", "psf_fit", "contamination", "quality",
-    "light_curves", "imagette_photometry", "imagette_light_curves", "viewer", "report",
+    "calibrate_imagettes", "calibrate_full_array", "pointing", "prior", "look", "calibration_stages", "background_1",
+    "psf_1", "plate", "stars_1", "smearing", "stars", "defects_1", "background", "psf", "position", "defects",
+    "correction_stages", "correct", "corrections", "correct_imagettes", "correct_full_array", "apertures", "psf_fit",
+    "contamination", "quality", "light_curves", "imagette_photometry", "imagette_light_curves", "viewer", "report",
 ]  # fmt: skip
 
 

@@ -29,6 +29,17 @@ def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) ->
     return float(cubic[0] + d * (cubic[1] + d * (cubic[2] + d * cubic[3])))
 
 
+@njit(cache=True, inline="always", error_model="numpy")
+def bend(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
+    """Return the second derivative of the linearity curve [1/electron]; see `linearised`."""
+    if signal < boundary[0]:
+        return 0.0
+    piece = boundary.size - 1
+    while signal < boundary[piece]:
+        piece -= 1
+    return float(2.0 * coefficients[piece, 2] + 6.0 * coefficients[piece, 3] * (signal - boundary[piece]))
+
+
 @njit(cache=True)
 def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray) -> FloatArray:
     """Return the corrected signal [electron] of one exposure for an array of measured ones, shape (n,)."""

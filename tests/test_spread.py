@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.amplifier import bend
 from tasks.attitude import mean_between
-from tasks.calibration.spread import POINTS, bend, imagette_variances, motion_variances, offsets_of, stack_variances
+from tasks.calibration.spread import POINTS, imagette_variances, motion_variances, offsets_of, stack_variances
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,7 @@ from astropy.io import fits
 from click.testing import CliRunner, Result
 
 from flows.cli import main
-from schemas.flags import Quality
+from schemas.flags import PixelFlag, Quality
 from schemas.terms import CALIBRATION_STAGES, CORRECTION_STAGES, RADII
 from tasks.delivery.conformity import check
 from tasks.delivery.differences import compare_curves
@@ -125,12 +125,28 @@ def test_a_pixel_is_taken_apart(folder: Path) -> None:
     errors = {e["term"]: e["electrons"] for e in told["errors"]}
     assert values["calibrated"] == cube[4, y, x]
     assert values["corrected"] == fits.getdata(raw_file(folder, "SCI_COR_SubArray"), "SCI_COR_SubArray")[4, y, x]
+    # nothing of it was taken from the model: what was taken away leads from one image to the other
+    taken = sum(values[name] for name in ("background", "smearing", "static", "hit"))
+    assert values["calibrated"] - taken == pytest.approx(values["corrected"], rel=1e-9)
     # the brightest pixel: its photons are what is not known of it, then its response
     assert errors["PHOTONS"] == pytest.approx(math.sqrt(values["calibrated"]), rel=0.05)
     assert max(errors, key=lambda name: errors[name]) == "PHOTONS"
     assert told["error"] == pytest.approx(math.sqrt(sum(e**2 for e in errors.values())))
     response = fits.getdata(folder / "terms/flat.fits", "TERM_FLAT_ERROR")[y, x]
     assert errors["FLAT"] == pytest.approx(values["calibrated"] * response / values["response"])
+
+
+def test_a_pixel_that_was_hit_shows_by_how_much(folder: Path) -> None:
+    with fits.open(folder / "terms/defects.fits") as file:
+        hits, dead = file["TERM_DEFECTS"].data, file["TERM_DEFECTS_FLAGS"].data.astype(int) & int(PixelFlag.DEAD)
+        header = fits.getheader(raw_file(folder, "SCI_CAL_SubArray"), "SCI_CAL_SubArray")
+        hit = next(h for h in hits if h["AMOUNT"] > 1000 and not dead[h["Y"], h["X"]])
+    place = int(hit["X"]) + header["X_WINOFF"], int(hit["Y"]) + header["Y_WINOFF"]
+    told = answer("explain", folder, "--image", int(hit["IMAGE_INDEX"]), "--pixel", *place)
+    values = {v["name"]: v["value"] for v in told["values"]}
+    assert values["hit"] == pytest.approx(hit["AMOUNT"])
+    taken = sum(values[name] for name in ("background", "smearing", "static", "hit"))
+    assert values["calibrated"] - taken == pytest.approx(values["corrected"], rel=1e-9, abs=1e-6)
 
 
 def test_a_pixel_outside_of_the_window_is_refused_with_the_window(folder: Path) -> None:

@@ -21,8 +21,8 @@ from numba import njit
 from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product, Spread
 from schemas.products import Structure, soc_structure
 from schemas.terms import with_keywords
-from tasks.amplifier import linearised, read_linearity
-from tasks.calibration.spread import Motion, bend, imagette_corners, stack_variances
+from tasks.amplifier import bend, linearised, read_linearity
+from tasks.calibration.spread import Motion, imagette_corners, stack_variances
 from tasks.exposures import Exposures, maybe_exposures, open_exposures, term_column, term_image
 from tasks.fits import Value, blocks
 from tasks.fits_writer import FitsWriter, NewHdu
@@ -31,6 +31,23 @@ from tasks.step import Leaves, history, new_file, step
 from tasks.words import from_big_endian, to_big_endian
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def mean_exposure(
+    words: npt.NDArray[np.uint32], scale: float, level: float, structure: FloatArray, x0: int, y0: int, gain: float,
+    signal: FloatArray,
+) -> None:  # fmt: skip
+    """Find the mean exposure of a stack above its bias, one of the images that `calibrate_images` is given [electron].
+
+    `signal`, shape (ny, nx), receives it, NaN where the raw value is 0; its index [0, 0] lies at `x0`, `y0` of the structure.
+    """
+    per_exposure, per_gain = 1.0 / scale, 1.0 / gain
+    for y in range(words.shape[0]):
+        for x in range(words.shape[1]):
+            value = from_big_endian(words[y, x]) ^ np.uint32(0x80000000)
+            above = (value * per_exposure - level - structure[y + y0, x + x0]) * per_gain
+            signal[y, x] = above if value else np.nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -81,12 +98,7 @@ def calibrate_images(
     ny, nx = words.shape[1:]
     signal, variance = np.empty((ny, nx)), np.empty((ny, nx))
     for i in range(words.shape[0]):
-        per_exposure, per_gain = 1.0 / scale[i], 1.0 / gain[i]
-        for y in range(ny):
-            for x in range(nx):
-                value = from_big_endian(words[i, y, x]) ^ np.uint32(0x80000000)
-                above = (value * per_exposure - level[i] - structure[y + y0[i], x + x0[i]]) * per_gain
-                signal[y, x] = above if value else np.nan
+        mean_exposure(words[i], scale[i], level[i], structure, x0[i], y0[i], gain[i], signal)
         stack_variances(signal, offsets[i], core[i], corner, gain[i], variance)
         for y in range(ny):
             for x in range(nx):

@@ -31,7 +31,6 @@ from tasks.step import Leaves, step
 from tasks.words import from_big_endian
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 POINTS = 8  # offsets that stand for a stack
 # Signals below hold too little of the curve's bend to matter.
 FAINT = 1000.0  # electron
@@ -150,17 +149,6 @@ def imagette_variances(
                 if known and abs(total * stacked / exposures - whole) <= 1.0:
                     mean = total / exposures
                     out[i, row, column] = max(squares / exposures - mean * mean, 0.0)
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def bend(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
-    """Return the second derivative of the linearity curve [1/electron]; see `tasks.amplifier.linearised`."""
-    if signal < boundary[0]:
-        return 0.0
-    piece = boundary.size - 1
-    while signal < boundary[piece]:
-        piece -= 1
-    return float(2.0 * coefficients[piece, 2] + 6.0 * coefficients[piece, 3] * (signal - boundary[piece]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -341,13 +329,17 @@ def estimate_spread(
         target = stacks.image.number("RA_TARG"), stacks.image.number("DEC_TARG")
         track = looked.time, *target_track(looked, target, pixel_scale(scale))
         tables: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        warnings: list[str] = []
         for name, exposures in (("TERM_SPREAD", stacks), ("TERM_SPREAD_IMAGETTES", small)):
             count = exposures.count if exposures is not None else 0
             offsets, first, mjd = np.zeros((count, 2, POINTS)), np.full(count, -1, np.int64), np.zeros(0)
             if exposures is not None:
                 mjd = exposures.mjd
                 if exposures.nexp > 1 and not settings.skip:
-                    offsets = offsets_of(*exposure_places(exposures, *track))
+                    places = exposure_places(exposures, *track)
+                    offsets = offsets_of(*places)
+                    if unknown := int(np.isnan(places).any(axis=(0, 2)).sum()):
+                        warnings.append(f"{unknown} of {count} images have no attitude: linearised as if the star rested")
             if small is not None and exposures is stacks and not settings.skip:
                 first = unstacked(stacks, small)
             tables[name] = {"MJD_TIME": mjd, "OFFSET_X": offsets[:, 0], "OFFSET_Y": offsets[:, 1], "FIRST": first}
@@ -355,4 +347,4 @@ def estimate_spread(
     motion = np.sqrt(np.median(np.nanvar(own["OFFSET_X"], axis=1) + np.nanvar(own["OFFSET_Y"], axis=1)) / 2)
     used = {"SPR_PIX": float(motion), "SPR_IMG": float(np.mean(own["FIRST"] >= 0))}
     hdus = [NewHdu(TERMS[name], used if name == "TERM_SPREAD" else {}, columns=c) for name, c in tables.items()]
-    return Leaves({"TERM_SPREAD": hdus}, used=used, skipped=settings.skip)
+    return Leaves({"TERM_SPREAD": hdus}, used=used, warnings=warnings, skipped=settings.skip)

@@ -15,8 +15,9 @@ from numba import njit
 
 from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product, Spread
 from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
-from tasks.amplifier import linearised, read_linearity
-from tasks.calibration.spread import Motion, bend, stack_variances
+from tasks.amplifier import bend, linearised, read_linearity
+from tasks.calibration.apply import mean_exposure
+from tasks.calibration.spread import Motion, stack_variances
 from tasks.exposures import first_sampled, look_places, maybe_exposures, open_exposures, term_column, term_image
 from tasks.fits import blocks
 from tasks.fits_writer import NewHdu
@@ -82,11 +83,7 @@ def sum_stages(
             sums[i] = np.nan
             continue
         sums[i] = 0.0
-        for row in range(ny):
-            for column in range(nx):
-                value = from_big_endian(words[i, row, column]) ^ np.uint32(0x80000000)
-                above = (value / scale - level[i] - structure[row, column]) / gain[i]
-                electrons[row, column] = above if value else np.nan
+        mean_exposure(words[i], scale, level[i], structure, 0, 0, gain[i], electrons)
         stack_variances(electrons, offsets[i], core[i], corner, gain[i], variance)
         for row in range(max(floor(y[i] - radius), 0), min(ceil(y[i] + radius), ny)):
             for column in range(max(floor(x[i] - radius), 0), min(ceil(x[i] + radius), nx)):
@@ -96,11 +93,12 @@ def sum_stages(
                     continue
                 measured = value / scale
                 signal = measured - level[i] - structure[row, column]
-                charge = linearised(signal / gain[i], boundary, coefficients)
-                charge += 0.5 * bend(signal / gain[i], boundary, coefficients) * variance[row, column]
+                above = electrons[row, column]
+                charge = linearised(above, boundary, coefficients)
+                charge += 0.5 * bend(above, boundary, coefficients) * variance[row, column]
                 sums[i, 0] += share * measured / usual_gain
                 sums[i, 1] += share * signal / usual_gain
-                sums[i, 2] += share * signal / gain[i]
+                sums[i, 2] += share * above
                 sums[i, 3] += share * charge
                 sums[i, 4] += share * (charge - thermal[i] * dark[row, column])
                 sums[i, 5] += share * (charge - thermal[i] * dark[row, column]) / flat[row, column]

@@ -18,13 +18,8 @@ from tasks.uncertainty import MEANINGS, calibrated_variances
 _NOT_SUMMED = ("DRP",)  # stands in TERM_ERRORS for comparison only
 # the term of TERM_ERRORS that says how well a stage is known
 _KNOWN_TO = {
-    "GAIN": "GAIN",
-    "DARK": "DARK",
-    "FLAT": "FLAT",
-    "SMEARING": "SMEARING",
-    "TELEGRAPHIC": "STATES",
-    "BACKGROUND": "BACKGROUND",
-}
+    "GAIN": "GAIN", "DARK": "DARK", "FLAT": "FLAT", "SMEARING": "SMEARING", "TELEGRAPHIC": "STATES", "BACKGROUND": "BACKGROUND",
+}  # fmt: skip
 
 
 def event_words(event: int) -> list[str]:
@@ -130,13 +125,20 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> dict[str
         float(visit.used("dark", "TERM_DARK", "DARK_SCE")), flat, flat_error,
     )  # fmt: skip
     flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
+    sky, hits = visit.term("background", "TERM_BACKGROUND"), visit.term("defects", "TERM_DEFECTS")
+    centre = (float(visit.used("background", "TERM_BACKGROUND", f"BKG_{c}")) - 0.5 for c in "XY")
+    slopes = (float(sky[f"SLOPE_{c}"][image]) * (place - middle) for c, place, middle in zip("XY", (x, y), centre, strict=True))
+    here = (hits["IMAGE_INDEX"] == image) & (hits["X"] == at[1]) & (hits["Y"] == at[0])
     rows = [
         ("bias", "bias of an exposure [ADU]", float(level["LEVEL"][image]) + structure),
         ("gain", "ADU an electron", per_adu),
         ("thermal", "thermal charge of the stack, taken away", exposures * warmth * dark),
         ("response", "response of the pixel", flat),
         ("calibrated", "calibrated stack", calibrated),
+        ("background", "background, taken away", float(sky["LEVEL"][image]) + sum(slopes)),
+        ("smearing", "smeared light, taken away", float(visit.image("smearing", "TERM_SMEARING")[image, at[1]])),
         ("static", "steady excess, taken away", static),
+        ("hit", "cosmic ray or state of this image, taken away", float(hits["AMOUNT"][here].sum())),
         ("corrected", "corrected stack", corrected),
     ]
     total = sum(float(v) for v in variances.values())

@@ -11,16 +11,8 @@ from pathlib import Path
 from tasks import disk
 
 MOST_BYTES = 256 << 20
-_FETCHES = {
-    "src",
-    "srcset",
-    "data",
-    "poster",
-    "action",
-    "formaction",
-    "background",
-    "ping",
-}  # attributes that name what is fetched
+# attributes that name what is fetched
+_FETCHES = {"src", "srcset", "data", "poster", "action", "formaction", "background", "ping"}
 _RUNS = re.compile(rb"/(JavaScript|JS|Launch|EmbeddedFiles|OpenAction|AA)\b")
 
 
