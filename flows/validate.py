@@ -31,7 +31,7 @@ Tell = Callable[[str, bool], None]  # what is being done, and whether that ends 
 BUDGET = "budget"  # the name under which the error budget is asked for
 FIXTURES = ("tiny",)  # cases that are there for tests only
 POINTS = 5000  # of a light curve, with which a scatter is known to 2 %
-MOST_SEEDS = 20
+MOST_SEEDS = 34  # of the case with the fewest images
 MANY = 0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
 JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
 

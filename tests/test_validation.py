@@ -294,6 +294,30 @@ def test_noise_outliers_small_errors_and_lost_points_are_seen(tmp_path: Path) ->
     assert found["outliers"] >= 2 / 196
 
 
+def test_points_with_soft_flags_are_used_and_measured_apart(tmp_path: Path) -> None:
+    visit = Visit()
+    soft, grave = (
+        {1: (100, Quality.STRAY_LIGHT), 2: (200_000, Quality.COSMIC_RAYS)},
+        {3: (200, 0), 4: (0, Quality.BACKGROUND), 5: (10, 0)},
+    )
+    for flags in (soft, grave):
+        for i, (event, quality) in flags.items():
+            rows = np.arange(i, N, 50)
+            visit.curve["EVENT"][rows], visit.curve["QUALITY"][rows] = event, int(quality)
+            visit.curve["FLUX"][rows] += (3e-3 if flags is grave else 1e-3) * 1e7  # 3 and 1 of some 1/1000
+    visit.stacks["SPIKE"] = 100.0 * (np.arange(N) % 50 == 4)
+    part = visit.write(tmp_path)
+    curve = part.products.curve("DEFAULT")
+    assert np.flatnonzero(curve.soft[:50]).tolist() == [1, 2]
+    assert np.flatnonzero(~curve.used[:50]).tolist() == [0, 3, 4, 5]
+    found = values([*light_curves.measure_noise(part, "DEFAULT"), *light_curves.measure_used(part, "DEFAULT")])
+    assert found["used"] == pytest.approx(46 / 48, abs=1e-9)  # one of 50 is in the SAA, one has sudden light
+    shift = 1e4 / visit.curve["FLUXERR"][0]
+    # the mean square of 16 draws: a relative error of 1 / sqrt(32) of 1 beside the shift
+    assert found["honesty_soft"] == pytest.approx(np.hypot(shift, 1), rel=3 / np.sqrt(16) / shift)
+    assert "honesty_soft" not in values(light_curves.measure_noise(Visit().write(tmp_path / "quiet"), "DEFAULT"))
+
+
 def test_a_light_curve_without_points_and_one_that_is_not_there_use_none_of_the_stacks(tmp_path: Path) -> None:
     visit = Visit()
     visit.curve["QUALITY"][:] = 1

@@ -59,6 +59,7 @@ CLAIMS = {
     "used": Claim("good stacks that are used", "", low=0.9, pool="share"),
     "outliers": Claim("used points off by more than 5 errors", "", high=0.003, precision=0.003, pool="share"),
     "honesty": Claim("scatter in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),
+    "honesty_soft": Claim("rms of points with a soft flag in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),
     "windows_3h": Claim("noise in 3 h, points independent", "ppm", high=85.0, precision=8.0),
     "windows_6h": Claim("noise in 6 h, points independent", "ppm", high=20.0, precision=2.0),
     "means_3h": Claim("noise of means over 3 h", "ppm", high=85.0, precision=17.0),

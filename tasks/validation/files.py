@@ -13,11 +13,23 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from schemas.flags import EVENT_EARTH
+from schemas.flags import (
+    EVENT_COSMIC_RAYS,
+    EVENT_EARTH,
+    EVENT_MOON,
+    EVENT_SAA,
+    EVENT_SUN,
+    EVENT_TEMPERATURE,
+    Quality,
+)
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+# Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of QUALITY that say the same:
+# stray light, or the Earth's limb within its soft limit, and hits, all of which are corrected.
+SOFT_EVENT = {EVENT_EARTH: 1, EVENT_COSMIC_RAYS: 2}
+SOFT_QUALITY = Quality.STRAY_LIGHT | Quality.COSMIC_RAYS
 SAMPLE = 60  # images of which the usual noise of a pixel is taken
 
 
@@ -134,8 +146,16 @@ class Curve:
 
     @cached_property
     def used(self) -> Flags:
-        """Points that a reader is told to use."""
-        return np.asarray((self.table["EVENT"] == 0) & (self.table["QUALITY"] == 0) & np.isfinite(self.flux))
+        """Points that the usual reader keeps: flagged softly at most."""
+        grave = ((self.table["QUALITY"] & ~int(SOFT_QUALITY)) != 0) | ~np.isfinite(self.flux)
+        for place in (EVENT_SAA, EVENT_TEMPERATURE, EVENT_EARTH, EVENT_MOON, EVENT_SUN, EVENT_COSMIC_RAYS):
+            grave |= self.table["EVENT"] // place % 10 > SOFT_EVENT.get(place, 0)
+        return np.asarray(~grave)
+
+    @cached_property
+    def soft(self) -> Flags:
+        """Used points that have a soft flag."""
+        return np.asarray(self.used & ((self.table["EVENT"] != 0) | (self.table["QUALITY"] != 0)))
 
 
 class Products:

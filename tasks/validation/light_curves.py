@@ -29,6 +29,7 @@ PPM = 1e6
 CIRCLES = range(15, 41)
 CURVES = ("DEFAULT", "OPTIMAL", "PSF")
 WILD = 5.0  # [errors]
+FEW = 4  # points that tell a scatter, though with a large error
 DEEP = 500.0  # a transit of which the depth must be right to a percent [ppm]
 SUBPIXELS = 10
 
@@ -96,7 +97,7 @@ class Residual:
         self.part, self.curve = part, curve
         target = part.truth.stacks["TARGET"]
         self.used = curve.used & (target > 0)
-        if self.used.sum() < 4:
+        if self.used.sum() < FEW:
             raise AbsentError(f"{curve.name} has {int(self.used.sum())} points that are used")
         ratio = curve.flux[self.used] / target[self.used]
         self.level = float(np.median(ratio))
@@ -126,17 +127,26 @@ def measure_noise(part: Part, name: str) -> list[Measure]:
     over = r.relative / floor_of(part, r.curve)[r.used]
     n = len(over)
     wild = int((np.abs(r.relative) > WILD * r.error).sum())
+    soft = (r.relative / r.error)[r.curve.soft[r.used]]
     return [
         Measure("noise", name, *bootstrapped(over, scatter), n),
         Measure("noise_neighbours", name, *bootstrapped(np.diff(over), scatter_of_differences), n - 1),
         Measure("outliers", name, *share(wild, n), n),
         Measure("honesty", name, *bootstrapped(r.relative / r.error, scatter), n),
+        *([Measure("honesty_soft", name, *bootstrapped(soft, from_the_rest), len(soft))] if len(soft) >= FEW else []),
     ]
 
 
+def from_the_rest(values: Floats) -> float:
+    """Return the root of the mean square of `values`, shape (n,), their mean included."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
 def measure_used(part: Part, name: str) -> list[Measure]:
-    """Share of the good stacks that are used; where there is no light curve none is."""
-    good = part.truth.good
+    """Share of the good stacks without sudden stray light that are used; where there is no light curve none is."""
+    good, stacks = part.truth.good, part.truth.stacks
+    if "SPIKE" in stacks.columns:
+        good = good & ~(stacks["SPIKE"] > 0)
     try:
         kept = int((part.products.curve(name).used & good).sum())
     except AbsentError:
@@ -256,7 +266,7 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     row = nearest(time, curve.table["MJD_TIME"])
     target = electrons[row]
     used = curve.used & (target > 0)
-    if used.sum() < 4:
+    if used.sum() < FEW:
         raise AbsentError(f"{name} has {int(used.sum())} points that are used")
     ratio = curve.flux[used] / target[used]
     level = float(np.median(ratio))
