@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import accumulate
 
 import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import lfilter
 
 from tasks.simulation import gain, layout
 
@@ -240,7 +240,7 @@ def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: 
     keep = float(np.exp(-(time[1] - time[0]) / correlation))
     step = rng.normal(size=(2, time.size)) * np.sqrt(1 - keep**2)
     step[:, 0] /= np.sqrt(1 - keep**2)
-    x, y = jitter * lfilter([1.0], [1.0, -keep], step, axis=1)
+    x, y = (jitter * np.array(list(accumulate(axis, lambda error, new: keep * error + new))) for axis in step.tolist())
     return Attitude(time, orbit.roll(time), x, y)
 
 
