@@ -43,6 +43,9 @@ _MAGIC = {
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03": "a zip archive", b"\x89PNG": "a PNG picture",
     b"%PDF": "a PDF", b"<": "HTML or XML",
 }  # fmt: skip
+_LONG_CARD = 400  # bytes of a card with its continuations up to which it is remembered
+_COMMENTARY = ("", "COMMENT", "HISTORY", "END")
+_PRINTABLE = bytes(range(32, 127))
 _TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
 _WIDTH = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16}
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
@@ -66,13 +69,24 @@ def folded(total: int) -> int:
     return total
 
 
+class Cards(dict[str, Any]):
+    """The keywords of a header and their values, of which the first counts; a value that is not given is None.
+
+    It is for reading only. Astropy's header takes as long for one value as this for some hundred.
+    """
+
+    def __init__(self, cards: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(reversed(cards))
+        self.times = Counter(name for name, _ in cards)
+
+
 @dataclass
 class Hdu:
     """One HDU of a file that passed the gate. `declared` is its definition, None for an HDU that is not used."""
 
     file: FitsFile
     index: int
-    header: afits.Header
+    header: Cards
     header_start: int
     data_start: int
     data_size: int
@@ -120,8 +134,8 @@ class Hdu:
             raise self.refuse(f"keyword {name} cannot be read")
         if name not in self.header:
             raise self.refuse(f"keyword {name} is missing")
-        if self.header.count(name) > 1:
-            raise self.refuse(f"keyword {name} stands there {self.header.count(name)} times")
+        if self.header.times[name] > 1:
+            raise self.refuse(f"keyword {name} stands there {self.header.times[name]} times")
         value = self.header[name]
         wanted: dict[str, tuple[type, ...]] = {"string": (str,), "utc": (str,), "boolean": (bool,)}
         numbers = (int,) if keyword.type in ("integer", "unsigned", "obt") else (int, float)
@@ -256,21 +270,21 @@ class FitsFile:
         return self.hdus[1].extname
 
 
-def _text(header: afits.Header, name: str) -> str:
+def _text(header: Cards, name: str) -> str:
     value = header.get(name)
     return "" if value is None else str(value).strip()
 
 
-def _names(header: afits.Header) -> list[str]:
+def _names(header: Cards) -> list[str]:
     return [_text(header, f"TTYPE{i}") for i in range(1, int(header["TFIELDS"]) + 1)]
 
 
-def _tform(header: afits.Header, i: int) -> tuple[int, str]:
+def _tform(header: Cards, i: int) -> tuple[int, str]:
     match = _TFORM.match(_text(header, f"TFORM{i}"))
     return (int(match[1] or 1), match[2]) if match else (0, "?")
 
 
-def _width(header: afits.Header, i: int) -> int:
+def _width(header: Cards, i: int) -> int:
     repeat, letter = _tform(header, i)
     return repeat * _WIDTH[letter]
 
@@ -342,9 +356,8 @@ def _header_text(file: FitsFile, offset: int, length: int) -> bytes:
         file.read_at(start, memoryview(block))
         if not text:
             _check_start(file, block, length - offset)
-        odd = next((i for i, c in enumerate(block) if not 32 <= c <= 126), None)
-        if odd is not None:
-            raise BadInputError(f"{where}: byte {start + odd} of the header is not printable ASCII")
+        if odd := block.translate(None, _PRINTABLE):
+            raise BadInputError(f"{where}: byte {start + block.index(odd[0])} of the header is not printable ASCII")
         if len(block) < BLOCK:
             raise BadInputError(f"{where}: truncated in its header, {BLOCK - len(block)} bytes are missing")
         text += block
@@ -367,7 +380,7 @@ def _check_start(file: FitsFile, block: bytearray, rest: int) -> None:
     raise BadInputError(f"{file.path}: is not a FITS file" + (f", it looks like {kind}" if kind else ""))
 
 
-def _parse(text: str, where: str) -> tuple[afits.Header, frozenset[str]]:
+def _parse(text: str, where: str) -> tuple[Cards, frozenset[str]]:
     """Return a header whose cards can all be read, and the keywords of those that could not. It is for reading only."""
     parse = _parse_again if len(text) > MAX_REMEMBERED else _parse_once
     try:
@@ -376,34 +389,60 @@ def _parse(text: str, where: str) -> tuple[afits.Header, frozenset[str]]:
         raise BadInputError(f"{where}: {error}") from error
 
 
-def _parse_again(text: str) -> tuple[afits.Header, frozenset[str]]:
+def _parse_again(text: str) -> tuple[Cards, frozenset[str]]:
+    cards, unreadable = [], set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            header = afits.Header.fromstring(text)
-            unreadable = {i: card.keyword for i, card in enumerate(header.cards) if not _readable(card)}
-            for i in sorted(unreadable, reverse=True):
-                del header[i]
-        except (*_UNREADABLE, KeyError, TypeError) as error:
-            raise ValueError(f"header cannot be read ({error})") from error
-    names = Counter(card.keyword for card in header.cards)
-    names.update(unreadable.values())
+        for image in _card_images(text):
+            try:
+                name, value, readable = (_card_once if len(image) <= _LONG_CARD else _card)(image)
+            except (*_UNREADABLE, KeyError, TypeError) as error:
+                raise ValueError(f"header cannot be read ({error})") from error
+            if not readable:
+                unreadable.add(name)
+            if name not in _COMMENTARY:
+                cards.append((name, value, readable))
+    names = Counter(name for name, _, _ in cards)
     if twice := sorted(name for name, n in names.items() if n > 1 and _ONCE.fullmatch(name)):
         raise ValueError(f"keyword {twice[0]} stands there {names[twice[0]]} times")
-    if wrong := sorted(name for name in unreadable.values() if _ONCE.fullmatch(name)):
+    if wrong := sorted(name for name in unreadable if _ONCE.fullmatch(name)):
         raise ValueError(f"keyword {wrong[0]} cannot be read")
-    return header, frozenset(unreadable.values())
+    return Cards([(name, value) for name, value, readable in cards if readable]), frozenset(unreadable)
 
 
-# a product is scanned when it is digested, published, checked, and read: astropy takes a millisecond for a card or two
+# a product is scanned when it is digested, published, checked, and read
 _parse_once = functools.lru_cache(maxsize=512)(_parse_again)
 
 
-def _readable(card: afits.Card) -> bool:
+def _card_images(text: str) -> Iterator[str]:
+    """Yield the cards of a header up to END, each with the cards that continue it."""
+    image = ""
+    for start in range(0, len(text), 80):
+        card = text[start : start + 80]
+        if card.startswith("CONTINUE"):
+            image += card
+            continue
+        if image:
+            yield image
+        if card.startswith("END     "):
+            return
+        image = card
+
+
+def _card(image: str) -> tuple[str, Any, bool]:
+    """Return keyword and value of a card, and whether these and its comment can be read. What is undefined is None."""
+    card = afits.Card.fromstring(image)
+    name = card.keyword
     try:
-        return card.value is not None and card.comment is not None
+        value = card.value
+        readable = value is not None and card.comment is not None
     except _UNREADABLE:
-        return False
+        return name, None, False
+    return name, None if isinstance(value, afits.card.Undefined) else value, readable
+
+
+# most cards of the headers of a visit are the same in many, and astropy takes a tenth of a millisecond for one
+_card_once = functools.lru_cache(maxsize=1 << 14)(_card)
 
 
 def _data_size(hdu: Hdu) -> int:

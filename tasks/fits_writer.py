@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -70,11 +71,17 @@ def card(name: str, value: Value, comment: str = "") -> bytes:
         mantissa, e, exponent = repr(float(value)).upper().partition("E")
         text = f"{name:8}= {mantissa + ('.0' if '.' not in mantissa else '') + e + exponent:>20}"
     else:
-        text = str(afits.Card(name, value)).rstrip().ljust(30)
+        text = _card_text(name, value)
     # an empty string before a comment with an apostrophe would be read as one long string
     if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
         text += f" / {comment}"
     return text.ljust(80).encode("ascii")
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _card_text(name: str, value: str | int) -> str:
+    """Return a card without its comment. Most stand in each of some hundred headers, and astropy takes long for one."""
+    return str(afits.Card(name, value)).rstrip().ljust(30)
 
 
 def history_cards(line: str) -> list[bytes]:
@@ -85,6 +92,8 @@ def history_cards(line: str) -> list[bytes]:
 
 
 def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io.fits.verify import VerifyError
 
 from schemas.errors import BadInputError
 from schemas.inputs import LEVEL1, level1_input
@@ -52,12 +51,7 @@ def visit_keywords(source: Source, declared: Structure, hdu: Hdu | None = None) 
     for k in declared.keywords.values():
         if k.name in values or k.name in ("EXT_VER", "DATA_LVL", "BUNIT"):
             continue
-        try:
-            value = header.get(k.name, source.image.header.get(k.name))
-        except (VerifyError, ValueError):
-            value = None
-        if isinstance(value, np.generic):
-            value = value.item()
+        value: Any = header.get(k.name, source.image.header.get(k.name))
         if k.type in ("integer", "unsigned", "obt"):
             fits = isinstance(value, int) and not isinstance(value, bool) and (value >= 0 or k.type != "unsigned")
         elif k.type in ("real", "mjd", "bjd"):

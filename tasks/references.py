@@ -157,7 +157,7 @@ def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
             if kind is str and not _is_time(str(value)):
                 raise file.hdus[1].refuse(f"keyword {key} is {plain(value)!r}, wanted a time yyyy-mm-ddThh:mm:ss")
             values.append(value)
-        visit = tuple(header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"))
+        visit: tuple[Any, ...] = tuple(header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"))
     found = Found(path, extname, (values[0], values[1]), values[2], values[3], visit if None not in visit else None)
     result.by_kind.setdefault(KINDS[extname].kind, []).append(found)
 

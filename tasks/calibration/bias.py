@@ -58,15 +58,25 @@ def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArra
     """
     mean, sigma = np.full(len(values), np.nan), np.full(len(values), np.nan)
     number = np.zeros(len(values))
+    deviation = np.abs(values - _medians(values)[:, None])
+    limit = clip * np.maximum(MAD_TO_SIGMA * _medians(deviation), 1.0 / np.sqrt(12))
     for i, row in enumerate(values):
-        good = row[np.isfinite(row)]
-        if good.size == 0:
+        kept = row[deviation[i] <= limit[i]]
+        if kept.size == 0:
             continue
-        centre = np.median(good)
-        scale = max(MAD_TO_SIGMA * np.median(np.abs(good - centre)), 1.0 / np.sqrt(12))
-        kept = good[np.abs(good - centre) <= clip * scale]
         mean[i], sigma[i], number[i] = kept.mean(), kept.std(ddof=1) if kept.size > 1 else np.nan, kept.size
     return mean, sigma, number
+
+
+def _medians(values: FloatArray) -> FloatArray:
+    """Return the median of the finite values of each row, shape (n, m); NaN for a row without any."""
+    finite = np.isfinite(values)
+    whole = finite.all(axis=1)
+    medians = np.full(len(values), np.nan)
+    medians[whole] = np.median(values[whole], axis=1)
+    for i in np.flatnonzero(finite.any(axis=1) & ~whole):
+        medians[i] = np.median(values[i, finite[i]])
+    return medians
 
 
 @dataclass(frozen=True)
