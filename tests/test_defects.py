@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from tasks.clean import Effects, clean_block, hits_of
-from tasks.correction.defects import find_hits, static_excess
+from tasks.correction.defects import above_neighbours, field_doubt, find_hits, static_excess
 
 from .runs import Bench
 
@@ -36,6 +36,46 @@ def test_a_steady_excess_must_be_significant_and_more_than_the_star_s_model_may_
     median = np.array([[50.0, 50.0, 5.0]])
     error, light = np.array([[1.0, 1.0, 1.0]]), np.array([[0.0, 1e5, 0.0]])
     np.testing.assert_array_equal(static_excess(median, error, light, 8.0, 0.003), [[50.0, 0.0, 0.0]])
+
+
+def test_what_the_edge_of_the_window_holds_too_little_of_is_no_hot_pixel() -> None:
+    y, x = np.mgrid[:41, :41] - 20.0
+    outside = np.hypot(x, y) > 19
+    median = np.where(outside, 0.0, -100.0)  # the level of the ring is missed by so much, as by that of a bright star's halo
+    median[3, 20] += 60.0  # a hot pixel two pixels from the edge
+    excess = above_neighbours(median, outside)
+    assert excess[3, 20] == 60.0
+    excess[3, 20] = 0.0
+    np.testing.assert_array_equal(excess, 0.0)
+
+
+def field_stars(rng: np.random.Generator, *doubts: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return residual, noise and model of field stars, one a tile, of which each pixel is wrong by a share of its light."""
+    y, x = np.mgrid[:20, :20] - 9.5
+    others = np.hstack([5e4 * np.exp(-(x**2 + y**2) / (2 * 6.0**2))] * len(doubts))
+    noise = np.sqrt(others + 200.0)
+    return rng.normal(0, noise) + np.repeat(doubts, 20) * others * rng.normal(size=others.shape), noise, others
+
+
+def test_the_error_of_a_field_star_s_model_is_told_by_its_scatter_and_not_by_hits() -> None:
+    doubts = 0.02, 0.05, 0.1
+    excess, noise, others = field_stars(np.random.default_rng(3), *doubts)
+    excess[10, 25:35] += 1e4  # a track
+    excess[0, 0] = np.nan
+    # all 400 pixels are bright: the scatter by the median deviation is known to 1.17 / sqrt(400) = 6 %; three times that, and
+    # where the error is small half of the scatter is noise
+    found = field_doubt(excess, noise, others)[10, [10, 30, 50]]
+    for got, true, tolerance in zip(found, doubts, (0.27, 0.18, 0.18), strict=True):
+        assert got == pytest.approx(true, rel=tolerance)
+
+
+def test_a_field_star_as_its_model_has_it_and_a_sky_without_stars_are_not_doubted() -> None:
+    excess, noise, others = field_stars(np.random.default_rng(3), 0.0)
+    # a scatter that is 6 % too large by chance looks like an error of 35 % of the noise: 0.2 % of the light at the peak,
+    # and 2 % of it at the edge of the tile
+    assert field_doubt(excess, noise, others).max() < 0.02
+    assert not field_doubt(0.5 * excess, noise, others).any()
+    assert not field_doubt(excess, noise, 0.0 * others).any()
 
 
 def test_clean_takes_background_static_and_hits_of_the_right_image_away() -> None:

@@ -4,9 +4,10 @@ A temporal median would destroy the star as soon as it moves; so the star is mod
 image, and only the rest is looked at. In a sample of images it tells what stands still (hot pixels, errors of the dark frame),
 which pixels jump between two levels (`telegraphic.py`), and which show next to nothing of the star's light (dead ones). What a
 single image shows above the noise is a cosmic ray: a seed, and the pixels that touch it. The noise of a pixel is that of model,
-sky and read-out, or its own scatter over the sample where that is larger, as under the trail of a field star. The first round
-looks at the sample only; the second, with a better PSF and background, at all images. The reference map of bad pixels makes
-telegraphic pixels easier to believe, and its dead pixels are taken from the model.
+sky and read-out, or its own scatter over the sample where that is larger, as under the trail of a field star; where a bright
+field star stands in an image, what its model errs by counts too, told by the scatter around it. The first round looks at the
+sample only; the second, with a better PSF and background, at all images. The reference map of bad pixels makes telegraphic
+pixels easier to believe, and its dead pixels are taken from the model.
 
 What a step finds comes down to two things: an image of what every image holds too much, and a list of pixels of single images.
 The list holds cosmic rays, high states of telegraphic pixels, and dead pixels, which are then as the model has them.
@@ -58,6 +59,9 @@ COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
 RARELY = 0.06  # a level that is met in a smaller share of the images may be cosmic rays
 OFTEN = 0.1  # a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
 DARKER = 0.5  # a pixel that shows less of the star's light than this is dead
+BRIGHT_FIELD = 3.0  # sigma; where field stars are brighter than this they tell how good their model is
+FEW_PIXELS = 30  # fewer of them in a tile tell nothing
+TILE = 20  # pixel; side of the squares in which they are looked at together
 NEIGHBOURHOOD = 7  # pixel; side of the square that tells what the surroundings of a pixel show
 BETWEEN = 4.0  # sigma; further from both levels a telegraphic pixel changed its state within the image
 
@@ -123,6 +127,7 @@ class Sample:
     star: FloatArray  # mean of the target's model [electron]
     noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
     telegraphic: BoolArray
+    outside: BoolArray  # of the window, or without a value in one of the images
 
 
 def sample_statistics(rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings) -> Sample:
@@ -134,14 +139,14 @@ def sample_statistics(rest: Residuals, chosen: IntArray, likely: BoolArray, sett
         residuals[k] = image - target - others
         total += target
         field_light += others
-    outside = ~np.isfinite(residuals).all(axis=0)
+    outside = np.asarray(~np.isfinite(residuals).all(axis=0))
     residuals[:, outside] = 0.0
     median = np.median(residuals, axis=0).astype(np.float64)
     star, light = total / len(chosen), (total + field_light) / len(chosen)
     noise = np.sqrt(np.maximum(light, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0))
     telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
-        return Sample(median, np.zeros_like(median), star, noise, telegraphic)
+        return Sample(median, np.zeros_like(median), star, noise, telegraphic, outside)
     scatter = MAD_TO_SIGMA * np.median(np.abs(residuals - median.astype(np.float32)), axis=0).astype(np.float64)
     # where the star is bright its model errs by a share of its light: a jump must be larger than that
     understood = np.sqrt(noise**2 + (settings.share * star) ** 2)
@@ -153,13 +158,54 @@ def sample_statistics(rest: Residuals, chosen: IntArray, likely: BoolArray, sett
         understood[~likely] = np.nan
         find_telegraphic(residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 3, known)
         telegraphic |= known
-    return Sample(median, scatter, star, noise, telegraphic)
+    return Sample(median, scatter, star, noise, telegraphic, outside)
 
 
-def above_neighbours(median: FloatArray) -> FloatArray:
-    """Return an image minus the median of each pixel's neighbourhood: the star's far wings and errors of its PSF cancel."""
-    excess: FloatArray = median - scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
-    return excess
+def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:
+    """Return an image minus the median of each pixel's neighbourhood: the star's far wings and errors of its PSF cancel.
+
+    Pixels outside of the window tell nothing of those within it, and have no excess.
+    """
+    usual: FloatArray = scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
+    edge = ~outside & scipy.ndimage.maximum_filter(outside, NEIGHBOURHOOD, mode="nearest")
+    if edge.any():
+        around = np.pad(np.where(outside, np.nan, median), NEIGHBOURHOOD // 2, constant_values=np.nan)
+        squares = np.lib.stride_tricks.sliding_window_view(around, (NEIGHBOURHOOD, NEIGHBOURHOOD))[edge]
+        usual[edge] = np.nanmedian(squares, axis=(1, 2))
+    return np.where(outside, 0.0, median - usual)
+
+
+def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> FloatArray:
+    """Return the share of the field stars' light by which their model errs in an image, tile by tile; shape (ny, nx).
+
+    With it the scatter of the residual is that of the noise and of such an error together, where field stars are bright. Half
+    of these pixels of a tile tell it, so that hits do not.
+
+    Parameters
+    ----------
+    excess, noise, others : ndarray, shape (ny, nx)
+        Residual, its noise, and the model of the field stars [electron]; NaN where nothing is seen.
+    """
+    doubt = np.zeros(excess.shape)
+    bright = np.isfinite(excess) & (others > BRIGHT_FIELD * noise)
+    for top in range(0, excess.shape[0], TILE):
+        for left in range(0, excess.shape[1], TILE):
+            tile = slice(top, top + TILE), slice(left, left + TILE)
+            if np.count_nonzero(bright[tile]) >= FEW_PIXELS:
+                doubt[tile] = model_error(*(v[tile][bright[tile]] for v in (excess, noise, others)))
+    return doubt
+
+
+def model_error(excess: FloatArray, noise: FloatArray, light: FloatArray) -> float:
+    """Return the share of its light by which a model errs, as the median deviation of its residuals tells, shapes (n,)."""
+    size = np.abs(excess)
+    if np.median(size / noise) <= 1 / MAD_TO_SIGMA:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(14):  # to a part in ten thousand
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.median(size / np.hypot(noise, middle * light)) > 1 / MAD_TO_SIGMA else (low, middle)
+    return high
 
 
 def dead_pixels(median: FloatArray, error: FloatArray, star: FloatArray, significance: float) -> BoolArray:
@@ -244,7 +290,8 @@ class Search:
         excess = image - star
         noise = np.sqrt(np.maximum(star, 0.0) + self.rest.floor[i] + np.maximum(self.sample.median, 0.0))
         self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
-        pull = (excess - self.sample.median) / np.maximum(noise, self.sample.scatter)
+        rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
+        pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
         pull[jumps | self.dead] = np.nan
         # an image that moved more than the others is further off the model: its own scatter counts then
         core = pull[self.near]
@@ -274,7 +321,7 @@ def look_for_defects(
     if rest.model is not None and len(chosen) >= 3:
         sample = sample_statistics(rest, chosen, codes == 3, settings)
         error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
-        excess = above_neighbours(sample.median)
+        excess = above_neighbours(sample.median, sample.outside)
         dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
         sample.telegraphic &= ~dead
         static = static_excess(excess, error, sample.star, settings.static, settings.share)
@@ -409,7 +456,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from the star"
 
 
-@step("defects_1", version="3", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="4", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, smearing: Smearing, prior: Prior, settings: DefectSettings,
@@ -425,7 +472,7 @@ def find_defects_1(
         return look_for_defects("TERM_DEFECTS_1", rest, sampled.astype(bool), False, read_bad_pixels(prior), settings, [])
 
 
-@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="4", payload=Defects, leaves=["TERM_DEFECTS"])
+@step("defects", "BDPIX_D1", "BDPIX_D2", "BDPIX_D3", "BDPIX_D4", version="5", payload=Defects, leaves=["TERM_DEFECTS"])
 def find_defects(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     stars: Stars, position: Position, smearing: Smearing, prior: Prior, settings: DefectSettings,
