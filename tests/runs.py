@@ -90,7 +90,7 @@ def undrawn() -> Iterator[None]:
     """Let reports have empty figures: drawing takes a third of the time of a small visit, and no step comes after it."""
     from tasks.delivery import report
 
-    empty = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    empty = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9" fill="white"/></svg>'
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_light_curve", "draw_levels", "draw_scene", "draw_maps"):
             patch.setattr(report, name, lambda *_: empty)

@@ -40,11 +40,10 @@ from .faults import (
     put_together,
     raw_product,
     replace,
-    run_in_process,
     take_apart,
 )
 from .outside import needs_poppler
-from .runs import STEPS
+from .runs import STEPS, undrawn
 from .runs import Bench as Reduced
 
 SUBARRAY, METADATA = "SCI_RAW_SubArray", "SCI_RAW_ImageMetadata"
@@ -1167,7 +1166,8 @@ def test_what_lies_in_the_work_folder_is_never_unpickled(bench: Bench, tmp_path:
     for path in [*bench.work.rglob("*.json"), *bench.work.rglob("*.fits"), storage / "result"]:
         replace(path, bomb)
         np.save(path.with_suffix(".npy"), np.array([Bomb(mark)], dtype=object), allow_pickle=True)
-    outcome = run_in_process(*bench.arguments())
+    with undrawn():
+        outcome = bench.run()
     assert outcome.code == 0, outcome.err
     assert outcome.folder == first  # all was made again, with the same bytes
     assert not mark.exists()
