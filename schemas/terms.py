@@ -102,6 +102,7 @@ USED = {
         Keyword("STAR_FIT", "integer", "", "field stars whose flux is measured"),
         Keyword("STAR_AMP", "real", "", "median of measured over expected flux of field stars"),
         Keyword("STAR_AMS", "real", "", "scatter of these ratios"),
+        Keyword("STAR_COR", "real", "", "share of a star's light within 15 pixels that FLUX goes with"),
         Keyword("STAR_EPO", "real", "year", "from the catalogue's epoch to the visit"),
         Keyword("STAR_BND", "boolean", "", "magnitudes were brought to the CHEOPS band"),
         Keyword("PLT_FND", "integer", "", "stars found on the full array"),
@@ -339,7 +340,7 @@ TERMS = {
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("FLUXERR", "double", "electron", "its error"),
             Column("TARGET", "bool", "", "whether it is the target"),
-            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND", "STAR_FIT", "STAR_AMP", "STAR_AMS"),
+            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND", "STAR_FIT", "STAR_AMP", "STAR_AMS", "STAR_COR"),
         ),
         _table(
             "TERM_PLATE", "stars found on the full array, brightest first",

@@ -909,7 +909,11 @@ def test_neighbours_are_told_by_distance_angle_and_light(tmp_path: Path) -> None
         "FLUX": np.array([1e7, 1e5, 6e5, 3e7]),
         "FLUXERR": np.array([1e3, 1e4, 2e4, 1e6]), "TARGET": np.array([True, False, False, False]),
     }  # fmt: skip
-    used = {"N_STARS": 3, "STAR_FIT": 0, **dict.fromkeys(("STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_AMP", "STAR_AMS"), 1.0)}
+    used = {
+        "N_STARS": 3,
+        "STAR_FIT": 0,
+        **dict.fromkeys(("STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_AMP", "STAR_AMS", "STAR_COR"), 1.0),
+    }
     product = write(tmp_path, NewHdu(TERMS["TERM_STARS"], {**used, "STAR_BND": True}, columns=columns))
     inventory, calibrated, corrected, *others = Visit().arguments(tmp_path / "visit")
     stars = corrected.stars.model_copy(update={"products": {"TERM_STARS": product}})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from schemas.payloads import Calibrated, Look, Plate, Pointing, Prior, Product, Psf, Reference
+from schemas.payloads import Calibrated, Look, Plate, Pointing, Prior, Product, Psf, Reference, Stars
 from schemas.products import Structure, soc_structure
 from schemas.settings import PlateSettings
 from schemas.terms import TERMS
@@ -19,10 +19,11 @@ from tasks.disk import sha256
 from tasks.fits_writer import NewHdu, write_fits
 from tasks.level1 import nothing
 from tasks.scene.catalogue import read_colours, to_cheops_band
+from tasks.scene.optics import to_spectrum
 from tasks.scene.plate import solve_plate
 from tasks.scene.prior import read_prior
-from tasks.scene.psf import Track
-from tasks.scene.stars import Field, find_stars
+from tasks.scene.psf import Shape, Stamps, StarModel, Track, Warmth
+from tasks.scene.stars import Field, core_light, find_stars, read_field
 
 from .conftest import raw_file
 from .runs import Bench
@@ -65,6 +66,38 @@ def test_stars_turn_with_a_roll_offset_as_with_the_roll() -> None:
 
     np.testing.assert_allclose(drawn(30.0, 12.5), drawn(42.5, 0.0), atol=1e-6)  # rounding of 1e4 electrons
     assert np.abs(drawn(30.0, 12.5) - drawn(30.0, 0.0)).max() > 1000
+
+
+def test_a_star_keeps_the_light_of_its_core_when_the_psf_gets_other_wings(tmp_path: Path) -> None:
+    one = {"XI": 20.0, "ETA": 5.0, "MAG": 12.0, "T_EFF": 5000.0, "FLUX": 1e5, "FLUXERR": 1e3, "TARGET": False}
+    used: dict[str, Any] = {"N_STARS": 1, "STAR_FIT": 1, "STAR_BND": True, "STAR_SCL": 1.0} | dict.fromkeys(
+        ("STAR_ROL", "STAR_EPO", "STAR_AMP", "STAR_AMS"), 0.0
+    )
+    y, x = np.mgrid[-128:128, -128:128] / 2
+    round_psf = [np.exp(-(x**2 + y**2) / (2 * sigma**2)) / (2 * np.pi * sigma**2) / 4 for sigma in (5.0, 20.0)]
+    first, second = (share * round_psf[0] + (1 - share) * round_psf[1] for share in (0.98, 0.95))
+    time, still = np.arange(-30.0, 30.0), np.zeros(60)
+    track = Track(time, still, still, np.zeros(60), 0.0)
+
+    def drawn(psf: Any) -> Any:
+        where = Stamps((0, 0), 128)
+        model = StarModel(Shape(to_spectrum(psf)), Warmth(0.0, 0.0), where, np.ones((128, 128)), 0.0, 40.0)
+        used["STAR_COR"] = core_light(to_spectrum(first))
+        path = tmp_path / "stars.fits"
+        path.unlink(missing_ok=True)
+        columns = {name: np.array([value]) for name, value in one.items()}
+        write_fits(path, [NewHdu(TERMS["TERM_STARS"], used, columns=columns)])
+        stars = Stars(step="stars", products={"TERM_STARS": as_product(path, "TERM_STARS")}, used=used)
+        field = read_field(stars, model, track)
+        return field.image((160, 160), 80.0, 80.0, 0.0, 1.0), field.of_errors(stars).flux[0]
+
+    (with_first, error), (with_second, other_error) = drawn(first), drawn(second)
+    rows, columns = np.mgrid[:160, :160]
+    core = np.hypot(columns - 60, rows - 85) < 15  # North is up and East to the left
+    assert with_second[core].sum() == pytest.approx(with_first[core].sum(), rel=1e-3)  # pixels at the edge of the circle
+    # a twentieth of the light is in wings of which a quarter is within 15 pixels, in place of a fiftieth
+    assert other_error / error == pytest.approx((0.98 * 0.989 + 0.02 * 0.245) / (0.95 * 0.989 + 0.05 * 0.245), abs=1e-3)
+    assert error == 1e3
 
 
 @pytest.fixture(scope="module")

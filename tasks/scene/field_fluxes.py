@@ -116,7 +116,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="5", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="6", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
     first: Stars, smearing: Smearing, settings: StarSettings,

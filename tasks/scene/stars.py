@@ -31,6 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
+CORE = 15.0  # pixel; the core of a PSF
 STAMP = 128  # side of the reference PSF's stamp [pixel]
 NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
 MATTERS = 1e-3  # of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
@@ -142,12 +143,13 @@ class Field:
     turn: float  # roll above that of the attitude [deg]
     track: Track
     lag: float
+    unit: float = 1.0  # of `flux`, which goes with this PSF, over that of the table, which goes with the first one
     transforms: dict[tuple[int, ...], npt.NDArray[np.complex64]] = field(default_factory=dict, compare=False, repr=False)
 
     def of_errors(self, stars: Stars) -> Field:
         """Return the field with the errors of the fluxes in their place, which adds them up: stars may share a wrong colour."""
         errors, target = term_column(stars.product, stars.product.extname, "FLUXERR", "TARGET")
-        return replace(self, flux=errors[~target.astype(bool)])
+        return replace(self, flux=self.unit * errors[~target.astype(bool)])
 
     def only(self, which: npt.NDArray[np.int64]) -> Field:
         """Return some of the stars."""
@@ -222,14 +224,25 @@ def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(seen, half / FINE - 1.0))
 
 
+def core_light(psf: ComplexArray) -> float:
+    """Return the share of a PSF, given as spectrum, within CORE pixels: where a fit finds a star's flux."""
+    middle = psf.shape[0] // 2
+    return float(to_grid(psf)[circle(psf.shape[0], middle, middle, FINE * CORE)].sum())
+
+
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
-    """Read the field stars, without the target."""
+    """Read the field stars, without the target.
+
+    Their fluxes were measured with the first PSF. Of another the core may hold more of the light or less by a percent, since
+    nothing tells the far wings from the sky: drawn are stars that have the same light in their cores.
+    """
     xi, eta, flux, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
-    others = ~target.astype(bool)
+    others, unit = ~target.astype(bool), float(stars.used["STAR_COR"]) / core_light(model.psf.mean)
+    flux = unit * flux
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
     psf = to_grid(model.psf.mean)
     radius = light_radius(flux[others], psf)
-    return Field(xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag)
+    return Field(xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag, unit)
 
 
 def neighbours(found: Catalogue | None, psf: ComplexArray, flux: float, scale: float, track: Track, lag: float) -> Field | None:
@@ -277,7 +290,7 @@ def neighbours_by_reference(prior: Prior, flux: FloatArray, pointing: Pointing) 
     return neighbours(read_stars(prior), psf, float(np.median(bright)) / within, scale, read_track(pointing), 0.0)
 
 
-@step("stars_1", version="2", payload=Stars, leaves=["TERM_STARS_1"])
+@step("stars_1", version="3", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(prior: Prior, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None) -> Leaves:
     """Take the stars of the field from the catalogue, with fluxes relative to the target's measured one.
 
@@ -311,6 +324,6 @@ def find_stars(prior: Prior, look: Look, pointing: Pointing, psf: Psf, plate: Pl
         "STAR_SCL": float(plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]),
         "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
         "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": found is not None and found.band, "STAR_FIT": 0,
-        "STAR_AMP": 1.0, "STAR_AMS": 0.0,
+        "STAR_AMP": 1.0, "STAR_AMS": 0.0, "STAR_COR": core_light(model.psf.mean),
     }  # fmt: skip
     return Leaves({"TERM_STARS_1": [NewHdu(TERMS["TERM_STARS_1"], used, columns=table)]}, used=used, warnings=warnings)

@@ -22,6 +22,7 @@ SPIKE, TOO_MUCH = 3.0, 300.0  # of the usual sky; in an exposure [electron/pixel
 BRIGHT_HIT = 10.0  # [noise of the pixel]
 CLEAR_GAP = 4.0
 HIGH_SHARE = 0.1, 0.9  # of the stacks, between which a telegraphic pixel shows both of its levels
+CORE = 15.0  # [pixel]
 WELL_KNOWN = 0.005  # formal error of a field star [mag]
 COSMIC_RAY, HOT, WARM, TELEGRAPHIC = 1, 1, 2, 3
 RADIUS = 25.0
@@ -231,15 +232,27 @@ def measure_position(part: Part) -> list[Measure]:
     return measures
 
 
+def core_light(psf: NDArray[Any]) -> float:
+    """Return the share of a PSF, two samples a pixel, within 15 pixels of its centre."""
+    half = psf.shape[0] // 2
+    y, x = np.mgrid[-half:half, -half:half] / 2
+    return float(psf[np.hypot(x, y) <= CORE].sum() / psf.sum())
+
+
 def measure_field_stars(part: Part) -> list[Measure]:
-    """Error of the magnitudes of the field stars that are known well, on the scale of the target's flux."""
+    """Error of the magnitudes of the field stars that are known well, on the scale of the target's flux.
+
+    They were measured with another PSF than the target: the light in the cores is compared.
+    """
     term, true = part.products.term("stars", "TERM_STARS"), part.truth.table("TRUTH_STARS")
     fitted = part.products.term("psf_fit", "TERM_PSF_FIT")["FLUX"]
     ratio = fitted / np.maximum(part.truth.stacks["TARGET"], 1.0)
     known = np.isfinite(ratio) & part.truth.good
     if not known.any():
         raise AbsentError("no flux was fitted by PSF")
-    scale = float(np.median(ratio[known]))
+    scale = (
+        float(np.median(ratio[known])) * core_light(part.products.term("psf", "TERM_PSF").data) / float(term.header["STAR_COR"])
+    )
     magnitudes = []
     for xi, eta, flux, error, target in zip(*(term[c] for c in ("XI", "ETA", "FLUX", "FLUXERR", "TARGET")), strict=True):
         distance = np.hypot(true["XI"] - xi, true["ETA"] - eta)
