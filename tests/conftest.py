@@ -32,7 +32,8 @@ MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 # one worker begins with a file that does not need the reduced visit, which the other makes at that time
 LONGEST_FILES = (
     "test_faults_storage.py", "test_flight_visits.py", "test_deployments.py", "test_faults_data.py", "test_rerun.py",
-    "test_prefect.py", "test_crash.py", "test_up.py", "test_environment.py", "test_intake.py",
+    "test_prefect.py", "test_report.py", "test_crash.py", "test_faults.py", "test_job.py", "test_environment.py",
+    "test_validation.py", "test_neighbours.py", "test_flat.py", "test_up.py", "test_intake.py", "test_reprocess.py",
 )  # fmt: skip
 
 
