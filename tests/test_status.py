@@ -90,7 +90,8 @@ def test_the_table_and_its_json_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "PR900001_TG00010", "PR900001_TG000101 ", "x" * 300, "РR900001_TG000101", "a\0b"])
-def test_what_is_no_visit_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_is_no_visit_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # beside which there is no folder x
     outcome = run_in_process("status", name, "--output", tmp_path, "--work", tmp_path)
     assert outcome.code == 2
     assert outcome.error.isprintable()
