@@ -15,12 +15,7 @@ from schemas.errors import BadInputError, NoScienceDataError
 from schemas.flags import (
     EARTH_OCCULTED,
     EARTH_STRAY_LIGHT,
-    EVENT_COSMIC_RAYS,
-    EVENT_EARTH,
-    EVENT_MOON,
-    EVENT_SAA,
-    EVENT_SUN,
-    EVENT_TEMPERATURE,
+    EVENT_DIGITS,
     UNUSABLE,
     Quality,
 )
@@ -59,12 +54,7 @@ class EventDigits(NamedTuple):
     cosmic_rays: Integers
 
 
-_PLACES = EventDigits(
-    *(
-        np.array(place, dtype=np.int32)
-        for place in (EVENT_SAA, EVENT_TEMPERATURE, EVENT_EARTH, EVENT_MOON, EVENT_SUN, EVENT_COSMIC_RAYS)
-    )
-)
+_PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGITS))
 
 
 # ---- South Atlantic anomaly

@@ -224,10 +224,10 @@ def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
     return np.asarray(np.minimum(seen, half / FINE - 1.0))
 
 
-def core_light(psf: ComplexArray) -> float:
-    """Return the share of a PSF, given as spectrum, within CORE pixels: where a fit finds a star's flux."""
+def core_light(psf: FloatArray) -> float:
+    """Return the share of a PSF on the fine grid, sum 1, within CORE pixels: where a fit finds a star's flux."""
     middle = psf.shape[0] // 2
-    return float(to_grid(psf)[circle(psf.shape[0], middle, middle, FINE * CORE)].sum())
+    return float(psf[circle(psf.shape[0], middle, middle, FINE * CORE)].sum())
 
 
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
@@ -237,10 +237,10 @@ def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     nothing tells the far wings from the sky: drawn are stars that have the same light in their cores.
     """
     xi, eta, flux, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
-    others, unit = ~target.astype(bool), float(stars.used["STAR_COR"]) / core_light(model.psf.mean)
+    others, psf = ~target.astype(bool), to_grid(model.psf.mean)
+    unit = float(stars.used["STAR_COR"]) / core_light(psf)
     flux = unit * flux
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
-    psf = to_grid(model.psf.mean)
     radius = light_radius(flux[others], psf)
     return Field(xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag, unit)
 
@@ -324,6 +324,6 @@ def find_stars(prior: Prior, look: Look, pointing: Pointing, psf: Psf, plate: Pl
         "STAR_SCL": float(plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]),
         "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
         "STAR_EPO": float(years) if np.isfinite(years) else 0.0, "STAR_BND": found is not None and found.band, "STAR_FIT": 0,
-        "STAR_AMP": 1.0, "STAR_AMS": 0.0, "STAR_COR": core_light(model.psf.mean),
+        "STAR_AMP": 1.0, "STAR_AMS": 0.0, "STAR_COR": core_light(grid),
     }  # fmt: skip
     return Leaves({"TERM_STARS_1": [NewHdu(TERMS["TERM_STARS_1"], used, columns=table)]}, used=used, warnings=warnings)

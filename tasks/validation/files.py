@@ -13,15 +13,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from schemas.flags import (
-    EVENT_COSMIC_RAYS,
-    EVENT_EARTH,
-    EVENT_MOON,
-    EVENT_SAA,
-    EVENT_SUN,
-    EVENT_TEMPERATURE,
-    Quality,
-)
+from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -148,7 +140,7 @@ class Curve:
     def used(self) -> Flags:
         """Points that the usual reader keeps: flagged softly at most."""
         grave = ((self.table["QUALITY"] & ~int(SOFT_QUALITY)) != 0) | ~np.isfinite(self.flux)
-        for place in (EVENT_SAA, EVENT_TEMPERATURE, EVENT_EARTH, EVENT_MOON, EVENT_SUN, EVENT_COSMIC_RAYS):
+        for place in EVENT_DIGITS:
             grave |= self.table["EVENT"] // place % 10 > SOFT_EVENT.get(place, 0)
         return np.asarray(~grave)
 
