@@ -31,7 +31,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# the real programs that read our products, each in an environment of its own; tests/test_clients.py uses those that are there
+# the real programs that read our products, each in an environment of its own; tests/delivery/test_clients.py uses those that are there
 CLIENTS := pycheops lightkurve pipe
 clients: $(CLIENTS:%=.clients/%/.installed)
 .clients/%/.installed: tests/clients/%.txt
@@ -41,11 +41,15 @@ clients: $(CLIENTS:%=.clients/%/.installed)
 	@touch $@
 
 # branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
-KERNELS := apertures background calibration drift cosmics defects events field_fluxes flat geometry look metrics plate scene smearing spread stages stars telegraphic
+KERNELS := calibration/test_calibration calibration/test_drift calibration/test_events calibration/test_flat calibration/test_spread \
+	correction/test_background correction/test_cosmics correction/test_defects correction/test_smearing correction/test_stages \
+	correction/test_telegraphic numerics/test_geometry photometry/test_apertures photometry/test_metrics scene/test_field_fluxes \
+	scene/test_look scene/test_plate scene/test_scene scene/test_stars
+COVERED := $(KERNELS) files/test_gate engine/test_store photometry/test_imagettes delivery/test_uncertainty
 coverage: $(VENV)/.installed
 	@rm -f .coverage
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(patsubst %,tests/test_%.py,$(KERNELS) gate store imagettes uncertainty)
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/test_%.py)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(COVERED:%=tests/%.py)
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/%.py)
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
 check: $(VENV)/.installed

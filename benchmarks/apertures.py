@@ -1,4 +1,5 @@
-"""Speed of the aperture kernel, as ratios that hold on any machine: to photutils and to a bare copy of the image.
+"""Speed of the aperture kernel, as ratios that hold on any machine: to photutils and to a bare copy
+of the image.
 
 Run from the checkout: ``python -m benchmarks.apertures``; one thread.
 """
@@ -18,7 +19,9 @@ IMAGES = 500
 
 
 def best_time(work: Callable[[], object], images: int, rounds: int = 5) -> float:
-    """Return the shortest time of `work` per image [ms]; the first round, which may compile, is not counted."""
+    """Return the shortest time of `work` per image [ms]; the first round, which may compile, is not
+    counted.
+    """
     work()
     times = []
     for _ in range(rounds):
@@ -51,7 +54,9 @@ def main() -> None:
     print(f"{'photutils, exact':24} {oracle:12.4f} {oracle / copy:8.1f} {1:18.1f}")
     for name, images in (("float64", double), ("float32", single), ("float64 with a NaN", gaps)):
         ours = best_time(lambda images=images: aperture_sums(images, x, y, RADII), IMAGES)  # type: ignore[misc]
-        print(f"{'aperture_sums, ' + name:24} {ours:12.4f} {ours / copy:8.1f} {oracle / ours:18.1f}")
+        print(
+            f"{'aperture_sums, ' + name:24} {ours:12.4f} {ours / copy:8.1f} {oracle / ours:18.1f}"
+        )
 
 
 if __name__ == "__main__":

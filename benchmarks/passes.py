@@ -1,4 +1,5 @@
-"""The calibrating pass against its floor: reading the raw words, converting them and writing the same float64 product.
+"""The calibrating pass against its floor: reading the raw words, converting them and writing the
+same float64 product.
 
 Digests and the step machine are left out on both sides. Run: python -m benchmarks.passes
 """
@@ -18,13 +19,13 @@ from schemas.products import soc_structure
 from schemas.settings import PipelineSettings
 from tasks.calibration.apply import calibrate_images
 from tasks.calibration.spread import offsets_of
-from tasks.exposures import open_exposures
-from tasks.fits import blocks
-from tasks.fits_writer import FitsWriter, NewHdu
-from tasks.level1 import visit_keywords
-from tasks.references import take_inventory
-from tasks.store import Workspace
-from tasks.words import to_big_endian
+from tasks.engine.store import Workspace
+from tasks.files.byte_order import to_big_endian
+from tasks.files.reader import blocks
+from tasks.files.writer import FitsWriter, NewHdu
+from tasks.visit.headers import visit_keywords
+from tasks.visit.inventory import take_inventory
+from tasks.visit.raw import open_exposures
 
 IMAGES, ROUNDS = 300, 5
 
@@ -34,7 +35,11 @@ def main() -> None:
         root = Path(folder)
         simulate_into(root / "visit", "tiny", IMAGES, 1, None)
         found = take_inventory(
-            root / "visit", [], PipelineSettings(), lambda v: Workspace(root / "work", v).digests, library_folder
+            root / "visit",
+            [],
+            PipelineSettings(),
+            lambda v: Workspace(root / "work", v).digests,
+            library_folder,
         )
         with open_exposures(found.subarray) as raw:
             ny, nx = raw.shape
@@ -54,11 +59,24 @@ def main() -> None:
             def calibrate(words: np.ndarray, a: int, b: int, out: np.ndarray) -> int | None:
                 per_image = [v[a:b] for v in numbers]
                 calibrate_images(
-                    words, *per_image, zero[a:b], zero[a:b], image, image, image, *curve, motion[a:b], core[a:b], (0, 0), out
+                    words,
+                    *per_image,
+                    zero[a:b],
+                    zero[a:b],
+                    image,
+                    image,
+                    image,
+                    *curve,
+                    motion[a:b],
+                    core[a:b],
+                    (0, 0),
+                    out,
                 )
                 return int(to_big_endian(out.view(np.uint64)))
 
-            def write(make: Callable[[np.ndarray, int, int, np.ndarray], int | None], name: str) -> float:
+            def write(
+                make: Callable[[np.ndarray, int, int, np.ndarray], int | None], name: str
+            ) -> float:
                 started = time.perf_counter()
                 with FitsWriter(root / f"{name}.fits") as writer:
                     writer.begin_cube(NewHdu(declared, keywords, shape=(raw.count, ny, nx)))
@@ -75,7 +93,10 @@ def main() -> None:
                 times["floor"].append(write(convert, "floor"))
                 times["pass"].append(write(calibrate, "pass"))
     floor, calibrated = (min(times[k]) / IMAGES * 1e3 for k in ("floor", "pass"))
-    print(f"floor {floor:.3f} ms an image, pass {calibrated:.3f} ms an image, ratio {calibrated / floor:.2f}")
+    print(
+        f"floor {floor:.3f} ms an image, pass {calibrated:.3f} ms an image, ratio "
+        f"{calibrated / floor:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The report once everything is imported: seconds of collecting and drawing, of typesetting, and their share of a reduction.
+"""The report once everything is imported: seconds of collecting and drawing, of typesetting, and
+their share of a reduction.
 
-Run: python -m benchmarks.report [VISIT [REFERENCES]]; without arguments a visit is simulated. Both are done twice and the
-second time counts; seconds are those of this process's CPU, which other work on the machine does not stretch.
+Run: python -m benchmarks.report [VISIT [REFERENCES]]; without arguments a visit is simulated. Both
+are done twice and the second time counts; seconds are those of this process's CPU, which other work
+on the machine does not stretch.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from typing import Any
 
 import flows.reduce
 from schemas.requests import ReduceRequest
-from tasks.delivery.report import collect_report
+from tasks.delivery.report.report import collect_report
 from tasks.simulation.visit import load_case, simulate_visit
 
 spent: dict[str, float] = {}
 
 
 def second(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the work of another one twice, and notes the seconds of CPU of the second time."""
+    """Return a function that does the work of another one twice, and notes the seconds of CPU of
+    the second time.
+    """
 
     def twice(*arguments: Any, **options: Any) -> Any:
         first = time.process_time()
@@ -39,13 +43,18 @@ def second(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        visit, references = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "visit", tuple(map(Path, sys.argv[2:]))
+        visit, references = (
+            Path(sys.argv[1]) if len(sys.argv) > 1 else root / "visit",
+            tuple(map(Path, sys.argv[2:])),
+        )
         if len(sys.argv) == 1:
             simulate_visit(visit, load_case("demo"))
         collect_report.fn = second("collecting and drawing", collect_report.fn)
         flows.reduce.typeset_report = second("typesetting", flows.reduce.typeset_report)  # type: ignore[assignment]
         started = time.process_time()
-        request = ReduceRequest(visit=visit, references=references, output=root / "out", work=root / "work")
+        request = ReduceRequest(
+            visit=visit, references=references, output=root / "out", work=root / "work"
+        )
         published, _ = flows.reduce.run_reduce(request, "plain")
         whole = time.process_time() - started - spent.pop("extra")
         assert published is not None

@@ -1,4 +1,5 @@
-"""The simulator: seconds and peak memory of whole visits, with one thread and with two, and as the visit grows.
+"""The simulator: seconds and peak memory of whole visits, with one thread and with two, and as the
+visit grows.
 
 Run: python -m benchmarks.simulate; with `long` as an argument the case of 3000 stacks is made too.
 """
@@ -17,15 +18,27 @@ import sys
 from pathlib import Path
 from tasks.simulation.visit import load_case, simulate_visit
 case, images, threads, folder = sys.argv[1:]
-simulate_visit(Path(folder), load_case(case).model_copy(update={"images": int(images)}), threads=int(threads))
+case = load_case(case).model_copy(update={"images": int(images)})
+simulate_visit(Path(folder), case, threads=int(threads))
 """
 
 
 def timed(case: str, images: int, threads: int, folder: Path) -> tuple[float, float]:
     """Return seconds and peak memory [MB] of one visit, the start of Python included."""
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    }
     started = time.perf_counter()
-    command = [sys.executable, "-c", PROGRAM, case, str(images), str(threads), str(folder / f"{case}-{images}-{threads}")]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        case,
+        str(images),
+        str(threads),
+        str(folder / f"{case}-{images}-{threads}"),
+    ]
     process = subprocess.Popen(command, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -41,9 +54,15 @@ def main() -> None:
         timed("demo", 2, 1, Path(folder))  # compiles kernels
         rows = [(*run, *timed(*run, Path(folder))) for run in runs]
     first = rows[0][3]
-    print(f"{'case':6s} {'stacks':>6s} {'threads':>7s} {'seconds':>8s} {'of the first':>12s} {'MB':>6s}")
+    print(
+        f"{'case':6s} {'stacks':>6s} {'threads':>7s} {'seconds':>8s} {'of the first':>12s} "
+        f"{'MB':>6s}"
+    )
     for case, images, threads, seconds, megabytes in rows:
-        print(f"{case:6s} {images:6d} {threads:7d} {seconds:8.1f} {seconds / first:12.2f} {megabytes:6.0f}")
+        print(
+            f"{case:6s} {images:6d} {threads:7d} {seconds:8.1f} {seconds / first:12.2f} "
+            f"{megabytes:6.0f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Fail if the lock file and pyproject.toml disagree. Needs nothing but the standard library and pip's own parser."""
+"""Fail if the lock file and pyproject.toml disagree. Needs nothing but the standard library and
+pip's own parser.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ def main() -> int:
     asked = [Requirement(r) for r in project["project"]["dependencies"]]
     asked += [Requirement(r) for group in project["dependency-groups"].values() for r in group]
     text = (ROOT / "requirements.lock").read_text()
-    locked = {canonicalize_name(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)}
+    locked = {
+        canonicalize_name(n): v
+        for n, v in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    }
     faults = []
     for requirement in asked:
         name = canonicalize_name(requirement.name)
@@ -27,9 +32,17 @@ def main() -> int:
             faults.append(f"{name} is asked for, but not locked")
         elif not requirement.specifier.contains(locked[name], prereleases=True):
             faults.append(f"{requirement} is asked for, {locked[name]} is locked")
-    direct = set(re.findall(r"^([A-Za-z0-9._-]+)==(?:(?!^\S).)*?\(pyproject\.toml", text, re.MULTILINE | re.DOTALL))
+    direct = set(
+        re.findall(
+            r"^([A-Za-z0-9._-]+)==(?:(?!^\S).)*?\(pyproject\.toml", text, re.MULTILINE | re.DOTALL
+        )
+    )
     names = {canonicalize_name(r.name) for r in asked}
-    faults += [f"{n} is locked for pyproject.toml, which does not ask for it" for n in sorted(direct - names) if n in locked]
+    faults += [
+        f"{n} is locked for pyproject.toml, which does not ask for it"
+        for n in sorted(direct - names)
+        if n in locked
+    ]
     if "--hash=sha256:" not in text or re.search(r"https?://|--index-url|--find-links", text):
         faults.append("the lock file must hold hashes and name no host")
     for fault in faults:

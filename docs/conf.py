@@ -1,4 +1,6 @@
-"""How the pages are built: `make docs`. Nothing is fetched, neither here nor by a browser that shows them."""
+"""How the pages are built: `make docs`. Nothing is fetched, neither here nor by a browser that
+shows them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ html_static_path = ["static"]
 html_css_files = ["pages.css"]
 nitpicky = True
 # what a browser would fetch from elsewhere
-OUTWARD = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*["'](?:https?:)?//[^"']*["'][^>]*>|@import""")
+OUTWARD = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*["'](?:https?:)?//[^"']*["'][^>]*>|@import"""
+)
 
 
 def outward(page: str) -> list[str]:
@@ -63,7 +67,9 @@ def check_pages(app: Any, error: Exception | None) -> None:
     if error is None:
         for page in sorted(Path(app.outdir).rglob("*.html")):
             if found := outward(page.read_text(encoding="utf-8")):
-                raise ExtensionError(f"{page.name} would be shown with what is elsewhere: {found[0]}")
+                raise ExtensionError(
+                    f"{page.name} would be shown with what is elsewhere: {found[0]}"
+                )
 
 
 def setup(app: Any) -> None:

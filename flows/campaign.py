@@ -21,7 +21,9 @@ MOST_OUTPUT = 16 << 20  # bytes of what a reduction says
 
 @dataclass
 class VisitResult:
-    """What became of one visit: exit code, time it took, verdict, and the published folder or the error."""
+    """What became of one visit: exit code, time it took, verdict, and the published folder or the
+    error.
+    """
 
     visit: str
     code: int
@@ -41,9 +43,12 @@ class _Running:
 
 
 def run_campaign(
-    visits: Sequence[Path], options: Sequence[str], jobs: int, tell: Callable[[VisitResult], None] = lambda _: None,
-    command: Sequence[str] = (sys.executable, "-m", "flows.cli", "reduce"),
-) -> list[VisitResult]:  # fmt: skip
+    visits: Sequence[Path],
+    options: Sequence[str],
+    jobs: int,
+    tell: Callable[[VisitResult], None] = lambda _: None,
+    command: Sequence[str] = (sys.executable, "-m", "flows.command.main", "reduce"),
+) -> list[VisitResult]:
     """Reduce visits, at most `jobs` at a time; return what became of each, in their order.
 
     Parameters
@@ -65,7 +70,9 @@ def run_campaign(
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, visit = waiting.pop()
-                running.append(_start(index, [*command, "--json", "-q", *options, "--", str(visit)]))
+                running.append(
+                    _start(index, [*command, "--json", "-q", *options, "--", str(visit)])
+                )
             for each in [r for r in running if r.process.poll() is not None]:
                 running.remove(each)
                 result = _result(each, str(visits[each.index]))
@@ -107,7 +114,10 @@ def _result(ended: _Running, visit: str) -> VisitResult:
         result.verdict, result.text, result.new = answer["verdict"], answer["folder"], answer["new"]
     except (ValueError, KeyError, TypeError):
         lines = [line for line in said[1].decode(errors="replace").splitlines() if line.strip()]
-        error = next((line for line in lines if line.startswith(("ERROR", "Error"))), lines[-1] if lines else "")
+        error = next(
+            (line for line in lines if line.startswith(("ERROR", "Error"))),
+            lines[-1] if lines else "",
+        )
         text = error.removeprefix("ERROR ").removeprefix("Error: ") or f"ended by signal {-code}"
         result.text = plain(text, LONGEST)
     return result

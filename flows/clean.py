@@ -1,4 +1,5 @@
-"""Intermediate products of visits go, with reports on failures: what nobody touched for long, and the oldest above a quota.
+"""Intermediate products of visits go, with reports on failures: what nobody touched for long, and
+the oldest above a quota.
 
 So do reports of folders that told no visit, and what killed processes left among the reports.
 """
@@ -12,22 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.status import VISIT
 from schemas.errors import BusyError, UsageError
-from tasks import disk
-from tasks.store import Workspace
+from schemas.names import VISIT
+from tasks.engine.store import Workspace
+from tasks.files import disk
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
 
 REPORT = (".txt", ".pdf")
-LEFT = 3600.0  # age of a hidden file or folder among the reports that no living process can still be writing [s]
+# age of a hidden file or folder among the reports that no living process can still be writing [s]
+LEFT = 3600.0
 
 
 @dataclass
 class Kept:
-    """What is kept of a visit, or of a name among the reports. `action` is keep, remove, or in use (a run holds the visit)."""
+    """What is kept of a visit, or of a name among the reports. `action` is keep, remove, or in use
+    (a run holds the visit).
+    """
 
     visit: str
     bytes: int
@@ -52,17 +56,29 @@ def parse_age(text: str) -> float:
 
 
 def visits_kept(work: Path) -> list[Kept]:
-    """Return what a work folder keeps of each visit, and of other names among its reports, the oldest first."""
+    """Return what a work folder keeps of each visit, and of other names among its reports, the
+    oldest first.
+    """
     found = [Kept(name, *_size(work, name)) for name in _names(work)]
     return sorted((k for k in found if k.bytes), key=lambda k: (k.when, k.visit))
 
 
 def _names(work: Path) -> set[str]:
     folders = (work / part for part in ("records", "products"))
-    visits = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if VISIT.fullmatch(p.name)}
+    visits = {
+        p.name
+        for folder in folders
+        if folder.is_dir()
+        for p in folder.iterdir()
+        if VISIT.fullmatch(p.name)
+    }
     reports = work / "reports"
     found = reports.iterdir() if reports.is_dir() and not reports.is_symlink() else ()
-    return visits | {p.name if _is_left(p.name) else p.stem for p in found if _is_left(p.name) or p.suffix in REPORT}
+    return visits | {
+        p.name if _is_left(p.name) else p.stem
+        for p in found
+        if _is_left(p.name) or p.suffix in REPORT
+    }
 
 
 def _is_left(name: str) -> bool:
@@ -72,9 +88,16 @@ def _is_left(name: str) -> bool:
 
 def _places(work: Path, visit: str) -> list[Path]:
     """Return the folders and files of a visit, or of a name among the reports."""
-    reports = [work / "reports" / name for name in ([visit] if _is_left(visit) else [f"{visit}{end}" for end in REPORT])]
-    folders = [work / part / visit for part in ("records", "products")] if VISIT.fullmatch(visit) else []
-    return [p for p in folders if p.is_dir() and not p.is_symlink()] + [p for p in reports if os.path.lexists(p)]
+    reports = [
+        work / "reports" / name
+        for name in ([visit] if _is_left(visit) else [f"{visit}{end}" for end in REPORT])
+    ]
+    folders = (
+        [work / part / visit for part in ("records", "products")] if VISIT.fullmatch(visit) else []
+    )
+    return [p for p in folders if p.is_dir() and not p.is_symlink()] + [
+        p for p in reports if os.path.lexists(p)
+    ]
 
 
 def _size(work: Path, visit: str) -> tuple[int, float]:
@@ -93,12 +116,18 @@ def _size(work: Path, visit: str) -> tuple[int, float]:
 
 
 def clean(
-    work: Path, older: float | None, quota: int | None, dry: bool = False, tell: Callable[[Kept], None] = lambda _: None
+    work: Path,
+    older: float | None,
+    quota: int | None,
+    dry: bool = False,
+    tell: Callable[[Kept], None] = lambda _: None,
 ) -> list[Kept]:
-    """Take away what is older than `older` [s], then the oldest until `quota` [bytes] is kept; return what became of each.
+    """Take away what is older than `older` [s], then the oldest until `quota` [bytes] is kept;
+    return what became of each.
 
-    A visit that a run holds is left alone, as is everything that is neither of a visit nor a report: published folders never
-    stand among it. What a killed process left among the reports goes at any age above an hour.
+    A visit that a run holds is left alone, as is everything that is neither of a visit nor a
+    report: published folders never stand among it. What a killed process left among the reports
+    goes at any age above an hour.
 
     Raises
     ------

@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from flows.artifacts import shown
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
-from flows.failure import OfOrder, failed_inventory, failed_visit, failure_reported, forget_failure
 from flows.photometry import measure_visit
-from flows.shown import shown
-from schemas.errors import BusyError, DrpError, NoScienceDataError, UsageError, plain
+from schemas.errors import UsageError
 from schemas.payloads import Inventory, Published
-from schemas.requests import ReduceRequest, make_settings
+from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
-from tasks.delivery.archive import (
-    Content,
-    changed_inputs,
-    is_published,
-    prepare_output,
-    publish,
-    published_folders,
-    published_inventory,
-    relocated,
-    restore_records,
+from tasks.delivery.publication import Content, publish
+from tasks.delivery.published.folder import (
     verdict_of,
-    write_archive,
 )
-from tasks.delivery.failed import FailedVisit
-from tasks.delivery.report import collect_report, typeset_report
-from tasks.delivery.viewer import collect_viewer, write_viewer
-from tasks.references import Seen, renewed, retried, take_inventory
-from tasks.step import (
-    STEPS,
-    Recipe,
-    Run,
-    StepReport,
-    Stopped,
-    WorkToDo,
-    check_images,
-    current_run,
-    recipe,
-    replacement,
-    running,
-)
-from tasks.store import Digests, Workspace, default_work_folder
-from tasks.times import now
-
-NEEDED_MB = 1000  # address space of a reduction with its libraries; memory that is really used is half of it
-Tell = Callable[[str, StepReport | None], None]
-Engine = str | Callable[[], AbstractContextManager[str]]
-Whole = Callable[[ReduceRequest, Inventory, PipelineSettings], Published]
+from tasks.delivery.report.report import collect_report, typeset_report
+from tasks.delivery.tgz import write_archive
+from tasks.delivery.viewer.page import collect_viewer, write_viewer
+from tasks.engine.run import current_run
+from tasks.engine.step import recipe
+from tasks.numerics.times import now
 
 
 @recipe(Published, "reduce")
@@ -72,7 +38,9 @@ def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSet
     return published
 
 
-def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
+def publish_visit(
+    request: ReduceRequest, found: Inventory, settings: PipelineSettings
+) -> Published:
     """Publish what the steps of the current run left."""
     run = current_run()
     for path in run.replacements.values():
@@ -91,195 +59,6 @@ def publish_visit(request: ReduceRequest, found: Inventory, settings: PipelineSe
         raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]
         write_archive(folder, [path for path in raw if path.is_file()])
     told = tuple(dict.fromkeys(warnings))
-    return Published(visit=found.visit, folder=str(folder), new=new, warnings=told, verdict=verdict_of(folder))
-
-
-def run_reduce(
-    request: ReduceRequest, engine: Engine, tell: Tell = lambda _s, _r: None, whole: Whole | None = None,
-    order: OfOrder | None = None,
-) -> tuple[Published | None, Run]:  # fmt: skip
-    """Reduce a visit from the command line or a program.
-
-    Parameters
-    ----------
-    request : ReduceRequest
-        What to reduce and how.
-    engine : str or callable
-        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL. A callable gives one of them for as long as
-        it is needed: where the records hold every step it is not called at all.
-    tell : callable
-        Is told of every step when it begins (with None) and when it ends.
-    whole : callable, optional
-        In place of the recipe: its bare function, where the caller is its flow already.
-    order : OfOrder, optional
-        The job order that wants it; the report on a failure stands beside it.
-
-    Returns
-    -------
-    published, run : Published or None, Run
-        The outcome (None if the run stopped behind a step), and what every step did.
-    """
-    with open_run(request, tell, order) as (run, found, settings):
-        if isinstance(engine, str) or request.dry_run:
-            run.engine = engine if isinstance(engine, str) else "plain"
-            return _reduced(request, run, found, settings, whole or reduce_visit, order)
-        try:
-            return from_records(request, run, found, settings, order)
-        except WorkToDo:
-            with engine() as run.engine:
-                return _reduced(request, run, found, settings, whole or reduce_visit, order)
-
-
-def check_memory() -> None:
-    """Refuse to begin where this process may not have the memory that a reduction needs, as measured; libraries end it then.
-
-    Raises
-    ------
-    BusyError
-        It names what is needed and the limit.
-    """
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < NEEDED_MB << 20:
-        raise BusyError(f"not enough memory: needs {NEEDED_MB} MB of address space, the limit is {limit >> 20} MB")
-
-
-def _reduced(
-    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, whole: Whole, order: OfOrder | None
-) -> tuple[Published | None, Run]:
-    check_memory()
-    under_way = ""
-    tell = run.tell
-
-    def told(step: str, report: StepReport | None) -> None:
-        nonlocal under_way
-        under_way = step if report is None else ""
-        tell(step, report)
-
-    run.tell = told
-    root = run.workspace.root
-
-    def failed(error: Exception) -> FailedVisit:
-        return failed_visit(error, under_way, request.visit, run, found, settings, order)
-
-    with running(run), failure_reported(root, request.visit, failed, run.dry, order):
-        try:
-            published = whole(request, found, settings)
-        except Stopped:
-            run.workspace.digests.save()
-            return None, run
-    if published.folder:
-        forget_failure(root, request.visit, found.visit)
-    return published, run
-
-
-def from_records(
-    request: ReduceRequest, run: Run, found: Inventory, settings: PipelineSettings, order: OfOrder | None
-) -> tuple[Published | None, Run]:
-    """Reduce a visit without executing a step. `run` is left as it is, and is told nothing unless that succeeds.
-
-    Raises
-    ------
-    WorkToDo
-        If a step is not in the records, is to be done again, or is given by hand.
-    """
-    told: list[tuple[str, StepReport | None]] = []
-    alone = replace(
-        run, engine="plain", records_only=True, reports=[], made=set(), warnings=list(run.warnings),
-        replacements=dict(run.replacements), tell=lambda step, report: told.append((step, report)),
-    )  # fmt: skip
-    published, alone = _reduced(request, alone, found, settings, reduce_visit, order)
-    for step, report in told:
-        run.tell(step, report)
-    return published, alone
-
-
-@contextmanager
-def open_run(request: ReduceRequest, tell: Tell, order: OfOrder | None) -> Iterator[tuple[Run, Inventory, PipelineSettings]]:
-    """Take the inventory, lock the visit, and make the run in which its steps are called."""
-    for name in (request.from_step, request.until):
-        if name is not None and name not in STEPS:
-            raise UsageError(f"there is no step {name!r}; the steps are {', '.join(STEPS)}")
-    if not request.visit.is_dir():
-        raise UsageError(f"{request.visit}: is not a folder")
-    replacements: dict[str, Path] = {}
-    notes: list[str] = []
-    retry_delay = float(os.environ.get("DRP_RETRY_DELAY", "1"))
-    root = (request.work or default_work_folder(notes.append)).absolute()
-
-    def memory(visit: str) -> Digests:
-        return Workspace(root, visit).digests
-
-    published, seen, at = is_published(request.visit), Seen(), "files that are to replace others"
-    settings = make_settings({} if published else request.settings)
-
-    def failed(error: Exception) -> FailedVisit:
-        return failed_inventory(error, at, request.visit, seen, settings, order)
-
-    with failure_reported(root, request.visit, failed, request.dry_run, order):
-        for extname, path in map(replacement, request.replace):
-            if extname in replacements:
-                raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
-            replacements[extname] = path
-        if not request.dry_run and request.until is None:
-            at = "output folder"
-            prepare_output(request.output.absolute())
-        at = "inventory of the files"
-        if published:
-            found, base = published_inventory(request.visit)
-            settings = make_settings(merged(base, request.settings))
-            found = relocated(found, request.references, memory(found.visit).of)
-            if request.renew:
-                found, _ = renewed(found, request.references, settings, memory(found.visit))
-        else:
-            found = retried(
-                lambda: take_inventory(
-                    request.visit, request.references, settings, memory, default_library, request.strict, seen
-                ),
-                retry_delay,
-                notes.append,
-            )
-        for path in replacements.values():
-            check_images(path, found)
-    workspace = Workspace(root, found.visit)
-    with workspace.lock(request.wait, notes.append):
-        run = Run(
-            workspace, until=request.until, replacements=replacements, dry=request.dry_run, tell=tell, retry_delay=retry_delay,
-        )  # fmt: skip
-
-        def not_begun(error: Exception) -> FailedVisit:
-            return failed_visit(error, "", request.visit, run, found, settings, order)
-
-        with failure_reported(root, request.visit, not_begun, request.dry_run, order):
-            earlier = [request.visit] if published else published_folders(request.output, found.visit)[-1:]
-            run.warnings += [*notes, *(line for folder in earlier for line in changed_inputs(folder, found))]
-            if request.from_step is not None:
-                run.forget.add(request.from_step)
-            if published:
-                run.replacements = {**restore_records(request.visit, workspace, run.warn), **replacements}
-            elif request.resume and earlier:
-                resume(earlier[0], run)
-        yield run, found, settings
-
-
-def resume(folder: Path, run: Run) -> None:
-    """Bring back what the newest published folder of a visit holds; where that fails its steps are done again."""
-    try:
-        restore_records(folder, run.workspace, run.warn)
-    except (DrpError, KeyError, ValueError) as error:
-        run.warn(f"{folder.name}: its products cannot be used again ({plain(error)})")
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings with the changes put over the base."""
-    both = {k for k in base if isinstance(base[k], dict) and isinstance(changes.get(k), dict)}
-    return {**base, **changes, **{k: {**base[k], **changes[k]} for k in both}}
-
-
-def default_library() -> Path:
-    """Return the default reference library, built on first use."""
-    from reference_data.library import library_folder
-
-    return library_folder()
-
-
-__all__ = ["NoScienceDataError", "Recipe", "reduce_visit", "run_reduce"]
+    return Published(
+        visit=found.visit, folder=str(folder), new=new, warnings=told, verdict=verdict_of(folder)
+    )

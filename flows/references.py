@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.reduce import default_library
+from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
 from schemas.inputs import DARK_FRAME, REFERENCES
-from tasks.references import Found, choose, choose_dark_frames, search
+from tasks.visit.choice import choose, choose_dark_frames
+from tasks.visit.search import Found, search
 
 
 def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
@@ -44,14 +45,30 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
             if declared is DARK_FRAME:
                 chosen = choose_dark_frames(candidates, when)
             else:
-                each = (choose([c for c in candidates if c.extname == e], when, declared.kind) for e in declared.first)
+                each = (
+                    choose([c for c in candidates if c.extname == e], when, declared.kind)
+                    for e in declared.first
+                )
                 chosen = [c for c in each if c is not None][:1]
         except DrpError as error:
             note = str(error)
-        rows += [_row(declared.kind, c, c in chosen) for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))]
+        rows += [
+            _row(declared.kind, c, c in chosen)
+            for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
+        ]
         if not chosen:
-            missing = "mandatory: a visit cannot be reduced" if declared.mandatory else f"without it: {declared.fallback}"
-            nothing = {"version": "-", "valid_from": "-", "valid_to": "-", "file": "none valid", "chosen": False}
+            missing = (
+                "mandatory: a visit cannot be reduced"
+                if declared.mandatory
+                else f"without it: {declared.fallback}"
+            )
+            nothing = {
+                "version": "-",
+                "valid_from": "-",
+                "valid_to": "-",
+                "file": "none valid",
+                "chosen": False,
+            }
             rows.append({"kind": declared.kind, **nothing, "note": note or missing})
     return rows
 
@@ -59,4 +76,11 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
 def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:
     version = f"V{found.version[0]:02d}{found.version[1]:02d}"
     validity = {"valid_from": found.valid_from, "valid_to": found.valid_to}
-    return {"kind": kind, "version": version, **validity, "file": found.path.name, "chosen": chosen, "note": ""}
+    return {
+        "kind": kind,
+        "version": version,
+        **validity,
+        "file": found.path.name,
+        "chosen": chosen,
+        "note": "",
+    }

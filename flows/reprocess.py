@@ -1,7 +1,9 @@
-"""Reprocessing: which published visits a new reference or step version touches, what that costs, and doing it.
+"""Reprocessing: which published visits a new reference or step version touches, what that costs,
+and doing it.
 
-A plan is a dry run of the recipe on what each manifest says, with the new references put in: steps, keys and payloads stand
-there, so that no product and no raw file is opened for it. Doing it is a reduction from the published folder.
+A plan is a dry run of the recipe on what each manifest says, with the new references put in: steps,
+keys and payloads stand there, so that no product and no raw file is opened for it. Doing it is a
+reduction from the published folder.
 """
 
 from __future__ import annotations
@@ -14,28 +16,42 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.reduce import Tell, merged, reduce_visit, run_reduce
+from flows.reduce import reduce_visit
+from flows.runs.reduction import Tell, merged, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
 from schemas.payloads import Inventory
 from schemas.requests import ReduceRequest, make_settings
-from tasks.delivery.archive import published_folders, published_inventory, read_manifest, relocated
-from tasks.references import renewed
-from tasks.step import STEPS, Run, running
-from tasks.store import Digests, L, Warn, Workspace, default_work_folder
+from tasks.delivery.published.folder import (
+    published_folders,
+    published_inventory,
+    read_manifest,
+    relocated,
+)
+from tasks.engine.digests import Digests
+from tasks.engine.folders import default_work_folder
+from tasks.engine.run import STEPS, Run, running
+from tasks.engine.store import L, Warn, Workspace
+from tasks.visit.inventory import renewed
 
 
 class ManifestRecords(Workspace):
-    """What a manifest says of the results of a published folder, in place of records. For dry runs: nothing is written."""
+    """What a manifest says of the results of a published folder, in place of records. For dry runs:
+    nothing is written.
+    """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], digests: Digests) -> None:
         self.root = self.records = self.products = folder
         self.visit = str(manifest["visit"])
         self.digests = digests
         self._known = {(s["step"], s["key"]): s["payload"] for s in manifest["steps"]}
-        self._by_hand = {s["step"]: s["payload"] for s in manifest["steps"] if s["payload"]["by_hand"]}
+        self._by_hand = {
+            s["step"]: s["payload"] for s in manifest["steps"] if s["payload"]["by_hand"]
+        }
 
     def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
-        """Return what the manifest says under this key; what was given by hand is given again, whatever the key."""
+        """Return what the manifest says under this key; what was given by hand is given again,
+        whatever the key.
+        """
         known = self._known.get((step, key), self._by_hand.get(step))
         try:
             return None if known is None else payload.model_validate(known)
@@ -46,7 +62,9 @@ class ManifestRecords(Workspace):
 
 @dataclass
 class Replay:
-    """A dry run on a manifest: what every step would do, and which references are not those of the manifest."""
+    """A dry run on a manifest: what every step would do, and which references are not those of the
+    manifest.
+    """
 
     run: Run
     found: Inventory
@@ -64,9 +82,15 @@ def replayed(request: ReduceRequest) -> Replay:
     """
     manifest = read_manifest(request.visit)
     found, base = published_inventory(request.visit)
-    digests = Digests((request.work or default_work_folder(lambda _: None)) / "records" / f"{found.visit}.digests.json")
+    digests = Digests(
+        (request.work or default_work_folder(lambda _: None))
+        / "records"
+        / f"{found.visit}.digests.json"
+    )
     settings = make_settings(merged(base, request.settings))
-    before = {r.product.path: r.product.sha256 for r in (*found.references.values(), *found.dark_frames)}
+    before = {
+        r.product.path: r.product.sha256 for r in (*found.references.values(), *found.dark_frames)
+    }
     found = relocated(found, request.references, digests.of)
     changes = [
         f"{r.kind}: {Path(r.product.path).name} has other content"
@@ -79,20 +103,28 @@ def replayed(request: ReduceRequest) -> Replay:
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
     except (KeyError, TypeError) as error:
-        raise BadInputError(f"{request.visit}: its manifest does not tell its steps ({plain(error)})") from error
+        raise BadInputError(
+            f"{request.visit}: its manifest does not tell its steps ({plain(error)})"
+        ) from error
     versions = {s["step"]: s["version"] for s in manifest["steps"]}
     with running(run):
         reduce_visit(request, found, settings)
     for report in run.reports:
         now, then = STEPS[report.step].version, versions.get(report.step)
         if report.outcome == "would run" and report.why == "there is no record":
-            report.why = f"version {then} is now {now}" if then not in (now, None) else "it is made from something else"
+            report.why = (
+                f"version {then} is now {now}"
+                if then not in (now, None)
+                else "it is made from something else"
+            )
     return Replay(run, found, manifest, changes)
 
 
 @dataclass
 class Planned:
-    """A visit that would be reduced again. `seconds` is what its steps took; `unknown` of them did not tell."""
+    """A visit that would be reduced again. `seconds` is what its steps took; `unknown` of them did
+    not tell.
+    """
 
     visit: str
     folder: str
@@ -112,16 +144,23 @@ class Done:
     text: str
 
 
-def request_for(folder: Path, output: Path, places: Sequence[Path], work: Path | None, dry: bool) -> ReduceRequest:
+def request_for(
+    folder: Path, output: Path, places: Sequence[Path], work: Path | None, dry: bool
+) -> ReduceRequest:
     """Return the request to reduce a visit again from its published folder."""
-    return ReduceRequest(visit=folder, references=tuple(places), output=output, work=work, renew=True, dry_run=dry)
+    return ReduceRequest(
+        visit=folder, references=tuple(places), output=output, work=work, renew=True, dry_run=dry
+    )
 
 
-def plan(output: Path, places: Sequence[Path], work: Path | None, warn: Callable[[str], None]) -> list[Planned]:
-    """Return the visits below `output` that references in `places`, or versions of steps, touch; of each the newest version.
+def plan(
+    output: Path, places: Sequence[Path], work: Path | None, warn: Callable[[str], None]
+) -> list[Planned]:
+    """Return the visits below `output` that references in `places`, or versions of steps, touch; of
+    each the newest version.
 
-    `places` are folders with references, and with raw files where steps need them. A visit of which the manifest cannot be
-    read is told of by `warn`, and left out.
+    `places` are folders with references, and with raw files where steps need them. A visit of which
+    the manifest cannot be read is told of by `warn`, and left out.
 
     Raises
     ------
@@ -147,10 +186,15 @@ def plan(output: Path, places: Sequence[Path], work: Path | None, warn: Callable
         seconds, unknown = cost([r.step for r in todo], folders)
         planned.append(
             Planned(
-                visit, str(folders[-1]), [*replay.changes, *versions], [r.step for r in todo], seconds, unknown,
+                visit,
+                str(folders[-1]),
+                [*replay.changes, *versions],
+                [r.step for r in todo],
+                seconds,
+                unknown,
                 Path(replay.found.subarray.path).is_file(),
             )
-        )  # fmt: skip
+        )
     return planned
 
 
@@ -178,9 +222,14 @@ def cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str
 
 
 def reprocess(
-    planned: Sequence[Planned], output: Path, places: Sequence[Path], work: Path | None, engine: Any, tell: Tell,
+    planned: Sequence[Planned],
+    output: Path,
+    places: Sequence[Path],
+    work: Path | None,
+    engine: Any,
+    tell: Tell,
     ended: Callable[[Done], None],
-) -> list[Done]:  # fmt: skip
+) -> list[Done]:
     """Reduce planned visits again; one that fails leaves the others alone."""
     results = []
     for each in planned:

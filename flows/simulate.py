@@ -7,16 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.toml_file import read_toml
-from schemas.errors import BadInputError, CannotCreateError, ConfigurationError, MissingInputError, plain
-from tasks import disk
+from schemas.errors import (
+    BadInputError,
+    CannotCreateError,
+    ConfigurationError,
+    MissingInputError,
+    plain,
+)
+from tasks.files import disk
+from tasks.files.toml import read_toml
 
 if TYPE_CHECKING:
     from tasks.simulation.case import Case
 
 
 def simulate_into(
-    output: Path, case_name: str, images: int | None, seed: int, progress: Callable[[int, int], None] | None
+    output: Path,
+    case_name: str,
+    images: int | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Simulate a visit into the new folder `output`.
 
@@ -46,7 +56,11 @@ def simulate_into(
 
 
 def simulate_case(
-    output: Path, case: Case, seed: int, progress: Callable[[int, int], None] | None, case_name: str = ""
+    output: Path,
+    case: Case,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    case_name: str = "",
 ) -> None:
     """Simulate a visit of given settings into the new folder `output`, as `simulate_into` does."""
     from tasks.simulation.case import ImpossibleCase
@@ -74,8 +88,12 @@ def simulate_case(
     except ImpossibleCase as error:
         raise ConfigurationError(f"case {case_name}: {error}") from error
     except ValueError as error:
-        # of all others the simulator means only those that begin with the name of a file of the case
-        key = next((key for key, path in files_of(case).items() if str(error).startswith(f"{path}: ")), None)
+        # of all others the simulator means only those that begin with the name of a file of the
+        # case
+        key = next(
+            (key for key, path in files_of(case).items() if str(error).startswith(f"{path}: ")),
+            None,
+        )
         if key is None:
             raise
         raise BadInputError(f"{key} of case {case_name}: {error}") from error
@@ -95,17 +113,27 @@ def read_case(name: str, images: int | None) -> Case:
             case = load_case(name)
             case = case.model_validate({**case.model_dump(), **values})
         elif "/" not in name and not name.endswith(".toml"):
-            raise ConfigurationError(f"{plain(name)}: is no case; cases are {', '.join(case_names())}, or a file NAME.toml")
+            raise ConfigurationError(
+                f"{plain(name)}: is no case; cases are {', '.join(case_names())}, or a file "
+                f"NAME.toml"
+            )
         else:
             case = case_of({**read_toml(Path(name)), **values}, Path(name).parent)
     except ValidationError as error:
         wrong = [
-            (".".join(map(str, e["loc"])), "no case has this key" if e["type"] == "extra_forbidden" else e["msg"])
+            (
+                ".".join(map(str, e["loc"])),
+                "no case has this key" if e["type"] == "extra_forbidden" else e["msg"],
+            )
             for e in error.errors()
         ]
         wrong = [(key, why.removeprefix("Value error, ")) for key, why in wrong]
         text = "; ".join(f"{key}: {why}" if key else why for key, why in wrong)
-        kind = MissingInputError if all(key in FILES and "no such file" in why for key, why in wrong) else ConfigurationError
+        kind = (
+            MissingInputError
+            if all(key in FILES and "no such file" in why for key, why in wrong)
+            else ConfigurationError
+        )
         raise kind(f"case {plain(name)}: {text}") from error
     for path in files_of(case).values():
         os.close(disk.open_to_read(path))

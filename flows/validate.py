@@ -1,4 +1,6 @@
-"""Validation: visits are simulated, reduced and measured against their truth, part by part; each part is kept."""
+"""Validation: visits are simulated, reduced and measured against their truth, part by part; each
+part is kept.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.reduce import run_reduce
+from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
-from schemas import VERSION
+from schemas import ROOT, VERSION
 from schemas.errors import BusyError, StorageError, UsageError, plain
 from schemas.requests import ReduceRequest, ValidateRequest
-from tasks import disk
+from tasks.files import disk
 from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
 from tasks.validation.files import Facts, Part, Products, Truth
 from tasks.validation.measure import measure_part, telegraphic_share
 from tasks.validation.page import figures, page, summary
 
 if TYPE_CHECKING:
+    from tasks.engine.run import StepReport
     from tasks.simulation.case import Case
-    from tasks.step import StepReport
 
 Tell = Callable[[str, bool], None]  # what is being done, and whether that ends the line
 
@@ -32,7 +34,9 @@ BUDGET = "budget"  # the name under which the error budget is asked for
 FIXTURES = ("tiny",)  # cases that are there for tests only
 POINTS = 5000  # of a light curve, with which a scatter is known to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
-MANY = 0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
+MANY = (
+    0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
+)
 JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
 
 
@@ -42,7 +46,9 @@ class NotReducedError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """One part: a visit that is simulated, reduced and measured. `effect` is empty or one of the error budget."""
+    """One part: a visit that is simulated, reduced and measured. `effect` is empty or one of the
+    error budget.
+    """
 
     name: str
     case: Case
@@ -60,11 +66,14 @@ class Work:
         return pipeline_settings(self.effect) if self.effect else {}
 
 
-def run_validation(request: ValidateRequest, tell: Tell = lambda _text, _end: None) -> dict[str, Any]:
+def run_validation(
+    request: ValidateRequest, tell: Tell = lambda _text, _end: None
+) -> dict[str, Any]:
     """Validate the pipeline; return what is written to validation.json.
 
-    Parts that were measured with this code and these settings are not done again. Written are ``validation.md`` with
-    ``figures/``, ``validation.json`` and ``parts/``; the page also whenever a case is finished, with what is there.
+    Parts that were measured with this code and these settings are not done again. Written are
+    ``validation.md`` with ``figures/``, ``validation.json`` and ``parts/``; the page also whenever
+    a case is finished, with what is there.
 
     Raises
     ------
@@ -78,7 +87,9 @@ def run_validation(request: ValidateRequest, tell: Tell = lambda _text, _end: No
     parts: list[dict[str, Any]] = []
     effects: dict[str, dict[str, Any]] = {}
     for i, work in enumerate(works):
-        result = do_part(work, output, code, request.again, numbered(tell, f"[{i + 1}/{len(works)}]"))
+        result = do_part(
+            work, output, code, request.again, numbered(tell, f"[{i + 1}/{len(works)}]")
+        )
         if work.effect:
             effects[work.effect] = result
         else:
@@ -94,7 +105,9 @@ def numbered(tell: Tell, place: str) -> Tell:
 
 
 def planned(request: ValidateRequest) -> Iterator[Work]:
-    """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise is known to 2 %."""
+    """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise
+    is known to 2 %.
+    """
     from pydantic import ValidationError
 
     from tasks.simulation.case import Case, case_names, load_case
@@ -104,12 +117,16 @@ def planned(request: ValidateRequest) -> Iterator[Work]:
     for name in dict.fromkeys(names):
         if name == BUDGET:
             for effect in EFFECTS:
-                yield Work(BUDGET, Case.model_validate({**case_settings(effect), **images}), 1, effect)
+                yield Work(
+                    BUDGET, Case.model_validate({**case_settings(effect), **images}), 1, effect
+                )
             continue
         try:
             case = load_case(name)
         except OSError as error:
-            raise UsageError(f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}") from error
+            raise UsageError(
+                f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}"
+            ) from error
         except (ValidationError, ValueError) as error:
             raise UsageError(f"case {name}: {error}") from error
         case = Case.model_validate({**case.model_dump(), **images})
@@ -120,12 +137,11 @@ def planned(request: ValidateRequest) -> Iterator[Work]:
 
 def code_digest() -> str:
     """Return a digest of all code and data that decide what a part holds."""
-    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for folder in ("schemas", "tasks", "reference_data", "flows"):
-        for path in sorted((root / folder).rglob("*")):
+        for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in (".py", ".toml") and path.name not in (*JUDGES, "cli.py"):
-                digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -134,7 +150,12 @@ def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dic
 
     A visit that cannot be reduced is a result too (``failed``), but one that is not kept.
     """
-    settings = {"case": work.case.model_dump(mode="json"), "seed": work.seed, "pipeline": work.settings, "code": code}
+    settings = {
+        "case": work.case.model_dump(mode="json"),
+        "seed": work.seed,
+        "pipeline": work.settings,
+        "code": code,
+    }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = output / "parts" / f"{work.name}-{work.effect or work.seed}.json"
     if not again and (kept := read_kept(path, key)) is not None:
@@ -195,7 +216,9 @@ def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
     quiet = None
     if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
         case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
-        quiet = reduced(Work(f"{work.name} without telegraphic pixels", case, work.seed), folder / "quiet", tell)
+        quiet = reduced(
+            Work(f"{work.name} without telegraphic pixels", case, work.seed), folder / "quiet", tell
+        )
     return measure_part(part, quiet)
 
 
@@ -205,17 +228,29 @@ def reduced(work: Work, folder: Path, tell: Tell) -> Part:
     from tasks.simulation.plan import PIXEL_SCALE
 
     case, visit = work.case, folder / "visit"
-    simulate_case(visit, case, work.seed, lambda done, of: tell(f"{work.label}: simulating {done}/{of}", False))
+    simulate_case(
+        visit,
+        case,
+        work.seed,
+        lambda done, of: tell(f"{work.label}: simulating {done}/{of}", False),
+    )
 
     def step(name: str, report: StepReport | None) -> None:
         tell(f"{work.label}: {name}", False) if report is None else None
 
-    request = ReduceRequest(visit=visit, output=folder / "products", work=folder / "work", settings=work.settings)
+    request = ReduceRequest(
+        visit=visit, output=folder / "products", work=folder / "work", settings=work.settings
+    )
     try:
         published, _ = run_reduce(request, "plain", step)
-    except (StorageError, BusyError, MemoryError):  # of this machine: the next part would meet it too
+    except (
+        StorageError,
+        BusyError,
+        MemoryError,
+    ):  # of this machine: the next part would meet it too
         raise
-    except Exception as error:  # whatever the pipeline dies of is a result, and the other parts are wanted all the same
+    # whatever the pipeline dies of is a result, and the other parts are wanted all the same
+    except Exception as error:
         raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
     assert published is not None
     mode = layout.read_out_mode(case.exptime)
@@ -226,7 +261,8 @@ def reduced(work: Work, folder: Path, tell: Tell) -> Part:
         transfer_time=layout.TRANSFER_TIME,
         bias=bias.BIAS[mode.frequency],
         pixel_scale=PIXEL_SCALE,
-        dark_seconds=case.exptime + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
+        dark_seconds=case.exptime
+        + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
     )
     return Part(Truth(visit), Products(Path(published.folder)), facts)
 

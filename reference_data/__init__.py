@@ -1,1 +1,3 @@
-"""The default reference library: synthetic reference files in the SOC's formats, and what builds them."""
+"""The default reference library: synthetic reference files in the SOC's formats, and what builds
+them.
+"""

@@ -1,10 +1,12 @@
-"""Builds the default reference library from the simulated instrument, with the errors that calibration would leave.
+"""Builds the default reference library from the simulated instrument, with the errors that
+calibration would leave.
 
-Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel, dark current 0.02
-electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %, the size of the PSF 0.2 %. So truth
-and references differ as they do in flight. Physical curves (quantum efficiency, throughput, spectra) are the
-simulator's own. All files are valid from 2015 to 2050, but the dark frames, of which two bracket the date of a young CCD
-and two that of an aged one, and the two bad-pixel maps, one for each. The same code gives the same bytes.
+Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel,
+dark current 0.02 electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %,
+the size of the PSF 0.2 %. So truth and references differ as they do in flight. Physical curves
+(quantum efficiency, throughput, spectra) are the simulator's own. All files are valid from 2015 to
+2050, but the dark frames, of which two bracket the date of a young CCD and two that of an aged one,
+and the two bad-pixel maps, one for each. The same code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ def _keywords(extname: str, more: Mapping[str, Any]) -> dict[str, Any]:
         "DESCRIP": "synthetic",
         **more,
     }
-    return {name: value for name, value in values.items() if name in soc_structure(extname).keywords}
+    return {
+        name: value for name, value in values.items() if name in soc_structure(extname).keywords
+    }
 
 
 def _image(extname: str, data: NDArray[Any], **more: Any) -> files.Part:
@@ -83,12 +87,16 @@ def _name(extname: str, dataname: str = "", start: str = FIRST) -> str:
     return f"CH_TU{start.replace(':', '-')}_{extname}{dash}_V0100.fits"
 
 
-def _write(folder: Path, parts: list[files.Part], dataname: str = "", start: str = FIRST) -> list[Path]:
+def _write(
+    folder: Path, parts: list[files.Part], dataname: str = "", start: str = FIRST
+) -> list[Path]:
     return [files.write(folder / _name(parts[0].structure.extname, dataname, start), parts)]
 
 
 def bias_frame(folder: Path) -> list[Path]:
-    """Bias, its error and read-out noise for 230 and 100 kHz; planes 7 to 12 of margins repeat them."""
+    """Bias, its error and read-out noise for 230 and 100 kHz; planes 7 to 12 of margins repeat
+    them.
+    """
     rng = np.random.default_rng(1)
     planes: list[Floats] = []
     for frequency in FREQUENCIES:
@@ -103,10 +111,24 @@ def bias_frame(folder: Path) -> list[Path]:
     rows = layout.SIZE
     margins = {name: frame[:, :rows, columns] for name, columns in layout.MARGINS.items()}
     margins["DarkTop"] = frame[:, layout.DARK_TOP, layout.EXPOSED]
-    margins["OverscanTop"] = frame[:, layout.OVERSCAN_TOP, layout.EXPOSED][:, :3]  # the definition has three rows of six
-    names = ("DarkLeft", "DarkRight", "DarkTop", "BlankLeft", "BlankRight", "OverscanLeft", "OverscanTop")
+    margins["OverscanTop"] = frame[:, layout.OVERSCAN_TOP, layout.EXPOSED][
+        :, :3
+    ]  # the definition has three rows of six
+    names = (
+        "DarkLeft",
+        "DarkRight",
+        "DarkTop",
+        "BlankLeft",
+        "BlankRight",
+        "OverscanLeft",
+        "OverscanTop",
+    )
     mode = {"CCD_TEMP": layout.CCD_TEMPERATURE, "RO_HW": "main"}
-    kinds = {"DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2, "FEE_TEMP": -10.0, "RO_FREQU": np.repeat(FREQUENCIES, 3)}
+    kinds = {
+        "DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2,
+        "FEE_TEMP": -10.0,
+        "RO_FREQU": np.repeat(FREQUENCIES, 3),
+    }
     offset = {
         "RO_FREQU": FREQUENCIES,
         "BIAS_OFFSET": [bias.BIAS[f] + 0.03 for f in FREQUENCIES],
@@ -117,7 +139,10 @@ def bias_frame(folder: Path) -> list[Path]:
     parts = [
         _image("REF_APP_BiasFrame", frame[:, :rows, layout.EXPOSED]),
         _table("REF_APP_BiasFrameMetadata", {**kinds, **mode}, 6),
-        *(_image(f"REF_APP_Bias{name}Frame", np.concatenate([margins[name]] * 2)) for name in names),
+        *(
+            _image(f"REF_APP_Bias{name}Frame", np.concatenate([margins[name]] * 2))
+            for name in names
+        ),
         _table("REF_APP_BiasOffset", {**offset, **mode}, 2),
     ]
     return _write(folder, parts)
@@ -134,19 +159,33 @@ def gain_correction(folder: Path) -> list[Path]:
         **{f"EXP_{name}": power.astype(int) for name, power in zip(names, powers, strict=True)},
     }
     offsets = {f"{name}_OFF": value for name, value in gain.GAIN_OFFSETS.items()}
-    part = _table("REF_APP_GainCorrection", columns, factor.size, **offsets, RO_HW="main", GAIN_NOM=gain.GAIN_NOMINAL)
+    part = _table(
+        "REF_APP_GainCorrection",
+        columns,
+        factor.size,
+        **offsets,
+        RO_HW="main",
+        GAIN_NOM=gain.GAIN_NOMINAL,
+    )
     return _write(folder, [part])
 
 
 def linearisation(folder: Path) -> list[Path]:
-    """Look-up tables and splines for both frequencies in one file; the last row of a spline only marks its end."""
+    """Look-up tables and splines for both frequencies in one file; the last row of a spline only
+    marks its end.
+    """
     luts: list[files.Part] = []
     splines: list[files.Part] = []
     for kilohertz in (100, 230):
         boundary, slope, curvature = linearity.LINEARITY[1000 * kilohertz]
         spline = linearity.Spline.smooth(boundary, slope, tuple(1.01 * c for c in curvature))
         rows = spline.boundary.size
-        coefficients = {"COEF_0": spline.c0, "COEF_1": spline.c1, "COEF_2": spline.c2, "COEF_3": np.zeros(rows)}
+        coefficients = {
+            "COEF_0": spline.c0,
+            "COEF_1": spline.c1,
+            "COEF_2": spline.c2,
+            "COEF_3": np.zeros(rows),
+        }
         columns = {name: np.append(values, np.nan) for name, values in coefficients.items()}
         columns["BOUNDARY"] = np.array(boundary, float)
         splines.append(_table(f"REF_APP_CCDLinearisation{kilohertz}", columns, rows + 1))
@@ -157,7 +196,9 @@ def linearisation(folder: Path) -> list[Path]:
 
 
 def flat_field(folder: Path) -> list[Path]:
-    """Flat fields for eight effective temperatures, then their error maps; all share the same error."""
+    """Flat fields for eight effective temperatures, then their error maps; all share the same
+    error.
+    """
     shape = layout.SIZE, layout.SIZE
     error = (FLAT_ERROR * np.random.default_rng(3).normal(size=shape)).astype(np.float32)
     planes = np.empty((2 * len(TEFF), *shape), np.float32)
@@ -181,7 +222,8 @@ def flat_field(folder: Path) -> list[Path]:
 
 
 def flat_filters(folder: Path, step: float = 20.0, noisy: bool = True) -> list[Path]:
-    """Flat fields for light of some wavelengths and their errors; 300 MB, so not a part of the default library.
+    """Flat fields for light of some wavelengths and their errors; 300 MB, so not a part of the
+    default library.
 
     Parameters
     ----------
@@ -209,7 +251,9 @@ def flat_filters(folder: Path, step: float = 20.0, noisy: bool = True) -> list[P
     words = {"DATANAME": "PointSource", "FF_RF": "N/A"}
     parts = [
         _image("REF_APP_FlatFieldFilter", planes, TEMP=273.15 + layout.CCD_TEMPERATURE, **words),
-        _table("REF_APP_FlatFieldFilterMetadata", data, 2 * wavelength.size, DATANAME="PointSource"),
+        _table(
+            "REF_APP_FlatFieldFilterMetadata", data, 2 * wavelength.size, DATANAME="PointSource"
+        ),
     ]
     return _write(folder, parts, "PointSource")
 
@@ -226,8 +270,12 @@ def dark_frames(folder: Path) -> list[Path]:
         parts = [_image("REF_APP_DarkFrame", frame[:, : layout.SIZE, layout.EXPOSED], **valid)]
         for side in ("Left", "Right"):
             columns = layout.MARGINS[f"Dark{side}"]
-            parts.append(_image(f"REF_APP_DarkFrame{side}", frame[:, : layout.SIZE, columns], **valid))
-        parts.append(_image("REF_APP_DarkFrameTop", frame[:, layout.DARK_TOP, layout.EXPOSED], **valid))
+            parts.append(
+                _image(f"REF_APP_DarkFrame{side}", frame[:, : layout.SIZE, columns], **valid)
+            )
+        parts.append(
+            _image("REF_APP_DarkFrameTop", frame[:, layout.DARK_TOP, layout.EXPOSED], **valid)
+        )
         paths += _write(folder, parts, start=start)
     return paths
 
@@ -239,7 +287,9 @@ def _dark_truth(number: int) -> NDArray[np.float32]:
 
 
 def bad_pixel_map(folder: Path) -> list[Path]:
-    """Pixels above 3 electron/s are hot (1), dead ones partially (-1) or wholly (-2) so, known telegraphic ones 3."""
+    """Pixels above 3 electron/s are hot (1), dead ones partially (-1) or wholly (-2) so, known
+    telegraphic ones 3.
+    """
     paths, ends = [], ((0, FIRST, SECOND_MAP), (2, SECOND_MAP, LAST))
     grey, _, _, dead = flat.patterns()
     for number, start, stop in ends:
@@ -264,21 +314,41 @@ def bad_pixel_map(folder: Path) -> list[Path]:
             "V_STRT_U": f"{start}.000000",
             "V_STOP_U": f"{stop}.000000",
         }
-        parts = [_image(f"REF_APP_BadPixelMap{side}", data, **words) for side, data in sides.items()]
-        parts += [_image(f"REF_APP_PhotPixelMap{side}", data != 0, **words) for side, data in sides.items()]
+        parts = [
+            _image(f"REF_APP_BadPixelMap{side}", data, **words) for side, data in sides.items()
+        ]
+        parts += [
+            _image(f"REF_APP_PhotPixelMap{side}", data != 0, **words)
+            for side, data in sides.items()
+        ]
         paths += _write(folder, parts, start=start)
     return paths
 
 
 def white_psf(folder: Path) -> list[Path]:
-    """PSF on 200 x 200 pixels, centred, of sum 1, for four temperatures of the telescope, 0.2 % too large."""
-    change = {"fixed": 0.0, "cold": -1.0, "hot1": 0.5, "hot2": 1.0}  # from the usual temperature [degC]
+    """PSF on 200 x 200 pixels, centred, of sum 1, for four temperatures of the telescope, 0.2 % too
+    large.
+    """
+    change = {
+        "fixed": 0.0,
+        "cold": -1.0,
+        "hot1": 0.5,
+        "hot2": 1.0,
+    }  # from the usual temperature [degC]
     planes = [
-        psf.flight_like_psf((0.0, 0.0), t, 1 + PSF_ERROR).image(100.0, 100.0, 1.0, 0, 0, 200, 200) for t in change.values()
+        psf.flight_like_psf((0.0, 0.0), t, 1 + PSF_ERROR).image(100.0, 100.0, 1.0, 0, 0, 200, 200)
+        for t in change.values()
     ]
-    columns = {"STATUS": 1, "TEMP_TEL": 263.0, "THERMAL_MAP": list(change), "INDEX_TEMP": np.arange(4)}
+    columns = {
+        "STATUS": 1,
+        "TEMP_TEL": 263.0,
+        "THERMAL_MAP": list(change),
+        "INDEX_TEMP": np.arange(4),
+    }
     data = np.stack([plane / plane.sum() for plane in planes])
-    return _write(folder, [_image("REF_APP_WhitePSF", data), _table("REF_APP_WhitePSFMetadata", columns, 4)])
+    return _write(
+        folder, [_image("REF_APP_WhitePSF", data), _table("REF_APP_WhitePSFMetadata", columns, 4)]
+    )
 
 
 def pixel_scale(folder: Path) -> list[Path]:
@@ -295,12 +365,17 @@ def quantum_efficiency(folder: Path) -> list[Path]:
         "QE_VS_TEMP_SLOPE": 0.0,
     }
     temperature = 273.15 + layout.CCD_TEMPERATURE
-    return _write(folder, [_table("REF_APP_QE", columns, spectrum.WAVELENGTH.size, TEMP_CCD=temperature)])
+    return _write(
+        folder, [_table("REF_APP_QE", columns, spectrum.WAVELENGTH.size, TEMP_CCD=temperature)]
+    )
 
 
 def throughput(folder: Path) -> list[Path]:
     """Throughput of the optics with wavelength."""
-    columns = {"WAVELENGTH": spectrum.WAVELENGTH, "THROUGHPUT": spectrum.throughput(spectrum.WAVELENGTH)}
+    columns = {
+        "WAVELENGTH": spectrum.WAVELENGTH,
+        "THROUGHPUT": spectrum.throughput(spectrum.WAVELENGTH),
+    }
     return _write(folder, [_table("REF_APP_Throughput", columns, spectrum.WAVELENGTH.size)])
 
 
@@ -328,7 +403,9 @@ def flux_conversion(folder: Path) -> list[Path]:
     }
     words = {"THR_AREV": 1, "THR_PNUM": 0, "QE_AREV": 1, "QE_PNUM": 0}
     zero = spectrum.ELECTRONS_AT_ZERO_MAGNITUDE
-    return _write(folder, [_table("REF_APP_FluxConversion", columns, teff.size, **words, F0_X=zero, X0=0.0)])
+    return _write(
+        folder, [_table("REF_APP_FluxConversion", columns, teff.size, **words, F0_X=zero, X0=0.0)]
+    )
 
 
 def read_out(folder: Path) -> list[Path]:
@@ -340,7 +417,11 @@ def read_out(folder: Path) -> list[Path]:
         "faint": (31, 32, 100_000),
         "faint fast": (33, 34, 100_000),
     }
-    rows = [(n, name, hw, f) for name, (*n2, f) in modes.items() for n, hw in zip(n2, ("main", "redundant"), strict=True)]
+    rows = [
+        (n, name, hw, f)
+        for name, (*n2, f) in modes.items()
+        for n, hw in zip(n2, ("main", "redundant"), strict=True)
+    ]
     frequency = np.array([row[3] for row in rows])
     shift = 1e3 * layout.ROW_SHIFT_TIME
     row_time = shift + 1e3 * layout.COLUMNS / frequency
@@ -364,7 +445,9 @@ def read_out(folder: Path) -> list[Path]:
 
 
 def visit_constraints(folder: Path) -> list[Path]:
-    """Soft and hard limits of the angles between the line of sight and Sun, Moon, Earth's limb [deg]."""
+    """Soft and hard limits of the angles between the line of sight and Sun, Moon, Earth's limb
+    [deg].
+    """
     columns = {
         "MIN_LOS_TO_SUN_ANGLE": [[120.0, 115.0]],
         "MIN_LOS_TO_MOON_ANGLE": [[5.0, 5.0]],
@@ -391,13 +474,22 @@ def limits(folder: Path) -> list[Path]:
         "UPPER_LIMIT": middle + distance,
         "LOWER_LIMIT": middle - distance,
     }
-    return _write(folder, [_table("REF_APP_Limits", columns, len(table), DATANAME="ScienceHk")], "ScienceHk")
+    return _write(
+        folder, [_table("REF_APP_Limits", columns, len(table), DATANAME="ScienceHk")], "ScienceHk"
+    )
 
 
 def saa_map(folder: Path) -> list[Path]:
     """South Atlantic Anomaly at 700 km on a grid of 2 by 3 degrees."""
-    latitude, longitude = (grid.ravel() for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij"))
-    columns = {"LATITUDE": latitude, "LONGITUDE": longitude, "SAA_FLAG": in_saa(latitude, longitude)}
+    latitude, longitude = (
+        grid.ravel()
+        for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij")
+    )
+    columns = {
+        "LATITUDE": latitude,
+        "LONGITUDE": longitude,
+        "SAA_FLAG": in_saa(latitude, longitude),
+    }
     return _write(folder, [_table("EXT_APP_SAAMap", columns, latitude.size, ALTITUDE=700.0)])
 
 

@@ -7,12 +7,15 @@ import hashlib
 import os
 from pathlib import Path
 
-from tasks import disk
-from tasks.store import default_work_folder
+from schemas import ROOT
+from tasks.engine.folders import default_work_folder
+from tasks.files import disk
 
 
 def library_folder() -> Path:
-    """Return the folder of the default library; it is built first where it is not there yet, in seconds."""
+    """Return the folder of the default library; it is built first where it is not there yet, in
+    seconds.
+    """
     version = source_digest()
     root = default_work_folder(lambda _: None) / "reference_library"
     folder = root / version
@@ -23,7 +26,9 @@ def library_folder() -> Path:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if not folder.is_dir():
-            from reference_data import build  # with the simulator behind it: most of a second, for nothing where it stands
+            from reference_data import (
+                build,
+            )  # with the simulator behind it: most of a second, for nothing where it stands
 
             stage = root / f".{version}.stage"
             disk.remove(stage)
@@ -37,12 +42,13 @@ def library_folder() -> Path:
 
 
 def source_digest() -> str:
-    """Return a digest of everything that the library is made from, so that another program builds another library."""
-    root = Path(__file__).resolve().parent.parent
+    """Return a digest of everything that the library is made from, so that another program builds
+    another library.
+    """
     sources = [
-        *(root / "tasks" / "simulation").glob("*.py"),
-        *(root / "reference_data").glob("*.py"),
-        root / "schemas" / "soc.toml",
+        *(ROOT / "tasks" / "simulation").glob("*.py"),
+        *(ROOT / "reference_data").glob("*.py"),
+        ROOT / "schemas" / "soc.toml",
     ]
     digest = hashlib.sha256()
     for path in sorted(sources):

@@ -1,7 +1,7 @@
 """Everything that can go wrong for a user, as one tree; each branch carries the exit code of `drp`.
 
-Messages name the file, HDU, column, keyword or setting, say what was met and what was wanted, and never hold control
-characters: text from outside (headers, paths, orders) passes through `plain`.
+Messages name the file, HDU, column, keyword or setting, say what was met and what was wanted, and
+never hold control characters: text from outside (headers, paths, orders) passes through `plain`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import errno
 
 def plain(text: object, limit: int = 300) -> str:
     """Return `text` on one line, control characters escaped, at most `limit` characters long."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 class DrpError(Exception):
-    """Base of all errors that are shown to a user in one line. `exit_code` is what `drp` ends with."""
+    """Base of all errors that are shown to a user in one line. `exit_code` is what `drp` ends
+    with.
+    """
 
     exit_code = 70
 
@@ -55,7 +59,9 @@ class CannotCreateError(DrpError):
 
 
 class StorageError(DrpError):
-    """Reading or writing failed: disk full, device error, stuck file system. A `permanent` one is not tried again."""
+    """Reading or writing failed: disk full, device error, stuck file system. A `permanent` one is
+    not tried again.
+    """
 
     exit_code = 74
     permanent = False
@@ -80,26 +86,37 @@ class ConfigurationError(DrpError):
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. No error, so that nothing that deals with errors takes it for one and goes on.
+    """The run was asked to stop. No error, so that nothing that deals with errors takes it for one
+    and goes on.
 
     The exit code is 128 + the signal's number.
     """
 
     def __init__(self, signal_number: int, name: str) -> None:
-        super().__init__(f"stopped by {name}; nothing partial was published, the same command goes on from here")
+        super().__init__(
+            f"stopped by {name}; nothing partial was published, the same command goes on from here"
+        )
         self.exit_code = 128 + signal_number
 
 
 def short_of_memory(error: BaseException) -> bool:
-    """Return whether an error only says that there is not enough memory: a library that cannot be loaded for it says so too."""
+    """Return whether an error only says that there is not enough memory: a library that cannot be
+    loaded for it says so too.
+    """
     text = str(error).lower()
     if isinstance(error, ImportError):
         return "failed to map segment" in text or "cannot allocate memory" in text
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENOMEM
+    )
 
 
 def wanted_memory(error: BaseException) -> str:
     """Return what a want of memory is told as, with its size where the error knows it."""
     # numpy's own says so: bytes of the array that could not be made
     size = getattr(error, "_total_size", None)
-    return f"not enough memory, needs {size / 1e6:.0f} MB more" if isinstance(size, int) else "not enough memory"
+    return (
+        f"not enough memory, needs {size / 1e6:.0f} MB more"
+        if isinstance(size, int)
+        else "not enough memory"
+    )

@@ -11,7 +11,14 @@ EVENT_EARTH = 100
 EVENT_MOON = 1_000
 EVENT_SUN = 10_000
 EVENT_COSMIC_RAYS = 100_000
-EVENT_DIGITS = EVENT_SAA, EVENT_TEMPERATURE, EVENT_EARTH, EVENT_MOON, EVENT_SUN, EVENT_COSMIC_RAYS  # in their order
+EVENT_DIGITS = (
+    EVENT_SAA,
+    EVENT_TEMPERATURE,
+    EVENT_EARTH,
+    EVENT_MOON,
+    EVENT_SUN,
+    EVENT_COSMIC_RAYS,
+)  # in their order
 
 EARTH_STRAY_LIGHT = 1  # stray light above its threshold, or the limb nearer than the soft limit
 EARTH_HARD_LIMIT = 2
@@ -34,7 +41,9 @@ class Quality(IntFlag):
     BACKGROUND = 1 << 11  # background spike
     MARGIN = 1 << 12  # bias of this image could not be measured in its margins
     CENTROID = 1 << 13  # position could not be measured
-    NO_STACK = 1 << 14  # imagette: no stack of the visit holds it; conditions are those of the nearest one
+    NO_STACK = (
+        1 << 14
+    )  # imagette: no stack of the visit holds it; conditions are those of the nearest one
     GRADIENT = 1 << 15  # background much brighter on one side
 
 

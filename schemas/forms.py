@@ -1,4 +1,5 @@
-"""What an operator fills in: the forms of the deployed flows. The server refuses what does not fit before a run is made.
+"""What an operator fills in: the forms of the deployed flows. The server refuses what does not fit
+before a run is made.
 
 A worker runs in a folder of its own, so paths are absolute here.
 """
@@ -14,15 +15,53 @@ from schemas.requests import ReduceRequest, ValidateRequest
 from schemas.settings import PipelineSettings
 
 # absolute, no control character, no part of dots only
-Folder = Annotated[str, Field(pattern=r"^(/\.*[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*)+/?$", max_length=1000)]
+Folder = Annotated[
+    str, Field(pattern=r"^(/\.*[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*)+/?$", max_length=1000)
+]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 StepName = Literal[
-    "events", "housekeeping", "bias", "gain", "linearity", "spread", "dark", "flat", "flat_field", "calibrate",
-    "calibrate_imagettes", "calibrate_full_array", "pointing", "prior", "look", "calibration_stages", "background_1",
-    "psf_1", "plate", "stars_1", "smearing", "stars", "defects_1", "background", "psf", "position", "defects",
-    "correction_stages", "correct", "corrections", "correct_imagettes", "correct_full_array", "apertures", "psf_fit",
-    "contamination", "quality", "light_curves", "imagette_photometry", "imagette_light_curves", "viewer", "report",
-]  # fmt: skip
+    "events",
+    "housekeeping",
+    "bias",
+    "gain",
+    "linearity",
+    "spread",
+    "dark",
+    "flat",
+    "flat_field",
+    "calibrate",
+    "calibrate_imagettes",
+    "calibrate_full_array",
+    "pointing",
+    "prior",
+    "look",
+    "calibration_stages",
+    "background_1",
+    "psf_1",
+    "plate",
+    "stars_1",
+    "smearing",
+    "stars",
+    "defects_1",
+    "background",
+    "psf",
+    "position",
+    "defects",
+    "correction_stages",
+    "correct",
+    "corrections",
+    "correct_imagettes",
+    "correct_full_array",
+    "apertures",
+    "psf_fit",
+    "contamination",
+    "quality",
+    "light_curves",
+    "imagette_photometry",
+    "imagette_light_curves",
+    "viewer",
+    "report",
+]
 
 
 class Form(BaseModel):
@@ -35,13 +74,23 @@ class ReduceForm(Form):
     """Reduce one visit, or go on from a published one."""
 
     visit: Folder = Field(description="folder of the visit, or a published one")
-    references: tuple[Folder, ...] = Field((), description="folders with reference files; none: the default library")
-    output: Folder | None = Field(None, description="where the products are published; empty: the place of this installation")
-    work: Folder | None = Field(None, description="folder of intermediate products; empty: that of this installation")
-    from_step: StepName | None = Field(None, description="do this step again, and what depends on it")
+    references: tuple[Folder, ...] = Field(
+        (), description="folders with reference files; none: the default library"
+    )
+    output: Folder | None = Field(
+        None, description="where the products are published; empty: the place of this installation"
+    )
+    work: Folder | None = Field(
+        None, description="folder of intermediate products; empty: that of this installation"
+    )
+    from_step: StepName | None = Field(
+        None, description="do this step again, and what depends on it"
+    )
     until: StepName | None = Field(None, description="stop behind this step; nothing is published")
     replace: tuple[Folder, ...] = Field((), description="own versions of intermediate products")
-    settings: PipelineSettings = Field(default_factory=PipelineSettings, description="settings that differ from the defaults")
+    settings: PipelineSettings = Field(
+        default_factory=PipelineSettings, description="settings that differ from the defaults"
+    )
     archive: bool = Field(False, description="also write the .tgz that pycheops opens")
     strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
     wait: bool = Field(False, description="wait for another run on the visit")
@@ -49,7 +98,12 @@ class ReduceForm(Form):
     def request(self, output: Path) -> ReduceRequest:
         """Return the request; `output` is where products go if the form does not say."""
         asked = self.model_dump(exclude_unset=True)
-        return ReduceRequest(**{"output": output, **{name: value for name, value in asked.items() if value is not None}})
+        return ReduceRequest(
+            **{
+                "output": output,
+                **{name: value for name, value in asked.items() if value is not None},
+            }
+        )
 
 
 class SimulateForm(Form):
@@ -57,7 +111,9 @@ class SimulateForm(Form):
 
     output: Folder = Field(description="the new folder of the visit")
     case: Name = Field("demo", description="which visit")
-    images: int | None = Field(None, ge=1, description="number of stacked images; empty: the case's own")
+    images: int | None = Field(
+        None, ge=1, description="number of stacked images; empty: the case's own"
+    )
     seed: int = Field(1, ge=0, description="the same seed gives the same bytes")
 
 
@@ -66,8 +122,12 @@ class ValidateForm(Form):
 
     output: Folder = Field(description="where results are written and parts are kept")
     cases: tuple[Name, ...] = Field((), description="names of cases, or budget; none: all")
-    seeds: int | None = Field(None, ge=1, description="visits of each case; empty: as many as its noise needs")
-    images: int | None = Field(None, ge=1, description="stacks of each visit; empty: the case's own")
+    seeds: int | None = Field(
+        None, ge=1, description="visits of each case; empty: as many as its noise needs"
+    )
+    images: int | None = Field(
+        None, ge=1, description="stacks of each visit; empty: the case's own"
+    )
     again: bool = Field(False, description="do parts again that are there")
 
     def request(self) -> ValidateRequest:
@@ -84,8 +144,14 @@ class IntakeForm(Form):
 class ReprocessForm(Form):
     """Reduce those published visits again that new references, or new versions of steps, touch."""
 
-    output: Folder | None = Field(None, description="where the visits are published; empty: the place of this installation")
+    output: Folder | None = Field(
+        None, description="where the visits are published; empty: the place of this installation"
+    )
     references: tuple[Folder, ...] = Field((), description="folders with new reference files")
-    visits: tuple[Folder, ...] = Field((), description="folders with raw files and other references, where steps need them")
-    work: Folder | None = Field(None, description="folder of intermediate products; empty: that of this installation")
+    visits: tuple[Folder, ...] = Field(
+        (), description="folders with raw files and other references, where steps need them"
+    )
+    work: Folder | None = Field(
+        None, description="folder of intermediate products; empty: that of this installation"
+    )
     do: bool = Field(False, description="do it; otherwise the plan is shown")

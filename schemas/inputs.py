@@ -1,7 +1,8 @@
-"""What the pipeline reads: for each kind of file the HDUs, keywords and columns that are used, and what happens without it.
+"""What the pipeline reads: for each kind of file the HDUs, keywords and columns that are used, and
+what happens without it.
 
-What is named here is *needed*: missing or of the wrong type it is damage. Everything else of a file is merely noted where it
-differs from its definition.
+What is named here is *needed*: missing or of the wrong type it is damage. Everything else of a file
+is merely noted where it differs from its definition.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Values a keyword may have: within [`low`, `high`] (`low` itself excluded where `above`), or one of `choices`."""
+    """Values a keyword may have: within [`low`, `high`] (`low` itself excluded where `above`), or
+    one of `choices`.
+    """
 
     low: float = float("-inf")
     high: float = float("inf")
@@ -36,12 +39,18 @@ class Allowed:
             return " or ".join(repr(c) for c in self.choices)
         if self.high == float("inf"):
             return f"{'above' if self.above else 'at least'} {self.low:g}"
-        return f"above {self.low:g}, at most {self.high:g}" if self.above else f"{self.low:g} to {self.high:g}"
+        return (
+            f"above {self.low:g}, at most {self.high:g}"
+            if self.above
+            else f"{self.low:g} to {self.high:g}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is used of one HDU. A table whose `columns` are needed has rows unless it `may_be_empty`."""
+    """What is used of one HDU. A table whose `columns` are needed has rows unless it
+    `may_be_empty`.
+    """
 
     structure: Structure
     keywords: Mapping[str, Allowed | None] = field(default_factory=dict)
@@ -53,7 +62,9 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One kind of file. `first` are the EXTNAMEs that HDU 1 may have; `fallback` says what is done without the file."""
+    """One kind of file. `first` are the EXTNAMEs that HDU 1 may have; `fallback` says what is done
+    without the file.
+    """
 
     kind: str
     first: tuple[str, ...]
@@ -67,45 +78,93 @@ class Input:
         return self.fallback is None
 
 
-def _use(extname: str, *columns: str, optional: bool = False, shape: bool = True, **keywords: Allowed | None) -> Use:
+def _use(
+    extname: str,
+    *columns: str,
+    optional: bool = False,
+    shape: bool = True,
+    **keywords: Allowed | None,
+) -> Use:
     return Use(soc_structure(extname), keywords, columns, optional, shape)
 
 
 def _margins(level: str) -> dict[str, Use]:
-    sides = ("BlankLeft", "BlankRight", "DarkLeft", "DarkRight", "DarkTop", "OverscanLeft", "OverscanRight", "OverscanTop")
+    sides = (
+        "BlankLeft",
+        "BlankRight",
+        "DarkLeft",
+        "DarkRight",
+        "DarkTop",
+        "OverscanLeft",
+        "OverscanRight",
+        "OverscanTop",
+    )
     return {
         f"SCI_{level}_{side}": _use(
-            f"SCI_{level}_{side}", optional=True, STACKING=None, MRG_PROC=None, MRG_DTY1=None, MRG_DTY2=None, MRG_DTY3=None,
-            MRG_DTY4=None, NEXP=_COUNT,
+            f"SCI_{level}_{side}",
+            optional=True,
+            STACKING=None,
+            MRG_PROC=None,
+            MRG_DTY1=None,
+            MRG_DTY2=None,
+            MRG_DTY3=None,
+            MRG_DTY4=None,
+            NEXP=_COUNT,
         )
         for side in sides
-    }  # fmt: skip
+    }
 
 
 _COUNT = Allowed(low=1, high=10_000)
 _TIME = Allowed(low=0, above=True, high=1e5)
 _OFFSET = Allowed(low=0, high=1023)
 _VALIDITY: dict[str, Allowed | None] = {
-    "V_STRT_U": None, "V_STOP_U": None, "ARCH_REV": Allowed(0, 99), "PROC_NUM": Allowed(0, 99),
-}  # fmt: skip
+    "V_STRT_U": None,
+    "V_STOP_U": None,
+    "ARCH_REV": Allowed(0, 99),
+    "PROC_NUM": Allowed(0, 99),
+}
 _VISIT: dict[str, Allowed | None] = {
-    "PROGTYPE": Allowed(0, 99), "PROG_ID": Allowed(0, 9999), "REQ_ID": Allowed(0, 9999), "VISITCTR": Allowed(0, 99),
-    "OBSID": None, "TARGNAME": None,
-}  # fmt: skip
+    "PROGTYPE": Allowed(0, 99),
+    "PROG_ID": Allowed(0, 9999),
+    "REQ_ID": Allowed(0, 9999),
+    "VISITCTR": Allowed(0, 99),
+    "OBSID": None,
+    "TARGNAME": None,
+}
 _EXPOSURE: dict[str, Allowed | None] = {"NEXP": _COUNT, "EXPTIME": _TIME, "TEXPTIME": _TIME}
 _READOUT: dict[str, Allowed | None] = {
-    "STACKING": Allowed(choices=("coadd", "none", "mean")), "NLIN_COR": None, "RO_SCRPT": None,
-    "RO_HW": Allowed(choices=("main", "redundant")), "RO_FREQU": Allowed(choices=(100_000, 230_000)),
-}  # fmt: skip
+    "STACKING": Allowed(choices=("coadd", "none", "mean")),
+    "NLIN_COR": None,
+    "RO_SCRPT": None,
+    "RO_HW": Allowed(choices=("main", "redundant")),
+    "RO_FREQU": Allowed(choices=(100_000, 230_000)),
+}
 _WINDOW: dict[str, Allowed | None] = {
-    "X_WINOFF": _OFFSET, "Y_WINOFF": _OFFSET, "SHAPE": Allowed(choices=("rectangular", "circular")),
-}  # fmt: skip
+    "X_WINOFF": _OFFSET,
+    "Y_WINOFF": _OFFSET,
+    "SHAPE": Allowed(choices=("rectangular", "circular")),
+}
 _TARGET: dict[str, Allowed | None] = {"RA_TARG": Allowed(0, 360), "DEC_TARG": Allowed(-90, 90)}
-HOUSEKEEPING = ("HK_VOLT_FEE_VOD", "HK_VOLT_FEE_VRD", "HK_VOLT_FEE_VOG", "HK_VOLT_FEE_VSS", "HK_TEMP_FEE_CCD")
+HOUSEKEEPING = (
+    "HK_VOLT_FEE_VOD",
+    "HK_VOLT_FEE_VRD",
+    "HK_VOLT_FEE_VOG",
+    "HK_VOLT_FEE_VSS",
+    "HK_TEMP_FEE_CCD",
+)
 _IMAGE_COLUMNS = (
-    "UTC_TIME", "MJD_TIME", "LOS_TO_SUN_ANGLE", "LOS_TO_MOON_ANGLE", "LOS_TO_EARTH_ANGLE", "LATITUDE", "LONGITUDE",
-    "CE_COUNTER", "CE_INTEGRITY", *HOUSEKEEPING,
-)  # fmt: skip
+    "UTC_TIME",
+    "MJD_TIME",
+    "LOS_TO_SUN_ANGLE",
+    "LOS_TO_MOON_ANGLE",
+    "LOS_TO_EARTH_ANGLE",
+    "LATITUDE",
+    "LONGITUDE",
+    "CE_COUNTER",
+    "CE_INTEGRITY",
+    *HOUSEKEEPING,
+)
 
 RAW_SUBARRAY = Input(
     "raw sub-array",
@@ -145,9 +204,18 @@ RAW_IMAGETTE = Input(
     "raw imagettes",
     ("SCI_RAW_Imagette",),
     {
-        "SCI_RAW_Imagette": Use(soc_structure("SCI_RAW_Imagette"), {**_VALIDITY, **_VISIT, "NEXP": _COUNT, "EXPTIME": _TIME}),
+        "SCI_RAW_Imagette": Use(
+            soc_structure("SCI_RAW_Imagette"),
+            {**_VALIDITY, **_VISIT, "NEXP": _COUNT, "EXPTIME": _TIME},
+        ),
         "SCI_RAW_ImagetteMetadata": _use(
-            "SCI_RAW_ImagetteMetadata", "UTC_TIME", "MJD_TIME", "CE_COUNTER", "NEXP", "X_OFF_FULL_ARRAY", "Y_OFF_FULL_ARRAY"
+            "SCI_RAW_ImagetteMetadata",
+            "UTC_TIME",
+            "MJD_TIME",
+            "CE_COUNTER",
+            "NEXP",
+            "X_OFF_FULL_ARRAY",
+            "Y_OFF_FULL_ARRAY",
         ),
     },
     "small un-stacked images of the target",
@@ -158,7 +226,13 @@ ATTITUDE = Input(
     ("SCI_RAW_Attitude",),
     {
         "SCI_RAW_Attitude": _use(
-            "SCI_RAW_Attitude", "MJD_TIME", "SC_RA", "SC_DEC", "SC_ROLL_ANGLE", V_STRT_U=None, V_STOP_U=None
+            "SCI_RAW_Attitude",
+            "MJD_TIME",
+            "SC_RA",
+            "SC_DEC",
+            "SC_ROLL_ANGLE",
+            V_STRT_U=None,
+            V_STOP_U=None,
         )
     },
     "pointing and roll of the satellite, one row a second",
@@ -167,9 +241,16 @@ VISITS = Input(
     "planned visit",
     ("MPS_PRE_Visits",),
     {
-        "MPS_PRE_Visits": _use("MPS_PRE_Visits", "TARGET_LOCATION_X", "TARGET_LOCATION_Y", "STRAY_LIGHT_THRESHOLD"),
+        "MPS_PRE_Visits": _use(
+            "MPS_PRE_Visits", "TARGET_LOCATION_X", "TARGET_LOCATION_Y", "STRAY_LIGHT_THRESHOLD"
+        ),
         "MPS_PRE_VisitConstraints": _use(
-            "MPS_PRE_VisitConstraints", "MJD_TIME", "STRAY_LIGHT", "EARTH_OCCULTATION", "SAA_FLAG", optional=True
+            "MPS_PRE_VisitConstraints",
+            "MJD_TIME",
+            "STRAY_LIGHT",
+            "EARTH_OCCULTATION",
+            "SAA_FLAG",
+            optional=True,
         ),
     },
     "the visit as planned: intended place of the target, planned SAA and occultations",
@@ -178,7 +259,11 @@ VISITS = Input(
 CONSTRAINTS = Input(
     "visit constraints",
     ("AUX_RES_VisitConstraints",),
-    {"AUX_RES_VisitConstraints": _use("AUX_RES_VisitConstraints", "MJD_TIME", "EARTH_OCCULTATION", "SAA_FLAG")},
+    {
+        "AUX_RES_VisitConstraints": _use(
+            "AUX_RES_VisitConstraints", "MJD_TIME", "EARTH_OCCULTATION", "SAA_FLAG"
+        )
+    },
     "SAA and occultation as they happened",
     fallback="the planned constraints, or orbit and SAA map, are used",
 )
@@ -187,16 +272,30 @@ ORBIT = Input(
     ("AUX_RES_Orbit",),
     {"AUX_RES_Orbit": _use("AUX_RES_Orbit", "EPOCH", "X", "Y", "Z", "X_DOT", "Y_DOT", "Z_DOT")},
     "the satellite's path",
-    fallback="occultation is taken from visit constraints only, and the satellite's own light time is not known",
+    fallback="occultation is taken from visit constraints only, and the satellite's own light "
+    "time is not known",
 )
 STAR_CATALOGUE = Input(
     "star catalogue",
     ("EXT_PRE_StarCatalogue",),
-    {"EXT_PRE_StarCatalogue": _use("EXT_PRE_StarCatalogue", "TARGET", "RA", "DEC", "MAG_GAIA", "T_EFF")},
+    {
+        "EXT_PRE_StarCatalogue": _use(
+            "EXT_PRE_StarCatalogue", "TARGET", "RA", "DEC", "MAG_GAIA", "T_EFF"
+        )
+    },
     "the stars of the field",
     fallback="no field stars are known",
 )
-VISIT_INPUTS = (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE, ATTITUDE, VISITS, CONSTRAINTS, ORBIT, STAR_CATALOGUE)
+VISIT_INPUTS = (
+    RAW_SUBARRAY,
+    RAW_FULL_ARRAY,
+    RAW_IMAGETTE,
+    ATTITUDE,
+    VISITS,
+    CONSTRAINTS,
+    ORBIT,
+    STAR_CATALOGUE,
+)
 
 _FRAME = _VALIDITY
 BIAS_FRAME = Input(
@@ -204,8 +303,12 @@ BIAS_FRAME = Input(
     ("REF_APP_BiasFrame",),
     {
         "REF_APP_BiasFrame": Use(soc_structure("REF_APP_BiasFrame"), _FRAME),
-        "REF_APP_BiasFrameMetadata": _use("REF_APP_BiasFrameMetadata", "DATA_TYPE", "RO_FREQU", "RO_HW"),
-        "REF_APP_BiasOffset": _use("REF_APP_BiasOffset", "RO_FREQU", "RO_HW", "BIAS_OFFSET", "BIAS_OFFSET_ERR", "RON"),
+        "REF_APP_BiasFrameMetadata": _use(
+            "REF_APP_BiasFrameMetadata", "DATA_TYPE", "RO_FREQU", "RO_HW"
+        ),
+        "REF_APP_BiasOffset": _use(
+            "REF_APP_BiasOffset", "RO_FREQU", "RO_HW", "BIAS_OFFSET", "BIAS_OFFSET_ERR", "RON"
+        ),
     },
     "two-dimensional structure of the bias and its nominal level, by read-out frequency",
 )
@@ -216,22 +319,32 @@ GAIN_CORRECTION = Input(
         "REF_APP_GainCorrection": Use(
             soc_structure("REF_APP_GainCorrection"),
             {
-                **_FRAME, "GAIN_NOM": Allowed(0, above=True, high=100), "VSS_OFF": None, "VOD_OFF": None, "VRD_OFF": None,
-                "VOG_OFF": None, "TEMP_OFF": None, "RO_HW": _READOUT["RO_HW"],
+                **_FRAME,
+                "GAIN_NOM": Allowed(0, above=True, high=100),
+                "VSS_OFF": None,
+                "VOD_OFF": None,
+                "VRD_OFF": None,
+                "VOG_OFF": None,
+                "TEMP_OFF": None,
+                "RO_HW": _READOUT["RO_HW"],
             },
             ("FACTOR", "EXP_VSS", "EXP_VOD", "EXP_VRD", "EXP_VOG", "EXP_TEMP"),
         )
     },
     "gain in ADU per electron as a polynomial of voltages and temperature",
-)  # fmt: skip
+)
 _SPLINE = ("BOUNDARY", "COEF_0", "COEF_1", "COEF_2", "COEF_3")
 _LUT = ("NON_LINEAR", "CORRECTED")
 _SPLINES = {
-    f"REF_APP_CCDLinearisation{f}": Use(soc_structure(f"REF_APP_CCDLinearisation{f}"), {}, _SPLINE, optional=True)
+    f"REF_APP_CCDLinearisation{f}": Use(
+        soc_structure(f"REF_APP_CCDLinearisation{f}"), {}, _SPLINE, optional=True
+    )
     for f in (100, 230)
 }
 _LUTS = {
-    f"REF_APP_CCDLinearisationLUT{f}": Use(soc_structure(f"REF_APP_CCDLinearisationLUT{f}"), {}, _LUT, optional=True)
+    f"REF_APP_CCDLinearisationLUT{f}": Use(
+        soc_structure(f"REF_APP_CCDLinearisationLUT{f}"), {}, _LUT, optional=True
+    )
     for f in (100, 230)
 }
 LINEARISATION = Input(
@@ -255,7 +368,9 @@ FLAT_FIELD = Input(
     ("REF_APP_FlatFieldTeff",),
     {
         "REF_APP_FlatFieldTeff": Use(soc_structure("REF_APP_FlatFieldTeff"), _FRAME),
-        "REF_APP_FlatFieldTeffMetadata": _use("REF_APP_FlatFieldTeffMetadata", "DATA_TYPE", "T_EFF"),
+        "REF_APP_FlatFieldTeffMetadata": _use(
+            "REF_APP_FlatFieldTeffMetadata", "DATA_TYPE", "T_EFF"
+        ),
     },
     "flat field for stars of some effective temperatures",
 )
@@ -263,8 +378,12 @@ FLAT_FILTERS = Input(
     "flat fields by wavelength",
     ("REF_APP_FlatFieldFilter",),
     {
-        "REF_APP_FlatFieldFilter": Use(soc_structure("REF_APP_FlatFieldFilter"), _FRAME, shape_matters=False),
-        "REF_APP_FlatFieldFilterMetadata": _use("REF_APP_FlatFieldFilterMetadata", "DATA_TYPE", "FILTER"),
+        "REF_APP_FlatFieldFilter": Use(
+            soc_structure("REF_APP_FlatFieldFilter"), _FRAME, shape_matters=False
+        ),
+        "REF_APP_FlatFieldFilterMetadata": _use(
+            "REF_APP_FlatFieldFilterMetadata", "DATA_TYPE", "FILTER"
+        ),
     },
     "flat field for light of some wavelengths",
     fallback="only a flat field that is built (flat.source) needs it",
@@ -272,14 +391,22 @@ FLAT_FILTERS = Input(
 SPECTRA = Input(
     "spectra of stars",
     ("REF_APP_SEDTeff",),
-    {"REF_APP_SEDTeff": Use(soc_structure("REF_APP_SEDTeff"), _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR"))},
+    {
+        "REF_APP_SEDTeff": Use(
+            soc_structure("REF_APP_SEDTeff"), _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR")
+        )
+    },
     "flux of stars with wavelength, for some effective temperatures",
     fallback="only a flat field that is built (flat.source) needs it",
 )
 THROUGHPUT = Input(
     "throughput",
     ("REF_APP_Throughput",),
-    {"REF_APP_Throughput": Use(soc_structure("REF_APP_Throughput"), _FRAME, ("WAVELENGTH", "THROUGHPUT"))},
+    {
+        "REF_APP_Throughput": Use(
+            soc_structure("REF_APP_Throughput"), _FRAME, ("WAVELENGTH", "THROUGHPUT")
+        )
+    },
     "part of the light that the optics let through, with wavelength",
     fallback="only a flat field that is built (flat.source) needs it",
 )
@@ -301,7 +428,11 @@ BAD_PIXEL_MAP = Input(
 SAA_MAP = Input(
     "SAA map",
     ("EXT_APP_SAAMap",),
-    {"EXT_APP_SAAMap": Use(soc_structure("EXT_APP_SAAMap"), _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG"))},
+    {
+        "EXT_APP_SAAMap": Use(
+            soc_structure("EXT_APP_SAAMap"), _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG")
+        )
+    },
     "where the orbit crosses the South Atlantic Anomaly",
     fallback="SAA is taken from visit constraints only",
 )
@@ -317,7 +448,9 @@ READ_OUT = Input(
     ("REF_APP_ReadOut",),
     {
         "REF_APP_ReadOut": Use(
-            soc_structure("REF_APP_ReadOut"), _FRAME, ("RO_SCRPT", "RO_HW", "RO_FREQU", "ROW_READ_OUT", "ROW_READ_OUT_OFFSET")
+            soc_structure("REF_APP_ReadOut"),
+            _FRAME,
+            ("RO_SCRPT", "RO_HW", "RO_FREQU", "ROW_READ_OUT", "ROW_READ_OUT_OFFSET"),
         )
     },
     "duration of each part of a read-out script",
@@ -339,7 +472,13 @@ VISIT_LIMITS = Input(
 HOUSEKEEPING_LIMITS = Input(
     "housekeeping limits",
     ("REF_APP_Limits",),
-    {"REF_APP_Limits": Use(soc_structure("REF_APP_Limits"), _FRAME, ("PARAM_NAME", "ACTIVE", "UPPER_LIMIT", "LOWER_LIMIT"))},
+    {
+        "REF_APP_Limits": Use(
+            soc_structure("REF_APP_Limits"),
+            _FRAME,
+            ("PARAM_NAME", "ACTIVE", "UPPER_LIMIT", "LOWER_LIMIT"),
+        )
+    },
     "allowed range of housekeeping values",
     fallback="the temperature digit of EVENT stays 0",
 )
@@ -353,14 +492,30 @@ WHITE_PSF = Input(
 FLUX_CONVERSION = Input(
     "flux conversion",
     ("REF_APP_FluxConversion",),
-    {"REF_APP_FluxConversion": Use(soc_structure("REF_APP_FluxConversion"), _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG"))},
+    {
+        "REF_APP_FluxConversion": Use(
+            soc_structure("REF_APP_FluxConversion"), _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG")
+        )
+    },
     "magnitude in the CHEOPS band minus Gaia G by effective temperature",
     fallback="Gaia G magnitudes are taken as they are",
 )
 REFERENCES = (
-    BIAS_FRAME, GAIN_CORRECTION, LINEARISATION, DARK_FRAME, FLAT_FIELD, BAD_PIXEL_MAP, SAA_MAP, PIXEL_SCALE, READ_OUT,
-    VISIT_LIMITS, HOUSEKEEPING_LIMITS, WHITE_PSF, FLUX_CONVERSION, *BY_WAVELENGTH,
-)  # fmt: skip
+    BIAS_FRAME,
+    GAIN_CORRECTION,
+    LINEARISATION,
+    DARK_FRAME,
+    FLAT_FIELD,
+    BAD_PIXEL_MAP,
+    SAA_MAP,
+    PIXEL_SCALE,
+    READ_OUT,
+    VISIT_LIMITS,
+    HOUSEKEEPING_LIMITS,
+    WHITE_PSF,
+    FLUX_CONVERSION,
+    *BY_WAVELENGTH,
+)
 
 
 LEVEL1 = {
@@ -376,7 +531,11 @@ LEVEL1 = {
 def level1_input(extname: str) -> Input:
     """Return the declaration by which a calibrated or corrected product is read back."""
     metadata = LEVEL1[extname]
-    keywords = {"NEXP": _COUNT, "EXPTIME": _TIME, **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW)}
+    keywords = {
+        "NEXP": _COUNT,
+        "EXPTIME": _TIME,
+        **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW),
+    }
     columns: tuple[str, ...] = ("MJD_TIME",)
     if "Imagette" in extname:
         columns = (*columns, "NEXP", "X_OFF_FULL_ARRAY", "Y_OFF_FULL_ARRAY")
@@ -397,5 +556,7 @@ def term_input(extname: str) -> Input:
     for name in (extname, *COMPANIONS.get(extname, ())):
         term = TERMS[name]
         columns = tuple(c.name for c in term.columns)
-        uses[name] = Use(term, dict.fromkeys(term.keywords), columns, may_be_empty=name in MAY_BE_EMPTY)
+        uses[name] = Use(
+            term, dict.fromkeys(term.keywords), columns, may_be_empty=name in MAY_BE_EMPTY
+        )
     return Input(extname, (extname,), uses, TERMS[extname].meaning)

@@ -1,4 +1,6 @@
-"""What passes between steps: some hundred bytes of plain values and references to products, never arrays."""
+"""What passes between steps: some hundred bytes of plain values and references to products, never
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,8 @@ class Reference(Payload):
 class Leaf(Payload):
     """What a step leaves: its products by name, how it ended, the values it used, and what was odd.
 
-    `status` holds the state of each header keyword that the step owns, `used` the values by declared keyword,
-    `by_hand` the names of products that a person put in place of the step's own.
+    `status` holds the state of each header keyword that the step owns, `used` the values by
+    declared keyword, `by_hand` the names of products that a person put in place of the step's own.
     """
 
     step: str
@@ -68,7 +70,9 @@ class Events(Leaf):
 
 
 class Housekeeping(Leaf):
-    """Range of voltages and temperatures, and how often they were beyond their limits; only the report reads it."""
+    """Range of voltages and temperatures, and how often they were beyond their limits; only the
+    report reads it.
+    """
 
 
 class Bias(Leaf):
@@ -112,7 +116,9 @@ class Look(Leaf):
 
 
 class CalibrationStages(Leaf):
-    """The light curve in one circle after each operation of the calibration; only the report reads it."""
+    """The light curve in one circle after each operation of the calibration; only the report reads
+    it.
+    """
 
 
 class CorrectionStages(Leaf):
@@ -160,7 +166,9 @@ class Position(Leaf):
 
 
 class Corrected(Leaf):
-    """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or SCI_COR_FullArray."""
+    """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or
+    SCI_COR_FullArray.
+    """
 
 
 class Corrections(Leaf):
@@ -213,7 +221,9 @@ class Inventory(Payload):
     dark_frames: tuple[Reference, ...] = ()  # one, or the two that bracket the visit
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    fallbacks: dict[str, str] = Field(default_factory=dict)  # kind that is absent -> what is done instead
+    fallbacks: dict[str, str] = Field(
+        default_factory=dict
+    )  # kind that is absent -> what is done instead
 
 
 class CalibratedVisit(Payload):
@@ -234,13 +244,33 @@ class CalibratedVisit(Payload):
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with."""
-        return (self.events, self.bias, self.gain, self.linearity, self.spread, self.dark, self.flat)
+        return (
+            self.events,
+            self.bias,
+            self.gain,
+            self.linearity,
+            self.spread,
+            self.dark,
+            self.flat,
+        )
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         first = [leaf for leaf in (self.events, self.housekeeping) if leaf is not None]
-        steps = [*first, self.bias, self.gain, self.linearity, self.spread, self.dark, self.flat, self.flat_field]
-        return [*steps, *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None)]
+        steps = [
+            *first,
+            self.bias,
+            self.gain,
+            self.linearity,
+            self.spread,
+            self.dark,
+            self.flat,
+            self.flat_field,
+        ]
+        return [
+            *steps,
+            *(c for c in (self.subarray, self.imagettes, self.full_array) if c is not None),
+        ]
 
 
 class CorrectedVisit(Payload):
@@ -270,18 +300,42 @@ class CorrectedVisit(Payload):
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""
         return (
-            self.pointing, self.look, self.stars, self.smearing, self.background, self.psf, self.position, self.defects,
+            self.pointing,
+            self.look,
+            self.stars,
+            self.smearing,
+            self.background,
+            self.psf,
+            self.position,
+            self.defects,
             self.subarray,
-        )  # fmt: skip
+        )
 
     def leaves(self) -> list[Leaf]:
         """All steps of the stage, in order."""
         steps = [
-            self.pointing, self.prior, self.look, self.calibration_stages, self.first_background, self.first_psf,
-            self.first_stars, self.smearing, self.stars, self.first_defects, self.background, self.psf, self.position,
-            self.defects, self.correction_stages, self.subarray, self.corrections,
-        ]  # fmt: skip
-        return [*steps, *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None)]
+            self.pointing,
+            self.prior,
+            self.look,
+            self.calibration_stages,
+            self.first_background,
+            self.first_psf,
+            self.first_stars,
+            self.smearing,
+            self.stars,
+            self.first_defects,
+            self.background,
+            self.psf,
+            self.position,
+            self.defects,
+            self.correction_stages,
+            self.subarray,
+            self.corrections,
+        ]
+        return [
+            *steps,
+            *(c for c in (self.imagettes, self.plate, self.full_array) if c is not None),
+        ]
 
 
 class MeasuredVisit(Payload):

@@ -1,7 +1,8 @@
-"""Declared products: every HDU, keyword and column that is read or written, once, with type, unit and meaning.
+"""Declared products: every HDU, keyword and column that is read or written, once, with type, unit
+and meaning.
 
-The SOC's structures stand in `soc.toml`; our own (terms) are declared in `terms.py` with the same classes. Reader, writer,
-report and documentation all use these declarations.
+The SOC's structures stand in `soc.toml`; our own (terms) are declared in `terms.py` with the same
+classes. Reader, writer, report and documentation all use these declarations.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-KeywordType = Literal["string", "integer", "unsigned", "real", "boolean", "utc", "mjd", "bjd", "obt"]
+KeywordType = Literal[
+    "string", "integer", "unsigned", "real", "boolean", "utc", "mjd", "bjd", "obt"
+]
 
-# Column and image types: FITS letter or BITPIX, stored numpy type (big-endian), offset that makes it unsigned.
+# Column and image types: FITS letter or BITPIX, stored numpy type (big-endian), offset that makes
+# it unsigned.
 STORED: Mapping[str, tuple[str, str, int]] = {
     "bool": ("L", "S1", 0),
     "uint8": ("B", "u1", 0),
@@ -106,7 +110,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """One HDU: an image (`image` is its pixel type, `axes` its NAXISn with 0 for free) or a table (`columns`)."""
+    """One HDU: an image (`image` is its pixel type, `axes` its NAXISn with 0 for free) or a table
+    (`columns`).
+    """
 
     extname: str
     meaning: str = ""
@@ -145,7 +151,9 @@ def _soc() -> dict[str, Any]:
 
 @cache
 def soc_structure(extname: str) -> Structure:
-    """Return the SOC's definition of `extname`; KeyError if this project neither reads nor writes it."""
+    """Return the SOC's definition of `extname`; KeyError if this project neither reads nor writes
+    it.
+    """
     model = _soc()
     entry = model["structure"][extname]
     names = ["EXT_VER", "DATA_LVL"]
@@ -158,7 +166,9 @@ def soc_structure(extname: str) -> Structure:
         "INSTRUME": "CHEOPS",
         "ORIGIN": "SOC",
         "TIMESYS": "TT",
-        **dict.fromkeys(["PIPE_VER", *model["group"]["steps"], *model["group"]["references"]], "N/A"),
+        **dict.fromkeys(
+            ["PIPE_VER", *model["group"]["steps"], *model["group"]["references"]], "N/A"
+        ),
         **entry.get("defaults", {}),
     }
     keywords = {}
@@ -182,7 +192,9 @@ def soc_structure(extname: str) -> Structure:
         image=entry.get("image", ""),
         axes=tuple(entry.get("axes", ())),
         null=entry.get("null"),
-        associated={name.rstrip("?"): not name.endswith("?") for name in entry.get("associated", ())},
+        associated={
+            name.rstrip("?"): not name.endswith("?") for name in entry.get("associated", ())
+        },
     )
 
 

@@ -18,21 +18,34 @@ class ReduceRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     visit: Path = Field(description="folder of the visit, or a published one")
-    references: tuple[Path, ...] = Field((), description="folders with reference files; none: the default library")
+    references: tuple[Path, ...] = Field(
+        (), description="folders with reference files; none: the default library"
+    )
     output: Path = Field(Path("products"), description="where the products are published")
     work: Path | None = Field(None, description="folder of intermediate products")
     from_step: str | None = Field(None, description="do this step again, and what depends on it")
     until: str | None = Field(None, description="stop behind this step; nothing is published")
     replace: tuple[Path, ...] = Field((), description="own versions of intermediate products")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults, by step")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="settings that differ from the defaults, by step"
+    )
     archive: bool = Field(False, description="also write the .tgz that pycheops opens")
     strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
     wait: bool = Field(False, description="wait for another run on the visit")
     dry_run: bool = Field(False, description="only say what would be done")
-    resume: bool = Field(False, description="use what the visit's newest publication in the output folder holds")
-    renew: bool = Field(False, description="from a published folder: newer references in the given folders are taken")
-    arch_rev: int | None = Field(None, ge=0, le=99, description="archive revision; none: that of the raw data")
-    proc_num: int | None = Field(None, ge=0, le=99, description="processing number; none: the next free one")
+    resume: bool = Field(
+        False, description="use what the visit's newest publication in the output folder holds"
+    )
+    renew: bool = Field(
+        False,
+        description="from a published folder: newer references in the given folders are taken",
+    )
+    arch_rev: int | None = Field(
+        None, ge=0, le=99, description="archive revision; none: that of the raw data"
+    )
+    proc_num: int | None = Field(
+        None, ge=0, le=99, description="processing number; none: the next free one"
+    )
 
 
 class ValidateRequest(BaseModel):
@@ -40,10 +53,18 @@ class ValidateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cases: tuple[str, ...] = Field((), description="names of cases, or paths of TOML files, or budget; none: all")
-    seeds: int | None = Field(None, ge=1, description="visits of each case; none: as many as its noise needs")
-    images: int | None = Field(None, ge=1, description="stacks of each visit, in place of the case's own")
-    output: Path = Field(Path("validation"), description="where results are written and parts are kept")
+    cases: tuple[str, ...] = Field(
+        (), description="names of cases, or paths of TOML files, or budget; none: all"
+    )
+    seeds: int | None = Field(
+        None, ge=1, description="visits of each case; none: as many as its noise needs"
+    )
+    images: int | None = Field(
+        None, ge=1, description="stacks of each visit, in place of the case's own"
+    )
+    output: Path = Field(
+        Path("validation"), description="where results are written and parts are kept"
+    )
     again: bool = Field(False, description="do parts again that are there")
 
 
@@ -81,8 +102,16 @@ def make_settings(changes: dict[str, Any]) -> PipelineSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"]) or "settings"
-        shown = f" (got {first['input']!r})" if isinstance(first.get("input"), str | int | float | bool) else ""
-        text = f"unknown setting {key}" if first["type"] == "extra_forbidden" else f"setting {key}: {first['msg']}{shown}"
+        shown = (
+            f" (got {first['input']!r})"
+            if isinstance(first.get("input"), str | int | float | bool)
+            else ""
+        )
+        text = (
+            f"unknown setting {key}"
+            if first["type"] == "extra_forbidden"
+            else f"setting {key}: {first['msg']}{shown}"
+        )
         raise ConfigurationError(text) from error
     for group in changes.values():
         for value in group.values() if isinstance(group, dict) else ():

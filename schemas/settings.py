@@ -1,4 +1,6 @@
-"""Settings of the steps. A step's key holds its own settings only, so that changing one re-runs what depends on it."""
+"""Settings of the steps. A step's key holds its own settings only, so that changing one re-runs
+what depends on it.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +18,38 @@ class Settings(BaseModel):
 class EventSettings(Settings):
     """Flags of conditions."""
 
-    atmosphere: float = Field(100.0, ge=0, le=1000, description="height of the atmosphere that hides a star [km]")
-    duplicate_tolerance: float = Field(1e-3, ge=0, le=10, description="images nearer in time than this are duplicates [s]")
+    atmosphere: float = Field(
+        100.0, ge=0, le=1000, description="height of the atmosphere that hides a star [km]"
+    )
+    duplicate_tolerance: float = Field(
+        1e-3, ge=0, le=10, description="images nearer in time than this are duplicates [s]"
+    )
 
 
 class BiasSettings(Settings):
     """Bias level from the margins."""
 
     smooth: float = Field(
-        30.0, ge=0, le=6000, description="window that smooths what goes with neither time, orbit nor temperature [min]; 0: none"
+        30.0,
+        ge=0,
+        le=6000,
+        description="window that smooths what goes with neither time, orbit nor temperature "
+        "[min]; 0: none",
     )
-    clip: float = Field(4.0, gt=1, le=20, description="margin pixels further out are left out [sigma]")
+    clip: float = Field(
+        4.0, gt=1, le=20, description="margin pixels further out are left out [sigma]"
+    )
 
 
 class GainSettings(Settings):
     """Gain from the housekeeping."""
 
     smooth: float = Field(
-        30.0, ge=0, le=6000, description="window that smooths what goes with neither time nor orbit [min]; 0: gain as measured"
+        30.0,
+        ge=0,
+        le=6000,
+        description="window that smooths what goes with neither time nor orbit [min]; 0: gain "
+        "as measured",
     )
 
 
@@ -42,7 +58,11 @@ class LinearitySettings(Settings):
 
     skip: bool = Field(False, description="leave the signal as measured")
     low_signal: float = Field(
-        0.0, ge=-0.2, le=0.2, description="share of the charge that is missing at 100 electrons an exposure, none from 800 on"
+        0.0,
+        ge=-0.2,
+        le=0.2,
+        description="share of the charge that is missing at 100 electrons an exposure, none "
+        "from 800 on",
     )
 
 
@@ -57,31 +77,45 @@ class DarkSettings(Settings):
 
     skip: bool = Field(False, description="subtract no dark current; no dark frame is needed then")
     scale: float | None = Field(
-        None, ge=0, le=100, description="factor of the dark frames, in place of the one that the dark columns show"
+        None,
+        ge=0,
+        le=100,
+        description="factor of the dark frames, in place of the one that the dark columns show",
     )
-    shrink: bool = Field(True, description="draw pixels to the usual dark current as far as the map's error explains them")
+    shrink: bool = Field(
+        True,
+        description="draw pixels to the usual dark current as far as the map's error explains them",
+    )
 
 
 class FlatSettings(Settings):
     """Flat field."""
 
     skip: bool = Field(False, description="divide by no flat field; no flat field is needed then")
-    teff: float | None = Field(None, ge=1000, le=100_000, description="effective temperature in place of the target's [K]")
+    teff: float | None = Field(
+        None, ge=1000, le=100_000, description="effective temperature in place of the target's [K]"
+    )
     source: Literal["planes", "wavelengths"] = Field(
-        "planes", description="interpolated between those of some stars, or built from those of some wavelengths"
+        "planes",
+        description="interpolated between those of some stars, or built from those of some "
+        "wavelengths",
     )
 
 
 class PointingSettings(Settings):
     """Attitude."""
 
-    partial: bool = Field(False, description="go on where the attitude covers only part of the visit; flag the rest")
+    partial: bool = Field(
+        False, description="go on where the attitude covers only part of the visit; flag the rest"
+    )
 
 
 class LookSettings(Settings):
     """First look."""
 
-    sample: int = Field(128, ge=1, le=1024, description="images of which the static map is the median")
+    sample: int = Field(
+        128, ge=1, le=1024, description="images of which the static map is the median"
+    )
 
 
 class BackgroundSettings(Settings):
@@ -95,21 +129,40 @@ class BackgroundSettings(Settings):
 class PsfSettings(Settings):
     """PSF of the visit."""
 
-    size: int = Field(128, ge=64, le=200, multiple_of=2, description="side of the stamp around the target [pixel]")
-    radius: float = Field(40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]")
+    size: int = Field(
+        128, ge=64, le=200, multiple_of=2, description="side of the stamp around the target [pixel]"
+    )
+    radius: float = Field(
+        40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]"
+    )
     rounds: int = Field(4, ge=1, le=20, description="alternations between PSF and stars")
-    smoothness: float = Field(1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell")
-    stiffness: float = Field(3e-3, gt=0, le=10, description="prior against a change of the PSF with temperature")
-    enough: int = Field(16, ge=4, le=1000, description="with fewer images the reference PSF has a say")
+    smoothness: float = Field(
+        1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell"
+    )
+    stiffness: float = Field(
+        3e-3, gt=0, le=10, description="prior against a change of the PSF with temperature"
+    )
+    enough: int = Field(
+        16, ge=4, le=1000, description="with fewer images the reference PSF has a say"
+    )
     fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is made")
-    lag: float | None = Field(None, ge=-10, le=10, description="time that the attitude is late, in place of the estimate [s]")
+    lag: float | None = Field(
+        None,
+        ge=-10,
+        le=10,
+        description="time that the attitude is late, in place of the estimate [s]",
+    )
 
 
 class PlateSettings(Settings):
     """Plate solution of the full array."""
 
-    significance: float = Field(8.0, gt=3, le=1000, description="how far a star stands out of its surroundings [sigma]")
-    stars: int = Field(300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for")
+    significance: float = Field(
+        8.0, gt=3, le=1000, description="how far a star stands out of its surroundings [sigma]"
+    )
+    stars: int = Field(
+        300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for"
+    )
 
 
 class StarSettings(Settings):
@@ -117,26 +170,52 @@ class StarSettings(Settings):
 
     fit: bool = Field(True, description="measure the fluxes of field stars that stand out")
     sample: int = Field(32, ge=3, le=256, description="images in which they are measured")
-    most: int = Field(100, ge=1, le=1000, description="largest number of stars that are measured, the brightest")
-    prior: float = Field(0.3, gt=0, le=10, description="relative error of the fluxes that the catalogue gives")
+    most: int = Field(
+        100, ge=1, le=1000, description="largest number of stars that are measured, the brightest"
+    )
+    prior: float = Field(
+        0.3, gt=0, le=10, description="relative error of the fluxes that the catalogue gives"
+    )
 
 
 class SmearingSettings(Settings):
     """Smearing."""
 
-    time: float = Field(25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, trusted to 5 % [s]")
+    time: float = Field(
+        25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, trusted to 5 % [s]"
+    )
 
 
 class DefectSettings(Settings):
     """Cosmic rays and static defects."""
 
-    seed: float = Field(4.5, gt=2, le=50, description="a pixel this far above the model is a cosmic ray [sigma]")
-    neighbour: float = Field(2.5, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]")
-    static: float = Field(8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]")
-    hot: float = Field(1.0, ge=0, le=1000, description="a steady excess of less is taken away but not called hot [electron/s]")
-    share: float = Field(0.003, ge=0, le=1, description="a steady excess below this share of the star is not a defect")
-    gap: float = Field(4.0, gt=1, le=50, description="levels of a telegraphic pixel lie this far apart [sigma]")
-    contrast: float = Field(4.5, gt=1, le=100, description="variance about one level over that about two, at least")
+    seed: float = Field(
+        4.5, gt=2, le=50, description="a pixel this far above the model is a cosmic ray [sigma]"
+    )
+    neighbour: float = Field(
+        2.5, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]"
+    )
+    static: float = Field(
+        8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]"
+    )
+    hot: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="a steady excess of less is taken away but not called hot [electron/s]",
+    )
+    share: float = Field(
+        0.003,
+        ge=0,
+        le=1,
+        description="a steady excess below this share of the star is not a defect",
+    )
+    gap: float = Field(
+        4.0, gt=1, le=50, description="levels of a telegraphic pixel lie this far apart [sigma]"
+    )
+    contrast: float = Field(
+        4.5, gt=1, le=100, description="variance about one level over that about two, at least"
+    )
 
 
 class PositionSettings(Settings):
@@ -150,21 +229,33 @@ class ImagetteSettings(Settings):
     """Photometry of imagettes."""
 
     radius: float | None = Field(
-        None, ge=3, le=60, description="radius of the circle, in place of the largest that fits [pixel]"
+        None,
+        ge=3,
+        le=60,
+        description="radius of the circle, in place of the largest that fits [pixel]",
     )
-    inside: float = Field(0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit")
+    inside: float = Field(
+        0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit"
+    )
 
 
 class ReportSettings(Settings):
     """The report."""
 
-    points: int = Field(20_000, ge=100, le=200_000, description="largest number of points drawn in a figure")
+    points: int = Field(
+        20_000, ge=100, le=200_000, description="largest number of points drawn in a figure"
+    )
 
 
 class ViewerSettings(Settings):
     """The viewer."""
 
-    points: int = Field(5_000, ge=100, le=100_000, description="largest number of images, and of imagettes, in the page")
+    points: int = Field(
+        5_000,
+        ge=100,
+        le=100_000,
+        description="largest number of images, and of imagettes, in the page",
+    )
 
 
 class PipelineSettings(Settings):

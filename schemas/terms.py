@@ -1,186 +1,25 @@
-"""Our own products: one term a step, the small file in which it leaves what it estimated; and the values it used.
+"""Our own products: one term a step, the small file in which it leaves what it estimated; and the
+values it used.
 
-Terms carry no date, no version of the software and no path: made again from the same input they have the same bytes.
+Terms carry no date, no version of the software and no path: made again from the same input they
+have the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
+from schemas.light_curves import CALIBRATION_STAGES, CORRECTION_STAGES, RADII
 from schemas.products import Column, Keyword, Structure
-
-# Radii of the circular apertures [pixel]: R15 to R40 and the 22.5 of RINF, in rising order.
-RADII = tuple(sorted([*(float(r) for r in range(15, 41)), 22.5]))
-DEFAULT_RADIUS, RINF_RADIUS, RSUP_RADIUS = 25.0, 22.5, 30.0
-LIGHT_CURVES = {
-    "DEFAULT": DEFAULT_RADIUS,
-    "RINF": RINF_RADIUS,
-    "RSUP": RSUP_RADIUS,
-    **{f"R{r}": float(r) for r in range(15, 41)},
-}
-# Light curves that are more than a sum within a circle; each stands in the tables at this radius.
-OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
-IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
-
-# Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in the order of work.
-CALIBRATION_STAGES = {
-    "RAW": "as read out, bias included, at the median gain",
-    "BIAS": "without bias, at the median gain",
-    "GAIN": "with the gain of each image",
-    "LINEARITY": "linearised",
-    "DARK": "without thermal charge",
-    "FLAT": "at uniform response",
-}
-CORRECTION_STAGES = {
-    "CALIBRATED": "as calibrated",
-    "SMEARING": "without smeared light",
-    "STATIC": "without steady excess of pixels",
-    "TELEGRAPHIC": "without high states of telegraphic pixels",
-    "DEAD": "dead pixels taken from the model",
-    "COSMIC_RAYS": "without cosmic rays",
-    "BACKGROUND": "without background",
-}
-
-# Values that the steps used: they stand in the headers of terms, calibrated and corrected images and light curves.
-USED = {
-    k.name: k
-    for k in (
-        Keyword("N_SAA", "integer", "", "images in the SAA"),
-        Keyword("N_OCCULT", "integer", "", "images behind the Earth"),
-        Keyword("N_BADIMG", "integer", "", "unusable images"),
-        Keyword("BIAS_LVL", "real", "ADU", "mean bias level of one exposure"),
-        Keyword("BIAS_STD", "real", "ADU", "scatter of the bias level over the visit"),
-        Keyword("BIAS_SRC", "string", "", "margin that gave the bias level"),
-        Keyword("RON_ADU", "real", "ADU", "read-out noise of one exposure"),
-        Keyword("RON_E", "real", "electron", "read-out noise of one exposure"),
-        Keyword("GAIN_AVG", "real", "ADU/electron", "mean gain"),
-        Keyword("GAIN_STD", "real", "ppm", "scatter of the gain over the visit"),
-        Keyword("GAIN_ERR", "real", "ppm", "noise of the housekeeping left in the gain"),
-        Keyword("LIN_MAX", "real", "electron", "largest signal the linearity curve covers"),
-        Keyword("LIN_DONE", "boolean", "", "linearity was corrected on board"),
-        Keyword("SPR_PIX", "real", "pixel", "median rms motion from exposure to exposure"),
-        Keyword("SPR_IMG", "real", "", "share of stacks with an imagette of each exposure"),
-        Keyword("DARK_AVG", "real", "electron/s", "mean dark current in the window"),
-        Keyword("DARK_RDT", "real", "s", "mean read-out time in the window"),
-        Keyword("DARK_AGE", "real", "day", "age of the nearest dark frame"),
-        Keyword("DARK_SCL", "real", "", "factor by which the dark frames were scaled"),
-        Keyword("DARK_SRC", "string", "", "what told this factor, or why it is 1"),
-        Keyword("DARK_SCE", "real", "", "error of what the dark columns show for it"),
-        Keyword("DARK_TVR", "real", "", "range over the visit, by the CCD's temperature"),
-        Keyword("FLAT_T", "real", "K", "Teff of the flat field"),
-        Keyword("FLAT_STD", "real", "", "pixel scatter of the flat field"),
-        Keyword("ROLL_0", "real", "deg", "roll angle of the first image"),
-        Keyword("ROLL_RNG", "real", "deg", "range of roll angles"),
-        Keyword("REPETIT", "real", "s", "from one exposure of a stack to the next; 0: not known"),
-        Keyword("JIT_STD", "real", "pixel", "scatter of the pointing, image to image"),
-        Keyword("BLUR_AVG", "real", "pixel", "motion inside an image, rms of one axis"),
-        Keyword("LOC_X", "real", "pixel", "x where the target was meant to be"),
-        Keyword("LOC_Y", "real", "pixel", "y where the target was meant to be"),
-        Keyword("PIX_SCAL", "real", "arcsec", "angle of a pixel"),
-        Keyword("RING_IN", "real", "pixel", "inner radius of the background ring"),
-        Keyword("RING_OUT", "real", "pixel", "outer radius of the background ring"),
-        Keyword("BKG_AVG", "real", "electron", "median background a pixel and stack"),
-        Keyword("BKG_ERR", "real", "electron", "its median error"),
-        Keyword("BKG_X", "real", "pixel", "x on the CCD where the background has its level"),
-        Keyword("BKG_Y", "real", "pixel", "y on the CCD where the background has its level"),
-        Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
-        Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
-        Keyword("PSF_TEMP", "real", "degC", "median telescope temperature of the PSF"),
-        Keyword("PSF_TSTD", "real", "degC", "its scatter; 0: no change of the PSF"),
-        Keyword("PSF_LAG", "real", "s", "time that the attitude is late"),
-        Keyword("PSF_LAGE", "real", "s", "error of that time"),
-        Keyword("PSF_N", "integer", "", "images that made the PSF"),
-        Keyword("PSF_ITER", "integer", "", "rounds of PSF and stars"),
-        Keyword("PSF_EXC", "real", "", "scatter about the PSF in units of noise"),
-        Keyword("SMEAR_T", "real", "s", "time of one row shift"),
-        Keyword("SMEAR_TE", "real", "s", "its error"),
-        Keyword("SMEAR_MX", "real", "electron", "largest smeared charge of a pixel"),
-        Keyword("N_STARS", "integer", "", "field stars that are drawn"),
-        Keyword("STAR_SCL", "real", "arcsec", "angle of a pixel with which they are drawn"),
-        Keyword("STAR_ROL", "real", "deg", "roll offset with which they are drawn"),
-        Keyword("STAR_FIT", "integer", "", "field stars whose flux is measured"),
-        Keyword("STAR_AMP", "real", "", "median of measured over expected flux of field stars"),
-        Keyword("STAR_AMS", "real", "", "scatter of these ratios"),
-        Keyword("STAR_COR", "real", "", "share of a star's light within 15 pixels that FLUX goes with"),
-        Keyword("STAR_EPO", "real", "year", "from the catalogue's epoch to the visit"),
-        Keyword("STAR_BND", "boolean", "", "magnitudes were brought to the CHEOPS band"),
-        Keyword("PLT_FND", "integer", "", "stars found on the full array"),
-        Keyword("PLT_MAT", "integer", "", "of these in the catalogue"),
-        Keyword("PLT_OK", "boolean", "", "enough stars matched for a plate solution"),
-        Keyword("PLT_RMS", "real", "pixel", "rms distance of matched stars, one axis"),
-        Keyword("PLT_ROLL", "real", "deg", "roll of the full array above the attitude's"),
-        Keyword("PLT_SCAL", "real", "arcsec", "angle of a pixel of the full array"),
-        Keyword("PLT_X", "real", "pixel", "x of the target on the full array, 0 if not seen"),
-        Keyword("PLT_Y", "real", "pixel", "y of the target on the full array, 0 if not seen"),
-        Keyword("FA_SKY", "real", "electron", "median background of the full array"),
-        Keyword("FA_SLOPE", "real", "electron", "its range over the full array"),
-        Keyword("FA_BAD", "integer", "", "hot or hit pixels without a number"),
-        Keyword("CONTA_25", "real", "", "median contamination within 25 pixels"),
-        Keyword("CR_PIX", "integer", "", "pixels hit by cosmic rays"),
-        Keyword("CR_RATE", "real", "1/s", "pixels hit in the window a second"),
-        Keyword("CR_IN", "real", "ppm/pixel/s", "cosmic-ray hits within 25 pixels"),
-        Keyword("CR_OUT", "real", "ppm/pixel/s", "cosmic-ray hits further out"),
-        Keyword("HOT_PIX", "integer", "", "pixels with a steady excess"),
-        Keyword("HOT_IN", "integer", "", "of these within 25 pixels"),
-        Keyword("HOT_OUT", "integer", "", "of these further out"),
-        Keyword("TELE_PIX", "integer", "", "telegraphic pixels"),
-        Keyword("TELE_IN", "integer", "", "of these within 25 pixels"),
-        Keyword("TELE_OUT", "integer", "", "of these further out"),
-        Keyword("DEAD_PIX", "integer", "", "dead pixels"),
-        Keyword("DEAD_IN", "integer", "", "of these within 25 pixels"),
-        Keyword("DEAD_OUT", "integer", "", "of these further out"),
-        Keyword("MAP_PIX", "integer", "", "bad pixels of the reference map in the window"),
-        Keyword("POS_X", "real", "pixel", "median x of the target on the CCD"),
-        Keyword("POS_Y", "real", "pixel", "median y of the target on the CCD"),
-        Keyword("POS_STDX", "real", "pixel", "scatter of x"),
-        Keyword("POS_STDY", "real", "pixel", "scatter of y"),
-        Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
-        Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
-        Keyword("LOST_SAA", "real", "ratio", "images in the SAA, of all"),
-        Keyword("LOST_OCC", "real", "ratio", "images behind the Earth, of all"),
-        Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),
-        Keyword("N_GAP", "integer", "", "images that the counter says are missing"),
-        Keyword("DRP_PPM", "real", "ppm", "median error by the operational formula, R25"),
-        Keyword("CR_IMAG", "integer", "", "pixels of imagettes hit by cosmic rays"),
-        Keyword("IMAG_RAD", "real", "pixel", "radius of the circle in imagettes"),
-        Keyword("N_GOOD", "integer", "", "points with EVENT and QUALITY 0"),
-        Keyword("ROB_PPM", "real", "ppm", "robust scatter of the good points"),
-        Keyword("P2P_PPM", "real", "ppm", "point-to-point scatter of the good points"),
-        Keyword("CDPP_30M", "real", "ppm", "CDPP in 30 min, good points"),
-        Keyword("CDPP_3H", "real", "ppm", "CDPP in 3 h, good points"),
-        Keyword("CDPP_6H", "real", "ppm", "CDPP in 6 h, good points"),
-        Keyword("FORM_PPM", "real", "ppm", "median formal error"),
-    )
-}
-
-
-# What the flat field was made from, in the header of PIP_CAL_FlatField: planes that count, each with its weight.
-FLAT_OF = Keyword("FLAT_OF", "string", "", "T_EFF [K] or WAVELENGTH [nm]: what FLATNOn are")
-
-
-def flat_nodes(count: int) -> list[tuple[Keyword, Keyword]]:
-    """Return the keywords of place and weight of so many planes of the flat field; the reference holds less than a hundred."""
-    return [
-        (Keyword(f"FLATNO{n}", "real", "", f"place of plane {n}"), Keyword(f"FLATWT{n}", "real", "", f"weight of plane {n}"))
-        for n in range(1, count + 1)
-    ]
-
-
-def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
-    """Return `structure` with some of the used values among its keywords, in the order in which they are declared here."""
-    wanted = set(names) - set(structure.keywords)
-    if unknown := sorted(wanted - set(USED)):
-        raise KeyError(f"{unknown[0]} is no declared keyword of a used value")
-    extra = {name: keyword for name, keyword in USED.items() if name in wanted}
-    return replace(structure, keywords={**structure.keywords, **extra})
-
+from schemas.used import USED
 
 _VERSION = {"EXT_VER": Keyword("EXT_VER", "string", "", "version of this declaration", "1")}
 
 
 def _table(extname: str, meaning: str, *columns: Column, used: tuple[str, ...] = ()) -> Structure:
-    return Structure(extname, meaning, "1", "TERM", {**_VERSION, **{name: USED[name] for name in used}}, columns)
+    return Structure(
+        extname, meaning, "1", "TERM", {**_VERSION, **{name: USED[name] for name in used}}, columns
+    )
 
 
 _WINDOW = {
@@ -196,34 +35,67 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
 
 
 _PSF_USED = ("PSF_TEMP", "PSF_TSTD", "PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+
 _DEFECTS_USED = (
-    "CR_PIX", "CR_RATE", "CR_IN", "CR_OUT", "HOT_PIX", "HOT_IN", "HOT_OUT", "TELE_PIX", "TELE_IN", "TELE_OUT", "DEAD_PIX",
-    "DEAD_IN", "DEAD_OUT", "MAP_PIX",
-)  # fmt: skip
+    "CR_PIX",
+    "CR_RATE",
+    "CR_IN",
+    "CR_OUT",
+    "HOT_PIX",
+    "HOT_IN",
+    "HOT_OUT",
+    "TELE_PIX",
+    "TELE_IN",
+    "TELE_OUT",
+    "DEAD_PIX",
+    "DEAD_IN",
+    "DEAD_OUT",
+    "MAP_PIX",
+)
+
 # columns of several terms
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
+
 _BJD = Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre")
+
 _EVENT = Column("EVENT", "int32", "", "decimal digits of conditions")
+
 _QUALITY = Column("QUALITY", "int32", "", "bits, why the image may be bad")
+
 _POINT_FLAGS = (
     _EVENT,
     Column("STATUS", "int32", "", "1 where EVENT is not 0"),
     Column("QUALITY", "int32", "", "bits, why the point may be bad"),
 )
+
 _PLACE = (
     Column("X", "double", "pixel", "x on the CCD, pixel i spans i to i+1"),
     Column("Y", "double", "pixel", "y on the CCD, pixel i spans i to i+1"),
 )
-_PLACE_ERR = (Column("X_ERR", "double", "pixel", "error of x"), Column("Y_ERR", "double", "pixel", "error of y"))
+
+_PLACE_ERR = (
+    Column("X_ERR", "double", "pixel", "error of x"),
+    Column("Y_ERR", "double", "pixel", "error of y"),
+)
+
 # In light curves too: the definition of BJD_TIME has the telescope at the geocentre.
-LIGHT_TIME = Column("SAT_LIGHT_TIME", "double", "s", "add it to BJD_TIME for the satellite's place; NaN: no orbit")
-_SATELLITE = (LIGHT_TIME, Column("SAT_LIGHT_RATE", "double", "", "change of SAT_LIGHT_TIME with time during the image"))
+LIGHT_TIME = Column(
+    "SAT_LIGHT_TIME", "double", "s", "add it to BJD_TIME for the satellite's place; NaN: no orbit"
+)
+
+_SATELLITE = (
+    LIGHT_TIME,
+    Column("SAT_LIGHT_RATE", "double", "", "change of SAT_LIGHT_TIME with time during the image"),
+)
+
 _K = len(RADII)
+
 TERMS = {
     s.extname: s
     for s in (
         _table(
-            "TERM_EVENTS", "conditions of every image",
+            "TERM_EVENTS",
+            "conditions of every image",
             _MJD,
             _BJD,
             _EVENT,
@@ -233,7 +105,8 @@ TERMS = {
             used=("N_SAA", "N_OCCULT", "N_BADIMG"),
         ),
         _table(
-            "TERM_HOUSEKEEPING", "voltages and temperatures during the visit, and their limits; NaN: none",
+            "TERM_HOUSEKEEPING",
+            "voltages and temperatures during the visit, and their limits; NaN: none",
             Column("NAME", "string", "", "column of the metadata", 32),
             Column("UNIT", "string", "", "unit of its values and limits", 16),
             Column("LEAST", "double", "", "least value"),
@@ -241,11 +114,14 @@ TERMS = {
             Column("LARGEST", "double", "", "largest value"),
             Column("LOWER", "double", "", "lower limits, soft and hard", 2),
             Column("UPPER", "double", "", "upper limits, soft and hard", 2),
-            Column("BEYOND", "int32", "", "images beyond a soft limit only, and beyond a hard one", 2),
+            Column(
+                "BEYOND", "int32", "", "images beyond a soft limit only, and beyond a hard one", 2
+            ),
             Column("MISSING", "int32", "", "images without a number"),
         ),
         _table(
-            "TERM_BIAS", "bias level and read-out noise of every image",
+            "TERM_BIAS",
+            "bias level and read-out noise of every image",
             _MJD,
             Column("LEVEL", "double", "ADU", "bias level of one exposure"),
             Column("LEVEL_ERR", "double", "ADU", "its error"),
@@ -255,15 +131,19 @@ TERMS = {
         ),
         _image("TERM_BIAS_STRUCTURE", "bias of every pixel minus the level", "ADU"),
         _table(
-            "TERM_GAIN", "gain of every image",
+            "TERM_GAIN",
+            "gain of every image",
             _MJD,
             Column("GAIN", "double", "ADU/electron", "gain, without the noise of the housekeeping"),
-            Column("GAIN_ERR", "double", "ADU/electron", "what noise of the housekeeping is left in it"),
+            Column(
+                "GAIN_ERR", "double", "ADU/electron", "what noise of the housekeeping is left in it"
+            ),
             _QUALITY,
             used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR"),
         ),
         _table(
-            "TERM_LINEARITY", "corrected signal as a cubic in the measured one, piece by piece",
+            "TERM_LINEARITY",
+            "corrected signal as a cubic in the measured one, piece by piece",
             Column("BOUNDARY", "double", "electron", "measured signal where the piece begins"),
             Column("COEF_0", "double", "electron", "corrected signal there"),
             Column("COEF_1", "double", "", "linear coefficient"),
@@ -273,56 +153,101 @@ TERMS = {
         ),
         *(
             _table(
-                name, f"motion from exposure to exposure within {what}",
+                name,
+                f"motion from exposure to exposure within {what}",
                 _MJD,
-                Column("OFFSET_X", "double", "pixel", "offsets from the mean place: of the exposures, or 8 for more", 8),
+                Column(
+                    "OFFSET_X",
+                    "double",
+                    "pixel",
+                    "offsets from the mean place: of the exposures, or 8 for more",
+                    8,
+                ),
                 Column("OFFSET_Y", "double", "pixel", "the same along y", 8),
-                Column("FIRST", "int32", "", "row of the imagette that is the first exposure, from 0; -1 for none"),
+                Column(
+                    "FIRST",
+                    "int32",
+                    "",
+                    "row of the imagette that is the first exposure, from 0; -1 for none",
+                ),
                 used=used,
             )
             for name, what, used in (
-                ("TERM_SPREAD", "a stack", ("SPR_PIX", "SPR_IMG")), ("TERM_SPREAD_IMAGETTES", "a stacked imagette", ()),
+                ("TERM_SPREAD", "a stack", ("SPR_PIX", "SPR_IMG")),
+                ("TERM_SPREAD_IMAGETTES", "a stacked imagette", ()),
             )
         ),
         _image(
-            "TERM_DARK", "thermal charge of one exposure, read-out included", "electron",
+            "TERM_DARK",
+            "thermal charge of one exposure, read-out included",
+            "electron",
             ("DARK_AVG", "DARK_RDT", "DARK_AGE", "DARK_SCL", "DARK_SRC", "DARK_SCE", "DARK_TVR"),
         ),
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
         _table(
-            "TERM_DARK_SCALE", "thermal charge of every image over TERM_DARK",
+            "TERM_DARK_SCALE",
+            "thermal charge of every image over TERM_DARK",
             _MJD,
             Column("SCALE", "double", "", "1 at the median temperature of the visit"),
         ),
-        _image("TERM_FLAT", "relative response of the pixels to the target's light", "", ("FLAT_T", "FLAT_STD")),
+        _image(
+            "TERM_FLAT",
+            "relative response of the pixels to the target's light",
+            "",
+            ("FLAT_T", "FLAT_STD"),
+        ),
         _image("TERM_FLAT_ERROR", "error of the response", ""),
         _table(
-            "TERM_FLAT_WEIGHTS", "what the response was put together from",
+            "TERM_FLAT_WEIGHTS",
+            "what the response was put together from",
             Column("OF", "string", "", "what NODE is: T_EFF or WAVELENGTH", 16),
-            Column("NODE", "double", "", "effective temperature [K] or wavelength [nm] of a plane of the reference"),
+            Column(
+                "NODE",
+                "double",
+                "",
+                "effective temperature [K] or wavelength [nm] of a plane of the reference",
+            ),
             Column("WEIGHT", "double", "", "its share"),
         ),
         _table(
-            "TERM_POINTING", "where the satellite looked during every image",
+            "TERM_POINTING",
+            "where the satellite looked during every image",
             _MJD,
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
             Column("SC_RA", "double", "deg", "mean right ascension of the line of sight"),
             Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
             Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
             _QUALITY,
-            used=("ROLL_0", "ROLL_RNG", "JIT_STD", "BLUR_AVG", "LOC_X", "LOC_Y", "PIX_SCAL", "REPETIT"),
+            used=(
+                "ROLL_0",
+                "ROLL_RNG",
+                "JIT_STD",
+                "BLUR_AVG",
+                "LOC_X",
+                "LOC_Y",
+                "PIX_SCAL",
+                "REPETIT",
+            ),
         ),
         _table(
-            "TERM_TRACK", "the target's place as the attitude has it, up to a constant",
+            "TERM_TRACK",
+            "the target's place as the attitude has it, up to a constant",
             Column("MJD_TIME", "mjd", "day", "time of the attitude sample, TT"),
             Column("X", "double", "pixel", "x on the CCD"),
             Column("Y", "double", "pixel", "y on the CCD"),
             Column("ROLL_ANGLE", "double", "deg", "roll angle"),
         ),
-        _image("TERM_PRIOR", "codes of the reference map of bad pixels in the window, 0 is good", ""),
-        _image("TERM_PRIOR_PSF", "image of a star in white light, as the reference has it; 0 where there is none", ""),
+        _image(
+            "TERM_PRIOR", "codes of the reference map of bad pixels in the window, 0 is good", ""
+        ),
+        _image(
+            "TERM_PRIOR_PSF",
+            "image of a star in white light, as the reference has it; 0 where there is none",
+            "",
+        ),
         _table(
-            "TERM_PRIOR_STARS", "stars of the catalogue that can matter",
+            "TERM_PRIOR_STARS",
+            "stars of the catalogue that can matter",
             Column("XI", "double", "arcsec", "standard coordinate about the target, East"),
             Column("ETA", "double", "arcsec", "standard coordinate about the target, North"),
             Column("MAG", "double", "mag", "Gaia G"),
@@ -332,7 +257,8 @@ TERMS = {
             used=("STAR_EPO", "STAR_BND"),
         ),
         _table(
-            "TERM_STARS", "stars of the field",
+            "TERM_STARS",
+            "stars of the field",
             Column("XI", "double", "arcsec", "standard coordinate to the East of the target"),
             Column("ETA", "double", "arcsec", "standard coordinate to the North of the target"),
             Column("MAG", "double", "mag", "Gaia G magnitude"),
@@ -340,57 +266,105 @@ TERMS = {
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("FLUXERR", "double", "electron", "its error"),
             Column("TARGET", "bool", "", "whether it is the target"),
-            used=("N_STARS", "STAR_SCL", "STAR_ROL", "STAR_EPO", "STAR_BND", "STAR_FIT", "STAR_AMP", "STAR_AMS", "STAR_COR"),
+            used=(
+                "N_STARS",
+                "STAR_SCL",
+                "STAR_ROL",
+                "STAR_EPO",
+                "STAR_BND",
+                "STAR_FIT",
+                "STAR_AMP",
+                "STAR_AMS",
+                "STAR_COR",
+            ),
         ),
         _table(
-            "TERM_PLATE", "stars found on the full array, brightest first",
+            "TERM_PLATE",
+            "stars found on the full array, brightest first",
             *_PLACE,
             Column("ERROR", "double", "pixel", "error of the place"),
             Column("FLUX", "double", "electron", "light within 14 pixels"),
             Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
             Column("DX", "double", "pixel", "x minus where the solution puts the star"),
             Column("DY", "double", "pixel", "y minus where the solution puts the star"),
-            used=("PLT_FND", "PLT_MAT", "PLT_OK", "PLT_RMS", "PLT_ROLL", "PLT_SCAL", "PLT_X", "PLT_Y"),
+            used=(
+                "PLT_FND",
+                "PLT_MAT",
+                "PLT_OK",
+                "PLT_RMS",
+                "PLT_ROLL",
+                "PLT_SCAL",
+                "PLT_X",
+                "PLT_Y",
+            ),
         ),
         _table(
-            "TERM_CONTAMINATION", "light of field stars within the apertures",
+            "TERM_CONTAMINATION",
+            "light of field stars within the apertures",
             _MJD,
             Column("RATIO", "double", "", "of the target's light, within each radius", _K),
             Column("ERROR", "double", "", "its error", _K),
             used=("CONTA_25",),
         ),
         _image(
-            "TERM_SMEARING", "smeared light of every image (rows) and column", "electron", ("SMEAR_T", "SMEAR_TE", "SMEAR_MX"),
+            "TERM_SMEARING",
+            "smeared light of every image (rows) and column",
+            "electron",
+            ("SMEAR_T", "SMEAR_TE", "SMEAR_MX"),
         ),
         _table(
-            "TERM_SMEARING_IMAGES", "smeared light of every image",
+            "TERM_SMEARING_IMAGES",
+            "smeared light of every image",
             _MJD,
             Column("TOTAL", "double", "electron", "sum over the columns of the window of one row"),
         ),
-        _image("TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED),
-        _image("TERM_PSF_CHANGE", "change of the PSF when the telescope is warmer by PSF_TSTD, same grid, sum 0", ""),
+        _image(
+            "TERM_PSF", "PSF on a grid of half a pixel, centre in the middle, sum 1", "", _PSF_USED
+        ),
+        _image(
+            "TERM_PSF_CHANGE",
+            "change of the PSF when the telescope is warmer by PSF_TSTD, same grid, sum 0",
+            "",
+        ),
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
-            "TERM_DEFECTS", "pixels of single images that hold more or less than the scene",
+            "TERM_DEFECTS",
+            "pixels of single images that hold more or less than the scene",
             Column("IMAGE_INDEX", "uint32", "", "image, counted from 0"),
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
             Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
-            Column("KIND", "uint8", "", "1 cosmic ray, 2 telegraphic pixel in its high state, 3 dead or flickering pixel"),
+            Column(
+                "KIND",
+                "uint8",
+                "",
+                "1 cosmic ray, 2 telegraphic pixel in its high state, 3 dead or flickering pixel",
+            ),
             used=_DEFECTS_USED,
         ),
         _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),
         _table(
-            "TERM_DEFECTS_IMAGES", "hits in every image",
+            "TERM_DEFECTS_IMAGES",
+            "hits in every image",
             _MJD,
-            Column("INSIDE", "int32", "", "pixels hit by cosmic rays within 25 pixels of the target"),
+            Column(
+                "INSIDE", "int32", "", "pixels hit by cosmic rays within 25 pixels of the target"
+            ),
             Column("ALL", "int32", "", "pixels hit by cosmic rays in the window"),
-            Column("REPLACED", "double", "", "share of the area within 25 pixels that is taken from the model"),
-            Column("DOUBT", "double", "electron**2", "variance within 25 pixels by doubtful states"),
+            Column(
+                "REPLACED",
+                "double",
+                "",
+                "share of the area within 25 pixels that is taken from the model",
+            ),
+            Column(
+                "DOUBT", "double", "electron**2", "variance within 25 pixels by doubtful states"
+            ),
         ),
         _image("TERM_DEFECTS_FLAGS", "bits of pixels of the window, see PixelFlag", ""),
         _table(
-            "TERM_TELEGRAPHIC", "pixels that jump between two levels",
+            "TERM_TELEGRAPHIC",
+            "pixels that jump between two levels",
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
             Column("LOW", "double", "electron", "level of the low state above the scene"),
@@ -400,7 +374,8 @@ TERMS = {
             Column("FLIPS", "int32", "", "changes of state"),
         ),
         _table(
-            "TERM_PSF_FIT", "flux of the target by PSF in every image",
+            "TERM_PSF_FIT",
+            "flux of the target by PSF in every image",
             _MJD,
             Column("FLUX", "double", "electron", "flux"),
             Column("FLUXERR", "double", "electron", "its error"),
@@ -409,7 +384,8 @@ TERMS = {
             Column("SHARE", "double", "", "share of the light within each radius", _K),
         ),
         _table(
-            "TERM_LOOK", "first look at every calibrated image",
+            "TERM_LOOK",
+            "first look at every calibrated image",
             _MJD,
             Column("CENTROID_X", "double", "pixel", "first position of the target on the CCD"),
             Column("CENTROID_Y", "double", "pixel", "first position of the target on the CCD"),
@@ -420,18 +396,31 @@ TERMS = {
         ),
         _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
         _table(
-            "TERM_CAL_STAGES", "electrons in one circle around the target after each step of the calibration",
+            "TERM_CAL_STAGES",
+            "electrons in one circle around the target after each step of the calibration",
             _MJD,
-            *(Column(name, "double", "electron", meaning) for name, meaning in CALIBRATION_STAGES.items()),
+            *(
+                Column(name, "double", "electron", meaning)
+                for name, meaning in CALIBRATION_STAGES.items()
+            ),
         ),
-        _image("TERM_RAW_IMAGE", "a raw stack as it was read out: the first that the first look sampled", "ADU"),
+        _image(
+            "TERM_RAW_IMAGE",
+            "a raw stack as it was read out: the first that the first look sampled",
+            "ADU",
+        ),
         _table(
-            "TERM_COR_STAGES", "electrons in one circle around the target after each correction",
+            "TERM_COR_STAGES",
+            "electrons in one circle around the target after each correction",
             _MJD,
-            *(Column(name, "double", "electron", meaning) for name, meaning in CORRECTION_STAGES.items()),
+            *(
+                Column(name, "double", "electron", meaning)
+                for name, meaning in CORRECTION_STAGES.items()
+            ),
         ),
         _table(
-            "TERM_BACKGROUND", "sky and stray light of every image",
+            "TERM_BACKGROUND",
+            "sky and stray light of every image",
             _MJD,
             Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
             Column("LEVEL_ERR", "double", "electron", "its error"),
@@ -439,37 +428,69 @@ TERMS = {
             Column("SLOPE_Y", "double", "electron/pixel", "its change along y"),
             Column("PIXELS", "int32", "", "pixels that entered"),
             _QUALITY,
-            used=("RING_IN", "RING_OUT", "BKG_X", "BKG_Y", "BKG_AVG", "BKG_ERR", "BKG_GRAD", "BKG_WIN"),
+            used=(
+                "RING_IN",
+                "RING_OUT",
+                "BKG_X",
+                "BKG_Y",
+                "BKG_AVG",
+                "BKG_ERR",
+                "BKG_GRAD",
+                "BKG_WIN",
+            ),
         ),
-        _image("TERM_BACKGROUND_SKY", "mean field without known stars, by distance (rows) and position angle", "electron"),
-        _image("TERM_BACKGROUND_WINDOWS", "1 where the field is used for the background, else 0", ""),
+        _image(
+            "TERM_BACKGROUND_SKY",
+            "mean field without known stars, by distance (rows) and position angle",
+            "electron",
+        ),
+        _image(
+            "TERM_BACKGROUND_WINDOWS", "1 where the field is used for the background, else 0", ""
+        ),
         _table(
-            "TERM_POSITION", "position of the target in every image",
+            "TERM_POSITION",
+            "position of the target in every image",
             _MJD,
-            *_PLACE, *_PLACE_ERR,
+            *_PLACE,
+            *_PLACE_ERR,
             Column("VALIDITY", "uint8", "", "0 measured, 1 interpolated"),
             _QUALITY,
             used=("POS_X", "POS_Y", "POS_STDX", "POS_STDY", "POS_RAD"),
         ),
         _table(
-            "TERM_APERTURES", "sums within circles around the target",
+            "TERM_APERTURES",
+            "sums within circles around the target",
             _MJD,
             Column("FLUX", "double", "electron", "sum within each radius", _K),
             Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
             Column("DARK", "double", "electron", "thermal charge within each radius", _K),
             Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
-            Column("HOT", "double", "electron", "steady excess that was taken away within each radius", _K),
-            Column("FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"),
+            Column(
+                "HOT",
+                "double",
+                "electron",
+                "steady excess that was taken away within each radius",
+                _K,
+            ),
+            Column(
+                "FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"
+            ),
             Column("FIXED_AREA", "double", "pixel", "area of good pixels there"),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
             Column("Y", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
         ),
-        _table("TERM_APERTURES_RADII", "radii of the apertures", Column("RADIUS", "double", "pixel", "radius")),
         _table(
-            "TERM_IMAGETTE_POSITION", "position of the target in every imagette",
+            "TERM_APERTURES_RADII",
+            "radii of the apertures",
+            Column("RADIUS", "double", "pixel", "radius"),
+        ),
+        _table(
+            "TERM_IMAGETTE_POSITION",
+            "position of the target in every imagette",
             _MJD,
             Column("STACK", "int32", "", "stack that holds it or is nearest, counted from 0"),
-            *_PLACE, *_PLACE_ERR,
+            *_PLACE,
+            *_PLACE_ERR,
             Column("FLUX", "double", "electron", "flux by PSF, cosmic rays in"),
             Column("CHI2", "double", "", "reduced chi square of the fit, without hits"),
             Column("HITS", "int32", "", "pixels hit by cosmic rays"),
@@ -478,11 +499,13 @@ TERMS = {
             used=("CR_IMAG",),
         ),
         _table(
-            "TERM_IMAGETTES", "flux of the target in every imagette",
+            "TERM_IMAGETTES",
+            "flux of the target in every imagette",
             _MJD,
             Column("BJD_TIME", "bjd", "day", "middle of the imagette, TDB at the barycentre"),
             LIGHT_TIME,
-            *_PLACE, *_PLACE_ERR,
+            *_PLACE,
+            *_PLACE_ERR,
             Column("RADIUS", "double", "pixel", "radius of the circle"),
             Column("SUM", "double", "electron", "sum within the circle"),
             Column("SUM_ERR", "double", "electron", "its error"),
@@ -505,13 +528,19 @@ TERMS = {
             used=("IMAG_RAD",),
         ),
         _table(
-            "TERM_QUALITY", "errors and flags of every point",
+            "TERM_QUALITY",
+            "errors and flags of every point",
             _MJD,
             _BJD,
             *_POINT_FLAGS,
             *_SATELLITE,
             Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
-            Column("OPT_FLUX", "double", "electron", "flux in the best aperture, its losses made up for"),
+            Column(
+                "OPT_FLUX",
+                "double",
+                "electron",
+                "flux in the best aperture, its losses made up for",
+            ),
             Column("OPT_ERR", "double", "electron", "its error"),
             Column("FIXED_ERR", "double", "electron", "error of the flux in the circle that stays"),
             Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
@@ -519,24 +548,58 @@ TERMS = {
             used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
         ),
         _table(
-            "TERM_ERRORS", "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
+            "TERM_ERRORS",
+            "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
             _MJD,
-            Column("STAR", "double", "electron**2", "photon noise of the target and of stars near it", _K),
+            Column(
+                "STAR",
+                "double",
+                "electron**2",
+                "photon noise of the target and of stars near it",
+                _K,
+            ),
             Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
             Column("DARK", "double", "electron**2", "shot noise of the dark current", _K),
-            Column("HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K),
+            Column(
+                "HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K
+            ),
             Column("SMEARED", "double", "electron**2", "photon noise of smeared light", _K),
             Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
             Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
-            Column("SMEARING", "double", "electron**2", "error of the smeared light about its median", _K),
+            Column(
+                "SMEARING",
+                "double",
+                "electron**2",
+                "error of the smeared light about its median",
+                _K,
+            ),
             Column("GAIN", "double", "electron**2", "error of the gain", _K),
-            Column("DARK_MAP", "double", "electron**2", "error of the dark current under the star's motion", _K),
-            Column("FLAT", "double", "electron**2", "error of the flat field under the star's motion", _K),
+            Column(
+                "DARK_MAP",
+                "double",
+                "electron**2",
+                "error of the dark current under the star's motion",
+                _K,
+            ),
+            Column(
+                "FLAT",
+                "double",
+                "electron**2",
+                "error of the flat field under the star's motion",
+                _K,
+            ),
             Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
-            Column("DRP", "double", "electron**2", "FLUXERR**2 as the operational pipeline has it, for comparison", _K),
+            Column(
+                "DRP",
+                "double",
+                "electron**2",
+                "FLUXERR**2 as the operational pipeline has it, for comparison",
+                _K,
+            ),
         ),
         _table(
-            "TERM_METRICS", "quality of every light curve",
+            "TERM_METRICS",
+            "quality of every light curve",
             Column("DATANAME", "string", "", "light curve", 16),
             Column("RADIUS", "double", "pixel", "radius of the aperture"),
             Column("ROBMEAN", "double", "electron/s", "robust mean flux"),
@@ -556,7 +619,7 @@ TERMS = {
             Column("FORM_PPM", "double", "ppm", "median formal error"),
         ),
     )
-}  # fmt: skip
+}
 
 # What is estimated in two rounds: the first leaves a term of its own, declared as the second's.
 FIRST_ROUND = {
@@ -565,6 +628,7 @@ FIRST_ROUND = {
     "TERM_PSF": "TERM_PSF_1",
     "TERM_DEFECTS": "TERM_DEFECTS_1",
 }
+
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
 # Lists: no pixel may be hit, and no catalogue given.
@@ -580,12 +644,21 @@ MAY_BE_EMPTY = (
     "TERM_PLATE",
     "PIP_REP_DetectedCosmics",
 )
+
 # Tables with times that are not those of the images, and images that are not of the window.
 NOT_OF_IMAGES = ("TERM_SPREAD_IMAGETTES", "TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
+
 NOT_OF_WINDOW = (
-    "TERM_PRIOR_PSF", "TERM_PSF", "TERM_PSF_1", "TERM_PSF_CHANGE", "TERM_PSF_SCALE", "TERM_SMEARING", "TERM_BACKGROUND_SKY",
+    "TERM_PRIOR_PSF",
+    "TERM_PSF",
+    "TERM_PSF_1",
+    "TERM_PSF_CHANGE",
+    "TERM_PSF_SCALE",
+    "TERM_SMEARING",
+    "TERM_BACKGROUND_SKY",
     "TERM_BACKGROUND_WINDOWS",
-)  # fmt: skip
+)
+
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
@@ -601,8 +674,18 @@ COMPANIONS = {
     "TERM_PSF_1": ("TERM_PSF_CHANGE", "TERM_PSF_SCALE"),
     "TERM_BACKGROUND": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
     "TERM_BACKGROUND_1": ("TERM_BACKGROUND_SKY", "TERM_BACKGROUND_WINDOWS"),
-    "TERM_DEFECTS": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
-    "TERM_DEFECTS_1": ("TERM_DEFECTS_STATIC", "TERM_DEFECTS_FLAGS", "TERM_TELEGRAPHIC", "TERM_DEFECTS_IMAGES"),
+    "TERM_DEFECTS": (
+        "TERM_DEFECTS_STATIC",
+        "TERM_DEFECTS_FLAGS",
+        "TERM_TELEGRAPHIC",
+        "TERM_DEFECTS_IMAGES",
+    ),
+    "TERM_DEFECTS_1": (
+        "TERM_DEFECTS_STATIC",
+        "TERM_DEFECTS_FLAGS",
+        "TERM_TELEGRAPHIC",
+        "TERM_DEFECTS_IMAGES",
+    ),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
     "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
     "TERM_IMAGETTES": ("TERM_METRICS",),

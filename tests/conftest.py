@@ -1,4 +1,6 @@
-"""What tests share: a tiny simulated visit, the default library, a reduced visit, and the outside data where they are."""
+"""What tests share: a tiny simulated visit, the default library, a reduced visit, and the outside
+data where they are.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.outside import outside
-from tests.runs import STEPS, Bench, executed
+from tests.support.outside import outside
+from tests.support.runs import STEPS, Bench, executed
 
-ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
 os.environ["DRP_RETRY_DELAY"] = "0.01"
@@ -29,12 +30,27 @@ Drp = Callable[..., "subprocess.CompletedProcess[str]"]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 
-# one worker begins with a file that does not need the reduced visit, which the other makes at that time
+# one worker begins with a file that does not need the reduced visit, which the other makes at that
+# time
 LONGEST_FILES = (
-    "test_faults_storage.py", "test_flight_visits.py", "test_deployments.py", "test_faults_data.py", "test_rerun.py",
-    "test_prefect.py", "test_report.py", "test_crash.py", "test_faults.py", "test_job.py", "test_environment.py",
-    "test_validation.py", "test_neighbours.py", "test_flat.py", "test_up.py", "test_intake.py", "test_reprocess.py",
-)  # fmt: skip
+    "test_faults_storage.py",
+    "test_flight_visits.py",
+    "test_deployments.py",
+    "test_faults_data.py",
+    "test_rerun.py",
+    "test_prefect.py",
+    "test_report.py",
+    "test_crash.py",
+    "test_faults.py",
+    "test_job.py",
+    "test_environment.py",
+    "test_validation.py",
+    "test_neighbours.py",
+    "test_flat.py",
+    "test_up.py",
+    "test_intake.py",
+    "test_reprocess.py",
+)
 
 
 WHOLE_VISITS = {"tiny_visit", "visit", "reduced", "bench", "shared"}
@@ -43,7 +59,8 @@ WHOLE_VISITS = {"tiny_visit", "visit", "reduced", "bench", "shared"}
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left with one at the end.
 
-    Where kernels run as plain Python, which is for `make coverage` only, whole visits would take for ever: they are left out.
+    Where kernels run as plain Python, which is for `make coverage` only, whole visits would take
+    for ever: they are left out.
     """
     rank = {name: i for i, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
@@ -66,12 +83,16 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_waiting_for_the_disk() -> Iterator[None]:
-    """Let fsync return at once in this process: a reduction calls it 400 times, and no power is cut here.
+    """Let fsync return at once in this process: a reduction calls it 400 times, and no power is cut
+    here.
 
-    That it is called, on what and in which order, is seen by the disk's hook; processes of their own do wait.
+    That it is called, on what and in which order, is seen by the disk's hook; processes of their
+    own do wait.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda fd: os.fstat(fd) and None)  # a descriptor that is none is still an error
+        patch.setattr(
+            os, "fsync", lambda fd: os.fstat(fd) and None
+        )  # a descriptor that is none is still an error
         yield
 
 
@@ -83,7 +104,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """Give a folder that all workers share; the first who asks for it makes what is in it, and the others wait for that."""
+    """Give a folder that all workers share; the first who asks for it makes what is in it, and the
+    others wait for that.
+    """
     root = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):  # a worker's folder stands in that of the session
         root = root.parent
@@ -107,7 +130,10 @@ def tiny_visit(made_once: MadeOnce) -> Path:
     """A simulated visit of some images; read-only: copy it to change it."""
     from flows.simulate import simulate_into
 
-    return made_once("visit", lambda folder: simulate_into(folder / "tiny", "tiny", None, 1, None)) / "tiny"
+    return (
+        made_once("visit", lambda folder: simulate_into(folder / "tiny", "tiny", None, 1, None))
+        / "tiny"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +166,9 @@ def visit(tiny_visit: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def references(library: Path, tmp_path: Path) -> Path:
-    """A copy of the default library that a test may change; files are hard links, so replace, don't write into them."""
+    """A copy of the default library that a test may change; files are hard links, so replace, don't
+    write into them.
+    """
     return Path(shutil.copytree(library, tmp_path / "references", copy_function=os.link))
 
 
@@ -148,8 +176,10 @@ def references(library: Path, tmp_path: Path) -> Path:
 def drp(tmp_path: Path) -> Drp:
     """The command `drp` as a process: returns code, output and errors."""
 
-    def run(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    def run(
+        *arguments: object, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.command.main", *map(str, arguments)]
         return subprocess.run(
             command,
             cwd=tmp_path,

@@ -2,12 +2,14 @@
 
 For a stack of n exposures with value S,
 
-    m = (S / n - level(t) - structure(x, y)) / gain(t)    one exposure above its bias [electron]
-    e = f(m) + 1/2 f''(m) V(x, y, t)                      its charge, linearised; V: its variance within the stack [electron]
-    N = n (e - Q(x, y) h(t)) / flat(x, y)                 the stack without thermal charge, at uniform response [electron]
+    m = (S / n - level(t) - structure(x, y)) / gain(t)    one exposure above its bias [electron] e =
+    f(m) + 1/2 f''(m) V(x, y, t)                      its charge, linearised; V: its variance within
+    the stack [electron] N = n (e - Q(x, y) h(t)) / flat(x, y)                 the stack without
+    thermal charge, at uniform response [electron]
 
-The images are read and written in blocks, so memory does not grow with their number; the sum that goes into DATASUM is made
-in the same pass. A raw 0 is no data (the corners of a circular window) and becomes NaN.
+The images are read and written in blocks, so memory does not grow with their number; the sum that
+goes into DATASUM is made in the same pass. A raw 0 is no data (the corners of a circular window)
+and becomes NaN.
 """
 
 from __future__ import annotations
@@ -18,29 +20,50 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.payloads import Bias, Calibrated, Dark, Events, Flat, Gain, Leaf, Linearity, Product, Spread
+from schemas.payloads import (
+    Bias,
+    Calibrated,
+    Dark,
+    Events,
+    Flat,
+    Gain,
+    Leaf,
+    Linearity,
+    Product,
+    Spread,
+)
 from schemas.products import Structure, soc_structure
-from schemas.terms import with_keywords
-from tasks.amplifier import bend, linearised, read_linearity
+from schemas.used import with_keywords
 from tasks.calibration.spread import Motion, imagette_corners, stack_variances
-from tasks.exposures import Exposures, maybe_exposures, open_exposures, term_column, term_image
-from tasks.fits import Value, blocks
-from tasks.fits_writer import FitsWriter, NewHdu
-from tasks.level1 import image_metadata, step_keywords, visit_keywords
-from tasks.step import Leaves, history, new_file, step
-from tasks.words import from_big_endian, to_big_endian
+from tasks.engine.run import new_file
+from tasks.engine.step import Leaves, history, step
+from tasks.files.byte_order import from_big_endian, to_big_endian
+from tasks.files.reader import Value, blocks
+from tasks.files.writer import FitsWriter, NewHdu
+from tasks.visit.headers import image_metadata, step_keywords, visit_keywords
+from tasks.visit.linearity_curve import bend, linearised, read_linearity
+from tasks.visit.raw import Exposures, maybe_exposures, open_exposures
+from tasks.visit.terms import term_column, term_image
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def mean_exposure(
-    words: npt.NDArray[np.uint32], scale: float, level: float, structure: FloatArray, x0: int, y0: int, gain: float,
+    words: npt.NDArray[np.uint32],
+    scale: float,
+    level: float,
+    structure: FloatArray,
+    x0: int,
+    y0: int,
+    gain: float,
     signal: FloatArray,
-) -> None:  # fmt: skip
-    """Find the mean exposure of a stack above its bias, one of the images that `calibrate_images` is given [electron].
+) -> None:
+    """Find the mean exposure of a stack above its bias, one of the images that `calibrate_images`
+    is given [electron].
 
-    `signal`, shape (ny, nx), receives it, NaN where the raw value is 0; its index [0, 0] lies at `x0`, `y0` of the structure.
+    `signal`, shape (ny, nx), receives it, NaN where the raw value is 0; its index [0, 0] lies at
+    `x0`, `y0` of the structure.
     """
     per_exposure, per_gain = 1.0 / scale, 1.0 / gain
     for y in range(words.shape[0]):
@@ -89,7 +112,8 @@ def calibrate_images(
     offsets : ndarray, shape (n, 2, 8)
         Motion within each stack, see `spread.offsets_of`.
     core : ndarray, shape (n, cy, cx)
-        Variance of pixels over the exposures of each stack, where it is known; NaN elsewhere [ADU^2].
+        Variance of pixels over the exposures of each stack, where it is known; NaN elsewhere
+        [ADU^2].
     corner : tuple of int
         Where `core` begins in the images, x and y.
     out : ndarray, shape (n, ny, nx)
@@ -118,13 +142,24 @@ def _terms(bias: Bias, dark: Dark, flat: Flat, linearity: Linearity) -> tuple[Fl
 
 
 def _write(
-    raw: Exposures, declared: Structure, keywords: Mapping[str, Value], past: tuple[str, ...],
-    per_image: Mapping[str, FloatArray], offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    terms: tuple[FloatArray, ...], motion: Motion, others: list[NewHdu],
-) -> None:  # fmt: skip
+    raw: Exposures,
+    declared: Structure,
+    keywords: Mapping[str, Value],
+    past: tuple[str, ...],
+    per_image: Mapping[str, FloatArray],
+    offsets: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    terms: tuple[FloatArray, ...],
+    motion: Motion,
+    others: list[NewHdu],
+) -> None:
     ny, nx = raw.shape
     structure, dark, flat, boundary, coefficients = terms
-    cube = NewHdu(declared, keywords, shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx), history=past)
+    cube = NewHdu(
+        declared,
+        keywords,
+        shape=(raw.count, ny, nx) if len(declared.axes) == 3 else (ny, nx),
+        history=past,
+    )
     with FitsWriter(new_file(declared.extname)) as writer:
         writer.begin_cube(cube)
         for a, b in blocks(raw.count, ny * nx * 8):
@@ -133,10 +168,24 @@ def _write(
             words = raw.words(a, b)
             offset, core = motion.block(a, b, words)
             calibrate_images(
-                words, block["exposures"], block["scale"], block["level"], block["gain"], block["thermal"],
-                offsets[0][a:b], offsets[1][a:b], structure, dark, flat, boundary, coefficients, offset, core,
-                motion.corner, out,
-            )  # fmt: skip
+                words,
+                block["exposures"],
+                block["scale"],
+                block["level"],
+                block["gain"],
+                block["thermal"],
+                offsets[0][a:b],
+                offsets[1][a:b],
+                structure,
+                dark,
+                flat,
+                boundary,
+                coefficients,
+                offset,
+                core,
+                motion.corner,
+                out,
+            )
             total = to_big_endian(out.view(np.uint64))
             writer.write_block(out.data.cast("B"), int(total))
         writer.end_cube()
@@ -146,9 +195,16 @@ def _write(
 
 @step("calibrate", version="4", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
-    raw: Product, unstacked: Product | None, events: Events, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread,
-    dark: Dark, flat: Flat,
-) -> Leaves:  # fmt: skip
+    raw: Product,
+    unstacked: Product | None,
+    events: Events,
+    bias: Bias,
+    gain: Gain,
+    linearity: Linearity,
+    spread: Spread,
+    dark: Dark,
+    flat: Flat,
+) -> Leaves:
     """Write the calibrated images of the sub-array."""
     with open_exposures(raw) as exposures, maybe_exposures(unstacked) as single:
         level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
@@ -158,13 +214,21 @@ def calibrate_subarray(
         steps: list[Leaf] = [events, bias, gain, linearity, spread, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_SubArray"), used)
-        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        keywords = {
+            **visit_keywords(exposures, declared),
+            **step_keywords(steps),
+            **used,
+            "BUNIT": "electrons",
+        }
         metadata = image_metadata(exposures, "SCI_CAL_ImageMetadata", {"BIAS": level, "RON": ron})
         zero = np.zeros(n, np.int64)
         per_image = {
-            "exposures": np.full(n, float(exposures.nexp)), "scale": np.full(n, float(exposures.coadded)), "level": level,
-            "gain": gains, "thermal": thermal,
-        }  # fmt: skip
+            "exposures": np.full(n, float(exposures.nexp)),
+            "scale": np.full(n, float(exposures.coadded)),
+            "level": level,
+            "gain": gains,
+            "thermal": thermal,
+        }
         _write(
             exposures,
             declared,
@@ -180,7 +244,9 @@ def calibrate_subarray(
 
 
 @step("calibrate_full_array", version="4", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
-def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat) -> Leaves:
+def calibrate_full_array(
+    raw: Product, bias: Bias, gain: Gain, linearity: Linearity, dark: Dark, flat: Flat
+) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     with open_exposures(raw) as exposures:
         level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
@@ -189,21 +255,51 @@ def calibrate_full_array(raw: Product, bias: Bias, gain: Gain, linearity: Linear
         steps: list[Leaf] = [bias, gain, linearity, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_FullArray"), used)
-        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        keywords = {
+            **visit_keywords(exposures, declared),
+            **step_keywords(steps),
+            **used,
+            "BUNIT": "electrons",
+        }
         metadata = image_metadata(exposures, "SCI_CAL_ImageMetadata", {"BIAS": level, "RON": ron})
         one, zero = np.ones(1), np.zeros(1, np.int64)
-        per_image = {"exposures": one, "scale": one, "level": level, "gain": gains, "thermal": thermal}
+        per_image = {
+            "exposures": one,
+            "scale": one,
+            "level": level,
+            "gain": gains,
+            "thermal": thermal,
+        }
         margins = _calibrated_margins(exposures, level, gains)
         terms, motion = _terms(bias, dark, flat, linearity), Motion(None, exposures, None)
-        _write(exposures, declared, keywords, history(steps), per_image, (zero, zero), terms, motion, [metadata, *margins])
+        _write(
+            exposures,
+            declared,
+            keywords,
+            history(steps),
+            per_image,
+            (zero, zero),
+            terms,
+            motion,
+            [metadata, *margins],
+        )
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
 @step("calibrate_imagettes", version="4", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(
-    raw: Product, subarray: Product, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread, dark: Dark, flat: Flat
+    raw: Product,
+    subarray: Product,
+    bias: Bias,
+    gain: Gain,
+    linearity: Linearity,
+    spread: Spread,
+    dark: Dark,
+    flat: Flat,
 ) -> Leaves:
-    """Write the calibrated imagettes, with the terms of the sub-array at the times of the imagettes."""
+    """Write the calibrated imagettes, with the terms of the sub-array at the times of the
+    imagettes.
+    """
     with open_exposures(subarray) as stack, open_exposures(raw) as exposures:
         time, level = term_column(bias.product, "TERM_BIAS", "MJD_TIME", "LEVEL")
         (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
@@ -216,15 +312,33 @@ def calibrate_imagettes(
         steps: list[Leaf] = [bias, gain, linearity, spread, dark, flat]
         used = {k: v for leaf in steps for k, v in leaf.used.items()}
         declared = with_keywords(soc_structure("SCI_CAL_Imagette"), used)
-        keywords = {**visit_keywords(exposures, declared), **step_keywords(steps), **used, "BUNIT": "electrons"}
+        keywords = {
+            **visit_keywords(exposures, declared),
+            **step_keywords(steps),
+            **used,
+            "BUNIT": "electrons",
+        }
         per_image = {
-            "exposures": stacked, "scale": stacked, "level": np.interp(exposures.mjd, time, level),
-            "gain": np.interp(exposures.mjd, time, gains), "thermal": np.interp(exposures.mjd, time, thermal),
-        }  # fmt: skip
+            "exposures": stacked,
+            "scale": stacked,
+            "level": np.interp(exposures.mjd, time, level),
+            "gain": np.interp(exposures.mjd, time, gains),
+            "thermal": np.interp(exposures.mjd, time, thermal),
+        }
         metadata = image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})
         motion = Motion(spread, exposures, None, "TERM_SPREAD_IMAGETTES")
         terms = _terms(bias, dark, flat, linearity)
-        _write(exposures, declared, keywords, history(steps), per_image, corners, terms, motion, [metadata])
+        _write(
+            exposures,
+            declared,
+            keywords,
+            history(steps),
+            per_image,
+            corners,
+            terms,
+            motion,
+            [metadata],
+        )
     return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"})
 
 

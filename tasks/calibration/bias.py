@@ -1,9 +1,10 @@
 """Bias: the offset of the analogue-to-digital converter, and the noise of reading a pixel.
 
-b(x, y, t) = level(t) + structure(x, y). The level comes from the margins of every image that see no charge (overscan and
-blank columns), freed of the structure that the reference frame has there; its slow part is followed over the visit, with the
-orbit and the temperatures of the electronics. The structure is the reference frame minus its nominal level. On board, exposures
-are co-added: a stack of n holds n times the bias.
+b(x, y, t) = level(t) + structure(x, y). The level comes from the margins of every image that see no
+charge (overscan and blank columns), freed of the structure that the reference frame has there; its
+slow part is followed over the visit, with the orbit and the temperatures of the electronics. The
+structure is the reference frame minus its nominal level. On board, exposures are co-added: a stack
+of n holds n times the bias.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from schemas.payloads import Bias, Product, Reference
 from schemas.settings import BiasSettings
 from schemas.terms import TERMS
 from tasks.calibration.drift import follow
-from tasks.exposures import Exposures, open_exposures
-from tasks.fits import FitsFile, Hdu, Value, blocks, open_declared
-from tasks.fits_writer import NewHdu
-from tasks.step import Leaves, step
-from tasks.store import require
+from tasks.engine.step import Leaves, step
+from tasks.files.disk import require
+from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared
+from tasks.files.writer import NewHdu
+from tasks.visit.raw import Exposures, open_exposures
 
 FloatArray = npt.NDArray[np.float64]
 MAD_TO_SIGMA = 1.482602218505602
 BLOCK = 1 << 23  # margins are read in blocks of so many bytes
 JUMP = 100.0  # the level never moves this far within a visit: margins that say so are garbled [ADU]
-# Columns that see no light and no dark current, with the HDU of the reference frame that shows their structure.
+# Columns that see no light and no dark current, with the HDU of the reference frame that shows
+# their structure.
 COLUMNS = {
     "OverscanLeft": "REF_APP_BiasOverscanLeftFrame",
     "OverscanRight": "REF_APP_BiasOverscanRightFrame",
@@ -38,11 +40,16 @@ COLUMNS = {
     "BlankRight": "REF_APP_BiasBlankRightFrame",
 }
 DARK_COLUMNS = {"DarkLeft": "REF_APP_BiasDarkLeftFrame", "DarkRight": "REF_APP_BiasDarkRightFrame"}
-TEMPERATURES = ("HK_TEMP_FEE_BIAS", "HK_TEMP_FEE_ADC", "HK_TEMP_FEE_CCD")  # the level may go with them
+TEMPERATURES = (
+    "HK_TEMP_FEE_BIAS",
+    "HK_TEMP_FEE_ADC",
+    "HK_TEMP_FEE_CCD",
+)  # the level may go with them
 
 
 def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean, standard deviation and number of the values of each row that lie within `clip` sigma of its median.
+    """Return mean, standard deviation and number of the values of each row that lie within `clip`
+    sigma of its median.
 
     Parameters
     ----------
@@ -64,12 +71,18 @@ def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArra
         kept = row[deviation[i] <= limit[i]]
         if kept.size == 0:
             continue
-        mean[i], sigma[i], number[i] = kept.mean(), kept.std(ddof=1) if kept.size > 1 else np.nan, kept.size
+        mean[i], sigma[i], number[i] = (
+            kept.mean(),
+            kept.std(ddof=1) if kept.size > 1 else np.nan,
+            kept.size,
+        )
     return mean, sigma, number
 
 
 def _medians(values: FloatArray) -> FloatArray:
-    """Return the median of the finite values of each row, shape (n, m); NaN for a row without any."""
+    """Return the median of the finite values of each row, shape (n, m); NaN for a row without
+    any.
+    """
     finite = np.isfinite(values)
     whole = finite.all(axis=1)
     medians = np.full(len(values), np.nan)
@@ -81,7 +94,9 @@ def _medians(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class BiasReference:
-    """Nominal level [ADU], read-out noise [ADU], structure of the exposed area and of margins [ADU above the level]."""
+    """Nominal level [ADU], read-out noise [ADU], structure of the exposed area and of margins [ADU
+    above the level].
+    """
 
     level: float
     level_error: float
@@ -92,18 +107,26 @@ class BiasReference:
 
 
 def read_bias_reference(product: Product, frequency: int, hardware: str) -> BiasReference:
-    """Read the bias frame of one read-out frequency and channel; the other channel stands in where one is missing."""
+    """Read the bias frame of one read-out frequency and channel; the other channel stands in where
+    one is missing.
+    """
     with open_declared(require(product.path), BIAS_FRAME) as file:
         table, planes = file["REF_APP_BiasOffset"], file["REF_APP_BiasFrameMetadata"]
-        kinds, frequencies, channels = (planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW"))
+        kinds, frequencies, channels = (
+            planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW")
+        )
         same = (kinds == "BIAS") & (frequencies == frequency)
         rows = table.column("RO_FREQU") == frequency
         if not same.any() or not rows.any():
-            raise file["REF_APP_BiasFrame"].refuse(f"has no bias for the read-out frequency {frequency} Hz")
+            raise file["REF_APP_BiasFrame"].refuse(
+                f"has no bias for the read-out frequency {frequency} Hz"
+            )
         if planes.rows != file["REF_APP_BiasFrame"].rows:
             raise planes.refuse(f"{planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
         warning = ""
-        if (same & (channels == hardware)).any() and (rows & (table.column("RO_HW") == hardware)).any():
+        if (same & (channels == hardware)).any() and (
+            rows & (table.column("RO_HW") == hardware)
+        ).any():
             same &= channels == hardware
             rows &= table.column("RO_HW") == hardware
         else:
@@ -133,10 +156,11 @@ def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, Flo
 def margin_levels(
     raw: Exposures, reference: BiasReference, clip: float, size: int = BLOCK
 ) -> tuple[FloatArray, FloatArray, FloatArray, str]:
-    """Return level, its error and read-out noise of one exposure [ADU] of every image, and which margins gave them.
+    """Return level, its error and read-out noise of one exposure [ADU] of every image, and which
+    margins gave them.
 
-    Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation. They are read in blocks of
-    about `size` bytes, so that memory does not grow with their number.
+    Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
+    They are read in blocks of about `size` bytes, so that memory does not grow with their number.
     """
     n = raw.nexp
     levels, weights, variances, sources = [], [], [], []
@@ -146,14 +170,22 @@ def margin_levels(
             continue
         hdu = raw.file[name]
         added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-        structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
+        structure = reference.margins.get(side, np.zeros((1024, 1)))[
+            raw.y_offset : raw.y_offset + raw.shape[0]
+        ]
         if hdu.text("MRG_PROC") == "image":
-            parts = [_of_pixels(hdu.image(a, b), added, structure, clip) for a, b in blocks(raw.count, bytes_of(hdu), size)]
+            parts = [
+                _of_pixels(hdu.image(a, b), added, structure, clip)
+                for a, b in blocks(raw.count, bytes_of(hdu), size)
+            ]
         else:
             kinds = _kinds(hdu)
             few = float(structure.mean())
             number = float(raw.shape[0] * (4 if side.startswith("Overscan") else 8))
-            parts = [_collapsed(hdu.image(a, b), kinds, added, few, number) for a, b in blocks(raw.count, bytes_of(hdu), size)]
+            parts = [
+                _collapsed(hdu.image(a, b), kinds, added, few, number)
+                for a, b in blocks(raw.count, bytes_of(hdu), size)
+            ]
         mean, sigma, number_of = (np.concatenate(v) for v in zip(*parts, strict=True))
         sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
         good = np.isfinite(mean) & (number_of > 0) & np.isfinite(sigma)
@@ -177,22 +209,30 @@ def bytes_of(hdu: Hdu) -> int:
     return 8 * math.prod(hdu.shape[1:])
 
 
-def _of_pixels(pixels: FloatArray, added: int, structure: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean, sigma and number of pixels of margins that came as images, freed of the structure of the bias."""
+def _of_pixels(
+    pixels: FloatArray, added: int, structure: FloatArray, clip: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return mean, sigma and number of pixels of margins that came as images, freed of the
+    structure of the bias.
+    """
     pixels = np.where(pixels == 0, np.nan, pixels) / added  # a raw 0 is no data
     if structure.shape == pixels.shape[1:]:
         pixels = pixels - structure
     return clipped_mean(pixels.reshape(len(pixels), -1), clip)
 
 
-def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt.NDArray[np.int64]) -> FloatArray | None:
-    """Return the pixels of a margin's columns in one exposure of some images, less the structure of the bias [ADU].
+def margin_mean(
+    raw: Exposures, side: str, reference: BiasReference, chosen: npt.NDArray[np.int64]
+) -> FloatArray | None:
+    """Return the pixels of a margin's columns in one exposure of some images, less the structure of
+    the bias [ADU].
 
     Returns
     -------
     ndarray, shape (n, ny, m), or None
-        Pixels of an image; medians of its rows (m = 1) or of all (ny = m = 1) where they were collapsed on board; NaN where
-        there is no data. None where the margin is missing or holds none of these.
+        Pixels of an image; medians of its rows (m = 1) or of all (ny = m = 1) where they were
+        collapsed on board; NaN where there is no data. None where the margin is missing or holds
+        none of these.
     """
     name = f"SCI_RAW_{side}"
     if name not in raw.file:
@@ -200,7 +240,9 @@ def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt
     hdu = raw.file[name]
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
     values = np.concatenate([hdu.image(i, i + 1) for i in chosen])
-    structure = reference.margins.get(side, np.zeros((1024, 1)))[raw.y_offset : raw.y_offset + raw.shape[0]]
+    structure = reference.margins.get(side, np.zeros((1024, 1)))[
+        raw.y_offset : raw.y_offset + raw.shape[0]
+    ]
     if hdu.text("MRG_PROC") == "image":
         pixels = np.where(values == 0, np.nan, values) / added
         return pixels - structure if structure.shape[1] in (1, pixels.shape[2]) else pixels
@@ -208,15 +250,24 @@ def margin_mean(raw: Exposures, side: str, reference: BiasReference, chosen: npt
     if "median" not in names[: values.shape[-1]]:
         return None
     median = values[..., names.index("median")] / added  # (n, rows) or (n, 1)
-    rows = np.median(structure, axis=1) if median.shape[1] == raw.shape[0] else np.array([np.median(structure)])
+    rows = (
+        np.median(structure, axis=1)
+        if median.shape[1] == raw.shape[0]
+        else np.array([np.median(structure)])
+    )
     return np.asarray((median - rows)[:, :, None])
 
 
 def _kinds(hdu: Hdu) -> tuple[int, int]:
-    """Return where mean and standard deviation stand among the values of a margin that was collapsed on board (MRG_DTYn)."""
+    """Return where mean and standard deviation stand among the values of a margin that was
+    collapsed on board (MRG_DTYn).
+    """
     names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
     if missing := {"mean", "stdev"} - set(names[: hdu.shape[-1]]):
-        raise hdu.refuse(f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is {' or '.join(sorted(missing))}")
+        raise hdu.refuse(
+            f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is "
+            f"{' or '.join(sorted(missing))}"
+        )
     return names.index("mean"), names.index("stdev")
 
 
@@ -243,15 +294,22 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
         quality = np.where(~known & bool(source), int(Quality.MARGIN), 0)
         if known.any():
             if not known.all():
-                warnings.append(f"margins of {(~known).sum()} images show no bias: it is interpolated")
+                warnings.append(
+                    f"margins of {(~known).sum()} images show no bias: it is interpolated"
+                )
             level = np.where(known, level, np.nan)
             there = exposures.metadata.present()
-            warm = [exposures.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in there]
+            warm = [
+                exposures.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in there
+            ]
             level, error = follow(exposures.mjd, level, error, settings.smooth / 1440.0, warm)
             ron = np.where(known, ron, np.median(ron[known]))
         else:
             warnings.append("no usable margins: the nominal bias of the reference is used")
-            level, error, ron = (np.full_like(level, v) for v in (reference.level, reference.level_error, reference.ron))
+            level, error, ron = (
+                np.full_like(level, v)
+                for v in (reference.level, reference.level_error, reference.ron)
+            )
             source = "reference"
         structure = reference.structure[exposures.window]
         used: dict[str, Value] = {
@@ -260,7 +318,13 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
             "BIAS_SRC": source,
             "RON_ADU": float(np.median(ron)),
         }
-        columns = {"MJD_TIME": exposures.mjd, "LEVEL": level, "LEVEL_ERR": error, "RON": ron, "QUALITY": quality}
+        columns = {
+            "MJD_TIME": exposures.mjd,
+            "LEVEL": level,
+            "LEVEL_ERR": error,
+            "RON": ron,
+            "QUALITY": quality,
+        }
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)
     image = NewHdu(TERMS["TERM_BIAS_STRUCTURE"], offsets, pixels=structure)

@@ -1,9 +1,11 @@
-"""Slow changes of a visit out of noisy values: what goes with time, with the orbit and with housekeeping, freed of the noise.
+"""Slow changes of a visit out of noisy values: what goes with time, with the orbit and with
+housekeeping, freed of the noise.
 
-The values are fitted by a smooth curve in time, harmonics of the orbit and other columns that may go with them; how much of
-each is needed is decided by the Bayesian information criterion, so that a value that stands still costs one parameter. What the
-fit leaves is smoothed over a window and added as far as its scatter is more than the values' errors explain (the positive-part
-estimator of James and Stein): a step or a drift of no known kind is followed, noise is not.
+The values are fitted by a smooth curve in time, harmonics of the orbit and other columns that may
+go with them; how much of each is needed is decided by the Bayesian information criterion, so that a
+value that stands still costs one parameter. What the fit leaves is smoothed over a window and added
+as far as its scatter is more than the values' errors explain (the positive-part estimator of James
+and Stein): a step or a drift of no known kind is followed, noise is not.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import BSpline
 
-from tasks.robust import MAD_TO_SIGMA
+from tasks.numerics.robust import MAD_TO_SIGMA
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,8 +27,11 @@ CLIP = 4.0  # residuals further out have no say [sigma]
 ROUNDS = 4
 
 
-def smooth_in_time(time: FloatArray, values: FloatArray, errors: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
-    """Return the weighted mean of the values within `width` of each time, and its error; NaN values are bridged.
+def smooth_in_time(
+    time: FloatArray, values: FloatArray, errors: FloatArray, width: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the weighted mean of the values within `width` of each time, and its error; NaN values
+    are bridged.
 
     Parameters
     ----------
@@ -56,7 +61,11 @@ def smooth_in_time(time: FloatArray, values: FloatArray, errors: FloatArray, wid
 
 
 def follow(
-    time: FloatArray, values: FloatArray, errors: FloatArray, width: float, others: Sequence[FloatArray] = ()
+    time: FloatArray,
+    values: FloatArray,
+    errors: FloatArray,
+    width: float,
+    others: Sequence[FloatArray] = (),
 ) -> tuple[FloatArray, FloatArray]:
     """Return the slow part of a series and its error.
 
@@ -69,7 +78,8 @@ def follow(
     width : float
         Full width of the window in which the rest is smoothed [day].
     others : sequence of ndarray, shape (n,)
-        Housekeeping that the values may go with; a column that is not finite everywhere or stands still is left out.
+        Housekeeping that the values may go with; a column that is not finite everywhere or stands
+        still is left out.
 
     Returns
     -------
@@ -95,7 +105,8 @@ def follow(
 
 
 def slow(time: FloatArray, values: FloatArray, width: float) -> tuple[FloatArray, FloatArray]:
-    """Return the slow part of housekeeping whose noise is that of differences of neighbours, and its error.
+    """Return the slow part of housekeeping whose noise is that of differences of neighbours, and
+    its error.
 
     Values that show no noise, and fewer than four, stay as they are.
 
@@ -106,13 +117,19 @@ def slow(time: FloatArray, values: FloatArray, width: float) -> tuple[FloatArray
     width : float
         As in `follow`; 0 leaves each value as it is.
     """
-    noise = MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values)))) / np.sqrt(2) if len(values) > 3 else 0.0
+    noise = (
+        MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values)))) / np.sqrt(2)
+        if len(values) > 3
+        else 0.0
+    )
     error = np.full_like(values, noise)
     return (values, error) if noise == 0.0 or width == 0.0 else follow(time, values, error, width)
 
 
 def _bases(time: FloatArray, others: Sequence[FloatArray], count: int) -> list[FloatArray]:
-    """Return the sets of columns (n, p) that are tried: none but the first has more than a quarter of the number of values."""
+    """Return the sets of columns (n, p) that are tried: none but the first has more than a quarter
+    of the number of values.
+    """
     span = float(np.ptp(time))
     u = (time - time[0]) / span if span > 0 else np.zeros_like(time)
     curves = [np.ones((len(time), 1)), np.stack([np.ones_like(u), u], axis=1)]
@@ -141,7 +158,9 @@ def _bases(time: FloatArray, others: Sequence[FloatArray], count: int) -> list[F
 def _fit(
     basis: FloatArray, values: FloatArray, errors: FloatArray, good: npt.NDArray[np.bool_]
 ) -> tuple[float, FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """Return information criterion, fit and error (n,) of one set of columns, and which values had a say."""
+    """Return information criterion, fit and error (n,) of one set of columns, and which values had
+    a say.
+    """
     offset = float(np.median(values[good]))
     weight = np.where(good, 1.0 / np.where(good, errors, 1.0), 0.0)
     scaled, wanted = basis * weight[:, None], weight * np.where(good, values - offset, 0.0)

@@ -1,9 +1,11 @@
-"""Gain: how many ADU one electron gives, from the voltages and the temperature of the read-out electronics.
+"""Gain: how many ADU one electron gives, from the voltages and the temperature of the read-out
+electronics.
 
-gain = GAIN_NOM (1 + sum_i F_i (VSS-VSS0)^a (VOD-VSS-VOD0)^b (VRD-VSS-VRD0)^c (VOG-VSS-VOG0)^d (T-T0)^e), in ADU/electron
-(REF_APP_GainCorrection). T0 is TEMP_OFF with the minus sign: nominal housekeeping then gives GAIN_NOM exactly, and the real
-full frame 1.946 electron/ADU; with the plus sign it would be 1.79. The housekeeping is noisy, the voltages are not: the slow
-part of the gain is followed over the visit, noise from image to image does not get into the light curve.
+gain = GAIN_NOM (1 + sum_i F_i (VSS-VSS0)^a (VOD-VSS-VOD0)^b (VRD-VSS-VRD0)^c (VOG-VSS-VOG0)^d
+(T-T0)^e), in ADU/electron (REF_APP_GainCorrection). T0 is TEMP_OFF with the minus sign: nominal
+housekeeping then gives GAIN_NOM exactly, and the real full frame 1.946 electron/ADU; with the plus
+sign it would be 1.79. The housekeeping is noisy, the voltages are not: the slow part of the gain is
+followed over the visit, noise from image to image does not get into the light curve.
 """
 
 from __future__ import annotations
@@ -21,18 +23,20 @@ from schemas.payloads import Gain, Product, Reference
 from schemas.settings import GainSettings
 from schemas.terms import TERMS
 from tasks.calibration.drift import slow
-from tasks.exposures import open_exposures
-from tasks.fits import open_declared
-from tasks.fits_writer import NewHdu
-from tasks.step import Leaves, step
-from tasks.store import require
+from tasks.engine.step import Leaves, step
+from tasks.files.disk import require
+from tasks.files.reader import open_declared
+from tasks.files.writer import NewHdu
+from tasks.visit.raw import open_exposures
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class GainFormula:
-    """Nominal gain [ADU/electron], offsets of VSS, VOD, VRD, VOG [V] and temperature [deg C], factors and exponents."""
+    """Nominal gain [ADU/electron], offsets of VSS, VOD, VRD, VOG [V] and temperature [deg C],
+    factors and exponents.
+    """
 
     nominal: float
     offsets: FloatArray  # (5,)
@@ -41,7 +45,12 @@ class GainFormula:
 
 
 def gain_of(
-    vod: FloatArray, vrd: FloatArray, vog: FloatArray, vss: FloatArray, temperature: FloatArray, formula: GainFormula
+    vod: FloatArray,
+    vrd: FloatArray,
+    vog: FloatArray,
+    vss: FloatArray,
+    temperature: FloatArray,
+    formula: GainFormula,
 ) -> FloatArray:
     """Return the gain for some housekeeping.
 
@@ -69,13 +78,21 @@ def read_gain_formula(product: Product) -> GainFormula:
     """Read the gain correction."""
     with open_declared(require(product.path), GAIN_CORRECTION) as file:
         hdu = file["REF_APP_GainCorrection"]
-        offsets = np.array([hdu.number(f"{name}_OFF") for name in ("VSS", "VOD", "VRD", "VOG", "TEMP")])
-        exponents = np.stack([hdu.column(f"EXP_{n}") for n in ("VSS", "VOD", "VRD", "VOG", "TEMP")], axis=1)
-        return GainFormula(hdu.number("GAIN_NOM"), offsets, hdu.finite_column("FACTOR"), exponents.astype(np.int64))
+        offsets = np.array(
+            [hdu.number(f"{name}_OFF") for name in ("VSS", "VOD", "VRD", "VOG", "TEMP")]
+        )
+        exponents = np.stack(
+            [hdu.column(f"EXP_{n}") for n in ("VSS", "VOD", "VRD", "VOG", "TEMP")], axis=1
+        )
+        return GainFormula(
+            hdu.number("GAIN_NOM"), offsets, hdu.finite_column("FACTOR"), exponents.astype(np.int64)
+        )
 
 
 def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
-    """Return values with those that are no numbers replaced by interpolation in time; all missing stay missing."""
+    """Return values with those that are no numbers replaced by interpolation in time; all missing
+    stay missing.
+    """
     good = np.isfinite(values)
     return values if good.all() or not good.any() else np.interp(time, time[good], values[good])
 
@@ -83,7 +100,9 @@ def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
 def _check(gain: FloatArray, path: Path) -> None:
     if not (gain > 0).all():
         bad = int(np.argmax(~(gain > 0)))
-        raise BadInputError(f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be")
+        raise BadInputError(
+            f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be"
+        )
 
 
 @step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
@@ -99,13 +118,17 @@ def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -
     values = {name: fill_gaps(mjd, v) for name, v in values.items()}
     absent = [name for name, v in values.items() if not np.isfinite(v).all()]
     if absent:
-        warnings.append(f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used")
+        warnings.append(
+            f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used"
+        )
         gain = np.full(len(mjd), formula.nominal)
     else:
         vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
         gain = gain_of(vod, vrd, vog, vss, temperature, formula)
         if missing.any():
-            warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
+            warnings.append(
+                f"housekeeping of {missing.sum()} images holds no numbers: interpolated"
+            )
     _check(gain, path)  # one image that cannot be would be smoothed away
     gain, error = slow(mjd, gain, settings.smooth / 1440.0)
     _check(gain, path)  # and a curve through gains that jump can leave their range
@@ -115,5 +138,9 @@ def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -
         "GAIN_ERR": float(1e6 * np.sqrt(np.mean(error**2)) / gain.mean()),
     }
     quality = np.where(missing, int(Quality.HOUSEKEEPING), 0)
-    table = NewHdu(TERMS["TERM_GAIN"], used, columns={"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality})
+    table = NewHdu(
+        TERMS["TERM_GAIN"],
+        used,
+        columns={"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality},
+    )
     return Leaves({"TERM_GAIN": [table]}, used=used, warnings=warnings)

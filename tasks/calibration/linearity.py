@@ -1,10 +1,12 @@
-"""Non-linearity: the signal that was collected as a function of the one that was measured, for one exposure, in electrons.
+"""Non-linearity: the signal that was collected as a function of the one that was measured, for one
+exposure, in electrons.
 
-The reference gives a cubic spline by read-out frequency (value and derivatives at each BOUNDARY) or a look-up table, which is a
-spline of straight pieces.
+The reference gives a cubic spline by read-out frequency (value and derivatives at each BOUNDARY) or
+a look-up table, which is a spline of straight pieces.
 
-By a setting, off as a rule, charge below 800 electrons is divided by q(e) = 1 - s (800 - e) / 700: some find s = 0.04 in
-flight. It becomes part of the curve, by cubics that have value and slope of the quotient at nodes 25 electrons apart.
+By a setting, off as a rule, charge below 800 electrons is divided by q(e) = 1 - s (800 - e) / 700:
+some find s = 0.04 in flight. It becomes part of the curve, by cubics that have value and slope of
+the quotient at nodes 25 electrons apart.
 """
 
 from __future__ import annotations
@@ -16,18 +18,21 @@ from schemas.inputs import LINEARISATION
 from schemas.payloads import Linearity, Product, Reference
 from schemas.settings import LinearitySettings
 from schemas.terms import TERMS
-from tasks.exposures import open_exposures
-from tasks.fits import FitsFile, open_declared
-from tasks.fits_writer import NewHdu
-from tasks.step import Leaves, step
-from tasks.store import require
+from tasks.engine.step import Leaves, step
+from tasks.files.disk import require
+from tasks.files.reader import FitsFile, open_declared
+from tasks.files.writer import NewHdu
+from tasks.visit.raw import open_exposures
 
 FloatArray = npt.NDArray[np.float64]
 FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
 
 
-def with_low_signal(boundary: FloatArray, coefficients: FloatArray, missing: float) -> tuple[FloatArray, FloatArray]:
-    """Return a curve whose corrected charge e below 800 electrons is divided by 1 - missing (800 - e) / 700.
+def with_low_signal(
+    boundary: FloatArray, coefficients: FloatArray, missing: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return a curve whose corrected charge e below 800 electrons is divided by 1 - missing (800 -
+    e) / 700.
 
     Parameters
     ----------
@@ -41,7 +46,10 @@ def with_low_signal(boundary: FloatArray, coefficients: FloatArray, missing: flo
     def value(signal: FloatArray) -> tuple[FloatArray, FloatArray]:
         piece = np.clip(np.searchsorted(boundary, signal, "right") - 1, 0, None)
         d, c = signal - boundary[piece], coefficients[piece].T
-        charge, rise = c[0] + d * (c[1] + d * (c[2] + d * c[3])), c[1] + d * (2 * c[2] + 3 * d * c[3])
+        charge, rise = (
+            c[0] + d * (c[1] + d * (c[2] + d * c[3])),
+            c[1] + d * (2 * c[2] + 3 * d * c[3]),
+        )
         held = 1 - slope * (FULL_SIGNAL - charge)
         return charge / held, rise * (held - charge * slope) / held**2
 
@@ -54,7 +62,15 @@ def with_low_signal(boundary: FloatArray, coefficients: FloatArray, missing: flo
     nodes = np.unique(np.concatenate([np.arange(0.0, high, NODES), inside, [high]]))
     (v, s), h = value(nodes), np.diff(nodes)
     change = np.diff(v) / h
-    cubic = np.stack([v[:-1], s[:-1], (3 * change - 2 * s[:-1] - s[1:]) / h, (s[:-1] + s[1:] - 2 * change) / h**2], axis=1)
+    cubic = np.stack(
+        [
+            v[:-1],
+            s[:-1],
+            (3 * change - 2 * s[:-1] - s[1:]) / h,
+            (s[:-1] + s[1:] - 2 * change) / h**2,
+        ],
+        axis=1,
+    )
     piece = int(np.searchsorted(boundary, high, "right")) - 1
     d, c = high - boundary[piece], coefficients[piece]
     rise = c[1] + d * (2 * c[2] + 3 * d * c[3])
@@ -66,7 +82,9 @@ def with_low_signal(boundary: FloatArray, coefficients: FloatArray, missing: flo
 
 
 def read_curve(product: Product, frequency: int) -> tuple[FloatArray, FloatArray, float]:
-    """Return boundaries (m,), coefficients (m, 4) and the largest signal covered [electron] for a read-out frequency."""
+    """Return boundaries (m,), coefficients (m, 4) and the largest signal covered [electron] for a
+    read-out frequency.
+    """
     kilohertz = frequency // 1000
     with open_declared(require(product.path), LINEARISATION) as file:
         if (name := f"REF_APP_CCDLinearisation{kilohertz}") in file:
@@ -101,7 +119,9 @@ def _table(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
 
 
 @step("linearity", "ADU_CONV", version="2", payload=Linearity, leaves=["TERM_LINEARITY"])
-def estimate_linearity(raw: Product, reference: Reference | None, settings: LinearitySettings) -> Leaves:
+def estimate_linearity(
+    raw: Product, reference: Reference | None, settings: LinearitySettings
+) -> Leaves:
     """Choose the linearity curve of the visit's read-out mode."""
     with open_exposures(raw) as exposures:
         on_board = bool(exposures.image.keyword("NLIN_COR"))

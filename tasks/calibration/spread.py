@@ -4,9 +4,10 @@ The mean of the curve f is not the curve of the mean: with charges n_k of the ex
 
     mean f(n_k) = f(mean n_k) + 1/2 f''(mean n_k) Var n_k
 
-to second order. In the core unstacked imagettes tell the variance of each pixel, where the telemetry has them. Elsewhere it
-follows from the offsets d_k of the exposures from their mean place, known from the attitude: the stack S is sharpened by what
-the motion has smoothed, in two steps of Van Cittert (1931),
+to second order. In the core unstacked imagettes tell the variance of each pixel, where the
+telemetry has them. Elsewhere it follows from the offsets d_k of the exposures from their mean
+place, known from the attitude: the stack S is sharpened by what the motion has smoothed, in two
+steps of Van Cittert (1931),
 
     P <- P + S - mean_k P(x - d_k)    from P = S,
 
@@ -24,11 +25,12 @@ from numba import njit
 from schemas.payloads import Product, Reference, Spread
 from schemas.settings import SpreadSettings
 from schemas.terms import TERMS
-from tasks.attitude import DAY, mean_between, pixel_scale, read_attitude, target_track
-from tasks.exposures import Exposures, maybe_exposures, open_exposures, term_column
-from tasks.fits_writer import NewHdu
-from tasks.step import Leaves, step
-from tasks.words import from_big_endian
+from tasks.engine.step import Leaves, step
+from tasks.files.byte_order import from_big_endian
+from tasks.files.writer import NewHdu
+from tasks.visit.attitude import DAY, mean_between, pixel_scale, read_attitude, target_track
+from tasks.visit.raw import Exposures, maybe_exposures, open_exposures
+from tasks.visit.terms import term_column
 
 FloatArray = npt.NDArray[np.float64]
 POINTS = 8  # offsets that stand for a stack
@@ -49,8 +51,9 @@ def offsets_of(x: FloatArray, y: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray, shape (n, 2, 8)
-        Offsets from the mean place along x and y, all of one weight: those of the exposures, then NaN, or for more than eight
-        exposures eight points on the ellipse that has their covariance. 0 where a place is not known [pixel].
+        Offsets from the mean place along x and y, all of one weight: those of the exposures, then
+        NaN, or for more than eight exposures eight points on the ellipse that has their covariance.
+        0 where a place is not known [pixel].
     """
     count, k = x.shape
     found = np.full((count, 2, POINTS), np.nan)
@@ -63,12 +66,17 @@ def offsets_of(x: FloatArray, y: FloatArray) -> FloatArray:
     along = np.sqrt(xx)
     across = np.divide(xy, along, out=np.zeros_like(xy), where=along > 0)
     found[:, 0] = np.sqrt(2) * along * np.cos(angle)
-    found[:, 1] = np.sqrt(2) * (across * np.cos(angle) + np.sqrt(np.maximum(yy - across**2, 0)) * np.sin(angle))
+    found[:, 1] = np.sqrt(2) * (
+        across * np.cos(angle) + np.sqrt(np.maximum(yy - across**2, 0)) * np.sin(angle)
+    )
     return found
 
 
-def exposure_places(raw: Exposures, time: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the mean place of the target in every exposure of every stack, shape (n, NEXP) [pixel].
+def exposure_places(
+    raw: Exposures, time: FloatArray, x: FloatArray, y: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the mean place of the target in every exposure of every stack, shape (n, NEXP)
+    [pixel].
 
     `time`, `x` and `y`, shape (m,), are its track by the attitude. NaN outside of it.
     """
@@ -79,9 +87,11 @@ def exposure_places(raw: Exposures, time: FloatArray, x: FloatArray, y: FloatArr
 
 
 def unstacked(raw: Exposures, imagettes: Exposures) -> npt.NDArray[np.int64]:
-    """Return, for every stack, the index of the first of the imagettes that are its exposures, -1 where not all are there.
+    """Return, for every stack, the index of the first of the imagettes that are its exposures, -1
+    where not all are there.
 
-    Imagettes count where each is one exposure, and as many follow each other within the time of the stack as it has exposures.
+    Imagettes count where each is one exposure, and as many follow each other within the time of the
+    stack as it has exposures.
     """
     none = np.full(raw.count, -1, np.int64)
     single = imagettes.metadata.column("NEXP").astype(np.int64) == 1
@@ -121,8 +131,9 @@ def imagette_variances(
     corner : tuple of int
         Where `out` begins in the stack, x and y.
     out : ndarray, shape (n, cy, cx)
-        Receives the variance [ADU^2]; NaN where not every exposure has the pixel, or where they are not the stack's own: where
-        their sum differs from the stack by more than the rounding of a mean.
+        Receives the variance [ADU^2]; NaN where not every exposure has the pixel, or where they are
+        not the stack's own: where their sum differs from the stack by more than the rounding of a
+        mean.
     """
     cy, cx = out.shape[1:]
     my, mx = imagettes.shape[1:]
@@ -152,8 +163,12 @@ def imagette_variances(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _moved(image: FloatArray, dx: float, dy: float, reach: int, rows: FloatArray, out: FloatArray) -> None:
-    """Move an image by an offset, by cubic convolution; `out` is left as it is within `reach` pixels of the edge."""
+def _moved(
+    image: FloatArray, dx: float, dy: float, reach: int, rows: FloatArray, out: FloatArray
+) -> None:
+    """Move an image by an offset, by cubic convolution; `out` is left as it is within `reach`
+    pixels of the edge.
+    """
     ny, nx = image.shape
     first_x, first_y = np.floor(-dx), np.floor(-dy)
     i, j = int(first_x) - 1, int(first_y) - 1
@@ -161,12 +176,18 @@ def _moved(image: FloatArray, dx: float, dy: float, reach: int, rows: FloatArray
     for y in range(ny):
         for x in range(reach, nx - reach):
             rows[y, x] = (
-                u[0] * image[y, x + i] + u[1] * image[y, x + i + 1] + u[2] * image[y, x + i + 2] + u[3] * image[y, x + i + 3]
+                u[0] * image[y, x + i]
+                + u[1] * image[y, x + i + 1]
+                + u[2] * image[y, x + i + 2]
+                + u[3] * image[y, x + i + 3]
             )
     for y in range(reach, ny - reach):
         for x in range(reach, nx - reach):
             out[y, x] = (
-                v[0] * rows[y + j, x] + v[1] * rows[y + j + 1, x] + v[2] * rows[y + j + 2, x] + v[3] * rows[y + j + 3, x]
+                v[0] * rows[y + j, x]
+                + v[1] * rows[y + j + 1, x]
+                + v[2] * rows[y + j + 2, x]
+                + v[3] * rows[y + j + 3, x]
             )
 
 
@@ -183,7 +204,8 @@ def _cubic(f: float) -> tuple[float, float, float, float]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -> None:
-    """Find how much the charge of pixels varies over the exposures of a stack because the star moves.
+    """Find how much the charge of pixels varies over the exposures of a stack because the star
+    moves.
 
     Parameters
     ----------
@@ -192,8 +214,8 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
     offsets : ndarray, shape (2, 8)
         See `offsets_of`.
     out : ndarray, shape (ny, nx)
-        Receives the variance, at most the squared signal: more is no star. 0 where the signal is faint, a lone
-        bright pixel, or near the edge or a pixel that is no number [electron^2].
+        Receives the variance, at most the squared signal: more is no star. 0 where the signal is
+        faint, a lone bright pixel, or near the edge or a pixel that is no number [electron^2].
     """
     ny, nx = signal.shape
     out[:] = 0.0
@@ -208,16 +230,36 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
     bottom, top, left, right = ny, 0, nx, 0
     for y in range(reach, ny - reach):
         for x in range(reach, nx - reach):
-            if signal[y, x] > FAINT and max(signal[y, x - 1], signal[y, x + 1], signal[y - 1, x], signal[y + 1, x]) > FAINT:
+            if (
+                signal[y, x] > FAINT
+                and max(signal[y, x - 1], signal[y, x + 1], signal[y - 1, x], signal[y + 1, x])
+                > FAINT
+            ):
                 bright[y, x] = True
-                bottom, top, left, right = min(bottom, y), max(top, y + 1), min(left, x), max(right, x + 1)
+                bottom, top, left, right = (
+                    min(bottom, y),
+                    max(top, y + 1),
+                    min(left, x),
+                    max(right, x + 1),
+                )
     if bottom >= top:
         return
     # a cut that holds all that is needed of the bright pixels' surroundings
     wide = reach * (SHARPENED + 1)
-    y0, y1, x0, x1 = max(bottom - wide, 0), min(top + wide, ny), max(left - wide, 0), min(right + wide, nx)
+    y0, y1, x0, x1 = (
+        max(bottom - wide, 0),
+        min(top + wide, ny),
+        max(left - wide, 0),
+        min(right + wide, nx),
+    )
     given = signal[y0:y1, x0:x1].copy()
-    sharp, moved, rows, total, squares = given.copy(), given.copy(), given.copy(), given.copy(), given.copy()
+    sharp, moved, rows, total, squares = (
+        given.copy(),
+        given.copy(),
+        given.copy(),
+        given.copy(),
+        given.copy(),
+    )
     for again in range(SHARPENED + 1):
         total[:], squares[:] = 0.0, 0.0
         for k in range(points):
@@ -239,9 +281,15 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def stack_variances(
-    signal: FloatArray, offsets: FloatArray, core: FloatArray, corner: tuple[int, int], gain: float, out: FloatArray
+    signal: FloatArray,
+    offsets: FloatArray,
+    core: FloatArray,
+    corner: tuple[int, int],
+    gain: float,
+    out: FloatArray,
 ) -> None:
-    """Find how much the charge of pixels varies over the exposures of a stack, by imagettes or else by the motion.
+    """Find how much the charge of pixels varies over the exposures of a stack, by imagettes or else
+    by the motion.
 
     Parameters
     ----------
@@ -262,23 +310,35 @@ def stack_variances(
 
 
 class Motion:
-    """Motion within the stacks of a visit, block by block: offsets, and the variances that imagettes tell of the core.
+    """Motion within the stacks of a visit, block by block: offsets, and the variances that
+    imagettes tell of the core.
 
     Without a term nothing moves.
 
     Attributes
     ----------
     corner : tuple of int
-        Where the core begins in the images, x and y; the core has no pixels where there are no unstacked imagettes.
+        Where the core begins in the images, x and y; the core has no pixels where there are no
+        unstacked imagettes.
     """
 
     def __init__(
-        self, spread: Spread | None, raw: Exposures, imagettes: Exposures | None, extname: str = "TERM_SPREAD"
+        self,
+        spread: Spread | None,
+        raw: Exposures,
+        imagettes: Exposures | None,
+        extname: str = "TERM_SPREAD",
     ) -> None:
-        self.offsets, self.first = np.zeros((raw.count, 2, POINTS)), np.full(raw.count, -1, np.int64)
+        self.offsets, self.first = (
+            np.zeros((raw.count, 2, POINTS)),
+            np.full(raw.count, -1, np.int64),
+        )
         if spread is not None:
             x, y, first = term_column(spread.product, extname, "OFFSET_X", "OFFSET_Y", "FIRST")
-            self.offsets, self.first = np.stack([x, y], axis=1).astype(np.float64), first.astype(np.int64)
+            self.offsets, self.first = (
+                np.stack([x, y], axis=1).astype(np.float64),
+                first.astype(np.int64),
+            )
         self.raw, self.imagettes = raw, imagettes
         self.corner, self.size = (0, 0), (0, 0)
         if imagettes is not None and (self.first >= 0).any():
@@ -288,22 +348,36 @@ class Motion:
             self.size = int(y.max()) - self.corner[1] + my, int(x.max()) - self.corner[0] + mx
             self.x, self.y = x, y
 
-    def block(self, start: int, stop: int, stacks: npt.NDArray[np.uint32]) -> tuple[FloatArray, FloatArray]:
-        """Return offsets (n, 2, 8) and core variances (n, cy, cx) [ADU^2] of some stacks, given as raw words."""
+    def block(
+        self, start: int, stop: int, stacks: npt.NDArray[np.uint32]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return offsets (n, 2, 8) and core variances (n, cy, cx) [ADU^2] of some stacks, given as
+        raw words.
+        """
         first = self.first[start:stop]
         core = np.full((stop - start, *self.size), np.nan)
         own = first >= 0
         if self.imagettes is not None and own.any():
             a, b = int(first[own].min()), int(first.max()) + self.raw.nexp
             imagette_variances(
-                stacks, np.where(own, first - a, -1), self.imagettes.words(a, b), self.x[a:b], self.y[a:b],
-                self.raw.nexp, self.raw.coadded, self.corner, core,
-            )  # fmt: skip
+                stacks,
+                np.where(own, first - a, -1),
+                self.imagettes.words(a, b),
+                self.x[a:b],
+                self.y[a:b],
+                self.raw.nexp,
+                self.raw.coadded,
+                self.corner,
+                core,
+            )
         return self.offsets[start:stop], core
 
 
-def imagette_corners(imagettes: Exposures, stacks: Exposures) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where the index [0, 0] of each imagette lies in the images of the sub-array, x and y, shape (m,).
+def imagette_corners(
+    imagettes: Exposures, stacks: Exposures
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where the index [0, 0] of each imagette lies in the images of the sub-array, x and y,
+    shape (m,).
 
     Raises
     ------
@@ -315,15 +389,23 @@ def imagette_corners(imagettes: Exposures, stacks: Exposures) -> tuple[npt.NDArr
     y = meta.column("Y_OFF_FULL_ARRAY").astype(np.int64) - stacks.y_offset
     (my, mx), (ny, nx) = imagettes.shape, stacks.shape
     if (x < 0).any() or (y < 0).any() or (x + mx > nx).any() or (y + my > ny).any():
-        raise meta.refuse("columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside of the sub-array")
+        raise meta.refuse(
+            "columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside of the sub-array"
+        )
     return x, y
 
 
 @step("spread", "ADU_CONV", version="1", payload=Spread, leaves=["TERM_SPREAD"])
 def estimate_spread(
-    raw: Product, imagettes: Product | None, attitude: Product, scale: Reference | None, settings: SpreadSettings
+    raw: Product,
+    imagettes: Product | None,
+    attitude: Product,
+    scale: Reference | None,
+    settings: SpreadSettings,
 ) -> Leaves:
-    """Find how the star moves from exposure to exposure of a stack, and which imagettes are these exposures."""
+    """Find how the star moves from exposure to exposure of a stack, and which imagettes are these
+    exposures.
+    """
     looked = read_attitude(attitude)
     with open_exposures(raw) as stacks, maybe_exposures(imagettes) as small:
         target = stacks.image.number("RA_TARG"), stacks.image.number("DEC_TARG")
@@ -332,19 +414,36 @@ def estimate_spread(
         warnings: list[str] = []
         for name, exposures in (("TERM_SPREAD", stacks), ("TERM_SPREAD_IMAGETTES", small)):
             count = exposures.count if exposures is not None else 0
-            offsets, first, mjd = np.zeros((count, 2, POINTS)), np.full(count, -1, np.int64), np.zeros(0)
+            offsets, first, mjd = (
+                np.zeros((count, 2, POINTS)),
+                np.full(count, -1, np.int64),
+                np.zeros(0),
+            )
             if exposures is not None:
                 mjd = exposures.mjd
                 if exposures.nexp > 1 and not settings.skip:
                     places = exposure_places(exposures, *track)
                     offsets = offsets_of(*places)
                     if unknown := int(np.isnan(places).any(axis=(0, 2)).sum()):
-                        warnings.append(f"{unknown} of {count} images have no attitude: linearised as if the star rested")
+                        warnings.append(
+                            f"{unknown} of {count} images have no attitude: linearised as if "
+                            f"the star rested"
+                        )
             if small is not None and exposures is stacks and not settings.skip:
                 first = unstacked(stacks, small)
-            tables[name] = {"MJD_TIME": mjd, "OFFSET_X": offsets[:, 0], "OFFSET_Y": offsets[:, 1], "FIRST": first}
+            tables[name] = {
+                "MJD_TIME": mjd,
+                "OFFSET_X": offsets[:, 0],
+                "OFFSET_Y": offsets[:, 1],
+                "FIRST": first,
+            }
     own = tables["TERM_SPREAD"]
-    motion = np.sqrt(np.median(np.nanvar(own["OFFSET_X"], axis=1) + np.nanvar(own["OFFSET_Y"], axis=1)) / 2)
+    motion = np.sqrt(
+        np.median(np.nanvar(own["OFFSET_X"], axis=1) + np.nanvar(own["OFFSET_Y"], axis=1)) / 2
+    )
     used = {"SPR_PIX": float(motion), "SPR_IMG": float(np.mean(own["FIRST"] >= 0))}
-    hdus = [NewHdu(TERMS[name], used if name == "TERM_SPREAD" else {}, columns=c) for name, c in tables.items()]
+    hdus = [
+        NewHdu(TERMS[name], used if name == "TERM_SPREAD" else {}, columns=c)
+        for name, c in tables.items()
+    ]
     return Leaves({"TERM_SPREAD": hdus}, used=used, warnings=warnings, skipped=settings.skip)

@@ -1,8 +1,9 @@
-"""What each step of the calibration does to the light curve: the electrons in one circle around the star, stage by stage.
+"""What each step of the calibration does to the light curve: the electrons in one circle around the
+star, stage by stage.
 
-The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without bias or gain is brought to
-electrons by the visit's median gain, so that all stages have one scale. One raw image goes with it, since raw images are not
-published. Nothing but the report reads this.
+The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without
+bias or gain is brought to electrons by the visit's median gain, so that all stages have one scale.
+One raw image goes with it, since raw images are not published. Nothing but the report reads this.
 """
 
 from __future__ import annotations
@@ -13,17 +14,29 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.payloads import Bias, CalibrationStages, Dark, Flat, Gain, Linearity, Look, Product, Spread
-from schemas.terms import CALIBRATION_STAGES, DEFAULT_RADIUS, TERMS
-from tasks.amplifier import bend, linearised, read_linearity
+from schemas.light_curves import CALIBRATION_STAGES, DEFAULT_RADIUS
+from schemas.payloads import (
+    Bias,
+    CalibrationStages,
+    Dark,
+    Flat,
+    Gain,
+    Linearity,
+    Look,
+    Product,
+    Spread,
+)
+from schemas.terms import TERMS
 from tasks.calibration.apply import mean_exposure
 from tasks.calibration.spread import Motion, stack_variances
-from tasks.exposures import first_sampled, look_places, maybe_exposures, open_exposures, term_column, term_image
-from tasks.fits import blocks
-from tasks.fits_writer import NewHdu
-from tasks.geometry import pixel_overlap
-from tasks.step import Leaves, step
-from tasks.words import from_big_endian
+from tasks.engine.step import Leaves, step
+from tasks.files.byte_order import from_big_endian
+from tasks.files.reader import blocks
+from tasks.files.writer import NewHdu
+from tasks.numerics.geometry import pixel_overlap
+from tasks.visit.linearity_curve import bend, linearised, read_linearity
+from tasks.visit.raw import maybe_exposures, open_exposures
+from tasks.visit.terms import first_sampled, look_places, term_column, term_image
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,8 +86,9 @@ def sum_stages(
     radius : float
         Radius of the circle [pixel].
     sums : ndarray, shape (n, 6)
-        Receives the sums: raw, then without bias, with each image's gain, linear, without thermal charge, at uniform response
-        [electron per stack]. Pixels without data and what lies outside of the window are left out; NaN without a centre.
+        Receives the sums: raw, then without bias, with each image's gain, linear, without thermal
+        charge, at uniform response [electron per stack]. Pixels without data and what lies outside
+        of the window are left out; NaN without a centre.
     """
     ny, nx = words.shape[1:]
     electrons, variance = np.empty((ny, nx)), np.empty((ny, nx))
@@ -106,9 +120,16 @@ def sum_stages(
 
 @step("calibration_stages", version="3", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
 def measure_calibration_stages(
-    raw: Product, unstacked: Product | None, look: Look, bias: Bias, gain: Gain, linearity: Linearity, spread: Spread,
-    dark: Dark, flat: Flat,
-) -> Leaves:  # fmt: skip
+    raw: Product,
+    unstacked: Product | None,
+    look: Look,
+    bias: Bias,
+    gain: Gain,
+    linearity: Linearity,
+    spread: Spread,
+    dark: Dark,
+    flat: Flat,
+) -> Leaves:
     """Measure the light curve within one circle after each operation of the calibration."""
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
@@ -120,17 +141,32 @@ def measure_calibration_stages(
     with open_exposures(raw) as exposures, maybe_exposures(unstacked) as single:
         motion = Motion(spread, exposures, single)
         ny, nx = exposures.shape
-        if len(x) != exposures.count or any(term.shape != (ny, nx) for term in (structure, charge, response)):
+        if len(x) != exposures.count or any(
+            term.shape != (ny, nx) for term in (structure, charge, response)
+        ):
             raise ValueError(f"the terms are not of {exposures.count} images of {ny} x {nx} pixels")
         sums = np.empty((exposures.count, len(CALIBRATION_STAGES)))
         for a, b in blocks(exposures.count, ny * nx * 4):
             words = exposures.words(a, b)
             sum_stages(
-                words, float(exposures.nexp), float(exposures.coadded), level[a:b], gains[a:b], thermal[a:b],
-                float(np.median(gains)), structure, charge, response, *curve,
-                *motion.block(a, b, words), motion.corner, x[a:b] - exposures.x_offset,
-                y[a:b] - exposures.y_offset, DEFAULT_RADIUS, sums[a:b],
-            )  # fmt: skip
+                words,
+                float(exposures.nexp),
+                float(exposures.coadded),
+                level[a:b],
+                gains[a:b],
+                thermal[a:b],
+                float(np.median(gains)),
+                structure,
+                charge,
+                response,
+                *curve,
+                *motion.block(a, b, words),
+                motion.corner,
+                x[a:b] - exposures.x_offset,
+                y[a:b] - exposures.y_offset,
+                DEFAULT_RADIUS,
+                sums[a:b],
+            )
         first = first_sampled(look)
         (adu,) = exposures.words(first, first + 1).byteswap() ^ np.uint32(0x80000000)
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}

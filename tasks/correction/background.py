@@ -1,22 +1,23 @@
 """Background: sky and stray light, level and slope of every image.
 
-The first round takes the clipped mean of a ring around the target, and a plane where the background is much brighter on one
-side. The second knows the scene: known stars, smeared light, hot pixels, cosmic rays and the median of the sample (in which the
-target's far wings stand still) are taken away; the images of the sample are turned back so that the sky stands still and
-averaged, and what stands out there (stars that no catalogue has, halos that the PSF lacks) is masked. What is left of the ring
-are the windows, cells of distance and position angle. In them a plane is fitted to every image about the target, clipped; the
-slope is kept where it says more than chance would (Bayesian information criterion). A level at the target that is fitted
-together with a slope does not depend on which side of the ring is masked. Level and slope are those above the usual image,
-whose mean over the ring is part of the level, as in the first round.
+The first round takes the clipped mean of a ring around the target, and a plane where the background
+is much brighter on one side. The second knows the scene: known stars, smeared light, hot pixels,
+cosmic rays and the median of the sample (in which the target's far wings stand still) are taken
+away; the images of the sample are turned back so that the sky stands still and averaged, and what
+stands out there (stars that no catalogue has, halos that the PSF lacks) is masked. What is left of
+the ring are the windows, cells of distance and position angle. In them a plane is fitted to every
+image about the target, clipped; the slope is kept where it says more than chance would (Bayesian
+information criterion). A level at the target that is fitted together with a slope does not depend
+on which side of the ring is masked. Level and slope are those above the usual image, whose mean
+over the ring is part of the level, as in the first round.
 
-Images are flagged that have far more background than others, or suddenly more, and those where it is much brighter on one side.
+Images are flagged that have far more background than others, or suddenly more, and those where it
+is much brighter on one side.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from schemas.errors import ConfigurationError
 from schemas.flags import PixelFlag, Quality
@@ -35,248 +36,68 @@ from schemas.payloads import (
 )
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
-from tasks.clean import read_effects, read_flags
-from tasks.exposures import term_column, term_image
-from tasks.fits_writer import NewHdu
-from tasks.level1 import Images, open_images
-from tasks.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
-from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.correction.ring import (
+    SECTORS,
+    BoolArray,
+    FloatArray,
+    add_to_field,
+    cells,
+    crowded,
+    excess,
+    fit_plane,
+    free_windows,
+    sector_means,
+    window_gain,
+)
+from tasks.engine.step import Leaves, step
+from tasks.files.writer import NewHdu
+from tasks.numerics.robust import ring_statistics, robust_scatter
+from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
+from tasks.scene.star_model import read_psf
 from tasks.scene.stars import neighbours_by_reference, read_field
-from tasks.step import Leaves, step
+from tasks.scene.track import read_track
+from tasks.visit.clean import read_effects, read_flags
+from tasks.visit.images import Images, open_images
+from tasks.visit.terms import term_column, term_image
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD | PixelFlag.MAP_TELEGRAPHIC | PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE
-HIGH = 300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
+UNSTEADY = (
+    PixelFlag.TELEGRAPHIC
+    | PixelFlag.DEAD
+    | PixelFlag.MAP_TELEGRAPHIC
+    | PixelFlag.MAP_DEAD
+    | PixelFlag.OUTSIDE
+)
+
+HIGH = (
+    300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
+)
+
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
+
 SUDDEN = 1.0  # of the usual background: an image that is so much above its neighbours is a spike
-COUNT = 2.0  # electrons of a count of the converter, about: pixels of the first round are not taken to scatter by less
+
+# electrons of a count of the converter, about: pixels of the first round are not taken to scatter
+# by less
+COUNT = 2.0
+
 NEIGHBOURS = 5  # before and behind an image
+
 STEEP = 1.0  # of the usual background, across the ring
-ANGLES, DEPTH = 72, 4.0  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
-FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
-STANDS_OUT = 5.0  # sigma; a cell of the averaged field that is brighter by this holds a star
-SECTORS = 8
-FEWEST_IN_SECTOR, FEWEST_SECTORS = 50, 80  # pixels of a sector, and sectors of all images, that tell of an excess
-LEAST_SHARE = 0.1  # of the ring; where fewer cells are free of stars, all are used and clipped
-
-
-@njit(cache=True, nogil=True, inline="always", error_model="numpy")
-def cell_of(dx: float, dy: float, roll: float, inner: float) -> tuple[int, int]:
-    """Return the cell (distance, position angle) of the field that a pixel sees.
-
-    `dx`, `dy` are its distance from the target [pixel], `roll` the roll angle [deg]; North turns towards +x as the roll grows.
-    """
-    angle = roll - np.degrees(np.arctan2(dx, dy))
-    return int((np.hypot(dx, dy) - inner) / DEPTH), int(angle % 360.0 / (360.0 / ANGLES)) % ANGLES
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def add_to_field(
-    image: FloatArray, bad: BoolArray, x: float, y: float, roll: float, inner: float, outer: float, level: float, sigma: float,
-    sums: FloatArray,
-) -> None:  # fmt: skip
-    """Add an image to the averaged field.
-
-    Parameters
-    ----------
-    image : ndarray, shape (ny, nx)
-        Image without known stars [electron].
-    bad : ndarray of bool, shape (ny, nx)
-        Pixels to leave out; so are those that are no numbers or further than 5 `sigma` from `level`.
-    x, y : float
-        Place of the target, pixel i spans [i, i+1) [pixel].
-    roll : float
-        [deg].
-    inner, outer : float
-        Radii of the ring [pixel].
-    level, sigma : float
-        Background of the image and noise of a pixel [electron].
-    sums : ndarray, shape (cells of distance, ANGLES, 2)
-        Receives sum of the values above the level over sigma, and number.
-    """
-    ny, nx = image.shape
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
-            d2 = dx * dx + dy * dy
-            value = (image[j, i] - level) / sigma
-            if d2 < inner * inner or d2 >= outer * outer or bad[j, i] or not np.abs(value) < 5.0:
-                continue
-            r, a = cell_of(dx, dy, roll, inner)
-            sums[r, a, 0] += value
-            sums[r, a, 1] += 1.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def sector_means(
-    image: FloatArray, bad: BoolArray, windows: BoolArray, x: float, y: float, roll: float, inner: float, outer: float,
-    limit: float, plane: FloatArray, means: FloatArray,
-) -> None:  # fmt: skip
-    """Measure what a fitted plane leaves in the sectors of the ring.
-
-    Parameters
-    ----------
-    image, bad, windows, x, y, roll, inner, outer
-        As in `fit_plane`.
-    limit : float
-        Pixels further from the plane are left out [electron].
-    plane : ndarray, shape (3,)
-        Level at the target [electron] and slope [electron/pixel].
-    means : ndarray, shape (SECTORS, 2)
-        Receives the mean of each sector above the plane [electron] and its pixels, from 0 counter-clockwise on the CCD.
-    """
-    means[:] = 0.0
-    ny, nx = image.shape
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
-            d2 = dx * dx + dy * dy
-            if d2 < inner * inner or d2 >= outer * outer or bad[j, i]:
-                continue
-            rest = image[j, i] - plane[0] - plane[1] * dx - plane[2] * dy
-            r, a = cell_of(dx, dy, roll, inner)
-            if windows[r, a] and np.abs(rest) <= limit:
-                k = int((np.arctan2(dy, dx) / (2 * np.pi) % 1.0) * SECTORS) % SECTORS
-                means[k, 0] += rest
-                means[k, 1] += 1.0
-    for k in range(SECTORS):
-        if means[k, 1] > 0:
-            means[k, 0] /= means[k, 1]
-
-
-def excess(means: FloatArray, sigma: FloatArray) -> float:
-    """Return by how much sectors of the ring scatter over the visit more than their pixels explain, at least 1.
-
-    Light that the scene lacks (wings of stars that turn, a PSF that breathes) is common to many pixels: the error of a level
-    is larger than that of independent pixels. What stands still in a sector is common to all images, and does not count.
-
-    Parameters
-    ----------
-    means : ndarray, shape (n, SECTORS, 2)
-        From `sector_means`.
-    sigma : ndarray, shape (n,)
-        Scatter of a pixel [electron].
-    """
-    value, number = means[..., 0], means[..., 1]
-    good = np.isfinite(sigma)[:, None] & (number >= FEWEST_IN_SECTOR)
-    if good.sum() < FEWEST_SECTORS:
-        return 1.0
-    error = np.where(good, sigma[:, None] / np.sqrt(np.maximum(number, 1.0)), 1.0)
-    usual = np.nanmedian(np.where(good, value, np.nan), axis=0, keepdims=True)
-    pull = np.where(good, (value - usual) / error, 0.0)
-    return max(robust_scatter(pull[good]), 1.0)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def fit_plane(
-    image: FloatArray, bad: BoolArray, windows: BoolArray, x: float, y: float, roll: float, inner: float, outer: float,
-    clip: float, one_count: float, sloped: bool,
-) -> tuple[float, float, float, float, int, float]:  # fmt: skip
-    """Fit level and slope of an image in the windows of its ring, clipped.
-
-    Parameters
-    ----------
-    image, bad, x, y, roll, inner, outer
-        As in `add_to_field`.
-    windows : ndarray of bool, shape (cells of distance, ANGLES)
-        Cells that are used.
-    clip : float
-        Pixels further from the plane are left out [robust sigma].
-    one_count : float
-        One count of the converter [electron]: pixels are not taken to scatter by less.
-    sloped : bool
-        Whether a slope is fitted.
-
-    Returns
-    -------
-    level, error, slope_x, slope_y, pixels, sigma
-        Level at the target and its error [electron], slope [electron/pixel], pixels that entered, their scatter [electron];
-        NaN and 0 where fewer than FEWEST_PIXELS are left.
-    """
-    ny, nx = image.shape
-    px, py, value = np.empty(ny * nx), np.empty(ny * nx), np.empty(ny * nx)
-    count = 0
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
-            d2 = dx * dx + dy * dy
-            if d2 < inner * inner or d2 >= outer * outer or bad[j, i] or not np.isfinite(image[j, i]):
-                continue
-            r, a = cell_of(dx, dy, roll, inner)
-            if windows[r, a]:
-                px[count], py[count], value[count] = dx, dy, image[j, i]
-                count += 1
-    if count < FEWEST_PIXELS:
-        return np.nan, np.nan, 0.0, 0.0, 0, np.nan
-    px, py, value = px[:count], py[:count], value[:count]
-    level = np.median(value)
-    gx, gy = 0.0, 0.0
-    limit = clip * max(MAD_TO_SIGMA * np.median(np.abs(value - level)), one_count)
-    n, error, sigma = 0.0, np.nan, np.nan
-    for _ in range(8):
-        normal, right = np.zeros((3, 3)), np.zeros(3)
-        squares, n = 0.0, 0.0
-        for k in range(count):
-            d = value[k] - level - gx * px[k] - gy * py[k]
-            if np.abs(d) <= limit:
-                row = (1.0, px[k], py[k])
-                for p in range(3):
-                    right[p] += row[p] * d
-                    for q in range(3):
-                        normal[p, q] += row[p] * row[q]
-                squares += d * d
-                n += 1.0
-        if not sloped:
-            normal[0, 1] = normal[1, 0] = normal[0, 2] = normal[2, 0] = 0.0
-            right[1] = right[2] = 0.0
-        if n < FEWEST_PIXELS or normal[1, 1] <= 0 or normal[2, 2] <= 0:
-            return np.nan, np.nan, 0.0, 0.0, 0, np.nan
-        inverse = np.linalg.inv(normal)
-        move = inverse @ right
-        level, gx, gy = level + move[0], gx + move[1], gy + move[2]
-        sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, one_count * one_count / 12.0))
-        error = sigma * np.sqrt(inverse[0, 0])
-        if np.abs(move[0]) <= 1e-3 * error and np.hypot(move[1], move[2]) * outer <= 1e-3 * sigma:
-            break
-    return level, error, gx, gy, int(n), sigma
-
-
-def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Return the averaged field [sigma of a pixel] and which of its cells are free of stars, from `add_to_field`'s sums.
-
-    A cell whose mean stands out of the others at its error, and its neighbours, are not free. Where too few would be left,
-    all cells are: a clipped fit is better than none.
-    """
-    value, number = sums[..., 0], sums[..., 1]
-    seen = number > 0
-    mean = np.where(seen, value / np.maximum(number, 1.0), 0.0)
-    if not seen.any():
-        return mean, np.ones(mean.shape, dtype=bool)
-    error = 1.0 / np.sqrt(np.maximum(number, 1.0))
-    centre = float(np.median(mean[seen]))
-    pull = np.where(seen, (mean - centre) / error, 0.0)
-    spread = max(robust_scatter(pull[seen]), 1.0)
-    star = pull > STANDS_OUT * spread
-    near = star.copy()
-    for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
-        moved = np.roll(star, shift, axis)
-        if axis == 0:
-            moved[0 if shift == 1 else -1] = False
-        near |= moved
-    free = ~near
-    return mean, free if free[seen].mean() >= LEAST_SHARE else np.ones(mean.shape, dtype=bool)
 
 
 def check_ring(settings: BackgroundSettings) -> None:
     """Refuse a ring that is none."""
     if settings.outer <= settings.inner:
-        raise ConfigurationError(f"background.outer {settings.outer} is not above background.inner {settings.inner}")
+        raise ConfigurationError(
+            f"background.outer {settings.outer} is not above background.inner {settings.inner}"
+        )
 
 
 def spikes(level: FloatArray, good: BoolArray, nexp: int) -> BoolArray:
-    """Return which images have far more background than the others, or more than the detector's response is known for."""
+    """Return which images have far more background than the others, or more than the detector's
+    response is known for.
+    """
     if not good.any():
         return np.zeros(len(level), dtype=bool)
     usual = float(np.median(level[good]))
@@ -289,9 +110,13 @@ def spikes(level: FloatArray, good: BoolArray, nexp: int) -> BoolArray:
 
 
 def running_median(values: FloatArray, reach: int) -> FloatArray:
-    """Return the median of each value and up to `reach` on either side; NaN have no say, and where there is nothing else."""
+    """Return the median of each value and up to `reach` on either side; NaN have no say, and where
+    there is nothing else.
+    """
     ends = np.full(reach, np.nan)
-    rows = np.lib.stride_tricks.sliding_window_view(np.concatenate([ends, values, ends]), 2 * reach + 1)
+    rows = np.lib.stride_tricks.sliding_window_view(
+        np.concatenate([ends, values, ends]), 2 * reach + 1
+    )
     known = np.isfinite(rows).any(axis=1)
     middle = np.full(len(values), np.nan)
     middle[known] = np.nanmedian(rows[known], axis=1)
@@ -299,7 +124,8 @@ def running_median(values: FloatArray, reach: int) -> FloatArray:
 
 
 def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -> BoolArray:
-    """Return in which images the background changes across the ring by more than the usual background.
+    """Return in which images the background changes across the ring by more than the usual
+    background.
 
     Slopes that are no more than noise are 0 already (Bayesian information criterion).
 
@@ -321,32 +147,56 @@ def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -
 
 
 def background_leaves(
-    extname: str, mjd: FloatArray, nexp: int, found: FloatArray, slope: FloatArray, centre: tuple[float, float],
-    field: FloatArray, windows: BoolArray, settings: BackgroundSettings, warnings: list[str],
-) -> Leaves:  # fmt: skip
-    """Return the term from level, error and number of pixels, shape (n, 3), and slope, shape (n, 2), of every image."""
+    extname: str,
+    mjd: FloatArray,
+    nexp: int,
+    found: FloatArray,
+    slope: FloatArray,
+    centre: tuple[float, float],
+    field: FloatArray,
+    windows: BoolArray,
+    settings: BackgroundSettings,
+    warnings: list[str],
+) -> Leaves:
+    """Return the term from level, error and number of pixels, shape (n, 3), and slope, shape (n,
+    2), of every image.
+    """
     good = np.isfinite(found[:, 0])
     if not good.all():
         warnings.append(f"the ring of {(~good).sum()} images holds too few pixels: background 0")
     level, error = np.where(good, found[:, 0], 0.0), np.where(good, found[:, 1], 0.0)
     used = {
-        "RING_IN": settings.inner, "RING_OUT": settings.outer, "BKG_X": centre[0], "BKG_Y": centre[1],
-        "BKG_AVG": float(np.median(level[good])) if good.any() else 0.0, "BKG_ERR": float(np.median(error)),
-        "BKG_GRAD": float(np.median(np.hypot(slope[:, 0], slope[:, 1]))), "BKG_WIN": float(windows.mean()),
-    }  # fmt: skip
-    quality = np.where(spikes(level, good, nexp), int(Quality.BACKGROUND), 0) | np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
+        "RING_IN": settings.inner,
+        "RING_OUT": settings.outer,
+        "BKG_X": centre[0],
+        "BKG_Y": centre[1],
+        "BKG_AVG": float(np.median(level[good])) if good.any() else 0.0,
+        "BKG_ERR": float(np.median(error)),
+        "BKG_GRAD": float(np.median(np.hypot(slope[:, 0], slope[:, 1]))),
+        "BKG_WIN": float(windows.mean()),
+    }
+    quality = np.where(spikes(level, good, nexp), int(Quality.BACKGROUND), 0) | np.where(
+        good, 0, int(Quality.UNUSABLE_IMAGE)
+    )
     quality |= np.where(steep(level, slope, good, settings.outer), int(Quality.GRADIENT), 0)
     columns = {
-        "MJD_TIME": mjd, "LEVEL": level, "LEVEL_ERR": error, "SLOPE_X": np.where(good, slope[:, 0], 0.0),
-        "SLOPE_Y": np.where(good, slope[:, 1], 0.0), "PIXELS": found[:, 2].astype(np.int32), "QUALITY": quality,
-    }  # fmt: skip
+        "MJD_TIME": mjd,
+        "LEVEL": level,
+        "LEVEL_ERR": error,
+        "SLOPE_X": np.where(good, slope[:, 0], 0.0),
+        "SLOPE_Y": np.where(good, slope[:, 1], 0.0),
+        "PIXELS": found[:, 2].astype(np.int32),
+        "QUALITY": quality,
+    }
     nowhere = {"X_WINOFF": 0, "Y_WINOFF": 0}
     return Leaves(
         {
             extname: [
                 NewHdu(TERMS[extname], used, columns=columns),
                 NewHdu(TERMS["TERM_BACKGROUND_SKY"], nowhere, pixels=field),
-                NewHdu(TERMS["TERM_BACKGROUND_WINDOWS"], nowhere, pixels=windows.astype(np.float64)),
+                NewHdu(
+                    TERMS["TERM_BACKGROUND_WINDOWS"], nowhere, pixels=windows.astype(np.float64)
+                ),
             ]
         },
         used=used,
@@ -355,33 +205,41 @@ def background_leaves(
 
 
 def usual_place(look: Look, images: Images) -> tuple[float, float]:
-    """Return the median place of the target in the images (pixel i spans [i, i+1)); the middle where nothing tells."""
+    """Return the median place of the target in the images (pixel i spans [i, i+1)); the middle
+    where nothing tells.
+    """
     x, y = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y")
     places = []
-    for values, side in ((x - images.x_offset, images.shape[1]), (y - images.y_offset, images.shape[0])):
+    for values, side in (
+        (x - images.x_offset, images.shape[1]),
+        (y - images.y_offset, images.shape[0]),
+    ):
         good = values[np.isfinite(values)]
         places.append(float(np.median(good)) if good.size else side / 2)
     return places[0], places[1]
-
-
-def cells(settings: BackgroundSettings) -> tuple[int, int]:
-    """Return the shape of the averaged field."""
-    return int((settings.outer - settings.inner) / DEPTH) + 1, ANGLES
 
 
 @step("background_1", version="3", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
     calibrated: Product, look: Look, pointing: Pointing, prior: Prior, settings: BackgroundSettings
 ) -> Leaves:
-    """Estimate the background of every image from the whole ring around the target, without the neighbours that are known."""
+    """Estimate the background of every image from the whole ring around the target, without the
+    neighbours that are known.
+    """
     check_ring(settings)
     with open_images(calibrated) as images:
-        # one place for all images: a ring that moves with the star would see other stars and hot pixels in each
+        # one place for all images: a ring that moves with the star would see other stars and hot
+        # pixels in each
         place = usual_place(look, images)
         x, y = (np.full(images.count, p) for p in place)
         rings, planes = np.empty((images.count, 4)), np.empty((images.count, 6))
-        nothing, everywhere = np.zeros(images.shape, dtype=bool), np.ones(cells(settings), dtype=bool)
-        at_x, at_y, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
+        nothing, everywhere = (
+            np.zeros(images.shape, dtype=bool),
+            np.ones(cells(settings), dtype=bool),
+        )
+        at_x, at_y, flux = term_column(
+            look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX"
+        )
         field = neighbours_by_reference(prior, flux, pointing)
         for block, pixels in images.blocks():
             if field is not None:
@@ -389,32 +247,73 @@ def estimate_background_1(
                     star = float(at_x[i]) - images.x_offset, float(at_y[i]) - images.y_offset
                     span = field.track.span(images.nexp, images.exposure_time)
                     image -= field.image(images.shape, *star, float(images.mjd[i]), span)
-            ring_statistics(pixels, x[block], y[block], settings.inner, settings.outer, settings.clip, rings[block])
+            ring_statistics(
+                pixels,
+                x[block],
+                y[block],
+                settings.inner,
+                settings.outer,
+                settings.clip,
+                rings[block],
+            )
             for i, image in enumerate(pixels, block.start):
                 planes[i] = fit_plane(
-                    image, nothing, everywhere, *place, 0.0, settings.inner, settings.outer, settings.clip, COUNT, True
+                    image,
+                    nothing,
+                    everywhere,
+                    *place,
+                    0.0,
+                    settings.inner,
+                    settings.outer,
+                    settings.clip,
+                    COUNT,
+                    True,
                 )
-        found = np.stack([rings[:, 1], rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0)), rings[:, 3]], axis=1)
-        # a slope that is left in the images would pass for cosmic rays on their bright side; small ones wait for the windows
+        found = np.stack(
+            [rings[:, 1], rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0)), rings[:, 3]], axis=1
+        )
+        # a slope that is left in the images would pass for cosmic rays on their bright side; small
+        # ones wait for the windows
         good = np.isfinite(found[:, 0]) & np.isfinite(planes[:, 0])
         slanted = steep(found[:, 0], planes[:, 2:4], good, settings.outer)
         found[slanted] = planes[slanted][:, [0, 1, 4]]
         slope = np.where(slanted[:, None], planes[:, 2:4], 0.0)
         centre = place[0] + images.x_offset, place[1] + images.y_offset
         return background_leaves(
-            "TERM_BACKGROUND_1", images.mjd, images.nexp, found, slope, centre, np.zeros(cells(settings)), everywhere, settings,
+            "TERM_BACKGROUND_1",
+            images.mjd,
+            images.nexp,
+            found,
+            slope,
+            centre,
+            np.zeros(cells(settings)),
+            everywhere,
+            settings,
             [],
-        )  # fmt: skip
+        )
 
 
 @step("background", "BKGSL_W", version="4", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
-    calibrated: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, first: Background, psf: Psf, stars: Stars,
-    smearing: Smearing, defects: Defects, settings: BackgroundSettings,
-) -> Leaves:  # fmt: skip
-    """Estimate level and slope of the background in windows of the ring that are free of stars and defects."""
+    calibrated: Product,
+    look: Look,
+    pointing: Pointing,
+    bias: Bias,
+    gain: Gain,
+    first: Background,
+    psf: Psf,
+    stars: Stars,
+    smearing: Smearing,
+    defects: Defects,
+    settings: BackgroundSettings,
+) -> Leaves:
+    """Estimate level and slope of the background in windows of the ring that are free of stars and
+    defects.
+    """
     check_ring(settings)
-    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    x, y, flux, sampled = term_column(
+        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
+    )
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     with open_images(calibrated) as images:
         n = images.count
@@ -424,7 +323,9 @@ def estimate_background(
         effects = read_effects(images, first, smearing, defects)
         assert effects.slope is not None
         bad = (read_flags(defects) & int(UNSTEADY)) != 0
-        steady = term_image(look.product, "TERM_LOOK_STATIC") - (0.0 if effects.static is None else effects.static)
+        steady = term_image(look.product, "TERM_LOOK_STATIC") - (
+            0.0 if effects.static is None else effects.static
+        )
         field = read_field(stars, model, track) if model is not None else None
         floor = pixel_floor(first, bias, gain, images.nexp)
         rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
@@ -434,7 +335,9 @@ def estimate_background(
         for k in np.flatnonzero(sampled & np.isfinite(roll)):
             image = rest.without_field(int(k)) - steady
             ring = settings.inner, settings.outer
-            add_to_field(image, bad, *place, float(turn[k]), *ring, 0.0, float(np.sqrt(floor[k])), sums)
+            add_to_field(
+                image, bad, *place, float(turn[k]), *ring, 0.0, float(np.sqrt(floor[k])), sums
+            )
         mean, windows = free_windows(sums)
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
         scatter, means = np.full(n, np.nan), np.zeros((n, SECTORS, 2))
@@ -445,33 +348,38 @@ def estimate_background(
             flat = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, False)
             plane = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, True)
             # two more parameters must lower the log likelihood by more than ln n (BIC)
-            taken = plane if _gain(flat, plane) > 2 * np.log(max(flat[4], 2)) else flat
+            taken = plane if window_gain(flat, plane) > 2 * np.log(max(flat[4], 2)) else flat
             found[i] = taken[0] + effects.background[i], taken[1], taken[4]
             slope[i], scatter[i] = effects.slope[i] + taken[2:4], taken[5]
             if np.isfinite(taken[0]):
                 around = *place, float(turn[i]), settings.inner, settings.outer
                 level_and_slope = np.array([taken[0], taken[2], taken[3]])
-                sector_means(image, bad, windows, *around, settings.clip * taken[5], level_and_slope, means[i])
+                sector_means(
+                    image,
+                    bad,
+                    windows,
+                    *around,
+                    settings.clip * taken[5],
+                    level_and_slope,
+                    means[i],
+                )
         found[:, 1] *= excess(means, scatter)
         centre = place[0] + images.x_offset, place[1] + images.y_offset
         warnings = []
-        if windows.all() and (sums[..., 1] > 0).any() and _crowded(sums):
-            warnings.append("hardly any part of the ring is free of stars: all of it is used, and clipped")
+        if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
+            warnings.append(
+                "hardly any part of the ring is free of stars: all of it is used, and clipped"
+            )
         usual = float(np.median(np.sqrt(floor)))
         return background_leaves(
-            "TERM_BACKGROUND", images.mjd, images.nexp, found, slope, centre, usual * mean, windows, settings, warnings
+            "TERM_BACKGROUND",
+            images.mjd,
+            images.nexp,
+            found,
+            slope,
+            centre,
+            usual * mean,
+            windows,
+            settings,
+            warnings,
         )
-
-
-def _gain(flat: tuple[float, ...], plane: tuple[float, ...]) -> float:
-    """Return by how much -2 ln L falls with a slope."""
-    if not (np.isfinite(flat[5]) and np.isfinite(plane[5]) and plane[5] > 0):
-        return 0.0
-    return float(2 * flat[4] * np.log(flat[5] / plane[5]))
-
-
-def _crowded(sums: FloatArray) -> bool:
-    seen = sums[..., 1] > 0
-    mean = np.where(seen, sums[..., 0] / np.maximum(sums[..., 1], 1.0), 0.0)
-    pull = (mean - np.median(mean[seen])) * np.sqrt(sums[..., 1])
-    return bool((pull[seen] > STANDS_OUT * max(robust_scatter(pull[seen]), 1.0)).any())

@@ -15,7 +15,9 @@ PIXEL = 1.0 / 12.0  # variance of a uniform pixel: a single one is round
 
 @dataclass(frozen=True)
 class Track:
-    """One track. Place in index (x, y) [pixel], axes [pixel], angle of the major axis from x towards y [deg]."""
+    """One track. Place in index (x, y) [pixel], axes [pixel], angle of the major axis from x
+    towards y [deg].
+    """
 
     x: float
     y: float
@@ -30,7 +32,9 @@ class Track:
         return 1.0 - self.minor / self.major
 
 
-def tracks(rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[int, int]) -> list[Track]:
+def tracks(
+    rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[int, int]
+) -> list[Track]:
     """Group the hit pixels of an image into tracks.
 
     Parameters
@@ -45,14 +49,17 @@ def tracks(rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[i
     Returns
     -------
     list of Track
-        In order of their first pixel, row by row. Axes are the standard deviations of the charge, that of a pixel included.
+        In order of their first pixel, row by row. Axes are the standard deviations of the charge,
+        that of a pixel included.
 
     Raises
     ------
     ValueError
         If a pixel lies outside of the image.
     """
-    if len(rows) and (min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]):
+    if len(rows) and (
+        min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]
+    ):
         raise ValueError(f"a hit pixel lies outside of an image of {shape[1]} x {shape[0]} pixels")
     mask, weight = np.zeros(shape, dtype=bool), np.zeros(shape)
     mask[rows, columns] = True
@@ -67,6 +74,15 @@ def tracks(rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[i
         xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))
         middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
         angle = float(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
-        found.append(Track(cx, cy, float(np.sqrt(middle + spread)), float(np.sqrt(middle - spread)), angle, len(x)))
+        found.append(
+            Track(
+                cx,
+                cy,
+                float(np.sqrt(middle + spread)),
+                float(np.sqrt(middle - spread)),
+                angle,
+                len(x),
+            )
+        )
     assert len(found) == count
     return found

@@ -1,9 +1,11 @@
-"""Smearing: there is no shutter, so stars shine on while the image is shifted into the shielded half of the CCD, and before.
+"""Smearing: there is no shutter, so stars shine on while the image is shifted into the shielded
+half of the CCD, and before.
 
-Every pixel passes every row of its column and collects each row's light for the time of one shift, tau. Without motion the sum
-is the same in the whole column: S(x) = n tau sum over y of rate(x, y), over all 1024 rows, stars outside of the window
-included. The margin rows at the top see nothing but this (and their read-out's dark current), too noisily to correct an image;
-over a visit they tell tau, which is weighed with what is known of the clock.
+Every pixel passes every row of its column and collects each row's light for the time of one shift,
+tau. Without motion the sum is the same in the whole column: S(x) = n tau sum over y of rate(x, y),
+over all 1024 rows, stars outside of the window included. The margin rows at the top see nothing but
+this (and their read-out's dark current), too noisily to correct an image; over a visit they tell
+tau, which is weighed with what is known of the clock.
 """
 
 from __future__ import annotations
@@ -14,30 +16,38 @@ import numpy.typing as npt
 from schemas.payloads import Bias, Gain, Linearity, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
-from tasks.amplifier import linearise, read_linearity
-from tasks.exposures import Exposures, open_exposures, term_column
-from tasks.fits import blocks
-from tasks.fits_writer import NewHdu
-from tasks.robust import robust_scatter
+from tasks.engine.step import Leaves, step
+from tasks.files.reader import blocks
+from tasks.files.writer import NewHdu
+from tasks.numerics.robust import robust_scatter
 from tasks.scene.optics import FINE, to_grid
-from tasks.scene.psf import read_psf, read_track
+from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
-from tasks.step import Leaves, step
+from tasks.scene.track import read_track
+from tasks.visit.linearity_curve import linearise, read_linearity
+from tasks.visit.raw import Exposures, open_exposures
+from tasks.visit.terms import term_column
 
 FloatArray = npt.NDArray[np.float64]
-KNOWN = 0.05  # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
+# the clock is exact, but not all light of the columns is in the model: far wings, faint stars
+KNOWN = 0.05
 OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]
-FAINTEST = 0.2  # electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
+# electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
+FAINTEST = 0.2
 BLUR_SAMPLES = 8
 
 
 def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return offsets [pixel] and the share of a star's light that falls on a column at that offset from its centre."""
+    """Return offsets [pixel] and the share of a star's light that falls on a column at that offset
+    from its centre.
+    """
     half = grid.shape[0] // 2
     return (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
 
 
-def column_sums(columns: int, x: FloatArray, flux: FloatArray, offsets: FloatArray, profile: FloatArray) -> FloatArray:
+def column_sums(
+    columns: int, x: FloatArray, flux: FloatArray, offsets: FloatArray, profile: FloatArray
+) -> FloatArray:
     """Return the light of stars summed along every column, shape (columns,).
 
     Parameters
@@ -55,22 +65,27 @@ def column_sums(columns: int, x: FloatArray, flux: FloatArray, offsets: FloatArr
     sums = np.zeros(columns)
     for star, light in zip(x, flux, strict=True):
         for centre in star:
-            sums += light / len(star) * np.interp(place - centre, offsets, profile, left=0.0, right=0.0)
+            sums += (
+                light / len(star) * np.interp(place - centre, offsets, profile, left=0.0, right=0.0)
+            )
     return sums
 
 
 def columns_passed(
     start: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray], height: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return where stars stand as the rows of the window pass them: columns and rows, shape (k, 2 m).
+    """Return where stars stand as the rows of the window pass them: columns and rows, shape (k, 2
+    m).
 
-    On its way into the window before an exposure the charge passes what lies above, and on its way out what lies below. Stars
-    in the window are passed by some of its rows before, and by the others after.
+    On its way into the window before an exposure the charge passes what lies above, and on its way
+    out what lies below. Stars in the window are passed by some of its rows before, and by the
+    others after.
 
     Parameters
     ----------
     start, end : tuple of ndarray, shape (k, m)
-        Columns and rows of the stars, as indices of the window, at the start and at the end of m exposures.
+        Columns and rows of the stars, as indices of the window, at the start and at the end of m
+        exposures.
     height : int
         Rows of the window.
     """
@@ -84,7 +99,8 @@ def columns_passed(
 
 
 def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
-    """Return tau and its error from margin columns: measured = constant + tau model, by least squares clipped once.
+    """Return tau and its error from margin columns: measured = constant + tau model, by least
+    squares clipped once.
 
     Every image counts by itself: a bright star may cross the columns in a few of them only.
 
@@ -110,22 +126,31 @@ def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
 
 
 def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
-    """Return the mean of values with errors, and its error; a value of infinite error does not count."""
+    """Return the mean of values with errors, and its error; a value of infinite error does not
+    count.
+    """
     weights = [1.0 / error**2 for _, error in values]
     total = sum(weights)
-    return sum(w * value for w, (value, _) in zip(weights, values, strict=True)) / total, total**-0.5
+    return sum(
+        w * value for w, (value, _) in zip(weights, values, strict=True)
+    ) / total, total**-0.5
 
 
 def margin_rows(
-    raw: Exposures, level: FloatArray, gain: FloatArray, curve: tuple[FloatArray, FloatArray], good: npt.NDArray[np.bool_],
+    raw: Exposures,
+    level: FloatArray,
+    gain: FloatArray,
+    curve: tuple[FloatArray, FloatArray],
+    good: npt.NDArray[np.bool_],
     size: int = 1 << 23,
-) -> FloatArray | None:  # fmt: skip
-    """Return the mean charge of the top overscan rows in every column of the images that are `good`, shape (n, nx).
+) -> FloatArray | None:
+    """Return the mean charge of the top overscan rows in every column of the images that are
+    `good`, shape (n, nx).
 
     [electron per stack]; None without them as images.
 
-    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes the same amplifier. The
-    rows are read in blocks of about `size` bytes.
+    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes
+    the same amplifier. The rows are read in blocks of about `size` bytes.
     """
     if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
         return None
@@ -136,21 +161,35 @@ def margin_rows(
     means = np.empty((raw.count, hdu.shape[2]))
     for a, b in blocks(raw.count, 8 * hdu.shape[1] * hdu.shape[2], size):
         measured = (hdu.image(a, b) / added - level[a:b, None, None]) / gain[a:b, None, None]
-        means[a:b] = (raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)).mean(axis=1)
+        means[a:b] = (raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)).mean(
+            axis=1
+        )
     return means[good]
 
 
 @step("smearing", "SMEARING", version="5", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product, look: Look, pointing: Pointing, bias: Bias, gain: Gain, linearity: Linearity, psf: Psf, stars: Stars,
+    raw: Product,
+    look: Look,
+    pointing: Pointing,
+    bias: Bias,
+    gain: Gain,
+    linearity: Linearity,
+    psf: Psf,
+    stars: Stars,
     settings: SmearingSettings,
-) -> Leaves:  # fmt: skip
-    """Model the smeared light of all stars of a column, and fit the time of a shift to the top margin."""
-    # the centre of light is good to a tenth of a pixel, over which the sum of a column does not change
+) -> Leaves:
+    """Model the smeared light of all stars of a column, and fit the time of a shift to the top
+    margin.
+    """
+    # the centre of light is good to a tenth of a pixel, over which the sum of a column does not
+    # change
     flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
     (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    xi, eta, light, target = term_column(stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET")
+    xi, eta, light, target = term_column(
+        stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET"
+    )
     target = target.astype(bool)
     model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
     made = int(psf.used.get("PSF_N", 0)) >= 3
@@ -165,7 +204,9 @@ def estimate_smearing(
         smears = light / duration * settings.time > FAINTEST
         xi, eta, light = xi[smears], eta[smears], light[smears]
         good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
-        some = np.unique(np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round())
+        some = np.unique(
+            np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round()
+        )
         starts = some * max(exposures.repetition, exposures.exposure_time) - exposures.span / 2
         for i in np.flatnonzero(good) if known else ():
             when = float(exposures.mjd[i]), exposures.span, model.lag
@@ -173,25 +214,37 @@ def estimate_smearing(
             for seconds in (starts, starts + exposures.exposure_time):
                 dx, dy, roll = track.at(seconds, *when)
                 px, py = x[i] - exposures.x_offset - 0.5 + dx, y[i] - exposures.y_offset - 0.5 + dy
-                ends.append(field_places(xi, eta, roll + turn, px, py, float(stars.used["STAR_SCL"])))
+                ends.append(
+                    field_places(xi, eta, roll + turn, px, py, float(stars.used["STAR_SCL"]))
+                )
             places, rows = columns_passed(ends[0], ends[1], exposures.shape[0])
-            on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(axis=1)
+            on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(
+                axis=1
+            )
             sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
         rate = sums / exposures.exposure_time
-        margin = margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
+        margin = (
+            margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
+        )
         mjd = exposures.mjd
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     tau, error = fit_time(margin, rate[good]) if margin is not None else (0.0, float("inf"))
     if known:
         measured, clock = (tau, error), (settings.time, KNOWN * settings.time)
         if abs(tau - settings.time) > OFF * np.hypot(error, clock[1]):
-            warnings.append(f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not {settings.time * 1e6:.1f}")
+            warnings.append(
+                f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not "
+                f"{settings.time * 1e6:.1f}"
+            )
         else:
             tau, error = weighted_mean(measured, clock)
     used = {
-        "SMEAR_T": tau, "SMEAR_TE": error if np.isfinite(error) else 0.0,
+        "SMEAR_T": tau,
+        "SMEAR_TE": error if np.isfinite(error) else 0.0,
         "SMEAR_MX": float((tau * rate).max()) if known else 0.0,
-    }  # fmt: skip
+    }
     images = NewHdu(TERMS["TERM_SMEARING"], {**corner, **used}, pixels=tau * rate)
-    times = NewHdu(TERMS["TERM_SMEARING_IMAGES"], columns={"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)})
+    times = NewHdu(
+        TERMS["TERM_SMEARING_IMAGES"], columns={"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)}
+    )
     return Leaves({"TERM_SMEARING": [images, times]}, used=used, warnings=warnings)

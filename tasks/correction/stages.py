@@ -1,6 +1,8 @@
-"""What each correction does to the light curve: the electrons in one circle around the star, effect by effect.
+"""What each correction does to the light curve: the electrons in one circle around the star, effect
+by effect.
 
-The effects are taken away by the function that writes the corrected images, one at a time. Nothing but the report reads this.
+The effects are taken away by the function that writes the corrected images, one at a time. Nothing
+but the report reads this.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from schemas.light_curves import CORRECTION_STAGES, DEFAULT_RADIUS
 from schemas.payloads import Background, CorrectionStages, Defects, Look, Product, Smearing
-from schemas.terms import CORRECTION_STAGES, DEFAULT_RADIUS, TERMS
-from tasks.clean import Effects, Hits, clean_block, hits_of, read_effects
-from tasks.correction.defects import COSMIC, FROM_MODEL, HIGH_STATE
-from tasks.exposures import look_places, term_column
-from tasks.fits_writer import NewHdu
-from tasks.geometry import circle_sums
-from tasks.level1 import open_images
-from tasks.step import Leaves, step
+from schemas.terms import TERMS
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.engine.step import Leaves, step
+from tasks.files.writer import NewHdu
+from tasks.numerics.geometry import circle_sums
+from tasks.visit.clean import Effects, Hits, clean_block, hits_of, read_effects
+from tasks.visit.images import open_images
+from tasks.visit.terms import look_places, term_column
 
 FloatArray = npt.NDArray[np.float64]
-# What is taken away, in this order: the column that says what is left, and which parts of the effects that is.
+# What is taken away, in this order: the column that says what is left, and which parts of the
+# effects that is.
 ORDER: dict[str, tuple[str, ...]] = {
     "SMEARING": ("smearing",),
     "STATIC": ("static",),
@@ -34,14 +38,16 @@ KINDS = {"TELEGRAPHIC": HIGH_STATE, "DEAD": FROM_MODEL, "COSMIC_RAYS": COSMIC}
 
 
 def one_by_one(effects: Effects, hits: Mapping[str, Hits]) -> list[Effects]:
-    """Return effects one at a time, in the order in which they are taken away; those not known as ones that do nothing.
+    """Return effects one at a time, in the order in which they are taken away; those not known as
+    ones that do nothing.
 
     Parameters
     ----------
     effects : Effects
         All of them.
     hits : mapping
-        The pixels of single images by the stage in which they are taken away; no stage without them takes any.
+        The pixels of single images by the stage in which they are taken away; no stage without them
+        takes any.
     """
     single = []
     for stage, parts in ORDER.items():
@@ -53,9 +59,15 @@ def one_by_one(effects: Effects, hits: Mapping[str, Hits]) -> list[Effects]:
 
 
 def stages(
-    images: FloatArray, block: slice, effects: Sequence[Effects], x: FloatArray, y: FloatArray, radius: float
+    images: FloatArray,
+    block: slice,
+    effects: Sequence[Effects],
+    x: FloatArray,
+    y: FloatArray,
+    radius: float,
 ) -> FloatArray:
-    """Return the sums of a block of images within a circle, as they are and after each effect is taken away, shape (n, k + 1).
+    """Return the sums of a block of images within a circle, as they are and after each effect is
+    taken away, shape (n, k + 1).
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
 """Telegraphic pixels: their dark current jumps between two levels at random times.
 
-A pixel is telegraphic if two levels describe its residual to the scene far better than one: the variance within the levels is
-small against the variance about one mean, and the levels lie several sigma apart with images in both. A slow or smooth change
-(the trail of a field star, an error of the PSF under a moving target) fills the space between, and fails the first test: a pure
-sine, split at its mean, keeps a fifth of its variance.
+A pixel is telegraphic if two levels describe its residual to the scene far better than one: the
+variance within the levels is small against the variance about one mean, and the levels lie several
+sigma apart with images in both. A slow or smooth change (the trail of a field star, an error of the
+PSF under a moving target) fills the space between, and fails the first test: a pure sine, split at
+its mean, keeps a fifth of its variance.
 
-The states follow from a hidden Markov model of two levels with Gaussian noise and an equal chance to change between
-neighbouring images (Rabiner 1989, Proc. IEEE 77, 257): forward-backward probabilities, then levels and chance again from these.
-What is taken away from an image is the posterior mean of the high state, so that where the state is doubtful only part of the
-gap is.
+The states follow from a hidden Markov model of two levels with Gaussian noise and an equal chance
+to change between neighbouring images (Rabiner 1989, Proc. IEEE 77, 257): forward-backward
+probabilities, then levels and chance again from these. What is taken away from an image is the
+posterior mean of the high state, so that where the state is doubtful only part of the gap is.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
     Returns
     -------
     low, high, within, total, fewer
-        Means of the two levels, variance about them, variance about one mean, and the number of values in the smaller group.
+        Means of the two levels, variance about them, variance about one mean, and the number of
+        values in the smaller group.
     """
     ordered = np.sort(values)
     n = ordered.size
@@ -57,7 +59,12 @@ def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def find_telegraphic(
-    residuals: npt.NDArray[np.float32], noise: FloatArray, gap: float, contrast: float, fewest: int, found: BoolArray
+    residuals: npt.NDArray[np.float32],
+    noise: FloatArray,
+    gap: float,
+    contrast: float,
+    fewest: int,
+    found: BoolArray,
 ) -> None:
     """Mark pixels whose residuals jump between two levels.
 
@@ -70,7 +77,8 @@ def find_telegraphic(
     gap : float
         Least distance of the levels, in units of the noise and of the scatter within the levels.
     contrast : float
-        Least ratio of the variance about one mean to that within the levels; half as much again for wide gaps.
+        Least ratio of the variance about one mean to that within the levels; half as much again for
+        wide gaps.
     fewest : int
         Least number of images in each level.
     found : ndarray of bool, shape (ny, nx)
@@ -88,21 +96,30 @@ def find_telegraphic(
                 series[i] = residuals[i, y, x]
                 total += series[i]
                 squares += series[i] * series[i]
-            # two levels of equal shares, `gap` sigma apart, add gap^2 / 4 to the variance; uneven ones down to a third of that
+            # two levels of equal shares, `gap` sigma apart, add gap^2 / 4 to the variance; uneven
+            # ones down to a third of that
             if not squares / n - (total / n) ** 2 > noise[y, x] ** 2 * (1.0 + gap * gap / 12.0):
                 continue
             kept = np.sort(series)
             low, high, within, about_one, fewer = split_levels(kept)
             for _ in range(3):
                 # some cosmic rays make a group of their own: without them the levels show
-                if fewer >= fewest or fewer == 0 or high <= kept[-1 - fewer] or kept.size < 2 * fewest + fewer:
+                if (
+                    fewer >= fewest
+                    or fewer == 0
+                    or high <= kept[-1 - fewer]
+                    or kept.size < 2 * fewest + fewer
+                ):
                     break
                 kept = kept[: kept.size - fewer]
                 low, high, within, about_one, fewer = split_levels(kept)
             sigma = max(noise[y, x], np.sqrt(within))
-            # a smooth change well above the noise comes to a contrast of 5.3 (sine) at most, two levels then to far more
+            # a smooth change well above the noise comes to a contrast of 5.3 (sine) at most, two
+            # levels then to far more
             needed = contrast if high - low < WIDE * noise[y, x] else 1.5 * contrast
-            found[y, x] = fewer >= fewest and high - low > gap * sigma and about_one > needed * within
+            found[y, x] = (
+                fewer >= fewest and high - low > gap * sigma and about_one > needed * within
+            )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -136,7 +153,8 @@ def states(series: FloatArray, sigma: FloatArray, high: FloatArray) -> tuple[flo
                 continue
             s = max(sigma[i], spread)
             a, b = (series[i] - low_level) / s, (series[i] - high_level) / s
-            # a value far from both levels, as of a change within the image, must not decide by its last digit
+            # a value far from both levels, as of a change within the image, must not decide by its
+            # last digit
             a, b = min(0.5 * a * a, 50.0), min(0.5 * b * b, 50.0)
             m = min(a, b)
             emission[i, 0], emission[i, 1] = np.exp(m - a), np.exp(m - b)

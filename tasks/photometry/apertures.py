@@ -1,8 +1,9 @@
-"""Aperture photometry: the star's electrons inside circles that follow it, all radii in one pass over the image.
+"""Aperture photometry: the star's electrons inside circles that follow it, all radii in one pass
+over the image.
 
-Pixels on a circle's border count by the exact area inside it. A circle is worked through in its four quadrants: there
-the columns of a row that lie wholly inside come first, so that one running sum along the row serves all radii, and only
-the few cells that a circle cuts need geometry.
+Pixels on a circle's border count by the exact area inside it. A circle is worked through in its
+four quadrants: there the columns of a row that lie wholly inside come first, so that one running
+sum along the row serves all radii, and only the few cells that a circle cuts need geometry.
 """
 
 from __future__ import annotations
@@ -13,24 +14,28 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-import schemas.terms
+from schemas import light_curves
 from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smearing
 from schemas.terms import TERMS
-from tasks.exposures import term_column, term_image
-from tasks.fits_writer import NewHdu
-from tasks.geometry import circle_overlap, cut_cell_area, half_chord
-from tasks.level1 import open_images
-from tasks.step import Leaves, step
+from tasks.engine.step import Leaves, step
+from tasks.files.writer import NewHdu
+from tasks.numerics.geometry import circle_overlap, cut_cell_area, half_chord
+from tasks.visit.images import open_images
+from tasks.visit.terms import term_column, term_image
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.float64] | NDArray[np.float32]
 
-RADII = np.array(schemas.terms.RADII)
+RADII = np.array(light_curves.RADII)
 MOST_MISSING = 1e-3  # of an aperture, before it is worth a warning
 
 
 def aperture_sums(
-    images: Images, x: ArrayLike, y: ArrayLike, radii: ArrayLike = RADII, mask: NDArray[np.bool_] | None = None
+    images: Images,
+    x: ArrayLike,
+    y: ArrayLike,
+    radii: ArrayLike = RADII,
+    mask: NDArray[np.bool_] | None = None,
 ) -> tuple[Floats, Floats]:
     """Sum images in circles of all radii about a centre that moves from image to image.
 
@@ -48,24 +53,40 @@ def aperture_sums(
     Returns
     -------
     sums : ndarray, shape (n, k)
-        Signal inside the circles, border pixels by exact overlap, float64 sums [electron]. What is left out counts as
-        zero and is not made up for; NaN where nothing is left, or the centre is not finite.
+        Signal inside the circles, border pixels by exact overlap, float64 sums [electron]. What is
+        left out counts as zero and is not made up for; NaN where nothing is left, or the centre is
+        not finite.
     areas : ndarray, shape (n, k)
-        Area that entered the sum: pi R^2 less masked pixels, pixels that are not finite and what lies outside of the
-        image [pixel^2].
+        Area that entered the sum: pi R^2 less masked pixels, pixels that are not finite and what
+        lies outside of the image [pixel^2].
 
     Raises
     ------
     ValueError
-        If shapes disagree, radii are not ascending and positive, or the images are not native floats.
+        If shapes disagree, radii are not ascending and positive, or the images are not native
+        floats.
     """
     centre_x, centre_y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     r = np.asarray(radii, dtype=np.float64)
-    if images.ndim != 3 or images.dtype not in (np.float64, np.float32) or not images.dtype.isnative:
-        raise ValueError(f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of {images.dtype.str}")
+    if (
+        images.ndim != 3
+        or images.dtype not in (np.float64, np.float32)
+        or not images.dtype.isnative
+    ):
+        raise ValueError(
+            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of "
+            f"{images.dtype.str}"
+        )
     if centre_x.shape != images.shape[:1] or centre_y.shape != images.shape[:1]:
-        raise ValueError(f"{len(images)} images need as many centres, not {centre_x.shape} and {centre_y.shape}")
-    if r.ndim != 1 or not r.size or not np.isfinite(r).all() or np.any(np.diff(r, prepend=0.0) <= 0):
+        raise ValueError(
+            f"{len(images)} images need as many centres, not {centre_x.shape} and {centre_y.shape}"
+        )
+    if (
+        r.ndim != 1
+        or not r.size
+        or not np.isfinite(r).all()
+        or np.any(np.diff(r, prepend=0.0) <= 0)
+    ):
         raise ValueError(f"radii must be positive and ascending, not {r.tolist()}")
     if mask is None:
         masks = np.zeros((1, 0, 0), dtype=np.bool_)
@@ -98,7 +119,13 @@ def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> Floats:
 
 @njit(cache=True, nogil=True)
 def _sum_images(
-    images: Images, x: Floats, y: Floats, radii: Floats, masks: NDArray[np.bool_], sums: Floats, areas: Floats
+    images: Images,
+    x: Floats,
+    y: Floats,
+    radii: Floats,
+    masks: NDArray[np.bool_],
+    sums: Floats,
+    areas: Floats,
 ) -> None:
     n, ny, nx = images.shape
     reach = ceil(radii[-1]) + 1
@@ -109,11 +136,15 @@ def _sum_images(
     for image in range(n):
         areas[image] = 0.0
         sums[image] = np.nan
-        inside = -reach < x[image] < nx + reach and -reach < y[image] < ny + reach  # False for NaN too
+        inside = (
+            -reach < x[image] < nx + reach and -reach < y[image] < ny + reach
+        )  # False for NaN too
         if not inside:
             continue
         i0, j0 = floor(x[image]) + 1 - reach, floor(y[image]) + 1 - reach
-        holes = _cut_stamp(images[image], masks[image % len(masks)], masks.size > 0, i0, j0, stamp, hole)
+        holes = _cut_stamp(
+            images[image], masks[image % len(masks)], masks.size > 0, i0, j0, stamp, hole
+        )
         _cross(x[image] - floor(x[image]), y[image] - floor(y[image]), radii, lines, crossings)
         _sum_stamp(stamp, radii, lines, crossings, sums[image])
         areas[image] = pi * radii * radii
@@ -129,8 +160,18 @@ def _sum_images(
 
 
 @njit(cache=True, nogil=True)
-def _cut_stamp(image: Images, mask: NDArray[np.bool_], masked: bool, i0: int, j0: int, stamp: Floats, hole: Floats) -> int:
-    """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there. Count these."""
+def _cut_stamp(
+    image: Images,
+    mask: NDArray[np.bool_],
+    masked: bool,
+    i0: int,
+    j0: int,
+    stamp: Floats,
+    hole: Floats,
+) -> int:
+    """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there.
+    Count these.
+    """
     ny, nx = image.shape
     side = len(stamp)
     holes = 0
@@ -139,7 +180,9 @@ def _cut_stamp(image: Images, mask: NDArray[np.bool_], masked: bool, i0: int, j0
             source, copy = image[j0 + j, i0 : i0 + side], stamp[j]
             for i in range(side):
                 copy[i] = source[i]
-                holes += source[i] - source[i] != 0.0  # NaN and inf; np.isfinite keeps the loop from vectorising
+                holes += (
+                    source[i] - source[i] != 0.0
+                )  # NaN and inf; np.isfinite keeps the loop from vectorising
         if not holes:
             return 0
     holes = 0
@@ -160,8 +203,8 @@ def _cut_stamp(image: Images, mask: NDArray[np.bool_], masked: bool, i0: int, j0
 def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats) -> None:
     """Tabulate the pixel grid seen from the centre and where circles cross it.
 
-    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, the axis itself first.
-    `crossings` (4, k, m): half chords that circle k cuts from these lines.
+    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, the axis
+    itself first. `crossings` (4, k, m): half chords that circle k cuts from these lines.
     """
     for side, first in enumerate((1 - fx, fx, 1 - fy, fy)):
         lines[side, 0] = 0.0
@@ -173,8 +216,12 @@ def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"})
-def _sum_stamp(stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, sums: Floats) -> None:
-    """Sum a stamp in circles about its middle pixel (lines and crossings of `_cross`), quadrant by quadrant."""
+def _sum_stamp(
+    stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, sums: Floats
+) -> None:
+    """Sum a stamp in circles about its middle pixel (lines and crossings of `_cross`), quadrant by
+    quadrant.
+    """
     reach = len(stamp) // 2
     sums[:] = 0.0
     running = np.empty(reach + 2)
@@ -193,7 +240,8 @@ def _sum_stamp(stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, s
                 done = 0
                 running[0] = 0.0
                 for k in range(first_k, len(radii)):
-                    # cells up to `full` lie wholly inside the circle, those from `full` to `end` are cut by it
+                    # cells up to `full` lie wholly inside the circle, those from `full` to `end`
+                    # are cut by it
                     full = floor(along[k, j + 1] - u[1]) + 1 if along[k, j + 1] >= u[1] else 0
                     end = ceil(along[k, j] - u[1]) + 1 if along[k, j] > u[1] else 1
                     while done < full:
@@ -204,16 +252,29 @@ def _sum_stamp(stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, s
                     for i in range(full, end):
                         value = row[reach - 1 + i if x_side == 0 else reach - 1 - i]
                         total += value * cut_cell_area(
-                            u[i], u[i + 1], w[j], w[j + 1],
-                            along[k, j], along[k, j + 1], across[k, i], across[k, i + 1], radii[k],
-                        )  # fmt: skip
+                            u[i],
+                            u[i + 1],
+                            w[j],
+                            w[j + 1],
+                            along[k, j],
+                            along[k, j + 1],
+                            across[k, i],
+                            across[k, i + 1],
+                            radii[k],
+                        )
                     sums[k] += total
 
 
 def flux_error(
-    flux: ArrayLike, background: ArrayLike, dark: ArrayLike, radii: ArrayLike, n_exposures: int, ron: float
+    flux: ArrayLike,
+    background: ArrayLike,
+    dark: ArrayLike,
+    radii: ArrayLike,
+    n_exposures: int,
+    ron: float,
 ) -> Floats:
-    """Return the flux error as the operational pipeline writes it to FLUXERR: ``sqrt(F + B + D + pi R^2 n RON^2)``.
+    """Return the flux error as the operational pipeline writes it to FLUXERR: ``sqrt(F + B + D + pi
+    R^2 n RON^2)``.
 
     Parameters
     ----------
@@ -233,25 +294,34 @@ def flux_error(
 
     Notes
     -----
-    Exact on real FLUXERR (DRP 14.1.3). It leaves out the errors of background, smearing, flat field and contamination:
-    `flux_variance` has room for them.
+    ----- Exact on real FLUXERR (DRP 14.1.3). It leaves out the errors of background, smearing, flat
+    field and contamination: `flux_variance` has room for them.
     """
     area = pi * np.square(np.asarray(radii, dtype=np.float64))
-    variance = np.asarray(flux) + np.asarray(background) + np.asarray(dark) + area * n_exposures * ron**2
+    variance = (
+        np.asarray(flux) + np.asarray(background) + np.asarray(dark) + area * n_exposures * ron**2
+    )
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
 def flux_variances(
-    flux: ArrayLike, sky: ArrayLike, dark: ArrayLike, hot: ArrayLike, smeared: ArrayLike, areas: ArrayLike, n_exposures: int,
-    ron: ArrayLike, background_error: ArrayLike,
-) -> dict[str, Floats]:  # fmt: skip
+    flux: ArrayLike,
+    sky: ArrayLike,
+    dark: ArrayLike,
+    hot: ArrayLike,
+    smeared: ArrayLike,
+    areas: ArrayLike,
+    n_exposures: int,
+    ron: ArrayLike,
+    background_error: ArrayLike,
+) -> dict[str, Floats]:
     """Return the variance of aperture fluxes, term by term.
 
     Parameters
     ----------
     flux, sky, dark, hot, smeared : array_like, broadcast to (n, k)
-        Electrons in the aperture: star, sky, dark current, steady excess, smeared light. Negative values are noise and add
-        none [electron].
+        Electrons in the aperture: star, sky, dark current, steady excess, smeared light. Negative
+        values are noise and add none [electron].
     areas : array_like, broadcast to (n, k)
         Area that entered the sums, N [pixel^2].
     n_exposures : int
@@ -264,18 +334,23 @@ def flux_variances(
     Returns
     -------
     dict of ndarray, shape (n, k)
-        Photon noise of what was collected is its number of electrons; READ_OUT is ``N m RON^2``, BACKGROUND
-        ``(N sigma_B)^2`` [electron^2].
+        Photon noise of what was collected is its number of electrons; READ_OUT is ``N m RON^2``,
+        BACKGROUND ``(N sigma_B)^2`` [electron^2].
     """
     area = np.asarray(areas, dtype=np.float64)
     collected = {"STAR": flux, "SKY": sky, "DARK": dark, "HOT": hot, "SMEARED": smeared}
-    variances = {name: np.maximum(np.asarray(value, dtype=np.float64), 0.0) + 0.0 * area for name, value in collected.items()}
+    variances = {
+        name: np.maximum(np.asarray(value, dtype=np.float64), 0.0) + 0.0 * area
+        for name, value in collected.items()
+    }
     variances["READ_OUT"] = area * n_exposures * np.square(np.asarray(ron))
     variances["BACKGROUND"] = np.square(area * np.asarray(background_error))
     return variances
 
 
-def flat_variance(star: Floats, error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike) -> Floats:
+def flat_variance(
+    star: Floats, error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
+) -> Floats:
     """Return the variance that errors of the flat field make when the star moves over them.
 
     Parameters
@@ -294,19 +369,24 @@ def flat_variance(star: Floats, error: Floats, x: float, y: float, motion: tuple
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)``: an error that stands still under a star that
-        stands still is none of the light curve [electron^2].
+        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)``: an error that stands
+        still under a star that stands still is none of the light curve [electron^2].
     """
     if star.shape != error.shape:
-        raise ValueError(f"the star is {star.shape} pixels, the error of the flat field {error.shape}")
+        raise ValueError(
+            f"the star is {star.shape} pixels, the error of the flat field {error.shape}"
+        )
     along_y, along_x = np.gradient(star)
     moved = np.square(error) * (np.square(along_x * motion[0]) + np.square(along_y * motion[1]))
     sums, _ = aperture_sums(moved[None], np.array([x]), np.array([y]), radii)
     return np.asarray(np.nan_to_num(sums[0]))
 
 
-def edge_variance(error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike) -> Floats:
-    """Return the variance that errors which stand still make in a circle that moves over them: only its edge counts.
+def edge_variance(
+    error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
+) -> Floats:
+    """Return the variance that errors which stand still make in a circle that moves over them: only
+    its edge counts.
 
     Parameters
     ----------
@@ -322,35 +402,49 @@ def edge_variance(error: Floats, x: float, y: float, motion: tuple[float, float]
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, with half the change d of a pixel's share in the circle from one sigma
-        on one side to one sigma on the other [electron^2].
+        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, with half the change d of a pixel's share in
+        the circle from one sigma on one side to one sigma on the other [electron^2].
     """
     found = []
     for radius in np.asarray(radii, np.float64):
         moved = np.zeros_like(error)
         for dx, dy in ((motion[0], 0.0), (0.0, motion[1])):
-            shares = (circle_overlap(error.shape, x + s * dx, y + s * dy, float(radius)) for s in (1, -1))
+            shares = (
+                circle_overlap(error.shape, x + s * dx, y + s * dy, float(radius)) for s in (1, -1)
+            )
             moved += np.square((next(shares) - next(shares)) / 2)
         found.append(float(np.sum(np.square(error) * moved)))
     return np.array(found)
 
 
 @step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])
-def measure_apertures(corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark) -> Leaves:
+def measure_apertures(
+    corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
+) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in one that stays."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    charge, (factor,) = term_image(dark.product, "TERM_DARK"), term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
+    charge, (factor,) = (
+        term_image(dark.product, "TERM_DARK"),
+        term_column(dark.product, "TERM_DARK_SCALE", "SCALE"),
+    )
     rows = term_image(smearing.product, "TERM_SMEARING")
     static = term_image(defects.product, "TERM_DEFECTS_STATIC")
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        sums, areas, thermal, smeared, hot = (np.empty((images.count, len(RADII))) for _ in range(5))
+        sums, areas, thermal, smeared, hot = (
+            np.empty((images.count, len(RADII))) for _ in range(5)
+        )
         fixed = np.empty((images.count, 2))
-        usual = [float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)]
+        usual = [
+            float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)
+        ]
         for block, pixels in images.blocks():
             cx, cy = x[block] - images.x_offset, y[block] - images.y_offset
             sums[block], areas[block] = aperture_sums(pixels, cx, cy)
-            stays = np.full(len(cx), usual[0] - images.x_offset), np.full(len(cx), usual[1] - images.y_offset)
-            flux, area = aperture_sums(pixels, *stays, [schemas.terms.DEFAULT_RADIUS])
+            stays = (
+                np.full(len(cx), usual[0] - images.x_offset),
+                np.full(len(cx), usual[1] - images.y_offset),
+            )
+            flux, area = aperture_sums(pixels, *stays, [light_curves.DEFAULT_RADIUS])
             fixed[block, 0], fixed[block, 1] = flux[:, 0], area[:, 0]
             for image, out in ((images.nexp * charge, thermal), (static, hot)):
                 same = np.ascontiguousarray(np.broadcast_to(image, pixels.shape))
@@ -360,13 +454,24 @@ def measure_apertures(corrected: Corrected, position: Position, smearing: Smeari
         mjd = images.mjd
         thermal *= factor[:, None]
     columns = {
-        "MJD_TIME": mjd, "FLUX": sums, "AREA": areas, "DARK": thermal, "SMEARING": smeared, "HOT": hot, "FIXED": fixed[:, 0],
-        "FIXED_AREA": fixed[:, 1], "X": x, "Y": y,
-    }  # fmt: skip
+        "MJD_TIME": mjd,
+        "FLUX": sums,
+        "AREA": areas,
+        "DARK": thermal,
+        "SMEARING": smeared,
+        "HOT": hot,
+        "FIXED": fixed[:, 0],
+        "FIXED_AREA": fixed[:, 1],
+        "X": x,
+        "Y": y,
+    }
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
     radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
     warnings = []
-    cut = masked_fraction(areas)[:, list(RADII).index(schemas.terms.DEFAULT_RADIUS)] > MOST_MISSING
+    cut = masked_fraction(areas)[:, list(RADII).index(light_curves.DEFAULT_RADIUS)] > MOST_MISSING
     if cut.any():
-        warnings.append(f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.1%} of its area at R25")
+        warnings.append(
+            f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.1%} of its "
+            f"area at R25"
+        )
     return Leaves({"TERM_APERTURES": [table, radii]}, warnings=warnings)

@@ -1,27 +1,36 @@
 """Contamination: the light of field stars within the apertures, relative to the target's.
 
-The field is drawn for every image as the satellite turned, and summed within the same circles as the target. Its error is
-that of the fluxes of the field stars, measured or expected.
+The field is drawn for every image as the satellite turned, and summed within the same circles as
+the target. Its error is that of the fluxes of the field stars, measured or expected.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from schemas.light_curves import RADII
 from schemas.payloads import Apertures, Contamination, Corrected, Pointing, Position, Psf, Stars
-from schemas.terms import RADII, TERMS
-from tasks.exposures import term_column
-from tasks.fits_writer import NewHdu
-from tasks.level1 import open_images
+from schemas.terms import TERMS
+from tasks.engine.step import Leaves, step
+from tasks.files.writer import NewHdu
 from tasks.photometry.apertures import aperture_sums
-from tasks.scene.psf import read_psf, read_track
+from tasks.scene.star_model import read_psf
 from tasks.scene.stars import read_field
-from tasks.step import Leaves, step
+from tasks.scene.track import read_track
+from tasks.visit.images import open_images
+from tasks.visit.terms import term_column
 
 
-@step("contamination", "CONTAMIN", version="2", payload=Contamination, leaves=["TERM_CONTAMINATION"])
+@step(
+    "contamination", "CONTAMIN", version="2", payload=Contamination, leaves=["TERM_CONTAMINATION"]
+)
 def estimate_contamination(
-    corrected: Corrected, pointing: Pointing, psf: Psf, stars: Stars, position: Position, apertures: Apertures
+    corrected: Corrected,
+    pointing: Pointing,
+    psf: Psf,
+    stars: Stars,
+    position: Position,
+    apertures: Apertures,
 ) -> Leaves:
     """Estimate the share of field stars' light in every aperture of every image."""
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
@@ -49,6 +58,10 @@ def estimate_contamination(
         lit = own > 0
         ratio[:, lit], error[:, lit] = sums[:, lit] / own[lit], doubts[:, lit] / own[lit]
     warnings = [] if known else ["there is no PSF of the visit: contamination is taken to be none"]
-    used = {"CONTA_25": float(np.median(ratio[measured, RADII.index(25.0)])) if measured.any() else 0.0}
-    table = NewHdu(TERMS["TERM_CONTAMINATION"], used, columns={"MJD_TIME": mjd, "RATIO": ratio, "ERROR": error})
+    used = {
+        "CONTA_25": float(np.median(ratio[measured, RADII.index(25.0)])) if measured.any() else 0.0
+    }
+    table = NewHdu(
+        TERMS["TERM_CONTAMINATION"], used, columns={"MJD_TIME": mjd, "RATIO": ratio, "ERROR": error}
+    )
     return Leaves({"TERM_CONTAMINATION": [table]}, used=used, warnings=warnings)

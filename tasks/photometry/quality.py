@@ -1,19 +1,18 @@
 """Quality of a light curve: how much it scatters, from point to point and over hours.
 
-Two sets of numbers: `header_metrics` computes the keywords as the operational pipeline (DRP 14.1.3) does, odd as some
-are, so that files compare; `noise_metrics` says what the points that are not flagged really show.
+Two sets of numbers: `header_metrics` computes the keywords as the operational pipeline (DRP 14.1.3)
+does, odd as some are, so that files compare; `noise_metrics` says what the points that are not
+flagged really show.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from schemas.errors import NoScienceDataError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
+from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
 from schemas.payloads import (
     Apertures,
     Background,
@@ -31,335 +30,92 @@ from schemas.payloads import (
     QualityTerm,
     Smearing,
 )
-from schemas.terms import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, TERMS
-from tasks.exposures import term_column, term_image
-from tasks.fits_writer import NewHdu
-from tasks.level1 import open_images
+from schemas.terms import TERMS
+from tasks.engine.step import Leaves, step
+from tasks.files.writer import NewHdu
 from tasks.photometry.apertures import edge_variance, flat_variance, flux_error, flux_variances
-from tasks.step import Leaves, step
-
-Floats = NDArray[np.float64]
-
-SIGMA_PER_MAD = 1.482602218505602  # of a normal distribution
-PPM = 1e6
-FEWEST_POINTS = 3
-# A grid with this many steps a point is not one visit but a garbled time.
-LONGEST_GRID = 1000
-
-
-def robust_std(values: ArrayLike) -> float:
-    """Return the standard deviation of the bulk of `values`: ``1.4826 median|v - median v|``.
-
-    Parameters
-    ----------
-    values : array_like, shape (n,)
-        Any quantity; points that are not finite are left out.
-
-    Returns
-    -------
-    float
-        Scatter, in the unit of `values`; NaN for fewer than three points, or where more than half of them are equal.
-    """
-    v = _finite(values)
-    if v.size < FEWEST_POINTS:
-        return np.nan
-    return _or_nan(SIGMA_PER_MAD * float(np.median(np.abs(v - np.median(v)))))
-
-
-def point_to_point(flux: ArrayLike) -> float:
-    """Return the noise of one point from the differences of neighbours: ``1.4826 median|d| / sqrt 2``.
-
-    Parameters
-    ----------
-    flux : array_like, shape (n,)
-        Flux in the order of time; points that are not finite are left out.
-
-    Returns
-    -------
-    float
-        Noise, in the unit of `flux`, blind to slow changes; NaN for fewer than three points or a constant flux.
-    """
-    difference = np.diff(_finite(flux))
-    if difference.size < FEWEST_POINTS - 1:
-        return np.nan
-    return _or_nan(SIGMA_PER_MAD * float(np.median(np.abs(difference))) / np.sqrt(2))
-
-
-def clip_once(flux: Floats) -> Floats:
-    """Return the points of `flux`, shape (n,), within 3 robust sigma of their median, in one round as the DRP does."""
-    distance = np.abs(flux - np.median(flux))
-    return np.asarray(flux[distance <= 3 * SIGMA_PER_MAD * np.median(distance)])
-
-
-def cdpp(time_days: ArrayLike, flux: ArrayLike, window_hours: float, *, as_drp: bool = False) -> float:
-    """Return the noise of means over a window: root mean variance inside windows over the root of their points.
-
-    Parameters
-    ----------
-    time_days : array_like, shape (n,)
-        Times; brought into ascending order [day].
-    flux : array_like, shape (n,)
-        Flux, any unit; points that are not finite are left out. It is divided by the mean of `clip_once`.
-    window_hours : float
-        Length of the window [h].
-    as_drp : bool
-        As the operational pipeline: as many windows as there are points, so that with gaps the last hours don't count,
-        and a visit shorter than the window gives the value of its own length. Otherwise all windows count, and NaN
-        says that there is none.
-
-    Returns
-    -------
-    float
-        Noise [ppm]; NaN where it can't be computed.
-
-    Raises
-    ------
-    ValueError
-        If times and fluxes differ in number, or the window has no length.
-
-    Notes
-    -----
-    Points lie on a grid of the median time step; a window starts at each grid point, has ``w = window / step`` places
-    and is credited with all of them, filled or not. White noise sigma gives ``sigma / sqrt(w)``. There is no
-    detrending, so a slope inside the window counts as noise, and noise on longer scales doesn't.
-    """
-    time, signal = np.asarray(time_days, dtype=np.float64), np.asarray(flux, dtype=np.float64)
-    if time.shape != signal.shape:
-        raise ValueError(f"{time.shape} times for {signal.shape} fluxes")
-    if not window_hours > 0:
-        raise ValueError(f"a window of {window_hours} h has no length")
-    good = np.isfinite(time) & np.isfinite(signal)
-    order = np.argsort(time[good], kind="stable")
-    time, signal = time[good][order], signal[good][order]
-    if time.size < FEWEST_POINTS:
-        return np.nan
-    step, mean = float(np.median(np.diff(time))), float(np.mean(clip_once(signal)))
-    if step <= 0 or mean <= 0 or (time[-1] - time[0]) / step > LONGEST_GRID * time.size:
-        return np.nan
-    place = np.round((time - time[0]) / step).astype(np.int64)
-    grid = np.full(place[-1] + 1, np.nan)
-    grid[place] = PPM * (signal / mean - 1)
-    wanted = round(window_hours / 24 / step)
-    if as_drp:
-        places = min(max(wanted, 2), time.size)
-        return _or_nan(np.sqrt(_mean_variance(grid, places, time.size - places + 1) / min(max(wanted, 1), time.size)))
-    if not 2 <= wanted <= grid.size:
-        return np.nan
-    return _or_nan(np.sqrt(_mean_variance(grid, wanted, grid.size - wanted + 1) / wanted))
-
-
-@njit(cache=True, nogil=True)
-def _mean_variance(grid: Floats, width: int, count: int) -> float:
-    """Return the mean variance (n - 1) of finite values in the first `count` windows; NaN if no window has two."""
-    total, windows = 0.0, 0
-    for start in range(count):
-        points, mean, squares = 0, 0.0, 0.0
-        for value in grid[start : start + width]:
-            if np.isfinite(value):
-                points += 1
-                mean += value
-        if points < 2:
-            continue
-        mean /= points
-        for value in grid[start : start + width]:
-            if np.isfinite(value):
-                squares += (value - mean) ** 2
-        total += squares / (points - 1)
-        windows += 1
-    return total / windows if windows else np.nan
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderMetrics:
-    """Keywords of a light curve as the operational pipeline fills them; NaN where there is too little to compute.
-
-    Attributes
-    ----------
-    robmean, median : float
-        Mean and median of the clipped flux, cut to whole numbers [electron/s].
-    robstd : float
-        Robust scatter of the flux [ppm; the header says ppt].
-    mad : float
-        Robust noise from point to point, no deviation from a median of fluxes [ppm; the header says ppt].
-    p2pstd : float
-        Standard deviation of the differences of neighbours, outliers and all [ppm; the header says ppt].
-    cdpp2_5, cdpp6_5 : float
-        CDPP over 3 h and 6 h, whatever the names say [ppm].
-    """
-
-    robmean: float
-    median: float
-    robstd: float
-    mad: float
-    p2pstd: float
-    cdpp2_5: float
-    cdpp6_5: float
-
-
-def header_metrics(time_days: ArrayLike, flux: ArrayLike, event: ArrayLike, exposure_time: float) -> HeaderMetrics:
-    """Compute the header metrics exactly as the operational pipeline does.
-
-    Parameters
-    ----------
-    time_days : array_like, shape (n,)
-        Times [day].
-    flux : array_like, shape (n,)
-        Flux of a stack [electron].
-    event : array_like of int, shape (n,)
-        EVENT; only the points in the SAA are left out, occulted ones and cosmic rays stay in.
-    exposure_time : float
-        TEXPTIME, exposure time of a stack [s].
-
-    Returns
-    -------
-    HeaderMetrics
-        Reproduces the headers of four real files to 1e-12.
-
-    Raises
-    ------
-    ValueError
-        If the exposure time is not positive, or the arrays differ in shape.
-    """
-    time, signal, events = np.asarray(time_days, np.float64), np.asarray(flux, np.float64), np.asarray(event)
-    if not exposure_time > 0:
-        raise ValueError(f"TEXPTIME is {exposure_time} s, it must be positive")
-    if not time.shape == signal.shape == events.shape:
-        raise ValueError(f"{time.shape} times and {events.shape} events for {signal.shape} fluxes")
-    kept = (events % 10 != 1) & np.isfinite(signal) & np.isfinite(time)
-    time, signal = time[kept], signal[kept]
-    clipped = clip_once(signal) if signal.size >= FEWEST_POINTS else signal[:0]
-    mean = float(np.mean(clipped)) if clipped.size else np.nan
-    if not mean > 0:
-        return HeaderMetrics(*[np.nan] * 7)
-    steps = np.diff(signal) / mean
-    return HeaderMetrics(
-        robmean=float(np.trunc(mean / exposure_time)),
-        median=float(np.trunc(np.median(clipped) / exposure_time)),
-        robstd=PPM * robust_std(signal) / mean,
-        mad=PPM * robust_std(steps) / np.sqrt(2),
-        p2pstd=_or_nan(PPM * float(np.std(steps))),
-        cdpp2_5=cdpp(time, signal, 3.0, as_drp=True),
-        cdpp6_5=cdpp(time, signal, 6.0, as_drp=True),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseMetrics:
-    """Noise of the points of a light curve that are not flagged; NaN where it can't be computed, never 0.
-
-    Attributes
-    ----------
-    scatter : float
-        Robust standard deviation over the median flux [ppm].
-    point_to_point : float
-        Noise of one point from the differences of neighbours, over the median flux [ppm].
-    cdpp_30min, cdpp_2_5h, cdpp_3h, cdpp_6h : float
-        Noise of means over these windows [ppm].
-    valid_fraction : float
-        Points that are not flagged and finite, of all points [percent].
-    """
-
-    scatter: float
-    point_to_point: float
-    cdpp_30min: float
-    cdpp_2_5h: float
-    cdpp_3h: float
-    cdpp_6h: float
-    valid_fraction: float
-
-
-def noise_metrics(time_days: ArrayLike, flux: ArrayLike, flagged: ArrayLike) -> NoiseMetrics:
-    """Measure the noise of the points of a light curve that are not flagged.
-
-    Parameters
-    ----------
-    time_days : array_like, shape (n,)
-        Times [day].
-    flux : array_like, shape (n,)
-        Flux, any unit.
-    flagged : array_like of bool, shape (n,)
-        True for points to leave out, such as STATUS not 0.
-
-    Returns
-    -------
-    NoiseMetrics
-        In ppm of the median flux, and percent.
-
-    Raises
-    ------
-    ValueError
-        If the arrays differ in shape.
-    """
-    time, signal, flags = np.asarray(time_days, np.float64), np.asarray(flux, np.float64), np.asarray(flagged, np.bool_)
-    if not time.shape == signal.shape == flags.shape:
-        raise ValueError(f"{time.shape} times and {flags.shape} flags for {signal.shape} fluxes")
-    kept = ~flags & np.isfinite(signal) & np.isfinite(time)
-    valid = 100.0 * float(np.mean(kept)) if kept.size else np.nan
-    time, signal = time[kept], signal[kept]
-    median = float(np.median(signal)) if signal.size else np.nan
-    ppm = PPM / median if median > 0 else np.nan
-    return NoiseMetrics(
-        scatter=ppm * robust_std(signal),
-        point_to_point=ppm * point_to_point(signal),
-        cdpp_30min=cdpp(time, signal, 0.5),
-        cdpp_2_5h=cdpp(time, signal, 2.5),
-        cdpp_3h=cdpp(time, signal, 3.0),
-        cdpp_6h=cdpp(time, signal, 6.0),
-        valid_fraction=valid,
-    )
-
-
-def _finite(values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    return array[np.isfinite(array)]
-
-
-def _or_nan(scatter: float) -> float:
-    """Return `scatter`, or NaN for 0: points without any scatter measure no noise."""
-    return float(scatter) if scatter > 0 else np.nan
+from tasks.photometry.noise import Floats, curve_metrics, noise_metrics
+from tasks.visit.images import open_images
+from tasks.visit.terms import term_column, term_image
 
 
 @step("quality", "LC_QUAL", version="5", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
-    corrected: Corrected, events: Events, bias: Bias, gain: Gain, dark: Dark, flat: Flat, pointing: Pointing, look: Look,
-    background: Background, position: Position, smearing: Smearing, defects: Defects, apertures: Apertures, psf_fit: PsfFit,
-) -> Leaves:  # fmt: skip
+    corrected: Corrected,
+    events: Events,
+    bias: Bias,
+    gain: Gain,
+    dark: Dark,
+    flat: Flat,
+    pointing: Pointing,
+    look: Look,
+    background: Background,
+    position: Position,
+    smearing: Smearing,
+    defects: Defects,
+    apertures: Apertures,
+    psf_fit: PsfFit,
+) -> Leaves:
     """Give every point its error and flags, and every light curve its metrics."""
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         nexp, duration = images.nexp, images.nexp * images.exposure_time
         pixels = int(np.isfinite(images.take(0)).sum()) or images.shape[0] * images.shape[1]
         missing = missing_images(images.metadata.column("CE_COUNTER"))
         offset = images.x_offset, images.y_offset
-    mjd, bjd, event, flags = term_column(events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY")
-    light_time, light_rate = term_column(events.product, "TERM_EVENTS", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE")
+    mjd, bjd, event, flags = term_column(
+        events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY"
+    )
+    light_time, light_rate = term_column(
+        events.product, "TERM_EVENTS", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE"
+    )
     quality = flags.copy()
     for term in (bias, gain, pointing, look, background, position):
         quality |= term_column(term.product, term.product.extname, "QUALITY")[0]
     if ((quality & int(UNUSABLE)) != 0).all():
         raise NoScienceDataError(
-            f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is left to measure"
+            f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is "
+            f"left to measure"
         )
-    flux, areas, fixed, fixed_area = term_column(apertures.product, "TERM_APERTURES", "FLUX", "AREA", "FIXED", "FIXED_AREA")
-    thermal, smeared, hot = term_column(apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT")
+    flux, areas, fixed, fixed_area = term_column(
+        apertures.product, "TERM_APERTURES", "FLUX", "AREA", "FIXED", "FIXED_AREA"
+    )
+    thermal, smeared, hot = term_column(
+        apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT"
+    )
     level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
     (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
     (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    inside, everywhere, doubt = term_column(defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT")
+    inside, everywhere, doubt = term_column(
+        defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"
+    )
     electrons = float(np.median(ron / gains))
     sky = areas * level[:, None]
-    variances = flux_variances(flux, sky, thermal, hot, smeared, areas, nexp, electrons, level_error[:, None])
+    variances = flux_variances(
+        flux, sky, thermal, hot, smeared, areas, nexp, electrons, level_error[:, None]
+    )
     used_smearing = {k: float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE")}
-    share = used_smearing["SMEAR_TE"] / used_smearing["SMEAR_T"] if used_smearing["SMEAR_T"] > 0 else 0.0
-    # a wrong time of a shift makes all points wrong alike: what counts is how the smeared light varies
+    share = (
+        used_smearing["SMEAR_TE"] / used_smearing["SMEAR_T"]
+        if used_smearing["SMEAR_T"] > 0
+        else 0.0
+    )
+    # a wrong time of a shift makes all points wrong alike: what counts is how the smeared light
+    # varies
     variances["SMEARING"] = np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
     (gain_error,) = term_column(gain.product, "TERM_GAIN", "GAIN_ERR")
     variances["GAIN"] = np.square(flux * (gain_error / gains)[:, None])
     place = float(position.used["POS_X"]) - offset[0], float(position.used["POS_Y"]) - offset[1]
     motion = float(position.used["POS_STDX"]), float(position.used["POS_STDY"])
-    star, flat_error = term_image(look.product, "TERM_LOOK_STATIC"), term_image(flat.product, "TERM_FLAT_ERROR")
-    variances["FLAT"] = np.broadcast_to(flat_variance(star, flat_error, *place, motion, RADII), flux.shape).copy()
+    star, flat_error = (
+        term_image(look.product, "TERM_LOOK_STATIC"),
+        term_image(flat.product, "TERM_FLAT_ERROR"),
+    )
+    variances["FLAT"] = np.broadcast_to(
+        flat_variance(star, flat_error, *place, motion, RADII), flux.shape
+    ).copy()
     variances["DARK_MAP"] = np.broadcast_to(
-        edge_variance(nexp * term_image(dark.product, "TERM_DARK_ERROR"), *place, motion, RADII), flux.shape
+        edge_variance(nexp * term_image(dark.product, "TERM_DARK_ERROR"), *place, motion, RADII),
+        flux.shape,
     ).copy()
     # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
     variances["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
@@ -367,36 +123,71 @@ def assess_quality(
     as_drp = flux_error(flux, sky, thermal, RADII, nexp, electrons)
     event = event + EVENT_COSMIC_RAYS * cosmic_digit(inside, everywhere, pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
-    psf_flux, psf_error, held = term_column(psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE")
+    psf_flux, psf_error, held = term_column(
+        psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"
+    )
     flagged = (event != 0) | (quality != 0)
     usual = RADII.index(DEFAULT_RADIUS)
     scale = median_ratio(flux[:, usual], psf_flux, ~flagged)
     made_up = make_up_losses(flux, held, ~flagged)
     best = best_radius(mjd, made_up, error, flagged)
-    curves = {name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()}
+    curves = {
+        name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r)
+        for name, r in LIGHT_CURVES.items()
+    }
     curves[OPTIMAL] = made_up[:, best], error[:, best], RADII[best]
-    curves[FIXED] = fixed, error[:, usual] * np.sqrt(fixed_area / np.maximum(areas[:, usual], 1.0)), DEFAULT_RADIUS
+    curves[FIXED] = (
+        fixed,
+        error[:, usual] * np.sqrt(fixed_area / np.maximum(areas[:, usual], 1.0)),
+        DEFAULT_RADIUS,
+    )
     by_psf = scale * psf_flux, scale * psf_error
     if np.isfinite(psf_flux).any():
         curves[PSF] = *by_psf, DEFAULT_RADIUS
-    rows = [curve_metrics(name, r, mjd, f, e, event, quality, duration) for name, (f, e, r) in curves.items()]
+    rows = [
+        curve_metrics(name, r, mjd, f, e, event, quality, duration)
+        for name, (f, e, r) in curves.items()
+    ]
     columns = {
-        "MJD_TIME": mjd, "BJD_TIME": bjd, "EVENT": event, "STATUS": (event != 0).astype(np.int32), "QUALITY": quality,
-        "SAT_LIGHT_TIME": light_time, "SAT_LIGHT_RATE": light_rate,
-        "FLUXERR": error, "OPT_FLUX": curves[OPTIMAL][0], "OPT_ERR": curves[OPTIMAL][1], "FIXED_ERR": curves[FIXED][1],
-        "PSF_FLUX": by_psf[0], "PSF_ERR": by_psf[1],
-    }  # fmt: skip
+        "MJD_TIME": mjd,
+        "BJD_TIME": bjd,
+        "EVENT": event,
+        "STATUS": (event != 0).astype(np.int32),
+        "QUALITY": quality,
+        "SAT_LIGHT_TIME": light_time,
+        "SAT_LIGHT_RATE": light_rate,
+        "FLUXERR": error,
+        "OPT_FLUX": curves[OPTIMAL][0],
+        "OPT_ERR": curves[OPTIMAL][1],
+        "FIXED_ERR": curves[FIXED][1],
+        "PSF_FLUX": by_psf[0],
+        "PSF_ERR": by_psf[1],
+    }
     with np.errstate(invalid="ignore", divide="ignore"):
-        drp_ppm = float(np.nan_to_num(np.nanmedian((1e6 * as_drp / flux)[~flagged, usual]))) if (~flagged).any() else 0.0
+        drp_ppm = (
+            float(np.nan_to_num(np.nanmedian((1e6 * as_drp / flux)[~flagged, usual])))
+            if (~flagged).any()
+            else 0.0
+        )
     used = {
-        "RON_E": electrons, "AP_OPT": RADII[best], "LOST_SAA": share_of(quality, Quality.SAA),
-        "LOST_OCC": share_of(quality, Quality.OCCULTED), "LOST_STR": share_of(quality, Quality.STRAY_LIGHT), "N_GAP": missing,
+        "RON_E": electrons,
+        "AP_OPT": RADII[best],
+        "LOST_SAA": share_of(quality, Quality.SAA),
+        "LOST_OCC": share_of(quality, Quality.OCCULTED),
+        "LOST_STR": share_of(quality, Quality.STRAY_LIGHT),
+        "N_GAP": missing,
         "DRP_PPM": drp_ppm,
-    }  # fmt: skip
+    }
     table = NewHdu(TERMS["TERM_QUALITY"], used, columns=columns)
-    metrics = {c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns}
-    errors = NewHdu(TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)})
-    return Leaves({"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics), errors]}, used=used)
+    metrics = {
+        c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns
+    }
+    errors = NewHdu(
+        TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)}
+    )
+    return Leaves(
+        {"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics), errors]}, used=used
+    )
 
 
 def share_of(quality: NDArray[np.int32], flag: Quality) -> float:
@@ -405,19 +196,29 @@ def share_of(quality: NDArray[np.int32], flag: Quality) -> float:
 
 
 def missing_images(counter: NDArray[np.int64]) -> int:
-    """Return how many images between the first and the last are missing, by the counter of the telemetry (16 bits)."""
+    """Return how many images between the first and the last are missing, by the counter of the
+    telemetry (16 bits).
+    """
     steps = np.mod(np.diff(counter.astype(np.int64)), 65536)
     return int(np.maximum(steps - 1, 0).sum())
 
 
-def cosmic_digit(inside: NDArray[np.int32], everywhere: NDArray[np.int32], pixels: int) -> NDArray[np.int32]:
-    """Return the digit of cosmic rays: 1 where more than 1 % of the aperture R25 is hit, 2 where more than 5 % of the image."""
+def cosmic_digit(
+    inside: NDArray[np.int32], everywhere: NDArray[np.int32], pixels: int
+) -> NDArray[np.int32]:
+    """Return the digit of cosmic rays: 1 where more than 1 % of the aperture R25 is hit, 2 where
+    more than 5 % of the image.
+    """
     aperture = np.pi * DEFAULT_RADIUS**2
-    return np.where(everywhere > 0.05 * pixels, 2, np.where(inside > 0.01 * aperture, 1, 0)).astype(np.int32)
+    return np.where(everywhere > 0.05 * pixels, 2, np.where(inside > 0.01 * aperture, 1, 0)).astype(
+        np.int32
+    )
 
 
 def median_ratio(first: Floats, second: Floats, good: NDArray[np.bool_]) -> float:
-    """Return the median of first / second over the good points with positive values; 1 where there are none."""
+    """Return the median of first / second over the good points with positive values; 1 where there
+    are none.
+    """
     used = good & (first > 0) & (second > 0)
     return float(np.median(first[used] / second[used])) if used.any() else 1.0
 
@@ -428,7 +229,8 @@ def make_up_losses(flux: Floats, share: Floats, good: NDArray[np.bool_]) -> Floa
     Parameters
     ----------
     flux, share : ndarray, shape (n, k)
-        Flux [electron], and the model's share of the light within each radius; where it is not known the flux stays.
+        Flux [electron], and the model's share of the light within each radius; where it is not
+        known the flux stays.
     good : ndarray of bool, shape (n,)
         Points whose median share is the one that all are brought to.
     """
@@ -444,12 +246,18 @@ def make_up_losses(flux: Floats, share: Floats, good: NDArray[np.bool_]) -> Floa
 def best_radius(time_days: Floats, flux: Floats, error: Floats, flagged: NDArray[np.bool_]) -> int:
     """Return the index of the radius with the least noise.
 
-    The noise model proposes the radii whose formal error is within a tenth of the least; of these the least measured noise
-    (the mean of scatter and point-to-point scatter, each the mean over a radius and its neighbours) decides.
+    The noise model proposes the radii whose formal error is within a tenth of the least; of these
+    the least measured noise (the mean of scatter and point-to-point scatter, each the mean over a
+    radius and its neighbours) decides.
     """
     good = ~flagged
     with np.errstate(invalid="ignore", divide="ignore"):
-        formal = np.array([np.median((error[:, k] / flux[:, k])[good]) if good.any() else np.nan for k in range(flux.shape[1])])
+        formal = np.array(
+            [
+                np.median((error[:, k] / flux[:, k])[good]) if good.any() else np.nan
+                for k in range(flux.shape[1])
+            ]
+        )
     formal = np.where(np.isfinite(formal) & (formal > 0), formal, np.inf)
     if not np.isfinite(formal).any():
         return RADII.index(DEFAULT_RADIUS)
@@ -461,21 +269,3 @@ def best_radius(time_days: Floats, flux: Floats, error: Floats, flagged: NDArray
     smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
     smooth = np.where((formal <= 1.1 * formal.min()) & np.isfinite(smooth), smooth, np.inf)
     return int(np.argmin(smooth)) if np.isfinite(smooth).any() else int(np.argmin(formal))
-
-
-def curve_metrics(
-    name: str, radius: float, mjd: Floats, flux: Floats, error: Floats, event: NDArray[np.int32], quality: NDArray[np.int32],
-    duration: float,
-) -> dict[str, str | float]:  # fmt: skip
-    """Return the row of TERM_METRICS of a light curve whose points last `duration` [s]."""
-    header = header_metrics(mjd, flux, event, duration)
-    flagged = (event != 0) | (quality != 0)
-    noise = noise_metrics(mjd, flux, flagged)
-    good = ~flagged & np.isfinite(flux) & (flux > 0)
-    return {
-        "DATANAME": name, "RADIUS": radius, "ROBMEAN": header.robmean, "MEDIAN": header.median, "ROBSTD": header.robstd,
-        "MAD": header.mad, "P2PSTD": header.p2pstd, "CDPP2_5": header.cdpp2_5, "CDPP6_5": header.cdpp6_5,
-        "VALIDPTS": noise.valid_fraction, "N_GOOD": int(good.sum()), "ROB_PPM": noise.scatter, "P2P_PPM": noise.point_to_point,
-        "CDPP_30M": noise.cdpp_30min, "CDPP_3H": noise.cdpp_3h, "CDPP_6H": noise.cdpp_6h,
-        "FORM_PPM": float(1e6 * np.median(error[good] / flux[good])) if good.any() else float("nan"),
-    }  # fmt: skip

@@ -1,10 +1,11 @@
 """Fluxes of field stars, measured in a sample of the visit's own images.
 
-A magnitude in another band is wrong for a star of another colour by a tenth or two, and stars vary. Each star that stands out
-is drawn for every image of the sample with the flux that the catalogue gives, and the factors by which these drawings fit the
-residuals to the target's model best are solved for together: linear least squares, with weights that outliers lose (Huber 1964,
-Ann. Math. Stat. 35, 73), and with a prior about 1. What stands still while the field turns (hot pixels, the target's far wings)
-is taken away where stars pass by and do not stay.
+A magnitude in another band is wrong for a star of another colour by a tenth or two, and stars vary.
+Each star that stands out is drawn for every image of the sample with the flux that the catalogue
+gives, and the factors by which these drawings fit the residuals to the target's model best are
+solved for together: linear least squares, with weights that outliers lose (Huber 1964, Ann. Math.
+Stat. 35, 73), and with a prior about 1. What stands still while the field turns (hot pixels, the
+target's far wings) is taken away where stars pass by and do not stay.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from schemas.inputs import term_input
 from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import StarSettings
 from schemas.terms import TERMS
-from tasks.clean import read_effects
-from tasks.exposures import term_column
-from tasks.fits import open_declared
-from tasks.fits_writer import NewHdu
-from tasks.level1 import Images, open_images
-from tasks.scene.psf import pixel_floor, read_psf, read_track
+from tasks.engine.step import Leaves, step
+from tasks.files.disk import require
+from tasks.files.reader import open_declared
+from tasks.files.writer import NewHdu
+from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
+from tasks.scene.star_model import read_psf
 from tasks.scene.stars import COLOUR_ERROR, Field, read_field
-from tasks.step import Leaves, step
-from tasks.store import require
+from tasks.scene.track import read_track
+from tasks.visit.clean import read_effects
+from tasks.visit.images import Images, open_images
+from tasks.visit.terms import term_column
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -42,9 +45,12 @@ PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the medi
 
 
 def fit_factors(
-    residuals: Sequence[FloatArray], drawings: Sequence[scipy.sparse.csc_matrix], variances: Sequence[FloatArray], prior: float,
+    residuals: Sequence[FloatArray],
+    drawings: Sequence[scipy.sparse.csc_matrix],
+    variances: Sequence[FloatArray],
+    prior: float,
     start: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+) -> tuple[FloatArray, FloatArray]:
     """Return the factors by which drawings of stars fit residuals best, and their errors.
 
     Parameters
@@ -63,8 +69,9 @@ def fit_factors(
     Returns
     -------
     factors, errors : ndarray, shape (k,)
-        Errors are those of the variances, or of how much the images disagree (the sandwich of Liang & Zeger 1986, Biometrika
-        73, 13, each image a cluster) where that is more: what is not in the model errs for many pixels of an image at once.
+        Errors are those of the variances, or of how much the images disagree (the sandwich of Liang
+        & Zeger 1986, Biometrika 73, 13, each image a cluster) where that is more: what is not in
+        the model errs for many pixels of an image at once.
 
     Raises
     ------
@@ -72,7 +79,9 @@ def fit_factors(
         If the sequences differ in length.
     """
     if not len(residuals) == len(drawings) == len(variances):
-        raise ValueError(f"{len(residuals)} residuals, {len(drawings)} drawings, {len(variances)} variances")
+        raise ValueError(
+            f"{len(residuals)} residuals, {len(drawings)} drawings, {len(variances)} variances"
+        )
     k = drawings[0].shape[1]
     factors, normal, spread = (np.ones(k) if start is None else start), np.eye(k), np.zeros((k, k))
     for _ in range(ROUNDS):
@@ -80,7 +89,11 @@ def fit_factors(
         for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
             away = np.where(np.isfinite(residual), residual - drawing @ factors, 0.0)
             pull = np.abs(away) / np.sqrt(variance)
-            weight = np.where(np.isfinite(residual), np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance, 0.0)
+            weight = np.where(
+                np.isfinite(residual),
+                np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance,
+                0.0,
+            )
             weighted = scipy.sparse.diags_array(weight) @ drawing
             normal += (drawing.T @ weighted).toarray()
             pulled = weighted.T @ away
@@ -97,18 +110,24 @@ def fit_factors(
     return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
 
 
-def draw_each(field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray) -> scipy.sparse.csc_matrix:
+def draw_each(
+    field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray
+) -> scipy.sparse.csc_matrix:
     """Return single stars of the field in one image, shape (pixels, k)."""
     duration = field.track.span(images.nexp, images.exposure_time)
     columns = []
     for k in which:
         one = field.only(np.array([k]))
-        columns.append(scipy.sparse.csc_matrix(one.image(images.shape, x, y, mjd, duration).reshape(-1, 1)))
+        columns.append(
+            scipy.sparse.csc_matrix(one.image(images.shape, x, y, mjd, duration).reshape(-1, 1))
+        )
     return scipy.sparse.csc_matrix(scipy.sparse.hstack(columns))
 
 
 def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntArray:
-    """Return the stars that touch the window and of which a pixel shows at least a third of its noise; the brightest first."""
+    """Return the stars that touch the window and of which a pixel shows at least a third of its
+    noise; the brightest first.
+    """
     peak = field.flux * float(field.psf.max()) * 4.0
     corner = float(np.hypot(*images.shape)) / 2
     near = np.hypot(field.xi, field.eta) / field.scale < corner + field.radius / 2
@@ -118,18 +137,34 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
 
 @step("stars", "CONTAMIN", version="6", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
-    calibrated: Product, look: Look, pointing: Pointing, background: Background, bias: Bias, gain: Gain, psf: Psf,
-    first: Stars, smearing: Smearing, settings: StarSettings,
-) -> Leaves:  # fmt: skip
+    calibrated: Product,
+    look: Look,
+    pointing: Pointing,
+    background: Background,
+    bias: Bias,
+    gain: Gain,
+    psf: Psf,
+    first: Stars,
+    smearing: Smearing,
+    settings: StarSettings,
+) -> Leaves:
     """Measure the fluxes of field stars that stand out, in a sample of images."""
     names = [c.name for c in TERMS["TERM_STARS"].columns]
     with open_declared(require(first.product.path), term_input(first.product.extname)) as file:
         table = {name: file[first.product.extname].column(name).copy() for name in names}
-    x, y, flux, sampled = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    x, y, flux, sampled = term_column(
+        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
+    )
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     used = {**first.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
-    good = np.flatnonzero(sampled & np.isfinite(x) & np.isfinite(y) & (flux > 0) & np.isfinite(roll))
-    chosen = good[np.unique(np.linspace(0, max(len(good) - 1, 0), settings.sample).round().astype(int))] if len(good) else good
+    good = np.flatnonzero(
+        sampled & np.isfinite(x) & np.isfinite(y) & (flux > 0) & np.isfinite(roll)
+    )
+    chosen = (
+        good[np.unique(np.linspace(0, max(len(good) - 1, 0), settings.sample).round().astype(int))]
+        if len(good)
+        else good
+    )
     model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
     if model is not None and len(chosen) >= 3 and settings.fit:
         track = read_track(pointing)
@@ -141,24 +176,36 @@ def measure_stars(
             if len(which):
                 rest = Residuals(images, model, track, x, y, flux, effects, floor, None)
                 factors, errors, inside = _measure(rest, field, which, chosen, roll, settings.prior)
-                # the wings of a star that shines from outside tell errors of the PSF rather than its flux
+                # the wings of a star that shines from outside tell errors of the PSF rather than
+                # its flux
                 told = (errors < settings.prior / 2) & (inside > INSIDE)
                 rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[told]]
                 table["FLUXERR"][rows] = errors[told] * table["FLUX"][rows]
                 table["FLUX"][rows] *= factors[told]
                 used["STAR_FIT"] = int(told.sum())
                 if told.any():
-                    used |= {"STAR_AMP": float(np.median(factors[told])), "STAR_AMS": float(np.std(factors[told]))}
-    return Leaves({"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]}, used=used, warnings=list(first.warnings))
+                    used |= {
+                        "STAR_AMP": float(np.median(factors[told])),
+                        "STAR_AMS": float(np.std(factors[told])),
+                    }
+    return Leaves(
+        {"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]},
+        used=used,
+        warnings=list(first.warnings),
+    )
 
 
 def _measure(
     rest: Residuals, field: Field, which: IntArray, chosen: IntArray, roll: FloatArray, prior: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return factors and errors of the stars `which`, and the share of their light that falls into the window."""
+    """Return factors and errors of the stars `which`, and the share of their light that falls into
+    the window.
+    """
     shape = rest.images.shape
     inside = np.zeros(len(which))
-    others = field.only(np.setdiff1d(np.arange(len(field.flux)), which))  # too faint or too far off to be measured
+    others = field.only(
+        np.setdiff1d(np.arange(len(field.flux)), which)
+    )  # too faint or too far off to be measured
     seen, also = (np.zeros((len(chosen), *shape), np.float32) for _ in range(2))
     variances, drawings = [], []
     for j, i in enumerate(chosen):
@@ -168,30 +215,51 @@ def _measure(
         model = rest.target(int(i), image - field.image(shape, *when), 2)
         also[j] = others.image(shape, *when)
         seen[j] = image - model - also[j]
-        drawing = draw_each(field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which)
+        drawing = draw_each(
+            field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which
+        )
         drawings.append(drawing)
-        inside += (drawing.T @ np.isfinite(image).ravel().astype(np.float64)) / field.flux[which] / len(chosen)
+        inside += (
+            (drawing.T @ np.isfinite(image).ravel().astype(np.float64))
+            / field.flux[which]
+            / len(chosen)
+        )
         # where the target is bright its model errs by a share of its light
         light = np.maximum(model, 0.0)
-        variances.append((light + rest.floor[i] + (0.01 * light) ** 2).ravel() + np.asarray(drawing.sum(axis=1)).ravel())
+        variances.append(
+            (light + rest.floor[i] + (0.01 * light) ** 2).ravel()
+            + np.asarray(drawing.sum(axis=1)).ravel()
+        )
     turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
     away = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1])
     passes, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > SKY).ravel()
 
-    def fitted(light: npt.NDArray[np.float32], factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def fitted(
+        light: npt.NDArray[np.float32], factors: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         rests = [s.ravel() - d @ factors for s, d in zip(light, drawings, strict=True)]
         # the sky was measured with the stars in it
-        levels = [float(np.nanmedian(rest[sky])) for rest in rests] if sky.any() else [0.0] * len(rests)
+        levels = (
+            [float(np.nanmedian(rest[sky])) for rest in rests] if sky.any() else [0.0] * len(rests)
+        )
         rests = [rest - level for rest, level in zip(rests, levels, strict=True)]
-        steady = np.where(passes, np.median(rests, axis=0), 0.0) if len(chosen) >= 8 else np.zeros(passes.size)
+        steady = (
+            np.where(passes, np.median(rests, axis=0), 0.0)
+            if len(chosen) >= 8
+            else np.zeros(passes.size)
+        )
         steady = np.where(np.isfinite(steady), steady, 0.0)
-        moving = [s.ravel().astype(np.float64) - steady - level for s, level in zip(light, levels, strict=True)]
+        moving = [
+            s.ravel().astype(np.float64) - steady - level
+            for s, level in zip(light, levels, strict=True)
+        ]
         return fit_factors(moving, drawings, variances, prior, factors)
 
     factors, errors = np.ones(len(which)), np.ones(len(which))
-    # where many stars pass by, some of their light is in the median of what they leave: found with the fluxes known best
+    # where many stars pass by, some of their light is in the median of what they leave: found with
+    # the fluxes known best
     for _ in range(PASSES if len(chosen) >= 8 else 1):
         factors, errors = fitted(seen, factors)
     if len(others.flux):

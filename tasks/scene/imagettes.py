@@ -1,7 +1,8 @@
 """The star in imagettes: small images of single exposures, or of a few, inside the time of a stack.
 
-What is known of a stack serves the imagettes inside it: background and smeared light by their share of the exposures, and the
-target's place by the attitude's motion between the two middles. The visit's PSF is cut to a stamp that holds an imagette.
+What is known of a stack serves the imagettes inside it: background and smeared light by their share
+of the exposures, and the target's place by the attitude's motion between the two middles. The
+visit's PSF is cut to a stamp that holds an imagette.
 """
 
 from __future__ import annotations
@@ -13,26 +14,32 @@ import numpy.typing as npt
 import scipy.fft
 
 from schemas.payloads import Background, Bias, Defects, Gain, Position, Psf, Smearing
-from tasks.clean import Effects, read_effects
-from tasks.exposures import term_column
-from tasks.level1 import Images, Imagettes
-from tasks.scene.psf import DAY, Stamps, Star, StarModel, Track, read_psf
+from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
+from tasks.scene.track import DAY, Track
+from tasks.visit.clean import Effects, read_effects
+from tasks.visit.images import Images, Imagettes
+from tasks.visit.terms import term_column
 
 FloatArray = npt.NDArray[np.float64]
 FEWEST = 3  # images that must have made the PSF
 LEAST_ERROR = 1e-3  # electron; of the background of a pixel
-REACH = 12  # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the middle
+# pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the
+# middle
+REACH = 12
 
 
 def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> npt.NDArray[np.int64]:
-    """Return for each time the index of the stack with the nearest middle; `stacks` need not be in order."""
+    """Return for each time the index of the stack with the nearest middle; `stacks` need not be in
+    order.
+    """
     order = np.argsort(stacks, kind="stable")
     edges = (stacks[order][1:] + stacks[order][:-1]) / 2
     return np.asarray(order[np.searchsorted(edges, mjd)], np.int64)
 
 
 def free_radius(missing: npt.NDArray[np.bool_], x: float, y: float) -> float:
-    """Return the radius of the largest circle about a place that touches no missing pixel and not the image's edge.
+    """Return the radius of the largest circle about a place that touches no missing pixel and not
+    the image's edge.
 
     Parameters
     ----------
@@ -59,7 +66,9 @@ def free_radius(missing: npt.NDArray[np.bool_], x: float, y: float) -> float:
 
 @dataclass(frozen=True)
 class Companions:
-    """What the stacks say about every imagette, shape (n,); electrons are those of the imagette, but for `effects`."""
+    """What the stacks say about every imagette, shape (n,); electrons are those of the imagette,
+    but for `effects`.
+    """
 
     stack: npt.NDArray[np.int64]  # index of the stack that holds it, or of the nearest
     held: npt.NDArray[np.bool_]  # whether a stack holds it
@@ -76,7 +85,9 @@ class Companions:
     corner: tuple[int, int]  # of the sub-array on the CCD
 
     def smeared_row(self, i: int, x: int, columns: int) -> FloatArray:
-        """Return the smeared light of imagette `i`, from column `x` of the sub-array on: the stack's moves with the stars."""
+        """Return the smeared light of imagette `i`, from column `x` of the sub-array on: the
+        stack's moves with the stars.
+        """
         if self.effects.smearing is None:
             return np.zeros(columns)
         row = self.effects.smearing[self.stack[i]]
@@ -84,7 +95,8 @@ class Companions:
         return np.asarray(self.share[i] * np.interp(place, np.arange(row.size), row))
 
     def excess(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-        """Return what imagette `i`, at index [y, x] of the sub-array, holds too much; a new effect of the stacks enters here.
+        """Return what imagette `i`, at index [y, x] of the sub-array, holds too much; a new effect
+        of the stacks enters here.
 
         Hits of the stacks do not: in which of the exposures they were an imagette must tell itself.
         """
@@ -97,16 +109,27 @@ class Companions:
         return np.asarray(sky + self.smeared_row(i, x, nx) + self.still(i, x, y, shape))
 
     def still(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-        """Return the steady excess of the pixels of imagette `i`, at index [y, x] of the sub-array [electron]."""
+        """Return the steady excess of the pixels of imagette `i`, at index [y, x] of the sub-array
+        [electron].
+        """
         static = self.effects.static
-        return np.zeros(shape) if static is None else part_of(static, float(self.share[i]), x, y, shape)
+        return (
+            np.zeros(shape)
+            if static is None
+            else part_of(static, float(self.share[i]), x, y, shape)
+        )
 
 
 def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-    """Return what an imagette at index [y, x] of the sub-array holds of an image of it, by its share of the exposures."""
+    """Return what an imagette at index [y, x] of the sub-array holds of an image of it, by its
+    share of the exposures.
+    """
     ny, nx = shape
     if not (0 <= x <= stack.shape[1] - nx and 0 <= y <= stack.shape[0] - ny):
-        raise ValueError(f"imagettes of {nx} x {ny} pixels at ({x}, {y}) leave the sub-array of {stack.shape[::-1]} pixels")
+        raise ValueError(
+            f"imagettes of {nx} x {ny} pixels at ({x}, {y}) leave the sub-array of "
+            f"{stack.shape[::-1]} pixels"
+        )
     return np.asarray(share * stack[y : y + ny, x : x + nx])
 
 
@@ -119,7 +142,8 @@ class ImagetteModel:
     corner: tuple[int, int]  # of the sub-array on the CCD
 
     def at(self, x_offset: int, y_offset: int, share: float) -> StarModel:
-        """Return the model for an imagette at this place of the CCD that has a share of a stack's exposures.
+        """Return the model for an imagette at this place of the CCD that has a share of a stack's
+        exposures.
 
         An error of the model grows with the exposures, noise with their root.
         """
@@ -130,12 +154,18 @@ class ImagetteModel:
         return replace(self.model, scale=np.sqrt(1.0 + share * excess))
 
     def star(
-        self, here: StarModel, i: int, known: Companions, image: FloatArray, place: tuple[float, float],
+        self,
+        here: StarModel,
+        i: int,
+        known: Companions,
+        image: FloatArray,
+        place: tuple[float, float],
         motion: tuple[FloatArray, FloatArray],
-    ) -> Star:  # fmt: skip
+    ) -> Star:
         """Return the star at a place of imagette `i`; all its pixels count.
 
-        So near a star its wings look like a level: to fit one freely costs twice the noise, and the ring of the stack tells it.
+        So near a star its wings look like a level: to fit one freely costs twice the noise, and the
+        ring of the stack tells it.
         """
         floor, warmth = float(known.floor[i]), float(known.warmth[i])
         star = here.star(image, *place, max(float(np.nansum(image)), 1.0), floor, motion, warmth)
@@ -155,15 +185,28 @@ def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteMo
     small = replace(model.resized(size, corner), radius=float(size))
     (x0, y0), scatter = model.where.corner, np.ones(stacks.shape)
     rows, columns = np.mgrid[: model.where.size, : model.where.size]
-    inside = (columns + x0 >= 0) & (columns + x0 < stacks.shape[1]) & (rows + y0 >= 0) & (rows + y0 < stacks.shape[0])
+    inside = (
+        (columns + x0 >= 0)
+        & (columns + x0 < stacks.shape[1])
+        & (rows + y0 >= 0)
+        & (rows + y0 < stacks.shape[0])
+    )
     scatter[rows[inside] + y0, columns[inside] + x0] = model.scale[inside]
     return ImagetteModel(small, scatter, (stacks.x_offset, stacks.y_offset))
 
 
 def companions(
-    imagettes: Imagettes, stacks: Images, background: Background, bias: Bias, gain: Gain, position: Position,
-    smearing: Smearing, defects: Defects, track: Track, model: ImagetteModel | None,
-) -> Companions:  # fmt: skip
+    imagettes: Imagettes,
+    stacks: Images,
+    background: Background,
+    bias: Bias,
+    gain: Gain,
+    position: Position,
+    smearing: Smearing,
+    defects: Defects,
+    track: Track,
+    model: ImagetteModel | None,
+) -> Companions:
     """Look up for every imagette what the stacks say."""
     lag = model.model.lag if model is not None else 0.0
     warmth = model.model.warm.parameter(stacks) if model is not None else np.zeros(stacks.count)
@@ -182,14 +225,27 @@ def companions(
     span = np.array([track.span(int(n), imagettes.exposure_time) for n in imagettes.nexp])
     whole, half = track.span(stacks.nexp, stacks.exposure_time), imagettes.exposure_time / 2
     held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
-    moved = np.array([
-        np.subtract(track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag))
-        for t, d, k in zip(imagettes.mjd, span, index, strict=True)
-    ])  # fmt: skip
+    moved = np.array(
+        [
+            np.subtract(
+                track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag)
+            )
+            for t, d, k in zip(imagettes.mjd, span, index, strict=True)
+        ]
+    )
     levels = share * during(effects.background)
     return Companions(
-        stack=index, held=held, share=share, span=span, level=levels, level_error=share * during(level_error),
-        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2, warmth=during(warmth),
-        x=x[index] + moved[:, 0], y=y[index] + moved[:, 1], shift=moved[:, 0], effects=effects,
+        stack=index,
+        held=held,
+        share=share,
+        span=span,
+        level=levels,
+        level_error=share * during(level_error),
+        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2,
+        warmth=during(warmth),
+        x=x[index] + moved[:, 0],
+        y=y[index] + moved[:, 1],
+        shift=moved[:, 0],
+        effects=effects,
         corner=(stacks.x_offset, stacks.y_offset),
-    )  # fmt: skip
+    )

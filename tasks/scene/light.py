@@ -1,7 +1,7 @@
 """Centre of light: the centre of a circular window that is the centre of the light within it.
 
-The window starts at a first guess and follows the centre of light until it rests; pixels at its edge count with the share that
-lies inside.
+The window starts at a first guess and follows the centre of light until it rests; pixels at its
+edge count with the share that lies inside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tasks.geometry import pixel_overlap
+from tasks.numerics.geometry import pixel_overlap
 
 FloatArray = npt.NDArray[np.float64]
 RESTS = 1e-5  # pixel; the window rests when it moves less
@@ -18,7 +18,13 @@ RESTS = 1e-5  # pixel; the window rests when it moves less
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def centre_of_light(
-    images: FloatArray, x: FloatArray, y: FloatArray, radius: float, iterations: int, floor: FloatArray, out: FloatArray
+    images: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    radius: float,
+    iterations: int,
+    floor: FloatArray,
+    out: FloatArray,
 ) -> None:
     """Find the resting centre of light of every image.
 
@@ -51,7 +57,11 @@ def centre_of_light(
                     dx, dy = col + 0.5 - cx, row + 0.5 - cy
                     if not np.isfinite(value) or dx * dx + dy * dy > (radius + 0.71) ** 2:
                         continue
-                    share = 1.0 if dx * dx + dy * dy < (radius - 0.71) ** 2 else pixel_overlap(dx - 0.5, dy - 0.5, radius)
+                    share = (
+                        1.0
+                        if dx * dx + dy * dy < (radius - 0.71) ** 2
+                        else pixel_overlap(dx - 0.5, dy - 0.5, radius)
+                    )
                     variance = share * share * (max(value, 0.0) + floor[i])
                     total += share * value
                     sx += share * value * dx

@@ -1,11 +1,14 @@
-"""The star's image as a function: a super-resolved PSF, moved and blurred by the motion of the satellite, sampled by pixels.
+"""The star's image as a function: a super-resolved PSF, moved and blurred by the motion of the
+satellite, sampled by pixels.
 
-The PSF P stands on a grid of half a pixel and includes the integration over a pixel. The star's image during a stack is P
-convolved with the distribution of the star's places while the shutterless CCD collected: in Fourier space P times the mean of
-exp(-2 pi i (kx x + ky y)) over the attitude samples. Sampling by whole pixels folds the four fine frequencies that a pixel grid
-cannot tell apart onto one. Many images with different places tell them apart again: for each frequency of the pixel grid a
-4 x 4 least-squares system over the images gives the four of the fine grid at once (Lauer 1999, PASP 111, 1434, for dithered
-images; here with a transfer function of its own for every image).
+The PSF P stands on a grid of half a pixel and includes the integration over a pixel. The star's
+image during a stack is P convolved with the distribution of the star's places while the shutterless
+CCD collected: in Fourier space P times the mean of exp(-2 pi i (kx x + ky y)) over the attitude
+samples. Sampling by whole pixels folds the four fine frequencies that a pixel grid cannot tell
+apart onto one. Many images with different places tell them apart again: for each frequency of the
+pixel grid a 4 x 4 least-squares system over the images gives the four of the fine grid at once
+(Lauer 1999, PASP 111, 1434, for dithered images; here with a transfer function of its own for every
+image).
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ FINE = 2  # samples of the fine grid to a pixel, each way
 
 
 def frequencies(size: int) -> FloatArray:
-    """Return the frequencies of the fine grid of a stamp of `size` pixels [cycles per pixel], shape (2 size,)."""
+    """Return the frequencies of the fine grid of a stamp of `size` pixels [cycles per pixel], shape
+    (2 size,).
+    """
     return np.asarray(np.fft.fftfreq(FINE * size, d=1.0 / FINE), np.float64)
 
 
@@ -47,13 +52,19 @@ def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
 
 
 def shifted(transfer: ComplexArray, x: float, y: float) -> ComplexArray:
-    """Return the transfer function of the same motion about a place that is moved by (x, y) [pixel]."""
+    """Return the transfer function of the same motion about a place that is moved by (x, y)
+    [pixel].
+    """
     k = frequencies(transfer.shape[0] // FINE)
-    return np.asarray(transfer * np.exp(-2j * np.pi * k * y)[:, None] * np.exp(-2j * np.pi * k * x)[None, :])
+    return np.asarray(
+        transfer * np.exp(-2j * np.pi * k * y)[:, None] * np.exp(-2j * np.pi * k * x)[None, :]
+    )
 
 
 def _aliases(spectrum: ComplexArray) -> ComplexArray:
-    """Return the four fine frequencies that fold onto each of the pixel grid, shape (size, size, 4)."""
+    """Return the four fine frequencies that fold onto each of the pixel grid, shape (size, size,
+    4).
+    """
     s = spectrum.shape[0] // FINE
     parts = [spectrum[p : p + s, q : q + s] for p in (0, s) for q in (0, s)]
     return np.stack(parts, axis=-1)
@@ -62,37 +73,48 @@ def _aliases(spectrum: ComplexArray) -> ComplexArray:
 def _folded(spectrum: ComplexArray) -> FloatArray:
     """Return the image that a pixel grid sees of a fine spectrum."""
     s = spectrum.shape[0] // FINE
-    image: FloatArray = scipy.fft.ifft2(spectrum[:s, :s] + spectrum[s:, :s] + spectrum[:s, s:] + spectrum[s:, s:]).real
+    image: FloatArray = scipy.fft.ifft2(
+        spectrum[:s, :s] + spectrum[s:, :s] + spectrum[:s, s:] + spectrum[s:, s:]
+    ).real
     return image
 
 
 def render(psf: ComplexArray, transfer: ComplexArray) -> FloatArray:
-    """Return the star's image for one electron, shape (size, size), from the PSF's spectrum and a transfer function."""
+    """Return the star's image for one electron, shape (size, size), from the PSF's spectrum and a
+    transfer function.
+    """
     return _folded(psf * transfer)
 
 
-def render_with_slopes(psf: ComplexArray, transfer: ComplexArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the star's image for one electron and its derivatives with respect to x and y [1/pixel], (size, size) each."""
+def render_with_slopes(
+    psf: ComplexArray, transfer: ComplexArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the star's image for one electron and its derivatives with respect to x and y
+    [1/pixel], (size, size) each.
+    """
     spectrum = psf * transfer
     turn = -2j * np.pi * frequencies(psf.shape[0] // FINE)
     return _folded(spectrum), _folded(spectrum * turn[None, :]), _folded(spectrum * turn[:, None])
 
 
 def solve_psf(
-    images: Iterable[tuple[FloatArray, ComplexArray, float, float]], size: int, smoothness: float,
+    images: Iterable[tuple[FloatArray, ComplexArray, float, float]],
+    size: int,
+    smoothness: float,
     prior: ComplexArray | None = None,
-) -> ComplexArray:  # fmt: skip
+) -> ComplexArray:
     """Return the spectrum of the PSF that fits some images best.
 
     Parameters
     ----------
     images : iterable of (stamp, transfer, flux, weight)
-        Star images of `size` x `size` pixels without background and defects [electron], each with its transfer function, its
-        flux [electron], and its weight.
+        Star images of `size` x `size` pixels without background and defects [electron], each with
+        its transfer function, its flux [electron], and its weight.
     size : int
         Side of the stamps [pixel].
     smoothness : float
-        Strength of the prior, which grows with the frequency: what the images do not tell is taken from it.
+        Strength of the prior, which grows with the frequency: what the images do not tell is taken
+        from it.
     prior : ndarray of complex, shape (2 size, 2 size), optional
         Spectrum of the PSF that is expected; none means zero, that high frequencies are weak.
 
@@ -105,10 +127,14 @@ def solve_psf(
 
 
 def solve_changing_psf(
-    images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]], size: int, smoothness: float,
-    prior: ComplexArray | None, stiffness: float | None,
-) -> tuple[ComplexArray, ComplexArray | None]:  # fmt: skip
-    """Return the spectra of a PSF and of its change with a parameter, P(t) = P + t D, that fit some images best.
+    images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]],
+    size: int,
+    smoothness: float,
+    prior: ComplexArray | None,
+    stiffness: float | None,
+) -> tuple[ComplexArray, ComplexArray | None]:
+    """Return the spectra of a PSF and of its change with a parameter, P(t) = P + t D, that fit some
+    images best.
 
     Parameters
     ----------
@@ -117,14 +143,16 @@ def solve_changing_psf(
     size, smoothness, prior
         As in `solve_psf`.
     stiffness : float or None
-        Strength of the prior that nothing changes, which grows with the frequency as the other does; None: no change.
+        Strength of the prior that nothing changes, which grows with the frequency as the other
+        does; None: no change.
 
     Returns
     -------
     mean, change : ndarray of complex, shape (2 size, 2 size)
         Spectra with the totals 1 and 0; None for the change where none was asked for.
     """
-    # the normal equations are made of one 4 x 4 block for each pair of frequencies, summed with 1, t and t^2
+    # the normal equations are made of one 4 x 4 block for each pair of frequencies, summed with 1,
+    # t and t^2
     moments = 1 if stiffness is None else 3
     blocks = np.zeros((moments, size, size, 4, 4), complex)
     sums = np.zeros((min(moments, 2), size, size, 4), complex)
@@ -149,7 +177,9 @@ def solve_changing_psf(
         spectrum = _spectrum(np.linalg.solve(blocks[0], sums[0][..., None])[..., 0], size)
         return np.asarray(spectrum / spectrum[0, 0].real), None
     blocks[2][..., diagonal, diagonal] += stiffness * growth
-    normal = np.concatenate([np.concatenate(blocks[:2], axis=-1), np.concatenate(blocks[1:], axis=-1)], axis=-2)
+    normal = np.concatenate(
+        [np.concatenate(blocks[:2], axis=-1), np.concatenate(blocks[1:], axis=-1)], axis=-2
+    )
     solved = np.linalg.solve(normal, np.concatenate(sums, axis=-1)[..., None])[..., 0]
     mean, change = _spectrum(solved[..., :4], size), _spectrum(solved[..., 4:], size)
     scale = mean[0, 0].real
@@ -158,7 +188,9 @@ def solve_changing_psf(
 
 
 def _spectrum(aliases: ComplexArray, size: int) -> ComplexArray:
-    """Undo `_aliases`, and keep what belongs to a real image: what Nyquist frequencies hold beyond that is noise."""
+    """Undo `_aliases`, and keep what belongs to a real image: what Nyquist frequencies hold beyond
+    that is noise.
+    """
     spectrum = np.empty((FINE * size, FINE * size), complex)
     for c, (p, q) in enumerate((p, q) for p in (0, size) for q in (0, size)):
         spectrum[p : p + size, q : q + size] = aliases[..., c]
@@ -178,7 +210,12 @@ def to_spectrum(grid: FloatArray) -> ComplexArray:
 
 
 def fit_star(
-    stamp: FloatArray, image: FloatArray, dx: FloatArray, dy: FloatArray, weight: FloatArray, level_error: float = np.inf
+    stamp: FloatArray,
+    image: FloatArray,
+    dx: FloatArray,
+    dy: FloatArray,
+    weight: FloatArray,
+    level_error: float = np.inf,
 ) -> tuple[FloatArray, FloatArray]:
     """Fit flux, shift and level of one star image by linear least squares.
 

@@ -1,7 +1,8 @@
-"""What is known before the visit is looked at: the reference's image of a star, the reference map of bad pixels, the catalogue.
+"""What is known before the visit is looked at: the reference's image of a star, the reference map
+of bad pixels, the catalogue.
 
-They come from files that are not published. What matters of them is left as a term, so that the steps behind can be done again
-where these are not at hand.
+They come from files that are not published. What matters of them is left as a term, so that the
+steps behind can be done again where these are not at hand.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import numpy.typing as npt
 from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
 from schemas.payloads import Prior, Product, Reference
 from schemas.terms import TERMS
-from tasks.exposures import open_exposures
-from tasks.fits import open_declared
-from tasks.fits_writer import NewHdu
+from tasks.engine.step import Leaves, step
+from tasks.files.disk import require
+from tasks.files.reader import open_declared
+from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue, read_catalogue
-from tasks.step import Leaves, step
-from tasks.store import require
+from tasks.visit.raw import open_exposures
 
 FloatArray = npt.NDArray[np.float64]
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
@@ -29,9 +30,15 @@ UNKNOWN = 9999.0  # year; the catalogue does not tell its epoch
 
 @step("prior", version="2", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
-    raw: Product, white: Reference | None, bad: Reference | None, catalogue: Product | None, conversion: Reference | None
+    raw: Product,
+    white: Reference | None,
+    bad: Reference | None,
+    catalogue: Product | None,
+    conversion: Reference | None,
 ) -> Leaves:
-    """Cut what the references say of the window out of them, and take the catalogue's stars that can matter."""
+    """Cut what the references say of the window out of them, and take the catalogue's stars that
+    can matter.
+    """
     with open_exposures(raw) as exposures:
         mjd = float(exposures.mjd[0])
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
@@ -43,15 +50,27 @@ def read_prior(
     if white is not None:
         with open_declared(require(white.product.path), WHITE_PSF) as file:
             psf = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
-    hdus = [NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes), NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=psf)]
+    hdus = [
+        NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes),
+        NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=psf),
+    ]
     found = read_catalogue(catalogue, conversion, mjd)
     columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(0) for name in COLUMNS}
     words = {"STAR_EPO": UNKNOWN, "STAR_BND": found is not None and found.band}
     if found is not None:
-        values: tuple[npt.NDArray[Any], ...] = (found.xi, found.eta, found.mag, found.teff, found.share, found.target)
+        values: tuple[npt.NDArray[Any], ...] = (
+            found.xi,
+            found.eta,
+            found.mag,
+            found.teff,
+            found.share,
+            found.target,
+        )
         columns = dict(zip(COLUMNS, values, strict=True))
         words["STAR_EPO"] = found.years if np.isfinite(found.years) else UNKNOWN
-    return Leaves({"TERM_PRIOR": [*hdus, NewHdu(TERMS["TERM_PRIOR_STARS"], words, columns=columns)]})
+    return Leaves(
+        {"TERM_PRIOR": [*hdus, NewHdu(TERMS["TERM_PRIOR_STARS"], words, columns=columns)]}
+    )
 
 
 def read_stars(prior: Prior) -> Catalogue | None:
@@ -64,11 +83,15 @@ def read_stars(prior: Prior) -> Catalogue | None:
         xi, eta, mag, teff, share = (hdu.column(name).astype(np.float64) for name in COLUMNS[:-1])
         years = hdu.number("STAR_EPO")
         band = bool(hdu.header["STAR_BND"])
-        return Catalogue(xi, eta, mag, teff, share, target, years if years != UNKNOWN else float("nan"), band)
+        return Catalogue(
+            xi, eta, mag, teff, share, target, years if years != UNKNOWN else float("nan"), band
+        )
 
 
 def read_bad_pixels(prior: Prior) -> npt.NDArray[np.int64]:
-    """Return the codes of the reference map in the window, shape (ny, nx): 0 is good, or nothing is known."""
+    """Return the codes of the reference map in the window, shape (ny, nx): 0 is good, or nothing is
+    known.
+    """
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
         return file["TERM_PRIOR"].finite_image().astype(np.int64)
 

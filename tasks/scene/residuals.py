@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.clean import Effects, clean_block
-from tasks.level1 import Images
-from tasks.scene.psf import StarModel, Track
+from tasks.scene.star_model import StarModel
 from tasks.scene.stars import Field
+from tasks.scene.track import Track
+from tasks.visit.clean import Effects, clean_block
+from tasks.visit.images import Images
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -25,7 +26,8 @@ class Residuals:
     track : Track
         Motion of the satellite.
     x, y, flux : ndarray, shape (n,)
-        Place of the target on the CCD [pixel] and its flux [electron per stack]; the place is refined by a fit.
+        Place of the target on the CCD [pixel] and its flux [electron per stack]; the place is
+        refined by a fit.
     effects : Effects
         What is known and taken away.
     floor : ndarray, shape (n,)
@@ -35,13 +37,23 @@ class Residuals:
     """
 
     def __init__(
-        self, images: Images, model: StarModel | None, track: Track, x: FloatArray, y: FloatArray, flux: FloatArray,
-        effects: Effects, floor: FloatArray, field: Field | None,
-    ) -> None:  # fmt: skip
+        self,
+        images: Images,
+        model: StarModel | None,
+        track: Track,
+        x: FloatArray,
+        y: FloatArray,
+        flux: FloatArray,
+        effects: Effects,
+        floor: FloatArray,
+        field: Field | None,
+    ) -> None:
         self.images, self.model, self.track = images, model, track
         self.x, self.y, self.flux = x - images.x_offset, y - images.y_offset, flux
         self.effects, self.floor, self.field = effects, floor, field
-        self.duration = images.nexp * images.exposure_time  # of the light, which a stack takes longer to collect
+        self.duration = (
+            images.nexp * images.exposure_time
+        )  # of the light, which a stack takes longer to collect
         self.span = track.span(images.nexp, images.exposure_time)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
 
@@ -64,13 +76,17 @@ class Residuals:
         return self.cleaned(i) - self.field_image(i)
 
     def target(self, i: int, image: FloatArray, rounds: int = 1) -> FloatArray:
-        """Return the target's model in image `i`, of which `image` holds nothing else, shape (ny, nx)."""
+        """Return the target's model in image `i`, of which `image` holds nothing else, shape (ny,
+        nx).
+        """
         whole = np.zeros(self.images.shape)
         x, y = float(self.x[i]), float(self.y[i])
         if self.model is None or not (np.isfinite(x) and np.isfinite(y) and self.flux[i] > 0):
             return whole
         motion = self.track.during(float(self.images.mjd[i]), self.span, self.model.lag)
-        star = self.model.star(image, x, y, float(self.flux[i]), float(self.floor[i]), motion, float(self.warmth[i]))
+        star = self.model.star(
+            image, x, y, float(self.flux[i]), float(self.floor[i]), motion, float(self.warmth[i])
+        )
         stamp, _ = self.model.fit(star, rounds=rounds)
         size, (x0, y0), (ny, nx) = self.model.where.size, self.model.where.corner, self.images.shape
         left, right, low, high = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
@@ -78,6 +94,8 @@ class Residuals:
         return whole
 
     def take(self, i: int, rounds: int = 1) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return image `i` without the known effects, and the models of target and field, shape (ny, nx) each."""
+        """Return image `i` without the known effects, and the models of target and field, shape
+        (ny, nx) each.
+        """
         image, field = self.cleaned(i), self.field_image(i)
         return image, self.target(i, image - field, rounds), field

@@ -1,4 +1,6 @@
-"""Bias: an offset by read-out frequency, columns and rows of their own, and an oscillation over the orbit."""
+"""Bias: an offset by read-out frequency, columns and rows of their own, and an oscillation over the
+orbit.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SCALE = {100_000: 0.12, 230_000: 0.2}  # of the structure [ADU]
 
 @cache
 def structure(frequency: int) -> Map:
-    """Return the structure about the offset, shape (ROWS, COLUMNS), of mean zero over the exposed pixels [ADU]."""
+    """Return the structure about the offset, shape (ROWS, COLUMNS), of mean zero over the exposed
+    pixels [ADU].
+    """
     rng, scale = np.random.default_rng((20191218, frequency)), SCALE[frequency]
     columns = scale * rng.normal(size=COLUMNS)
     rows = 2 * scale * np.linspace(-1, 1, ROWS) ** 3

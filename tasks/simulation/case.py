@@ -27,7 +27,9 @@ class Case(BaseModel):
 
     # the visit
     start: str = Field(
-        "2021-03-10T08:00:00", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$", description="UTC; the CCD ages with it"
+        "2021-03-10T08:00:00",
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$",
+        description="UTC; the CCD ages with it",
     )
     images: int = Field(12, ge=1, description="stacks written")
     nexp: int = Field(3, ge=1, le=60, description="exposures in a stack")
@@ -40,49 +42,97 @@ class Case(BaseModel):
     teff: int = Field(5900, ge=2300, le=39500, description="[K]")
     transit: bool = True
     radius_ratio: float = Field(0.0354, gt=0, lt=1, description="planet to star")
-    transit_period: float = Field(2.0, gt=0, description="[day]; mid-transit is half-way through the visit")
+    transit_period: float = Field(
+        2.0, gt=0, description="[day]; mid-transit is half-way through the visit"
+    )
     impact: float = Field(0.3, ge=0, lt=1)
-    granulation: float = Field(0.0, ge=0, le=100, description="scale; 1 is a star of this effective temperature")
-    light_curve: Path | None = Field(None, description="relative flux with time, in place of transit and granulation")
+    granulation: float = Field(
+        0.0, ge=0, le=100, description="scale; 1 is a star of this effective temperature"
+    )
+    light_curve: Path | None = Field(
+        None, description="relative flux with time, in place of transit and granulation"
+    )
 
     # the field
     near_stars: int = Field(
-        4, ge=0, le=1000, description="field stars 30-110 arcsec from the target, at least 2.5 mag fainter than it"
+        4,
+        ge=0,
+        le=1000,
+        description="field stars 30-110 arcsec from the target, at least 2.5 mag fainter than it",
     )
-    nearest: float = Field(25.0, ge=0, le=500, description="generated stars keep so far from the target [arcsec]")
-    stars: float = Field(20.0, ge=0, le=1e4, description="field stars brighter than G = 15 up to 551 arcsec from the target")
+    nearest: float = Field(
+        25.0, ge=0, le=500, description="generated stars keep so far from the target [arcsec]"
+    )
+    stars: float = Field(
+        20.0,
+        ge=0,
+        le=1e4,
+        description="field stars brighter than G = 15 up to 551 arcsec from the target",
+    )
     faintest: float = Field(18.0, ge=10, le=20, description="faintest field star [mag]")
-    count_slope: float = Field(0.27, ge=0, le=0.6, description="growth of counts, log10 a magnitude")
-    field_file: Path | None = Field(None, description="stars (RA, Dec, magnitude, type) in place of generated ones")
+    count_slope: float = Field(
+        0.27, ge=0, le=0.6, description="growth of counts, log10 a magnitude"
+    )
+    field_file: Path | None = Field(
+        None, description="stars (RA, Dec, magnitude, type) in place of generated ones"
+    )
     field_offset: tuple[float, float] = Field(
         (0.0, 0.0), description="target's place in the field of the file, East and North [arcsec]"
     )
     more_stars: tuple[tuple[float, float, float, float], ...] = Field(
         (), description="stars at given places: East, North [arcsec], G, effective temperature [K]"
     )
-    proper_motion: float = Field(1.0, ge=0, le=100, description="scale of the field stars' proper motions")
+    proper_motion: float = Field(
+        1.0, ge=0, le=100, description="scale of the field stars' proper motions"
+    )
     variable_stars: float = Field(0.05, ge=0, le=1, description="part of the field stars that vary")
-    cool_excess: float = Field(1.0, ge=0, le=5, description="scale of the light of M dwarfs beyond what their catalogue tells")
+    cool_excess: float = Field(
+        1.0,
+        ge=0,
+        le=5,
+        description="scale of the light of M dwarfs beyond what their catalogue tells",
+    )
 
     # the optics
-    psf_file: Path | None = Field(None, description="an image of the PSF in place of the simulated one")
-    psf_position: float = Field(1.0, ge=0, le=10, description="scale of the PSF's change over the field of view")
-    breathing: float = Field(1.0, ge=0, le=100, description="scale of the PSF's change with telescope temperature")
-    blur: float = Field(1.0, ge=0, le=10, description="scale of the motion within an exposure; 0 draws all stars at rest")
+    psf_file: Path | None = Field(
+        None, description="an image of the PSF in place of the simulated one"
+    )
+    psf_position: float = Field(
+        1.0, ge=0, le=10, description="scale of the PSF's change over the field of view"
+    )
+    breathing: float = Field(
+        1.0, ge=0, le=100, description="scale of the PSF's change with telescope temperature"
+    )
+    blur: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="scale of the motion within an exposure; 0 draws all stars at rest",
+    )
     halo: float = Field(1.0, ge=0, le=100, description="scale of the light scattered by the mirror")
-    ghost: float = Field(1.0, ge=0, le=100, description="scale of the light reflected between surfaces")
+    ghost: float = Field(
+        1.0, ge=0, le=100, description="scale of the light reflected between surfaces"
+    )
     zodiacal: float = Field(1.0, ge=0, le=100, description="scale of the zodiacal light")
-    stray_light: float = Field(2.0, ge=0, le=1e4, description="light of the bright Earth at its limb [electron/s/pixel]")
-    stray_angle: float = Field(6.0, gt=0, le=90, description="angle to the limb in which it falls by e [deg]")
+    stray_light: float = Field(
+        2.0, ge=0, le=1e4, description="light of the bright Earth at its limb [electron/s/pixel]"
+    )
+    stray_angle: float = Field(
+        6.0, gt=0, le=90, description="angle to the limb in which it falls by e [deg]"
+    )
     spikes: float = Field(0.0, ge=0, le=1000, description="sudden stray light, times an hour")
-    streaks: float = Field(0.0, ge=0, le=1000, description="satellites that cross the window, an hour")
+    streaks: float = Field(
+        0.0, ge=0, le=1000, description="satellites that cross the window, an hour"
+    )
 
     # the window
     width: int = Field(200, ge=8, le=1024)
     height: int = Field(200, ge=8, le=1024)
     window_x: int = Field(412, ge=0, description="offset of the window [pixel]")
     window_y: int = Field(412, ge=0)
-    target_x: float | None = Field(None, description="intended place of the target; none is the window's centre [pixel]")
+    target_x: float | None = Field(
+        None, description="intended place of the target; none is the window's centre [pixel]"
+    )
     target_y: float | None = None
     shape: Literal["circular", "rectangular"] = "circular"
     margins: Literal["image", "reduced", "total collapsed"] = "image"
@@ -93,41 +143,92 @@ class Case(BaseModel):
 
     # the detector: what it adds or loses, each a scale or a switch
     noise: bool = Field(True, description="photon and read-out noise")
-    rounding: bool = Field(True, description="the converter's steps; off rounds only the finished stack")
-    flat: float = Field(1.0, ge=0, le=10, description="scale of the flat field's deviation from one, dead pixels with it")
-    dark: float = Field(1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart")
-    ccd_warmer: float = Field(0.0, ge=-20, le=20, description="CCD above its usual temperature [degC]")
+    rounding: bool = Field(
+        True, description="the converter's steps; off rounds only the finished stack"
+    )
+    flat: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="scale of the flat field's deviation from one, dead pixels with it",
+    )
+    dark: float = Field(
+        1.0, ge=0, le=100, description="scale of the dark current, hot pixels apart"
+    )
+    ccd_warmer: float = Field(
+        0.0, ge=-20, le=20, description="CCD above its usual temperature [degC]"
+    )
     hot: float = Field(1.0, ge=0, le=100, description="scale of the current of hot pixels")
-    warm: float = Field(0.0, ge=0, le=0.1, description="part of the pixels that became hot after the last map, 2-5 electron/s")
-    telegraphic: float = Field(1.0, ge=0, le=100, description="scale of the levels of telegraphic pixels")
-    nonlinearity: float = Field(1.0, ge=0, le=3, description="scale of its deviation from a straight line")
-    saturation: bool = Field(True, description="charge beyond the full well bleeds along the columns")
-    cti: float = Field(1.0, ge=0, le=100, description="scale of the charge lost and trailed in the transfers")
-    smearing: float = Field(1.0, ge=0, le=100, description="scale of the time a row takes in the frame transfer")
-    bias_structure: float = Field(1.0, ge=0, le=100, description="scale of the bias frame's structure")
-    bias_drift: float = Field(0.0, ge=0, le=1000, description="amplitude of the bias over an orbit [ADU]")
-    gain_drift: float = Field(1.0, ge=-1000, le=1000, description="scale of the drift of the voltages")
+    warm: float = Field(
+        0.0,
+        ge=0,
+        le=0.1,
+        description="part of the pixels that became hot after the last map, 2-5 electron/s",
+    )
+    telegraphic: float = Field(
+        1.0, ge=0, le=100, description="scale of the levels of telegraphic pixels"
+    )
+    nonlinearity: float = Field(
+        1.0, ge=0, le=3, description="scale of its deviation from a straight line"
+    )
+    saturation: bool = Field(
+        True, description="charge beyond the full well bleeds along the columns"
+    )
+    cti: float = Field(
+        1.0, ge=0, le=100, description="scale of the charge lost and trailed in the transfers"
+    )
+    smearing: float = Field(
+        1.0, ge=0, le=100, description="scale of the time a row takes in the frame transfer"
+    )
+    bias_structure: float = Field(
+        1.0, ge=0, le=100, description="scale of the bias frame's structure"
+    )
+    bias_drift: float = Field(
+        0.0, ge=0, le=1000, description="amplitude of the bias over an orbit [ADU]"
+    )
+    gain_drift: float = Field(
+        1.0, ge=-1000, le=1000, description="scale of the drift of the voltages"
+    )
     cosmic_rays: float = Field(1.0, ge=0, le=1000, description="scale of their rate")
 
     # what has changed since the reference files were made
     flat_error: float = Field(0.0, ge=0, le=0.1, description="response of a pixel, relative [rms]")
-    dark_error: float = Field(0.0, ge=0, le=1, description="dark current of a pixel, relative [rms]")
+    dark_error: float = Field(
+        0.0, ge=0, le=1, description="dark current of a pixel, relative [rms]"
+    )
     bias_error: float = Field(0.0, ge=0, le=10, description="bias of a pixel [ADU rms]")
     psf_error: float = Field(0.0, ge=-0.1, le=0.1, description="size of the PSF, relative")
-    linearity_error: float = Field(0.0, ge=-1, le=1, description="deviation from a straight line, relative")
+    linearity_error: float = Field(
+        0.0, ge=-1, le=1, description="deviation from a straight line, relative"
+    )
 
     # spacecraft and telemetry
     jitter: float = Field(0.3, ge=0, le=20, description="pointing error in each axis [pixel rms]")
     jitter_time: float = Field(30.0, gt=0, le=1e5, description="its correlation time [s]")
     attitude_cadence: float = Field(1.0, gt=0, description="[s]")
     tilt: float = Field(
-        20.0, ge=-40, le=40, description="target from the orbit's pole [deg]; above 23.8 it is occulted at times"
+        20.0,
+        ge=-40,
+        le=40,
+        description="target from the orbit's pole [deg]; above 23.8 it is occulted at times",
     )
     saa: Presence = Field("orbit", description="where the map says, or never, or always")
     occultation: Presence = "orbit"
-    kept_flagged: float = Field(0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written")
-    missing: float = Field(0.0, ge=0, lt=1, description="part of the other stacks that is lost on the way to the ground")
-    damaged: float = Field(0.0, ge=0, lt=1, description="part of the written stacks with a block of zeros and a bad integrity")
+    kept_flagged: float = Field(
+        0.0, ge=0, le=1, description="fraction of the stacks in the SAA or occulted that is written"
+    )
+    missing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the other stacks that is lost on the way to the ground",
+    )
+    damaged: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the written stacks with a block of zeros and a bad integrity",
+    )
 
     programme_type: int = Field(90, ge=10, le=99)
     programme: int = Field(1, ge=0, le=9999)
@@ -148,11 +249,17 @@ class Case(BaseModel):
         if self.imagettes and self.nexp == 1:
             raise ValueError("imagettes exist only for stacked exposures: nexp must be at least 2")
         if self.nexp % self.imagette_nexp:
-            raise ValueError("imagette_nexp is not a divisor of nexp: an imagette would hold exposures of two stacks")
+            raise ValueError(
+                "imagette_nexp is not a divisor of nexp: an imagette would hold exposures of "
+                "two stacks"
+            )
         if self.imagettes and self.imagette_size > min(self.width, self.height):
             raise ValueError("imagette_size is larger than the window")
         if "always" in (self.saa, self.occultation) and self.kept_flagged == 0:
-            raise ValueError("every stack is in the SAA or occulted: set kept_flagged, or there is nothing to write")
+            raise ValueError(
+                "every stack is in the SAA or occulted: set kept_flagged, or there is nothing "
+                "to write"
+            )
         return self
 
     @property
@@ -165,7 +272,10 @@ class Case(BaseModel):
 
 def case_names() -> list[str]:
     """Return the names of the cases that are shipped."""
-    return sorted(path.name.removesuffix(".toml") for path in package_files("tasks.simulation").joinpath("cases").iterdir())
+    return sorted(
+        path.name.removesuffix(".toml")
+        for path in package_files("tasks.simulation").joinpath("cases").iterdir()
+    )
 
 
 def load_case(name: str | Path) -> Case:
@@ -178,10 +288,15 @@ def load_case(name: str | Path) -> Case:
     OSError
         If there is neither such a case nor such a file.
     ValueError
-        If the file is not TOML, or has an unknown key or an impossible value: pydantic's ValidationError names them all.
+        If the file is not TOML, or has an unknown key or an impossible value: pydantic's
+        ValidationError names them all.
     """
     if isinstance(name, str) and name in case_names():
-        text = package_files("tasks.simulation").joinpath("cases", f"{name}.toml").read_text(encoding="utf-8")
+        text = (
+            package_files("tasks.simulation")
+            .joinpath("cases", f"{name}.toml")
+            .read_text(encoding="utf-8")
+        )
         return Case.model_validate(tomllib.loads(text))
     path = Path(name)
     return case_of(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)

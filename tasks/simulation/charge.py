@@ -1,14 +1,18 @@
-"""What happens to charge in the CCD: full wells bleed, transfers lose and trail it, the frame transfer smears it.
+"""What happens to charge in the CCD: full wells bleed, transfers lose and trail it, the frame
+transfer smears it.
 
-Full well: charge above 125 000 electrons flows into the pixels above and below, half each, until it finds room.
+Full well: charge above 125 000 electrons flows into the pixels above and below, half each, until it
+finds room.
 
-Transfer (CTI): of I ADU in a pixel the part e = min(0.0016 y (I / 10^4)^-0.65, 0.0333) is caught on the way through the
-column, y years after December 2019 (the law that PSF photometry of flight data found), in proportion to the rows that it
-passes; it comes free in the pixels that follow, with an e-folding length of 100 rows.
+Transfer (CTI): of I ADU in a pixel the part e = min(0.0016 y (I / 10^4)^-0.65, 0.0333) is caught on
+the way through the column, y years after December 2019 (the law that PSF photometry of flight data
+found), in proportion to the rows that it passes; it comes free in the pixels that follow, with an
+e-folding length of 100 rows.
 
-Smearing: the image moves into the store through all rows below, and before that came from above, 25 microseconds in each
-row. With the rates r of the first and the last second the pixel in row y gets
-s(y) = t (sum_{y' < y} r_last + sum_{y' >= y} r_first), one value a column where the star stands still.
+Smearing: the image moves into the store through all rows below, and before that came from above, 25
+microseconds in each row. With the rates r of the first and the last second the pixel in row y gets
+s(y) = t (sum_{y' < y} r_last + sum_{y' >= y} r_first), one value a column where the star stands
+still.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ CTI_YEAR, CTI_POWER, CTI_MOST, CTI_LENGTH = 0.0016, -0.65, 0.0333, 100.0
 
 @njit(cache=True, nogil=True)
 def bleed(charge: Floats) -> None:
-    """Let charge above the full well flow along the columns, in place; what leaves the window is lost."""
+    """Let charge above the full well flow along the columns, in place; what leaves the window is
+    lost.
+    """
     height, width = charge.shape
     for i in range(width):
         for j in range(height):
@@ -51,7 +57,8 @@ def cti_strength(mjd: float) -> float:
 
 @njit(cache=True, nogil=True)
 def transfer(charge: Floats, bottom: int, strength: float, gain: float) -> None:
-    """Move charge down its column, in place: each pixel loses some and gets what others lost before it.
+    """Move charge down its column, in place: each pixel loses some and gets what others lost before
+    it.
 
     Parameters
     ----------
@@ -67,7 +74,8 @@ def transfer(charge: Floats, bottom: int, strength: float, gain: float) -> None:
     height, width = charge.shape
     free = 1 - np.exp(-1 / CTI_LENGTH)
     for i in range(width):
-        # the rows below the window hold about the sky of its lowest row: in balance they give what they take
+        # the rows below the window hold about the sky of its lowest row: in balance they give what
+        # they take
         caught = _loss(charge[0, i], strength, gain) * (bottom + 0.5) / 1024 / free
         for j in range(height):
             lost = _loss(charge[j, i], strength, gain) * (bottom + j + 0.5) / 1024
@@ -90,7 +98,8 @@ def smear(first: Floats, last: Floats, above: Floats, below: Floats, time: float
     first, last : ndarray, shape (ny, nx)
         Rates of the window in the first and the last second of the exposure [electron/s].
     above, below : ndarray, shape (nx,)
-        Sums of the rates of all rows above the window in the first second and below it in the last [electron/s].
+        Sums of the rates of all rows above the window in the first second and below it in the last
+        [electron/s].
     time : float
         A row of the transfer [s].
 

@@ -1,8 +1,9 @@
 """Cosmic rays: straight tracks through the silicon.
 
-10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels of 13; the charge is
-650 electrons for a perpendicular passage, in proportion to the path, with a spread of 150 in Landau's form (Moyal), at
-least 50, at most 50 000. A pixel gathers them in the exposure and until it is read.
+10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels
+of 13; the charge is 650 electrons for a perpendicular passage, in proportion to the path, with a
+spread of 150 in Landau's form (Moyal), at least 50, at most 50 000. A pixel gathers them in the
+exposure and until it is read.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Hits(NamedTuple):
 NONE = Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
-def draw_hits(rng: np.random.Generator, seconds: float, height: int, width: int, factor: float = 1.0) -> Hits:
+def draw_hits(
+    rng: np.random.Generator, seconds: float, height: int, width: int, factor: float = 1.0
+) -> Hits:
     """Draw what cosmic rays leave in so many seconds; `factor` multiplies their rate."""
     hits = int(rng.poisson(RATE * seconds * height * width * factor))
     if hits == 0:
@@ -46,7 +49,11 @@ def draw_hits(rng: np.random.Generator, seconds: float, height: int, width: int,
     x, y = rng.uniform(0, width, hits), rng.uniform(0, height, hits)
     steps = 1 + (5 * length).astype(int)
     hit = np.repeat(np.arange(hits), steps)
-    along = (np.arange(hit.size) - np.repeat(np.cumsum(steps) - steps, steps) + 0.5) / steps[hit] * length[hit]
+    along = (
+        (np.arange(hit.size) - np.repeat(np.cumsum(steps) - steps, steps) + 0.5)
+        / steps[hit]
+        * length[hit]
+    )
     row = np.floor(y[hit] + along * np.sin(azimuth[hit])).astype(np.int64)
     column = np.floor(x[hit] + along * np.cos(azimuth[hit])).astype(np.int64)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)

@@ -1,8 +1,10 @@
-"""The raw products that hold images: sub-array with margins, imagettes, full frame. Cubes are written image by image.
+"""The raw products that hold images: sub-array with margins, imagettes, full frame. Cubes are
+written image by image.
 
-Exposures are co-added on board, image and margins alike. Margins are transmitted in one of three forms: as images;
-reduced, where blank and overscan columns become mean, standard deviation, median and median absolute deviation, and
-each row of dark columns mean, standard deviation and median; or collapsed to four such numbers each.
+Exposures are co-added on board, image and margins alike. Margins are transmitted in one of three
+forms: as images; reduced, where blank and overscan columns become mean, standard deviation, median
+and median absolute deviation, and each row of dark columns mean, standard deviation and median; or
+collapsed to four such numbers each.
 """
 
 from __future__ import annotations
@@ -18,11 +20,20 @@ from tasks.simulation import files, layout
 from tasks.simulation.camera import Exposure
 from tasks.simulation.light import Window
 from tasks.simulation.plan import LEAD, Plan
-from tasks.simulation.raw import exposure_keywords, image_metadata, keywords, product_path, times, unstacked_metadata
+from tasks.simulation.raw import (
+    exposure_keywords,
+    image_metadata,
+    keywords,
+    product_path,
+    times,
+    unstacked_metadata,
+)
 from tasks.simulation.spacecraft import Housekeeping
 
 Floats = NDArray[np.float64]
-Form = tuple[Floats, str, tuple[str, ...]]  # values, name of the process, names of its rows or columns
+Form = tuple[
+    Floats, str, tuple[str, ...]
+]  # values, name of the process, names of its rows or columns
 
 SIDES = {  # of the columns beside the exposed ones
     "BlankLeft": slice(4, 12),
@@ -31,7 +42,15 @@ SIDES = {  # of the columns beside the exposed ones
     "DarkRight": slice(28, 44),
     "OverscanLeft": slice(0, 4),
 }
-ORDER = ("BlankLeft", "BlankRight", "DarkLeft", "DarkRight", "DarkTop", "OverscanLeft", "OverscanTop")
+ORDER = (
+    "BlankLeft",
+    "BlankRight",
+    "DarkLeft",
+    "DarkRight",
+    "DarkTop",
+    "OverscanLeft",
+    "OverscanTop",
+)
 UNSTACKED = 2 + len(ORDER)  # place of the table of single exposures in the file of the sub-array
 
 
@@ -41,7 +60,9 @@ class Cubes:
     def __init__(self, folder: Path, plan: Plan, window: Window) -> None:
         self.folder, self.plan, self.case = folder, plan, plan.case
         case = self.case
-        self.mask = window_mask(case.height, case.width, min(case.height, case.width) / 2, case.shape)
+        self.mask = window_mask(
+            case.height, case.width, min(case.height, case.width) / 2, case.shape
+        )
         self.valid = float(plan.start[0]), plan.stop
         self.words = {
             **exposure_keywords(plan, plan.middle, case.nexp, plan.mode, plan.repetition),
@@ -56,7 +77,12 @@ class Cubes:
     def __enter__(self) -> Cubes:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.subarray.update(UNSTACKED)
         for stream in (self.subarray, self.imagettes):
@@ -64,7 +90,9 @@ class Cubes:
                 stream.__exit__(kind, error, trace)
 
     def add_stack(self, n: int, exposures: list[Exposure], damaged: bool) -> None:
-        """Co-add the exposures of stack `n` and write it, its margins and its imagettes; a damaged one lacks a block."""
+        """Co-add the exposures of stack `n` and write it, its margins and its imagettes; a damaged
+        one lacks a block.
+        """
         image = np.rint(np.sum([exposure.image for exposure in exposures], axis=0))
         image[~self.mask] = 0
         if damaged:
@@ -72,7 +100,9 @@ class Cubes:
         self.subarray.put(0, n, image)
         sides = np.rint(np.sum([exposure.sides for exposure in exposures], axis=0))
         top = np.rint(np.sum([exposure.top for exposure in exposures], axis=0))
-        for index, (values, _, _) in enumerate(telemetry_form(self.case.margins, sides, top).values(), 1):
+        for index, (values, _, _) in enumerate(
+            telemetry_form(self.case.margins, sides, top).values(), 1
+        ):
             self.subarray.put(index, n, values)
         table = self.subarray.parts[UNSTACKED].data
         if table is not None:
@@ -81,7 +111,9 @@ class Cubes:
         if self.imagettes is not None:
             count = self.case.nexp // self.case.imagette_nexp
             cuts = np.array([exposure.image[self.imagette_cut] for exposure in exposures])
-            sums = np.rint(cuts.reshape(count, self.case.imagette_nexp, *cuts.shape[1:]).sum(axis=1))
+            sums = np.rint(
+                cuts.reshape(count, self.case.imagette_nexp, *cuts.shape[1:]).sum(axis=1)
+            )
             for k, pixels in enumerate(sums):
                 self.imagettes.put(0, n * count + k, np.where(self.imagette_mask, pixels, 0))
 
@@ -90,26 +122,40 @@ class Cubes:
         name = "SCI_RAW_SubArray"
         parts = [self._cube(name, (case.images, case.height, case.width), self.words)]
         rows, columns = layout.ROWS - layout.SIZE, layout.SIDES.size
-        empty = telemetry_form(case.margins, np.zeros((case.height, columns)), np.zeros((rows, case.width)))
+        empty = telemetry_form(
+            case.margins, np.zeros((case.height, columns)), np.zeros((rows, case.width))
+        )
         for margin, (values, process, kinds) in empty.items():
-            words = {**self.words, "MRG_PROC": process, **{f"MRG_DTY{i}": kind for i, kind in enumerate(kinds, 1)}}
+            words = {
+                **self.words,
+                "MRG_PROC": process,
+                **{f"MRG_DTY{i}": kind for i, kind in enumerate(kinds, 1)},
+            }
             parts.append(self._cube(f"SCI_RAW_{margin}", (case.images, *values.shape), words))
         hk = plan.housekeeping.measured
-        mean = {key: values.reshape(case.images, case.nexp).mean(axis=1) for key, values in hk.items()}
+        mean = {
+            key: values.reshape(case.images, case.nexp).mean(axis=1) for key, values in hk.items()
+        }
         counter = np.repeat(plan.counter, case.nexp)
         stacked = image_metadata(plan, plan.middle, plan.counter, mean, plan.mode)
         stacked["CE_INTEGRITY"] = plan.damaged.astype(int)
         single = unstacked_metadata(plan, plan.exposure_middle, counter, hk, plan.mode)
         parts.append(self._table("SCI_RAW_ImageMetadata", stacked, case.images, self.words))
-        parts.append(self._table("SCI_RAW_UnstackedImageMetadata", single, counter.size, self.words))
-        return files.Stream(product_path(self.folder / "data", plan, name, float(plan.middle[0])), parts)
+        parts.append(
+            self._table("SCI_RAW_UnstackedImageMetadata", single, counter.size, self.words)
+        )
+        return files.Stream(
+            product_path(self.folder / "data", plan, name, float(plan.middle[0])), parts
+        )
 
     def _open_imagettes(self) -> files.Stream:
         case, plan, size = self.case, self.plan, self.case.imagette_size
         self.imagette_mask = window_mask(size, size, size // 2, "circular")
         x, y = (
             int(np.clip(np.floor(place) - size // 2 - offset, 0, length - size))
-            for place, offset, length in zip(case.place, (case.window_x, case.window_y), (case.width, case.height), strict=True)
+            for place, offset, length in zip(
+                case.place, (case.window_x, case.window_y), (case.width, case.height), strict=True
+            )
         )
         self.imagette_cut = slice(y, y + size), slice(x, x + size)
         each = case.imagette_nexp
@@ -132,17 +178,28 @@ class Cubes:
             "Y_OFF_SUB_ARRAY": y,
         }
         name = "SCI_RAW_Imagette"
-        parts = [self._cube(name, (rows, size, size), words), self._table(f"{name}Metadata", columns, rows, words)]
+        parts = [
+            self._cube(name, (rows, size, size), words),
+            self._table(f"{name}Metadata", columns, rows, words),
+        ]
         return files.Stream(product_path(self.folder / "data", plan, name, float(middle[0])), parts)
 
     def _cube(self, extname: str, shape: tuple[int, ...], words: dict[str, Any]) -> files.Part:
-        return files.cube(extname, keywords(self.plan, extname, *self.valid, words), shape, self.plan.date)
+        return files.cube(
+            extname, keywords(self.plan, extname, *self.valid, words), shape, self.plan.date
+        )
 
-    def _table(self, extname: str, columns: dict[str, Any], rows: int, words: dict[str, Any]) -> files.Part:
-        return files.table(extname, keywords(self.plan, extname, *self.valid, words), columns, rows, self.plan.date)
+    def _table(
+        self, extname: str, columns: dict[str, Any], rows: int, words: dict[str, Any]
+    ) -> files.Part:
+        return files.table(
+            extname, keywords(self.plan, extname, *self.valid, words), columns, rows, self.plan.date
+        )
 
 
-def write_full_frame(folder: Path, plan: Plan, exposure: Exposure, housekeeping: Housekeeping) -> None:
+def write_full_frame(
+    folder: Path, plan: Plan, exposure: Exposure, housekeeping: Housekeeping
+) -> None:
     """Write one exposure of the whole CCD, taken before the first stack, with all its margins."""
     case, mode = plan.case, layout.FULL_FRAME
     middle = np.array([LEAD + case.exptime / 2])
@@ -162,19 +219,28 @@ def write_full_frame(folder: Path, plan: Plan, exposure: Exposure, housekeeping:
     hk = housekeeping.measured
     single = unstacked_metadata(plan, middle, one, hk, mode)
     single["BIAS"] = margins["OverscanLeft"][0].mean()
-    tables = {"ImageMetadata": image_metadata(plan, middle, one, hk, mode), "UnstackedImageMetadata": single}
+    tables = {
+        "ImageMetadata": image_metadata(plan, middle, one, hk, mode),
+        "UnstackedImageMetadata": single,
+    }
     parts = []
     for name, pixels in images.items():
         extname = f"SCI_RAW_{name}"
-        parts.append(files.image(extname, keywords(plan, extname, *valid, words), pixels, plan.date))
+        parts.append(
+            files.image(extname, keywords(plan, extname, *valid, words), pixels, plan.date)
+        )
     for name, columns in tables.items():
         extname = f"SCI_RAW_{name}"
-        parts.append(files.table(extname, keywords(plan, extname, *valid, words), columns, 1, plan.date))
+        parts.append(
+            files.table(extname, keywords(plan, extname, *valid, words), columns, 1, plan.date)
+        )
     files.write(product_path(folder / "data", plan, "SCI_RAW_FullArray", float(middle[0])), parts)
 
 
 def window_mask(height: int, width: int, radius: float, shape: str) -> NDArray[np.bool_]:
-    """Return the pixels that are transmitted: all, or those whose index lies within `radius` of half the size."""
+    """Return the pixels that are transmitted: all, or those whose index lies within `radius` of
+    half the size.
+    """
     y, x = np.ogrid[:height, :width]
     inside = (x - width // 2) ** 2 + (y - height // 2) ** 2 <= radius**2
     return inside if shape == "circular" else np.ones((height, width), bool)
@@ -204,11 +270,15 @@ def telemetry_form(mode: str, sides: Floats, top: Floats) -> dict[str, Form]:
         if mode == "image" or (mode == "reduced" and name in rows):
             forms[name] = pixels, "image", ("N/A",) * 4
         elif mode == "reduced" and name.startswith("Dark"):
-            three = np.stack([pixels.mean(axis=1), pixels.std(axis=1, ddof=1), np.median(pixels, axis=1)], axis=1)
+            three = np.stack(
+                [pixels.mean(axis=1), pixels.std(axis=1, ddof=1), np.median(pixels, axis=1)], axis=1
+            )
             forms[name] = three, "row collapsed", ("mean", "stdev", "median", "N/A")
         else:
             middle = np.median(pixels)
-            four = np.array([pixels.mean(), pixels.std(ddof=1), middle, np.median(np.abs(pixels - middle))])
+            four = np.array(
+                [pixels.mean(), pixels.std(ddof=1), middle, np.median(np.abs(pixels - middle))]
+            )
             shape = (4, 1) if name in rows else (1, 4)
             forms[name] = four.reshape(shape), "total collapsed", ("mean", "stdev", "median", "mad")
     return forms

@@ -1,11 +1,12 @@
 """Dark current: a map that ages, hot pixels in it, a law of temperature; and telegraphic pixels.
 
-The maps are the CCD's at four dates; between them each pixel changes linearly, outside of them not. D grows with
-temperature as T^3 exp(-9080 K / T) (the manufacturer's law for this CCD). Hot pixels carry 3 electron/s and more, with
-an exponential tail; those of a date are hot at all later ones. By March 2024 nine pixels of a hundred are hot.
+The maps are the CCD's at four dates; between them each pixel changes linearly, outside of them not.
+D grows with temperature as T^3 exp(-9080 K / T) (the manufacturer's law for this CCD). Hot pixels
+carry 3 electron/s and more, with an exponential tail; those of a date are hot at all later ones. By
+March 2024 nine pixels of a hundred are hot.
 
-A telegraphic pixel has two levels and jumps between them; the times that it stays in either are exponential, with means
-of its own around 540 s. The reference dark maps show its mean.
+A telegraphic pixel has two levels and jumps between them; the times that it stays in either are
+exponential, with means of its own around 540 s. The reference dark maps show its mean.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ EPOCHS = (
 )
 HOT_LIMIT = 3.0  # a pixel of more is hot [electron/s]
 HOT_SCALE = 8.0  # mean excess of hot pixels over it [electron/s]
-LEVEL, LEVEL_SCALE = 1.5, 6.0  # least step of a telegraphic pixel and mean excess over it [electron/s]
+LEVEL, LEVEL_SCALE = (
+    1.5,
+    6.0,
+)  # least step of a telegraphic pixel and mean excess over it [electron/s]
 DWELL, DWELL_SPREAD = 540.0, 0.8  # mean stay in a level [s], scatter of its logarithm
 
 
@@ -79,7 +83,10 @@ def at_epoch(number: int) -> Darkness:
     epoch = EPOCHS[number]
     rng = np.random.default_rng(20191221)
     smooth = epoch.rate * np.exp(0.2 * rng.normal(size=(ROWS, COLUMNS)))
-    order, charge = rng.uniform(size=smooth.shape), HOT_LIMIT + rng.exponential(HOT_SCALE, smooth.shape)
+    order, charge = (
+        rng.uniform(size=smooth.shape),
+        HOT_LIMIT + rng.exponential(HOT_SCALE, smooth.shape),
+    )
     smooth[OVERSCAN_TOP] = epoch.rate
     silicon = np.ones(smooth.shape, bool)
     for name in ("OverscanLeft", "BlankLeft", "BlankRight"):
@@ -91,7 +98,9 @@ def at_epoch(number: int) -> Darkness:
 
 
 def temperature_factor(temperature: float) -> float:
-    """Return the dark current at a temperature of the CCD [degC] in units of that at its usual one."""
+    """Return the dark current at a temperature of the CCD [degC] in units of that at its usual
+    one.
+    """
 
     def law(celsius: float) -> float:
         kelvin = celsius + 273.15
@@ -102,7 +111,9 @@ def temperature_factor(temperature: float) -> float:
 
 @dataclass(frozen=True)
 class Telegraphs:
-    """Telegraphic pixels: place in the read-out, step [electron/s], mean stays in the low and the high level [s]."""
+    """Telegraphic pixels: place in the read-out, step [electron/s], mean stays in the low and the
+    high level [s].
+    """
 
     row: NDArray[np.int64]
     column: NDArray[np.int64]
@@ -118,7 +129,10 @@ class Telegraphs:
     def within(self, rows: slice, columns: slice) -> Telegraphs:
         """Return those in a part of the read-out, with places relative to its corner."""
         inside = (
-            (self.row >= rows.start) & (self.row < rows.stop) & (self.column >= columns.start) & (self.column < columns.stop)
+            (self.row >= rows.start)
+            & (self.row < rows.stop)
+            & (self.column >= columns.start)
+            & (self.column < columns.stop)
         )
         return Telegraphs(
             self.row[inside] - rows.start,
@@ -130,7 +144,9 @@ class Telegraphs:
 
 
 def telegraphs(fraction: float) -> Telegraphs:
-    """Return the telegraphic pixels of the CCD when a fraction of all is so; a larger fraction contains a smaller one."""
+    """Return the telegraphic pixels of the CCD when a fraction of all is so; a larger fraction
+    contains a smaller one.
+    """
     rng = np.random.default_rng(20191222)
     most = round(0.05 * ROWS * COLUMNS)
     place = rng.choice(ROWS * COLUMNS, most, replace=False)
@@ -143,7 +159,9 @@ def telegraphs(fraction: float) -> Telegraphs:
 
 
 def telegraphic_mean(fraction: float) -> Map:
-    """Return the mean charge of the telegraphic pixels, as a dark map shows it, shape (ROWS, COLUMNS) [electron/s]."""
+    """Return the mean charge of the telegraphic pixels, as a dark map shows it, shape (ROWS,
+    COLUMNS) [electron/s].
+    """
     mean, pixels = np.zeros((ROWS, COLUMNS), np.float32), telegraphs(fraction)
     mean[pixels.row, pixels.column] = pixels.level * pixels.duty
     return mean
@@ -151,7 +169,9 @@ def telegraphic_mean(fraction: float) -> Map:
 
 @dataclass(frozen=True)
 class Jumps:
-    """When each of a number of telegraphic pixels jumps: `time` of pixel k from `first[k]` to `first[k + 1]` [s]."""
+    """When each of a number of telegraphic pixels jumps: `time` of pixel k from `first[k]` to
+    `first[k + 1]` [s].
+    """
 
     high: NDArray[np.bool_]  # whether it begins in the high level
     first: NDArray[np.int64]
@@ -163,7 +183,9 @@ class Jumps:
 
 
 def draw_jumps(rng: np.random.Generator, pixels: Telegraphs, begin: float, end: float) -> Jumps:
-    """Draw the jumps between two times; each pixel begins in a level with the probability of its stay there."""
+    """Draw the jumps between two times; each pixel begins in a level with the probability of its
+    stay there.
+    """
     high = rng.uniform(size=pixels.level.size) < pixels.duty
     times: list[Floats] = []
     for k in range(high.size):
@@ -172,14 +194,18 @@ def draw_jumps(rng: np.random.Generator, pixels: Telegraphs, begin: float, end: 
         series = np.empty(0)
         while series.size == 0 or series[-1] < end:
             more = rng.exponential(np.tile(pair, count + 5 * int(np.sqrt(count)) + 5))
-            series = np.concatenate([series, (series[-1] if series.size else begin) + np.cumsum(more)])
+            series = np.concatenate(
+                [series, (series[-1] if series.size else begin) + np.cumsum(more)]
+            )
         times.append(series[: np.searchsorted(series, end)])
     first = np.concatenate([[0], np.cumsum([series.size for series in times])]).astype(np.int64)
     return Jumps(high, first, np.concatenate([*times, np.empty(0)]))
 
 
 @njit(cache=True, nogil=True)
-def _high_time(high: NDArray[np.bool_], first: NDArray[np.int64], time: Floats, start: float, stop: float) -> Floats:
+def _high_time(
+    high: NDArray[np.bool_], first: NDArray[np.int64], time: Floats, start: float, stop: float
+) -> Floats:
     total = np.zeros(high.size)
     for k in range(high.size):
         jumps = time[first[k] : first[k + 1]]

@@ -1,10 +1,12 @@
-"""Draws stars that move during an exposure, fast: the core of the PSF from a table, its wings exactly.
+"""Draws stars that move during an exposure, fast: the core of the PSF from a table, its wings
+exactly.
 
-The integral of the PSF over a pixel is tabulated at four points a pixel and interpolated with cubic B-splines: it holds
-nothing finer than a pixel, so that the interpolation is good to a few ppm of the star's light in any pixel and to less
-than 0.1 ppm in an aperture (tests state it). A star that spends equal times at many places is drawn at once: the spline
-weights of all places are added up on the fine grid, and the table is summed with them. The wings are drawn at the mean
-place, as wide as the motion makes them. Very many faint stars are drawn in one convolution, at two points a pixel.
+The integral of the PSF over a pixel is tabulated at four points a pixel and interpolated with cubic
+B-splines: it holds nothing finer than a pixel, so that the interpolation is good to a few ppm of
+the star's light in any pixel and to less than 0.1 ppm in an aperture (tests state it). A star that
+spends equal times at many places is drawn at once: the spline weights of all places are added up on
+the fine grid, and the table is summed with them. The wings are drawn at the mean place, as wide as
+the motion makes them. Very many faint stars are drawn in one convolution, at two points a pixel.
 """
 
 from __future__ import annotations
@@ -29,21 +31,41 @@ AROUND = 46  # stars so far outside of the window still shine into it [pixel]
 
 @dataclass(frozen=True)
 class Table:
-    """The core of a PSF as spline coefficients, in layers of equal phase: shape (FINE, FINE, n, n)."""
+    """The core of a PSF as spline coefficients, in layers of equal phase: shape (FINE, FINE, n,
+    n).
+    """
 
     layers: Floats
     reach: int  # it is drawn on the pixels from -reach to +reach about the star
 
-    def add(self, picture: Floats, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int) -> None:
-        """Add a star that spends equal times at the given places to a picture whose first pixel is (left, bottom)."""
-        places_x, places_y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-        _add(picture, self.layers, self.reach, places_x - left, places_y - bottom, flux / places_x.size)
+    def add(
+        self, picture: Floats, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
+    ) -> None:
+        """Add a star that spends equal times at the given places to a picture whose first pixel is
+        (left, bottom).
+        """
+        places_x, places_y = (
+            np.atleast_1d(np.asarray(x, float)),
+            np.atleast_1d(np.asarray(y, float)),
+        )
+        _add(
+            picture,
+            self.layers,
+            self.reach,
+            places_x - left,
+            places_y - bottom,
+            flux / places_x.size,
+        )
 
 
 def tabulate(psf: Psf, reach: int = REACH) -> Table:
     """Return the table of the components that are given, integrated over pixels."""
-    node = (np.arange(2 * FINE * (reach + 3)) - FINE * (reach + 3)) / FINE  # centre of a pixel relative to the star
-    half = np.arange(node[0] - 0.5, node[-1] + 0.5 + 1 / FINE / 2, 1 / FINE)  # edges: every node has two of them
+    node = (
+        np.arange(2 * FINE * (reach + 3)) - FINE * (reach + 3)
+    ) / FINE  # centre of a pixel relative to the star
+    half = np.arange(
+        node[0] - 0.5, node[-1] + 0.5 + 1 / FINE / 2, 1 / FINE
+    )  # edges: every node has two of them
     cell = psf.integral(half, half)  # over squares of a quarter of a pixel
     rows = np.lib.stride_tricks.sliding_window_view(cell, FINE, axis=0).sum(axis=-1)
     pixels = np.lib.stride_tricks.sliding_window_view(rows, FINE, axis=1).sum(axis=-1)
@@ -51,7 +73,9 @@ def tabulate(psf: Psf, reach: int = REACH) -> Table:
 
 
 def from_samples(pixels: Floats, reach: int) -> Table:
-    """Return the table of samples at FINE points a pixel; the star stands at the sample FINE (reach + 3) of each axis."""
+    """Return the table of samples at FINE points a pixel; the star stands at the sample FINE (reach
+    + 3) of each axis.
+    """
     coefficients = spline_filter(pixels, order=3, mode="mirror")
     n = coefficients.shape[0] // FINE
     layers = coefficients.reshape(n, FINE, n, FINE).transpose(1, 3, 0, 2)
@@ -74,7 +98,8 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
     fine, n = layers.shape[0], layers.shape[2]
     centre = fine * (reach + 3)
     wx, wy = np.empty(4), np.empty(4)
-    # pixel i at centre i + 0.5 looks the table up at fine (i + 0.5 - x) + centre = fine i + node + fraction
+    # pixel i at centre i + 0.5 looks the table up at fine (i + 0.5 - x) + centre = fine i + node +
+    # fraction
     top_x = int(np.floor(fine * (0.5 - x.min()) + centre))
     low_x = int(np.floor(fine * (0.5 - x.max()) + centre))
     top_y = int(np.floor(fine * (0.5 - y.min()) + centre))
@@ -106,7 +131,15 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
                     line[i] += weight * source[i + shift_x]
 
 
-def add_wings(picture: Floats, wings: Psf, x: Floats | float, y: Floats | float, flux: float, left: int, bottom: int) -> None:
+def add_wings(
+    picture: Floats,
+    wings: Psf,
+    x: Floats | float,
+    y: Floats | float,
+    flux: float,
+    left: int,
+    bottom: int,
+) -> None:
     """Add the wide components of a star, made wider by its motion."""
     height, width = picture.shape
     x, y = np.atleast_1d(x), np.atleast_1d(y)
@@ -118,8 +151,8 @@ def add_wings(picture: Floats, wings: Psf, x: Floats | float, y: Floats | float,
 class Crowd:
     """Draws many stars at once in a window of the given size, with one PSF, by a convolution.
 
-    Good to 1e-5 of a star's light in any pixel. Light of a star that falls further than `AROUND` pixels from
-    it is left out: some four per cent.
+    Good to 1e-5 of a star's light in any pixel. Light of a star that falls further than `AROUND`
+    pixels from it is left out: some four per cent.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -129,7 +162,9 @@ class Crowd:
         self.size = tuple(fft.next_fast_len(length, real=True) for length in self.shape)
 
     def transform(self, psf: Psf) -> NDArray[np.complex64]:
-        """Return the transform of the PSF, integrated over pixels, as `draw` needs it; it is linear in the PSF."""
+        """Return the transform of the PSF, integrated over pixels, as `draw` needs it; it is linear
+        in the PSF.
+        """
         half = np.arange(-AROUND - 0.5, AROUND + 0.5 + 1e-9, 1 / COARSE)
         cell = psf.integral(half, half)
         return self._transform(cell[:-1, :-1] + cell[1:, :-1] + cell[:-1, 1:] + cell[1:, 1:])
@@ -139,7 +174,9 @@ class Crowd:
         phases, n = table.layers.shape[0], table.layers.shape[2]
         coefficients = table.layers.transpose(2, 0, 3, 1).reshape(n * phases, n * phases)
         spline = np.array([1, 4, 1]) / 6
-        samples = correlate1d(correlate1d(coefficients, spline, 0, mode="mirror"), spline, 1, mode="mirror")
+        samples = correlate1d(
+            correlate1d(coefficients, spline, 0, mode="mirror"), spline, 1, mode="mirror"
+        )
         centre, step = phases * (table.reach + 3), phases // COARSE
         reach = min(COARSE * AROUND, centre // step - 1)
         places = centre + step * np.arange(-reach, reach + 1)
@@ -153,13 +190,19 @@ class Crowd:
         return np.asarray(fft.rfft2(np.roll(padded, shift, axis=(0, 1))) * _sharpening(self.size))
 
     def draw(self, transform: NDArray[np.complex64], x: Floats, y: Floats, flux: Floats) -> Floats:
-        """Return the picture of point-like light at places relative to the window's corner [pixel], shape (height, width)."""
+        """Return the picture of point-like light at places relative to the window's corner [pixel],
+        shape (height, width).
+        """
         fine = np.zeros(self.size, np.float32)
         _deposit(fine, self.shape, COARSE * (x - 0.5 + AROUND), COARSE * (y - 0.5 + AROUND), flux)
         picture = fft.irfft2(fft.rfft2(fine) * transform, s=self.size)
         first = COARSE * AROUND
         return np.asarray(
-            picture[first : first + COARSE * self.height : COARSE, first : first + COARSE * self.width : COARSE], float
+            picture[
+                first : first + COARSE * self.height : COARSE,
+                first : first + COARSE * self.width : COARSE,
+            ],
+            float,
         )
 
 
@@ -172,7 +215,9 @@ def _sharpening(size: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _deposit(fine: NDArray[np.float32], shape: tuple[int, ...], x: Floats, y: Floats, flux: Floats) -> None:
+def _deposit(
+    fine: NDArray[np.float32], shape: tuple[int, ...], x: Floats, y: Floats, flux: Floats
+) -> None:
     wx, wy = np.empty(4), np.empty(4)
     for k in range(x.size):
         node_x, node_y = int(np.floor(x[k])), int(np.floor(y[k]))

@@ -1,20 +1,23 @@
 """The stars of the field: where they stand, how bright they are, how they move and vary.
 
-Counts: of stars brighter than m there are N(<m) ~ 10^(s m) - 10^(5 s), s the case's `count_slope` (none is brighter than 5),
-as many as the case wants below 15 on average, spread evenly over a disc of 551 arcsec; their number is a Poisson variable.
+Counts: of stars brighter than m there are N(<m) ~ 10^(s m) - 10^(5 s), s the case's `count_slope`
+(none is brighter than 5), as many as the case wants below 15 on average, spread evenly over a disc
+of 551 arcsec; their number is a Poisson variable.
 
-Temperatures: at a magnitude m stars of a class with absolute magnitude M are as many as phi d^3 exp(-d / h), with
-d = 10^((m - M + 5) / 5) pc the distance, phi the number in a pc^3 near the Sun (after the census within 10 pc) and h the
-scale height of the class above the galactic plane over sin 40 deg, the latitude that is looked at: bright fields are of A to
-K stars, faint ones of K and M dwarfs. The figures are round ones from memory. There is no extinction.
+Temperatures: at a magnitude m stars of a class with absolute magnitude M are as many as phi d^3
+exp(-d / h), with d = 10^((m - M + 5) / 5) pc the distance, phi the number in a pc^3 near the Sun
+(after the census within 10 pc) and h the scale height of the class above the galactic plane over
+sin 40 deg, the latitude that is looked at: bright fields are of A to K stars, faint ones of K and M
+dwarfs. The figures are round ones from memory. There is no extinction.
 
-Proper motion: a velocity of 30 km/s rms in each direction at the distance of a dwarf, v / (4.74 d) arcsec a year.
-Variable stars: seven in ten a sine, the others eclipses, triangles of a tenth of the period; amplitudes 0.01-0.3, periods
-0.1-10 days, both even in the logarithm.
+Proper motion: a velocity of 30 km/s rms in each direction at the distance of a dwarf, v / (4.74 d)
+arcsec a year. Variable stars: seven in ten a sine, the others eclipses, triangles of a tenth of the
+period; amplitudes 0.01-0.3, periods 0.1-10 days, both even in the logarithm.
 
-From a file: one star a line, right ascension (h:m:s), declination (d:m:s), magnitude, spectral type, separated by blanks;
-lines that begin with # are comments. The magnitude is taken for Gaia G. The first star stands at the field's centre; where
-the target falls on a star, within 1 arcsec, it takes its place.
+From a file: one star a line, right ascension (h:m:s), declination (d:m:s), magnitude, spectral
+type, separated by blanks; lines that begin with # are comments. The magnitude is taken for Gaia G.
+The first star stands at the field's centre; where the target falls on a star, within 1 arcsec, it
+takes its place.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ Floats = NDArray[np.float64]
 
 DAY = 86400.0
 RADIUS = 551.0  # of the field [arcsec]
-OBSERVABLE, LEAST_FAINTER = 150.0, 1.0  # within so many arcsec generated stars are so many magnitudes fainter than the target
+OBSERVABLE, LEAST_FAINTER = (
+    150.0,
+    1.0,
+)  # within so many arcsec generated stars are so many magnitudes fainter than the target
 NEAR = (30.0, 110.0)  # distances of the near stars [arcsec]
 NEAR_RANGE = 2.5  # [mag]; how much fainter than the target the brightest near star may be
 NEAR_FAINTEST = 18.0
@@ -40,7 +46,8 @@ BRIGHTEST, COUNTED = 5.0, 15.0  # [mag]
 VELOCITY = 30.0  # [km/s]
 SAME_PLACE = 1.0  # [arcsec]
 ECLIPSING, ECLIPSE_HALF_WIDTH = 0.3, 0.05  # part of the variable stars; half an eclipse [period]
-_CLASSES = np.array([  # temperatures [K], absolute magnitude (0: main sequence), number in a pc^3, h [pc]
+# temperatures [K], absolute magnitude (0: main sequence), number in a pc^3, h [pc]
+_CLASSES = np.array([
     (7400, 9800, 0, 0.8e-3, 150),  # A
     (6000, 7400, 0, 1.8e-3, 300),  # F
     (5300, 6000, 0, 4.8e-3, 400),  # G
@@ -52,7 +59,9 @@ _CLASSES = np.array([  # temperatures [K], absolute magnitude (0: main sequence)
 
 @dataclass(frozen=True)
 class Field:
-    """Stars, the target first; positions are standard coordinates about it at the visit, xi East, eta North."""
+    """Stars, the target first; positions are standard coordinates about it at the visit, xi East,
+    eta North.
+    """
 
     xi: Floats  # [arcsec]
     eta: Floats
@@ -67,7 +76,9 @@ class Field:
     eclipsing: NDArray[np.bool_]
 
     def flux_at(self, seconds: Floats) -> Floats:
-        """Return the flux of each star at times from the start of the visit [s], shape (stars, n) [electron/s]."""
+        """Return the flux of each star at times from the start of the visit [s], shape (stars, n)
+        [electron/s].
+        """
         turn = np.asarray(seconds, float) / DAY / self.period[:, None] + self.phase[:, None]
         from_eclipse = np.abs(turn - np.rint(turn))
         eclipse = -np.maximum(1 - from_eclipse / ECLIPSE_HALF_WIDTH, 0.0)
@@ -85,7 +96,9 @@ def draw(rng: np.random.Generator, case: Case) -> Field:
     """
     target = constant([0.0], [0.0], [case.magnitude], [case.teff], case.cool_excess)
     if case.field_file is not None:
-        xi, eta, magnitude, teff = read_catalogue(case.field_file, case.field_offset, case.faintest).T
+        xi, eta, magnitude, teff = read_catalogue(
+            case.field_file, case.field_offset, case.faintest
+        ).T
         far = constant(xi, eta, magnitude, teff, case.cool_excess)
     else:
         far = _generate(rng, case)
@@ -95,42 +108,67 @@ def draw(rng: np.random.Generator, case: Case) -> Field:
     return _join([target, moving, more])
 
 
-def constant(xi: ArrayLike, eta: ArrayLike, g_magnitude: ArrayLike, teff: ArrayLike, excess: float) -> Field:
-    """Return stars that neither move nor vary: positions [arcsec], magnitudes, temperatures [K], each of shape (n,)."""
-    xi, eta, g_magnitude, teff = (np.asarray(column, float) for column in (xi, eta, g_magnitude, teff))
+def constant(
+    xi: ArrayLike, eta: ArrayLike, g_magnitude: ArrayLike, teff: ArrayLike, excess: float
+) -> Field:
+    """Return stars that neither move nor vary: positions [arcsec], magnitudes, temperatures [K],
+    each of shape (n,).
+    """
+    xi, eta, g_magnitude, teff = (
+        np.asarray(column, float) for column in (xi, eta, g_magnitude, teff)
+    )
     none, flux = np.zeros(xi.size), spectrum.star_flux(g_magnitude, teff, excess)
-    return Field(xi, eta, g_magnitude, teff, flux, none, none, none, none + 1, none, np.zeros(xi.size, bool))
+    return Field(
+        xi, eta, g_magnitude, teff, flux, none, none, none, none + 1, none, np.zeros(xi.size, bool)
+    )
 
 
 def _join(parts: list[Field]) -> Field:
-    return Field(**{item.name: np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Field)})
+    return Field(
+        **{
+            item.name: np.concatenate([getattr(part, item.name) for part in parts])
+            for item in fields(Field)
+        }
+    )
 
 
 def _generate(rng: np.random.Generator, case: Case) -> Field:
     near, slope = case.near_stars, case.count_slope
     brightest = min(case.magnitude + NEAR_RANGE, NEAR_FAINTEST - 0.5)
-    near_magnitude = brightest + np.log2(1 + rng.uniform(0, 1, near) * (2 ** (NEAR_FAINTEST - brightest) - 1))
+    near_magnitude = brightest + np.log2(
+        1 + rng.uniform(0, 1, near) * (2 ** (NEAR_FAINTEST - brightest) - 1)
+    )
     distance, angle = rng.uniform(*NEAR, near), rng.uniform(0, 2 * np.pi, near)
     number = rng.poisson(case.stars * counts(case.faintest, slope) / counts(COUNTED, slope))
     magnitude = magnitudes(rng.uniform(0, 1, number), case.faintest, slope)
-    distance = np.concatenate([distance, RADIUS * np.sqrt(rng.uniform((case.nearest / RADIUS) ** 2, 1, number))])
+    distance = np.concatenate(
+        [distance, RADIUS * np.sqrt(rng.uniform((case.nearest / RADIUS) ** 2, 1, number))]
+    )
     angle = np.concatenate([angle, rng.uniform(0, 2 * np.pi, number)])
     magnitude = np.concatenate([near_magnitude, magnitude])
     # nobody would take a target that a neighbour in its window outshines
     kept = (distance > OBSERVABLE) | (magnitude > case.magnitude + LEAST_FAINTER)
     distance, angle, magnitude = distance[kept], angle[kept], magnitude[kept]
     teff = draw_temperatures(rng, magnitude)
-    return constant(distance * np.sin(angle), distance * np.cos(angle), magnitude, teff, case.cool_excess)
+    return constant(
+        distance * np.sin(angle), distance * np.cos(angle), magnitude, teff, case.cool_excess
+    )
 
 
 def counts(faintest: float, slope: float) -> float:
-    """Return the number of stars from magnitude 5 to `faintest`, in units that cancel; `slope` is log10 a magnitude."""
+    """Return the number of stars from magnitude 5 to `faintest`, in units that cancel; `slope` is
+    log10 a magnitude.
+    """
     rate = slope * np.log(10)
-    return float(np.expm1(rate * (faintest - BRIGHTEST)) / rate) if rate > 0 else faintest - BRIGHTEST
+    return (
+        float(np.expm1(rate * (faintest - BRIGHTEST)) / rate) if rate > 0 else faintest - BRIGHTEST
+    )
 
 
 def magnitudes(share: Floats, faintest: float, slope: float) -> Floats:
-    """Return the magnitude below which the given share of the stars lies, inverse of `counts`; shape (n,)."""
+    """Return the magnitude below which the given share of the stars lies, inverse of `counts`;
+    shape (n,).
+    """
     rate = slope * np.log(10)
     if rate == 0:
         return BRIGHTEST + share * (faintest - BRIGHTEST)
@@ -158,11 +196,19 @@ def _vary(rng: np.random.Generator, stars: Field, part: float) -> Field:
     varies = rng.uniform(size=size) < part
     amplitude, period = 10 ** rng.uniform(-2, np.log10(0.3), size), 10 ** rng.uniform(-1, 1, size)
     phase, eclipsing = rng.uniform(size=size), rng.uniform(size=size) < ECLIPSING
-    return _with(stars, amplitude=np.where(varies, amplitude, 0.0), period=period, phase=phase, eclipsing=eclipsing)
+    return _with(
+        stars,
+        amplitude=np.where(varies, amplitude, 0.0),
+        period=period,
+        phase=phase,
+        eclipsing=eclipsing,
+    )
 
 
 def _with(stars: Field, **columns: NDArray[np.generic]) -> Field:
-    return Field(**{item.name: columns.get(item.name, getattr(stars, item.name)) for item in fields(Field)})
+    return Field(
+        **{item.name: columns.get(item.name, getattr(stars, item.name)) for item in fields(Field)}
+    )
 
 
 def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> Floats:
@@ -180,7 +226,8 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
     Returns
     -------
     ndarray, shape (n, 4)
-        Standard coordinates about the target, East and North [arcsec], magnitude, effective temperature [K].
+        Standard coordinates about the target, East and North [arcsec], magnitude, effective
+        temperature [K].
 
     Raises
     ------
@@ -203,7 +250,8 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
     ra, dec, magnitude, teff = np.array(rows, float).T
     if (angle := _apart(ra, dec)).max() > 5400:
         raise ValueError(
-            f"{path}: star {angle.argmax() + 1} is {angle.max() / 3600:.1f} deg from the first, wanted a field of a degree"
+            f"{path}: star {angle.argmax() + 1} is {angle.max() / 3600:.1f} deg from the "
+            f"first, wanted a field of a degree"
         )
     xi, eta = standard(ra, dec, float(ra[0]), float(dec[0]))
     xi, eta = xi - offset[0], eta - offset[1]
@@ -214,7 +262,10 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
 
 def _star(words: list[str]) -> tuple[float, float, float, float]:
     if len(words) != 4:
-        raise ValueError(f"has {len(words)} words, wanted right ascension, declination, magnitude and spectral type")
+        raise ValueError(
+            f"has {len(words)} words, wanted right ascension, declination, magnitude and "
+            f"spectral type"
+        )
     ra, dec = 15 * _sexagesimal(words[0], 24), _sexagesimal(words[1], 90)
     try:
         magnitude = float(words[2])
@@ -245,7 +296,9 @@ def _apart(ra: Floats, dec: Floats) -> Floats:
 
 
 def standard(ra: Floats, dec: Floats, ra_centre: float, dec_centre: float) -> tuple[Floats, Floats]:
-    """Return standard coordinates [arcsec] of positions [deg] about a centre (gnomonic projection)."""
+    """Return standard coordinates [arcsec] of positions [deg] about a centre (gnomonic
+    projection).
+    """
     a, d, d0 = np.deg2rad(ra - ra_centre), np.deg2rad(dec), np.deg2rad(dec_centre)
     depth = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a)
     xi = np.cos(d) * np.sin(a) / depth

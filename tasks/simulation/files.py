@@ -1,8 +1,9 @@
 """Writing of SOC products, whole or image by image, with the same bytes for the same content.
 
-Headers are made from the declarations in `schemas.products`. DATASUM is the 32-bit ones' complement sum of the data,
-CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0, section 4.4.2.7 and appendix J). Both
-are summed up while the data pass, so a cube of any length is written in flat memory.
+Headers are made from the declarations in `schemas.products`. DATASUM is the 32-bit ones' complement
+sum of the data, CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0,
+section 4.4.2.7 and appendix J). Both are summed up while the data pass, so a cube of any length is
+written in flat memory.
 """
 
 from __future__ import annotations
@@ -58,13 +59,25 @@ def row_type(structure: Structure) -> np.dtype[Any]:
     return np.dtype([(column.name, column.stored) for column in structure.columns])
 
 
-def table(extname: str, keywords: Mapping[str, Any], columns: Mapping[str, ArrayLike], rows: int, date: str) -> Part:
-    """Return the table `extname` of `rows` rows; `columns` holds one value or one array a column."""
+def table(
+    extname: str,
+    keywords: Mapping[str, Any],
+    columns: Mapping[str, ArrayLike],
+    rows: int,
+    date: str,
+) -> Part:
+    """Return the table `extname` of `rows` rows; `columns` holds one value or one array a
+    column.
+    """
     return encode_table(soc_structure(extname), keywords, columns, rows, date)
 
 
 def encode_table(
-    structure: Structure, keywords: Mapping[str, Any], columns: Mapping[str, ArrayLike], rows: int, date: str
+    structure: Structure,
+    keywords: Mapping[str, Any],
+    columns: Mapping[str, ArrayLike],
+    rows: int,
+    date: str,
 ) -> Part:
     """Return a table of the given declaration."""
     unknown = set(columns) - {column.name for column in structure.columns}
@@ -95,7 +108,9 @@ def write(path: Path, parts: Sequence[Part]) -> Path:
 
 
 class Stream:
-    """A FITS file under construction: laid out at once, filled in any order, closed with its checksums."""
+    """A FITS file under construction: laid out at once, filled in any order, closed with its
+    checksums.
+    """
 
     def __init__(self, path: Path, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
@@ -116,7 +131,12 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             for part in self.parts:
                 self._seal(part)
@@ -127,7 +147,9 @@ class Stream:
         part = self.parts[index]
         raw = _pixels(part, values).tobytes()
         if len(raw) % 4 or len(raw) * part.shape[0] != part.size:
-            raise ValueError(f"{part.structure.extname} has planes of shape {part.shape[1:]}, not {values.shape}")
+            raise ValueError(
+                f"{part.structure.extname} has planes of shape {part.shape[1:]}, not {values.shape}"
+            )
         self._put_bytes(part, row * len(raw), raw)
 
     def update(self, index: int) -> None:
@@ -151,7 +173,9 @@ class Stream:
         datasum = _fold(part.total)
         header["DATASUM"] = str(datasum)
         text = header.tostring().encode("ascii")
-        header["CHECKSUM"] = _ascii(_fold(int(np.frombuffer(text, ">u4").sum(dtype=np.uint64)) + datasum))
+        header["CHECKSUM"] = _ascii(
+            _fold(int(np.frombuffer(text, ">u4").sum(dtype=np.uint64)) + datasum)
+        )
         text = header.tostring().encode("ascii")
         os.pwrite(self._file.fileno(), text, part.offset - len(text))
 
@@ -206,12 +230,26 @@ def _header(part: Part) -> fits.Header:
         raise KeyError(f"{structure.extname} declares no keyword {', '.join(sorted(unknown))}")
     cards: list[tuple[str, Any]]
     if structure.is_table:
-        cards = [("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", part.dtype.itemsize)]
-        cards += [("NAXIS2", part.shape[0]), ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", len(structure.columns))]
+        cards = [
+            ("XTENSION", "BINTABLE"),
+            ("BITPIX", 8),
+            ("NAXIS", 2),
+            ("NAXIS1", part.dtype.itemsize),
+        ]
+        cards += [
+            ("NAXIS2", part.shape[0]),
+            ("PCOUNT", 0),
+            ("GCOUNT", 1),
+            ("TFIELDS", len(structure.columns)),
+        ]
         for number, column in enumerate(structure.columns, 1):
             cards += _column_cards(number, column)
     else:
-        cards = [("XTENSION", "IMAGE"), ("BITPIX", BITPIX[structure.image]), ("NAXIS", len(part.shape))]
+        cards = [
+            ("XTENSION", "IMAGE"),
+            ("BITPIX", BITPIX[structure.image]),
+            ("NAXIS", len(part.shape)),
+        ]
         cards += [(f"NAXIS{i}", size) for i, size in enumerate(reversed(part.shape), 1)]
         cards += [("PCOUNT", 0), ("GCOUNT", 1)]
         zero = STORED[structure.image][2]
@@ -220,7 +258,9 @@ def _header(part: Part) -> fits.Header:
         if structure.null is not None:
             cards.append(("BLANK", structure.null - zero))
     cards += [("DATE", part.date), ("STAMP", STAMP), ("SVN_REV", "N/A")]
-    header = fits.Header([*cards, ("EXTNAME", structure.extname), ("SCHEMA", f"{structure.extname}.fsd")])
+    header = fits.Header(
+        [*cards, ("EXTNAME", structure.extname), ("SCHEMA", f"{structure.extname}.fsd")]
+    )
     for name, keyword in structure.keywords.items():
         value = _value(keyword, part)
         comment = f"[{keyword.unit}] {keyword.meaning}".strip() if keyword.unit else keyword.meaning
@@ -232,7 +272,10 @@ def _header(part: Part) -> fits.Header:
 
 
 def _column_cards(number: int, column: Column) -> list[tuple[str, Any]]:
-    cards: list[tuple[str, Any]] = [(f"TTYPE{number}", column.name), (f"TFORM{number}", column.tform)]
+    cards: list[tuple[str, Any]] = [
+        (f"TTYPE{number}", column.name),
+        (f"TFORM{number}", column.tform),
+    ]
     if column.unit:
         cards.append((f"TUNIT{number}", column.unit))
     if column.tzero:

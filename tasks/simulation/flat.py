@@ -1,10 +1,11 @@
 """Flat field: the response of each pixel to light of each wavelength, and to that of a star.
 
-F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)): G is grey (pixels 0.6 %, large scales 1.2 %, dust shadows, dead
-pixels), B the pattern of the laser annealing of the back side, which blue light shows (b grows below 550 nm), R the
-fringes of light that is reflected within the silicon (r grows beyond 750 nm). A star's flat field is the mean over
-wavelength with the star's electrons as weights; it has mean one beyond 100 pixels of the edge. The forms are chosen,
-the sizes are those of back-illuminated CCDs of this kind.
+F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)): G is grey (pixels 0.6 %, large scales 1.2 %,
+dust shadows, dead pixels), B the pattern of the laser annealing of the back side, which blue light
+shows (b grows below 550 nm), R the fringes of light that is reflected within the silicon (r grows
+beyond 750 nm). A star's flat field is the mean over wavelength with the star's electrons as
+weights; it has mean one beyond 100 pixels of the edge. The forms are chosen, the sizes are those of
+back-illuminated CCDs of this kind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Map = NDArray[np.float32]
 WAVELENGTH = np.arange(335.0, 1100.0, 10.0)  # [nm]
 BLUE, RED = 0.006, 0.008  # of the patterns at 400 and 950 nm [rms]
 DEAD = 150  # pixels with less than 0.7 of the light
-FAR = 40  # from its edge a shadow is less than a number of double precision can tell from one [pixel]
+FAR = (
+    40  # from its edge a shadow is less than a number of double precision can tell from one [pixel]
+)
 EDGE = 100  # pixels that don't count for the mean
 
 
@@ -40,14 +43,22 @@ def red(wavelength: Floats) -> Floats:
 
 @cache
 def patterns() -> tuple[Map, Map, Map, NDArray[np.bool_]]:
-    """Return the grey map, the blue and the red pattern and the dead pixels, each of shape (SIZE, SIZE)."""
+    """Return the grey map, the blue and the red pattern and the dead pixels, each of shape (SIZE,
+    SIZE).
+    """
     rng = np.random.default_rng(20191220)
     grey = 1 + 0.006 * rng.normal(size=(SIZE, SIZE)) + 0.012 * smooth_map(rng, 90)
-    for centre_x, centre_y, radius, depth in rng.uniform((0, 0, 4, 0.003), (SIZE, SIZE, 14, 0.02), (40, 4)):
+    for centre_x, centre_y, radius, depth in rng.uniform(
+        (0, 0, 4, 0.003), (SIZE, SIZE, 14, 0.02), (40, 4)
+    ):
         reach = int(radius) + FAR
-        rows, columns = (slice(max(int(c) - reach, 0), min(int(c) + reach, SIZE)) for c in (centre_y, centre_x))
+        rows, columns = (
+            slice(max(int(c) - reach, 0), min(int(c) + reach, SIZE)) for c in (centre_y, centre_x)
+        )
         y, x = np.ogrid[rows, columns]
-        grey[rows, columns] *= 1 - depth / (1 + np.exp(np.clip(np.hypot(x - centre_x, y - centre_y) - radius, -50, 50)))
+        grey[rows, columns] *= 1 - depth / (
+            1 + np.exp(np.clip(np.hypot(x - centre_x, y - centre_y) - radius, -50, 50))
+        )
     dead = np.zeros(grey.shape, bool)
     dead.flat[rng.choice(grey.size, DEAD, replace=False)] = True
     grey[dead] *= rng.uniform(0.05, 0.7, DEAD)

@@ -1,10 +1,11 @@
 """Granulation: the flicker of a star's surface, as Gaussian noise of a known power spectrum.
 
-P(f) = sum_i (2 sqrt(2) / pi) a^2 / b_i / (1 + (f / b_i)^4), two components of equal rms a, so that the whole has the rms
-sqrt(2) a. With the frequency of maximum power n = 3100 uHz (g / g Sun) / sqrt(Teff / 5777 K):
-a = 3382 n^-0.609 ppm, b_1 = 0.317 n^0.970 uHz, b_2 = 0.948 n^0.992 uHz (Kallinger et al. 2014, A&A 570, A41, fitted to
-Kepler stars; the numbers are from memory). g is that of the main sequence. Stars without a convective envelope have no
-granules: a fades between 7000 and 8000 K. For the Sun this gives 36 ppm on time scales of 1 to 4 min (1 / 2 pi b).
+P(f) = sum_i (2 sqrt(2) / pi) a^2 / b_i / (1 + (f / b_i)^4), two components of equal rms a, so that
+the whole has the rms sqrt(2) a. With the frequency of maximum power n = 3100 uHz (g / g Sun) /
+sqrt(Teff / 5777 K): a = 3382 n^-0.609 ppm, b_1 = 0.317 n^0.970 uHz, b_2 = 0.948 n^0.992 uHz
+(Kallinger et al. 2014, A&A 570, A41, fitted to Kepler stars; the numbers are from memory). g is
+that of the main sequence. Stars without a convective envelope have no granules: a fades between
+7000 and 8000 K. For the Sun this gives 36 ppm on time scales of 1 to 4 min (1 / 2 pi b).
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ STEP = 5.0  # of the grid [s]: a tenth of the shortest time scale or less
 
 @dataclass(frozen=True)
 class Granulation:
-    """Power spectrum of a star: rms of each component, relative, and the frequencies where they bend [Hz]."""
+    """Power spectrum of a star: rms of each component, relative, and the frequencies where they
+    bend [Hz].
+    """
 
     rms: float
     bends: tuple[float, float]
 
     def power(self, frequency: ArrayLike) -> Floats:
-        """Return the one-sided power density [1/Hz]; its integral over the frequencies is the variance."""
+        """Return the one-sided power density [1/Hz]; its integral over the frequencies is the
+        variance.
+        """
         f = np.asarray(frequency, float)
         terms = [self.rms**2 / b / (1 + (f / b) ** 4) for b in self.bends]
         return np.asarray(2 * np.sqrt(2) / np.pi * np.sum(terms, axis=0))
@@ -39,16 +44,24 @@ class Granulation:
 
 def granulation(teff: float) -> Granulation:
     """Return the granulation of a dwarf of this effective temperature [K]."""
-    peak = 3100 * 10 ** (float(main_sequence.log_gravity(teff)) - main_sequence.SUN_LOG_G) / np.sqrt(teff / 5777)
+    peak = (
+        3100
+        * 10 ** (float(main_sequence.log_gravity(teff)) - main_sequence.SUN_LOG_G)
+        / np.sqrt(teff / 5777)
+    )
     fade = float(1 - smooth_step(teff, 7000, 8000))
-    return Granulation(fade * 3382e-6 * peak**-0.609, (0.317e-6 * peak**0.970, 0.948e-6 * peak**0.992))
+    return Granulation(
+        fade * 3382e-6 * peak**-0.609, (0.317e-6 * peak**0.970, 0.948e-6 * peak**0.992)
+    )
 
 
-def draw(rng: np.random.Generator, star: Granulation, first: float, last: float, step: float = STEP) -> tuple[Floats, Floats]:
+def draw(
+    rng: np.random.Generator, star: Granulation, first: float, last: float, step: float = STEP
+) -> tuple[Floats, Floats]:
     """Draw the relative change of the flux on a regular grid that covers `first` to `last` [s].
 
-    Each frequency of a Fourier series has a complex Gaussian amplitude of variance P(f) df / 2. The series repeats itself
-    after twice the time or more, longer than anything is remembered.
+    Each frequency of a Fourier series has a complex Gaussian amplitude of variance P(f) df / 2. The
+    series repeats itself after twice the time or more, longer than anything is remembered.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """The CCD's layout and its ways of being read.
 
-A read-out has 1033 rows of 1076 pixels: 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8 blank columns; 1024
-exposed, 3 dark and 6 overscan rows. Rows are read from the bottom, pixel by pixel from the left.
+A read-out has 1033 rows of 1076 pixels: 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8
+blank columns; 1024 exposed, 3 dark and 6 overscan rows. Rows are read from the bottom, pixel by
+pixel from the left.
 """
 
 from __future__ import annotations
@@ -56,12 +57,18 @@ def read_out_mode(exposure_time: float) -> Mode:
 
 
 def read_time(mode: Mode, bottom: int, height: int) -> Floats:
-    """Return the time from the end of the exposure until each pixel is read, shape (ROWS, COLUMNS) [s].
+    """Return the time from the end of the exposure until each pixel is read, shape (ROWS, COLUMNS)
+    [s].
 
-    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. In modes that read a window
-    only, the exposed rows below and above it are dumped: they take a row shift each.
+    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. In modes
+    that read a window only, the exposed rows below and above it are dumped: they take a row shift
+    each.
     """
     row = np.arange(ROWS)
-    read = np.full(ROWS, True) if mode.whole else ((row >= bottom) & (row < bottom + height)) | (row >= SIZE)
+    read = (
+        np.full(ROWS, True)
+        if mode.whole
+        else ((row >= bottom) & (row < bottom + height)) | (row >= SIZE)
+    )
     end = np.cumsum(ROW_SHIFT_TIME + np.where(read, COLUMNS / mode.frequency, 0.0))
     return np.asarray(end[:, None] - (COLUMNS - 1 - np.arange(COLUMNS)) / mode.frequency)

@@ -1,10 +1,12 @@
-"""The light that falls on a window of the CCD in one exposure, before the detector: stars, halo, ghost, sky.
+"""The light that falls on a window of the CCD in one exposure, before the detector: stars, halo,
+ghost, sky.
 
-The target and stars of more than two per cent of its flux are drawn from a table of the PSF at their own place, at each
-second of the exposure; all others together by a convolution. Halo: the simplified Peterson law for the dust on a mirror,
-H = 395e-6 (1 + 19 r^2)^-1.135 a mm^2 (r in mm on the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of
-the target on the axis, 0.06 % at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 %
-in 100 pixels towards the Earth, which stands in one direction of the CCD.
+The target and stars of more than two per cent of its flux are drawn from a table of the PSF at
+their own place, at each second of the exposure; all others together by a convolution. Halo: the
+simplified Peterson law for the dust on a mirror, H = 395e-6 (1 + 19 r^2)^-1.135 a mm^2 (r in mm on
+the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of the target on the axis, 0.06 %
+at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 % in 100
+pixels towards the Earth, which stands in one direction of the CCD.
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
 GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
 GRADIENT = 0.03  # of stray light in 100 pixels towards the Earth
-DRAWN_TRAIL = 1.0  # stars in the window that smear more charge than this are drawn for it row by row [electron]
-FAINTEST_TRAIL = 0.05  # stars that smear less charge than this over all columns are left out [electron]
+# stars in the window that smear more charge than this are drawn for it row by row [electron]
+DRAWN_TRAIL = 1.0
+FAINTEST_TRAIL = (
+    0.05  # stars that smear less charge than this over all columns are left out [electron]
+)
 STEP = 4.0  # between the places at which faint stars are drawn [s]
 
 
@@ -42,7 +47,9 @@ class Window(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """Where the field is during an exposure: roll angle [rad] and shift [pixel] at the middle of equal parts of it."""
+    """Where the field is during an exposure: roll angle [rad] and shift [pixel] at the middle of
+    equal parts of it.
+    """
 
     roll: Floats
     x: Floats
@@ -52,7 +59,9 @@ class Motion(NamedTuple):
 class Optics:
     """Draws stars on one window."""
 
-    def __init__(self, window: Window, breathing: float, position: float, size: float, file: Path | None) -> None:
+    def __init__(
+        self, window: Window, breathing: float, position: float, size: float, file: Path | None
+    ) -> None:
         self.window, self.breathing, self.position, self.size = window, breathing, position, size
         self.given = psf_file.read(file) if file is not None else None
         self.middle = self._place(window.left + window.width / 2, window.bottom + window.height / 2)
@@ -63,20 +72,31 @@ class Optics:
         return 2 * x / SIZE - 1, 2 * y / SIZE - 1
 
     def psf(self, place: tuple[float, float], temperature: float) -> Psf:
-        """Return the components of the PSF at a place, in halves of the CCD's size from its centre."""
+        """Return the components of the PSF at a place, in halves of the CCD's size from its
+        centre.
+        """
         u, v = place
-        return flight_like_psf((self.position * u, self.position * v), self.breathing * temperature, self.size)
+        return flight_like_psf(
+            (self.position * u, self.position * v), self.breathing * temperature, self.size
+        )
 
     def _make(self) -> Floats:
-        """Return the table's layers in the middle of the window, and their change a degree, and half a CCD right and up."""
+        """Return the table's layers in the middle of the window, and their change a degree, and
+        half a CCD right and up.
+        """
 
         def slope(u: float, v: float, t: float, step: float) -> Floats:
-            ends = [(self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t) for sign in (step, -step)]
+            ends = [
+                (self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t)
+                for sign in (step, -step)
+            ]
             tables = [tabulate(self.psf((x, y), temperature).core) for x, y, temperature in ends]
             return (tables[0].layers - tables[1].layers) * (0.5 / step)
 
         usual = tabulate(self.psf(self.middle, 0.0).core)
-        return np.stack([usual.layers, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1)])
+        return np.stack(
+            [usual.layers, slope(0, 0, 1, 1.0), slope(1, 0, 0, 0.1), slope(0, 1, 0, 0.1)]
+        )
 
     def table(self, x: float, y: float, temperature: float) -> Table:
         """Return the core of the PSF of a star at a place of the CCD."""
@@ -91,7 +111,15 @@ class Optics:
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
         if self.given is None:
-            add_wings(picture, wings(self.breathing * temperature), x, y, flux, self.window.left, self.window.bottom)
+            add_wings(
+                picture,
+                wings(self.breathing * temperature),
+                x,
+                y,
+                flux,
+                self.window.left,
+                self.window.bottom,
+            )
 
     def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
         """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
@@ -102,7 +130,9 @@ class Optics:
 
     @cached_property
     def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
-        """The means to draw many faint stars, with the PSF in the middle of the window: usual, and change a degree."""
+        """The means to draw many faint stars, with the PSF in the middle of the window: usual, and
+        change a degree.
+        """
         window = self.window
         crowd = Crowd(window.width, window.height)
         if self.given is not None:
@@ -119,13 +149,17 @@ class Optics:
 
     @cached_property
     def profile(self) -> Floats:
-        """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel apart."""
+        """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel
+        apart.
+        """
         if self.given is not None:
             picture = np.zeros((2 * self.given.reach + 3, 243))
             lines = [np.zeros_like(picture) for _ in range(8)]
             for k, line in enumerate(lines):
                 self.given.add(line, 121.5 + k / 8, picture.shape[0] / 2, 1.0, 0, 0)
-            columns = np.stack([line.sum(axis=0) for line in lines])  # light at distance i + 0.5 - 121.5 - k / 8
+            columns = np.stack(
+                [line.sum(axis=0) for line in lines]
+            )  # light at distance i + 0.5 - 121.5 - k / 8
             return np.asarray(columns[::-1].T.ravel()[15:-8])
         psf = self.psf(self.middle, 0.0)
         edges = np.arange(-120.5, 120.5 + 1e-9, 0.125)
@@ -133,7 +167,9 @@ class Optics:
         return np.asarray(np.convolve(cells, np.ones(8), "valid"))
 
     def columns(self, x: Floats, flux: Floats) -> Floats:
-        """Return the light of stars in each column of the window, all rows together; shape (width,)."""
+        """Return the light of stars in each column of the window, all rows together; shape
+        (width,).
+        """
         distance = self.window.left + 0.5 + np.arange(self.window.width) - x[:, None]
         grid = np.arange(self.profile.size) / 8 - 120
         return np.asarray(flux @ np.interp(distance, grid, self.profile, 0.0, 0.0))
@@ -142,8 +178,17 @@ class Optics:
 class Scene:
     """The stars that shine into a window or its columns."""
 
-    def __init__(self, optics: Optics, xi: Floats, eta: Floats, flux: Floats, place: tuple[float, float], scale: float) -> None:
-        """Take standard coordinates [arcsec] and mean flux [electron/s] of all stars, the target first.
+    def __init__(
+        self,
+        optics: Optics,
+        xi: Floats,
+        eta: Floats,
+        flux: Floats,
+        place: tuple[float, float],
+        scale: float,
+    ) -> None:
+        """Take standard coordinates [arcsec] and mean flux [electron/s] of all stars, the target
+        first.
 
         `place` is where the target is meant to stand [pixel], `scale` the size of a pixel [arcsec].
         """
@@ -191,11 +236,14 @@ class Scene:
             picture += self.optics.draw_crowd(x.ravel(), y.ravel(), parts, temperature)
         return picture
 
-    def smearing(self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float) -> Floats:
+    def smearing(
+        self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float
+    ) -> Floats:
         """Return what the frame transfer adds, shape (height, width) [electron].
 
-        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in s. A star above the window
-        counts where it stands in the first second, one below it where it stands in the last; wings of one in it, half each.
+        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in
+        s. A star above the window counts where it stands in the first second, one below it where it
+        stands in the last; wings of one in it, half each.
         """
         window = self.optics.window
         images, outside = [], []
@@ -218,9 +266,13 @@ class Scene:
         return charge.smear(images[0] + sky, images[1] + sky, above, below, time)
 
     def _side(self, y: Floats, end: int) -> Floats:
-        """Return which part of a star's light outside of the window is above it (end 0) or below it (end -1), by its row."""
+        """Return which part of a star's light outside of the window is above it (end 0) or below it
+        (end -1), by its row.
+        """
         window = self.optics.window
-        above = np.where(y > window.bottom + window.height, 1.0, np.where(y < window.bottom, 0.0, 0.5))
+        above = np.where(
+            y > window.bottom + window.height, 1.0, np.where(y < window.bottom, 0.0, 0.5)
+        )
         return np.where((y > 0) & (y < SIZE), above if end == 0 else 1 - above, 0.0)
 
     def _near(self, x: Floats, y: Floats) -> bool:
@@ -234,12 +286,18 @@ class Scene:
 def _halo(window: Window, place: tuple[float, float]) -> Floats:
     """Light that the mirror scatters from a star at `place`, a pixel and unit of its light."""
     y, x = np.ogrid[: window.height, : window.width]
-    squared = ((x + 0.5 + window.left - place[0]) ** 2 + (y + 0.5 + window.bottom - place[1]) ** 2) * PIXEL_SIZE**2
+    squared = (
+        (x + 0.5 + window.left - place[0]) ** 2 + (y + 0.5 + window.bottom - place[1]) ** 2
+    ) * PIXEL_SIZE**2
     return np.asarray(395e-6 * PIXEL_SIZE**2 * (1 + 19 * squared) ** -1.135)
 
 
 def gradient(window: Window, place: tuple[float, float], direction: float) -> Floats:
-    """Return stray light over the window relative to that at `place`; the Earth stands at `direction` [rad] from +x."""
+    """Return stray light over the window relative to that at `place`; the Earth stands at
+    `direction` [rad] from +x.
+    """
     y, x = np.ogrid[: window.height, : window.width]
-    towards = (x + 0.5 + window.left - place[0]) * np.cos(direction) + (y + 0.5 + window.bottom - place[1]) * np.sin(direction)
+    towards = (x + 0.5 + window.left - place[0]) * np.cos(direction) + (
+        y + 0.5 + window.bottom - place[1]
+    ) * np.sin(direction)
     return np.asarray(np.clip(1 + GRADIENT * towards / 100, 0, None))

@@ -1,9 +1,9 @@
 """The target's relative flux: a transit times granulation, or what the user gives.
 
-The user's table has the columns `flux` (relative, 1 is the star of the case's magnitude) and either `time` (days since the
-start of the visit) or `mjd` (modified Julian date, TT; `mjd_time` is the same); capitals do not matter and further
-columns are left alone. It is read linearly between its rows. An exposure sees the mean over its length, not the value
-at its middle.
+The user's table has the columns `flux` (relative, 1 is the star of the case's magnitude) and either
+`time` (days since the start of the visit) or `mjd` (modified Julian date, TT; `mjd_time` is the
+same); capitals do not matter and further columns are left alone. It is read linearly between its
+rows. An exposure sees the mean over its length, not the value at its middle.
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ MJD_NAMES = ("mjd", "mjd_time")
 
 
 def target_light(
-    rng: np.random.Generator, case: Case, start: float, transit_middle: float, first: float, last: float
+    rng: np.random.Generator,
+    case: Case,
+    start: float,
+    transit_middle: float,
+    first: float,
+    last: float,
 ) -> LightCurve:
-    """Return the relative flux of the case's target as a function of time [s from the start of the visit].
+    """Return the relative flux of the case's target as a function of time [s from the start of the
+    visit].
 
     Parameters
     ----------
@@ -57,7 +63,9 @@ def target_light(
         factors.append(lambda seconds: planet.light_curve((seconds - transit_middle) / DAY))
     if case.granulation:
         grid, change = granulation.draw(rng, granulation.granulation(case.teff), 0.0, last)
-        factors.append(lambda seconds: np.asarray(1 + case.granulation * np.interp(seconds, grid, change)))
+        factors.append(
+            lambda seconds: np.asarray(1 + case.granulation * np.interp(seconds, grid, change))
+        )
 
     def light(seconds: Floats) -> Floats:
         flux = np.ones(seconds.shape)
@@ -69,7 +77,8 @@ def target_light(
 
 
 def mean_over_exposure(light: LightCurve, middle: Floats, exposure_time: float) -> Floats:
-    """Return the mean light of each exposure, from values at the middles of at least five equal parts.
+    """Return the mean light of each exposure, from values at the middles of at least five equal
+    parts.
 
     Parameters
     ----------
@@ -82,7 +91,9 @@ def mean_over_exposure(light: LightCurve, middle: Floats, exposure_time: float) 
     """
     parts = max(FEWEST_PARTS, int(np.ceil(exposure_time / LONGEST_PART)))
     offset = ((np.arange(parts) + 0.5) / parts - 0.5) * exposure_time
-    return np.asarray(light((middle[:, None] + offset).ravel()).reshape(middle.size, parts).mean(axis=1))
+    return np.asarray(
+        light((middle[:, None] + offset).ravel()).reshape(middle.size, parts).mean(axis=1)
+    )
 
 
 def read_light_curve(path: Path, start: float, first: float, last: float) -> tuple[Floats, Floats]:
@@ -91,7 +102,8 @@ def read_light_curve(path: Path, start: float, first: float, last: float) -> tup
     Parameters
     ----------
     path : Path
-        The file; a name that ends in .fits or .fit is a FITS file, of which the first table is read.
+        The file; a name that ends in .fits or .fit is a FITS file, of which the first table is
+        read.
     start : float
         Start of the visit [MJD, TT].
     first, last : float
@@ -111,23 +123,33 @@ def read_light_curve(path: Path, start: float, first: float, last: float) -> tup
     dated = next((name for name in MJD_NAMES if name in table), None)
     if "flux" not in table or (dated is None and "time" not in table):
         found = ", ".join(table) or "none"
-        raise ValueError(f"{path}: columns are {found}; wanted flux, and time [day from the start of the visit] or mjd [TT]")
+        raise ValueError(
+            f"{path}: columns are {found}; wanted flux, and time [day from the start of the "
+            f"visit] or mjd [TT]"
+        )
     flux = table["flux"]
     time = (table[dated] - start) * DAY if dated is not None else table["time"] * DAY
     if time.size < 2:
         raise ValueError(f"{path}: a light curve has at least two rows, this one has {time.size}")
     for name, values in (("time", time), ("flux", flux)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{path}: {name} in row {np.flatnonzero(~np.isfinite(values))[0] + 1} is not a finite number")
+            raise ValueError(
+                f"{path}: {name} in row {np.flatnonzero(~np.isfinite(values))[0] + 1} is not a "
+                f"finite number"
+            )
     if (np.diff(time) <= 0).any():
-        raise ValueError(f"{path}: time does not increase after row {np.flatnonzero(np.diff(time) <= 0)[0] + 1}")
+        raise ValueError(
+            f"{path}: time does not increase after row {np.flatnonzero(np.diff(time) <= 0)[0] + 1}"
+        )
     if (flux <= 0).any():
         raise ValueError(
-            f"{path}: flux in row {np.flatnonzero(flux <= 0)[0] + 1} is {flux[flux <= 0][0]:g}, wanted more than 0"
+            f"{path}: flux in row {np.flatnonzero(flux <= 0)[0] + 1} is "
+            f"{flux[flux <= 0][0]:g}, wanted more than 0"
         )
     if time[0] > first or time[-1] < last:
         raise ValueError(
-            f"{path}: covers day {time[0] / DAY:.5f} to {time[-1] / DAY:.5f} from the start of the visit, "
+            f"{path}: covers day {time[0] / DAY:.5f} to {time[-1] / DAY:.5f} from the start of "
+            f"the visit, "
             f"whose exposures take {first / DAY:.5f} to {last / DAY:.5f}"
         )
     return time, flux
@@ -163,7 +185,10 @@ def _text_columns(path: Path) -> dict[str, Floats]:
     names = [name.strip().lower() for name in rows[0]]
     short = next((i for i, row in enumerate(rows[1:], 1) if len(row) != len(names)), None)
     if short is not None:
-        raise ValueError(f"{path}: row {short} has {len(rows[short])} values, its head names {len(names)} columns")
+        raise ValueError(
+            f"{path}: row {short} has {len(rows[short])} values, its head names {len(names)} "
+            f"columns"
+        )
     table: dict[str, Floats] = {}
     for column, name in enumerate(names):
         wanted = name in ("flux", "time", *MJD_NAMES)
@@ -172,6 +197,8 @@ def _text_columns(path: Path) -> dict[str, Floats]:
             try:
                 values.append(float(row[column].strip() or "nan") if wanted else 0.0)
             except ValueError:
-                raise ValueError(f"{path}: {name} in row {number} is {row[column]!r}, wanted a number") from None
+                raise ValueError(
+                    f"{path}: {name} in row {number} is {row[column]!r}, wanted a number"
+                ) from None
         table[name] = np.array(values)
     return table

@@ -1,7 +1,8 @@
 """Non-linearity of the amplifier: a spline that gives the true charge of a measured one.
 
-The curves bend by 1 % up to 100 000 electrons and end at the amplifier's full scale; they are smooth stand-ins of those
-measured on ground, a little other at each read-out frequency. Margins that hold no charge are not bent.
+The curves bend by 1 % up to 100 000 electrons and end at the amplifier's full scale; they are
+smooth stand-ins of those measured on ground, a little other at each read-out frequency. Margins
+that hold no charge are not bent.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spline:
-    """Linearisation: corrected = c0 + c1 d + c2 d^2, d = measured - boundary [electron]; `end` is the full well."""
+    """Linearisation: corrected = c0 + c1 d + c2 d^2, d = measured - boundary [electron]; `end` is
+    the full well.
+    """
 
     boundary: Floats
     c0: Floats
@@ -26,8 +29,12 @@ class Spline:
     end: float
 
     @classmethod
-    def smooth(cls, boundary: tuple[float, ...], slope: float, curvature: tuple[float, ...]) -> Spline:
-        """Return the curve through the origin that is continuous with its slope; the last boundary is its end."""
+    def smooth(
+        cls, boundary: tuple[float, ...], slope: float, curvature: tuple[float, ...]
+    ) -> Spline:
+        """Return the curve through the origin that is continuous with its slope; the last boundary
+        is its end.
+        """
         step = np.diff(boundary)
         c2 = np.array(curvature)
         c1 = slope + np.concatenate([[0.0], np.cumsum(2 * c2 * step)[:-1]])
@@ -41,7 +48,9 @@ class Spline:
         return np.asarray(self.c0[n] + d * (self.c1[n] + d * self.c2[n]))
 
     def measure(self, true: Floats) -> Floats:
-        """Return the measured charge of a true one: the inverse of `correct`, cut off at the full well."""
+        """Return the measured charge of a true one: the inverse of `correct`, cut off at the full
+        well.
+        """
         measured = self._invert(true, 0)
         bright = true > self.c0[1]
         if bright.any():
@@ -76,8 +85,14 @@ def linearisation(frequency: int) -> Spline:
 
 
 def scaled(spline: Spline, factor: float) -> Spline:
-    """Return a curve whose deviation from a straight line is `factor` times as large; it ends at the same charge."""
+    """Return a curve whose deviation from a straight line is `factor` times as large; it ends at
+    the same charge.
+    """
     line = 1 - factor
     return Spline(
-        spline.boundary, line * spline.boundary + factor * spline.c0, line + factor * spline.c1, factor * spline.c2, spline.end
+        spline.boundary,
+        line * spline.boundary + factor * spline.c0,
+        line + factor * spline.c1,
+        factor * spline.c2,
+        spline.end,
     )

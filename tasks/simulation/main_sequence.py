@@ -1,8 +1,9 @@
 """The main sequence: what a dwarf of an effective temperature is like.
 
-Radius and mass in units of the Sun's and absolute magnitude in Gaia G by spectral type: round numbers after the
-tables of Pecaut & Mamajek (2013, ApJS 208, 9) as known from memory, good to some per cent and 0.2 mag, which is less
-than dwarfs of one temperature differ. Between the rows the logarithms are linear in log Teff.
+Radius and mass in units of the Sun's and absolute magnitude in Gaia G by spectral type: round
+numbers after the tables of Pecaut & Mamajek (2013, ApJS 208, 9) as known from memory, good to some
+per cent and 0.2 mag, which is less than dwarfs of one temperature differ. Between the rows the
+logarithms are linear in log Teff.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def absolute_magnitude(teff: ArrayLike) -> Floats:
 
 
 def temperature(spectral_type: str) -> float:
-    """Return the effective temperature [K] of a type such as G, G2, G2V or K7.5V; a bare letter stands for its first subclass.
+    """Return the effective temperature [K] of a type such as G, G2, G2V or K7.5V; a bare letter
+    stands for its first subclass.
 
     Raises
     ------
@@ -68,11 +70,16 @@ def temperature(spectral_type: str) -> float:
     """
     letter, rest = spectral_type[:1].upper(), spectral_type[1:]
     if not letter or letter not in _CLASSES:
-        raise ValueError(f"{spectral_type!r} is no spectral type: wanted a letter of {_CLASSES} and perhaps a digit")
+        raise ValueError(
+            f"{spectral_type!r} is no spectral type: wanted a letter of {_CLASSES} and perhaps "
+            f"a digit"
+        )
     digits = rest[: len(rest) - len(rest.lstrip("0123456789."))]
     try:
         place = min(float(digits or 0), 9.9) + 10 * _CLASSES.index(letter)
     except ValueError:
-        raise ValueError(f"{spectral_type!r} is no spectral type: {digits!r} is no number") from None
+        raise ValueError(
+            f"{spectral_type!r} is no spectral type: {digits!r} is no number"
+        ) from None
     places = [10 * _CLASSES.index(name[0]) + float(name[1:]) for name, *_ in reversed(_TYPES)]
     return float(np.interp(place, places, _TEFF[::-1]))

@@ -1,7 +1,9 @@
-"""What is decided before the first exposure: stars, pointing, housekeeping, and which stacks are taken when.
+"""What is decided before the first exposure: stars, pointing, housekeeping, and which stacks are
+taken when.
 
-Stacks follow one another without pause. Those in the South Atlantic Anomaly or behind the Earth are not transmitted,
-as in flight, unless the case keeps some; of the others some are lost. The counter of stacks counts all of them.
+Stacks follow one another without pause. Those in the South Atlantic Anomaly or behind the Earth are
+not transmitted, as in flight, unless the case keeps some; of the others some are lost. The counter
+of stacks counts all of them.
 """
 
 from __future__ import annotations
@@ -56,13 +58,19 @@ class Plan:
         self.mode = layout.read_out_mode(case.exptime)
         rows = layout.ROWS if self.mode.whole else case.height + layout.ROWS - layout.SIZE
         self.repetition = max(case.exptime, rows * layout.COLUMNS / self.mode.frequency)
-        self.span = (case.nexp - 1) * self.repetition + case.exptime  # of a stack, from first start to last end
+        self.span = (
+            case.nexp - 1
+        ) * self.repetition + case.exptime  # of a stack, from first start to last end
         self.first = LEAD + (case.exptime + SETTLING if case.full_frame else 0.0)
         self.schedule = self._schedule()
-        self.start: Floats = np.asarray(self.first + self.schedule.slots * (case.nexp * self.repetition), float)
+        self.start: Floats = np.asarray(
+            self.first + self.schedule.slots * (case.nexp * self.repetition), float
+        )
         self.middle: Floats = np.asarray(self.start + self.span / 2, float)
         self.stop = float(self.start[-1] + self.span)
-        self.exposure_start: Floats = np.asarray((self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float)
+        self.exposure_start: Floats = np.asarray(
+            (self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float
+        )
         self.exposure_middle: Floats = np.asarray(self.exposure_start + case.exptime / 2, float)
         self.transit_middle = (self.first + self.stop) / 2
 
@@ -79,13 +87,19 @@ class Plan:
     def attitude(self) -> Attitude:
         """Pointing from the start of the visit to 20 s after its last exposure."""
         cadence = self.case.attitude_cadence
-        samples: Floats = np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
-        return draw_attitude(self.rng(2), self.orbit, samples, self.case.jitter, self.case.jitter_time)
+        samples: Floats = (
+            np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
+        )
+        return draw_attitude(
+            self.rng(2), self.orbit, samples, self.case.jitter, self.case.jitter_time
+        )
 
     @cached_property
     def housekeeping(self) -> Housekeeping:
         """Housekeeping of every exposure."""
-        return draw_housekeeping(self.rng(3), self.exposure_middle, self.case.gain_drift, self.case.ccd_warmer)
+        return draw_housekeeping(
+            self.rng(3), self.exposure_middle, self.case.gain_drift, self.case.ccd_warmer
+        )
 
     @property
     def counter(self) -> NDArray[np.int64]:
@@ -114,7 +128,9 @@ class Plan:
         return target_light(self.rng(9), self.case, start, self.transit_middle, LEAD, self.stop)
 
     def light_curve(self, seconds: Floats) -> Floats:
-        """Return the target's relative flux, the mean over each exposure with its middle at `seconds`, shape (n,)."""
+        """Return the target's relative flux, the mean over each exposure with its middle at
+        `seconds`, shape (n,).
+        """
         return mean_over_exposure(self._light, seconds, self.case.exptime)
 
     def star_flux(self, second: float, light: float) -> Floats:
@@ -148,25 +164,39 @@ class Plan:
         return np.asarray(self.case.bias_drift * np.sin(2 * np.pi * seconds / PERIOD))
 
     def _schedule(self) -> Schedule:
-        """Choose the slots whose stacks are written: all that are clear, and the wanted part of the others."""
+        """Choose the slots whose stacks are written: all that are clear, and the wanted part of the
+        others.
+        """
         case, step = self.case, self.case.nexp * self.repetition
         size = max(case.images, int(PERIOD / step) + 1)
         blocks: list[tuple[NDArray[np.int64], Flags, Flags]] = []
         found = met = 0
         while found < case.images:
             if len(blocks) * size > 100 * case.images + 10_000:
-                raise ImpossibleCase("the target is hardly ever visible: choose another tilt or start, or set kept_flagged")
+                raise ImpossibleCase(
+                    "the target is hardly ever visible: choose another tilt or start, or set "
+                    "kept_flagged"
+                )
             slot = np.arange(len(blocks) * size, (len(blocks) + 1) * size)
-            parts = [self.orbit.at(self.first + slot * step + part * self.span) for part in (0.0, 0.5, 1.0)]
+            parts = [
+                self.orbit.at(self.first + slot * step + part * self.span)
+                for part in (0.0, 0.5, 1.0)
+            ]
             saa = present(case.saa, np.logical_or.reduce([part.in_saa for part in parts]))
-            occulted = present(case.occultation, np.logical_or.reduce([part.occulted for part in parts]))
+            occulted = present(
+                case.occultation, np.logical_or.reduce([part.occulted for part in parts])
+            )
             number = met + np.cumsum(saa | occulted)
-            share = np.floor(number * case.kept_flagged) > np.floor((number - 1) * case.kept_flagged)
+            share = np.floor(number * case.kept_flagged) > np.floor(
+                (number - 1) * case.kept_flagged
+            )
             lost = self.rng(12, len(blocks)).uniform(size=size) < case.missing
             kept = np.where(saa | occulted, share, ~lost)
             blocks.append((slot[kept], saa[kept], occulted[kept]))
             found, met = found + int(kept.sum()), int(number[-1])
-        slots, saa, occulted = (np.concatenate(columns)[: case.images] for columns in zip(*blocks, strict=True))
+        slots, saa, occulted = (
+            np.concatenate(columns)[: case.images] for columns in zip(*blocks, strict=True)
+        )
         return Schedule(slots, saa, occulted)
 
 

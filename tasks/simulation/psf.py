@@ -1,18 +1,21 @@
-"""The point spread function: defocused, three-lobed, speckled, with wide wings; a sum of round Gaussians.
+"""The point spread function: defocused, three-lobed, speckled, with wide wings; a sum of round
+Gaussians.
 
-P(x, y) = sum_k w_k N(x - x_k, s_k) N(y - y_k, s_k) with sum_k w_k = 1. Its integral over the pixel [i, i+1) x [j, j+1)
-is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal distribution function at the pixel's edges.
+P(x, y) = sum_k w_k N(x - x_k, s_k) N(y - y_k, s_k) with sum_k w_k = 1. Its integral over the pixel
+[i, i+1) x [j, j+1) is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal
+distribution function at the pixel's edges.
 
-The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels with a surface brightness that falls as the
-inverse radius, as the defocused image of a telescope with a central obstruction does, brighter towards three lobes. The
-strengths are drawn once, from a fixed seed: they are the telescope. Their scatter and width give the encircled energy, the
-three-fold amplitude and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
+The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels with a surface
+brightness that falls as the inverse radius, as the defocused image of a telescope with a central
+obstruction does, brighter towards three lobes. The strengths are drawn once, from a fixed seed:
+they are the telescope. Their scatter and width give the encircled energy, the three-fold amplitude
+and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
 wide Gaussians; 8 % of the light is beyond 25 pixels.
 
-The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a coma-like shift of
-the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 % of each strength a degree, and light
-moves from the near wings to the far ones, so that 22.5, 25, 30 and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 a degree
-(in flight 1.4, 2.0, 3.3 and 4.0e-4).
+The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a
+coma-like shift of the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 %
+of each strength a degree, and light moves from the near wings to the far ones, so that 22.5, 25, 30
+and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 a degree (in flight 1.4, 2.0, 3.3 and 4.0e-4).
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ Floats = NDArray[np.float64]
 
 KNOTS = 260
 CORE_RADIUS = 18.5  # of the disc of knots [pixel]
-PROFILE = (0, 4, 8, 11, 13, 15, 18.5), (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4)  # radius [pixel], strength of a knot there
+PROFILE = (
+    (0, 4, 8, 11, 13, 15, 18.5),
+    (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4),
+)  # radius [pixel], strength of a knot there
 SCATTER = 0.88  # of the logarithm of the strengths
 REACH = 24  # half width of the square that holds the core [pixel]
 SIZE_CHANGE = 0.002  # a degree of telescope temperature
@@ -63,7 +69,9 @@ class Psf:
         """The components that are not wings."""
         return self.part(self.sigma < NARROWEST_WING)
 
-    def image(self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int) -> Floats:
+    def image(
+        self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int
+    ) -> Floats:
         """Return the exact pixel sums of one star at rest.
 
         Parameters
@@ -84,7 +92,9 @@ class Psf:
         edges_y = np.arange(bottom, bottom + height + 1, dtype=float) - y
         return flux * self.integral(edges_x, edges_y)
 
-    def integral(self, edges_x: Floats, edges_y: Floats, blur: tuple[float, float] = (0.0, 0.0)) -> Floats:
+    def integral(
+        self, edges_x: Floats, edges_y: Floats, blur: tuple[float, float] = (0.0, 0.0)
+    ) -> Floats:
         """Return the integral between edges relative to the star, shape (edges_y - 1, edges_x - 1).
 
         `blur` is the rms of a Gaussian motion in x and y; all in pixels.
@@ -92,8 +102,19 @@ class Psf:
         rows, columns = self._share(edges_y, self.y, blur[1]), self._share(edges_x, self.x, blur[0])
         return np.asarray((rows * self.weight[:, None]).T @ columns)
 
-    def columns(self, x: ArrayLike, y: ArrayLike, flux: ArrayLike, left: int, width: int, bottom: int, top: int) -> Floats:
-        """Return the flux of stars in each column, summed over the rows from `bottom` to `top`; shape (width,)."""
+    def columns(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        flux: ArrayLike,
+        left: int,
+        width: int,
+        bottom: int,
+        top: int,
+    ) -> Floats:
+        """Return the flux of stars in each column, summed over the rows from `bottom` to `top`;
+        shape (width,).
+        """
         total = np.zeros(width)
         edges_x, edges_y = np.arange(left, left + width + 1), np.array([bottom, top])
         for one_x, one_y, one_flux in np.broadcast(x, y, flux):
@@ -102,7 +123,10 @@ class Psf:
         return total
 
     def _share(self, edges: ArrayLike, offset: Floats, blur: float = 0.0) -> Floats:
-        return np.diff(ndtr((np.asarray(edges) - offset[:, None]) / np.hypot(self.sigma, blur)[:, None]), axis=1)
+        return np.diff(
+            ndtr((np.asarray(edges) - offset[:, None]) / np.hypot(self.sigma, blur)[:, None]),
+            axis=1,
+        )
 
 
 @dataclass(frozen=True)
@@ -124,21 +148,38 @@ def _telescope() -> _Telescope:
     radius = CORE_RADIUS * (np.arange(KNOTS) + rng.uniform(0, 1, KNOTS)) / KNOTS
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(KNOTS)  # the golden angle covers the disc evenly
     sigma = rng.uniform(0.8, 1.2, KNOTS)
-    lobes = 1 + 0.4 * np.cos(3 * (angle - 0.3)) * np.clip(radius / 10, 0, 1.2) + 0.08 * np.cos(angle - 1.0)
-    strength = np.clip(lobes, 0.05, None) * np.interp(radius, *PROFILE) * np.exp(SCATTER * rng.normal(size=KNOTS))
+    lobes = (
+        1
+        + 0.4 * np.cos(3 * (angle - 0.3)) * np.clip(radius / 10, 0, 1.2)
+        + 0.08 * np.cos(angle - 1.0)
+    )
+    strength = (
+        np.clip(lobes, 0.05, None)
+        * np.interp(radius, *PROFILE)
+        * np.exp(SCATTER * rng.normal(size=KNOTS))
+    )
     normal = rng.normal(size=(3, KNOTS))
     return _Telescope(
-        radius, angle, sigma, strength, STRENGTH_CHANGE * normal[0], PLACE_CHANGE * normal[1], PLACE_CHANGE * normal[2]
+        radius,
+        angle,
+        sigma,
+        strength,
+        STRENGTH_CHANGE * normal[0],
+        PLACE_CHANGE * normal[1],
+        PLACE_CHANGE * normal[2],
     )
 
 
-def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float = 0.0, size: float = 1.0) -> Psf:
+def flight_like_psf(
+    place: tuple[float, float] = (0.0, 0.0), temperature: float = 0.0, size: float = 1.0
+) -> Psf:
     """Return the simulator's PSF.
 
     Parameters
     ----------
     place : tuple of float
-        Where the star stands, from the centre of the CCD, in halves of its size: x and y from -1 to 1.
+        Where the star stands, from the centre of the CCD, in halves of its size: x and y from -1 to
+        1.
     temperature : float
         Of the telescope, from its usual one [degC].
     size : float
@@ -150,12 +191,19 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
         Of sum one; its photocentre within 10 pixels is the star's place for the nominal telescope.
     """
     t, (u, v) = _telescope(), place
-    strength = t.strength * np.clip(1 + u * t.along_x + v * t.along_y, 0.05, None) * np.clip(1 + temperature * t.warm, 0, None)
+    strength = (
+        t.strength
+        * np.clip(1 + u * t.along_x + v * t.along_y, 0.05, None)
+        * np.clip(1 + temperature * t.warm, 0, None)
+    )
     scale = size * (1 + SIZE_CHANGE * temperature)
     outward = (t.radius / CORE_RADIUS) ** 2
     x = scale * t.radius * np.cos(t.angle) + COMA * outward * u
     y = scale * t.radius * np.sin(t.angle) + COMA * outward * v
-    centre = (t.strength @ (t.radius * np.cos(t.angle)), t.strength @ (t.radius * np.sin(t.angle))) / t.strength.sum()
+    centre = (
+        t.strength @ (t.radius * np.cos(t.angle)),
+        t.strength @ (t.radius * np.sin(t.angle)),
+    ) / t.strength.sum()
     far = wings(temperature)
     return Psf(
         np.concatenate([(1 - far.weight.sum()) * strength / strength.sum(), far.weight]),
@@ -166,7 +214,9 @@ def flight_like_psf(place: tuple[float, float] = (0.0, 0.0), temperature: float 
 
 
 def wings(temperature: float = 0.0) -> Psf:
-    """Return the wide components, which are the same everywhere, at a telescope temperature from its usual one [degC]."""
+    """Return the wide components, which are the same everywhere, at a telescope temperature from
+    its usual one [degC].
+    """
     share, warm, wide = np.array(WINGS).T
     none = np.zeros(share.size)
     return Psf(np.clip(share + temperature * warm, 0, None), none, none, wide)

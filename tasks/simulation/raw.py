@@ -1,4 +1,6 @@
-"""The raw products of a visit in the SOC's structures: names, keywords, columns, and all files that are tables only."""
+"""The raw products of a visit in the SOC's structures: names, keywords, columns, and all files that
+are tables only.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +22,44 @@ Columns = dict[str, Any]
 VOLTAGES = ("VOD", "VRD", "VOG", "VSS")
 HK_CADENCE = 20.0  # [s]
 NO_SENSOR = (  # of the extended housekeeping: not modelled
-    "TEMP_FEE_STRAP", "TEMP_FEE_DEB", "VOLT_FEE_CLK", "VOLT_FEE_ANA_P5", "VOLT_FEE_ANA_N5", "VOLT_FEE_ANA_P3_3",
-    "CURR_FEE_CLK_BUF", "VOLT_SCU_FPGA_P1_5", "CURR_SCU_P3_4",
-)  # fmt: skip
-POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = 0.5e-3, 0.02, 100.0  # of the catalogue [arcsec, mag, K]
-UNMOVED, CATALOGUE_EPOCH = 0.05, 2016.0  # part of the stars whose proper motion is not known: they stand where they stood then
+    "TEMP_FEE_STRAP",
+    "TEMP_FEE_DEB",
+    "VOLT_FEE_CLK",
+    "VOLT_FEE_ANA_P5",
+    "VOLT_FEE_ANA_N5",
+    "VOLT_FEE_ANA_P3_3",
+    "CURR_FEE_CLK_BUF",
+    "VOLT_SCU_FPGA_P1_5",
+    "CURR_SCU_P3_4",
+)
+POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = (
+    0.5e-3,
+    0.02,
+    100.0,
+)  # of the catalogue [arcsec, mag, K]
+UNMOVED, CATALOGUE_EPOCH = (
+    0.05,
+    2016.0,
+)  # part of the stars whose proper motion is not known: they stand where they stood then
 
 
-def product_path(folder: Path, plan: Plan, extname: str, seconds: float, dataname: str = "") -> Path:
+def product_path(
+    folder: Path, plan: Plan, extname: str, seconds: float, dataname: str = ""
+) -> Path:
     """Return where a product goes; `seconds` is the time in its name."""
     case = plan.case
     visit = ""
     if extname.startswith("MPS_") or "REQ_ID" in soc_structure(extname).keywords:
-        visit = f"PR{case.programme_type:02d}{case.programme:04d}_TG{case.request:04d}{case.visit_counter:02d}_"
+        programme = f"PR{case.programme_type:02d}{case.programme:04d}"
+        visit = f"{programme}_TG{case.request:04d}{case.visit_counter:02d}_"
     date = plan.clock.stamp(seconds)[:19].replace(":", "-")
     dash = f"-{dataname}" if dataname else ""
     return folder / f"CH_{visit}TU{date}_{extname}{dash}_V0000.fits"
 
 
-def keywords(plan: Plan, extname: str, first: float, last: float, more: Mapping[str, Any]) -> Columns:
+def keywords(
+    plan: Plan, extname: str, first: float, last: float, more: Mapping[str, Any]
+) -> Columns:
     """Return the keywords that `extname` declares; it is valid from `first` to `last` [s]."""
     case, clock = plan.case, plan.clock
     values = {
@@ -76,7 +97,9 @@ def keywords(plan: Plan, extname: str, first: float, last: float, more: Mapping[
     return {name: value for name, value in values.items() if name in declared}
 
 
-def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, repetition: float) -> Columns:
+def exposure_keywords(
+    plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, repetition: float
+) -> Columns:
     """Return the keywords of a series of images with mid-times `middle` [s]."""
     case, clock = plan.case, plan.clock
     words: Columns = {}
@@ -105,10 +128,16 @@ def exposure_keywords(plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, 
 def times(plan: Plan, seconds: Floats) -> Columns:
     """Return the three columns of time."""
     clock = plan.clock
-    return {"OBT_TIME": clock.obt(seconds), "UTC_TIME": clock.text(seconds), "MJD_TIME": clock.mjd(seconds)}
+    return {
+        "OBT_TIME": clock.obt(seconds),
+        "UTC_TIME": clock.text(seconds),
+        "MJD_TIME": clock.mjd(seconds),
+    }
 
 
-def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode) -> Columns:
+def image_metadata(
+    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
+) -> Columns:
     """Return the columns of SCI_RAW_ImageMetadata."""
     around = plan.orbit.at(middle)
     return {
@@ -140,7 +169,9 @@ def image_metadata(plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mappin
 def unstacked_metadata(
     plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
 ) -> Columns:
-    """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS follows when the exposures are taken."""
+    """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS follows when the exposures are
+    taken.
+    """
     return {
         **times(plan, middle),
         "CE_COUNTER": counter,
@@ -156,14 +187,28 @@ def unstacked_metadata(
 
 
 def write_tables(folder: Path, plan: Plan) -> None:
-    """Write attitude, centroids, housekeeping, star catalogue and plan into data/, the orbit into aux/."""
-    for write in (write_attitude, write_centroids, write_housekeeping, write_catalogue, write_visit):
+    """Write attitude, centroids, housekeeping, star catalogue and plan into data/, the orbit into
+    aux/.
+    """
+    for write in (
+        write_attitude,
+        write_centroids,
+        write_housekeeping,
+        write_catalogue,
+        write_visit,
+    ):
         write(folder / "data", plan)
     write_orbit(folder / "aux", plan)
 
 
 def _write(
-    folder: Path, plan: Plan, extname: str, valid: tuple[float, float], columns: Columns, rows: int, **more: Any
+    folder: Path,
+    plan: Plan,
+    extname: str,
+    valid: tuple[float, float],
+    columns: Columns,
+    rows: int,
+    **more: Any,
 ) -> None:
     part = files.table(extname, keywords(plan, extname, *valid, more), columns, rows, plan.date)
     files.write(product_path(folder, plan, extname, valid[0], more.get("DATANAME", "")), [part])
@@ -173,7 +218,12 @@ def write_attitude(folder: Path, plan: Plan) -> None:
     """Write the pointing: direction of the target's intended place, and the roll angle."""
     attitude = plan.attitude
     ra, dec = line_of_sight(plan.orbit, attitude, PIXEL_SCALE)
-    columns = {**times(plan, attitude.time), "SC_RA": ra, "SC_DEC": dec, "SC_ROLL_ANGLE": attitude.roll % 360}
+    columns = {
+        **times(plan, attitude.time),
+        "SC_RA": ra,
+        "SC_DEC": dec,
+        "SC_ROLL_ANGLE": attitude.roll % 360,
+    }
     valid = float(attitude.time[0]), float(attitude.time[-1])
     _write(folder, plan, "SCI_RAW_Attitude", valid, columns, attitude.time.size)
 
@@ -200,13 +250,19 @@ def write_centroids(folder: Path, plan: Plan) -> None:
         "DATA_CADENCE": plan.repetition,
         "VALIDITY": full.astype(int),
     }
-    _write(folder, plan, "SCI_RAW_Centroid", (float(start[0]), float(stop[-1])), columns, start.size)
+    _write(
+        folder, plan, "SCI_RAW_Centroid", (float(start[0]), float(stop[-1])), columns, start.size
+    )
 
 
 def write_housekeeping(folder: Path, plan: Plan) -> None:
-    """Write the extended housekeeping: the same voltages and temperatures as with the images, with noise of its own."""
+    """Write the extended housekeeping: the same voltages and temperatures as with the images, with
+    noise of its own.
+    """
     seconds: Floats = np.arange(0.0, plan.stop + LEAD, HK_CADENCE)
-    hk = draw_housekeeping(plan.rng(15), seconds, plan.case.gain_drift, plan.case.ccd_warmer).measured
+    hk = draw_housekeeping(
+        plan.rng(15), seconds, plan.case.gain_drift, plan.case.ccd_warmer
+    ).measured
     names = [column.name for column in soc_structure("SCI_RAW_HkExtended").columns]
     columns = {
         **dict.fromkeys((name for name in names if name.startswith("STAT_")), 0),
@@ -223,8 +279,9 @@ def write_housekeeping(folder: Path, plan: Plan) -> None:
 def write_catalogue(folder: Path, plan: Plan) -> None:
     """Write the star catalogue at the epoch of the visit, by distance from the target.
 
-    As in a real one, positions, magnitudes and effective temperatures of the field stars have errors, some stars have not been
-    moved to the epoch, and some have no temperature: 2 % at G = 12, 30 % at G = 18. The target's row is exact.
+    As in a real one, positions, magnitudes and effective temperatures of the field stars have
+    errors, some stars have not been moved to the epoch, and some have no temperature: 2 % at G =
+    12, 30 % at G = 18. The target's row is exact.
     """
     stars, rng = plan.field, plan.rng(6)
     size = stars.xi.size
@@ -265,7 +322,9 @@ def write_catalogue(folder: Path, plan: Plan) -> None:
         "FOV": field.RADIUS,
         "PITL": True,
     }
-    _write(folder, plan, "EXT_PRE_StarCatalogue", (0.0, plan.stop + LEAD), columns, order.size, **words)
+    _write(
+        folder, plan, "EXT_PRE_StarCatalogue", (0.0, plan.stop + LEAD), columns, order.size, **words
+    )
 
 
 def write_visit(folder: Path, plan: Plan) -> None:
@@ -321,7 +380,9 @@ def write_visit(folder: Path, plan: Plan) -> None:
     first, second = "MPS_PRE_Visits", "MPS_PRE_VisitConstraints"
     parts = [
         files.table(first, keywords(plan, first, 0.0, end, {}), visit, 1, plan.date),
-        files.table(second, keywords(plan, second, 0.0, end, {}), constraints, time.size, plan.date),
+        files.table(
+            second, keywords(plan, second, 0.0, end, {}), constraints, time.size, plan.date
+        ),
     ]
     files.write(product_path(folder, plan, first, 0.0), parts)
 

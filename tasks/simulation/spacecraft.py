@@ -1,10 +1,12 @@
-"""The spacecraft: its clock, orbit and attitude, what it sees of Sun, Moon and Earth, the SAA, and its housekeeping.
+"""The spacecraft: its clock, orbit and attitude, what it sees of Sun, Moon and Earth, the SAA, and
+its housekeeping.
 
-Orbit: circular, 700 km, Sun-synchronous (inclination 98.19 deg, ascending node at 6 h local time), period 2 pi
-sqrt(a^3 / mu) = 98.77 min. The target stands `tilt` degrees north of the orbit's pole, which points away from the
-Sun. Angle to the Earth's limb (with 100 km of air): 90 deg - angle(target, zenith) + arccos((R_E + 100 km) / r);
-below zero the target is occulted. The spacecraft turns once an orbit and keeps the nadir at one place of the field,
-so the roll angle is the nadir's position angle plus a constant: it falls with time. Sun, Moon, precession and the
+Orbit: circular, 700 km, Sun-synchronous (inclination 98.19 deg, ascending node at 6 h local time),
+period 2 pi sqrt(a^3 / mu) = 98.77 min. The target stands `tilt` degrees north of the orbit's pole,
+which points away from the Sun. Angle to the Earth's limb (with 100 km of air): 90 deg -
+angle(target, zenith) + arccos((R_E + 100 km) / r); below zero the target is occulted. The
+spacecraft turns once an orbit and keeps the nadir at one place of the field, so the roll angle is
+the nadir's position angle plus a constant: it falls with time. Sun, Moon, precession and the
 Earth's rotation are ERFA's; UTC stands for UT1 (0.9 s, 0.004 deg).
 """
 
@@ -32,16 +34,20 @@ INCLINATION = float(np.deg2rad(98.19))
 NADIR = 0.0  # direction of the nadir on the CCD, from +x to +y [rad]
 TELESCOPE_TEMPERATURE = -12.0  # usual one of the front of the tube [degC]
 
-# South Atlantic Anomaly at 700 km as an ellipse: centre and half axes in latitude and longitude [deg]
+# South Atlantic Anomaly at 700 km as an ellipse: centre and half axes in latitude and longitude
+# [deg]
 SAA_CENTRE, SAA_HALF_AXES = (-26.0, -22.0), (29.0, 62.0)
 
 
 class Clock:
-    """Time scales of a visit that starts at a UTC date; times are seconds since then, leap seconds included."""
+    """Time scales of a visit that starts at a UTC date; times are seconds since then, leap seconds
+    included.
+    """
 
     def __init__(self, start: str) -> None:
         with warnings.catch_warnings():
-            # beyond its table ERFA goes on with the last leap second, which is all that can be known
+            # beyond its table ERFA goes on with the last leap second, which is all that can be
+            # known
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             date, _, clock = start.partition("T")
             year, month, day = map(int, date.split("-"))
@@ -51,7 +57,9 @@ class Clock:
 
     def tai(self, seconds: ArrayLike) -> tuple[Floats, Floats]:
         """Return TAI as a Julian date in two parts."""
-        return np.full(np.shape(seconds), self._day), self._fraction + np.asarray(seconds, float) / DAY
+        return np.full(np.shape(seconds), self._day), self._fraction + np.asarray(
+            seconds, float
+        ) / DAY
 
     def tt(self, seconds: ArrayLike) -> tuple[Floats, Floats]:
         """Return TT = TAI + 32.184 s as a Julian date in two parts."""
@@ -71,7 +79,9 @@ class Clock:
         return np.asarray((day - 2400000.5) + fraction)
 
     def obt(self, seconds: ArrayLike) -> NDArray[np.int64]:
-        """Return on-board time: seconds since 2000 in units of 1/65536 s, lowest bit set (synchronised)."""
+        """Return on-board time: seconds since 2000 in units of 1/65536 s, lowest bit set
+        (synchronised).
+        """
         day, fraction = self.tai(seconds)
         ticks = np.rint(((day - 2451544.5) + fraction) * DAY * 65536).astype(np.int64)
         return np.asarray(ticks | 1)
@@ -80,7 +90,9 @@ class Clock:
         """Return UTC as ``yyyy-mm-ddThh:mm:ss.ffffff``; a leap second reads 60."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
-            year, month, day, hms = erfa.d2dtf("UTC", 6, *self.utc(np.atleast_1d(np.asarray(seconds, float))))
+            year, month, day, hms = erfa.d2dtf(
+                "UTC", 6, *self.utc(np.atleast_1d(np.asarray(seconds, float)))
+            )
         digits = np.full((year.size, 26), ord("0"), np.uint8)
         fields = (
             (year, 0, 4),
@@ -103,7 +115,9 @@ class Clock:
         return bytes(self.text(seconds)[()]).decode("ascii")
 
     def barycentric(self, seconds: ArrayLike, ra: float, dec: float) -> Floats:
-        """Return the barycentric Julian date (TT + light travel time of the Earth's centre) for a direction [deg]."""
+        """Return the barycentric Julian date (TT + light travel time of the Earth's centre) for a
+        direction [deg].
+        """
         day, fraction = self.tt(seconds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
@@ -115,7 +129,9 @@ class Clock:
 def unit_vector(ra: ArrayLike, dec: ArrayLike) -> Floats:
     """Return the direction of right ascension and declination [deg]; shape (..., 3)."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
-    return np.stack(np.broadcast_arrays(np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)), axis=-1)
+    return np.stack(
+        np.broadcast_arrays(np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)), axis=-1
+    )
 
 
 def _angle(a: Floats, b: Floats) -> Floats:
@@ -125,7 +141,9 @@ def _angle(a: Floats, b: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the spacecraft meets at a series of times; angles are between the line of sight and the body [deg]."""
+    """What the spacecraft meets at a series of times; angles are between the line of sight and the
+    body [deg].
+    """
 
     position: Floats  # shape (n, 3), J2000 [km]
     velocity: Floats  # shape (n, 3) [km/s]
@@ -154,7 +172,13 @@ class Orbit:
         sun = self._sun(np.zeros(1))[0]
         node = np.arctan2(sun[1], sun[0]) - np.pi / 2
         self._towards_node = np.array([np.cos(node), np.sin(node), 0.0])
-        self._pole = np.array([np.sin(INCLINATION) * np.sin(node), -np.sin(INCLINATION) * np.cos(node), np.cos(INCLINATION)])
+        self._pole = np.array(
+            [
+                np.sin(INCLINATION) * np.sin(node),
+                -np.sin(INCLINATION) * np.cos(node),
+                np.cos(INCLINATION),
+            ]
+        )
         self.ra = float(np.rad2deg(np.arctan2(self._pole[1], self._pole[0])) % 360)
         self.dec = float(np.rad2deg(np.arcsin(self._pole[2])) + tilt)
 
@@ -170,7 +194,9 @@ class Orbit:
         return Surroundings(position, velocity, latitude, longitude, sun, moon, limb)
 
     def limb_angle(self, seconds: ArrayLike) -> Floats:
-        """Return the angle between line of sight and the Earth's limb at each time, shape (n,) [deg]."""
+        """Return the angle between line of sight and the Earth's limb at each time, shape (n,)
+        [deg].
+        """
         position = self._position(np.atleast_1d(np.asarray(seconds, float)))
         dip = np.rad2deg(np.arccos((EARTH_RADIUS + ATMOSPHERE) / ORBIT_RADIUS))
         return np.asarray(90 - _angle(position, unit_vector(self.ra, self.dec)) + dip)
@@ -178,7 +204,9 @@ class Orbit:
     def _position(self, t: Floats) -> Floats:
         argument = (2 * np.pi * t / PERIOD)[:, None]
         ahead = np.cross(self._pole, self._towards_node)
-        return np.asarray(ORBIT_RADIUS * (np.cos(argument) * self._towards_node + np.sin(argument) * ahead))
+        return np.asarray(
+            ORBIT_RADIUS * (np.cos(argument) * self._towards_node + np.sin(argument) * ahead)
+        )
 
     def roll(self, seconds: Floats) -> Floats:
         """Return SC_ROLL_ANGLE at each time, without jumps of 360 deg."""
@@ -226,12 +254,17 @@ class Attitude:
 
     def at(self, seconds: Floats) -> tuple[Floats, Floats, Floats]:
         """Return roll [deg] and shift x, y [pixel] at each time."""
-        roll, x, y = (np.interp(seconds, self.time, values) for values in (self.roll, self.x, self.y))
+        roll, x, y = (
+            np.interp(seconds, self.time, values) for values in (self.roll, self.x, self.y)
+        )
         return roll, x, y
 
 
-def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: float, correlation: float) -> Attitude:
-    """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in each axis.
+def draw_attitude(
+    rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: float, correlation: float
+) -> Attitude:
+    """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in
+    each axis.
 
     It is forgotten by e in the time `correlation` [s].
     """
@@ -240,12 +273,16 @@ def draw_attitude(rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: 
     keep = float(np.exp(-(time[1] - time[0]) / correlation))
     step = rng.normal(size=(2, time.size)) * np.sqrt(1 - keep**2)
     step[:, 0] /= np.sqrt(1 - keep**2)
-    x, y = (jitter * np.array(list(accumulate(axis, lambda error, new: keep * error + new))) for axis in step.tolist())
+    x, y = (
+        jitter * np.array(list(accumulate(axis, lambda error, new: keep * error + new)))
+        for axis in step.tolist()
+    )
     return Attitude(time, orbit.roll(time), x, y)
 
 
 def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tuple[Floats, Floats]:
-    """Return the place of a star relative to the target [pixel], from standard coordinates [arcsec] and roll [deg].
+    """Return the place of a star relative to the target [pixel], from standard coordinates [arcsec]
+    and roll [deg].
 
     At SC_ROLL_ANGLE 0 North is +y and East is -x; North turns towards +x as the roll grows.
     """
@@ -256,7 +293,9 @@ def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tupl
 
 
 def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Floats, Floats]:
-    """Return the sky direction [deg] of the target's intended place on the CCD, for each attitude sample."""
+    """Return the sky direction [deg] of the target's intended place on the CCD, for each attitude
+    sample.
+    """
     phi = np.deg2rad(attitude.roll)
     xi = scale * (-attitude.x * np.cos(phi) + attitude.y * np.sin(phi))
     eta = scale * (attitude.x * np.sin(phi) + attitude.y * np.cos(phi))
@@ -264,7 +303,9 @@ def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Float
 
 
 def from_standard(xi: ArrayLike, eta: ArrayLike, ra: float, dec: float) -> tuple[Floats, Floats]:
-    """Return right ascension and declination [deg] of standard coordinates [arcsec] (inverse gnomonic projection)."""
+    """Return right ascension and declination [deg] of standard coordinates [arcsec] (inverse
+    gnomonic projection).
+    """
     x, y = np.deg2rad(np.asarray(xi) / 3600), np.deg2rad(np.asarray(eta) / 3600)
     d = np.deg2rad(dec)
     depth = np.cos(d) - y * np.sin(d)
@@ -274,7 +315,9 @@ def from_standard(xi: ArrayLike, eta: ArrayLike, ra: float, dec: float) -> tuple
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """Voltages [V] and temperatures [degC] at a series of times, true and as telemetered, and the gain."""
+    """Voltages [V] and temperatures [degC] at a series of times, true and as telemetered, and the
+    gain.
+    """
 
     true: dict[str, Floats]
     measured: dict[str, Floats]
@@ -285,14 +328,19 @@ VOLTAGE_NOISE = {"VOD": 21.8e-6, "VRD": 16.2e-6, "VOG": 11.6e-6, "VSS": 6.6e-6} 
 VOLTAGE_DRIFT = {"VOD": 28.4e-6, "VRD": -2.2e-6, "VOG": -3.1e-6, "VSS": 11.1e-6}  # [V/day]
 
 
-def draw_housekeeping(rng: np.random.Generator, time: Floats, drift: float, warmer: float = 0.0) -> Housekeeping:
-    """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry adds noise.
+def draw_housekeeping(
+    rng: np.random.Generator, time: Floats, drift: float, warmer: float = 0.0
+) -> Housekeeping:
+    """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry
+    adds noise.
 
-    `drift` scales that of the voltages, the CCD is `warmer` than usual [degC]. The telescope's tube warms and cools by half
-    a degree in an orbit and settles after the slew to the target.
+    `drift` scales that of the voltages, the CCD is `warmer` than usual [degC]. The telescope's tube
+    warms and cools by half a degree in an orbit and settles after the slew to the target.
     """
     days, orbit = time / DAY, 2 * np.pi * time / PERIOD
-    true = {name: gain.VOLTAGES[name] + drift * VOLTAGE_DRIFT[name] * days for name in VOLTAGE_NOISE}
+    true = {
+        name: gain.VOLTAGES[name] + drift * VOLTAGE_DRIFT[name] * days for name in VOLTAGE_NOISE
+    }
     true["CCD"] = np.full(time.size, layout.CCD_TEMPERATURE + warmer)
     true["ADC"] = -8.0 + 0.001 * np.sin(orbit)
     true["BIAS"] = -10.0 + 0.001 * np.cos(orbit)
@@ -301,7 +349,10 @@ def draw_housekeeping(rng: np.random.Generator, time: Floats, drift: float, warm
         true[f"thermFront_{i}"] = TELESCOPE_TEMPERATURE - 0.2 + 0.1 * i + tube
         true[f"thermAft_{i}"] = TELESCOPE_TEMPERATURE + 0.8 + 0.1 * i + 0.8 * tube
     noise = dict(VOLTAGE_NOISE, CCD=1.1e-3, ADC=1e-4, BIAS=2e-4)
-    measured = {name: values + noise.get(name, 0.0) * rng.normal(size=time.size) for name, values in true.items()}
+    measured = {
+        name: values + noise.get(name, 0.0) * rng.normal(size=time.size)
+        for name, values in true.items()
+    }
     measured["ADC_N5V"] = np.full(time.size, -5.121)
     measured["ADC_TEMP1"] = 21.0 + np.sin(orbit)
     value = gain.gain(*(true[name] for name in ("VSS", "VOD", "VRD", "VOG", "CCD")))

@@ -1,18 +1,20 @@
 """From a star's effective temperature and magnitude to the electrons that the detector counts.
 
-A spectrum f(lambda) [erg/s/cm^2/A] gives N = A int f lambda / (h c) T(lambda) QE(lambda) d lambda electron/s, with the
-telescope's area A = 706.86 cm^2, the throughput T of its optics and the quantum efficiency QE of the CCD (rounded points of
-the published curves of the instrument).
+A spectrum f(lambda) [erg/s/cm^2/A] gives N = A int f lambda / (h c) T(lambda) QE(lambda) d lambda
+electron/s, with the telescope's area A = 706.86 cm^2, the throughput T of its optics and the
+quantum efficiency QE of the CCD (rounded points of the published curves of the instrument).
 
-The spectrum is a black body with the absorption that shapes stars in this band: molecules (TiO) below 720 nm that grow
-from 4200 K down, and metal lines that crowd towards the blue, strongest in K stars and gone in A stars; their
-depths are chosen so that the mean wavelength of the detected photons is within 10 nm of that of library spectra from 2900
-to 7050 K (20 nm too blue below). The Balmer jump of hot stars is left out: the optics are dark there.
+The spectrum is a black body with the absorption that shapes stars in this band: molecules (TiO)
+below 720 nm that grow from 4200 K down, and metal lines that crowd towards the blue, strongest in K
+stars and gone in A stars; their depths are chosen so that the mean wavelength of the detected
+photons is within 10 nm of that of library spectra from 2900 to 7050 K (20 nm too blue below). The
+Balmer jump of hot stars is left out: the optics are dark there.
 
-The scale is not taken from there but from flight: F = r(Teff) F0 10^(-0.4 m), F0 = 1.8347e9 electron/s at magnitude 0 in
-the CHEOPS band (REF_APP_FluxConversion V0104) and r = 0.94604 - 2.0074e-6 Teff the ratio of observed to predicted flux;
-m = G + (CHEOPS - G)(Teff), rounded from the same file. M dwarfs were seen brighter by 15 to 22 % than their catalogue's G
-and Teff tell: `cool_excess` is that term, 18 % below 3300 K and nothing above 4000 K. No reference file knows it.
+The scale is not taken from there but from flight: F = r(Teff) F0 10^(-0.4 m), F0 = 1.8347e9
+electron/s at magnitude 0 in the CHEOPS band (REF_APP_FluxConversion V0104) and r = 0.94604 -
+2.0074e-6 Teff the ratio of observed to predicted flux; m = G + (CHEOPS - G)(Teff), rounded from the
+same file. M dwarfs were seen brighter by 15 to 22 % than their catalogue's G and Teff tell:
+`cool_excess` is that term, 18 % below 3300 K and nothing above 4000 K. No reference file knows it.
 """
 
 from __future__ import annotations
@@ -24,13 +26,34 @@ Floats = NDArray[np.float64]
 
 AREA = 706.86  # [cm^2]
 ELECTRONS_AT_ZERO_MAGNITUDE = 1.8347e9  # [electron/s]
-COLOUR_TEFF = np.array([2300, 2900, 3500, 4100, 4700, 5300, 5900, 6500, 7100, 8300, 9500, 11900, 20300, 39500], float)
-COLOUR = np.array([20, 26, 15, 3, -4, -6, -6, -5, -5, -1, 4, 14, 44, 99], float) / 1000  # CHEOPS - G [mag]
+COLOUR_TEFF = np.array(
+    [2300, 2900, 3500, 4100, 4700, 5300, 5900, 6500, 7100, 8300, 9500, 11900, 20300, 39500], float
+)
+COLOUR = (
+    np.array([20, 26, 15, 3, -4, -6, -6, -5, -5, -1, 4, 14, 44, 99], float) / 1000
+)  # CHEOPS - G [mag]
 COOL_EXCESS = 0.18
 WAVELENGTH = np.arange(330.0, 1101.0)  # where the telescope sees [nm]
 QE_POINTS = (
     (330, 380, 430, 480, 520, 580, 630, 680, 730, 780, 830, 880, 930, 980, 1030, 1100),
-    (0.16, 0.39, 0.73, 0.88, 0.93, 0.93, 0.90, 0.83, 0.73, 0.63, 0.49, 0.35, 0.20, 0.095, 0.033, 0.006),
+    (
+        0.16,
+        0.39,
+        0.73,
+        0.88,
+        0.93,
+        0.93,
+        0.90,
+        0.83,
+        0.73,
+        0.63,
+        0.49,
+        0.35,
+        0.20,
+        0.095,
+        0.033,
+        0.006,
+    ),
 )
 THROUGHPUT_POINTS = (
     (330, 380, 430, 530, 630, 730, 830, 930, 1030, 1100),
@@ -40,19 +63,32 @@ _PLANCK, _LIGHT, _BOLTZMANN = 6.62607015e-34, 299792458.0, 1.380649e-23  # SI
 
 
 def quantum_efficiency(wavelength: ArrayLike) -> Floats:
-    """Return electrons per photon that reaches the CCD, at wavelengths [nm]; none outside 330-1100 nm."""
+    """Return electrons per photon that reaches the CCD, at wavelengths [nm]; none outside 330-1100
+    nm.
+    """
     return np.asarray(np.interp(np.asarray(wavelength, float), *QE_POINTS, left=0.0, right=0.0))
 
 
 def throughput(wavelength: ArrayLike) -> Floats:
-    """Return the part of the light that the optics let through, at wavelengths [nm]; none outside 330-1100 nm."""
-    return np.asarray(np.interp(np.asarray(wavelength, float), *THROUGHPUT_POINTS, left=0.0, right=0.0))
+    """Return the part of the light that the optics let through, at wavelengths [nm]; none outside
+    330-1100 nm.
+    """
+    return np.asarray(
+        np.interp(np.asarray(wavelength, float), *THROUGHPUT_POINTS, left=0.0, right=0.0)
+    )
 
 
 def black_body(wavelength: ArrayLike, temperature: float) -> Floats:
     """Return pi times Planck's function [erg/s/cm^2/A] for wavelengths in nm."""
     metre = np.asarray(wavelength, float) * 1e-9
-    per_metre = 2 * np.pi * _PLANCK * _LIGHT**2 / metre**5 / np.expm1(_PLANCK * _LIGHT / (metre * _BOLTZMANN * temperature))
+    per_metre = (
+        2
+        * np.pi
+        * _PLANCK
+        * _LIGHT**2
+        / metre**5
+        / np.expm1(_PLANCK * _LIGHT / (metre * _BOLTZMANN * temperature))
+    )
     return np.asarray(per_metre * 1e-7)  # W/m^3 is 1e-7 erg/s/cm^2/A
 
 
@@ -95,7 +131,13 @@ def weights(teff: float, wavelength: ArrayLike) -> Floats:
     """
     wavelength = np.asarray(wavelength, float)
     step = np.gradient(wavelength) if wavelength.size > 1 else np.ones(1)
-    share = star_spectrum(wavelength, teff) * wavelength * throughput(wavelength) * quantum_efficiency(wavelength) * step
+    share = (
+        star_spectrum(wavelength, teff)
+        * wavelength
+        * throughput(wavelength)
+        * quantum_efficiency(wavelength)
+        * step
+    )
     return np.asarray(share / share.sum())
 
 
@@ -105,12 +147,16 @@ def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
 
 
 def cool_excess(teff: ArrayLike, scale: float) -> Floats:
-    """Return by how much a star is brighter than its catalogue tells, as a factor; `scale` 0 is none."""
+    """Return by how much a star is brighter than its catalogue tells, as a factor; `scale` 0 is
+    none.
+    """
     return 1 + scale * COOL_EXCESS * smooth_step(-np.asarray(teff, float), -4000, -3300)
 
 
 def star_flux(g_magnitude: ArrayLike, teff: ArrayLike, excess: float = 0.0) -> Floats:
     """Return the flux that the detector sees [electron/s]; `excess` scales that of cool stars."""
     observed = 0.94604 - 2.0074e-6 * np.asarray(teff, float)
-    flux = observed * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff))
+    flux = (
+        observed * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff))
+    )
     return np.asarray(flux * cool_excess(teff, excess))

@@ -1,8 +1,9 @@
-"""Spikes: sudden stray light that no orbit foretells (a glint, something bright that passes outside of the field).
+"""Spikes: sudden stray light that no orbit foretells (a glint, something bright that passes outside
+of the field).
 
-They come at random, last 10 to 120 s with the same light throughout, and make the sky 3 to 47 times what it is, the largest
-factor seen in flight, evenly in its logarithm. Each comes from a direction of its own: its light grows towards there by up to
-a half in 100 pixels.
+They come at random, last 10 to 120 s with the same light throughout, and make the sky 3 to 47 times
+what it is, the largest factor seen in flight, evenly in its logarithm. Each comes from a direction
+of its own: its light grows towards there by up to a half in 100 pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def draw_spikes(rng: np.random.Generator, an_hour: float, end: float, sky: float
     """Draw the spikes of a visit up to `end` [s] over a sky of so much light [electron/s/pixel]."""
     spikes = []
     for start in rng.uniform(0, end, int(rng.poisson(an_hour * end / 3600))):
-        length, factor = rng.uniform(SHORTEST, LONGEST), np.exp(rng.uniform(np.log(LEAST), np.log(MOST)))
+        length, factor = (
+            rng.uniform(SHORTEST, LONGEST),
+            np.exp(rng.uniform(np.log(LEAST), np.log(MOST))),
+        )
         direction, steepness = rng.uniform(0, 2 * np.pi), rng.uniform(0, STEEPEST) / 100
         slope = steepness * np.cos(direction), steepness * np.sin(direction)
         spikes.append(Spike(float(start), float(start + length), float(sky * (factor - 1)), slope))
@@ -40,7 +44,9 @@ def draw_spikes(rng: np.random.Generator, an_hour: float, end: float, sky: float
 
 
 def mean_light(spikes: list[Spike], start: float, end: float) -> tuple[float, float, float]:
-    """Return the mean light at the target between two times [electron/s/pixel], and its slopes a pixel along x and y."""
+    """Return the mean light at the target between two times [electron/s/pixel], and its slopes a
+    pixel along x and y.
+    """
     light, x, y = 0.0, 0.0, 0.0
     for spike in spikes:
         share = max(min(spike.end, end) - max(spike.start, start), 0.0) / (end - start)

@@ -1,10 +1,13 @@
-"""Stray light: light of the bright Earth that the baffle does not hold back, the same in every pixel.
+"""Stray light: light of the bright Earth that the baffle does not hold back, the same in every
+pixel.
 
-S = S0 exp(-angle / angle_e) lit, where angle is that between line of sight and the nearest point of the limb (0 when
-behind it) and lit the sunlit part of the limb that is seen: its points weigh exp(-(angle_i - angle) / angle_e) by their own
-angle to the line of sight, and each is lit by 1 / (1 + exp(-h / 6 deg)), h being the Sun's height above its horizon; 6 deg
-are those of civil twilight. S0 and angle_e are the case's. A model with the two features of flight data, the steep
-passages of the limb once an orbit and the seasons of a day and a night side; its numbers are chosen, not fitted.
+S = S0 exp(-angle / angle_e) lit, where angle is that between line of sight and the nearest point of
+the limb (0 when behind it) and lit the sunlit part of the limb that is seen: its points weigh
+exp(-(angle_i - angle) / angle_e) by their own angle to the line of sight, and each is lit by 1 / (1
++ exp(-h / 6 deg)), h being the Sun's height above its horizon; 6 deg are those of civil twilight.
+S0 and angle_e are the case's. A model with the two features of flight data, the steep passages of
+the limb once an orbit and the seasons of a day and a night side; its numbers are chosen, not
+fitted.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ TWILIGHT = 6.0  # [deg]
 POINTS = 48  # on the limb
 
 
-def stray_light(position: Floats, target: Floats, sun: Floats, at_limb: float, angle: float) -> Floats:
+def stray_light(
+    position: Floats, target: Floats, sun: Floats, at_limb: float, angle: float
+) -> Floats:
     """Return the stray light [electron/s/pixel].
 
     Parameters
@@ -44,9 +49,13 @@ def stray_light(position: Floats, target: Floats, sun: Floats, at_limb: float, a
     cosine = LIMB_RADIUS / distance  # of the limb's dip below the horizontal
     sine = np.sqrt(1 - cosine**2)
     turn = 2 * np.pi * np.arange(POINTS)[:, None] / POINTS  # round the limb, from its nearest point
-    apart = np.rad2deg(np.arccos(np.clip(cosine * np.cos(turn) * np.sqrt(1 - upwards**2) - sine * upwards, -1, 1)))
+    apart = np.rad2deg(
+        np.arccos(np.clip(cosine * np.cos(turn) * np.sqrt(1 - upwards**2) - sine * upwards, -1, 1))
+    )
     sunwards = [np.sum(axis * sun, axis=-1) for axis in (zenith, across, side)]
-    height = cosine * sunwards[0] + sine * (np.cos(turn) * sunwards[1] + np.sin(turn) * sunwards[2])  # sine of the Sun's
+    height = cosine * sunwards[0] + sine * (
+        np.cos(turn) * sunwards[1] + np.sin(turn) * sunwards[2]
+    )  # sine of the Sun's
     lit = 1 / (1 + np.exp(-np.rad2deg(np.arcsin(np.clip(height, -1, 1))) / TWILIGHT))
     weight = np.exp(-(apart - apart[0]) / angle)
     share = np.sum(weight * lit, axis=0) / np.sum(weight, axis=0)

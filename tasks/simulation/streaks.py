@@ -1,7 +1,8 @@
 """Satellites that cross the field within a fraction of a second: straight, as wide as the PSF.
 
-They come at random, with random direction and distance from the target; their light is 3000 electrons a pixel of the path
-with a scatter of a factor e, which in the width of the PSF is some hundred electrons a pixel.
+They come at random, with random direction and distance from the target; their light is 3000
+electrons a pixel of the path with a scatter of a factor e, which in the width of the PSF is some
+hundred electrons a pixel.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Streak(NamedTuple):
 def draw_streaks(
     rng: np.random.Generator, an_hour: float, end: float, middle: tuple[float, float], length: float
 ) -> list[Streak]:
-    """Draw the satellites of a visit up to `end` [s]; their paths are `length` pixels long about a point near `middle`."""
+    """Draw the satellites of a visit up to `end` [s]; their paths are `length` pixels long about a
+    point near `middle`.
+    """
     streaks = []
     for _ in range(int(rng.poisson(an_hour * end / 3600))):
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-FURTHEST, FURTHEST)

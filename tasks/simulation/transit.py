@@ -1,12 +1,12 @@
 """A planet's transit.
 
-Circular orbit, quadratic limb darkening I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2, m = sqrt(1 - r^2). The hidden light is the
-integral of I over the arcs that the planet's disc cuts out of circles round the star's centre, by Gauss-Legendre
-quadrature.
+Circular orbit, quadratic limb darkening I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2, m = sqrt(1 - r^2).
+The hidden light is the integral of I over the arcs that the planet's disc cuts out of circles round
+the star's centre, by Gauss-Legendre quadrature.
 
-Limb darkening by effective temperature: rounded points, joined smoothly (monotone cubics), of what model atmospheres give
-for dwarfs in the band of CHEOPS. From K5 to M0 the published coefficients jump from one grid of models to the next;
-here they glide.
+Limb darkening by effective temperature: rounded points, joined smoothly (monotone cubics), of what
+model atmospheres give for dwarfs in the band of CHEOPS. From K5 to M0 the published coefficients
+jump from one grid of models to the next; here they glide.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Planet:
 
     @property
     def distance(self) -> float:
-        """Radius of the orbit in radii of the star, from Kepler's third law: a^3 = G rho P^2 / (3 pi)."""
+        """Radius of the orbit in radii of the star, from Kepler's third law: a^3 = G rho P^2 / (3
+        pi).
+        """
         seconds = 86400 * self.period
         return float((GRAVITY * self.stellar_density * seconds**2 / (3 * np.pi)) ** (1 / 3))
 
@@ -73,12 +75,13 @@ class Planet:
 
 
 def hidden_light(separation: Floats, radius_ratio: float, u1: float, u2: float) -> Floats:
-    """Return the fraction of the star's light that a dark disc hides at each separation of the centres [star radius].
+    """Return the fraction of the star's light that a dark disc hides at each separation of the
+    centres [star radius].
 
-    With the planet's radius k at distance z the circle of radius r is hidden over the angle
-    2 arccos((r^2 + z^2 - k^2) / (2 r z)), for r from |z - k| to z + k or the star's edge; circles with r < k - z are
-    hidden whole.
-    Nodes are spread by r = middle - half cos(theta), which takes the square roots out of both ends.
+    With the planet's radius k at distance z the circle of radius r is hidden over the angle 2
+    arccos((r^2 + z^2 - k^2) / (2 r z)), for r from |z - k| to z + k or the star's edge; circles
+    with r < k - z are hidden whole. Nodes are spread by r = middle - half cos(theta), which takes
+    the square roots out of both ends.
     """
     hidden = np.zeros(separation.shape)
     touched = np.flatnonzero(separation < 1 + radius_ratio)
@@ -100,7 +103,9 @@ def _brightness(r: Floats, u1: float, u2: float) -> Floats:
 
 
 def _disc(radius: Floats, u1: float, u2: float) -> Floats:
-    """Light inside `radius`, with m = sqrt(1 - r^2): 2 pi times the integral of I m dm from m(radius) to 1."""
+    """Light inside `radius`, with m = sqrt(1 - r^2): 2 pi times the integral of I m dm from
+    m(radius) to 1.
+    """
     low = np.sqrt(1 - radius**2)
     terms = (1 - u1 - u2, u1 + 2 * u2, -u2)  # I = c0 + c1 m + c2 m^2
     light = np.sum([c * (1 - low ** (n + 2)) / (n + 2) for n, c in enumerate(terms)], axis=0)

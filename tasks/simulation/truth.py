@@ -15,7 +15,7 @@ from tasks.simulation.plan import Plan
 
 if TYPE_CHECKING:
     from tasks.simulation.camera import Exposure
-    from tasks.simulation.visit import Studio
+    from tasks.simulation.observatory import Studio
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,12 @@ _TIME = Column("MJD_TIME", "double", "day", "mid-time, TT")
 _TARGET = (
     Column("FLUX", "double", "", "relative flux of the target; 0 if occulted"),
     Column("TARGET", "double", "electron", "charge of the target on a flat detector of any size"),
-    Column("CENTROID_X", "double", "pixel", "mean place of the target; pixel i of the exposed area spans [i, i+1)"),
+    Column(
+        "CENTROID_X",
+        "double",
+        "pixel",
+        "mean place of the target; pixel i of the exposed area spans [i, i+1)",
+    ),
     Column("CENTROID_Y", "double", "pixel"),
 )
 _GAIN = Column("GAIN", "double", "ADU/electron", "conversion of the detector")
@@ -48,7 +53,12 @@ PIXELS = Structure(
     columns=(
         Column("X", "int32", "pixel", "index in the exposed area"),
         Column("Y", "int32", "pixel"),
-        Column("KIND", "int32", "", "1 hot, 2 hot since the last map, 3 telegraphic, -1 partly dead, -2 dead"),
+        Column(
+            "KIND",
+            "int32",
+            "",
+            "1 hot, 2 hot since the last map, 3 telegraphic, -1 partly dead, -2 dead",
+        ),
         Column("RATE", "double", "electron/s", "dark current without telegraphic steps"),
         Column("LEVEL", "double", "electron/s", "step of a telegraphic pixel"),
         Column("DWELL_LOW", "double", "s", "mean stay of a telegraphic pixel in its low level"),
@@ -71,7 +81,8 @@ CUBES = {
     "TRUTH_FLAT": "response of each pixel of the window to the target's light",
     "TRUTH_DARK": "dark current of the window [electron/s], telegraphic steps apart",
     "TRUTH_BIAS": "bias of the window [ADU]",
-    "TRUTH_PSF": "PSF at the target's place at the usual temperature, centred on pixel corner (100, 100)",
+    "TRUTH_PSF": "PSF at the target's place at the usual temperature, centred on pixel corner "
+    "(100, 100)",
 }
 
 
@@ -84,13 +95,35 @@ def stacks(width: int) -> Structure:
         Column("ZODIACAL", "double", "electron/pixel"),
         Column("STRAY_LIGHT", "double", "electron/pixel", "spikes included"),
         Column("SPIKE", "double", "electron/pixel", "sudden stray light"),
-        Column("SLOPE_X", "double", "electron/pixel", "growth of the stray light by a pixel along x"),
-        Column("SLOPE_Y", "double", "electron/pixel", "growth of the stray light by a pixel along y"),
-        Column("SMEARING", "double", "electron", "smearing of a stack in each column, mean over the rows", size=width),
+        Column(
+            "SLOPE_X", "double", "electron/pixel", "growth of the stray light by a pixel along x"
+        ),
+        Column(
+            "SLOPE_Y", "double", "electron/pixel", "growth of the stray light by a pixel along y"
+        ),
+        Column(
+            "SMEARING",
+            "double",
+            "electron",
+            "smearing of a stack in each column, mean over the rows",
+            size=width,
+        ),
         Column("COSMIC_ELECTRONS", "double", "electron", "charge of cosmic rays in the window"),
-        Column("COSMIC_PIXELS", "double", "", "pixels of the window that were hit, counted in each exposure"),
-        Column("BIAS", "double", "ADU", "offset of one exposure; the structure about it has mean zero"),
-        Column("BLUR", "double", "pixel", "motion of the target inside the stack about its mean, rms of both axes together"),
+        Column(
+            "COSMIC_PIXELS",
+            "double",
+            "",
+            "pixels of the window that were hit, counted in each exposure",
+        ),
+        Column(
+            "BIAS", "double", "ADU", "offset of one exposure; the structure about it has mean zero"
+        ),
+        Column(
+            "BLUR",
+            "double",
+            "pixel",
+            "motion of the target inside the stack about its mean, rms of both axes together",
+        ),
         Column("TELESCOPE", "double", "degC", "temperature of the front of the tube"),
         Column("SAA", "bool"),
         Column("OCCULTED", "bool"),
@@ -118,7 +151,9 @@ class Truth:
             "COSMIC_PIXELS",
             "BLUR",
         ]
-        self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {"SMEARING": np.zeros((rows, plan.case.width))}
+        self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {
+            "SMEARING": np.zeros((rows, plan.case.width))
+        }
         self.telegraphic = np.zeros((rows, studio.camera.telegraphs.level.size), np.float32)
         self.cosmics: list[Floats] = []
 
@@ -130,7 +165,9 @@ class Truth:
             for column, value in zip(self.exposure.values(), values, strict=True):
                 column[e] = value
         track = np.concatenate([exposure.track for exposure in exposures], axis=1)
-        zodiacal, stray = (float(np.sum([getattr(e, name) for e in exposures])) for name in ("zodiacal", "stray"))
+        zodiacal, stray = (
+            float(np.sum([getattr(e, name) for e in exposures])) for name in ("zodiacal", "stray")
+        )
         values_of_stack = {
             "FLUX": np.mean([exposure.light for exposure in exposures]),
             "TARGET": np.sum([exposure.target for exposure in exposures]),
@@ -152,32 +189,52 @@ class Truth:
         self.telegraphic[n] = np.sum([exposure.telegraphic for exposure in exposures], axis=0)
         for exposure in exposures:
             hits = exposure.cosmics
-            self.cosmics.append(np.stack([np.full(hits.row.size, n, float), hits.column, hits.row, hits.charge]))
+            self.cosmics.append(
+                np.stack([np.full(hits.row.size, n, float), hits.column, hits.row, hits.charge])
+            )
 
     def write(self, folder: Path) -> None:
         """Write truth.fits (stacks, exposures, stars, pixels, cosmic rays, maps) and case.json."""
         plan, case = self.plan, self.plan.case
-        exposure = {"MJD_TIME": plan.clock.mjd(plan.exposure_middle), **self.exposure, "GAIN": plan.housekeeping.gain}
+        exposure = {
+            "MJD_TIME": plan.clock.mjd(plan.exposure_middle),
+            **self.exposure,
+            "GAIN": plan.housekeeping.gain,
+        }
         cosmics = np.concatenate([*self.cosmics, np.empty((4, 0))], axis=1)
         pixels, images = self._pixels(), self._images()
         field = plan.field
-        stars = {"XI": field.xi, "ETA": field.eta, "MAG_GAIA": field.g_magnitude, "T_EFF": field.teff, "FLUX": field.flux}
+        stars = {
+            "XI": field.xi,
+            "ETA": field.eta,
+            "MAG_GAIA": field.g_magnitude,
+            "T_EFF": field.teff,
+            "FLUX": field.flux,
+        }
         parts = [
             files.encode_table(stacks(case.width), {}, self._stacks(), case.images, plan.date),
             files.encode_table(EXPOSURES, {}, exposure, plan.exposure_middle.size, plan.date),
             files.encode_table(STARS, {}, stars, field.xi.size, plan.date),
             files.encode_table(PIXELS, {}, pixels, pixels["X"].size, plan.date),
             files.encode_table(
-                COSMICS, {}, dict(zip(("STACK", "X", "Y", "CHARGE"), cosmics, strict=True)), cosmics.shape[1], plan.date
+                COSMICS,
+                {},
+                dict(zip(("STACK", "X", "Y", "CHARGE"), cosmics, strict=True)),
+                cosmics.shape[1],
+                plan.date,
             ),
         ]
         for extname, values in images.items():
             if values.size:
                 structure = Structure(extname, CUBES[extname], image="float")
-                parts.append(files.Part(structure, {}, values.shape, plan.date, values.astype(np.float32)))
+                parts.append(
+                    files.Part(structure, {}, values.shape, plan.date, values.astype(np.float32))
+                )
         files.write(folder / "truth.fits", parts)
         settings = {"seed": plan.seed, **case.model_dump(mode="json")}
-        folder.joinpath("case.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        folder.joinpath("case.json").write_text(
+            json.dumps(settings, indent=1) + "\n", encoding="utf-8"
+        )
 
     def _stacks(self) -> dict[str, NDArray[Any]]:
         plan, case = self.plan, self.plan.case
@@ -185,7 +242,9 @@ class Truth:
         drift = plan.bias_drift(plan.exposure_middle).reshape(shape).mean(axis=1)
         starts = plan.exposure_start.reshape(shape)
         streaks = np.array([streak.second for streak in self.studio.streaks])
-        crossed = ((streaks >= starts[..., None]) & (streaks < starts[..., None] + case.exptime)).any(axis=(1, 2))
+        crossed = (
+            (streaks >= starts[..., None]) & (streaks < starts[..., None] + case.exptime)
+        ).any(axis=(1, 2))
         return {
             "MJD_TIME": plan.clock.mjd(plan.middle),
             "CE_COUNTER": plan.counter,
@@ -201,7 +260,9 @@ class Truth:
         }
 
     def _pixels(self) -> dict[str, NDArray[Any]]:
-        """List pixels that are hot, telegraphic or dead; a pixel that is two of these stands twice."""
+        """List pixels that are hot, telegraphic or dead; a pixel that is two of these stands
+        twice.
+        """
         camera, window = self.studio.camera, self.studio.camera.window
         rows = slice(window.bottom, window.bottom + window.height)
         columns = slice(window.left, window.left + window.width)
@@ -220,7 +281,11 @@ class Truth:
         response = camera.flat[row, column]
         kind[(kind == DEAD) & (response > 0.2)] = PARTLY_DEAD
         of_tele = np.full((3, row.size), np.nan)
-        of_tele[:, kind == TELEGRAPHIC] = self.plan.case.telegraphic * tele.level, tele.low, tele.high
+        of_tele[:, kind == TELEGRAPHIC] = (
+            self.plan.case.telegraphic * tele.level,
+            tele.low,
+            tele.high,
+        )
         return {
             "X": column + window.left,
             "Y": row + window.bottom,

@@ -1,11 +1,11 @@
 """Zodiacal light: sunlight scattered by the dust between the planets, the same in every pixel.
 
-Surface brightness in V [mag/arcsec^2] with the ecliptic latitude b and the longitude l from the Sun, from
-s = |sin b| and x = cos b cos l (the cosine of the angle to the Sun):
-22.06 + 1.42 s - 0.19 s^2 - (0.91 - 0.44 s) x - 0.76 x^2.
-It is fitted to the table of the handbook of HST's WFC3 (21.3 to 23.3), which it meets within 0.12 mag; the table ends 52 to 60
-deg from the Sun. The colour is that of the Sun: flux at 550 nm is that of V = 0,
-3.63e-9 erg/s/cm^2/A, dimmed, and a pixel sees 1.002^2 arcsec^2: 3 electron/s at 22.1 mag.
+Surface brightness in V [mag/arcsec^2] with the ecliptic latitude b and the longitude l from the
+Sun, from s = |sin b| and x = cos b cos l (the cosine of the angle to the Sun): 22.06 + 1.42 s -
+0.19 s^2 - (0.91 - 0.44 s) x - 0.76 x^2. It is fitted to the table of the handbook of HST's WFC3
+(21.3 to 23.3), which it meets within 0.12 mag; the table ends 52 to 60 deg from the Sun. The colour
+is that of the Sun: flux at 550 nm is that of V = 0, 3.63e-9 erg/s/cm^2/A, dimmed, and a pixel sees
+1.002^2 arcsec^2: 3 electron/s at 22.1 mag.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ SUN_AVOIDED = 0.62  # cosine of the angle to the Sun where the table ends: 52 de
 
 
 def sun_direction(day: Floats, fraction: Floats) -> Floats:
-    """Return the unit vector from the Earth to the Sun, shape (..., 3), for Julian dates in two parts (TT)."""
+    """Return the unit vector from the Earth to the Sun, shape (..., 3), for Julian dates in two
+    parts (TT).
+    """
     sun = -erfa.epv00(day, fraction)[0]["p"]
     return np.asarray(sun / np.linalg.norm(sun, axis=-1, keepdims=True))
 
@@ -36,11 +38,14 @@ def to_ecliptic(direction: Floats) -> tuple[Floats, Floats]:
     x, y, z = np.moveaxis(np.asarray(direction), -1, 0)
     cosine, sine = np.cos(OBLIQUITY), np.sin(OBLIQUITY)
     longitude = np.arctan2(cosine * y + sine * z, x)
-    return np.asarray(np.rad2deg(longitude)), np.asarray(np.rad2deg(np.arcsin(np.clip(cosine * z - sine * y, -1, 1))))
+    return np.asarray(np.rad2deg(longitude)), np.asarray(
+        np.rad2deg(np.arcsin(np.clip(cosine * z - sine * y, -1, 1)))
+    )
 
 
 def surface_brightness(latitude: Floats | float, longitude: Floats | float) -> Floats:
-    """Return the brightness in V [mag/arcsec^2] at an ecliptic latitude and longitude from the Sun [deg].
+    """Return the brightness in V [mag/arcsec^2] at an ecliptic latitude and longitude from the Sun
+    [deg].
 
     It rises no further nearer to the Sun than the table goes: no telescope looks there.
     """
@@ -50,7 +55,9 @@ def surface_brightness(latitude: Floats | float, longitude: Floats | float) -> F
 
 
 def zodiacal_light(target: Floats, sun: Floats) -> float:
-    """Return the light [electron/s/pixel] in the direction `target` when the Sun is at `sun`, unit vectors of shape (3,)."""
+    """Return the light [electron/s/pixel] in the direction `target` when the Sun is at `sun`, unit
+    vectors of shape (3,).
+    """
     (longitude, latitude), (sun_longitude, _) = to_ecliptic(target), to_ecliptic(sun)
     magnitude = float(surface_brightness(latitude, longitude - sun_longitude))
     light = spectrum.star_spectrum(spectrum.WAVELENGTH, SUN_TEFF)

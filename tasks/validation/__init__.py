@@ -1,1 +1,3 @@
-"""Judges the pipeline's products by the truth of simulated visits: files are read here anew, with no kernel of the pipeline."""
+"""Judges the pipeline's products by the truth of simulated visits: files are read here anew, with
+no kernel of the pipeline.
+"""

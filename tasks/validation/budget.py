@@ -1,9 +1,10 @@
 """The error budget: what each effect alone does to a light curve, before the pipeline and after it.
 
-A short visit without noise holds a star that moves, and one effect. What the effect does is the difference to the
-same visit (same seed, same motion) without it: rms over the visit of ``F / truth`` with it less ``F / truth`` without.
-Before: the sum within a circle of 25 pixels that stays, at the nominal bias and gain, less the usual level of a ring;
-nothing else is done. After: the published light curves.
+A short visit without noise holds a star that moves, and one effect. What the effect does is the
+difference to the same visit (same seed, same motion) without it: rms over the visit of ``F /
+truth`` with it less ``F / truth`` without. Before: the sum within a circle of 25 pixels that stays,
+at the nominal bias and gain, less the usual level of a ring; nothing else is done. After: the
+published light curves.
 """
 
 from __future__ import annotations
@@ -47,48 +48,118 @@ class Effect:
     correct: tuple[str, ...] = ()
 
 
-# A star on an ideal detector, through ideal optics, in the dark. The structure of the bias stays: without it all pixels of
-# the sky would be rounded alike, which no noise ever lets happen.
+# A star on an ideal detector, through ideal optics, in the dark. The structure of the bias stays:
+# without it all pixels of the sky would be rounded alike, which no noise ever lets happen.
 NOTHING: Mapping[str, Any] = {
-    "images": IMAGES, "noise": False, "rounding": False, "transit": False, "near_stars": 0, "stars": 0.0, "psf_position": 0.0,
-    "breathing": 0.0, "halo": 0.0, "ghost": 0.0, "zodiacal": 0.0, "stray_light": 0.0, "flat": 0.0, "dark": 0.0, "hot": 0.0,
-    "telegraphic": 0.0, "nonlinearity": 0.0, "cti": 0.0, "smearing": 0.0, "bias_structure": 1.0, "bias_drift": 0.0,
-    "gain_drift": 0.0, "cosmic_rays": 0.0, "variable_stars": 0.0, "saa": "never", "occultation": "never", "tilt": 26.0,
-}  # fmt: skip
+    "images": IMAGES,
+    "noise": False,
+    "rounding": False,
+    "transit": False,
+    "near_stars": 0,
+    "stars": 0.0,
+    "psf_position": 0.0,
+    "breathing": 0.0,
+    "halo": 0.0,
+    "ghost": 0.0,
+    "zodiacal": 0.0,
+    "stray_light": 0.0,
+    "flat": 0.0,
+    "dark": 0.0,
+    "hot": 0.0,
+    "telegraphic": 0.0,
+    "nonlinearity": 0.0,
+    "cti": 0.0,
+    "smearing": 0.0,
+    "bias_structure": 1.0,
+    "bias_drift": 0.0,
+    "gain_drift": 0.0,
+    "cosmic_rays": 0.0,
+    "variable_stars": 0.0,
+    "saa": "never",
+    "occultation": "never",
+    "tilt": 26.0,
+}
 FIELD = {"near_stars": 4, "stars": 38.0}
 EFFECTS: Mapping[str, Effect] = {
-    "motion": Effect("motion of the star, 0.3 pixel", "position, apertures", {"jitter": 0.3}, over=""),
-    "blur": Effect("motion inside a stack, 0.9 pixel", "psf, apertures", {"jitter": 0.9, "jitter_time": 10.0}, over=""),
+    "motion": Effect(
+        "motion of the star, 0.3 pixel", "position, apertures", {"jitter": 0.3}, over=""
+    ),
+    "blur": Effect(
+        "motion inside a stack, 0.9 pixel",
+        "psf, apertures",
+        {"jitter": 0.9, "jitter_time": 10.0},
+        over="",
+    ),
     "breathing": Effect("breathing of the telescope", "psf", {"breathing": 1.0}),
     "field": Effect("field stars", "stars, contamination", FIELD),
-    "psf_position": Effect("PSF that changes over the field", "stars, contamination", {"psf_position": 1.0}, over="field"),
+    "psf_position": Effect(
+        "PSF that changes over the field",
+        "stars, contamination",
+        {"psf_position": 1.0},
+        over="field",
+    ),
     "halo": Effect("light scattered by the mirror", "background", {"halo": 1.0}, over="field"),
     "ghost": Effect("reflections", "background", {"ghost": 1.0}, over="field"),
-    "smearing": Effect("smearing", "smearing", {"smearing": 1.0}, over="field", correct=("smearing",)),
+    "smearing": Effect(
+        "smearing", "smearing", {"smearing": 1.0}, over="field", correct=("smearing",)
+    ),
     "zodiacal": Effect("zodiacal light", "background", {"zodiacal": 1.0}),
     "stray_light": Effect("stray light", "background", {"stray_light": 2.0}),
     "bias_error": Effect("bias frame that changed, 0.3 ADU", "bias, defects", {"bias_error": 0.3}),
     "bias_drift": Effect("drift of the bias, 0.2 ADU", "bias", {"bias_drift": 0.2}),
     "gain_drift": Effect("drift of the voltages", "gain", {"gain_drift": 1.0}),
-    "nonlinearity": Effect("non-linearity", "linearity", {"nonlinearity": 1.0}, correct=("linearity",)),
+    "nonlinearity": Effect(
+        "non-linearity", "linearity", {"nonlinearity": 1.0}, correct=("linearity",)
+    ),
     "linearity_blur": Effect(
-        "the same, motion inside a stack of 0.9 pixel", "linearity", {"nonlinearity": 1.0}, over="blur", correct=("linearity",)
+        "the same, motion inside a stack of 0.9 pixel",
+        "linearity",
+        {"nonlinearity": 1.0},
+        over="blur",
+        correct=("linearity",),
     ),
     "linearity_error": Effect(
-        "non-linearity that changed, 10 %", "linearity", {"linearity_error": 0.1}, over="nonlinearity", correct=("linearity",)
+        "non-linearity that changed, 10 %",
+        "linearity",
+        {"linearity_error": 0.1},
+        over="nonlinearity",
+        correct=("linearity",),
     ),
     "flat": Effect("flat field", "flat", {"flat": 1.0}, correct=("flat",)),
-    "flat_error": Effect("flat field that changed, 0.1 %", "flat", {"flat_error": 0.001}, over="flat", correct=("flat",)),
-    "dark": Effect("dark current, hot pixels", "dark", {"dark": 1.0, "hot": 1.0}, correct=("dark",)),
-    "dark_error": Effect(
-        "dark current that changed, 5 %", "dark, defects", {"dark_error": 0.05}, over="dark", correct=("dark",)
+    "flat_error": Effect(
+        "flat field that changed, 0.1 %",
+        "flat",
+        {"flat_error": 0.001},
+        over="flat",
+        correct=("flat",),
     ),
-    "warm": Effect("new hot pixels, 1 %", "defects", {"warm": 0.01}, over="dark", correct=("dark",)),
-    "telegraphic": Effect("telegraphic pixels", "defects", {"telegraphic": 1.0}, over="dark", correct=("dark",)),
+    "dark": Effect(
+        "dark current, hot pixels", "dark", {"dark": 1.0, "hot": 1.0}, correct=("dark",)
+    ),
+    "dark_error": Effect(
+        "dark current that changed, 5 %",
+        "dark, defects",
+        {"dark_error": 0.05},
+        over="dark",
+        correct=("dark",),
+    ),
+    "warm": Effect(
+        "new hot pixels, 1 %", "defects", {"warm": 0.01}, over="dark", correct=("dark",)
+    ),
+    "telegraphic": Effect(
+        "telegraphic pixels", "defects", {"telegraphic": 1.0}, over="dark", correct=("dark",)
+    ),
     "detector": Effect(
         "bias and gain drift, non-linearity, dark, flat together",
         "calibrate",
-        {"bias_drift": 0.2, "gain_drift": 1.0, "nonlinearity": 1.0, "dark": 1.0, "hot": 1.0, "flat": 1.0},
+        {
+            "bias_drift": 0.2,
+            "gain_drift": 1.0,
+            "nonlinearity": 1.0,
+            "dark": 1.0,
+            "hot": 1.0,
+            "flat": 1.0,
+        },
         correct=("linearity", "dark", "flat"),
     ),
     "cti": Effect("charge lost in the transfers", "none", {"cti": 1.0}),
@@ -110,12 +181,15 @@ def pipeline_settings(name: str) -> dict[str, Any]:
     while name:
         correct |= set(EFFECTS[name].correct)
         name = EFFECTS[name].over
-    settings: dict[str, Any] = {step: {"skip": True} for step in ("linearity", "dark", "flat") if step not in correct}
+    settings: dict[str, Any] = {
+        step: {"skip": True} for step in ("linearity", "dark", "flat") if step not in correct
+    }
     return settings | ({} if "smearing" in correct else {"smearing": {"time": 1e-9}})
 
 
 def naive_flux(images: Floats, x: float, y: float, bias: float, gain: float) -> Floats:
-    """Return the sum within 25 pixels of raw stacks, less the mean of the middle half of a ring's pixels.
+    """Return the sum within 25 pixels of raw stacks, less the mean of the middle half of a ring's
+    pixels.
 
     Parameters
     ----------
@@ -138,13 +212,17 @@ def naive_flux(images: Floats, x: float, y: float, bias: float, gain: float) -> 
     distance = np.hypot(across - x, up - y)
     ring = (distance > RING[0]) & (distance < RING[1])
     electrons = (images - bias) / gain
-    middle = np.sort(electrons[:, ring], axis=1)[:, ring.sum() // 4 : 3 * ring.sum() // 4]  # the median is in steps of 1 ADU
+    middle = np.sort(electrons[:, ring], axis=1)[
+        :, ring.sum() // 4 : 3 * ring.sum() // 4
+    ]  # the median is in steps of 1 ADU
     sky = middle.mean(axis=1)
     return np.asarray(np.tensordot(electrons, inside, 2) - inside.sum() * sky)
 
 
 def series(part: Part, raw_folder: Any) -> dict[str, list[float | None]]:
-    """Return flux over truth of every stack, before and after, in JSON's types; None where a point is not to be used."""
+    """Return flux over truth of every stack, before and after, in JSON's types; None where a point
+    is not to be used.
+    """
     with fits.open(only_file(raw_folder, "SCI_RAW_SubArray"), memmap=False) as hdus:
         images = hdus["SCI_RAW_SubArray"].data.astype(float)
     target, good = part.truth.stacks["TARGET"], part.truth.good
@@ -165,8 +243,11 @@ def as_list(values: Floats, used: NDArray[np.bool_]) -> list[float | None]:
     return [float(v) if u and np.isfinite(v) else None for v, u in zip(values, used, strict=True)]
 
 
-def effect_ppm(with_it: list[float | None], without: list[float | None] | None) -> tuple[float, int]:
-    """Return the rms of what an effect does to a light curve [ppm], and the number of points; about its mean.
+def effect_ppm(
+    with_it: list[float | None], without: list[float | None] | None
+) -> tuple[float, int]:
+    """Return the rms of what an effect does to a light curve [ppm], and the number of points; about
+    its mean.
 
     Raises
     ------
@@ -186,13 +267,18 @@ def effect_ppm(with_it: list[float | None], without: list[float | None] | None) 
 
 
 def budget(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the budget for the effects whose visits are there, in the order of `EFFECTS`."""
+    """Return the rows of the budget for the effects whose visits are there, in the order of
+    `EFFECTS`.
+    """
     rows = []
     for name, effect in EFFECTS.items():
         if name not in parts or (effect.over and effect.over not in parts):
             continue
         row: dict[str, Any] = {"effect": effect.title, "owner": effect.owner, "over": effect.over}
-        own, base = parts[name].get("series", {}), parts[effect.over].get("series", {}) if effect.over else None
+        own, base = (
+            parts[name].get("series", {}),
+            parts[effect.over].get("series", {}) if effect.over else None,
+        )
         for column in ("before", *AFTER):
             if column in own and (base is None or column in base):
                 ppm, points = effect_ppm(own[column], None if base is None else base[column])

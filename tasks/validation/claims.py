@@ -1,4 +1,6 @@
-"""What the pipeline claims: each claim with its goal, how seeds are put together, and the verdict."""
+"""What the pipeline claims: each claim with its goal, how seeds are put together, and the
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ class Claim:
     precision : float
         With a larger statistical error the claim stays open; NaN: any error will do.
     pool : str
-        How visits are put together: ``rms`` of scatters by their points, ``mean`` by the errors, ``share`` of all hits,
-        ``power``: squares of amplitudes, freed of their noise, by the errors of these squares.
+        How visits are put together: ``rms`` of scatters by their points, ``mean`` by the errors,
+        ``share`` of all hits, ``power``: squares of amplitudes, freed of their noise, by the errors
+        of these squares.
     granted : float
         Statistical errors by which the goal may be missed.
     """
@@ -50,64 +53,161 @@ class Claim:
         return f"at most {self.high:g}" if np.isfinite(self.high) else f"at least {self.low:g}"
 
 
-# A goal without a source in the first column of docs/validation.md is one that was reached and shall not be lost.
+# A goal without a source in the first column of docs/validation.md is one that was reached and
+# shall not be lost.
 CLAIMS = {
     # the light curve
     "noise": Claim("robust scatter over the photon floor", "", high=1.10, precision=0.03),
-    "noise_neighbours": Claim("scatter from point to point over the photon floor", "", high=1.10, precision=0.03),
+    "noise_neighbours": Claim(
+        "scatter from point to point over the photon floor", "", high=1.10, precision=0.03
+    ),
     "noise_best": Claim("the same in the best circle", "", high=1.10, precision=0.03),
     "used": Claim("good stacks that are used", "", low=0.9, pool="share"),
-    "outliers": Claim("used points off by more than 5 errors", "", high=0.003, precision=0.003, pool="share"),
+    "outliers": Claim(
+        "used points off by more than 5 errors", "", high=0.003, precision=0.003, pool="share"
+    ),
     "honesty": Claim("scatter in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),
-    "honesty_soft": Claim("rms of points with a soft flag in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),
+    "honesty_soft": Claim(
+        "rms of points with a soft flag in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05
+    ),
     "windows_3h": Claim("noise in 3 h, points independent", "ppm", high=85.0, precision=8.0),
     "windows_6h": Claim("noise in 6 h, points independent", "ppm", high=20.0, precision=2.0),
     "means_3h": Claim("noise of means over 3 h", "ppm", high=85.0, precision=17.0),
     "means_6h": Claim("noise of means over 6 h", "ppm", high=20.0, precision=4.0),
-    "beta_1h": Claim("noise of means over 1 h over that of independent points", "", high=1.2, precision=0.1),
-    "beta_6h": Claim("noise of means over 6 h over that of independent points", "", high=1.5, precision=0.3),
-    "depth": Claim("depth of the transit over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"),
-    "shallow": Claim("depth of the transit over the true one", "", low=1, high=1, precision=0.25, pool="mean", granted=2.0),
+    "beta_1h": Claim(
+        "noise of means over 1 h over that of independent points", "", high=1.2, precision=0.1
+    ),
+    "beta_6h": Claim(
+        "noise of means over 6 h over that of independent points", "", high=1.5, precision=0.3
+    ),
+    "depth": Claim(
+        "depth of the transit over the true one",
+        "",
+        low=0.99,
+        high=1.01,
+        precision=0.01,
+        pool="mean",
+    ),
+    "shallow": Claim(
+        "depth of the transit over the true one",
+        "",
+        low=1,
+        high=1,
+        precision=0.25,
+        pool="mean",
+        granted=2.0,
+    ),
     "exact": Claim("rms of flux over truth without noise", "ppm", high=3.0),
-    "telegraphic_noise": Claim("noise over that without telegraphic pixels", "", high=1.05, precision=0.03, pool="mean"),
+    "telegraphic_noise": Claim(
+        "noise over that without telegraphic pixels", "", high=1.05, precision=0.03, pool="mean"
+    ),
     "roll_1": Claim("amplitude with the roll", "ppm", high=20.0, precision=10.0, pool="power"),
-    "roll_2": Claim("amplitude with twice the roll", "ppm", high=20.0, precision=10.0, pool="power"),
-    "roll_3": Claim("amplitude with three times the roll", "ppm", high=20.0, precision=10.0, pool="power"),
-    "with_position": Claim("rms that goes with the star's place", "ppm", high=20.0, precision=10.0, pool="power"),
-    "with_background": Claim("rms that goes with the background", "ppm", high=20.0, precision=10.0, pool="power"),
-    "with_temperature": Claim("rms that goes with the telescope's temperature", "ppm", high=20.0, precision=10.0, pool="power"),
-    "with_blur": Claim("rms that goes with the motion inside a stack", "ppm", high=20.0, precision=10.0, pool="power"),
-    "imagettes": Claim("robust scatter of imagettes over the photon floor", "", high=1.15, precision=0.03),
+    "roll_2": Claim(
+        "amplitude with twice the roll", "ppm", high=20.0, precision=10.0, pool="power"
+    ),
+    "roll_3": Claim(
+        "amplitude with three times the roll", "ppm", high=20.0, precision=10.0, pool="power"
+    ),
+    "with_position": Claim(
+        "rms that goes with the star's place", "ppm", high=20.0, precision=10.0, pool="power"
+    ),
+    "with_background": Claim(
+        "rms that goes with the background", "ppm", high=20.0, precision=10.0, pool="power"
+    ),
+    "with_temperature": Claim(
+        "rms that goes with the telescope's temperature",
+        "ppm",
+        high=20.0,
+        precision=10.0,
+        pool="power",
+    ),
+    "with_blur": Claim(
+        "rms that goes with the motion inside a stack",
+        "ppm",
+        high=20.0,
+        precision=10.0,
+        pool="power",
+    ),
+    "imagettes": Claim(
+        "robust scatter of imagettes over the photon floor", "", high=1.15, precision=0.03
+    ),
     # what is flagged
     "saa": Claim("stacks in the SAA that are flagged", "", low=0.99, pool="share"),
     "saa_false": Claim("stacks outside the SAA that are flagged", "", high=0.01, pool="share"),
     "occultation": Claim("occulted stacks that are flagged", "", low=0.99, pool="share"),
     "occultation_false": Claim("stacks not occulted that are flagged", "", high=0.01, pool="share"),
-    "spike_recall": Claim("stacks with three times the usual sky that are flagged", "", low=0.95, pool="share"),
-    "spike_purity": Claim("stacks flagged as spikes that have it, or sudden light", "", low=0.9, pool="share"),
-    "gradient_recall": Claim("stacks with a gradient above the usual sky that are flagged", "", low=0.95, pool="share"),
-    "gradient_purity": Claim("stacks flagged for a gradient that have one", "", low=0.9, pool="share"),
-    "cosmic_recall": Claim("hits of cosmic rays above 10 sigma that are found", "", low=0.98, precision=0.01, pool="share"),
-    "cosmic_purity": Claim("pixels called hit that were", "", low=0.95, precision=0.01, pool="share"),
-    "hot_recall": Claim("new hot pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"),
+    "spike_recall": Claim(
+        "stacks with three times the usual sky that are flagged", "", low=0.95, pool="share"
+    ),
+    "spike_purity": Claim(
+        "stacks flagged as spikes that have it, or sudden light", "", low=0.9, pool="share"
+    ),
+    "gradient_recall": Claim(
+        "stacks with a gradient above the usual sky that are flagged", "", low=0.95, pool="share"
+    ),
+    "gradient_purity": Claim(
+        "stacks flagged for a gradient that have one", "", low=0.9, pool="share"
+    ),
+    "cosmic_recall": Claim(
+        "hits of cosmic rays above 10 sigma that are found",
+        "",
+        low=0.98,
+        precision=0.01,
+        pool="share",
+    ),
+    "cosmic_purity": Claim(
+        "pixels called hit that were", "", low=0.95, precision=0.01, pool="share"
+    ),
+    "hot_recall": Claim(
+        "new hot pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"
+    ),
     "hot_purity": Claim("pixels called hot that are", "", low=0.9, precision=0.05, pool="share"),
-    "telegraphic_recall": Claim("telegraphic pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"),
-    "telegraphic_purity": Claim("pixels called telegraphic that are", "", low=0.9, precision=0.05, pool="share"),
+    "telegraphic_recall": Claim(
+        "telegraphic pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"
+    ),
+    "telegraphic_purity": Claim(
+        "pixels called telegraphic that are", "", low=0.9, precision=0.05, pool="share"
+    ),
     # what is estimated
     "bias_level": Claim("mean error of the bias level", "ADU", low=-0.1, high=0.1, pool="mean"),
     "bias_drift": Claim("rms error of the bias level about its mean", "ADU", high=0.02),
-    "read_out_noise": Claim("read-out noise over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"),
+    "read_out_noise": Claim(
+        "read-out noise over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"
+    ),
     "gain_drift": Claim("rms error of the gain about its mean", "ppm", high=1.0),
-    "dark": Claim("mean error of the dark current", "electron/s", low=-0.02, high=0.02, pool="mean"),
-    "dark_gradient": Claim("rise of the thermal charge with the rows that is left", "", high=0.03, precision=0.03, pool="mean"),
-    "background": Claim("scatter of the background's error over what is stated", "", high=1.2, precision=0.05),
-    "smearing_time": Claim("time of a row shift over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"),
-    "smearing_curve": Claim("rms error of smeared light within 25 pixels, of the star", "ppm", high=2.0),
+    "dark": Claim(
+        "mean error of the dark current", "electron/s", low=-0.02, high=0.02, pool="mean"
+    ),
+    "dark_gradient": Claim(
+        "rise of the thermal charge with the rows that is left",
+        "",
+        high=0.03,
+        precision=0.03,
+        pool="mean",
+    ),
+    "background": Claim(
+        "scatter of the background's error over what is stated", "", high=1.2, precision=0.05
+    ),
+    "smearing_time": Claim(
+        "time of a row shift over the true one",
+        "",
+        low=0.99,
+        high=1.01,
+        precision=0.01,
+        pool="mean",
+    ),
+    "smearing_curve": Claim(
+        "rms error of smeared light within 25 pixels, of the star", "ppm", high=2.0
+    ),
     "position": Claim("rms error of the position about its mean", "pixel", high=0.01),
     "field_stars": Claim("rms error of field stars known to 0.005 mag", "mag", high=0.01),
-    "contamination_level": Claim("mean error of CONTA_LC within 25 pixels", "ppm", low=-1000, high=1000, pool="mean"),
-    "contamination": Claim("rms error of CONTA_LC within 25 pixels about its mean", "ppm", high=20.0),
-}  # fmt: skip
+    "contamination_level": Claim(
+        "mean error of CONTA_LC within 25 pixels", "ppm", low=-1000, high=1000, pool="mean"
+    ),
+    "contamination": Claim(
+        "rms error of CONTA_LC within 25 pixels about its mean", "ppm", high=20.0
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +222,10 @@ class Measure:
 
     def as_json(self) -> dict[str, Any]:
         """Return the measure in JSON's types; what is not finite becomes null."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+        return {
+            k: None if isinstance(v, float) and not np.isfinite(v) else v
+            for k, v in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Measure:
@@ -134,18 +237,25 @@ class Measure:
 def pooled(claim: Claim, measures: Iterable[Measure]) -> tuple[Estimate, int]:
     """Put the measures of one claim from several visits together; return also the number of points.
 
-    Measures that are NaN do not count. Of scatters the squares are averaged, weighted by their points.
+    Measures that are NaN do not count. Of scatters the squares are averaged, weighted by their
+    points.
     """
     known = [m for m in measures if np.isfinite(m.value) and (claim.pool != "mean" or m.error > 0)]
     points = sum(m.points for m in known)
     if not points:
         return Estimate(np.nan, np.nan), 0
-    value, error, weight = (np.array([float(getattr(m, a)) for m in known]) for a in ("value", "error", "points"))
+    value, error, weight = (
+        np.array([float(getattr(m, a)) for m in known]) for a in ("value", "error", "points")
+    )
     if claim.pool == "share":
         return share(round(float((value * weight).sum())), points), points
     if claim.pool == "rms":
         total = float(np.sqrt(np.sum(weight * value**2) / points))
-        spread = float(np.sqrt(np.sum((weight * value * error) ** 2)) / points / total) if total > 0 else 0.0
+        spread = (
+            float(np.sqrt(np.sum((weight * value * error) ** 2)) / points / total)
+            if total > 0
+            else 0.0
+        )
         return Estimate(total, spread), points
     weight = 1 / np.maximum(error, 1e-30) ** 2
     mean, spread = float((weight * value).sum() / weight.sum()), float(weight.sum() ** -0.5)
@@ -153,15 +263,23 @@ def pooled(claim: Claim, measures: Iterable[Measure]) -> tuple[Estimate, int]:
 
 
 def amplitude(power: float, error: float) -> Estimate:
-    """Return the amplitude of a square freed of its noise; where the square is within its error that limits the amplitude."""
+    """Return the amplitude of a square freed of its noise; where the square is within its error
+    that limits the amplitude.
+    """
     value = float(np.sqrt(max(power, 0.0)))
-    return Estimate(value, float(error / (2 * value)) if power > error else float(np.sqrt(max(power, 0.0) + error)) - value)
+    return Estimate(
+        value,
+        float(error / (2 * value))
+        if power > error
+        else float(np.sqrt(max(power, 0.0) + error)) - value,
+    )
 
 
 def judge(claim: Claim, reached: Estimate) -> Verdict:
     """Say whether the goal is reached, missed, or too few points were measured to tell.
 
-    A goal counts as reached if it is missed by no more than the statistical error (times `granted`).
+    A goal counts as reached if it is missed by no more than the statistical error (times
+    `granted`).
     """
     if not np.isfinite(reached.value):
         return "open"

@@ -1,4 +1,6 @@
-"""What the steps estimated, against the truth: flags, defects, calibration, background, smearing, places, field stars."""
+"""What the steps estimated, against the truth: flags, defects, calibration, background, smearing,
+places, field stars.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +46,18 @@ def measure_flags(part: Part) -> list[Measure]:
 
 
 def measure_spikes(part: Part) -> list[Measure]:
-    """Whether stacks with much or sudden stray light are flagged, and no others; and those where it grows to one side.
+    """Whether stacks with much or sudden stray light are flagged, and no others; and those where it
+    grows to one side.
 
-    The usual sky is that of stacks without sudden light; more than 300 electrons a pixel and exposure are too much in any case.
-    The gradient is that across the ring, over what the ring usually holds, halo of the star included.
+    The usual sky is that of stacks without sudden light; more than 300 electrons a pixel and
+    exposure are too much in any case. The gradient is that across the ring, over what the ring
+    usually holds, halo of the star included.
     """
-    stacks, good, term = part.truth.stacks, part.truth.good, part.products.term("background", "TERM_BACKGROUND")
+    stacks, good, term = (
+        part.truth.stacks,
+        part.truth.good,
+        part.products.term("background", "TERM_BACKGROUND"),
+    )
     if "SPIKE" not in stacks.columns:
         raise AbsentError("the truth does not tell sudden stray light")
     quality = part.products.term("quality", "TERM_QUALITY")["QUALITY"].astype(int)
@@ -63,23 +71,34 @@ def measure_spikes(part: Part) -> list[Measure]:
         ("gradient", Quality.GRADIENT, gradient, gradient),
     ):
         said = good & ((quality & bit) != 0)
-        for claim, of, found in ((f"{name}_recall", good & wanted, said), (f"{name}_purity", said, right)):
+        for claim, of, found in (
+            (f"{name}_recall", good & wanted, said),
+            (f"{name}_purity", said, right),
+        ):
             if n := int(of.sum()):
                 measures.append(Measure(claim, "", *share(int((of & found).sum()), n), n))
     return measures
 
 
 def measure_cosmic_rays(part: Part) -> list[Measure]:
-    """Share of the bright hits that are found, and of the found pixels that were hit, in good stacks."""
+    """Share of the bright hits that are found, and of the found pixels that were hit, in good
+    stacks.
+    """
     charge, noise, good = part.truth.cosmic_charge(), part.pixel_noise, part.truth.good
     table = part.products.term("defects", "TERM_DEFECTS")
     rays = table["KIND"] == COSMIC_RAY
-    found = set(zip(*(table[c][rays].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X")), strict=True))
+    found = set(
+        zip(*(table[c][rays].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X")), strict=True)
+    )
     found = {key for key in found if good[key[0]]}
-    bright = {key for key, q in charge.items() if good[key[0]] and q > BRIGHT_HIT * noise[key[1], key[2]]}
+    bright = {
+        key for key, q in charge.items() if good[key[0]] and q > BRIGHT_HIT * noise[key[1], key[2]]
+    }
     measures = []
     if bright:
-        measures.append(Measure("cosmic_recall", "", *share(len(bright & found), len(bright)), len(bright)))
+        measures.append(
+            Measure("cosmic_recall", "", *share(len(bright & found), len(bright)), len(bright))
+        )
     if found:
         true = sum(charge.get(key, 0.0) > 0 for key in found)
         measures.append(Measure("cosmic_purity", "", *share(true, len(found)), len(found)))
@@ -87,7 +106,9 @@ def measure_cosmic_rays(part: Part) -> list[Measure]:
 
 
 def pixels_of(part: Part, kind: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows in TRUTH_PIXELS, and rows and columns of the window, of the pixels of a kind that are inside of it."""
+    """Return rows in TRUTH_PIXELS, and rows and columns of the window, of the pixels of a kind that
+    are inside of it.
+    """
     table = part.truth.table("TRUTH_PIXELS")
     x, y = (table[c].astype(int) - int(part.case[f"window_{c.lower()}"]) for c in "XY")
     shape = part.pixel_noise.shape
@@ -103,7 +124,9 @@ def _set(y: NDArray[Any], x: NDArray[Any]) -> Pixels:
 
 
 def measure_hot_pixels(part: Part) -> list[Measure]:
-    """Share of the pixels that became hot after the last dark frame that are found, and of the found ones that are hot."""
+    """Share of the pixels that became hot after the last dark frame that are found, and of the
+    found ones that are hot.
+    """
     table, noise = part.truth.table("TRUTH_PIXELS"), part.pixel_noise
     flags = part.products.term("defects", "TERM_DEFECTS_FLAGS").data.astype(int)
     found = _set(*np.nonzero(flags & (PixelFlag.HOT | PixelFlag.TELEGRAPHIC)))
@@ -134,7 +157,9 @@ def measure_telegraphic_pixels(part: Part) -> list[Measure]:
     found, true = _set(listed["Y"], listed["X"]), _set(y[clear], x[clear])
     measures = []
     if true:
-        measures.append(Measure("telegraphic_recall", "", *share(len(true & found), len(true)), len(true)))
+        measures.append(
+            Measure("telegraphic_recall", "", *share(len(true & found), len(true)), len(true))
+        )
     if found:
         purity = share(len(found & _set(y, x)), len(found))
         measures.append(Measure("telegraphic_purity", "", *purity, len(found)))
@@ -153,7 +178,9 @@ def measure_bias(part: Part) -> list[Measure]:
     if part.case["noise"]:
         each = bootstrapped(term["RON"][part.truth.good], lambda v: float(np.sqrt(np.mean(v**2))))
         value = float(term.header["RON_ADU"]) / part.facts.read_out_noise
-        measures.append(Measure("read_out_noise", "", value, each.error / part.facts.read_out_noise, len(error)))
+        measures.append(
+            Measure("read_out_noise", "", value, each.error / part.facts.read_out_noise, len(error))
+        )
     return measures
 
 
@@ -170,14 +197,17 @@ def measure_dark(part: Part) -> list[Measure]:
     seconds = part.facts.dark_seconds
     error = (part.products.term("dark", "TERM_DARK").data / seconds - true).ravel()
     value = float(np.median(error))
-    return [Measure("dark", "", value, float(1.25 * scatter(error) / np.sqrt(error.size)), error.size)]
+    return [
+        Measure("dark", "", value, float(1.25 * scatter(error) / np.sqrt(error.size)), error.size)
+    ]
 
 
 def measure_dark_gradient(part: Part) -> list[Measure]:
-    """Measure what is left of the rise of the thermal charge with the time until a row is read, over the whole of it.
+    """Measure what is left of the rise of the thermal charge with the time until a row is read,
+    over the whole of it.
 
-    The usual pixel of a row tells; the whole is what one time for all rows would leave. Where it is too small to be told to
-    3 % there is no measure.
+    The usual pixel of a row tells; the whole is what one time for all rows would leave. Where it is
+    too small to be told to 3 % there is no measure.
     """
     true, seconds = part.truth.table("TRUTH_DARK").data.astype(float), part.facts.dark_seconds
     left = np.median(part.products.term("dark", "TERM_DARK").data - true * seconds, axis=1)
@@ -193,8 +223,8 @@ def measure_dark_gradient(part: Part) -> list[Measure]:
 def measure_background(part: Part) -> list[Measure]:
     """Scatter of the error of the background in units of its stated error.
 
-    A constant does not count: it is the star's own halo. What the bias level was missed by must stand in the background,
-    which takes it away from the star too.
+    A constant does not count: it is the star's own halo. What the bias level was missed by must
+    stand in the background, which takes it away from the star too.
     """
     term = part.products.term("background", "TERM_BACKGROUND")
     stated = term["LEVEL_ERR"]
@@ -202,7 +232,11 @@ def measure_background(part: Part) -> list[Measure]:
     if good.sum() < 4:
         raise AbsentError("the background has no stated errors")
     stacks = part.truth.stacks
-    left = part.nexp * (stacks["BIAS"] - part.products.term("bias", "TERM_BIAS")["LEVEL"]) / stacks["GAIN"]
+    left = (
+        part.nexp
+        * (stacks["BIAS"] - part.products.term("bias", "TERM_BIAS")["LEVEL"])
+        / stacks["GAIN"]
+    )
     error = ((term["LEVEL"] - stacks["BACKGROUND"] - left) / np.where(good, stated, 1.0))[good]
     return [Measure("background", "", *bootstrapped(error, scatter), len(error))]
 
@@ -216,8 +250,14 @@ def measure_smearing(part: Part) -> list[Measure]:
     measures = [Measure("smearing_curve", "", *bootstrapped(error, root_mean_square), len(error))]
     time, stated = float(term.header["SMEAR_T"]), float(term.header["SMEAR_TE"])
     expected = part.facts.transfer_time * float(part.case["smearing"])
-    if expected > 0 and stated > 0 and part.products.curve("DEFAULT").header["SMEARING"] == "completed":
-        measures.append(Measure("smearing_time", "", time / expected, stated / expected, len(error)))
+    if (
+        expected > 0
+        and stated > 0
+        and part.products.curve("DEFAULT").header["SMEARING"] == "completed"
+    ):
+        measures.append(
+            Measure("smearing_time", "", time / expected, stated / expected, len(error))
+        )
     return measures
 
 
@@ -240,7 +280,8 @@ def core_light(psf: NDArray[Any]) -> float:
 
 
 def measure_field_stars(part: Part) -> list[Measure]:
-    """Error of the magnitudes of the field stars that are known well, on the scale of the target's flux.
+    """Error of the magnitudes of the field stars that are known well, on the scale of the target's
+    flux.
 
     They were measured with another PSF than the target: the light in the cores is compared.
     """
@@ -251,10 +292,14 @@ def measure_field_stars(part: Part) -> list[Measure]:
     if not known.any():
         raise AbsentError("no flux was fitted by PSF")
     scale = (
-        float(np.median(ratio[known])) * core_light(part.products.term("psf", "TERM_PSF").data) / float(term.header["STAR_COR"])
+        float(np.median(ratio[known]))
+        * core_light(part.products.term("psf", "TERM_PSF").data)
+        / float(term.header["STAR_COR"])
     )
     magnitudes = []
-    for xi, eta, flux, error, target in zip(*(term[c] for c in ("XI", "ETA", "FLUX", "FLUXERR", "TARGET")), strict=True):
+    for xi, eta, flux, error, target in zip(
+        *(term[c] for c in ("XI", "ETA", "FLUX", "FLUXERR", "TARGET")), strict=True
+    ):
         distance = np.hypot(true["XI"] - xi, true["ETA"] - eta)
         star = int(distance.argmin())
         if target or distance[star] > 1.0 or not 0 < 1.086 * error < WELL_KNOWN * flux:
@@ -268,11 +313,17 @@ def measure_field_stars(part: Part) -> list[Measure]:
 
 
 def measure_contamination(part: Part) -> list[Measure]:
-    """Error of CONTA_LC, mean and about its mean, against true field stars drawn with the true PSF at some stacks."""
+    """Error of CONTA_LC, mean and about its mean, against true field stars drawn with the true PSF
+    at some stacks.
+    """
     psf, stars = part.truth.table("TRUTH_PSF").data.astype(float), part.truth.table("TRUTH_STARS")
     curve, stacks = part.products.curve("DEFAULT"), part.truth.stacks
     rows = np.flatnonzero(curve.used & part.truth.good)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, CONTAMINATED_STACKS).astype(int))] if len(rows) else rows
+    rows = (
+        rows[np.unique(np.linspace(0, len(rows) - 1, CONTAMINATED_STACKS).astype(int))]
+        if len(rows)
+        else rows
+    )
     if len(rows) < 4:
         raise AbsentError("too few good stacks")
     own = float((overlap(psf.shape, psf.shape[1] / 2, psf.shape[0] / 2, RADIUS) * psf).sum())
@@ -286,16 +337,22 @@ def measure_contamination(part: Part) -> list[Measure]:
             y = (eta * np.cos(roll) + xi * np.sin(roll)) / part.facts.pixel_scale
             if np.hypot(x, y) < psf.shape[0] / 2 - 1 + RADIUS:
                 light += flux * light_within(psf, -x, -y, RADIUS)
-        errors.append(PPM * (float(curve.table["CONTA_LC"][row]) - light / (float(stars["FLUX"][0]) * own)))
+        errors.append(
+            PPM * (float(curve.table["CONTA_LC"][row]) - light / (float(stars["FLUX"][0]) * own))
+        )
     error = np.array(errors)
     return [
-        Measure("contamination_level", "", *bootstrapped(error, lambda e: float(e.mean())), len(error)),
+        Measure(
+            "contamination_level", "", *bootstrapped(error, lambda e: float(e.mean())), len(error)
+        ),
         Measure("contamination", "", *bootstrapped(error, root_mean_square), len(error)),
     ]
 
 
 def light_within(psf: Floats, x: float, y: float, radius: float) -> float:
-    """Return the share of a PSF, shape (ny, nx), within a circle about x, y from its centre [pixel]; beyond its image none."""
+    """Return the share of a PSF, shape (ny, nx), within a circle about x, y from its centre
+    [pixel]; beyond its image none.
+    """
     side = np.arange(-int(radius) - 2, int(radius) + 3)
     inside = overlap((side.size, side.size), side.size / 2, side.size / 2, radius)
     middle = (psf.shape[0] - 1) / 2, (psf.shape[1] - 1) / 2

@@ -1,4 +1,6 @@
-"""Truth and products of a simulated visit, read from their files; what is not there is said, not passed over."""
+"""Truth and products of a simulated visit, read from their files; what is not there is said, not
+passed over.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of QUALITY that say the same:
-# stray light, or the Earth's limb within its soft limit, and hits, all of which are corrected.
+# Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of
+# QUALITY that say the same: stray light, or the Earth's limb within its soft limit, and hits, all
+# of which are corrected.
 SOFT_EVENT = {EVENT_EARTH: 1, EVENT_COSMIC_RAYS: 2}
 SOFT_QUALITY = Quality.STRAY_LIGHT | Quality.COSMIC_RAYS
 SAMPLE = 60  # images of which the usual noise of a pixel is taken
@@ -37,7 +40,9 @@ class Facts:
     transfer_time: float  # frame transfer, a row [s]
     bias: float  # nominal level [ADU]
     pixel_scale: float  # [arcsec]
-    dark_seconds: Floats = field(repr=False)  # time in which each pixel of the window collects dark charge, an exposure
+    dark_seconds: Floats = field(
+        repr=False
+    )  # time in which each pixel of the window collects dark charge, an exposure
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,16 @@ def read_hdus(path: Path) -> dict[str, Hdu]:
         for hdu in hdus:
             if hdu.data is not None:
                 names = tuple(hdu.columns.names) if isinstance(hdu, fits.BinTableHDU) else ()
-                found[hdu.name.upper()] = Hdu({k: v for k, v in hdu.header.items() if k}, hdu.data, names)
+                found[hdu.name.upper()] = Hdu(
+                    {k: v for k, v in hdu.header.items() if k}, hdu.data, names
+                )
     return found
 
 
 def only_file(folder: Path, part: str) -> Path:
-    """Return the only FITS file below a folder with `part` in its name; AbsentError if there is none."""
+    """Return the only FITS file below a folder with `part` in its name; AbsentError if there is
+    none.
+    """
     found = sorted(folder.rglob(f"*{part}*.fits"))
     if len(found) != 1:
         raise AbsentError(f"{len(found)} files {part} below {folder.name}")
@@ -80,7 +89,9 @@ class Truth:
 
     def __init__(self, visit: Path) -> None:
         self.folder = visit / "truth"
-        self.case: dict[str, Any] = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
+        self.case: dict[str, Any] = json.loads(
+            (self.folder / "case.json").read_text(encoding="utf-8")
+        )
         self.hdus = read_hdus(self.folder / "truth.fits")
 
     def table(self, name: str) -> Hdu:
@@ -98,7 +109,11 @@ class Truth:
     def good(self) -> Flags:
         """Stacks of which nothing bad is true."""
         stacks = self.stacks
-        bad = [stacks[c].astype(bool) for c in ("SAA", "OCCULTED", "DAMAGED", "STREAK") if c in stacks.columns]
+        bad = [
+            stacks[c].astype(bool)
+            for c in ("SAA", "OCCULTED", "DAMAGED", "STREAK")
+            if c in stacks.columns
+        ]
         return np.asarray(~np.logical_or.reduce(bad))
 
     def cosmic_charge(self) -> dict[tuple[int, int, int], float]:
@@ -132,8 +147,12 @@ class Curve:
 
     @cached_property
     def flux(self) -> Floats:
-        """Flux of the target alone [electron]: within a circle field stars are divided out, as CONTA_LC is meant."""
-        contamination = 0.0 if self.header["AP_TYPE"] == "PSF" else self.table["CONTA_LC"].astype(float)
+        """Flux of the target alone [electron]: within a circle field stars are divided out, as
+        CONTA_LC is meant.
+        """
+        contamination = (
+            0.0 if self.header["AP_TYPE"] == "PSF" else self.table["CONTA_LC"].astype(float)
+        )
         return np.asarray(self.table["FLUX"] / (1 + contamination), float)
 
     @cached_property
@@ -170,7 +189,9 @@ class Products:
 
     def curve(self, name: str) -> Curve:
         """Return a light curve; AbsentError if it was not published."""
-        table = read_hdus(only_file(self.folder, f"SCI_COR_Lightcurve-{name}_V"))["SCI_COR_LIGHTCURVE"]
+        table = read_hdus(only_file(self.folder, f"SCI_COR_Lightcurve-{name}_V"))[
+            "SCI_COR_LIGHTCURVE"
+        ]
         return Curve(name, table.header, table)
 
     @cached_property
@@ -222,7 +243,9 @@ class Part:
         image, _ = self.products.sample
         sky = np.median(self.truth.stacks["BACKGROUND"][self.truth.good])
         dark = self.nexp * self.products.term("dark", "TERM_DARK").data.astype(float)
-        read_out = self.nexp * (self.facts.read_out_noise / np.median(self.truth.stacks["GAIN"])) ** 2
+        read_out = (
+            self.nexp * (self.facts.read_out_noise / np.median(self.truth.stacks["GAIN"])) ** 2
+        )
         return np.asarray(np.sqrt(np.maximum(image, 0) + sky + np.maximum(dark, 0) + read_out))
 
     @cached_property
@@ -234,7 +257,10 @@ class Part:
     @cached_property
     def contradiction(self) -> str:
         """Say what is wrong if products and truth are not of the same stacks; empty if they are."""
-        times, truth = self.products.term("quality", "TERM_QUALITY")["MJD_TIME"], self.truth.stacks["MJD_TIME"]
+        times, truth = (
+            self.products.term("quality", "TERM_QUALITY")["MJD_TIME"],
+            self.truth.stacks["MJD_TIME"],
+        )
         if len(times) != len(truth):
             return f"{len(times)} rows of products, {len(truth)} stacks of the truth"
         late = 86400 * float(np.abs(times - truth).max())

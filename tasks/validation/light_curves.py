@@ -1,4 +1,6 @@
-"""What the light curves are worth: noise over the photon floor, honest errors, transits, red noise, what they go with."""
+"""What the light curves are worth: noise over the photon floor, honest errors, transits, red noise,
+what they go with.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ SUBPIXELS = 10
 
 
 def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats:
-    """Return the share of every pixel within a circle about x, y (pixel i spans [i, i+1)), by 10 x 10 parts of each."""
+    """Return the share of every pixel within a circle about x, y (pixel i spans [i, i+1)), by 10 x
+    10 parts of each.
+    """
     fine = (np.arange(SUBPIXELS) + 0.5) / SUBPIXELS
     across = (np.arange(shape[1])[:, None] + fine).ravel() - x
     up = (np.arange(shape[0])[:, None] + fine).ravel() - y
@@ -43,7 +47,9 @@ def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats
     return np.asarray(inside.reshape(shape[0], SUBPIXELS, shape[1], SUBPIXELS).mean(axis=(1, 3)))
 
 
-def photon_floor(target: Floats, sky: Floats, dark: float, read_out: float, nexp: int, radius: float) -> Floats:
+def photon_floor(
+    target: Floats, sky: Floats, dark: float, read_out: float, nexp: int, radius: float
+) -> Floats:
     """Return the relative noise of the flux in a circle that light and read-out alone make.
 
     ``sqrt(F + pi R^2 (sky + n RON^2) + dark) / F``
@@ -63,7 +69,9 @@ def photon_floor(target: Floats, sky: Floats, dark: float, read_out: float, nexp
     radius : float
         Of the circle, R [pixel].
     """
-    return np.asarray(np.sqrt(target + np.pi * radius**2 * (sky + nexp * read_out**2) + dark) / target)
+    return np.asarray(
+        np.sqrt(target + np.pi * radius**2 * (sky + nexp * read_out**2) + dark) / target
+    )
 
 
 def read_out_electrons(part: Part) -> float:
@@ -74,11 +82,15 @@ def read_out_electrons(part: Part) -> float:
 def dark_within(part: Part, radius: float, nexp: int) -> float:
     """Return the true thermal charge within a circle about the star [electron]."""
     rate = part.truth.table("TRUTH_DARK").data.astype(float)
-    return float(nexp * (overlap(rate.shape, *part.place, radius) * rate * part.facts.dark_seconds).sum())
+    return float(
+        nexp * (overlap(rate.shape, *part.place, radius) * rate * part.facts.dark_seconds).sum()
+    )
 
 
 def floor_of(part: Part, curve: Curve) -> Floats:
-    """Return the floor of every point of a light curve of stacks; the star's share in the circle is the measured one."""
+    """Return the floor of every point of a light curve of stacks; the star's share in the circle is
+    the measured one.
+    """
     target = part.truth.stacks["TARGET"]
     held = np.median((curve.flux / np.maximum(target, 1.0))[curve.used & part.truth.good])
     try:
@@ -86,7 +98,12 @@ def floor_of(part: Part, curve: Curve) -> Floats:
     except AbsentError:  # the truth had no image of it at first
         dark = float(np.median(curve.table["DARK"]))
     return photon_floor(
-        held * np.maximum(target, 1.0), part.truth.stacks["BACKGROUND"], dark, read_out_electrons(part), part.nexp, curve.radius
+        held * np.maximum(target, 1.0),
+        part.truth.stacks["BACKGROUND"],
+        dark,
+        read_out_electrons(part),
+        part.nexp,
+        curve.radius,
     )
 
 
@@ -102,7 +119,9 @@ class Residual:
         ratio = curve.flux[self.used] / target[self.used]
         self.level = float(np.median(ratio))
         self.relative: Floats = np.asarray(ratio / self.level - 1)
-        self.error: Floats = np.asarray(curve.table["FLUXERR"][self.used] / (self.level * target[self.used]), float)
+        self.error: Floats = np.asarray(
+            curve.table["FLUXERR"][self.used] / (self.level * target[self.used]), float
+        )
         self.hours: Floats = np.asarray(24 * curve.table["MJD_TIME"][self.used], float)
         self.step: float = 24 * float(np.median(np.diff(curve.table["MJD_TIME"])))
 
@@ -130,10 +149,16 @@ def measure_noise(part: Part, name: str) -> list[Measure]:
     soft = (r.relative / r.error)[r.curve.soft[r.used]]
     return [
         Measure("noise", name, *bootstrapped(over, scatter), n),
-        Measure("noise_neighbours", name, *bootstrapped(np.diff(over), scatter_of_differences), n - 1),
+        Measure(
+            "noise_neighbours", name, *bootstrapped(np.diff(over), scatter_of_differences), n - 1
+        ),
         Measure("outliers", name, *share(wild, n), n),
         Measure("honesty", name, *bootstrapped(r.relative / r.error, scatter), n),
-        *([Measure("honesty_soft", name, *bootstrapped(soft, from_the_rest), len(soft))] if len(soft) >= FEW else []),
+        *(
+            [Measure("honesty_soft", name, *bootstrapped(soft, from_the_rest), len(soft))]
+            if len(soft) >= FEW
+            else []
+        ),
     ]
 
 
@@ -143,7 +168,9 @@ def from_the_rest(values: Floats) -> float:
 
 
 def measure_used(part: Part, name: str) -> list[Measure]:
-    """Share of the good stacks without sudden stray light that are used; where there is no light curve none is."""
+    """Share of the good stacks without sudden stray light that are used; where there is no light
+    curve none is.
+    """
     good, stacks = part.truth.good, part.truth.stacks
     if "SPIKE" in stacks.columns:
         good = good & ~(stacks["SPIKE"] > 0)
@@ -176,7 +203,11 @@ def measure_long_noise(part: Part, name: str) -> list[Measure]:
     hours, ppm = r.clipped()
     measures = []
     for a in averaging(r):
-        measures += [Measure(f"beta_{h}h", name, *a.ratio, int(a.freedom)) for h in (1, 6) if spans(a, h, r.step)]
+        measures += [
+            Measure(f"beta_{h}h", name, *a.ratio, int(a.freedom))
+            for h in (1, 6)
+            if spans(a, h, r.step)
+        ]
     # a star of G = 9 or brighter must reach 20 ppm in 6 h, one of G = 12 or brighter 85 ppm in 3 h
     magnitude = float(part.case["magnitude"])
     for length, faintest in ((6, 9.0), (3, 12.0)):
@@ -184,7 +215,9 @@ def measure_long_noise(part: Part, name: str) -> list[Measure]:
             continue
         noise = within_windows(hours, ppm, r.step, length)
         if np.isfinite(noise):
-            measures.append(Measure(f"windows_{length}h", name, noise, noise / np.sqrt(2 * len(ppm)), len(ppm)))
+            measures.append(
+                Measure(f"windows_{length}h", name, noise, noise / np.sqrt(2 * len(ppm)), len(ppm))
+            )
         long = [a for a in averaging(r) if spans(a, length, r.step)]
         measures += [Measure(f"means_{length}h", name, *a.noise, int(a.freedom)) for a in long]
     return measures
@@ -201,7 +234,9 @@ def averaging(r: Residual) -> list[Averaged]:
 
 
 def measure_depth(part: Part, name: str) -> list[Measure]:
-    """Depth of the transit over the true one: the true shape fitted to the light curve, with a slope."""
+    """Depth of the transit over the true one: the true shape fitted to the light curve, with a
+    slope.
+    """
     r = residual(part, name)
     shape = r.of_stacks("FLUX")
     depth = PPM * float(part.case["radius_ratio"]) ** 2
@@ -220,17 +255,23 @@ def measure_depth(part: Part, name: str) -> list[Measure]:
 def measure_exactness(part: Part, name: str) -> list[Measure]:
     """Scatter about the truth of a visit without noise."""
     r = residual(part, name)
-    return [Measure("exact", name, *bootstrapped(PPM * r.relative, root_mean_square), len(r.relative))]
+    return [
+        Measure("exact", name, *bootstrapped(PPM * r.relative, root_mean_square), len(r.relative))
+    ]
 
 
 def measure_correlations(part: Part, name: str) -> list[Measure]:
-    """Measure what goes with roll, place, background, temperature and blur: squares freed of their noise."""
+    """Measure what goes with roll, place, background, temperature and blur: squares freed of their
+    noise.
+    """
     r = residual(part, name)
     near = np.abs(r.relative) < WILD * max(scatter(r.relative), 1e-12)
     values, hours = PPM * r.relative[near], r.hours[near]
     stacks = part.truth.stacks
     phase = np.radians(r.of_stacks("ROLL_ANGLE")[near])
-    groups: dict[str, list[Floats]] = {f"roll_{k}": [np.cos(k * phase), np.sin(k * phase)] for k in (1, 2, 3)}
+    groups: dict[str, list[Floats]] = {
+        f"roll_{k}": [np.cos(k * phase), np.sin(k * phase)] for k in (1, 2, 3)
+    }
     if np.ptp(np.unwrap(phase)) < 2 * np.pi:  # harmonics of part of a turn depend on each other
         groups = {}
     wanted = {
@@ -247,11 +288,14 @@ def measure_correlations(part: Part, name: str) -> list[Measure]:
     time = (hours - hours.mean()) / max(np.ptp(hours), 1e-9)
     measures = []
     for claim, columns in groups.items():
-        # one at a time: background, temperature and roll go with each other, together none would be told
+        # one at a time: background, temperature and roll go with each other, together none would be
+        # told
         fit = linear_fit([np.ones_like(time), time, *columns], values)
         found, variance = fit.coefficients[2:], np.diag(fit.covariance)[2:]
         power = float((found**2 - variance).sum())
-        error = float(np.sqrt((2 * variance**2 + 4 * variance * np.maximum(found**2 - variance, 0)).sum()))
+        error = float(
+            np.sqrt((2 * variance**2 + 4 * variance * np.maximum(found**2 - variance, 0)).sum())
+        )
         measures.append(Measure(claim, name, power, error, len(values)))
     return measures
 
@@ -273,7 +317,9 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     stack = row * group // part.nexp
     sky = part.truth.stacks["BACKGROUND"][stack][used] * group / part.nexp
     dark = float(np.median(curve.table["DARK"]))
-    floor = photon_floor(level * target[used], sky, dark, read_out_electrons(part), group, curve.radius)
+    floor = photon_floor(
+        level * target[used], sky, dark, read_out_electrons(part), group, curve.radius
+    )
     over = (ratio / level - 1) / floor
     return [Measure("imagettes", name, *bootstrapped(over, scatter), len(over))]
 
@@ -285,7 +331,9 @@ def nearest(ascending: Floats, values: Floats) -> NDArray[np.intp]:
 
 
 def noise_ratio(part: Part, quiet: Part, name: str) -> list[Measure]:
-    """Noise of a light curve over that of another visit of the same star and seed, in the same stacks."""
+    """Noise of a light curve over that of another visit of the same star and seed, in the same
+    stacks.
+    """
     one, other = residual(part, name), residual(quiet, name)
     both = one.used & other.used
     pairs = np.stack([one.relative[both[one.used]], other.relative[both[other.used]]], axis=1)

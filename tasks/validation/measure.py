@@ -23,10 +23,15 @@ def measure_part(part: Part, quiet: Part | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``measures``, ``averaging`` (noise of means by light curve) and ``notes``: what could not be measured, and why.
+        ``measures``, ``averaging`` (noise of means by light curve) and ``notes``: what could not be
+        measured, and why.
     """
     if part.contradiction:
-        return {"measures": [], "averaging": [], "notes": [f"nothing is measured: {part.contradiction}"]}
+        return {
+            "measures": [],
+            "averaging": [],
+            "notes": [f"nothing is measured: {part.contradiction}"],
+        }
     measures: list[Measure] = []
     averaging: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -41,11 +46,17 @@ def measure_part(part: Part, quiet: Part | None = None) -> dict[str, Any]:
             measures += noise_ratio(part, quiet, name) if quiet is not None else []
         except AbsentError as error:
             notes.append(f"noise of {name} over hours: {error}")
-    return {"measures": [m.as_json() for m in measures], "averaging": averaging, "notes": list(dict.fromkeys(notes))}
+    return {
+        "measures": [m.as_json() for m in measures],
+        "averaging": averaging,
+        "notes": list(dict.fromkeys(notes)),
+    }
 
 
 def telegraphic_share(part: Part) -> float:
-    """Return the share of the window's pixels that are telegraphic; 0 where the truth does not tell."""
+    """Return the share of the window's pixels that are telegraphic; 0 where the truth does not
+    tell.
+    """
     try:
         rows, _, _ = estimates.pixels_of(part, estimates.TELEGRAPHIC)
         return len(rows) / part.pixel_noise.size

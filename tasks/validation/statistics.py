@@ -1,4 +1,6 @@
-"""Scatter, its error, noise of means, and linear fits: written for the validation, not shared with the pipeline."""
+"""Scatter, its error, noise of means, and linear fits: written for the validation, not shared with
+the pipeline.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], float]
 
-MAD = 1.482602218505602  # standard deviation of a normal distribution in units of its median deviation
+# standard deviation of a normal distribution in units of its median deviation
+MAD = 1.482602218505602
 RESAMPLES = 200
 
 
@@ -23,7 +26,9 @@ class Estimate(NamedTuple):
 
 
 def scatter(values: Floats) -> float:
-    """Return the standard deviation of the bulk of `values`, shape (n,), by their median deviation."""
+    """Return the standard deviation of the bulk of `values`, shape (n,), by their median
+    deviation.
+    """
     return float(MAD * np.median(np.abs(values - np.median(values))))
 
 
@@ -38,9 +43,11 @@ def root_mean_square(values: Floats) -> float:
 
 
 def bootstrapped(values: Floats, statistic: Statistic, seed: int = 1) -> Estimate:
-    """Return a statistic of a series and its error, from blocks of the series drawn with replacement.
+    """Return a statistic of a series and its error, from blocks of the series drawn with
+    replacement.
 
-    Blocks of n^(1/3) points keep neighbours together, so that noise that goes on from point to point counts.
+    Blocks of n^(1/3) points keep neighbours together, so that noise that goes on from point to
+    point counts.
 
     Parameters
     ----------
@@ -69,7 +76,9 @@ def bootstrapped(values: Floats, statistic: Statistic, seed: int = 1) -> Estimat
 
 
 def share(hits: int, of: int) -> Estimate:
-    """Return a share and its error; that of none or all of few is not zero: ``sqrt(p (1 - p) / n)``, p = (h + 1)/(n + 2)."""
+    """Return a share and its error; that of none or all of few is not zero: ``sqrt(p (1 - p) /
+    n)``, p = (h + 1)/(n + 2).
+    """
     if of == 0:
         return Estimate(np.nan, np.nan)
     p = (hits + 1) / (of + 2)
@@ -85,7 +94,8 @@ class Fit(NamedTuple):
 
 
 def linear_fit(columns: list[Floats], values: Floats) -> Fit:
-    """Fit `values`, shape (n,), by a sum of columns, each of shape (n,); errors follow from what is left.
+    """Fit `values`, shape (n,), by a sum of columns, each of shape (n,); errors follow from what is
+    left.
 
     Raises
     ------
@@ -156,7 +166,9 @@ def averages(hours: Floats, residual: Floats, step: float) -> list[Averaged]:
     place = np.round((hours - hours[0]) / step).astype(int)
     wanted = {round(h / step) for h in HOURS}
     doubled = (1 << k for k in range(int(place[-1] + 1).bit_length()))
-    sizes = wanted | {size for size in doubled if not any(0.75 < size / w < 1.33 for w in wanted if w)}
+    sizes = wanted | {
+        size for size in doubled if not any(0.75 < size / w < 1.33 for w in wanted if w)
+    }
     variance = float(np.var(residual, ddof=1))
     found = []
     for size in sorted(s for s in sizes if s >= 1):
@@ -168,14 +180,17 @@ def averages(hours: Floats, residual: Floats, step: float) -> list[Averaged]:
         means = total[full] / count[full]
         freedom = float(full.sum() - 1)
         white = freedom * variance * float(np.mean(1 / count[full]))
-        found.append(Averaged(size * step, float(np.sum(np.square(means - means.mean()))), freedom, white))
+        found.append(
+            Averaged(size * step, float(np.sum(np.square(means - means.mean()))), freedom, white)
+        )
     return found
 
 
 def within_windows(hours: Floats, residual: Floats, step: float, window: float) -> float:
     """Return the noise of a mean over `window` hours if points within it are independent: CDPP.
 
-    The root of the mean variance inside windows, over the root of the number of points of a full window.
+    The root of the mean variance inside windows, over the root of the number of points of a full
+    window.
 
     Returns
     -------
@@ -186,7 +201,10 @@ def within_windows(hours: Floats, residual: Floats, step: float, window: float) 
     place = np.round((hours - hours[0]) / step).astype(int) if len(hours) else np.zeros(0, int)
     if size < 2 or not len(place) or place[-1] + 1 < size:
         return float("nan")
-    sums = [np.concatenate([[0.0], np.cumsum(np.bincount(place, weights=w))]) for w in (place * 0 + 1.0, residual, residual**2)]
+    sums = [
+        np.concatenate([[0.0], np.cumsum(np.bincount(place, weights=w))])
+        for w in (place * 0 + 1.0, residual, residual**2)
+    ]
     count, first, second = (s[size:] - s[:-size] for s in sums)
     enough = count >= 2
     variance = (second[enough] - first[enough] ** 2 / count[enough]) / (count[enough] - 1)

@@ -1,4 +1,5 @@
-"""Read a light curve as people do with lightkurve; run by its own Python, outside of the pipeline's environment.
+"""Read a light curve as people do with lightkurve; run by its own Python, outside of the pipeline's
+environment.
 
 usage: read_light_curves.py FILE. The last line is what was seen, as JSON.
 """
@@ -16,16 +17,27 @@ from astropy.timeseries import TimeSeries  # noqa: E402
 
 
 def main(path: str) -> dict[str, object]:
-    """Open the file unaided, then compute with it; only that needs names for units that FITS does not know."""
+    """Open the file unaided, then compute with it; only that needs names for units that FITS does
+    not know.
+    """
     curve = lightkurve.read(path, quality_bitmask="none")
     seen: dict[str, object] = {
-        "rows": len(curve), "rows_by_default": len(lightkurve.read(path)), "label": curve.label,
-        "mission": curve.meta["MISSION"], "bjd": float(curve.time[0].jd), "flux": [float(v) for v in curve.flux.value],
-        "flux_err": [float(v) for v in curve.flux_err.value], "quality": [int(v) for v in curve.quality],
-    }  # fmt: skip
-    series = TimeSeries.read(path, format="fits", time_column="BJD_TDB", time_format="jd", time_scale="tdb")
+        "rows": len(curve),
+        "rows_by_default": len(lightkurve.read(path)),
+        "label": curve.label,
+        "mission": curve.meta["MISSION"],
+        "bjd": float(curve.time[0].jd),
+        "flux": [float(v) for v in curve.flux.value],
+        "flux_err": [float(v) for v in curve.flux_err.value],
+        "quality": [int(v) for v in curve.quality],
+    }
+    series = TimeSeries.read(
+        path, format="fits", time_column="BJD_TDB", time_format="jd", time_scale="tdb"
+    )
     seen["series_bjd"] = float(series.time[0].jd)
-    units.set_enabled_aliases({"electrons": units.electron, "day": units.day, "ratio": units.dimensionless_unscaled})
+    units.set_enabled_aliases(
+        {"electrons": units.electron, "day": units.day, "ratio": units.dimensionless_unscaled}
+    )
     curve = lightkurve.read(path).normalize()
     seen["unit"] = str(curve.flux_err.unit)
     seen["median"] = float(np.median(curve.flux.value))

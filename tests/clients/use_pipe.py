@@ -1,9 +1,12 @@
-"""Read a raw visit as PIPE does before its photometry; run by its own Python, outside of the pipeline's environment.
+"""Read a raw visit as PIPE does before its photometry; run by its own Python, outside of the
+pipeline's environment.
 
-usage: use_pipe.py VISIT REFERENCES FOLDER, with a folder that is not there yet. The last line tells what was seen.
+usage: use_pipe.py VISIT REFERENCES FOLDER, with a folder that is not there yet. The last line tells
+what was seen.
 
-PIPE asks for its folders on standard input unless its configuration is written, and looks for the files of a visit in one
-folder. Its PSF library is no product of the SOC and not public with it: what needs one is left out, and with it the photometry.
+PIPE asks for its folders on standard input unless its configuration is written, and looks for the
+files of a visit in one folder. Its PSF library is no product of the SOC and not public with it:
+what needs one is left out, and with it the photometry.
 """
 
 from __future__ import annotations
@@ -61,17 +64,35 @@ found = Reader(parameters)
 star = np.hypot(*(np.indices(found.sa_debias.shape[1:]) - 99.5)) < 25
 clean = found.sa_debias - found.sa_dark - np.nanmedian(found.sa_debias, axis=(1, 2))[:, None, None]
 answer = {
-    "files": {name: Path(getattr(parameters, name)).name for name in (
-        "file_att", "file_sa_raw", "file_hk", "file_im", "file_starcat", "file_flats", "file_gain", "file_nonlin",
-    )},
+    "files": {
+        name: Path(getattr(parameters, name)).name
+        for name in (
+            "file_att",
+            "file_sa_raw",
+            "file_hk",
+            "file_im",
+            "file_starcat",
+            "file_flats",
+            "file_gain",
+            "file_nonlin",
+        )
+    },
     "switched_off": [n for n in CORRECTIONS if not getattr(parameters, n)],
-    "gain": float(found.gain_fun()), "bias": float(found.bias / found.gain_fun()), "ron": float(found.ron / found.gain_fun()),
-    "stacks": found.sa_debias.shape, "imagettes": found.im_debias.shape,
+    "gain": float(found.gain_fun()),
+    "bias": float(found.bias / found.gain_fun()),
+    "ron": float(found.ron / found.gain_fun()),
+    "stacks": found.sa_debias.shape,
+    "imagettes": found.im_debias.shape,
     "offsets": [list(map(int, v)) for v in (found.sa_off, found.im_off, found.im_sa_off)],
-    "mjd": found.sa_mjd.tolist(), "bjd": found.mjd2bjd(found.sa_mjd).tolist(), "roll": found.sa_att[:, 3].tolist(),
-    "imagette_roll": found.im_att[:, 3].tolist(), "temperature": found.sa_thermFront_2.tolist(),
+    "mjd": found.sa_mjd.tolist(),
+    "bjd": found.mjd2bjd(found.sa_mjd).tolist(),
+    "roll": found.sa_att[:, 3].tolist(),
+    "imagette_roll": found.im_att[:, 3].tolist(),
+    "temperature": found.sa_thermFront_2.tolist(),
     "teff": float(parameters.Teff),
-    "masked": int(np.sum(found.sa_apt & ~found.sa_mask.astype(bool))), "dark": float(np.sum(found.sa_dark > 0)),
-    "stars": found.starcat.catsize, "flux": [float(np.nansum(image[star])) for image in clean],
-}  # fmt: skip
+    "masked": int(np.sum(found.sa_apt & ~found.sa_mask.astype(bool))),
+    "dark": float(np.sum(found.sa_dark > 0)),
+    "stars": found.starcat.catsize,
+    "flux": [float(np.nansum(image[star])) for image in clean],
+}
 sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -1,6 +1,8 @@
-"""Use an archive as people do with pycheops; run by its own Python, outside of the pipeline's environment.
+"""Use an archive as people do with pycheops; run by its own Python, outside of the pipeline's
+environment.
 
-usage: use_pycheops.py ARCHIVE FOLDER, with an empty folder for configuration and cache. The last line tells what was seen.
+usage: use_pycheops.py ARCHIVE FOLDER, with an empty folder for configuration and cache. The last
+line tells what was seen.
 """
 
 import json
@@ -15,14 +17,22 @@ def configured(folder: Path) -> Path:
     """Write the configuration without which pycheops asks on standard input; return its cache."""
     cache = folder / "cache"
     cache.mkdir(parents=True)
-    os.environ.update(HOME=str(folder), XDG_CONFIG_HOME=str(folder), MPLBACKEND="Agg", MPLCONFIGDIR=str(folder / "mpl"))
+    os.environ.update(
+        HOME=str(folder),
+        XDG_CONFIG_HOME=str(folder),
+        MPLBACKEND="Agg",
+        MPLCONFIGDIR=str(folder / "mpl"),
+    )
     sections = {
         "DEFAULT": {"data_cache_path": cache, "pdf_cmd": "test -s {}"},
         "psf_file": {"psf_file": "CHEOPS_IT_PSFwhite_CH_TU2018-01-01.txt", "x0": 99.5, "y0": 99.5},
     }
     for name in ("SWEET-Cat", "TEPCat"):
         sections[name] = {"update_interval": 10**9, "download_url": "none"}
-    lines = [f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items()) for name, values in sections.items()]
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
+        for name, values in sections.items()
+    ]
     (folder / "pycheops.cfg").write_text("\n".join(lines))
     return cache
 
@@ -36,7 +46,11 @@ def main(archive: Path, folder: Path) -> dict[str, object]:
 
     warnings.simplefilter("ignore")
     data = Dataset(archive.name.removesuffix(".tgz"), verbose=False, view_report_on_download=False)
-    seen: dict[str, object] = {"target": data.target, "obsid": int(data.obsid), "version": data.pipe_ver}
+    seen: dict[str, object] = {
+        "target": data.target,
+        "obsid": int(data.obsid),
+        "version": data.pipe_ver,
+    }
     flux = {}
     for aperture in data.list_apertures():
         time, kept, _ = data.get_lightcurve(aperture, decontaminate=False, verbose=False)
@@ -51,7 +65,9 @@ def main(archive: Path, folder: Path) -> dict[str, object]:
     time, _, _ = data.get_lightcurve("DEFAULT", decontaminate=True, verbose=False)
     middle = float(np.median(time))
     # shallow and short: what is proved is that a fit runs in every aperture, not the planet
-    data.lmfit_transit(T_0=(middle - 0.001, middle + 0.001), P=100, D=(0, 0.01), W=1e-4, b=0.1, c=(0.9, 1.1))
+    data.lmfit_transit(
+        T_0=(middle - 0.001, middle + 0.001), P=100, D=(0, 0.01), W=1e-4, b=0.1, c=(0.9, 1.1)
+    )
     table = data.aperture_scan(verbose=False)
     seen["scan"] = {str(row["aperture"]): float(row["rms"]) for row in table}
     seen["delta_t"] = float(np.ptp(data.lc["deltaT"])) if "deltaT" in data.lc else None

@@ -1,0 +1,237 @@
+"""What an operator sees of a run in Prefect besides its states: progress, steps, verdict, light
+curve, where the report is.
+
+Artifacts of the flow run, by visit, so that the server keeps their history too. Nothing here
+decides anything: where the server does not take them the run goes on without.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from schemas.payloads import Inventory, Published, ReportData
+from tasks.delivery.report.report import DATA, LIGHT_CURVE, svg
+from tasks.engine.run import STEPS, Run, StepReport, Stopped, current_run
+
+EVERY = 1.0  # updates come no closer than this [s]
+
+PATIENCE = 3.0  # of a request [s]: what is shown must not hold a visit up
+
+LARGEST_PICTURE = 300_000  # a server takes half a megabyte
+
+Show = Callable[[Published, ReportData], None]
+
+
+@contextmanager
+def shown(found: Inventory) -> Iterator[Show]:
+    """Show the run in Prefect while it goes on; yield what is told the outcome. Under the plain
+    engine nothing happens.
+    """
+    run = current_run()
+    if run.engine != "prefect" or run.dry:
+        yield lambda _published, _report: None
+        return
+    board = Board(run, found.visit)
+    tell = run.tell
+
+    def told(step: str, report: StepReport | None) -> None:
+        tell(step, report)
+        board.step(step, report)
+
+    run.tell = told
+    try:
+        yield board.published
+    except Stopped:
+        board.ended("stopped")
+        raise
+    except BaseException as error:
+        board.failed(error)
+        raise
+    finally:
+        run.tell = tell
+        board.close()
+
+
+class Board:
+    """The artifacts of one flow run."""
+
+    def __init__(self, run: Run, visit: str) -> None:
+        self.run = run
+        self.visit = visit
+        self.slug = visit.lower().replace("_", "-")
+        self.lost = False
+        self.client: Any = None
+        self.made: dict[str, Any] = {}
+        self.updated = time.monotonic()
+        self._try(self._open)
+
+    def step(self, name: str, report: StepReport | None) -> None:
+        """Show that a step begins (no report) or ended."""
+        if time.monotonic() - self.updated >= EVERY:
+            self.updated = time.monotonic()
+            doing = f"{name} ..." if report is None else f"{name} {report.outcome}"
+            self._try(
+                lambda: self._update(100.0 * min(len(self.run.reports) / len(STEPS), 0.99), doing)
+            )
+
+    def published(self, published: Published, report: ReportData) -> None:
+        """Show what came out."""
+        self._try(lambda: self._verdict(published, report))
+        self.ended("published" if published.new else "nothing to do")
+
+    def ended(self, how: str) -> None:
+        """Show the last state of progress and steps."""
+        self._try(lambda: self._update(100.0, how))
+
+    def failed(self, error: BaseException) -> None:
+        """Show why the run ended, and how far it had come."""
+        text = f"# Not reduced\n\n{literal(f'{type(error).__name__}: {error}')}\n"
+        self._try(lambda: self._update(100.0 * len(self.run.reports) / len(STEPS), "failed"))
+        self._try(lambda: self._make("verdict", "markdown", text, f"verdict of {self.visit}"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.client is not None:
+            self.lost = True
+            self.client.__exit__(None, None, None)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        if self.lost or self.run.engine != "prefect":
+            return
+        try:
+            action()
+        except Exception as error:  # whatever the server has against it is no reason to stop
+            self.lost = True
+            self.run.warn(f"Prefect shows no more of this run: {type(error).__name__}")
+
+    def _open(self) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.runtime import flow_run
+
+        self.flow_run = flow_run.id
+        self.client = get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True).__enter__()
+        # a run of a deployment does not know its visit when it is made
+        name = f"reduce {self.visit}"
+        if flow_run.name != name:
+            self.client.update_flow_run(
+                self.flow_run, name=name, tags=sorted({*flow_run.tags, self.visit})
+            )
+        self._make("progress", "progress", 0.0, f"progress of {self.visit}")
+        self._make("steps", "table", "[]", f"steps of {self.visit}")
+
+    def _make(self, name: str, kind: str, data: Any, description: str) -> None:
+        from prefect.client.schemas.actions import ArtifactCreate
+
+        artifact = ArtifactCreate(
+            key=f"{self.slug}-{name}",
+            type=kind,
+            data=data,
+            description=description,
+            flow_run_id=self.flow_run,
+        )
+        self.made[name] = self.client.create_artifact(artifact).id
+
+    def _update(self, percent: float, doing: str) -> None:
+        from prefect.client.schemas.actions import ArtifactUpdate
+
+        description = f"progress of {self.visit}: {doing}"
+        self.client.update_artifact(
+            self.made["progress"], ArtifactUpdate(data=round(percent, 1), description=description)
+        )
+        table = json.dumps([row(report) for report in self.run.reports])
+        self.client.update_artifact(self.made["steps"], ArtifactUpdate(data=table))
+
+    def _verdict(self, published: Published, report: ReportData) -> None:
+        data = json.loads(Path(report.products[DATA].path).read_text())
+        picture = Path(report.products[svg(LIGHT_CURVE)].path).read_bytes()
+        self._make(
+            "verdict",
+            "markdown",
+            verdict_page(data, published, self.run.warnings),
+            f"verdict of {self.visit}",
+        )
+        if len(picture) <= LARGEST_PICTURE:
+            inline = base64.b64encode(picture).decode()
+            caption = literal(data["figures"][LIGHT_CURVE].get("caption", ""))
+            page = (
+                f"![light curve of {self.visit}](data:image/svg+xml;base64,{inline})\n\n{caption}\n"
+            )
+            self._make("light-curve", "markdown", page, f"light curve of {self.visit}")
+        page = "".join(
+            f"- [{file.name}]({link(file)})\n" for file in worth_reading(Path(published.folder))
+        )
+        self._make("links", "markdown", page, f"report and products of {self.visit}")
+
+
+def row(report: StepReport) -> dict[str, Any]:
+    """Return what the table says of a step."""
+    leaf = report.leaf
+    states = ", ".join(sorted({str(state) for state in leaf.status.values()}))
+    return {
+        "step": report.step,
+        "outcome": report.outcome,
+        "state": states,
+        "seconds": round(report.seconds, 2),
+        "key": report.key[:12],
+        "warnings": "; ".join(leaf.warnings),
+    }
+
+
+def verdict_page(data: dict[str, Any], published: Published, warnings: list[str]) -> str:
+    """Return verdict, metrics and warnings as Markdown."""
+    lines = [f"# {literal(data['verdict']['word'])}", ""]
+    lines += [f"- {literal(reason)}" for reason in data["verdict"]["reasons"]]
+    lines += [
+        "",
+        f"{literal(data['target'])}, {literal(data['observed'])}",
+        "",
+        "| metric | value |",
+        "| --- | --- |",
+    ]
+    for metric in data["metrics"]:
+        value = " ".join(part for part in (metric["shown"], metric["unit"]) if part)
+        reason = f" ({metric['reason']})" if metric["reason"] else ""
+        lines.append(f"| {literal(metric['label'])} | {literal(value + reason)} |")
+    said = dict.fromkeys([*warnings, *data["all_warnings"]])
+    lines += ["", "## Warnings", "", *(f"- {literal(warning)}" for warning in said)] if said else []
+    lines += [
+        "",
+        f"Published in `{published.folder}`"
+        + ("" if published.new else ", where it stood already"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def literal(text: object) -> str:
+    """Return text from outside so that Markdown shows it as it is: no markup, no HTML, one line."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]()#+!|~:-])", r"\\\1", html.escape(line, quote=False))
+
+
+def worth_reading(folder: Path) -> list[Path]:
+    """Return what a person opens first, of a published folder."""
+    return [
+        *sorted(folder.glob("*_RPT_*")),
+        *sorted(folder.glob("*Lightcurve-DEFAULT*")),
+        folder / "manifest.json",
+    ]
+
+
+def link(path: Path) -> str:
+    """Return the address of a published file: below DRP_PRODUCTS_URL if the site serves them, else
+    on this machine's disk.
+    """
+    if base := os.environ.get("DRP_PRODUCTS_URL"):
+        return f"{base.rstrip('/')}/{quote(f'{path.parent.name}/{path.name}')}"
+    return f"file://{quote(str(path))}"

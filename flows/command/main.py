@@ -1,0 +1,54 @@
+"""The command `drp`. Heavy packages are imported within the commands, so that --help comes at
+once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import click
+
+from flows.command import inspect, operate, reduce, validate
+from schemas import ROOT, VERSION
+from schemas.errors import DrpError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="drp")
+def main() -> None:
+    """Reduce CHEOPS visits: raw images to calibrated images, light curves and a report."""
+    # one thread a visit; several visits run side by side
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    # compiled kernels are kept beside their source, or in the user's cache; without both numba
+    # would refuse to work
+    if "NUMBA_CACHE_DIR" not in os.environ and not os.access(ROOT / "tasks", os.W_OK):
+        from tasks.engine.folders import default_work_folder
+
+        with contextlib.suppress(DrpError):
+            os.environ["NUMBA_CACHE_DIR"] = str(default_work_folder(lambda _: None) / "numba")
+
+
+for command in (
+    reduce.reduce,
+    reduce.simulate,
+    reduce.campaign,
+    inspect.references,
+    inspect.explain,
+    inspect.diff,
+    inspect.check,
+    inspect.show,
+    inspect.status,
+    operate.job,
+    operate.intake,
+    operate.clean,
+    operate.reprocess,
+    operate.up,
+    operate.down,
+    validate.validate,
+):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

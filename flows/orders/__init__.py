@@ -1,0 +1,1 @@
+"""Job orders of the SOC's scheduler: read, run, answered."""

@@ -1,0 +1,383 @@
+"""A job of the scheduler: job order in; products, log and, last, a trigger file out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.orders.log import SocLog
+from flows.orders.order import allowed_path, read_order, rules_of_environment
+from flows.orders.trigger import read_trigger, visit_of, write_trigger
+from flows.runs.ending import BESIDE, explained
+from schemas import VERSION
+from schemas.errors import (
+    BadInputError,
+    BusyError,
+    ConfigurationError,
+    DrpError,
+    Interrupted,
+    MissingInputError,
+    UsageError,
+    short_of_memory,
+)
+from schemas.names import VISIT
+from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
+from schemas.requests import ReduceRequest, assign
+from tasks.files import disk
+
+if TYPE_CHECKING:
+    from schemas.payloads import Published
+    from tasks.engine.run import StepReport
+
+
+RAW = "SCI_RAW_SubArray"
+
+FLAGS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+@dataclass
+class Job:
+    """A job order being worked on. `links` are the names under which the pipeline is given the
+    order's files.
+
+    `over` is whether the products are published.
+    """
+
+    path: Path
+    order: JobOrder
+    log: SocLog
+    stop_if_asked: Callable[[], None]
+    links: dict[str, str] = field(default_factory=dict)
+    over: bool = False
+
+    @property
+    def visit(self) -> str:
+        """The visit, as the name of the raw file tells it; empty if it does not."""
+        match = next(
+            (m for given in self.order.of_type(RAW) if (m := VISIT.search(given.path.name))), None
+        )
+        return match[0] if match else ""
+
+    def named(self, text: str) -> str:
+        """Return a text in which files have the names that the order has for them."""
+        for link, name in self.links.items():
+            text = text.replace(link, name)
+        return text
+
+    def tell(self, step: str, report: StepReport | None) -> None:
+        """Log that a step begins or ended."""
+        self.stop_if_asked()
+        if report is None:
+            self.log(Level.DEBUG, f"{step} begins")
+            return
+        states = ", ".join(sorted({str(s) for s in report.leaf.status.values()})) or "completed"
+        self.log(Level.PROGRESS, f"{step} {report.outcome}, {states}, {report.seconds:.2f} s")
+        for warning in report.leaf.warnings if report.outcome != "cached" else ():
+            self.log(Level.WARNING, f"{step}: {warning}")
+
+
+def run_job(
+    path: Path,
+    engine: Any,
+    log: SocLog,
+    log_file: Path | None = None,
+    stop_if_asked: Callable[[], None] = lambda: None,
+) -> int:
+    """Do what a job order says; return the exit code.
+
+    Parameters
+    ----------
+    path : Path
+        The job order.
+    engine : str or callable
+        As `run_reduce` takes it.
+    log : SocLog
+        Where lines go; its levels are set as the order says.
+    log_file : Path or None
+        The log file, in place of the order's name with the ending ``.log``.
+    stop_if_asked : callable
+        Raises if a signal asked for an end.
+    """
+    job: Job | None = None
+    # names stay in the folder of the order, where a person finds what tells of it; the order may be
+    # moved afterwards
+    path = path.absolute()
+    try:
+        if path.is_file() or log_file is not None:
+            log.open(log_file or path.with_suffix(".log"))
+        order = read_order(path, rules_of_environment())
+        log.levels(order.stdout_level, order.stderr_level)
+        job = Job(path, order, log, stop_if_asked)
+        return _done(job, engine)
+    except (Exception, Interrupted) as error:
+        _report(error, path, job)
+        code, text = explained(error, path.parent)
+        log(Level.ERROR, job.named(text) if job is not None else text)
+        if code == 70:
+            log(Level.ALERT, "a person is needed: this is a fault of the program")
+        return code
+    finally:
+        log.close()
+
+
+def _report(error: BaseException, path: Path, job: Job | None) -> None:
+    """Leave a report beside an order that came to nothing, unless its visit has one already."""
+    if not isinstance(error, Exception) or short_of_memory(error) or (job is not None and job.over):
+        return
+    from flows.runs.failure import order_failure_reported
+
+    visit, named = (job.visit, job.named) if job is not None else ("", str)
+    order_failure_reported(error, path, visit, named)
+
+
+def _done(job: Job, engine: Any) -> int:
+    from flows.runs.failure import OfOrder
+    from flows.runs.reduction import run_reduce
+
+    job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
+    for line in job.order.ignored:
+        job.log(Level.WARNING, line)
+    trigger = the_trigger(job.order)
+    with scratch(job) as folder:
+        for ending in BESIDE:
+            disk.discard(job.path.with_suffix(ending))  # of an earlier try
+        request = requested(job, folder, trigger)
+        try:
+            published, run = run_reduce(
+                request, engine, job.tell, order=OfOrder(job.path, job.named)
+            )
+        except UsageError as error:
+            raise ConfigurationError(f"{job.path}: {error}") from error
+        job.over = True
+    assert published is not None
+    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
+    for warning in dict.fromkeys(run.warnings):
+        job.log(Level.WARNING, job.named(warning))
+    what = "published" if published.new else "nothing to do, it stands in"
+    job.log(Level.INFO, f"{what} {published.folder}")
+    if published.verdict:
+        job.log(Level.INFO, f"the light curve is {published.verdict}")
+    told = write_trigger(job.order.output, *passed_on(trigger, published))
+    job.log(Level.INFO, f"trigger file {told.name}")
+    return 3 if request.strict and warned else 0
+
+
+def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
+    """Return the request that an order makes, with its input files brought together below `folder`.
+
+    Raises
+    ------
+    ConfigurationError
+        If a parameter is not known, or its value is not possible; names the line.
+    MissingInputError, BadInputError
+        If a file is not there, or is not of the type that the order says.
+    """
+    from schemas.inputs import REFERENCES
+    from tasks.engine.run import STEPS
+    from tasks.visit.search import KINDS
+
+    order = job.order
+    visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
+    for place in (visit, references):
+        disk.remove(place)
+        disk.make_folder(place)
+    replaceable = {name for step in STEPS.values() for name in step.leaves}
+    options: dict[str, Any] = {
+        "visit": visit,
+        "references": (references,),
+        "output": order.output,
+        "work": folder / "work",
+        "resume": True,
+        "arch_rev": None,
+        "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
+    }
+    replace: list[Path] = []
+    settings: dict[str, Any] = {}
+    for parameter in order.parameters:
+        try:
+            _take_parameter(parameter, options, replace, settings)
+        except (ConfigurationError, UsageError) as error:
+            raise ConfigurationError(
+                f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
+            ) from error
+    for i, given in enumerate(order.inputs):
+        if given.file_type == TRIGGER:
+            continue
+        if given.file_type in replaceable:
+            replace.append(given.path)
+        elif given.file_type in KINDS:
+            is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
+            _link(job, given, (references if is_reference else visit) / f"{i:04d}")
+        else:
+            job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
+    # behind those of the files in them
+    job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
+    if options["visit"] != visit:
+        options["references"] = (visit, references)
+    elif not order.of_type(RAW):
+        raise MissingInputError(
+            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
+        )
+    elif trigger is not None:
+        _check_visit(job, order.of_type(RAW)[0].path, trigger)
+    return ReduceRequest(**options, replace=tuple(replace), settings=settings)
+
+
+def _take_parameter(
+    parameter: Parameter, options: dict[str, Any], replace: list[Path], settings: dict[str, Any]
+) -> None:
+    from tasks.engine.run import STEPS
+
+    name, value = parameter.name, parameter.value
+    if name == "from":
+        if value not in STEPS:
+            raise ConfigurationError(
+                f"there is no step {value!r}; the steps are {', '.join(STEPS)}"
+            )
+        options["from_step"] = value
+    elif name == "replace":
+        replace.append(allowed_path(value, rules_of_environment()))
+    elif name == "published":
+        options["visit"] = allowed_path(value, rules_of_environment())
+    elif name in ("strict", "archive"):
+        if value.lower() not in FLAGS:
+            raise ConfigurationError(f"is {value!r}, wanted true or false")
+        options[name] = FLAGS[value.lower()]
+    elif name in ("arch_rev", "proc_num"):
+        if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
+            raise ConfigurationError(f"is {value!r}, wanted a number up to 99")
+        options[name] = int(value)
+    elif "." in name:
+        assign(settings, f"{name}={value}")
+    else:
+        known = (
+            "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"
+        )
+        raise ConfigurationError(f"is not known; wanted {known}")
+
+
+def _link(job: Job, given: JobInput, folder: Path) -> None:
+    from tasks.files.reader import scan
+
+    target = Path(os.path.realpath(given.path))
+    if not target.exists():
+        raise MissingInputError(f"{given.path}: is not there ({job.path.name} line {given.line})")
+    with scan(target) as file:
+        if file.extname != given.file_type:
+            what = file.extname or "(no EXTNAME)"
+            raise BadInputError(
+                f"{given.path}: HDU 1 is {what}, {job.path.name} line {given.line} says "
+                f"{given.file_type}"
+            )
+    disk.make_folder(folder)
+    link = folder / given.path.name
+    with disk.guarded("create", link):
+        link.symlink_to(target)
+    job.links[str(link)] = str(given.path)
+
+
+def the_trigger(order: JobOrder) -> Trigger | None:
+    """Return what the order's trigger file says, if it has one.
+
+    Raises
+    ------
+    BadInputError
+        If it is damaged, or there are several.
+    """
+    given = order.of_type(TRIGGER)
+    if len(given) > 1:
+        raise BadInputError(f"{given[1].path}: is the second trigger file of this order")
+    return read_trigger(given[0].path) if given else None
+
+
+def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
+    from tasks.files.reader import scan
+
+    with scan(raw) as file:
+        header = file.hdus[1].header
+    for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"):
+        said = trigger.number(name)
+        if said is not None and header.get(name) != said:
+            path = job.order.of_type(TRIGGER)[0].path
+            raise BadInputError(f"{path}: {name} is {said}, but {header.get(name)} in {raw.name}")
+
+
+def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
+    """Return the trigger of the products, with the visit, the version and the date that stand in
+    it.
+    """
+    from tasks.delivery.published.folder import read_manifest
+    from tasks.files.reader import scan
+
+    folder = Path(published.folder)
+    manifest = read_manifest(folder)
+    curve = next(
+        f["name"] for f in manifest["files"] if "_SCI_COR_Lightcurve-DEFAULT_" in f["name"]
+    )
+    with scan(folder / curve) as file:
+        header = file.hdus[1].header
+    visit, label = str(manifest["visit"]), str(manifest["version"])
+    if trigger is not None and visit_of(trigger) not in (None, visit):
+        raise BadInputError(f"the trigger file is of {visit_of(trigger)}, the products of {visit}")
+    values = {
+        name: str(header[name]) for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR", "OBSID")
+    }
+    values["PROC_NUM"] = str(manifest["inventory"]["proc_num"])
+    new = Trigger(
+        validity_start=str(header["V_STRT_U"])[:19],
+        validity_stop=str(header["V_STOP_U"])[:19],
+        values={**values, "PROC_NUM_OUT": str(int(label[1:]) % 100)},
+    )
+    if trigger is not None:
+        values = {**new.values, **trigger.values, "PROC_NUM_OUT": new.values["PROC_NUM_OUT"]}
+        new = trigger.model_copy(update={"values": values})
+    return new, visit, label, str(manifest["published"])
+
+
+@contextlib.contextmanager
+def scratch(job: Job) -> Iterator[Path]:
+    """Give a folder below TMP that is the order's alone, and gone afterwards; what a killed job
+    left in it is used.
+
+    Raises
+    ------
+    BusyError
+        If another process works on the same order.
+    """
+    name = f"drp-{hashlib.sha256(str(job.path).encode()).hexdigest()[:16]}"
+    folder = job.order.scratch / name
+    disk.make_folder(folder)
+    with disk.guarded("create", folder):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.exists(folder) and os.stat(folder).st_ino == os.fstat(fd).st_ino
+        except BlockingIOError:
+            ours = False
+        if not ours:
+            raise BusyError(f"another process works on {job.path}")
+        try:
+            yield folder
+        finally:
+            try:
+                disk.remove(folder)
+            except DrpError as error:
+                job.log(Level.WARNING, f"scratch could not be removed: {error}")
+    finally:
+        os.close(fd)

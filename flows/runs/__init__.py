@@ -1,0 +1,1 @@
+"""One run of a visit: from the request to the outcome, whatever it is."""

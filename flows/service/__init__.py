@@ -1,0 +1,1 @@
+"""Prefect on this machine: server, worker, deployments, automations."""

@@ -1,0 +1,141 @@
+"""What the server does by itself: notice lost runs, have them resumed, tell of failed ones, take
+job orders in.
+
+Run ``python -m flows.service.automations`` with PREFECT_API_URL set, after the deployments were
+made. Done again it replaces what it made before. Where failed runs are told is a secret of the site
+and stands in the environment: DRP_NOTIFY_URL. DRP_INTAKE names the folder where job orders arrive;
+it is looked into every minute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import cast
+from uuid import UUID
+
+from prefect.automations import Automation
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import EventTrigger, Posture
+from pydantic import SecretStr
+
+from flows.service.deployments import FAILED, NEEDS_PERSON, OURS
+
+# three heartbeats of 30 s, which is Prefect's least; with the time until it is looked at, below two
+# minutes
+LOST_SECONDS = 90
+
+PREFIX = "drp: "
+
+WEBHOOK = "drp-notify"
+
+PAYLOAD = (
+    '{"event": "{{ event.event }}", "run": "{{ event.payload.name }}", "error": {{ '
+    "event.payload.error | tojson }}, "
+    + ('"exit_code": {{ event.payload.exit_code }}, "id": "{{ event.payload.run }}"}')
+)
+
+
+def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
+    """Yield what takes a run for crashed that neither lives nor ends: silent since its start, or
+    since its last heartbeat.
+    """
+    ours = {
+        "prefect.resource.role": "deployment",
+        "prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments],
+    }
+    for since in ("Running", "heartbeat"):
+        yield Automation(
+            name=f"{PREFIX}lost since {since}",
+            description="A run that is silent has lost its process or its worker.",
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={f"prefect.flow-run.{since}"},
+                expect={"prefect.flow-run.*"},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related=ours,
+                for_each={"prefect.resource.id"},
+                threshold=1,
+                within=timedelta(seconds=seconds),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED,
+                    name="Lost",
+                    message="no heartbeat: its process or worker is gone",
+                )
+            ],
+        )
+
+
+def resumed(deployments: list[UUID], recover: UUID) -> Automation:
+    """Return what has crashed runs resumed; the deployment `recover` counts how often."""
+    return Automation(
+        name=f"{PREFIX}resume",
+        description="Crashed runs go on from their records, three times at most.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.role": "deployment",
+                "prefect.resource.id": [
+                    f"prefect.deployment.{deployment}" for deployment in deployments
+                ],
+            },
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=recover, parameters={})],
+    )
+
+
+def notified(block: UUID) -> Automation:
+    """Return what tells of failed runs by a web hook."""
+    return Automation(
+        name=f"{PREFIX}notify",
+        description="Runs that failed, or that a person must look at, are told.",
+        trigger=EventTrigger(
+            posture=Posture.Reactive,
+            expect={FAILED, NEEDS_PERSON},
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[CallWebhook(block_document_id=block, payload=PAYLOAD)],
+    )
+
+
+def main() -> None:
+    """Replace the automations on the server."""
+    seconds = float(os.environ.get("DRP_LOST_SECONDS", LOST_SECONDS))
+    with get_client(sync_client=True) as client:
+        ours = [
+            deployment.id for deployment in client.read_deployments() if OURS in deployment.tags
+        ]
+        recover = client.read_deployment_by_name("recover/drp").id
+        if folder := os.environ.get("DRP_INTAKE"):
+            intake = client.read_deployment_by_name("intake/drp").id
+            for schedule in client.read_deployment_schedules(intake):
+                asked = {"request": {"folder": os.path.abspath(folder)}}
+                client.update_deployment_schedule(
+                    intake, schedule.id, active=True, parameters=asked
+                )
+        wanted = [*lost(ours, seconds), resumed(ours, recover)]
+        if url := os.environ.get("DRP_NOTIFY_URL"):
+            block = Webhook(method="POST", url=SecretStr(url))
+            wanted.append(notified(cast("UUID", block.save(WEBHOOK, overwrite=True))))
+        for old in client.read_automations():
+            if old.name.startswith(PREFIX):
+                client.delete_automation(old.id)
+    for automation in wanted:
+        automation.create()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""Keeps a Prefect server and a worker running on this machine; `drp up` starts it, `drp down` ends
+it.
+
+A process of its own that knows no Prefect: it starts both anew when they die, and takes them with
+it when it ends. While it lives it holds a lock, by which its state file is believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.runs.child import die_with_parent
+from flows.service.environment import START_SECONDS, quiet_environment
+from flows.service.state import State, state_file, write_state
+from schemas import ROOT
+from tasks.engine.prefect import server_answers
+from tasks.files import disk
+
+POOL = "drp"
+
+LONGEST_PAUSE = 60.0  # between two starts of what dies at once [s]
+
+CHASE_SECONDS = 30.0  # between two looks for crashed runs
+
+STOP_SECONDS = 15.0  # which processes get to end by themselves
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Kept:
+    """A process that is started again when it dies."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.command = command
+        self.environment = environment
+        self.log = log
+        self.pause = 1.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.next_start = 0.0
+        self.started = 0.0
+
+    def look(self) -> None:
+        """Start the process if it does not run, and not too often."""
+        now = time.monotonic()
+        if self.process is not None:
+            if self.process.poll() is None:
+                return
+            self.pause = (
+                1.0 if now - self.started > LONGEST_PAUSE else min(2 * self.pause, LONGEST_PAUSE)
+            )
+            self.next_start = now + self.pause
+            self.process = None
+        if now >= self.next_start:
+            self.started = now
+            self.process = run(self.command, self.environment, self.log)
+
+    def stop(self) -> None:
+        """Ask the process to end, and wait for it."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            self.process.terminate()
+            self.process.wait(STOP_SECONDS)
+
+
+def run(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a process that ends with this one; what it says goes to `log`."""
+    with disk.guarded("create", log), open(log, "ab", opener=_private) as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def children() -> list[int]:
+    """Return the processes whose parent this one is, those that were left to it among them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(path.parent.name))
+    return found
+
+
+def environments(
+    home: Path, port: int, auth: str, database: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the environments of the server and of all others. Only the server knows the
+    database.
+    """
+    api = f"http://127.0.0.1:{port}/api"
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DRP_DATABASE", "DRP_NOTIFY_URL")
+    }
+    others |= {
+        "PREFECT_API_URL": api,
+        "PREFECT_API_AUTH_STRING": auth,
+        "PREFECT_HOME": str(home),
+        "PREFECT_UI_URL": f"http://127.0.0.1:{port}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "no_proxy": _no_proxy(),
+        "NO_PROXY": _no_proxy(),
+    }
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        others.setdefault(name, "1")
+    server = {
+        **others,
+        "PREFECT_SERVER_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_UI_API_URL": api,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        "PREFECT_API_DATABASE_CONNECTION_URL": database or f"sqlite+aiosqlite:///{home}/prefect.db",
+        # the pages of version 2 ask a host outside for its settings, whatever is said of telemetry
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+    return server, others
+
+
+def _python_path() -> list[str]:
+    return [
+        part
+        for part in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if part and part != str(ROOT)
+    ]
+
+
+def _no_proxy() -> str:
+    # a proxy of the site must not stand between the server and us
+    return ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+
+
+def keep(home: Path, port: int, limit: int) -> int:
+    """Start everything, then keep it running until a signal says to stop; return the exit code."""
+    lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 75
+    # flows of a worker that was killed become our children, so that none is left at the end
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    stop: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: stop.append(number))
+    quiet_environment(home)
+    database, auth = os.environ.get("DRP_DATABASE", ""), f"drp:{secrets.token_urlsafe(24)}"
+    for_server, for_others = environments(home, port, auth, database)
+    os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = (
+        for_others["PREFECT_API_URL"],
+        auth,
+    )
+    state = State(
+        "starting",
+        os.getpid(),
+        for_others["PREFECT_API_URL"],
+        auth,
+        "postgresql" if database else "sqlite",
+    )
+    write_state(home, state)
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = Kept(command, for_server, home / "server.log")
+    command = [
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--type",
+        "process",
+        "--name",
+        "drp",
+        "--limit",
+        str(limit),
+    ]
+    worker = Kept(command, for_others, home / "worker.log")
+    try:
+        server.look()
+        if not _until(server_answers, server, stop):
+            return _failed(home, state, stop, f"the server did not start; its log is {server.log}")
+        for step in (
+            ["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"],
+            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
+            ["flows.service.automations"],
+        ):
+            log = home / "deploy.log"
+            extra = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
+            process = run(
+                step,
+                {**for_others, **extra} if step == ["flows.service.automations"] else for_others,
+                log,
+            )
+            while process.poll() is None and not stop:
+                time.sleep(0.1)
+            if process.poll() != 0:
+                return _failed(home, state, stop, f"the deployments could not be made; see {log}")
+        worker.look()
+        state.phase = "up"
+        write_state(home, state)
+        looked = time.monotonic()
+        while not stop:
+            server.look()
+            worker.look()
+            _reap(server, worker)
+            if time.monotonic() - looked > CHASE_SECONDS:
+                chase(state)
+                looked = time.monotonic()
+            time.sleep(0.5)
+        return 0
+    finally:
+        worker.stop()
+        _end(signal.SIGTERM, server)
+        server.stop()
+        _end(signal.SIGKILL, None)
+        if state.phase != "failed":
+            state_file(home).unlink(missing_ok=True)
+        os.close(lock)
+
+
+def chase(state: State) -> None:
+    """Have crashed runs resumed that the server's automation missed: a busy SQLite loses one now
+    and then.
+    """
+    try:
+        crashed = {
+            "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": ["drp"]}}
+        }
+        if ask(state, "flow_runs/count", crashed):
+            recover = ask(state, "deployments/name/recover/drp")["id"]
+            # one a minute at most, whoever else asks
+            ask(
+                state,
+                f"deployments/{recover}/create_flow_run",
+                {"idempotency_key": f"chase-{int(time.time() / 60)}"},
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the next time
+
+
+def ask(state: State, path: str, data: object = None) -> Any:
+    """Return what the server answers."""
+    import base64
+    import urllib.request
+
+    def sent(path: str, headers: dict[str, str], body: bytes | None) -> Any:
+        request = urllib.request.Request(f"{state.api}/{path}", body, headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            return json.load(reply)
+
+    headers = {"Authorization": "Basic " + base64.b64encode(state.auth.encode()).decode()}
+    if data is None:
+        return sent(path, headers, None)
+    headers |= {"Prefect-Csrf-Client": "drp", "Content-Type": "application/json"}
+    headers["Prefect-Csrf-Token"] = sent("csrf-token?client=drp", headers, None)["token"]
+    return sent(path, headers, json.dumps(data).encode())
+
+
+def _until(condition: Any, server: Kept, stop: list[int]) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition(1.0):
+        if (
+            stop
+            or time.monotonic() > deadline
+            or (server.process is not None and server.process.poll() is not None)
+        ):
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _failed(home: Path, state: State, stop: list[int], message: str) -> int:
+    state.phase, state.message = "failed", "it was stopped" if stop else message
+    write_state(home, state)
+    return 75
+
+
+def _reap(*kept: Kept) -> None:
+    """Take leave of the dead that were left to us; those that are kept are looked at by their
+    keeper.
+    """
+    known = {k.process.pid for k in kept if k.process is not None}
+    for pid in children():
+        if pid not in known:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _end(number: int, spared: Kept | None) -> None:
+    """Send a signal to every process that is still a child of ours, and wait for a while."""
+    keep = spared.process.pid if spared is not None and spared.process is not None else 0
+    deadline = time.monotonic() + STOP_SECONDS
+    asked: set[int] = set()
+    while (left := [pid for pid in children() if pid != keep]) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                if pid not in asked:
+                    os.kill(pid, number)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            asked.add(pid)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(keep(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,159 @@
+"""`drp up` and `drp down`: a Prefect server, a worker and the deployments on this machine, which
+later commands find.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.service.state import State, held, home_folder, read_state, state_file
+from schemas import ROOT
+from schemas.errors import BusyError, UsageError
+from tasks.files import disk
+
+UP_SECONDS = 300
+
+DOWN_SECONDS = 90
+
+PORT = 4200
+
+
+def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tuple[State, bool]:
+    """Start server, worker and deployments, unless they are up; return the state, and whether they
+    were started.
+
+    Parameters
+    ----------
+    database : str
+        URL of a PostgreSQL data base, or empty for SQLite.
+    port : int
+        Of the server, on loopback; 0: any that is free.
+    limit : int
+        Runs at a time.
+    tell : callable
+        Is told what is being done.
+
+    Raises
+    ------
+    UsageError
+        If the URL is not one of PostgreSQL.
+    BusyError
+        If the port is taken, or something does not start.
+    """
+    home = home_folder()
+    disk.make_folder(home)
+    with disk.guarded("create", home):
+        home.chmod(0o700)
+    if held(home):
+        return _wait(home, None), False
+    if database:
+        database = checked(database)
+    if state_file(home).exists():
+        tell("an earlier server ended without a word; its state is forgotten")
+        disk.remove(state_file(home))
+    port = free_port(port)
+    tell("starting server, worker and deployments ...")
+    environment = {**os.environ, **({"DRP_DATABASE": database} if database else {})}
+    if not database:
+        environment.pop("DRP_DATABASE", None)
+    environment.pop("PREFECT_API_URL", None)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    )
+    with disk.guarded("create", home / "keeper.log"), open(home / "keeper.log", "ab") as log:
+        command = [sys.executable, "-m", "flows.service.keeper", str(home), str(port), str(limit)]
+        keeper = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return _wait(home, keeper), True
+
+
+def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
+    deadline = time.monotonic() + UP_SECONDS
+    while time.monotonic() < deadline:
+        state = read_state(home)
+        if state is not None and state.phase == "up":
+            return state
+        if not held(home) if keeper is None else keeper.poll() is not None:
+            break
+        time.sleep(0.2)
+    try:
+        import json
+
+        message = json.loads(state_file(home).read_text())["message"]
+    except (OSError, ValueError, KeyError):
+        message = f"see {home / 'keeper.log'}"
+    raise BusyError(f"Prefect did not come up: {message}")
+
+
+def down() -> bool:
+    """End what `drp up` started; return whether there was something.
+
+    Raises
+    ------
+    BusyError
+        If it does not end.
+    """
+    import signal
+
+    home = home_folder()
+    state = read_state(home)
+    if state is None:
+        state_file(home).unlink(missing_ok=True)
+        return False
+    os.kill(state.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    while held(home):
+        if time.monotonic() > deadline:
+            raise BusyError(f"process {state.pid} does not end; see {home / 'keeper.log'}")
+        time.sleep(0.1)
+    return True
+
+
+def checked(database: str) -> str:
+    """Return the URL of a data base as Prefect wants it.
+
+    Raises
+    ------
+    UsageError
+        If it is not one of PostgreSQL; what it says is not repeated, it may hold a password.
+    """
+    scheme, sign, rest = database.partition("://")
+    if not sign or scheme not in ("postgresql", "postgres", "postgresql+asyncpg"):
+        raise UsageError("the data base must be given as postgresql://USER@HOST:PORT/NAME")
+    return f"postgresql+asyncpg://{rest}"
+
+
+def has_password(database: str) -> bool:
+    """Return whether a URL holds a password."""
+    return urlsplit(database).password is not None or "password=" in urlsplit(database).query
+
+
+def free_port(port: int) -> int:
+    """Return a port of loopback that can be taken.
+
+    Raises
+    ------
+    BusyError
+        If the one that is wanted is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BusyError(f"port {port} is taken; name another by --port") from error
+        return int(probe.getsockname()[1])

@@ -1,0 +1,109 @@
+"""The state of every step of one visit, and why it would run."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.status import VisitState, visit_states
+from schemas.errors import BusyError, UsageError, plain
+from schemas.names import VISIT
+from schemas.requests import ReduceRequest
+
+
+@dataclass
+class StepState:
+    """What a step would do now."""
+
+    step: str
+    outcome: str
+    why: str
+    key: str
+
+
+@dataclass
+class VisitDetail:
+    """One visit with its steps."""
+
+    summary: VisitState
+    steps: list[StepState] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def visit_detail(
+    visit: Path,
+    output: Path,
+    work: Path,
+    references: tuple[Path, ...] = (),
+    settings: dict[str, Any] | None = None,
+) -> VisitDetail:
+    """Return what each step of a visit would do now, and why.
+
+    Parameters
+    ----------
+    visit : Path
+        Folder of the visit, a published one, or the visit's name: then its newest published folder
+        in `output` is meant.
+    output, work : Path
+        Where products are published, and where intermediate products stand.
+    references, settings
+        As for a reduction; what differs from the last one shows.
+
+    Raises
+    ------
+    UsageError
+        If there is no such visit.
+    """
+    from flows.reprocess import replayed
+    from flows.runs.reduction import run_reduce
+    from tasks.delivery.published.folder import is_published
+
+    folder = visit
+    if not os.path.isdir(visit):  # unlike that of Path, it takes a name that is too long for none
+        if not VISIT.fullmatch(str(visit)):
+            raise UsageError(
+                f"{plain(visit)}: is neither a folder nor the name of a visit, such as "
+                f"PR900001_TG000101"
+            )
+        folders = [
+            Path(s.folder) for s in visit_states(output, work) if s.visit == str(visit) and s.folder
+        ]
+        if not folders:
+            raise UsageError(f"{visit}: is not published in {output}; name the visit's folder")
+        folder = folders[0]
+    request = ReduceRequest(
+        visit=folder,
+        references=references,
+        output=output,
+        work=work,
+        settings=settings or {},
+        dry_run=True,
+    )
+    try:
+        # a reduction would first bring back what a published folder holds; here its manifest is
+        # enough
+        run = replayed(request).run if is_published(folder) else run_reduce(request, "plain")[1]
+    except BusyError:
+        name = str(visit) if folder != visit else _name_of(folder)
+        return VisitDetail(
+            VisitState(name, "running"),
+            [],
+            ["is being reduced; what its steps would do shows afterwards"],
+        )
+    name = run.workspace.visit
+    known = next(
+        (s for s in visit_states(output, work) if s.visit == name), VisitState(name, "new")
+    )
+    steps = [StepState(r.step, r.outcome, r.why, r.key) for r in run.reports]
+    return VisitDetail(known, steps, list(dict.fromkeys(run.warnings)))
+
+
+def _name_of(folder: Path) -> str:
+    match = re.search(
+        VISIT.pattern,
+        " ".join([folder.name, *(p.name for p in folder.rglob("*SCI_RAW_SubArray*"))]),
+    )
+    return match[0] if match else folder.name

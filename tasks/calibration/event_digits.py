@@ -1,0 +1,242 @@
+"""The decimal digits of EVENT: composed of conditions, and taken apart again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import (
+    EARTH_OCCULTED,
+    EARTH_STRAY_LIGHT,
+    EVENT_DIGITS,
+    Quality,
+)
+from tasks.numerics.orbit import Integers
+
+
+class EventDigits(NamedTuple):
+    """The digits of EVENT, each an array of one value an image."""
+
+    saa: Integers
+    temperature: Integers
+    earth: Integers
+    moon: Integers
+    sun: Integers
+    cosmic_rays: Integers
+
+
+_PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGITS))
+
+# ---- digits
+
+
+def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Integers:
+    """Return the digit of an angle to Sun, Moon or Earth: 1 below the soft limit, 2 below the hard
+    limit.
+
+    Parameters
+    ----------
+    angle : array_like, shape (n,)
+        Angle from the line of sight [deg]. NaN gives 0.
+    limits : array_like, shape (2,), or None
+        Smallest allowed angle, soft and hard [deg]. None, and NaN for either, is no limit.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        0, 1 or 2.
+
+    Raises
+    ------
+    ValueError
+        If there are not two limits, or the hard one is above the soft one.
+    """
+    return limit_digit(angle, limits, None)
+
+
+def limit_digit(
+    value: npt.ArrayLike, lower: npt.ArrayLike | None, upper: npt.ArrayLike | None
+) -> Integers:
+    """Return the digit of a value with lower and upper limits: 1 beyond the soft limit, 2 beyond
+    the hard limit.
+
+    Parameters
+    ----------
+    value : array_like, shape (n,)
+        Value, for example a temperature [deg C]. NaN gives 0.
+    lower, upper : array_like, shape (2,), or None
+        Soft and hard limit, in the unit of `value`. None, and NaN for either, is no limit.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        0, 1 or 2.
+
+    Raises
+    ------
+    ValueError
+        If there are not two limits on a side, or the hard one is nearer than the soft one.
+    """
+    values = np.asarray(value, dtype=np.float64)
+    digit = np.zeros(values.shape, dtype=np.int32)
+    for limits, sign in ((lower, -1), (upper, 1)):
+        if limits is None:
+            continue
+        pair = np.asarray(limits, dtype=np.float64)
+        if pair.shape != (2,) or sign * pair[1] < sign * pair[0]:
+            raise ValueError(
+                f"limits are {pair.tolist()}, wanted a soft one and a hard one beyond it"
+            )
+        for level in (1, 2):
+            digit = np.where(
+                sign * values > sign * pair[level - 1], np.maximum(digit, level), digit
+            )
+    return np.asarray(digit, dtype=np.int32)
+
+
+def earth_digit(
+    limb: npt.ArrayLike, stray_light: npt.ArrayLike, occulted: npt.ArrayLike
+) -> Integers:
+    """Join what the Earth does to an image into one digit, the worst winning.
+
+    Parameters
+    ----------
+    limb : array_like of int, shape (n,)
+        Digit of the angle to the limb, from `angle_digit`.
+    stray_light : array_like of bool, shape (n,)
+        True where the predicted stray light is above its threshold.
+    occulted : array_like of bool, shape (n,)
+        True where the Earth covers the star.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        0; 1 stray light or below the soft limit; 2 below the hard limit; 9 occulted.
+
+    Raises
+    ------
+    ValueError
+        If a digit of `limb` is not 0, 1 or 2.
+    """
+    digit = np.asarray(limb)
+    if not np.isin(digit, (0, 1, 2)).all():
+        raise ValueError(
+            f"digits of the limb angle are {np.unique(digit).tolist()}, wanted 0, 1 or 2"
+        )
+    digit = np.where(
+        np.asarray(stray_light, dtype=np.bool_), np.maximum(digit, EARTH_STRAY_LIGHT), digit
+    )
+    return np.where(np.asarray(occulted, dtype=np.bool_), EARTH_OCCULTED, digit).astype(np.int32)
+
+
+def compose_event(
+    saa: npt.ArrayLike,
+    temperature: npt.ArrayLike,
+    earth: npt.ArrayLike,
+    moon: npt.ArrayLike,
+    sun: npt.ArrayLike,
+    cosmic_rays: npt.ArrayLike,
+) -> Integers:
+    """Return EVENT from its digits: 901 is occulted by the Earth and in the SAA.
+
+    Parameters
+    ----------
+    ---------- saa, temperature, earth, moon, sun, cosmic_rays : array_like of int or bool, shape
+    (n,) or scalar
+        The digits, lowest first.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        EVENT.
+
+    Raises
+    ------
+    ValueError
+        If a digit is not 0 to 9.
+    """
+    event = np.zeros((), dtype=np.int32)
+    digits = (saa, temperature, earth, moon, sun, cosmic_rays)
+    for name, place, given in zip(EventDigits._fields, _PLACES, digits, strict=True):
+        digit = np.asarray(given)
+        if ((digit < 0) | (digit > 9)).any():
+            raise ValueError(
+                f"digit {name} of EVENT is {digit.min()} to {digit.max()}, wanted 0 to 9"
+            )
+        event = event + place * digit.astype(np.int32)
+    return np.asarray(event, dtype=np.int32)
+
+
+def decompose_event(event: npt.ArrayLike) -> EventDigits:
+    """Return the digits of EVENT.
+
+    Parameters
+    ----------
+    event : array_like of int, shape (n,)
+        EVENT.
+
+    Returns
+    -------
+    EventDigits
+        Six arrays of int32, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If EVENT is negative or has more than six digits.
+    """
+    given = np.asarray(event)
+    if ((given < 0) | (given > 999_999)).any():
+        raise ValueError(f"EVENT is {given.min()} to {given.max()}, wanted six digits")
+    return EventDigits(*(np.asarray(given // place % 10, dtype=np.int32) for place in _PLACES))
+
+
+def measurement_status(event: npt.ArrayLike) -> Integers:
+    """Return STATUS: 1 where EVENT is not 0, as in the operational light curves.
+
+    Parameters
+    ----------
+    event : array_like of int, shape (n,)
+        EVENT.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        STATUS.
+    """
+    return np.asarray(np.asarray(event) != 0, dtype=np.int32)
+
+
+def event_quality(event: npt.ArrayLike) -> Integers:
+    """Return the bits of QUALITY that EVENT implies.
+
+    Parameters
+    ----------
+    event : array_like of int, shape (n,)
+        EVENT.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        Sum of bits of `Quality`.
+
+    Raises
+    ------
+    ValueError
+        If EVENT is negative or has more than six digits.
+    """
+    digit = decompose_event(event)
+    occulted = digit.earth == EARTH_OCCULTED
+    quality = np.zeros(digit.earth.shape, dtype=np.int32)
+    for bit, where in (
+        (Quality.SAA, digit.saa > 0),
+        (Quality.OCCULTED, occulted),
+        (Quality.STRAY_LIGHT, (digit.earth > 0) & ~occulted),
+        (Quality.TEMPERATURE, digit.temperature > 0),
+        (Quality.SUN_OR_MOON, (digit.sun > 0) | (digit.moon > 0)),
+        (Quality.COSMIC_RAYS, digit.cosmic_rays > 0),
+    ):
+        quality |= np.where(where, np.int32(bit), np.int32(0))
+    return quality

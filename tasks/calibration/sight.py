@@ -1,0 +1,196 @@
+"""What stands in the line of sight: Earth, Moon and Sun, along the orbit or from the
+constraints.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.inputs import CONSTRAINTS, ORBIT, VISITS
+from schemas.payloads import Product, Reference
+from schemas.settings import EventSettings
+from tasks.calibration.saa import saa_from_map
+from tasks.files.disk import require
+from tasks.files.reader import open_declared, read_from
+from tasks.numerics.orbit import (
+    CLOCK,
+    DAY,
+    Flags,
+    Floats,
+    covered,
+    earth_limb_angle,
+    increasing,
+    interpolate_orbit,
+)
+from tasks.numerics.times import satellite_light_time, utc_to_mjd
+from tasks.visit.raw import Exposures
+
+# ---- tables of constraints
+
+
+def flag_from_rows(
+    row_mjd: npt.ArrayLike,
+    row_flag: npt.ArrayLike,
+    mjd: npt.ArrayLike,
+    duration: float,
+    cadence: float = 60.0,
+) -> tuple[Flags, Flags]:
+    """Flag the images during which, or nearest to which, a row of a table is flagged.
+
+    Parameters
+    ----------
+    row_mjd : array_like, shape (m,)
+        Times of the rows, increasing [MJD].
+    row_flag : array_like of bool, shape (m,)
+        The flag of each row.
+    mjd : array_like, shape (n,)
+        Middle of the images [MJD].
+    duration : float
+        Time from begin to end of an image, all its exposures [s].
+    cadence : float
+        Time between rows; a row is good for as long before and after itself [s].
+
+    Returns
+    -------
+    flagged : ndarray of bool, shape (n,)
+        True where a row from begin to end of the image, both included, or a row nearest to its
+        middle is flagged. False where the table does not cover the image.
+    known : ndarray of bool, shape (n,)
+        True where the table covers the image from begin to end.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, their times do not increase, or there are more or fewer flags than
+        rows.
+    """
+    rows, flag = increasing(row_mjd, "constraints"), np.asarray(row_flag, dtype=np.bool_)
+    if flag.shape != rows.shape:
+        raise ValueError(f"constraints have {rows.size} times and {flag.size} flags")
+    middle, half, clock = np.asarray(mjd, dtype=np.float64), duration / 2 / DAY, CLOCK / DAY
+    known = covered(rows, middle - half, middle + half, 2 * cadence, cadence)
+    flagged_before = np.r_[0, np.cumsum(flag)]
+    first = np.searchsorted(rows, middle - half - clock, side="left")
+    last = np.searchsorted(rows, middle + half + clock, side="right")
+    after = np.searchsorted(rows, middle).clip(0, rows.size - 1)
+    before = (after - 1).clip(0)
+    to_after, to_before = np.abs(rows[after] - middle), np.abs(rows[before] - middle)
+    nearest = flag[after] & (to_after <= to_before + clock) | flag[before] & (
+        to_before <= to_after + clock
+    )
+    return ((flagged_before[last] > flagged_before[first]) | nearest) & known, known
+
+
+class Sight(NamedTuple):
+    """What the line of sight met during every image; NaN and False where nothing is known."""
+
+    saa: Flags
+    occulted: Flags
+    stray_light: Flags
+    limb: Floats
+
+
+def _rows_of(product: Product) -> tuple[Floats, Flags, Flags, Flags] | None:
+    """Return time, SAA, occultation and too much stray light of the rows of visit constraints, None
+    where there are none.
+    """
+    if product.extname == "AUX_RES_VisitConstraints":
+        with open_declared(require(product.path), CONSTRAINTS) as file:
+            table = file[product.extname]
+            saa, occulted = table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION")
+            return table.finite_column("MJD_TIME"), saa, occulted, np.zeros_like(saa)
+    with open_declared(require(product.path), VISITS) as file:
+        if "MPS_PRE_VisitConstraints" not in file:
+            return None
+        table = file["MPS_PRE_VisitConstraints"]
+        if not table.rows:
+            return None
+        threshold = float(file["MPS_PRE_Visits"].column("STRAY_LIGHT_THRESHOLD")[0])
+        stray = table.column("STRAY_LIGHT") > threshold
+        return (
+            table.finite_column("MJD_TIME"),
+            table.column("SAA_FLAG"),
+            table.column("EARTH_OCCULTATION"),
+            stray,
+        )
+
+
+class Orbit(NamedTuple):
+    """What the orbit tells of every image; NaN where it does not cover it."""
+
+    limb: Floats  # angle of the target above the Earth's limb [deg]
+    light_time: (
+        Floats  # of the way that the satellite is nearer to the target than the geocentre [s]
+    )
+    light_rate: Floats  # its change with time during the image
+
+
+def along_orbit(
+    raw: Exposures, orbit: Product | None, settings: EventSettings, warnings: list[str]
+) -> Orbit:
+    """Return the conditions that the orbit file gives; NaN where there is none."""
+    nothing = np.full(raw.count, np.nan)
+    if orbit is None:
+        return Orbit(nothing, nothing, nothing)
+    with open_declared(require(orbit.path), ORBIT) as file:
+        table = file["AUX_RES_Orbit"]
+        with read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
+            epoch = utc_to_mjd(table.column("EPOCH"))
+        rows = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
+        speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
+    star = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
+    half = raw.span / 2 / DAY
+    with read_from(orbit.path, orbit.extname):
+        place, begin, end = (
+            interpolate_orbit(epoch, rows, speed, raw.mjd + shift) for shift in (0.0, -half, half)
+        )
+        limb = earth_limb_angle(place, *star, atmosphere=settings.atmosphere)
+    light_time = satellite_light_time(place, *star) * DAY
+    if lost := int((~np.isfinite(light_time)).sum()):
+        warnings.append(
+            f"the orbit does not cover {lost} images: the satellite's own light time is not "
+            f"known for them"
+        )
+    return Orbit(
+        limb,
+        light_time,
+        (satellite_light_time(end, *star) - satellite_light_time(begin, *star)) / (2 * half),
+    )
+
+
+def sight_of(
+    raw: Exposures,
+    tables: tuple[Product, ...],
+    seen: Floats,
+    saa_map: Reference | None,
+    warnings: list[str],
+) -> Sight:
+    """Return what the visit constraints say of the line of sight, image by image."""
+    n, duration = raw.count, raw.span
+    saa, occulted, stray, known = (np.zeros(n, dtype=bool) for _ in range(4))
+    limb = raw.metadata.column("LOS_TO_EARTH_ANGLE").astype(np.float64)
+    for product in tables:
+        name = product.extname.replace("Visits", "VisitConstraints")
+        rows = _rows_of(product)
+        if rows is None:
+            continue
+        mjd, *flags = rows
+        with read_from(product.path, f"{name}: column MJD_TIME"):
+            (a, new), (b, _), (c, _) = (flag_from_rows(mjd, f, raw.mjd, duration) for f in flags)
+        fresh = new & ~known
+        saa[fresh], occulted[fresh], stray[fresh] = a[fresh], b[fresh], c[fresh]
+        known |= new
+    limb = np.where(np.isfinite(seen), seen, limb)
+    unseen = ~known
+    if unseen.any():
+        occulted[unseen] = (limb < 0)[unseen]
+        if (unseen & ~np.isfinite(limb)).any():
+            warnings.append(
+                f"nothing tells whether {(unseen & ~np.isfinite(limb)).sum()} images are "
+                f"occulted: taken as not"
+            )
+        saa_from_map(raw, saa_map, saa, unseen, warnings)
+    return Sight(saa, occulted, stray, limb)

@@ -1,0 +1,213 @@
+"""Cosmic rays: pixels of single images that hold too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.light_curves import DEFAULT_RADIUS
+from schemas.settings import DefectSettings
+from tasks.correction.steady import BoolArray, FloatArray, IntArray, Sample
+from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.scene.residuals import Residuals
+
+COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
+
+# a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
+OFTEN = 0.1
+
+BRIGHT_FIELD = (
+    3.0  # sigma; where field stars are brighter than this they tell how good their model is
+)
+
+FEW_PIXELS = 30  # fewer of them in a tile tell nothing
+
+TILE = 20  # pixel; side of the squares in which they are looked at together
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: npt.NDArray[np.bool_]) -> int:
+    """Mark seeds, and pixels that touch a marked one and stand out enough; return how many are
+    marked.
+
+    Parameters
+    ----------
+    pull : ndarray, shape (ny, nx)
+        Residual over its noise; NaN is never marked.
+    seed, neighbour : float
+        Limits for a seed and for a pixel that touches a marked one, diagonals included.
+    hit : ndarray of bool, shape (ny, nx)
+        All False; receives the marks.
+    """
+    ny, nx = pull.shape
+    stack = np.empty((ny * nx, 2), np.int64)
+    count = 0
+    for y in range(ny):
+        for x in range(nx):
+            if hit[y, x] or not pull[y, x] > seed:
+                continue
+            top = 1
+            stack[0, 0], stack[0, 1] = y, x
+            hit[y, x] = True
+            while top > 0:
+                top -= 1
+                cy, cx = stack[top, 0], stack[top, 1]
+                count += 1
+                for j in range(max(cy - 1, 0), min(cy + 2, ny)):
+                    for i in range(max(cx - 1, 0), min(cx + 2, nx)):
+                        if not hit[j, i] and pull[j, i] > neighbour:
+                            hit[j, i] = True
+                            stack[top, 0], stack[top, 1] = j, i
+                            top += 1
+    return count
+
+
+def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> FloatArray:
+    """Return the share of the field stars' light by which their model errs in an image, tile by
+    tile; shape (ny, nx).
+
+    With it the scatter of the residual is that of the noise and of such an error together, where
+    field stars are bright. Half of these pixels of a tile tell it, so that hits do not.
+
+    Parameters
+    ----------
+    excess, noise, others : ndarray, shape (ny, nx)
+        Residual, its noise, and the model of the field stars [electron]; NaN where nothing is seen.
+    """
+    doubt = np.zeros(excess.shape)
+    bright = np.isfinite(excess) & (others > BRIGHT_FIELD * noise)
+    for top in range(0, excess.shape[0], TILE):
+        for left in range(0, excess.shape[1], TILE):
+            tile = slice(top, top + TILE), slice(left, left + TILE)
+            if np.count_nonzero(bright[tile]) >= FEW_PIXELS:
+                doubt[tile] = model_error(*(v[tile][bright[tile]] for v in (excess, noise, others)))
+    return doubt
+
+
+def model_error(excess: FloatArray, noise: FloatArray, light: FloatArray) -> float:
+    """Return the share of its light by which a model errs, as the median deviation of its residuals
+    tells, shapes (n,).
+    """
+    size = np.abs(excess)
+    if np.median(size / noise) <= 1 / MAD_TO_SIGMA:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(14):  # to a part in ten thousand
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high)
+            if np.median(size / np.hypot(noise, middle * light)) > 1 / MAD_TO_SIGMA
+            else (low, middle)
+        )
+    return high
+
+
+@dataclass
+class Found:
+    """Entries of the list, image by image, and what is counted of them."""
+
+    count: int
+    entries: list[tuple[int, IntArray, IntArray, FloatArray, int]] = field(default_factory=list)
+
+    def add(
+        self, image: int, rows: IntArray, columns: IntArray, amount: FloatArray, kind: int
+    ) -> None:
+        """Add pixels of an image."""
+        if len(rows):
+            self.entries.append((image, rows, columns, amount, kind))
+
+    def tell_flicker(self, flicker: BoolArray) -> None:
+        """Let hits of pixels that flicker count as taken from the model: they are no cosmic
+        rays.
+        """
+        told: list[tuple[int, IntArray, IntArray, FloatArray, int]] = []
+        for image, rows, columns, amount, kind in self.entries:
+            of = flicker[rows, columns] if kind == COSMIC else np.zeros(len(rows), dtype=bool)
+            for which, name in ((~of, kind), (of, FROM_MODEL)):
+                if which.any():
+                    told.append((image, rows[which], columns[which], amount[which], name))
+        self.entries = told
+
+    def table(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the list as columns, in order of image, then as they were added."""
+        order = sorted(self.entries, key=lambda e: e[0])
+        none = np.zeros(0, np.int64)
+        parts = [(np.full(len(r), i), c, r, np.full(len(r), kind)) for i, r, c, _, kind in order]
+        image, x, y, kinds = (np.concatenate([none, *(p[k] for p in parts)]) for k in range(4))
+        amount = np.concatenate([np.zeros(0), *(e[3] for e in order)])
+        return {"IMAGE_INDEX": image, "X": x, "Y": y, "AMOUNT": amount, "KIND": kinds}
+
+
+@dataclass
+class Search:
+    """What is looked for in single images, and what was found; shapes (ny, nx), `series` and
+    `sigma` (k, images looked at).
+    """
+
+    rest: Residuals
+    sample: Sample
+    static: FloatArray
+    dead: BoolArray
+    near: BoolArray  # within the aperture
+    settings: DefectSettings
+    looked: IntArray
+    found: Found
+    hits: IntArray = field(init=False)
+    series: FloatArray = field(init=False)
+    sigma: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make room."""
+        self.hits = np.zeros(self.static.shape, np.int64)
+        self.series = np.full((int(self.sample.telegraphic.sum()), len(self.looked)), np.nan)
+        self.sigma = np.full_like(self.series, np.nan)
+
+    def image(self, k: int) -> None:
+        """Look through the k-th image."""
+        i, jumps = int(self.looked[k]), self.sample.telegraphic
+        image, target, others = self.rest.take(i, rounds=2)
+        star = target + others
+        excess = image - star
+        noise = np.sqrt(
+            np.maximum(star, 0.0) + self.rest.floor[i] + np.maximum(self.sample.median, 0.0)
+        )
+        self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
+        rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
+        pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
+        pull[jumps | self.dead] = np.nan
+        # an image that moved more than the others is further off the model: its own scatter counts
+        # then
+        core = pull[self.near]
+        pull[self.near] /= (
+            max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core))))
+            if np.isfinite(core).any()
+            else 1.0
+        )
+        hit = np.zeros(image.shape, dtype=bool)
+        find_hits(pull, self.settings.seed, self.settings.neighbour, hit)
+        self.hits += hit
+        for mask, kind in ((hit, COSMIC), (self.dead & np.isfinite(excess), FROM_MODEL)):
+            rows, columns = np.nonzero(mask)
+            self.found.add(i, rows, columns, excess[mask] - self.static[mask], kind)
+
+    def flicker(self) -> BoolArray:
+        """Return which pixels are hit far too often for cosmic rays."""
+        return np.asarray(self.hits > max(OFTEN * len(self.looked), 2))
+
+
+def count_by_image(found: Found, rest: Residuals) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return pixels hit by cosmic rays within the aperture and in the window, and the share of the
+    aperture's area replaced.
+    """
+    inside, everywhere = np.zeros(found.count, np.int64), np.zeros(found.count, np.int64)
+    taken = np.zeros(found.count)
+    for i, rows, columns, _, kind in found.entries:
+        rays = np.full(len(rows), kind == COSMIC)
+        within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
+        everywhere[i] += int(rays.sum())
+        inside[i] += int((rays & within).sum())
+        taken[i] += float((within & (kind != HIGH_STATE)).sum()) / (np.pi * DEFAULT_RADIUS**2)
+    return inside, everywhere, taken

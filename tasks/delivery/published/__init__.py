@@ -1,0 +1,1 @@
+"""Published visits: read again, checked, compared, taken apart."""

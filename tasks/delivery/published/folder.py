@@ -1,0 +1,136 @@
+"""A published folder: its name, its manifest, what it was made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import BadInputError, DrpError, plain
+from schemas.inputs import REFERENCES
+from schemas.payloads import Inventory
+from tasks.engine.step import products_in
+from tasks.files import disk
+from tasks.files.reader import open_declared
+from tasks.visit.search import fits_files
+
+Digest = Callable[[Path], str]
+
+MANIFEST = "manifest.json"
+
+MANIFEST_VERSION = 1
+
+FOLDER_NAME = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
+
+
+def version_of(folder: Path) -> tuple[int, int]:
+    """Return (ARCH_REV, PROC_NUM) of a published folder."""
+    return divmod(int(folder.name[-4:]), 100)
+
+
+def published_folders(output: Path, visit: str) -> list[Path]:
+    """Return the published folders of a visit, in order of their version."""
+    if not output.is_dir():
+        return []
+    return sorted(
+        p
+        for p in output.iterdir()
+        if (m := FOLDER_NAME.match(p.name)) and m[1] == visit and p.is_dir()
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a published folder."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(disk.read_bytes(path, limit=64 << 20))
+    except ValueError as error:
+        raise BadInputError(f"{path}: is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("manifest") != MANIFEST_VERSION:
+        raise BadInputError(f"{path}: is not a manifest of version {MANIFEST_VERSION}")
+    return manifest
+
+
+def verdict_of(folder: Path) -> str:
+    """Return the word of the verdict on a published light curve; empty where the manifest does not
+    hold it.
+    """
+    try:
+        return str(read_manifest(folder)["verdict"]["word"])
+    except (DrpError, KeyError, TypeError):
+        return ""
+
+
+def is_published(folder: Path) -> bool:
+    """Whether `folder` is a published one: it holds a manifest."""
+    return os.path.isfile(
+        folder / MANIFEST
+    )  # unlike that of Path, it takes a folder that cannot be read for one without
+
+
+def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
+    """Return inventory and settings of a published folder. Its raw inputs are known by their
+    digests only.
+    """
+    manifest = read_manifest(folder)
+    try:
+        return Inventory.model_validate(manifest["inventory"]), dict(manifest["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{folder / MANIFEST}: inventory or settings cannot be read ({error})"
+        ) from error
+
+
+def relocated(found: Inventory, folders: Sequence[Path], digest: Digest) -> Inventory:
+    """Return the inventory of a manifest with the places of those of its files that lie, under
+    their names, in `folders`.
+
+    A reference that has other content now is taken as it is now, so that what depends on it is done
+    again.
+
+    Raises
+    ------
+    BadInputError
+        If a file of the visit is not the one that it was reduced from, or a changed reference is
+        damaged.
+    """
+    places = {path.name: path.absolute() for folder in folders for path in fits_files(folder)}
+    references = {r.product.path: r.kind for r in (*found.references.values(), *found.dark_frames)}
+    declared = {d.kind: d for d in REFERENCES}
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        name = value.get("path")
+        if "sha256" not in value or name not in places:
+            return {k: placed(v) for k, v in value.items()}
+        now = digest(places[name])
+        if now != value["sha256"] and name not in references:
+            raise BadInputError(f"{places[name]}: is not the file that the visit was reduced from")
+        if now != value["sha256"]:
+            open_declared(places[name], declared[references[name]], sums=True).close()
+        return {**value, "path": str(places[name]), "sha256": now}
+
+    return Inventory.model_validate(placed(found.model_dump(mode="json")))
+
+
+def changed_inputs(folder: Path, found: Inventory) -> list[str]:
+    """Return a line for each file of the inventory that has other content now than when `folder`
+    was published.
+    """
+    try:
+        before, _ = published_inventory(folder)
+    except DrpError:
+        return []
+    then = {Path(p.path).name: p.sha256 for p in products_in([before])}
+    now = {Path(p.path).name: p.sha256 for p in products_in([found])}
+    return [
+        f"{plain(n)}: was changed since {folder.name} was published"
+        for n in now
+        if then.get(n, now[n]) != now[n]
+    ]

@@ -1,0 +1,237 @@
+"""The report: on its first page what the light curve is worth, behind it how it came about.
+
+`collect_report` puts everything that the pages show into JSON and draws the figures; it knows
+neither the version of the publication nor any date of processing nor names of files, so the same
+input gives the same bytes. `typeset_report` adds these facts and makes the PDF. Text from outside
+(names in headers) reaches the typesetter as JSON strings only and is never read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.light_curves import RADII
+from schemas.payloads import (
+    CalibratedVisit,
+    CorrectedVisit,
+    Inventory,
+    Leaf,
+    MeasuredVisit,
+    Payload,
+    ReportData,
+    Status,
+)
+from schemas.settings import ReportSettings
+from tasks.delivery.report import summary, tables
+from tasks.delivery.report.drawing import Figure, describe_light_curve, draw_light_curve
+from tasks.delivery.report.figures import CORRELATED, OVER_TIME, captions, draw_all
+from tasks.delivery.report.findings import Findings, for_report, read_findings
+from tasks.delivery.report.pdf import moment, templates, write_pdf
+from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
+from tasks.delivery.report.series import Points
+from tasks.delivery.report.tables import Metric, Table
+from tasks.delivery.report.verdict import Evidence, Verdict, verdict
+from tasks.delivery.report.wording import Row, printable
+from tasks.engine.step import Leaves, step
+from tasks.files import disk
+from tasks.visit.images import Images, open_images
+
+DATA = "report.json"
+
+LIGHT_CURVE = "light_curve"
+
+FIGURES = (
+    LIGHT_CURVE,
+    "curves",
+    "noise",
+    "stages",
+    "correlations",
+    "levels",
+    "scene",
+    "maps",
+    "contamination",
+    "conditions",
+    "timeline",
+)
+
+TEMPLATES = ("look.typ", "report.typ", "pages.typ")
+
+MOST_WARNINGS = 6
+
+
+class Report(Payload):
+    """Everything that the pages show."""
+
+    visit: str
+    target: str
+    observed: str
+    verdict: Verdict
+    figures: dict[str, Figure]
+    run: tuple[Row, ...]
+    whole_run: tuple[summary.Group, ...]
+    metrics: tuple[summary.KeyNumber, ...]
+    whole_metrics: tuple[Metric, ...]
+    tables: dict[str, Table]
+    steps: tuple[summary.StepRow, ...]
+    absent_steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+    all_warnings: tuple[str, ...]
+    more_warnings: int
+    references: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+    deviations: int
+
+    def as_json(self) -> bytes:
+        """Return the report as JSON with sorted keys."""
+        return (
+            json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
+            + "\n"
+        ).encode("ascii")
+
+
+@step("report", version="3", payload=ReportData, leaves=[DATA])
+def collect_report(
+    inventory: Inventory,
+    calibrated: CalibratedVisit,
+    corrected: CorrectedVisit,
+    measured: MeasuredVisit,
+    settings: ReportSettings,
+) -> Leaves:
+    """Collect what the report shows, and draw its figures."""
+    leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
+    with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
+        found = for_report(
+            read_findings(calibrated, corrected, measured, images), calibrated, corrected, images
+        )
+        first = printable(str(images.image.header.get("T_STRT_U", "an unknown time"))[:19])
+        report = compose(
+            inventory,
+            leaves,
+            found,
+            images,
+            describe_light_curve(found.points, f"{first} UTC", settings.points),
+        )
+    drawn = {
+        LIGHT_CURVE: draw_light_curve(found.points, settings.points),
+        **draw_all(found, settings.points),
+        "levels": draw_levels(found, settings.points),
+        "scene": draw_scene(found),
+        "maps": draw_maps(found),
+    }
+    return Leaves(blobs={DATA: report.as_json(), **{svg(name): drawn[name] for name in FIGURES}})
+
+
+def svg(name: str) -> str:
+    """Return the name of a figure's file."""
+    return f"{name}.svg"
+
+
+def compose(
+    inventory: Inventory, leaves: list[Leaf], found: Findings, images: Images, light_curve: Figure
+) -> Report:
+    """Return everything that the pages show."""
+    points, metrics = found.points, found.metrics["DEFAULT"]
+    run = summary.run_table(inventory, images)
+    by_label = {row.label: row for row in run}
+    start, stop = (by_label[f"Data {end} (UTC)"].value for end in ("start", "stop"))
+    warnings = summary.warning_lines(leaves)
+    fallbacks = tuple(
+        f"{printable(kind)} ({printable(text)})"
+        for kind, text in sorted(inventory.fallbacks.items())
+    )
+    return Report(
+        visit=inventory.visit,
+        target=by_label["Target name"].shown,
+        observed=f"{start or '–'} to {stop or '–'} UTC",
+        verdict=verdict(evidence(points, metrics, leaves)),
+        figures={LIGHT_CURVE: light_curve, **captions(found), **picture_captions(found)},
+        run=run,
+        whole_run=summary.run_groups(inventory, images, points, RADII),
+        metrics=summary.key_numbers(inventory, metrics, points, leaves, images),
+        whole_metrics=tables.metrics_rows(inventory, found, leaves),
+        tables={
+            "curves": tables.curves_table(found),
+            "budget": tables.budget_table(found),
+            "stages": tables.stages_table(found),
+            "contamination": tables.contamination_table(found),
+            "neighbours": tables.neighbours_table(found),
+            "housekeeping": tables.housekeeping_table(found),
+            "correlations": tables.correlations_table(found, CORRELATED),
+            "conditions": tables.conditions_table(found, OVER_TIME),
+            "events": tables.events_table(found),
+            "quality": tables.quality_table(found),
+        },
+        steps=tuple(summary.step_row(leaf) for leaf in leaves),
+        absent_steps=summary.absent_steps(leaves),
+        warnings=tuple(warnings[:MOST_WARNINGS]),
+        all_warnings=tuple(warnings),
+        more_warnings=max(len(warnings) - MOST_WARNINGS, 0),
+        references=summary.reference_names(inventory),
+        fallbacks=fallbacks,
+        deviations=len(inventory.deviations),
+    )
+
+
+def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf]) -> Evidence:
+    """Return what the verdict rests on."""
+    ended = [(leaf.step, summary.state_of(leaf), leaf.by_hand) for leaf in leaves]
+    scatter, error = (
+        v if math.isfinite(v) else None for v in (metrics["P2P_PPM"], metrics["FORM_PPM"])
+    )
+    contamination = next(
+        (leaf.used.get("CONTA_25") for leaf in leaves if leaf.step == "contamination"), None
+    )
+    unknown = any(
+        name in ("stars", "contamination") and state is not Status.COMPLETED
+        for name, state, _ in ended
+    )
+    return Evidence(
+        visible=int((~points.in_saa & ~points.occulted).sum()),
+        good=int(points.good.sum()),
+        scatter=scatter,
+        error=error,
+        contamination=None if unknown or not isinstance(contamination, float) else contamination,
+        warned=_once(name for name, state, _ in ended if state is Status.WARNING),
+        skipped=_once(name for name, state, _ in ended if state is Status.SKIPPED),
+        by_hand=_once(name for name, _, products in ended if products),
+    )
+
+
+def _once(steps: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(steps))
+
+
+def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
+    """Typeset the report as PDF; the errors are those of `write_pdf`.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with what `collect_report` left.
+    facts : mapping
+        What only the publication knows: ``version`` such as V0000, ``date`` (UTC,
+        yyyy-mm-ddThh:mm:ss), ``software``, ``folder``, and under ``sources`` what
+        `tasks.delivery.report.sources` says.
+    target : Path
+        The PDF; it appears whole or not at all.
+    """
+    shown = {
+        name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")
+    }
+    inside: dict[str, bytes] = {
+        "main.typ": b'#include "report.typ"\n#include "pages.typ"\n',
+        "facts.json": json.dumps(
+            {**shown, "moment": moment(facts["date"]), "sources": facts.get("sources", {})},
+            sort_keys=True,
+        ).encode(),
+        **templates(*TEMPLATES),
+        **{
+            name: disk.read_bytes(data / name, limit=64 << 20)
+            for name in (DATA, *map(svg, FIGURES))
+        },
+    }
+    write_pdf(inside, target)

@@ -1,0 +1,247 @@
+"""What the report draws: points and quantities of a visit, one value an image, and statistics of
+them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.flags import EARTH_OCCULTED, EVENT_EARTH, EVENT_SAA
+from tasks.delivery.report.verdict import FEWEST_POINTS
+
+Floats = npt.NDArray[np.float64]
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points of the light curve DEFAULT: hours since the first one, flux [electron], and what
+    is said of each.
+    """
+
+    hours: Floats
+    flux: Floats
+    event: npt.NDArray[np.int64]
+    quality: npt.NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.flux)
+
+    @property
+    def duration(self) -> float:
+        """Time from the first to the last [h]."""
+        known_hours = self.hours[np.isfinite(self.hours)]
+        return float(np.ptp(known_hours)) if known_hours.size else 0.0
+
+    @property
+    def good(self) -> Bools:
+        """Those not flagged, with time and flux."""
+        measured = np.isfinite(self.hours) & np.isfinite(self.flux) & (self.flux > 0)
+        return np.asarray((self.event == 0) & (self.quality == 0) & measured)
+
+    @property
+    def in_saa(self) -> Bools:
+        """Those in the SAA."""
+        return np.asarray(self.event // EVENT_SAA % 10 != 0)
+
+    @property
+    def occulted(self) -> Bools:
+        """Those behind the Earth."""
+        return np.asarray(self.event // EVENT_EARTH % 10 == EARTH_OCCULTED)
+
+    @property
+    def stray_light(self) -> Bools:
+        """Those with stray light above its threshold, or near the Earth's limb."""
+        return np.asarray((self.event // EVENT_EARTH % 10 != 0) & ~self.occulted)
+
+
+def relative_flux(flux: Floats, good: Bools) -> Floats:
+    """Return the distance of each flux from the median of the good ones, or of all where none is
+    good [ppm].
+    """
+    kept = flux[good] if good.any() else flux[np.isfinite(flux)]
+    middle = float(np.median(kept)) if kept.size else np.nan
+    return 1e6 * (flux / middle - 1) if middle > 0 else np.full_like(flux, np.nan)
+
+
+def bin_medians(hours: Floats, values: Floats, width: float) -> tuple[Floats, Floats]:
+    """Return middles and medians of bins of some `width` [h]; NaN in place of bins that hold too
+    few, to break a line.
+    """
+    place = np.floor(hours / width).astype(np.int64)
+    bins, counts = np.unique(place, return_counts=True)
+    groups = np.split(values[np.argsort(place, kind="stable")], np.cumsum(counts)[:-1])
+    medians = {
+        int(b): float(np.median(g))
+        for b, g in zip(bins, groups, strict=False)
+        if len(g) >= FEWEST_POINTS
+    }
+    ends = {b + 1: math.nan for b in medians}
+    line = sorted({**ends, **medians}.items())
+    return np.array([(b + 0.5) * width for b, _ in line]), np.array([m for _, m in line])
+
+
+def thin(count: int, most: int) -> npt.NDArray[np.intp]:
+    """Return at most `most` indices spread evenly over `count`."""
+    return (
+        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+        if count
+        else np.empty(0, np.intp)
+    )
+
+
+def axis_limits(values: Floats) -> tuple[float, float]:
+    """Return the ends of an axis: the running median of three points, which knows no single spikes,
+    and some more.
+    """
+    if values.size < FEWEST_POINTS:
+        middle = float(values.mean()) if values.size else 0.0
+        return middle - 1000.0, middle + 1000.0
+    calm = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
+    sigma = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2)
+    margin = max(4 * sigma, 0.08 * float(np.ptp(calm))) or 1.0
+    return float(calm.min()) - margin, float(calm.max()) + margin
+
+
+def to_scale(points: Points) -> tuple[Floats, float, float]:
+    """Return relative fluxes and the ends of their axis, which suit the good points if there are
+    any [ppm].
+    """
+    relative = relative_flux(points.flux, points.good)
+    return relative, *axis_limits(
+        relative[points.good if points.good.any() else np.isfinite(relative)]
+    )
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How one quantity goes with another; NaN where it cannot be told."""
+
+    pearson: float
+    spearman: float
+    slope: float
+    slope_error: float
+
+
+def relation(x: Floats, y: Floats) -> Relation:
+    """Return correlation coefficients of `y` with `x`, both shape (n,) and finite, and the slope of
+    a straight line.
+
+    The error of the slope takes the scatter about the line as noise of independent points. Fewer
+    than three points, or one quantity that does not vary, tell nothing.
+    """
+    n = len(x)
+    if n < FEWEST_POINTS or not (varies(x) and varies(y)):
+        return Relation(*[math.nan] * 4)
+    size = float(np.abs(x - x.mean()).max())
+    dx, dy = (x - x.mean()) / size, y - y.mean()  # squares of small numbers are none
+    spread = float((dx**2).sum())
+    slope = float((dx * dy).sum()) / spread
+    rest = float(((dy - slope * dx) ** 2).sum())
+    error = math.sqrt(rest / max(n - 2, 1) / spread)
+    return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope / size, error / size)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over the roll angle: coefficients of 1, cos, sin, cos 2, sin 2 ...; half of its
+    range, and an error of that.
+    """
+
+    coefficients: Floats
+    amplitude: float
+    error: float
+
+    def at(self, angle: Floats) -> Floats:
+        """Return the curve at some angles [deg]."""
+        return np.asarray(_waves(angle, len(self.coefficients) // 2) @ self.coefficients)
+
+
+def harmonics(angle: Floats, y: Floats, count: int = 3) -> Curve:
+    """Return the curve of some harmonics that goes through points best, all shape (n,); NaN for too
+    few points.
+
+    Half of its range is that over the angles that occur. White noise of sigma alone makes a curve
+    of k = 2 count coefficients with an rms of sigma sqrt(k / n), which is given as the error: a
+    curve of that size is none.
+    """
+    n, k = len(y), 2 * count
+    if n < 10 * count or not varies(angle):
+        return Curve(np.full(k + 1, math.nan), math.nan, math.nan)
+    waves = _waves(angle, count)
+    coefficients = np.asarray(np.linalg.lstsq(waves, y, rcond=None)[0], dtype=np.float64)
+    curve = waves @ coefficients
+    sigma = math.sqrt(float(((y - curve) ** 2).sum()) / (n - k - 1))
+    return Curve(coefficients, float(np.ptp(curve)) / 2, sigma * math.sqrt(k / n))
+
+
+def _waves(angle: Floats, count: int) -> Floats:
+    turn = np.radians(angle)
+    return np.stack(
+        [
+            np.ones(len(turn)),
+            *(wave(j * turn) for j in range(1, count + 1) for wave in (np.cos, np.sin)),
+        ],
+        axis=1,
+    )
+
+
+def removed_variance(before: Floats, after: Floats, clip: float = 5.0) -> tuple[float, float]:
+    """Return by how much the variance of the same quantities falls between two stages, and its
+    error.
+
+    Parameters
+    ----------
+    before, after : ndarray, shape (n,)
+        The quantities, each taken about its own median.
+    clip : float
+        Those further out than that many robust sigma, before or after, are left out.
+
+    Returns
+    -------
+    removed, error : float
+        Mean of before^2 - after^2, and the error of that mean if the quantities are independent. It
+        is free of the noise that both stages share, unlike the difference of two scatters. NaN for
+        fewer than three.
+    """
+    pair = np.stack([before, after])
+    pair = pair[:, np.isfinite(pair).all(axis=0)]
+    if pair.shape[1] < FEWEST_POINTS:
+        return math.nan, math.nan
+    pair = pair - np.median(pair, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(pair), axis=1, keepdims=True)
+    kept = (np.abs(pair) <= np.where(spread > 0, clip * spread, np.inf)).all(axis=0)
+    change = pair[0, kept] ** 2 - pair[1, kept] ** 2
+    return float(change.mean()), float(change.std() / math.sqrt(len(change)))
+
+
+def varies(values: Floats) -> bool:
+    """Whether values differ by more than rounding does."""
+    return bool(values.size and float(np.ptp(values)) > 1e-9 * float(np.abs(values).max()))
+
+
+def _pearson(x: Floats, y: Floats) -> float:
+    dx, dy = (
+        (v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y)
+    )  # squares of small numbers are none
+    return float((dx * dy).sum() / math.sqrt(float((dx**2).sum()) * float((dy**2).sum())))
+
+
+def ranks(values: Floats) -> Floats:
+    """Return the place of each value in their order, equal ones sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
+def running_median(x: Floats, y: Floats, bins: int = 12) -> tuple[Floats, Floats]:
+    """Return medians of `x` and `y` in bins of equally many points in the order of `x`."""
+    order = np.argsort(x, kind="stable")
+    groups = [g for g in np.array_split(order, bins) if len(g) >= FEWEST_POINTS]
+    return np.array([np.median(x[g]) for g in groups]), np.array([np.median(y[g]) for g in groups])

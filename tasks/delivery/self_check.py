@@ -1,0 +1,49 @@
+"""The check of products as they were staged, before they are published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from schemas.errors import BadInputError, MissingInputError, SelfCheckError
+from schemas.inputs import Input, Use
+from schemas.products import Structure, soc_structure
+from schemas.terms import MAY_BE_EMPTY, TERMS
+from tasks.files.reader import open_declared, scan
+
+
+def whole(structure: Structure) -> Use:
+    """Return the declaration of an HDU of which everything must be there."""
+    columns = tuple(c.name for c in structure.columns)
+    return Use(
+        structure,
+        dict.fromkeys(structure.keywords),
+        columns,
+        may_be_empty=structure.extname in MAY_BE_EMPTY,
+    )
+
+
+def self_check(stage: Path, files: Iterable[str]) -> None:
+    """Read every staged product back, with its sums, and hold it against its definition."""
+    for name in files:
+        path = stage / name
+        try:
+            with scan(path) as file:
+                extnames = [hdu.extname for hdu in file.hdus[1:]]
+            uses = {e: whole(TERMS[e] if e in TERMS else soc_structure(e)) for e in extnames}
+            with open_declared(
+                path, Input(extnames[0], (extnames[0],), uses, ""), sums=True
+            ) as file:
+                if file.deviations:
+                    raise SelfCheckError(f"{name}: {file.deviations[0]}")
+                missing = [
+                    e
+                    for e, needed in uses[extnames[0]].structure.associated.items()
+                    if needed and e not in file
+                ]
+                if missing:
+                    raise SelfCheckError(f"{name}: HDU {missing[0]} is missing")
+        except (BadInputError, MissingInputError) as error:
+            raise SelfCheckError(
+                f"a product does not read back as it was written: {error}"
+            ) from error

@@ -1,0 +1,1 @@
+"""The step machine: keys, records, runs, and Prefect."""

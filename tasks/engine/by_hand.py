@@ -1,0 +1,153 @@
+"""A person's own products in place of a step's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from schemas.errors import BadInputError, UsageError, plain
+from schemas.inputs import term_input
+from schemas.payloads import Inventory
+from schemas.terms import NOT_OF_IMAGES, NOT_OF_WINDOW, TERMS
+from schemas.used import USED
+from tasks.engine.run import STEPS
+from tasks.engine.store import Workspace
+from tasks.files import disk
+from tasks.files.reader import Hdu, Value, blocks, open_declared, scan
+from tasks.files.writer import PUBLICATION, restamp
+
+# what stands in the headers of images and light curves before their publication
+UNPUBLISHED: dict[str, Value] = {**PUBLICATION, **{f"RF_FIL{i}": "N/A" for i in range(1, 21)}}
+
+
+def used_values(path: Path, extname: str) -> dict[str, Value]:
+    """Return the used values that the header of a term holds."""
+    with open_declared(path, term_input(extname), sums=True) as file:
+        hdu = file[extname]
+        return {name: hdu.keyword(name) for name in TERMS[extname].keywords if name in USED}
+
+
+def replacement(path: Path) -> tuple[str, Path]:
+    """Return (name of the product, path) of a file that a person wants in place of a step's own.
+
+    Raises
+    ------
+    UsageError
+        If no step leaves such a product.
+    BadInputError
+        If the file is not what it claims to be, or deviates from its definition: it is to be
+        published.
+    """
+    from schemas.inputs import level1_input
+
+    with scan(path) as file:
+        extname = file.extname
+    owners = [s.name for s in STEPS.values() if extname in s.leaves]
+    if not owners:
+        known = ", ".join(sorted({name for s in STEPS.values() for name in s.leaves}))
+        raise UsageError(f"{path}: no step leaves {plain(extname)}; what can be replaced: {known}")
+    declared = term_input(extname) if extname in TERMS else level1_input(extname)
+    with open_declared(path, declared, sums=True) as file:
+        if file.deviations:
+            raise BadInputError(
+                f"{path}: a replacement must be as it is defined: {file.deviations[0]}"
+            )
+        if extname in TERMS:
+            check_finite(file[extname])
+        else:
+            check_no_infinity(file[extname])
+    return extname, path
+
+
+def check_images(path: Path, found: Inventory) -> None:
+    """Refuse a replacement that is not of the visit's images, or of its window where the raw
+    sub-array is there to compare.
+    """
+    with scan(path) as file:
+        for hdu in file.hdus[1:] if not file.extname.endswith(("Imagette", "FullArray")) else ():
+            axes = hdu.shape
+            if "TFIELDS" in hdu.header:
+                of_images = "MJD_TIME" in hdu.present() and hdu.extname not in NOT_OF_IMAGES
+            else:
+                of_images = len(axes) == 3 or hdu.extname == "TERM_SMEARING"
+            if of_images and axes[0] != found.images:
+                raise hdu.refuse(f"is of {axes[0]} images, the visit has {found.images}")
+            if (
+                "X_WINOFF" in hdu.header
+                and hdu.extname not in NOT_OF_WINDOW
+                and os.path.exists(found.subarray.path)
+            ):
+                with scan(Path(found.subarray.path)) as raw:
+                    header, shape = raw.hdus[1].header, raw.hdus[1].shape[1:]
+                window = [
+                    (h.get("X_WINOFF"), h.get("Y_WINOFF"), s)
+                    for h, s in ((hdu.header, axes[-2:]), (header, shape))
+                ]
+                if window[0] != window[1]:
+                    raise hdu.refuse(
+                        f"is of the window (x, y, shape) {window[0]}, the visit's is {window[1]}"
+                    )
+
+
+def own_copy(workspace: Workspace, name: str, path: Path) -> Path:
+    """Return our own copy of a replacement. In images, what publication filled in stands for
+    nothing again.
+    """
+    digest = workspace.digests.of(path)
+    folder = workspace.folder("hand", digest)
+    own = folder / f"{name}.fits"
+    if own.exists() and own.samefile(path):
+        return own
+    disk.remove(folder)
+    disk.make_folder(folder)
+    if name in TERMS:
+        disk.copy_file(path, own)
+    else:
+        restamp(path, own, UNPUBLISHED)
+    if workspace.digests.of(path) != digest or (
+        name in TERMS and workspace.digests.of(own) != digest
+    ):
+        raise BadInputError(f"{path}: changed while it was read")
+    return own
+
+
+def check_no_infinity(hdu: Hdu) -> None:
+    """Refuse a cube with infinite pixels; NaN is no data."""
+    ny, nx = hdu.shape[-2:]
+    planes = blocks(hdu.rows, ny * nx * 8) if len(hdu.shape) == 3 else [(0, ny)]
+    if bad := sum(int(np.count_nonzero(np.isinf(hdu.stored(a, b)))) for a, b in planes):
+        raise hdu.refuse(f"{bad} pixels are infinite")
+
+
+# Columns of terms that hold a number in every row: what cannot be measured is filled in by the step
+# and flagged.
+_FILLED = frozenset(
+    (
+        "MJD_TIME",
+        "LEVEL",
+        "LEVEL_ERR",
+        "RON",
+        "GAIN",
+        "BOUNDARY",
+        "COEF_0",
+        "COEF_1",
+        "COEF_2",
+        "COEF_3",
+    )
+)
+
+_NOT_FILLED = frozenset((("TERM_PSF_FIT", "LEVEL"),))
+
+
+def check_finite(hdu: Hdu) -> None:
+    """Refuse a term with pixels that are no numbers, or without a number in a column that always
+    has one.
+    """
+    assert hdu.declared is not None
+    if hdu.declared.image:
+        hdu.finite_image()
+    for column in hdu.declared.columns:
+        if column.name in _FILLED and (hdu.extname, column.name) not in _NOT_FILLED:
+            hdu.finite_column(column.name)

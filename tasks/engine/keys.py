@@ -1,0 +1,56 @@
+"""Keys of steps: SHA-256 of name, version and content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from schemas.payloads import Product
+
+
+def canonical(value: object) -> str:
+    """Return `value` as JSON with sorted keys and no space: equal content gives equal text. NaN is
+    refused.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def content(value: object) -> object:
+    """Return an argument of a step as plain values in which a product is its EXTNAME and digest,
+    never its path.
+    """
+    if isinstance(value, Product):
+        return {"extname": value.extname, "sha256": value.sha256}
+    if isinstance(value, BaseModel):
+        fields = {name: content(getattr(value, name)) for name in type(value).model_fields}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {k: content(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [content(v) for v in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+def make_key(step: str, version: str, arguments: Mapping[str, object]) -> str:
+    """Return the key of a step for these arguments: 64 hexadecimal digits. An argument that has no
+    content is an error.
+    """
+    return sha256_of(
+        {
+            "step": step,
+            "version": version,
+            "arguments": {k: content(v) for k, v in arguments.items()},
+        }
+    )
+
+
+def sha256_of(value: object) -> str:
+    """Return the digest of a value in canonical JSON."""
+    return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()

@@ -1,0 +1,183 @@
+"""Steps as Prefect tasks, recipes as flows. With `flows`, the only place that knows Prefect."""
+
+from __future__ import annotations
+
+import functools
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from schemas.errors import StorageError, plain
+from schemas.payloads import Leaf
+from tasks.engine.run import Run, Stopped
+
+L = TypeVar("L", bound=Leaf)
+R = TypeVar("R")
+
+
+def uses_prefect(run: Run) -> bool:
+    """Whether a call goes to Prefect; where its server is gone, the rest of the run is done
+    plain.
+    """
+    if run.engine != "prefect" or run.dry:
+        return False
+    if not server_answers():
+        leave_prefect(run, None)
+    return run.engine == "prefect"
+
+
+def leave_prefect(run: Run, error: Exception | None) -> None:
+    """Do the rest of the run plain, and say why."""
+    if run.engine == "plain":
+        return
+    run.engine = "plain"
+    reason = "does not answer"
+    if error is not None and server_answers():
+        reason = f"failed ({type(error).__name__}: {plain(error, limit=200)})"
+    run.warn(f"the Prefect server {reason}: the rest of this run is done without it")
+    from prefect.context import SyncClientContext
+
+    # the flows that are still open report their end over this connection: closed, it fails at once,
+    # and not after minutes
+    if (context := SyncClientContext.get()) is not None:
+        context.client.__exit__(None, None, None)
+
+
+def is_transient(error: object) -> bool:
+    """Whether the same call may succeed when it is repeated."""
+    return isinstance(error, StorageError) and not error.permanent
+
+
+def server_answers(timeout: float = 5.0) -> bool:
+    """Whether the Prefect server that is named by PREFECT_API_URL answers now."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return False
+    if not url.startswith(("http://", "https://")):
+        return False
+    request = urllib.request.Request(f"{url.rstrip('/')}/health")  # noqa: S310
+    if auth := os.environ.get("PREFECT_API_AUTH_STRING"):
+        import base64
+
+        request.add_header("Authorization", "Basic " + base64.b64encode(auth.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def call_task(
+    run: Run,
+    name: str,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    work: Callable[[int], tuple[L, bool]],
+) -> L:
+    """Run a step as a Prefect task.
+
+    `work` does the step with a number of retries and returns its payload, and whether that was
+    found in the records. What it did counts, whatever Prefect makes of it; where Prefect fails, the
+    step is done plain.
+    """
+    from prefect.states import Completed
+
+    last: list[L | Exception] = []  # the outcome of the last attempt
+
+    @functools.wraps(fn)
+    def body(*_args: Any, **_kwargs: Any) -> Any:
+        last.clear()
+        try:
+            leaf, cached = work(0)
+        except Exception as error:
+            last.append(error)
+            if is_transient(error):
+                run.warn(f"{name}: {error}; tried again")
+            raise
+        last.append(leaf)
+        state = "Cached" if cached else "ByHand" if leaf.by_hand else None
+        data = leaf.model_dump(mode="json")
+        return Completed(name=state, data=data) if state else data
+
+    try:
+        _as_task(run, name, (fn.__doc__ or "").splitlines()[0], body)(*args, **kwargs)
+    except Exception as error:
+        if last and last[0] is error:
+            raise
+        leave_prefect(run, error)
+    if last and isinstance(last[0], Exception) and not is_transient(last[0]):
+        raise last[0]
+    if last and not isinstance(last[0], Exception):
+        return last[0]
+    return work(run.retries)[0]
+
+
+def _as_task(run: Run, name: str, text: str, body: Callable[..., Any]) -> Callable[..., Any]:
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    return task(
+        name=name,
+        description=text,
+        task_run_name=f"{name} {run.workspace.visit}",
+        tags=[run.workspace.visit],
+        retries=run.retries,
+        retry_delay_seconds=run.retry_delay,
+        retry_condition_fn=lambda _task, _run, state: is_transient(state.data),
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        result_serializer="json",
+    )(body)
+
+
+def call_flow(
+    run: Run, name: str, fn: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> R:
+    """Run a recipe as a Prefect flow; where Prefect fails before the recipe has ended, it is done
+    plain.
+    """
+    from prefect import tags
+
+    ended: list[R | BaseException] = []
+    try:
+        with tags(run.workspace.visit):
+            _as_flow(run, name, fn, ended)(*args, **kwargs)
+    except Exception as error:
+        if not ended or ended[0] is not error:
+            leave_prefect(run, error)
+    if not ended:
+        return fn(*args, **kwargs)
+    if isinstance(ended[0], BaseException):
+        raise ended[0]
+    return ended[0]
+
+
+def _as_flow(
+    run: Run, name: str, fn: Callable[..., R], ended: list[R | BaseException]
+) -> Callable[..., Any]:
+    from prefect import flow
+    from prefect.states import Completed
+
+    @functools.wraps(fn)
+    def body(*args: Any, **kwargs: Any) -> Any:
+        try:
+            ended.append(fn(*args, **kwargs))
+        except BaseException as error:
+            ended.append(error)
+            if isinstance(error, Stopped):
+                return Completed(name="Stopped", message=f"stopped behind {error}")
+            raise
+        return ended[0]
+
+    options: dict[str, Any] = {
+        "name": name,
+        "flow_run_name": f"{name} {run.workspace.visit}",
+        "persist_result": False,
+    }
+    return cast(
+        "Callable[..., Any]",
+        flow(**options, result_serializer="json", validate_parameters=False)(body),
+    )

@@ -1,0 +1,86 @@
+"""Why a step would run: what it would be made from now, held against what its last result was made
+from.
+
+A record says in its facts what went into a result, one short line each. These lines are for people:
+the key alone decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.errors import DrpError
+from schemas.payloads import Scalar
+from schemas.settings import Settings
+from tasks.engine.keys import canonical, content
+from tasks.engine.store import Workspace
+from tasks.files import disk
+
+Made = Mapping[str, Scalar | None]
+
+NOT_YET = "0" * 64  # the digest of a product that a dry run does not have
+
+_WAITS = "not made yet"
+
+
+def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scalar | None]:
+    """Return what a result is made from: version, each setting, and a digest of every other
+    argument.
+    """
+    made: dict[str, Scalar | None] = {"version": version}
+    for name, value in arguments.items():
+        if isinstance(value, Settings):
+            made |= {
+                f"{name}.{key}": setting for key, setting in value.model_dump(mode="json").items()
+            }
+            continue
+        text = canonical(content(value))
+        made[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return made
+
+
+def why(workspace: Workspace, step: str, now: Made) -> str:
+    """Return why there is no record of a step for what it would be made from now.
+
+    Of several records the one that is most alike is told of, the newest of equal ones.
+    """
+    waits = [name for name, value in now.items() if value == _WAITS]
+    if waits:
+        return f"made from {', '.join(waits)}, which would be made anew"
+    paths = sorted(
+        workspace.records.glob(f"{step}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
+    )
+    known = [made for made in map(_recorded, paths) if made is not None]
+    if not paths:
+        return "there is no record"
+    if not known:
+        return "records do not say what they were made from"
+    closest: list[str] = min([_differences(made, now) for made in known], key=len)
+    return "; ".join(closest) or "the record has another key"
+
+
+def _recorded(path: Path) -> Made | None:
+    try:
+        made = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
+    except (DrpError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return made if isinstance(made, dict) else None
+
+
+def _differences(then: Made, now: Made) -> list[str]:
+    lines = []
+    for name in sorted({*then, *now}, key=lambda n: (n != "version", n)):
+        before, after = then.get(name), now.get(name)
+        if before == after:
+            continue
+        if name == "version" or "." in name:
+            lines.append(
+                f"{'' if name == 'version' else 'setting '}{name.removeprefix('settings.')} "
+                f"{before} is now {after}"
+            )
+        else:
+            lines.append(f"{name} has other content")
+    return lines

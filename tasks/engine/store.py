@@ -1,0 +1,167 @@
+"""What is remembered of a visit: keys, records, digests, locks.
+
+A *key* names a step's result by what it is made from: the step's name and version, its settings,
+and the SHA-256 of the products it reads. A *record* is a JSON file of the payload that the step
+left under that key, believed only while the digests of its products hold. Everything lies below one
+work folder::
+
+    WORK/records/VISIT/STEP-KEY.json     WORK/products/VISIT/STEP-KEY/NAME.fits
+    WORK/locks/VISIT.lock
+
+The lock is an flock: free at once when its process dies. It holds between processes of one machine,
+and on network file systems only where they support flock (NFS 4 does, some cluster file systems do
+not).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from schemas.errors import BusyError, DrpError
+from schemas.payloads import Leaf, Product
+from tasks.engine.digests import Digests
+from tasks.engine.keys import sha256_of
+from tasks.files import disk
+
+RECORD_VERSION = 1
+
+L = TypeVar("L", bound=Leaf)
+
+Warn = Callable[[str], None]
+
+
+class Workspace:
+    """The part of a work folder that belongs to one visit."""
+
+    def __init__(self, root: Path, visit: str) -> None:
+        self.root = root
+        self.visit = visit
+        self.records = root / "records" / visit
+        self.products = root / "products" / visit
+        disk.make_folder(self.records)
+        disk.make_folder(self.products)
+        self.digests = Digests(root / "records" / f"{visit}.digests.json")
+
+    def record_path(self, step: str, key: str) -> Path:
+        """Where the record of a step's result stands."""
+        return self.records / f"{step}-{key[:24]}.json"
+
+    def folder(self, step: str, key: str) -> Path:
+        """Where the products of a step's result stand."""
+        return self.products / f"{step}-{key[:24]}"
+
+    def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
+        """Return the recorded payload if there is one and its products are as they were; else None,
+        saying why.
+        """
+        path = self.record_path(step, key)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(disk.read_bytes(path, limit=4 << 20))
+            if (
+                not isinstance(record, dict)
+                or record.get("version") != RECORD_VERSION
+                or record.get("key") != key
+            ):
+                raise ValueError("is of another version")
+            if record["digest"] != sha256_of(record["payload"]):
+                raise ValueError("was changed")
+            leaf = payload.model_validate(record["payload"])
+        except (
+            DrpError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            ValidationError,
+        ) as error:
+            what = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
+            warn(f"record of {step} {what}: the step is done again")
+            return None
+        leaf = located(leaf, lambda p: str(self.root / p))
+        for name, product in leaf.products.items():
+            if (state := self._state(product)) is not None:
+                warn(f"{step}: product {name} {state}: the step is done again")
+                return None
+        return leaf
+
+    def _state(self, product: Product) -> str | None:
+        """Return what is wrong with a recorded product, or None."""
+        if not os.path.exists(product.path):
+            return "is gone"
+        try:
+            return None if self.digests.of(Path(product.path)) == product.sha256 else "was changed"
+        except DrpError:
+            return "cannot be read"
+
+    def remember(self, step: str, key: str, leaf: Leaf, facts: Mapping[str, object]) -> None:
+        """Record what a step left. `facts` (time, duration, software) are for people and stand in
+        the record only.
+        """
+        payload = located(leaf, lambda p: str(Path(p).relative_to(self.root))).model_dump(
+            mode="json"
+        )
+        record = {
+            "version": RECORD_VERSION,
+            "step": step,
+            "key": key,
+            "digest": sha256_of(payload),
+            "payload": payload,
+            "facts": dict(facts),
+        }
+        disk.write_file(self.record_path(step, key), json.dumps(record, indent=1).encode())
+
+    @contextlib.contextmanager
+    def lock(self, wait: bool, notify: Warn) -> Iterator[None]:
+        """Hold the visit for this run. Another run gets BusyError, or its turn if it waits."""
+        disk.make_folder(self.root / "locks")
+        path = self.root / "locks" / f"{self.visit}.lock"
+        with disk.guarded("create", path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        try:
+            if not _try_lock(fd):
+                if not wait:
+                    raise BusyError(
+                        f"{self.visit} is being reduced by another run in {self.root} (--wait "
+                        f"waits for it)"
+                    )
+                notify(f"waiting for another run on {self.visit}")
+                while not _try_lock(fd):
+                    time.sleep(0.2)
+            # what a killed run was writing; `.old` is what it was about to replace
+            memory = f".{self.visit}.digests.json.*"
+            for left in (
+                *self.records.glob(".*.part"),
+                *self.records.glob(".*.old"),
+                *self.records.parent.glob(memory),
+            ):
+                disk.remove(left)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def located(leaf: L, place: Callable[[str], str]) -> L:
+    """Return the payload with the path of every product changed by `place`."""
+    products = {
+        name: p.model_copy(update={"path": place(p.path)}) for name, p in leaf.products.items()
+    }
+    return leaf.model_copy(update={"products": products})

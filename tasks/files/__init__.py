@@ -1,0 +1,1 @@
+"""FITS and TOML files and the disk below them."""

@@ -1,0 +1,405 @@
+"""The one layer that touches the disk: every open, read, write, fsync, rename, link, unlink and
+mkdir passes here.
+
+System errors come out as errors of `schemas.errors` that name the file. A call that does not come
+back within a time that `watch` was given, since the file system is stuck, ends the process: nothing
+in Python can end the call. Tests put a fault into any single call by `fault_hook`, and end the
+process at a named point by the environment variable DRP_CRASH_AT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.errors import (
+    BadInputError,
+    BusyError,
+    CannotCreateError,
+    DrpError,
+    MissingInputError,
+    StorageError,
+)
+
+fault_hook: Callable[[str, str], None] | None = None
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+
+_PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+CHUNK = 1 << 22
+
+
+def crash_point(name: str) -> None:
+    """End the process without any clean-up if a test asks for it here."""
+    if os.environ.get("DRP_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def explain(error: OSError, action: str, path: Path) -> DrpError:
+    """Return our error for a system error met while doing `action` on `path`."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.ENOMEM:
+        return BusyError(f"{path}: {action} failed, not enough memory")
+    if action == "read" and error.errno in _ABSENT:
+        return MissingInputError(f"{path}: no such file")
+    if action == "read" and error.errno in (errno.EACCES, errno.EPERM):
+        return MissingInputError(f"{path}: cannot be opened, {reason}")
+    if action in ("create", "rename") and error.errno in _REFUSED:
+        return CannotCreateError(f"{path}: cannot be created, {reason}")
+    if action == "create" and error.errno == errno.ENOENT:
+        return CannotCreateError(f"{path}: cannot be created, its folder is not there")
+    failure = StorageError(f"{path}: {action} failed, {reason}")
+    failure.permanent = error.errno in _PERMANENT
+    return failure
+
+
+@contextlib.contextmanager
+def guarded(action: str, path: Path) -> Iterator[None]:
+    """Run one disk call: let a test's fault in, translate what the system says, and let `watch` see
+    how long it takes.
+    """
+    me = threading.get_ident()
+    outer = _waiting.get(me)
+    _waiting[me] = Waiting(action, path, time.monotonic())
+    try:
+        if fault_hook is not None:
+            fault_hook(action, str(path))
+        yield
+    except OSError as error:
+        raise explain(error, action, path) from error
+    finally:
+        if outer is None:
+            _waiting.pop(me, None)
+        else:
+            _waiting[me] = outer._replace(since=time.monotonic())
+
+
+class Waiting(NamedTuple):
+    """A disk call that has not come back."""
+
+    action: str
+    path: Path
+    since: float
+
+
+_waiting: dict[int, Waiting] = {}  # by thread
+
+
+def moves_on() -> None:
+    """Tell `watch` that the call of this thread does not hang: one of its parts is done."""
+    if (waiting := _waiting.get(threading.get_ident())) is not None:
+        _waiting[threading.get_ident()] = waiting._replace(since=time.monotonic())
+
+
+def watch(limit: float, give_up: Callable[[StorageError], None]) -> Callable[[], None]:
+    """Look after all disk calls of this process, in a thread; return a function that ends that.
+
+    Parameters
+    ----------
+    limit : float
+        How long a call may take without a sign of life [s].
+    give_up : callable
+        Called once, in the thread that watches, with the error that tells which call hangs; it
+        should end the process.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(min(limit / 4, 5.0)):
+            now = time.monotonic()
+            for waiting in list(_waiting.values()):
+                if now - waiting.since > limit:
+                    give_up(
+                        StorageError(
+                            f"{waiting.path}: {waiting.action} has not come back for {limit:g} "
+                            f"s, given up"
+                        )
+                    )
+                    return
+
+    threading.Thread(target=look, name="disk-watch", daemon=True).start()
+    return over.set
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """Return the content of the regular file `path`.
+
+    Raises
+    ------
+    BadInputError
+        If it holds more than `limit` bytes; not more than that, and a chunk, is read.
+    """
+    fd = open_to_read(path)
+    parts, size = [], 0
+    try:
+        with guarded("read", path):
+            while chunk := os.read(fd, CHUNK):
+                moves_on()
+                parts.append(chunk)
+                size += len(chunk)
+                if limit is not None and size > limit:
+                    raise BadInputError(f"{path}: is larger than {limit} bytes")
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
+    """Fill `buffer` from `offset` of an open file."""
+    with guarded("read", path):
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(fd, [buffer[done:]], offset + done)
+            if count == 0:
+                raise StorageError(
+                    f"{path}: read failed, the file became shorter while it was read"
+                )
+            done += count
+            moves_on()
+
+
+def open_to_read(path: Path) -> int:
+    """Return a file descriptor of the regular file `path`."""
+    with guarded("read", path):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise MissingInputError(f"{path}: is not a regular file")
+        return fd
+
+
+def create(path: Path) -> int:
+    """Create `path`, which must not exist, and return its descriptor."""
+    with guarded("create", path):
+        return _create(path)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+
+
+def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None:
+    """Write all of `data` at `offset`."""
+    view = memoryview(data)
+    if not view.nbytes:
+        return
+    view = view.cast("B")
+    with guarded("write", path):
+        done = 0
+        while done < len(view):
+            done += os.pwrite(fd, view[done:], offset + done)
+            moves_on()
+
+
+def sync_and_close(fd: int, path: Path) -> None:
+    """Force an open file to the disk and close it; it is closed even where that fails."""
+    still_open = True
+    try:
+        with guarded("fsync", path):
+            os.fsync(fd)
+            still_open = False  # close gives the descriptor back whatever it returns
+            os.close(fd)
+    finally:
+        if still_open:
+            close(fd)
+
+
+def close(fd: int) -> None:
+    """Close a file of which nothing is expected any more."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the entries of a folder to the disk."""
+    with guarded("fsync", path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename `source`; an existing file `target` is replaced, an existing folder with content is
+    not.
+    """
+    with guarded("rename", target):
+        os.rename(source, target)
+
+
+def partial_name(path: Path) -> Path:
+    """Return the hidden name under which this process writes `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def create_partial(path: Path) -> tuple[int, Path]:
+    """Create the file that becomes `path` when it is finished; return its descriptor and name.
+
+    Errors name `path`, here and in the calls that write it: the other name says nothing to a user.
+    """
+    partial = partial_name(path)
+    discard(partial)  # of an earlier process with our number
+    with guarded("create", path):
+        return _create(partial), partial
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give the finished file `partial` its name, for good; where that fails the caller discards
+    `partial`.
+
+    If that fails an older file of this name stands there again, or none if there was none. (A file
+    system without hard links can't bring back what was replaced: there the new file, which is
+    whole, stays if only the last step failed.)
+    """
+    older = partial.with_suffix(".old")
+    existed, kept = os.path.lexists(path), False
+    renamed = False
+    try:
+        kept = existed and _link(path, older)
+        rename(partial, path)
+        renamed = True
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if renamed and kept:
+                os.replace(older, path)
+            elif renamed and not existed:
+                os.unlink(path)
+        raise
+    finally:
+        discard(older)
+
+
+def _link(path: Path, other: Path) -> bool:
+    discard(other)
+    with guarded("link", path):
+        try:
+            os.link(path, other, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NO_HARD_LINKS:
+                return False
+            raise
+    return True
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents."""
+    with guarded("create", path):
+        os.makedirs(path, mode=0o750, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    with guarded("unlink", path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Remove a file of our own that nobody needs, as far as that is possible: on the way out of
+    another failure.
+    """
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def written(fd: int, path: Path) -> Iterator[None]:
+    """Force an open file to the disk and close it at the end; after a failure only close it."""
+    try:
+        yield
+    except BaseException:
+        close(fd)
+        raise
+    sync_and_close(fd, path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `path` so that it appears whole or not at all, and is on the disk when this returns."""
+    fd, partial = create_partial(path)
+    try:
+        with written(fd, path):
+            write_at(fd, 0, data, path)
+        put_in_place(partial, path)
+    except BaseException:
+        discard(partial)
+        raise
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the bytes of `source` to a new file `target`; if that fails there is no `target`."""
+    fd = create(target)
+    try:
+        with written(fd, target):
+            copy_into(source, fd, target)
+    except BaseException:
+        discard(target)
+        raise
+
+
+def copy_into(source: Path, fd: int, target: Path) -> None:
+    """Copy the bytes of `source` to the start of the open file `target`."""
+    reader = open_to_read(source)
+    try:
+        with guarded("read", source):
+            size = os.fstat(reader).st_size
+        buffer = memoryview(bytearray(min(size, CHUNK)))
+        for offset in range(0, size, CHUNK):
+            part = buffer[: min(CHUNK, size - offset)]
+            read_at(reader, offset, part, source)
+            write_at(fd, offset, part, target)
+    finally:
+        os.close(reader)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    fd = open_to_read(path)
+    try:
+        with guarded("read", path):
+            while chunk := os.read(fd, CHUNK):
+                moves_on()
+                digest.update(chunk)
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
+
+
+def require(path: str) -> Path:
+    """Return the path of a product that is there; one known only by its digest (from a published
+    folder) is refused.
+    """
+    if not path or not os.path.exists(path):
+        raise MissingInputError(
+            f"{path or 'an input of this step'}: is not there any more; give the visit's own folder"
+        )
+    return Path(path)

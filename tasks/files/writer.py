@@ -1,0 +1,481 @@
+"""Writer of declared FITS products: whole files or none, the same bytes for the same content, sums
+over every HDU.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits as afits
+
+from schemas.errors import CannotCreateError
+from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
+from schemas.terms import TERMS
+from tasks.files import disk
+from tasks.files.reader import BLOCK, Hdu, Value, folded, ones_complement_sum, scan
+
+# What publication fills in; until then each stands for nothing, so that a product made again has
+# the same bytes.
+PUBLICATION: dict[str, Value] = {
+    "DATE": "1970-01-01T00:00:00",
+    "STAMP": "N/A",
+    "PIPE_VER": "N/A",
+    "ARCH_REV": 0,
+    "PROC_NUM": 0,
+}
+
+_COMMENTS = {"DATE": "time of publication, UTC", "STAMP": "program and version"}
+
+_LONGEST = 68  # characters of a string in one card
+
+_CONTROL = bytes(c if 32 <= c <= 126 else ord("?") for c in range(256))
+
+
+@dataclass
+class NewHdu:
+    """An HDU to be written: its declaration, keyword values, and data (image, or columns by
+    name).
+    """
+
+    declared: Structure
+    keywords: Mapping[str, Value] = field(default_factory=dict)
+    pixels: npt.NDArray[Any] | None = None
+    columns: Mapping[str, npt.NDArray[Any]] | None = None
+    shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
+    primary: tuple[
+        tuple[str, Value, str], ...
+    ] = ()  # cards of the primary HDU, if this one comes first
+    history: tuple[str, ...] = ()  # lines for HISTORY cards
+
+
+def encode_checksum(total: int) -> str:
+    """Return the 16 characters that make an HDU with sum `total` add up to all ones (FITS 4.0,
+    appendix J.2).
+    """
+    value = 0xFFFFFFFF - total
+    characters = np.zeros((4, 4), dtype=int)
+    for byte in range(4):
+        quotient, remainder = divmod((value >> (24 - 8 * byte)) & 0xFF, 4)
+        four = np.full(4, quotient + 48)
+        four[0] += remainder
+        while any(58 <= c <= 64 or 91 <= c <= 96 for c in four):
+            for i in (0, 2):
+                if any(58 <= c <= 64 or 91 <= c <= 96 for c in four[i : i + 2]):
+                    four[i] += 1
+                    four[i + 1] -= 1
+        characters[:, byte] = four
+    text = "".join(chr(c) for c in characters.ravel())
+    return text[-1] + text[:-1]
+
+
+def card(name: str, value: Value, comment: str = "") -> bytes:
+    """Return one card of 80 bytes: long strings and comments are cut, what is not printable ASCII
+    is escaped.
+
+    Real numbers have all their digits, for which they may stand beyond the 20 columns of the fixed
+    format.
+    """
+    if isinstance(value, str):
+        value = _printable(value)[:_LONGEST].rstrip()
+        while len(value.replace("'", "''")) > _LONGEST:
+            value = value[:-1]
+    if isinstance(value, float):
+        mantissa, e, exponent = repr(float(value)).upper().partition("E")
+        text = f"{name:8}= {mantissa + ('.0' if '.' not in mantissa else '') + e + exponent:>20}"
+    else:
+        text = _card_text(name, value)
+    # an empty string before a comment with an apostrophe would be read as one long string
+    if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
+        text += f" / {comment}"
+    return text.ljust(80).encode("ascii")
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _card_text(name: str, value: str | int) -> str:
+    """Return a card without its comment. Most stand in each of some hundred headers, and astropy
+    takes long for one.
+    """
+    return str(afits.Card(name, value)).rstrip().ljust(30)
+
+
+def history_cards(line: str) -> list[bytes]:
+    """Return HISTORY cards for a line of text; what does not fit goes on in further cards, set in
+    by four spaces.
+    """
+    text = _printable(line)
+    parts = textwrap.wrap(text, 72, subsequent_indent="    ", break_on_hyphens=False) or [""]
+    return [f"HISTORY {part}".ljust(80).encode("ascii") for part in parts]
+
+
+def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _comment(keyword: Keyword) -> str:
+    return f"[{keyword.unit}] {keyword.meaning}" if keyword.unit else keyword.meaning
+
+
+def _typed(keyword: Keyword, value: Value) -> Value:
+    """Return the value as the type that is declared; ValueError if it is not of that type."""
+    if keyword.type in ("string", "utc"):
+        return str(value)
+    if keyword.type == "boolean" and value in (False, True):
+        return bool(value)
+    if (
+        keyword.type in ("real", "mjd", "bjd")
+        and not isinstance(value, str)
+        and math.isfinite(value)
+    ):
+        return float(value)
+    if (
+        keyword.type in ("integer", "unsigned", "obt")
+        and not isinstance(value, str)
+        and float(value).is_integer()
+    ):
+        return int(value)
+    raise ValueError(f"keyword {keyword.name} is {value!r}, which is not of type {keyword.type}")
+
+
+def _structural_cards(hdu: NewHdu, rows: int) -> list[tuple[str, Value, str]]:
+    s = hdu.declared
+    if s.is_table:
+        width = sum(c.stored.itemsize for c in s.columns)
+        cards: list[tuple[str, Value, str]] = [
+            ("XTENSION", "BINTABLE", "binary table"),
+            ("BITPIX", 8, "bytes"),
+            ("NAXIS", 2, "axes"),
+            ("NAXIS1", width, "bytes of a row"),
+            ("NAXIS2", rows, "rows"),
+            ("PCOUNT", 0, "no heap"),
+            ("GCOUNT", 1, "one group"),
+            ("TFIELDS", len(s.columns), "columns"),
+        ]
+        for i, c in enumerate(s.columns, 1):
+            cards += [(f"TTYPE{i}", c.name, c.meaning), (f"TFORM{i}", c.tform, "")]
+            cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
+            cards += (
+                [(f"TCOMM{i}", c.meaning, "")] if c.meaning else []
+            )  # whole, and shown by TOPCAT
+            cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
+            cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
+        return cards
+    shape = _image_shape(hdu)
+    cards = [
+        ("XTENSION", "IMAGE", "image"),
+        ("BITPIX", BITPIX[s.image], s.image),
+        ("NAXIS", len(shape), "axes"),
+    ]
+    cards += [(f"NAXIS{i}", n, "") for i, n in enumerate(reversed(shape), 1)]
+    cards += [("PCOUNT", 0, "no heap"), ("GCOUNT", 1, "one group")]
+    if zero := STORED[s.image][2]:
+        cards += [("BZERO", zero, "makes the integers unsigned"), ("BSCALE", 1, "")]
+    return cards
+
+
+def _image_shape(hdu: NewHdu) -> tuple[int, ...]:
+    shape = hdu.shape or (hdu.pixels.shape if hdu.pixels is not None else ())
+    axes = hdu.declared.axes[::-1]
+    if len(shape) != len(axes) or any(n != m and m for n, m in zip(shape, axes, strict=True)):
+        raise ValueError(
+            f"{hdu.declared.extname}: image has the shape {shape}, declared is {axes} with 0 "
+            f"for free"
+        )
+    return shape
+
+
+def compose_header(hdu: NewHdu, rows: int) -> bytes:
+    """Return the header of `hdu` as bytes, CHECKSUM and DATASUM not yet filled in."""
+    s = hdu.declared
+    cards = [card(*c) for c in _structural_cards(hdu, rows)]
+    cards += [card(name, PUBLICATION[name], comment) for name, comment in _COMMENTS.items()]
+    cards += [
+        card("SVN_REV", "N/A", "revision of the source"),
+        card("EXTNAME", s.extname, "what this HDU holds"),
+    ]
+    if len(s.extname) <= 64:
+        cards.append(card("SCHEMA", f"{s.extname}.fsd"))
+    if unknown := sorted(set(hdu.keywords) - set(s.keywords)):
+        raise KeyError(f"{s.extname} declares no keyword {unknown[0]}")
+    for keyword in s.keywords.values():
+        value = PUBLICATION.get(keyword.name, hdu.keywords.get(keyword.name, keyword.default))
+        if value is None:
+            raise KeyError(f"{s.extname}: no value for keyword {keyword.name}")
+        cards.append(card(keyword.name, _typed(keyword, value), _comment(keyword)))
+    if s.image and s.null is not None:
+        cards.append(card("BLANK", s.null - STORED[s.image][2], "stored value of no data"))
+    return _closed([*cards, *(part for line in hdu.history for part in history_cards(line))])
+
+
+def _closed(cards: list[bytes]) -> bytes:
+    """Return cards as a header with room for the sums, up to the end of its last block."""
+    sums = [card("CHECKSUM", "0" * 16, "HDU checksum"), card("DATASUM", "0", "data checksum")]
+    text = b"".join([*cards, *sums, b"END".ljust(80)])
+    return text + b" " * (-len(text) % BLOCK)
+
+
+def set_cards(
+    header: bytes, values: Mapping[str, Value], comments: Mapping[str, str] | None = None
+) -> bytes:
+    """Return a header with the values of some of its cards replaced; absent cards are left out.
+
+    Comments stay, but for those in `comments`: what a long value leaves no room for would be lost
+    for good.
+    """
+    cards = [header[i : i + 80] for i in range(0, len(header), 80)]
+    for i, old in enumerate(cards):
+        name = old[:8].decode("ascii").strip()
+        if name in values:
+            comment = (comments or {}).get(name)
+            cards[i] = card(
+                name,
+                values[name],
+                afits.Card.fromstring(old).comment if comment is None else comment,
+            )
+    return b"".join(cards)
+
+
+def sum_header(header: bytes, data_sum: int) -> bytes:
+    """Return the header with DATASUM and CHECKSUM filled in for data that sum up to `data_sum`."""
+    header = set_cards(header, {"DATASUM": str(data_sum), "CHECKSUM": "0" * 16})
+    return set_cards(header, {"CHECKSUM": encode_checksum(ones_complement_sum(header, data_sum))})
+
+
+def table_bytes(declared: Structure, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return the rows of a table as they stand in the file."""
+    dtype = np.dtype([(c.name, c.stored) for c in declared.columns])
+    rows = len(next(iter(columns.values())))
+    table = np.zeros(rows, dtype)
+    for c in declared.columns:
+        values = np.asarray(columns[c.name])
+        if len(values) != rows:
+            raise ValueError(
+                f"{declared.extname}: column {c.name} has {len(values)} rows, the first has {rows}"
+            )
+        table[c.name] = _to_stored(values, c)
+    return table.tobytes()
+
+
+def _to_stored(values: npt.NDArray[Any], c: Column) -> npt.NDArray[Any]:
+    if c.letter == "A":
+        text = (
+            values
+            if values.dtype.kind == "S"
+            else np.char.encode(values.astype(str), "ascii", "replace")
+        )
+        return np.array([t.translate(_CONTROL) for t in text.tolist()], text.dtype)
+    if c.letter == "L":
+        return np.where(values, b"T", b"F")
+    if c.letter in "BIJK":
+        return _integers(
+            values, c.stored.base, c.tzero, f"column {c.name}: values do not fit {c.type}"
+        )
+    return values
+
+
+def _integers(
+    values: npt.NDArray[Any], stored: np.dtype[Any], zero: int, fault: str
+) -> npt.NDArray[Any]:
+    """Return whole numbers as they lie in the file, `zero` taken off; ValueError with `fault` if
+    some do not fit.
+    """
+    if values.dtype.kind not in "biu" and not (
+        np.isfinite(values).all() and (values == np.floor(values)).all()
+    ):
+        raise ValueError(fault)
+    info = np.iinfo(stored)
+    if values.size and not (
+        info.min + zero <= int(values.min()) and int(values.max()) <= info.max + zero
+    ):
+        raise ValueError(fault)
+    if zero == 1 << 63:
+        return (values.astype(np.uint64) ^ np.uint64(zero)).view(np.int64).astype(stored)
+    return (values.astype(np.int64) - zero).astype(stored)
+
+
+def _pixel_bytes(s: Structure, pixels: npt.NDArray[Any]) -> bytes:
+    _, name, zero = STORED[s.image]
+    stored = np.dtype(name)
+    if stored.kind != "f":
+        pixels = _integers(pixels, stored, zero, f"{s.extname}: pixels do not fit {s.image}")
+    return np.ascontiguousarray(pixels, stored).tobytes()
+
+
+class FitsWriter:
+    """Writes a product HDU by HDU under a temporary name; the file appears under its own name on
+    `finish`.
+
+    Pixels of a cube may be streamed: `begin_cube`, then `write_block` with the bytes of some planes
+    and their sum, `end_cube`.
+    """
+
+    def __init__(self, path: Path, primary: Iterable[tuple[str, Value, str]] = ()) -> None:
+        self.path = path
+        self._fd, self.partial = disk.create_partial(path)
+        self._end = 0
+        self._header = b""  # of the cube that is being streamed
+        self._size = 0
+        self._written = 0
+        self._sum = 0
+        try:
+            needed = [
+                ("SIMPLE", True, "FITS"),
+                ("BITPIX", 16, ""),
+                ("NAXIS", 0, "no data"),
+                ("EXTEND", True, ""),
+            ]
+            self._append(_closed([card(*c) for c in (*needed, *primary)]), b"")
+        except BaseException:
+            self.abandon()
+            raise
+
+    def __enter__(self) -> FitsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.abandon()
+
+    def _append(self, header: bytes, data: bytes) -> None:
+        padded = data + bytes(-len(data) % BLOCK)
+        disk.write_at(
+            self._fd, self._end, sum_header(header, ones_complement_sum(padded)) + padded, self.path
+        )
+        self._end += len(header) + len(padded)
+
+    def begin_cube(self, hdu: NewHdu) -> None:
+        """Start an image HDU of `hdu.shape` whose planes follow in blocks."""
+        self._refuse_open_cube()
+        self._header = compose_header(hdu, 0)
+        self._size = math.prod(_image_shape(hdu)) * abs(BITPIX[hdu.declared.image]) // 8
+        self._written = 0
+        self._sum = 0
+
+    def write_block(self, data: bytes | memoryview, data_sum: int | None = None) -> None:
+        """Append bytes of the image; `data_sum` is their ones'-complement sum where it is already
+        known.
+        """
+        place = self._end + len(self._header) + self._written
+        disk.write_at(self._fd, place, data, self.path)
+        phase = self._written % 4
+        if data_sum is None or phase:
+            whole = bytes(phase) + bytes(data) if phase else data
+            tail = bytes(-memoryview(whole).nbytes % 4)
+            data_sum = ones_complement_sum(bytes(whole) + tail if tail else whole)
+        self._written += memoryview(data).nbytes
+        self._sum = folded(self._sum + data_sum)
+
+    def end_cube(self) -> None:
+        """Close the HDU: padding, DATASUM and CHECKSUM."""
+        if self._written != self._size:
+            raise ValueError(
+                f"{self.path}: {self._written} bytes of a cube of {self._size} were written"
+            )
+        start = self._end + len(self._header)
+        padding = bytes(-self._written % BLOCK)
+        disk.write_at(self._fd, start + self._written, padding, self.path)
+        disk.write_at(self._fd, self._end, sum_header(self._header, self._sum), self.path)
+        self._end = start + self._written + len(padding)
+        self._header = b""
+
+    def write(self, hdu: NewHdu) -> None:
+        """Write a whole HDU."""
+        self._refuse_open_cube()
+        s = hdu.declared
+        if s.is_table:
+            if hdu.columns is None:
+                raise ValueError(f"{s.extname}: a table needs columns")
+            data = table_bytes(s, hdu.columns)
+            rows = len(next(iter(hdu.columns.values())))
+        else:
+            if hdu.pixels is None:
+                raise ValueError(f"{s.extname}: an image needs pixels")
+            data, rows = _pixel_bytes(s, hdu.pixels), 0
+        self._append(compose_header(hdu, rows), data)
+
+    def _refuse_open_cube(self) -> None:
+        if self._header:
+            raise ValueError(f"{self.path}: a cube is not ended")
+
+    def finish(self) -> None:
+        """Force the file to the disk and give it its name."""
+        try:
+            self._refuse_open_cube()
+            fd, self._fd = self._fd, -1
+            disk.sync_and_close(fd, self.path)
+            disk.put_in_place(self.partial, self.path)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self._fd >= 0:
+            disk.close(self._fd)
+            self._fd = -1
+        disk.discard(self.partial)
+
+
+def write_fits(path: Path, hdus: Iterable[NewHdu]) -> None:
+    """Write a product of some whole HDUs, atomically."""
+    hdus = list(hdus)
+    with FitsWriter(path, hdus[0].primary if hdus else ()) as writer:
+        for hdu in hdus:
+            writer.write(hdu)
+
+
+def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
+    """Copy a product with some header values replaced in every HDU, its CHECKSUMs made anew; data
+    stay as they are.
+
+    The copy has the bytes that the product would have if it had been written with these values: the
+    way back leads to the same bytes again.
+    """
+    if target.exists():
+        raise CannotCreateError(f"{target}: exists already")
+    fd, partial = disk.create_partial(target)
+    try:
+        with disk.written(fd, target), scan(source) as file:
+            disk.copy_into(source, fd, target)
+            for hdu in file.hdus[1:]:
+                disk.write_at(fd, hdu.header_start, _restamped(hdu, values), target)
+        disk.put_in_place(partial, target)
+    except BaseException:
+        disk.discard(partial)
+        raise
+
+
+def _restamped(hdu: Hdu, values: Mapping[str, Value]) -> bytes:
+    """Return the header of `hdu` with other values, and sums that fit."""
+    header = bytearray(hdu.data_start - hdu.header_start)
+    hdu.file.read_at(hdu.header_start, memoryview(header))
+    data_sum = str(hdu.header.get("DATASUM", ""))
+    if not data_sum.isdecimal() or int(data_sum) >> 32 or "CHECKSUM" not in hdu.header:
+        raise hdu.refuse("has no CHECKSUM or no DATASUM")
+    comments = _COMMENTS | {k.name: _comment(k) for k in _keywords(hdu.extname)}
+    return sum_header(set_cards(bytes(header), values, comments), int(data_sum))
+
+
+def _keywords(extname: str) -> Iterable[Keyword]:
+    try:
+        return structure_of(extname).keywords.values()
+    except KeyError:
+        return ()
+
+
+def structure_of(extname: str) -> Structure:
+    """Return the declaration of an HDU, the SOC's or ours."""
+    return TERMS[extname] if extname in TERMS else soc_structure(extname)

@@ -1,0 +1,1 @@
+"""Arrays only: geometry, times, orbits, robust statistics."""

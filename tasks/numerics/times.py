@@ -1,0 +1,335 @@
+"""Times: UTC as written in the files, MJD in TT, and the full barycentric Julian date in TDB.
+
+Nothing here asks the network: leap seconds come from the file that the package astropy-iers-data
+carries.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from functools import cache
+from pathlib import Path
+
+import erfa
+import numpy as np
+import numpy.typing as npt
+from astropy_iers_data import IERS_LEAP_SECOND_FILE  # type: ignore[import-untyped]
+
+Floats = npt.NDArray[np.float64]
+
+Flags = npt.NDArray[np.bool_]
+
+Texts = npt.NDArray[np.bytes_]
+
+MJD_ZERO = 2400000.5  # JD of MJD 0
+
+DAY = 86400.0  # s
+
+SPEED_OF_LIGHT = 299792.458  # km/s
+
+AU = 149597870.7  # km
+
+NO_UTC = b"1970-01-01T00:00:00.000000"  # how the definitions write "no time"; as MJD it is NaN
+
+_TEMPLATE = np.frombuffer(b"0000-00-00T00:00:00.000000", dtype=np.uint8)
+
+_DIGIT = ord("0")
+
+# Sun/planet mass ratios (Jupiter to Neptune) of DE200 and of DE405, which erfa's series are fitted
+# to. The two barycentres lie about 1000 km apart, nearly all of it in the mass of Neptune.
+_DE200 = {5: 1047.350, 6: 3498.0, 7: 22960.0, 8: 19314.0}
+
+_DE405 = {5: 1047.3486, 6: 3497.898, 7: 22902.98, 8: 19412.24}
+
+
+def now() -> str:
+    """Return the time of the clock, UTC, as yyyy-mm-ddThh:mm:ss; SOURCE_DATE_EPOCH [s since 1970]
+    stands in for the clock.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = float(epoch) if epoch.isdecimal() else time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+@cache
+def leap_second_expiry() -> float:
+    """Give erfa the bundled leap seconds and return the date until which they are known to be
+    complete.
+
+    Returns
+    -------
+    float
+        Expiry date [MJD].
+
+    Raises
+    ------
+    ValueError
+        If the bundled file names no expiry date.
+    """
+    text = Path(IERS_LEAP_SECOND_FILE).read_text(encoding="ascii")
+    found = re.search(r"expires on (\d+) (\w{3})\w* (\d{4})", text)
+    if found is None:
+        raise ValueError(f"{IERS_LEAP_SECOND_FILE} does not say when it expires")
+    rows = np.loadtxt(text.splitlines(), usecols=(3, 2, 4))
+    erfa.leap_seconds.update(np.array([tuple(r) for r in rows], dtype=erfa.dt_eraLEAPSECOND))
+    month = [
+        "Jan",
+        "Feb",
+        "Mar",
+        "Apr",
+        "May",
+        "Jun",
+        "Jul",
+        "Aug",
+        "Sep",
+        "Oct",
+        "Nov",
+        "Dec",
+    ].index(found[2]) + 1
+    return float(erfa.cal2jd(int(found[3]), month, int(found[1]))[1])
+
+
+def after_leap_second_expiry(mjd: npt.ArrayLike) -> Flags:
+    """Tell which dates lie after the leap-second table's expiry: their UTC may be off by a second.
+
+    Parameters
+    ----------
+    mjd : array_like, shape (n,)
+        Dates [MJD].
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True where a leap second may be missing. False where `mjd` is NaN.
+    """
+    return np.asarray(np.asarray(mjd, dtype=np.float64) > leap_second_expiry())
+
+
+def _texts(utc: npt.ArrayLike) -> Texts:
+    """Return texts as bytes, shape (n,)."""
+    given = np.atleast_1d(np.asarray(utc))
+    return (
+        np.char.encode(given, "ascii", "replace")
+        if given.dtype.kind == "U"
+        else given.astype(np.bytes_)
+    )
+
+
+def _digits(text: Texts) -> npt.NDArray[np.int64]:
+    """Return the digits of each text, left out decimals as 0, shape (n, 26); ValueError names a bad
+    row.
+    """
+    width = max(26, text.dtype.itemsize)
+    codes = np.frombuffer(text.astype(f"S{width}").tobytes(), dtype=np.uint8).reshape(-1, width)
+    blank = np.logical_and.accumulate(((codes == 0) | (codes == ord(" ")))[:, ::-1], axis=1)[
+        :, ::-1
+    ]
+    full = np.where(blank[:, :26] & (np.arange(26) >= 19), _TEMPLATE, codes[:, :26])
+    right = np.where(
+        _TEMPLATE == _DIGIT, (full >= _DIGIT) & (full <= _DIGIT + 9), full == _TEMPLATE
+    )
+    wrong = ~np.concatenate([right, blank[:, 26:]], axis=1)
+    _refuse(np.asarray(wrong.any(axis=1)), text, "is not a UTC like 2020-09-02T05:30:00.000000")
+    return full.astype(np.int64) - _DIGIT
+
+
+def _refuse(bad: Flags, text: Texts, why: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"row {row + 1}: {text[row].decode('ascii', 'replace')!r} {why}")
+
+
+def utc_to_mjd(utc: npt.ArrayLike) -> Floats:
+    """Convert UTC texts to MJD in TT.
+
+    A double resolves 0.6 microseconds at these dates, so that `mjd_to_utc` gives the text back
+    until 2038.
+
+    Parameters
+    ----------
+    utc : array_like of str or bytes, shape (n,)
+        Dates as yyyy-mm-ddThh:mm:ss.ffffff, with up to 6 decimals. The second may be 60 where a
+        leap second is.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Dates [MJD, TT]. NaN where the text is the definitions' null, 1970-01-01T00:00:00.
+
+    Raises
+    ------
+    ValueError
+        If a text has another form, or names a day, hour, minute or second that does not exist.
+    """
+    leap_second_expiry()
+    text = _texts(utc)
+    digit = _digits(text)
+
+    def number(start: int, stop: int) -> npt.NDArray[np.int32]:
+        places: npt.NDArray[np.int64] = 10 ** np.arange(stop - start - 1, -1, -1)
+        return (digit[:, start:stop] @ places).astype(np.int32)
+
+    second = number(17, 19) + number(20, 26) / 1e6
+    date = [number(*place) for place in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16))]
+    # The ufuncs return a status where the functions of erfa would warn: 1 is a date beyond the
+    # leap-second table.
+    utc1, utc2, status = erfa.ufunc.dtf2d(b"UTC", *date, second)
+    _refuse((status < 0) | (status > 1), text, "is no date, or no time of that day")
+    tai1, tai2, _ = erfa.ufunc.utctai(utc1, utc2)
+    tt1, tt2, _ = erfa.ufunc.taitt(tai1, tai2)
+    return np.where(np.char.startswith(text, NO_UTC[:19]), np.nan, (tt1 - MJD_ZERO) + tt2)
+
+
+def mjd_to_utc(mjd_tt: npt.ArrayLike) -> Texts:
+    """Convert MJD in TT to UTC texts, rounded to a microsecond.
+
+    Parameters
+    ----------
+    mjd_tt : array_like, shape (n,)
+        Dates [MJD, TT].
+
+    Returns
+    -------
+    ndarray of bytes, shape (n,)
+        Dates as yyyy-mm-ddThh:mm:ss.ffffff; the definitions' null, 1970-01-01T00:00:00.000000,
+        where `mjd_tt` is NaN.
+
+    Raises
+    ------
+    ValueError
+        If a date is infinite or outside the years 1960 to 9999.
+    """
+    leap_second_expiry()
+    mjd = np.atleast_1d(np.asarray(mjd_tt, dtype=np.float64))
+    known = ~np.isnan(mjd)
+    if bad := [
+        f"row {i + 1}: MJD {mjd[i]}"
+        for i in np.flatnonzero(known & ~((mjd >= 36934) & (mjd < 2973483)))
+    ]:
+        raise ValueError(f"{bad[0]} is outside the years 1960 to 9999")
+    text = np.full(mjd.shape, NO_UTC)
+    day = np.floor(mjd[known])
+    tai1, tai2, _ = erfa.ufunc.tttai(MJD_ZERO + day, mjd[known] - day)
+    utc1, utc2, _ = erfa.ufunc.taiutc(tai1, tai2)
+    years, months, days, clocks, _ = erfa.ufunc.d2dtf(b"UTC", 6, utc1, utc2)
+    text[known] = [
+        f"{y:04d}-{m:02d}-{d:02d}T{c['h']:02d}:{c['m']:02d}:{c['s']:02d}.{c['f']:06d}".encode(
+            "ascii"
+        )
+        for y, m, d, c in zip(years, months, days, clocks, strict=True)
+    ]
+    return text
+
+
+def _direction(right_ascension: float, declination: float) -> Floats:
+    """Return the unit vector (3,) to a place on the sky [deg]."""
+    if not (np.isfinite(right_ascension) and -90 <= declination <= 90):
+        raise ValueError(
+            f"right ascension {right_ascension}, declination {declination} deg is no place on "
+            f"the sky"
+        )
+    ra, dec = np.radians(right_ascension), np.radians(declination)
+    return np.array([np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)])
+
+
+def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> Floats:
+    """Return when light that reaches the geocentre at `mjd_tt` passes the solar system's
+    barycentre.
+
+    BJD = JD(TDB) + r.n / c, with r the barycentric place of the geocentre and n the direction of
+    the star.
+
+    Left out: the satellite's place (`satellite_light_time`, up to 24 ms, a column of its own in
+    light curves), the Shapiro delay (0.01 ms away from the Sun), the star's parallax and proper
+    motion. The operational light curves refer to the barycentre of DE200 and differ by up to 4 ms
+    (`de200_light_time`). A double resolves 0.04 ms here.
+
+    Parameters
+    ----------
+    mjd_tt : array_like, shape (n,)
+        Dates at the geocentre [MJD, TT].
+    right_ascension, declination : float
+        Place of the star, ICRS [deg].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Dates at the barycentre [full Julian date, TDB]. NaN where `mjd_tt` is NaN.
+
+    Raises
+    ------
+    ValueError
+        If the place is not finite or the declination beyond 90 deg.
+    """
+    star = _direction(right_ascension, declination)
+    mjd = np.asarray(mjd_tt, dtype=np.float64)
+    tdb_minus_tt = erfa.ufunc.dtdb(MJD_ZERO, mjd, 0.0, 0.0, 0.0, 0.0) / DAY
+    with np.errstate(invalid="ignore"):  # NaN in, NaN out
+        _, earth, _ = erfa.ufunc.epv00(MJD_ZERO, mjd + tdb_minus_tt)
+    light_time = earth["p"] @ star * (AU / SPEED_OF_LIGHT / DAY)
+    return np.asarray(MJD_ZERO + (mjd + (tdb_minus_tt + light_time)))
+
+
+def de200_light_time(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> Floats:
+    """Return what to add to `bjd_tdb` to refer to the barycentre of DE200, as the operational light
+    curves do.
+
+    The barycentre moves by the sum over the giant planets of (change of mass) x (heliocentric
+    place).
+
+    Parameters
+    ----------
+    mjd_tt : array_like, shape (n,)
+        Dates [MJD, TT].
+    right_ascension, declination : float
+        Place of the star, ICRS [deg].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Difference in light travel time [day].
+
+    Raises
+    ------
+    ValueError
+        If the place is not finite or the declination beyond 90 deg.
+    """
+    star = _direction(right_ascension, declination)
+    mjd = np.asarray(mjd_tt, dtype=np.float64)
+    shift = np.zeros((*mjd.shape, 3))
+    for planet, ratio in _DE200.items():
+        with np.errstate(invalid="ignore"):
+            place, _ = erfa.ufunc.plan94(MJD_ZERO, mjd, planet)
+        shift -= (1 / ratio - 1 / _DE405[planet]) * place["p"]
+    return np.asarray(shift @ star * (AU / SPEED_OF_LIGHT / DAY))
+
+
+def satellite_light_time(
+    position: npt.ArrayLike, right_ascension: float, declination: float
+) -> Floats:
+    """Return what to add to `bjd_tdb` because the telescope is not at the geocentre.
+
+    Parameters
+    ----------
+    position : array_like, shape (n, 3)
+        Place of the satellite from the geocentre, EME2000 [km].
+    right_ascension, declination : float
+        Place of the star, ICRS [deg].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Light travel time [day]; positive where the satellite is nearer to the star than the
+        geocentre.
+
+    Raises
+    ------
+    ValueError
+        If `position` does not have three coordinates, or the place on the sky does not exist.
+    """
+    place = np.asarray(position, dtype=np.float64)
+    if place.ndim != 2 or place.shape[1] != 3:
+        raise ValueError(f"positions have shape {place.shape}, wanted (n, 3)")
+    return np.asarray(place @ _direction(right_ascension, declination) / SPEED_OF_LIGHT / DAY)

@@ -1,0 +1,278 @@
+"""The image of a star as a model that is fitted: stamps, fluxes, places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.inputs import term_input
+from schemas.payloads import Psf
+from tasks.files.disk import require
+from tasks.files.reader import open_declared
+from tasks.scene.optics import (
+    ComplexArray,
+    fit_star,
+    motion_transfer,
+    render_with_slopes,
+    shifted,
+    to_grid,
+    to_spectrum,
+)
+from tasks.scene.track import FloatArray
+from tasks.visit.images import Images
+
+OUTLIER = 5.0  # sigma
+
+TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
+
+FEWEST_WARMTHS = 24  # images; fewer do not tell a change of the PSF from noise
+
+STEADY = 0.02  # deg C; a telescope that is steadier does not breathe
+
+FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PSF
+
+SETTLED = 1e-4  # pixel, and of the flux; a fit that moves less is done
+
+FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Where the stamps around the target lie in the images, and what is known of every image."""
+
+    corner: tuple[int, int]  # x, y of the stamp's index [0, 0] in the images
+    size: int
+
+    def cut(self, image: FloatArray) -> FloatArray:
+        """Return the stamp of an image; pixels outside of the image or without a number are NaN."""
+        stamp = np.full((self.size, self.size), np.nan)
+        x0, y0 = self.corner
+        ny, nx = image.shape
+        left, right, low, high = (
+            max(x0, 0),
+            min(x0 + self.size, nx),
+            max(y0, 0),
+            min(y0 + self.size, ny),
+        )
+        stamp[low - y0 : high - y0, left - x0 : right - x0] = image[low:high, left:right]
+        return stamp
+
+    def index(self, x: float, y: float) -> tuple[float, float]:
+        """Return a place (pixel i spans [i, i+1)) of the images as a stamp index (pixel i is
+        centred on i).
+        """
+        return x - self.corner[0] - 0.5, y - self.corner[1] - 0.5
+
+
+def stamps_around(x: float, y: float, size: int) -> Stamps:
+    """Return stamps with the place (x, y) of the images in their middle."""
+    return Stamps((round(x) - size // 2, round(y) - size // 2), size)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Spectra of the PSF and of its change with the telescope's temperature, P(t) = mean + t
+    change.
+    """
+
+    mean: ComplexArray
+    change: ComplexArray | None = None
+
+    def at(self, warmth: float) -> ComplexArray:
+        """Return the spectrum for a value of the parameter."""
+        return self.mean if self.change is None or warmth == 0 else self.mean + warmth * self.change
+
+
+@dataclass
+class Star:
+    """One star image under its model."""
+
+    stamp: FloatArray
+    floor: float  # variance of a pixel without the star
+    x: float
+    y: float
+    flux: float
+    motion: tuple[FloatArray, FloatArray]
+    warmth: float = 0.0  # parameter with which the PSF changes
+    level: float = 0.0
+    level_error: float = np.inf  # how well it is known that the level is 0
+    raw: FloatArray | None = None  # the stamp with its neighbours
+
+    blur: ComplexArray | None = None
+
+    def transfer(self, size: int) -> ComplexArray:
+        """Return the transfer function of the star at its place."""
+        if self.blur is None:
+            self.blur = motion_transfer(*self.motion, size)
+        return shifted(self.blur, self.x, self.y)
+
+    def refine(
+        self, psf: Shape, scale: FloatArray, inside: npt.NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Fit flux, place and level to pixels `inside`; return the model without level, and errors
+        of flux, x, y, level.
+        """
+        size = self.stamp.shape[0]
+        transfer = self.transfer(size)
+        image, dx, dy = render_with_slopes(psf.at(self.warmth), transfer)
+        model = np.maximum(self.flux * image, 0.0)
+        variance = (model + self.floor) * scale**2
+        away = np.abs(self.stamp - self.flux * image - self.level)
+        good = inside & np.isfinite(self.stamp) & (away < OUTLIER * np.sqrt(variance))
+        if good.sum() < 50:
+            good = inside & np.isfinite(self.stamp)
+        weight = np.where(good, 1.0 / variance, 0.0)
+        values, errors = fit_star(
+            np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_error
+        )
+        flux = float(values[0])
+        step_x, step_y = (
+            float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3]
+        )
+        self.flux, self.level = flux, float(values[3])
+        self.x, self.y = self.x + step_x, self.y + step_y
+        return flux * (image + step_x * dx + step_y * dy), np.array(
+            [errors[0], *(errors[1:3] / abs(flux)), errors[3]]
+        )
+
+
+def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:
+    """Return which pixels of a stamp have their centres within `radius` of the index (x, y)."""
+    j, i = np.mgrid[:size, :size]
+    inside: npt.NDArray[np.bool_] = np.hypot(i - x, j - y) <= radius
+    return inside
+
+
+@dataclass(frozen=True)
+class Warmth:
+    """Telescope temperature with which the PSF breathes: median and scatter of the sample [deg C];
+    0 scatter: not known.
+    """
+
+    middle: float
+    spread: float
+
+    def parameter(self, images: Images) -> FloatArray:
+        """Return how far every image is from the median in units of the scatter; 0 where that is
+        not known.
+        """
+        if self.spread <= 0:
+            return np.zeros(images.count)
+        away = (images.metadata.column(TELESCOPE).astype(np.float64) - self.middle) / self.spread
+        return np.where(np.isfinite(away), np.clip(away, -FARTHEST, FARTHEST), 0.0)
+
+
+def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warmth:
+    """Return median and scatter of the telescope's temperature over some images; scatter 0 where it
+    tells nothing.
+    """
+    if TELESCOPE not in images.metadata.present() or len(chosen) < FEWEST_WARMTHS:
+        return Warmth(0.0, 0.0)
+    values = images.metadata.column(TELESCOPE)[chosen].astype(np.float64)
+    if not np.isfinite(values).all() or values.std() < STEADY:
+        return Warmth(0.0, 0.0)
+    return Warmth(float(np.median(values)), float(values.std()))
+
+
+def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:
+    """Return the star's stamp with missing pixels and those far off its model replaced by the
+    model.
+    """
+    stamp = star.stamp - star.level
+    if model is None:
+        return np.where(np.isfinite(stamp), stamp, 0.0)
+    sigma = np.sqrt(np.maximum(model, 0.0) + star.floor) * scale
+    return np.where(np.isfinite(stamp) & (np.abs(stamp - model) < OUTLIER * sigma), stamp, model)
+
+
+@dataclass(frozen=True)
+class StarModel:
+    """The visit's PSF with its stamps, the pixels that decide a fit, and how much more than their
+    noise they scatter.
+    """
+
+    psf: Shape
+    warm: Warmth
+    where: Stamps
+    scale: FloatArray
+    lag: float
+    radius: float
+
+    def star(
+        self,
+        image: FloatArray,
+        x: float,
+        y: float,
+        flux: float,
+        floor: float,
+        motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> Star:
+        """Return a star at the place (x, y) of the images."""
+        return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion, warmth)
+
+    def resized(self, size: int, corner: tuple[int, int]) -> StarModel:
+        """Return the model for images in which stamps of another size have their index [0, 0] at
+        `corner`.
+        """
+
+        def cut(spectrum: ComplexArray) -> ComplexArray:
+            grid, half, wanted = to_grid(spectrum), self.where.size, np.zeros((2 * size, 2 * size))
+            least = min(size, half)
+            old, new = (slice(middle - least, middle + least) for middle in (half, size))
+            wanted[new, new] = grid[old, old]
+            return to_spectrum(wanted)
+
+        shape = Shape(cut(self.psf.mean), None if self.psf.change is None else cut(self.psf.change))
+        return StarModel(
+            shape, self.warm, Stamps(corner, size), np.ones((size, size)), self.lag, self.radius
+        )
+
+    def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
+        """Fit a star; return its model image without level, and the errors of flux, x, y and
+        level.
+        """
+        size = self.where.size
+        model, errors = np.zeros((size, size)), np.full(4, np.nan)
+        for _ in range(rounds):
+            inside = circle(size, star.x, star.y, self.radius)
+            x, y, flux = star.x, star.y, star.flux
+            model, errors = star.refine(self.psf, self.scale, inside)
+            # a flux far off lets pixels count as outliers that are none
+            if np.hypot(star.x - x, star.y - y) < SETTLED and abs(star.flux - flux) < SETTLED * abs(
+                star.flux
+            ):
+                break
+        return model, errors
+
+    def place(
+        self,
+        image: FloatArray,
+        guess: FloatArray,
+        flux: float,
+        floor: float,
+        motion: tuple[FloatArray, FloatArray],
+        warmth: float = 0.0,
+    ) -> FloatArray:
+        """Return x, y, their errors and 1 for an image, or the guess where the fit walks off."""
+        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
+        _, errors = self.fit(star)
+        x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
+        if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
+            return guess
+        return np.array([x, y, errors[1], errors[2], 1.0])
+
+
+def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
+    """Read the PSF of the visit."""
+    extname = term.product.extname
+    with open_declared(require(term.product.path), term_input(extname)) as file:
+        hdu = file[extname]
+        grid, scale = hdu.finite_image(), file["TERM_PSF_SCALE"].finite_image()
+        change = file["TERM_PSF_CHANGE"].finite_image()
+        where = Stamps((hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")), scale.shape[0])
+        warm = Warmth(hdu.number("PSF_TEMP"), hdu.number("PSF_TSTD"))
+        shape = Shape(to_spectrum(grid), to_spectrum(change) if change.any() else None)
+        return StarModel(shape, warm, where, scale, hdu.number("PSF_LAG"), radius)

@@ -1,0 +1,130 @@
+"""Where the star is during every exposure: the attitude, and by how much it is late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.payloads import Pointing
+from tasks.numerics.robust import robust_scatter
+from tasks.visit.raw import span_of
+from tasks.visit.terms import term_column
+
+FloatArray = npt.NDArray[np.float64]
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Track:
+    """The target's place on the CCD as the attitude has it, up to a constant: time [s of the
+    visit], x and y [pixel].
+    """
+
+    time: FloatArray
+    x: FloatArray
+    y: FloatArray
+    roll: FloatArray
+    origin: float  # MJD of time 0
+    # from the start of one exposure of a stack to that of the next [s]; less than an exposure: none
+    repetition: float = 0.0
+
+    def span(self, nexp: int, exposure_time: float) -> float:
+        """Return how long a stack takes from the start of its first exposure to the end of its last
+        [s].
+        """
+        return span_of(nexp, exposure_time, self.repetition)
+
+    def during(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray]:
+        """Return the places during an exposure about their mean; a single zero where nothing is
+        known.
+        """
+        x, y, _ = self.path(mjd, duration, lag)
+        return x, y
+
+    def mean(self, mjd: float, duration: float, lag: float) -> tuple[float, float]:
+        """Return the mean place during an exposure; between the samples where it is shorter than
+        these.
+        """
+        middle = (mjd - self.origin) * DAY + lag
+        first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
+        if last <= first:
+            return float(np.interp(middle, self.time, self.x)), float(
+                np.interp(middle, self.time, self.y)
+            )
+        return float(self.x[first:last].mean()), float(self.y[first:last].mean())
+
+    def path(
+        self, mjd: float, duration: float, lag: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the places during an exposure about their mean [pixel], and the roll angles
+        [deg].
+        """
+        middle = (mjd - self.origin) * DAY + lag
+        first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
+        if last <= first:
+            return np.zeros(1), np.zeros(1), np.array([np.interp(middle, self.time, self.roll)])
+        x, y = self.x[first:last], self.y[first:last]
+        return x - x.mean(), y - y.mean(), self.roll[first:last]
+
+    def at(
+        self, seconds: FloatArray, mjd: float, duration: float, lag: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the places some seconds after the middle of an exposure about its mean place
+        [pixel], and the roll [deg].
+        """
+        x, y = self.mean(mjd, duration, lag)
+        time = (mjd - self.origin) * DAY + lag + seconds
+        first, last = np.searchsorted(self.time, (time.min(), time.max()))
+        near = slice(max(int(first) - 1, 0), int(last) + 1)
+        roll = np.interp(time, self.time[near], np.unwrap(self.roll[near], period=360.0))
+        return np.interp(time, self.time, self.x) - x, np.interp(time, self.time, self.y) - y, roll
+
+
+def read_track(pointing: Pointing) -> Track:
+    """Read the attitude's track from the term of the pointing."""
+    mjd, x, y, roll = term_column(
+        pointing.product, "TERM_TRACK", "MJD_TIME", "X", "Y", "ROLL_ANGLE"
+    )
+    return Track((mjd - mjd[0]) * DAY, x, y, roll, float(mjd[0]), float(pointing.used["REPETIT"]))
+
+
+def estimate_lag(
+    track: Track, mjd: FloatArray, duration: float, x: FloatArray, y: FloatArray
+) -> tuple[float, float]:
+    """Return by how much the attitude's time stamps must be moved to follow the measured places,
+    and its error [s].
+
+    The mean of the track over an exposure changes with the lag by the difference of its ends over
+    the duration. The lag is positive where the exposure saw what the attitude holds later.
+    """
+    if not len(x):
+        return 0.0, float("inf")
+    middle = (mjd - track.origin) * DAY
+    ends = [
+        np.interp(middle + s * duration / 2, track.time, v)
+        for s in (-1, 1)
+        for v in (track.x, track.y)
+    ]
+    rate = np.concatenate([ends[2] - ends[0], ends[3] - ends[1]]) / duration
+    away = []
+    for measured, values in ((x, track.x), (y, track.y)):
+        # trapezium rule through the samples: exact for the straight lines between them
+        path = np.concatenate(
+            [[0.0], np.cumsum((values[1:] + values[:-1]) / 2 * np.diff(track.time))]
+        )
+        first, last = (np.interp(middle + s * duration / 2, track.time, path) for s in (-1, 1))
+        mean = (last - first) / duration
+        away.append(measured - mean - np.median(measured - mean))
+    residual = np.concatenate(away)
+    good = np.isfinite(residual) & np.isfinite(rate)
+    # clipped once: an image with a cosmic ray is not where it seems to be
+    good &= np.abs(residual) < 10 * max(robust_scatter(residual), 1e-6)
+    strength = float((rate[good] ** 2).sum())
+    if good.sum() < 10 or strength == 0:
+        return 0.0, float("inf")
+    lag = float((rate[good] * residual[good]).sum() / strength)
+    rest = robust_scatter(residual[good] - lag * rate[good])
+    return lag, rest / np.sqrt(strength)

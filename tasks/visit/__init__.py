@@ -1,0 +1,1 @@
+"""What a visit is, for every stage: its files, images, terms and attitude."""

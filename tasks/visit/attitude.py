@@ -1,0 +1,141 @@
+"""The attitude: where the satellite looked, at 1 Hz, and where that puts the target on the CCD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.inputs import ATTITUDE, PIXEL_SCALE
+from schemas.payloads import Product, Reference
+from tasks.files.disk import require
+from tasks.files.reader import open_declared
+
+FloatArray = npt.NDArray[np.float64]
+
+DAY = 86400.0
+
+DEFAULT_SCALE = 1.01  # arcsec per pixel, where no reference tells
+
+
+@dataclass(frozen=True)
+class Attitude:
+    """Times [MJD, rising], line of sight and roll angle [deg], arrays of shape (m,), and the file
+    that they are from.
+    """
+
+    time: FloatArray
+    ra: FloatArray
+    dec: FloatArray
+    roll: FloatArray
+    path: Path
+
+
+def read_attitude(product: Product) -> Attitude:
+    """Return the attitude of a visit.
+
+    Raises
+    ------
+    BadInputError
+        If times do not rise, or values are no numbers.
+    """
+    with open_declared(require(product.path), ATTITUDE) as file:
+        table = file["SCI_RAW_Attitude"]
+        time = table.finite_column("MJD_TIME")
+        ra, dec, roll = (table.finite_column(c) for c in ("SC_RA", "SC_DEC", "SC_ROLL_ANGLE"))
+        if (np.diff(time) <= 0).any():
+            raise table.refuse(
+                f"column MJD_TIME does not rise at row {int(np.argmax(np.diff(time) <= 0)) + 2}"
+            )
+        return Attitude(time, ra, dec, roll, file.path)
+
+
+def mean_between(
+    time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray
+) -> FloatArray:
+    """Return the mean of a series, straight between its samples, over intervals that may be shorter
+    than its steps.
+
+    Parameters
+    ----------
+    time, values : ndarray, shape (m,)
+        Samples in rising order of time, two at least.
+    start, stop : ndarray, any one shape
+        Intervals; a part outside of the samples does not count.
+
+    Returns
+    -------
+    ndarray, of that shape
+        NaN for an interval that lies outside.
+    """
+    area = np.concatenate([[0.0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(time))])
+
+    def up_to(t: FloatArray) -> FloatArray:
+        i = np.clip(np.searchsorted(time, t, "right") - 1, 0, len(time) - 2)
+        d, slope = t - time[i], (values[i + 1] - values[i]) / (time[i + 1] - time[i])
+        return np.asarray(area[i] + d * (values[i] + 0.5 * slope * d))
+
+    a, b = np.clip(start, time[0], time[-1]), np.clip(stop, time[0], time[-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(b > a, (up_to(b) - up_to(a)) / (b - a), np.nan))
+
+
+def interval_moments(
+    time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and variance of the samples with start <= time < stop; NaN where there are none.
+
+    Parameters
+    ----------
+    time, values : ndarray, shape (m,)
+        Samples in rising order of time.
+    start, stop : ndarray, shape (n,)
+        Intervals.
+    """
+    offset = float(values.mean()) if len(values) else 0.0
+    v = values - offset
+    first, last = np.searchsorted(time, start, "left"), np.searchsorted(time, stop, "left")
+    count = (last - first).astype(np.float64)
+    count[count <= 0] = np.nan
+    one, two = (np.concatenate([[0.0], np.cumsum(p)]) for p in (v, v * v))
+    mean = (one[last] - one[first]) / count
+    variance = np.maximum((two[last] - two[first]) / count - mean**2, 0.0)
+    return mean + offset, variance
+
+
+def pixel_scale(reference: Reference | None) -> float:
+    """Return the scale of a pixel [arcsec]."""
+    if reference is None:
+        return DEFAULT_SCALE
+    with open_declared(require(reference.product.path), PIXEL_SCALE) as file:
+        scale = float(file["REF_APP_PixelScale"].finite_column("PIXEL_SCALE")[0])
+        if not 0.1 < scale < 10:
+            raise file["REF_APP_PixelScale"].refuse(f"column PIXEL_SCALE is {scale} arcsec")
+        return scale
+
+
+def target_track(
+    attitude: Attitude, target: tuple[float, float], arcsec: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return where the target is on the CCD, up to a constant, for some attitudes.
+
+    Parameters
+    ----------
+    attitude : Attitude
+        Of m times.
+    target : tuple of float
+        Right ascension and declination of the target [deg].
+    arcsec : float
+        Scale of a pixel [arcsec].
+
+    Returns
+    -------
+    x, y : ndarray, shape (m,)
+        [pixel]. At roll 0 North is up and East to the left; North turns to the right as roll grows.
+    """
+    east = (target[0] - attitude.ra + 180.0) % 360.0 - 180.0
+    xi, eta = 3600.0 * east * np.cos(np.radians(target[1])), 3600.0 * (target[1] - attitude.dec)
+    sine, cosine = np.sin(np.radians(attitude.roll)), np.cos(np.radians(attitude.roll))
+    return (-xi * cosine + eta * sine) / arcsec, (eta * cosine + xi * sine) / arcsec

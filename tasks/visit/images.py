@@ -1,0 +1,152 @@
+"""Headers and metadata that calibrated and corrected products take over from the raw ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import BadInputError
+from schemas.inputs import LEVEL1, level1_input
+from schemas.payloads import Product
+from tasks.files.disk import require
+from tasks.files.reader import Hdu, blocks, open_declared
+
+
+@dataclass(frozen=True)
+class Images:
+    """An open calibrated or corrected cube. `x_offset` and `y_offset` place index [0, 0] on the
+    exposed CCD area.
+    """
+
+    image: Hdu
+    metadata: Hdu
+    count: int
+    shape: tuple[int, int]
+    nexp: int
+    exposure_time: float
+    x_offset: int
+    y_offset: int
+    mjd: npt.NDArray[np.float64]
+
+    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+        """Yield slices and native float64 images, block by block."""
+        ny, nx = self.shape
+        for a, b in blocks(self.count, ny * nx * 8, size):
+            yield slice(a, b), self.image.stored(a, b).astype(np.float64)
+
+    def take(self, index: int) -> npt.NDArray[np.float64]:
+        """Return one image."""
+        image: npt.NDArray[np.float64] = self.image.stored(index, index + 1)[0].astype(np.float64)
+        return image
+
+
+@contextmanager
+def open_images(product: Product) -> Iterator[Images]:
+    """Open a calibrated or corrected sub-array.
+
+    Raises
+    ------
+    BadInputError
+        If counts differ, or most pixels of an image hold no finite number.
+    """
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        n, ny, nx = hdu.shape
+        if table.rows != n:
+            raise BadInputError(
+                f"{file.path}: {hdu.extname} has {n} images, {table.extname} {table.rows} rows"
+            )
+        offsets = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
+        yield Images(
+            hdu,
+            table,
+            n,
+            (ny, nx),
+            hdu.integer("NEXP"),
+            hdu.number("EXPTIME"),
+            *offsets,
+            table.finite_column("MJD_TIME"),
+        )
+
+
+@contextmanager
+def open_frame(product: Product) -> Iterator[tuple[Images, npt.NDArray[np.float64]]]:
+    """Open a calibrated or corrected full array; yield it with its pixels, shape (ny, nx)."""
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        if table.rows != 1:
+            raise BadInputError(
+                f"{file.path}: {hdu.extname} is one image, {table.extname} has {table.rows} rows"
+            )
+        ny, nx = hdu.shape
+        frame = Images(
+            hdu,
+            table,
+            1,
+            (ny, nx),
+            hdu.integer("NEXP"),
+            hdu.number("EXPTIME"),
+            0,
+            0,
+            table.finite_column("MJD_TIME"),
+        )
+        yield frame, hdu.stored().astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Imagettes:
+    """An open calibrated or corrected cube of imagettes, each with its own place and number of
+    exposures.
+
+    `x_offset` and `y_offset`, shape (n,), place index [0, 0] of each imagette on the exposed CCD
+    area.
+    """
+
+    image: Hdu
+    metadata: Hdu
+    count: int
+    shape: tuple[int, int]
+    nexp: npt.NDArray[np.float64]
+    exposure_time: float
+    x_offset: npt.NDArray[np.int64]
+    y_offset: npt.NDArray[np.int64]
+    mjd: npt.NDArray[np.float64]
+
+    @property
+    def duration(self) -> npt.NDArray[np.float64]:
+        """Exposure time of every imagette [s]."""
+        return self.nexp * self.exposure_time
+
+    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+        """Yield slices and native float64 imagettes, block by block."""
+        ny, nx = self.shape
+        for a, b in blocks(self.count, ny * nx * 8, size):
+            yield slice(a, b), self.image.stored(a, b).astype(np.float64)
+
+
+@contextmanager
+def open_imagettes(product: Product) -> Iterator[Imagettes]:
+    """Open calibrated or corrected imagettes.
+
+    Raises
+    ------
+    BadInputError
+        If counts differ, or an imagette holds no exposure.
+    """
+    with open_declared(require(product.path), level1_input(product.extname)) as file:
+        hdu, table = file[product.extname], file[LEVEL1[product.extname]]
+        n, ny, nx = hdu.shape
+        if table.rows != n:
+            raise BadInputError(
+                f"{file.path}: {hdu.extname} has {n} imagettes, {table.extname} {table.rows} rows"
+            )
+        stacked = table.column("NEXP").astype(np.float64)
+        if (stacked < 1).any():
+            raise table.refuse("column NEXP holds 0")
+        x, y = (table.column(f"{c}_OFF_FULL_ARRAY").astype(np.int64) for c in "XY")
+        mjd = table.finite_column("MJD_TIME")
+        yield Imagettes(hdu, table, n, (ny, nx), stacked, hdu.number("EXPTIME"), x, y, mjd)

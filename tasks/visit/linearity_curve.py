@@ -1,0 +1,63 @@
+"""The linearity curve of the visit: what all charge that passes the amplifier is corrected with,
+image and margins alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from schemas.payloads import Linearity
+from tasks.visit.terms import term_column
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@njit(cache=True, inline="always", error_model="numpy")
+def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
+    """Return the corrected signal [electron] of one exposure.
+
+    `boundary` (m,) holds where the pieces begin, `coefficients` (m, 4) their cubics in (signal -
+    boundary). Below the first boundary the curve goes on along its slope there.
+    """
+    if signal < boundary[0]:
+        return float(coefficients[0, 0] + coefficients[0, 1] * (signal - boundary[0]))
+    piece = boundary.size - 1
+    while signal < boundary[piece]:
+        piece -= 1
+    d = signal - boundary[piece]
+    cubic = coefficients[piece]
+    return float(cubic[0] + d * (cubic[1] + d * (cubic[2] + d * cubic[3])))
+
+
+@njit(cache=True, inline="always", error_model="numpy")
+def bend(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
+    """Return the second derivative of the linearity curve [1/electron]; see `linearised`."""
+    if signal < boundary[0]:
+        return 0.0
+    piece = boundary.size - 1
+    while signal < boundary[piece]:
+        piece -= 1
+    return float(
+        2.0 * coefficients[piece, 2] + 6.0 * coefficients[piece, 3] * (signal - boundary[piece])
+    )
+
+
+@njit(cache=True)
+def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray) -> FloatArray:
+    """Return the corrected signal [electron] of one exposure for an array of measured ones, shape
+    (n,).
+    """
+    corrected = np.empty_like(signal)
+    for i in range(signal.size):
+        corrected[i] = linearised(signal[i], boundary, coefficients)
+    return corrected
+
+
+def read_linearity(linearity: Linearity) -> tuple[FloatArray, FloatArray]:
+    """Return boundaries (m,) and coefficients (m, 4) of the visit's curve."""
+    boundary, *cubic = term_column(
+        linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4))
+    )
+    return boundary, np.ascontiguousarray(np.stack(cubic, axis=1))

@@ -1,0 +1,207 @@
+"""The raw exposures of a visit as the steps see them: window, read-out mode, times and housekeeping
+of every image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import BadInputError
+from schemas.inputs import RAW_FULL_ARRAY, RAW_IMAGETTE, RAW_SUBARRAY
+from schemas.payloads import Product
+from tasks.files.disk import require
+from tasks.files.reader import FitsFile, Hdu, open_declared
+
+FloatArray = npt.NDArray[np.float64]
+
+LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
+
+_KINDS = {d.first[0]: d for d in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE)}
+
+
+def span_of(nexp: int, exposure_time: float, repetition: float) -> float:
+    """Return how long a stack takes from the start of its first exposure to the end of its last
+    [s].
+
+    `repetition` is the time between two starts [s]; where it is shorter than an exposure one
+    follows the other.
+    """
+    return (nexp - 1) * max(repetition, exposure_time) + exposure_time
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """An open raw product. `x_offset` and `y_offset` place index [0, 0] of the window on the
+    exposed CCD area.
+    """
+
+    file: FitsFile
+    image: Hdu
+    metadata: Hdu
+    count: int
+    shape: tuple[int, int]
+    nexp: int
+    exposure_time: float
+    x_offset: int
+    y_offset: int
+    mjd: FloatArray
+
+    def __enter__(self) -> Exposures:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The window as slices (y, x) of the exposed CCD area."""
+        return (
+            slice(self.y_offset, self.y_offset + self.shape[0]),
+            slice(self.x_offset, self.x_offset + self.shape[1]),
+        )
+
+    @property
+    def coadded(self) -> int:
+        """How many exposures a pixel value is the sum of (1 if the stack is their mean)."""
+        return 1 if self.image.header.get("STACKING") == "mean" else self.nexp
+
+    @property
+    def repetition(self) -> float:
+        """Time from the start of one exposure of a stack to that of the next [s]; 0 where it is not
+        known.
+        """
+        value = self.metadata.header.get("REPETIT", 0.0)
+        known = (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and 0 < value < LONGEST_REPETITION
+        )
+        return float(value) if known else 0.0
+
+    @property
+    def span(self) -> float:
+        """Time from the start of a stack's first exposure to the end of its last [s]."""
+        return span_of(self.nexp, self.exposure_time, self.repetition)
+
+    @property
+    def hardware(self) -> str:
+        """Read-out channel, main or redundant."""
+        return self.image.text("RO_HW")
+
+    @property
+    def frequency(self) -> int:
+        """Read-out frequency [Hz]."""
+        return self.image.integer("RO_FREQU")
+
+    def words(self, start: int, stop: int) -> npt.NDArray[np.uint32]:
+        """Return planes as big-endian 32-bit words of the unsigned values, whatever their type in
+        the file.
+        """
+        flat = len(self.image.shape) == 2  # the full array is one image, not a cube of one
+        stored = (self.image.stored() if flat else self.image.stored(start, stop)).reshape(
+            -1, *self.shape
+        )
+        if stored.dtype.itemsize == 4:
+            return stored.view(np.uint32)
+        values = stored.astype(np.int64) + int(self.image.header.get("BZERO", 0))
+        return (values.astype(np.uint32) ^ np.uint32(1 << 31)).byteswap()
+
+
+def open_exposures(product: Product) -> Exposures:
+    """Open a raw sub-array, full array or imagettes, and check that its parts belong together.
+
+    Raises
+    ------
+    BadInputError
+        If counts or shapes of images, metadata and margins differ.
+    """
+    file = open_declared(require(product.path), _KINDS[product.extname])
+    try:
+        image = file[product.extname]
+        metadata = file[
+            "SCI_RAW_ImagetteMetadata" if "Imagette" in product.extname else "SCI_RAW_ImageMetadata"
+        ]
+        shape = image.shape
+        count = shape[0] if len(shape) == 3 else 1
+        if metadata.rows != count:
+            raise BadInputError(
+                f"{file.path}: {image.extname} has {count} images, {metadata.extname} "
+                f"{metadata.rows} rows"
+            )
+        x_offset, y_offset = 0, 0
+        if product.extname == "SCI_RAW_SubArray":
+            x_offset, y_offset = image.integer("X_WINOFF"), image.integer("Y_WINOFF")
+            if y_offset + shape[-2] > 1024 or x_offset + shape[-1] > 1024:
+                raise image.refuse(
+                    f"window of {shape[-1]} x {shape[-2]} pixels at ({x_offset}, {y_offset}) "
+                    f"leaves the CCD"
+                )
+        mjd = metadata.finite_column("MJD_TIME")
+        opened = Exposures(
+            file,
+            image,
+            metadata,
+            count,
+            (shape[-2], shape[-1]),
+            image.integer("NEXP"),
+            image.number("EXPTIME"),
+            x_offset,
+            y_offset,
+            mjd,
+        )
+        _check_margins(opened)
+        return opened
+    except BaseException:
+        file.close()
+        raise
+
+
+@contextmanager
+def maybe_exposures(product: Product | None) -> Iterator[Exposures | None]:
+    """Open a raw product as `open_exposures` does, or give None where there is none."""
+    if product is None:
+        yield None
+        return
+    with open_exposures(product) as opened:
+        yield opened
+
+
+def _check_margins(raw: Exposures) -> None:
+    ny, nx = raw.shape
+    for hdu in raw.file.hdus[2:]:
+        if hdu.declared is None or not hdu.extname.startswith("SCI_RAW_") or hdu.declared.is_table:
+            continue
+        process = hdu.text("MRG_PROC")
+        top = hdu.extname.endswith("Top")
+        free = hdu.shape[-1] if not top else hdu.shape[-2]
+        if process == "image":
+            wanted = (raw.count, free, nx) if top else (raw.count, ny, free)
+        elif process == "row collapsed":
+            wanted = (raw.count, ny, 3) if not top else (raw.count, 3, nx)
+        elif process == "total collapsed":
+            wanted = (raw.count, 4, 1) if top and hdu.shape[-2:] == (4, 1) else (raw.count, 1, 4)
+        else:
+            raise hdu.refuse(
+                f"keyword MRG_PROC is {process!r}, known are 'image', 'row collapsed', 'total "
+                f"collapsed'"
+            )
+        if hdu.shape != wanted:
+            raise hdu.refuse(
+                f"has the shape {hdu.shape}, wanted {wanted} with images of {nx} x {ny} pixels"
+            )
+
+
+def by_image(
+    raw: Exposures, make: Callable[[npt.NDArray[np.uint32]], Any], size: int = 1 << 23
+) -> list[Any]:
+    """Return what `make` gives for each block of images."""
+    from tasks.files.reader import blocks
+
+    ny, nx = raw.shape
+    return [make(raw.words(a, b)) for a, b in blocks(raw.count, ny * nx * 4, size)]

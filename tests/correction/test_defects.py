@@ -1,0 +1,128 @@
+"""Cosmic rays and steady excesses: what is marked, what is taken away, and that it comes out
+again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from tasks.correction.hits import field_doubt, find_hits
+from tasks.correction.steady import above_neighbours, static_excess
+from tasks.visit.clean import Effects, clean_block, hits_of
+from tests.support.runs import Bench
+
+
+def test_a_seed_takes_its_neighbours_along_and_nothing_else() -> None:
+    pull = np.zeros((9, 9))
+    pull[4, 4], pull[5, 5], pull[6, 6], pull[8, 0] = 7.0, 3.5, 3.2, 4.0
+    hit = np.zeros((9, 9), dtype=bool)
+    assert find_hits(pull, 6.0, 3.0, hit) == 3
+    assert hit[4, 4]
+    assert hit[5, 5]
+    assert hit[6, 6]
+    assert not hit[8, 0]  # above the limit of a neighbour, but touching nothing
+
+
+def test_pixels_without_a_number_are_never_hits() -> None:
+    pull = np.full((5, 5), np.nan)
+    hit = np.zeros((5, 5), dtype=bool)
+    assert find_hits(pull, 6.0, 3.0, hit) == 0
+    assert not hit.any()
+
+
+def test_a_steady_excess_must_be_significant_and_more_than_the_star_s_model_may_err() -> None:
+    median = np.array([[50.0, 50.0, 5.0]])
+    error, light = np.array([[1.0, 1.0, 1.0]]), np.array([[0.0, 1e5, 0.0]])
+    np.testing.assert_array_equal(
+        static_excess(median, error, light, 8.0, 0.003), [[50.0, 0.0, 0.0]]
+    )
+
+
+def test_what_the_edge_of_the_window_holds_too_little_of_is_no_hot_pixel() -> None:
+    y, x = np.mgrid[:41, :41] - 20.0
+    outside = np.hypot(x, y) > 19
+    median = np.where(
+        outside, 0.0, -100.0
+    )  # the level of the ring is missed by so much, as by that of a bright star's halo
+    median[3, 20] += 60.0  # a hot pixel two pixels from the edge
+    excess = above_neighbours(median, outside)
+    assert excess[3, 20] == 60.0
+    excess[3, 20] = 0.0
+    np.testing.assert_array_equal(excess, 0.0)
+
+
+def field_stars(
+    rng: np.random.Generator, *doubts: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return residual, noise and model of field stars, one a tile, of which each pixel is wrong by
+    a share of its light.
+    """
+    y, x = np.mgrid[:20, :20] - 9.5
+    others = np.hstack([5e4 * np.exp(-(x**2 + y**2) / (2 * 6.0**2))] * len(doubts))
+    noise = np.sqrt(others + 200.0)
+    return (
+        rng.normal(0, noise) + np.repeat(doubts, 20) * others * rng.normal(size=others.shape),
+        noise,
+        others,
+    )
+
+
+def test_the_error_of_a_field_star_s_model_is_told_by_its_scatter_and_not_by_hits() -> None:
+    doubts = 0.02, 0.05, 0.1
+    excess, noise, others = field_stars(np.random.default_rng(3), *doubts)
+    excess[10, 25:35] += 1e4  # a track
+    excess[0, 0] = np.nan
+    # all 400 pixels are bright: the scatter by the median deviation is known to 1.17 / sqrt(400) =
+    # 6 %; three times that, and where the error is small half of the scatter is noise
+    found = field_doubt(excess, noise, others)[10, [10, 30, 50]]
+    for got, true, tolerance in zip(found, doubts, (0.27, 0.18, 0.18), strict=True):
+        assert got == pytest.approx(true, rel=tolerance)
+
+
+def test_a_field_star_as_its_model_has_it_and_a_sky_without_stars_are_not_doubted() -> None:
+    excess, noise, others = field_stars(np.random.default_rng(3), 0.0)
+    # a scatter that is 6 % too large by chance looks like an error of 35 % of the noise: 0.2 % of
+    # the light at the peak, and 2 % of it at the edge of the tile
+    assert field_doubt(excess, noise, others).max() < 0.02
+    assert not field_doubt(0.5 * excess, noise, others).any()
+    assert not field_doubt(excess, noise, 0.0 * others).any()
+
+
+def test_clean_takes_background_static_and_hits_of_the_right_image_away() -> None:
+    images = np.full((3, 4, 5), 100.0)
+    images[1, 2, 3] += 40.0
+    images[:, 0, 1] += 7.0
+    static = np.zeros((4, 5))
+    static[0, 1] = 7.0
+    hits = hits_of(6, (4, 5), np.array([4]), np.array([3]), np.array([2]), np.array([40.0]))
+    background = np.array([0.0, 0.0, 0.0, 99.0, 98.0, 97.0])
+    clean_block(images, slice(3, 6), Effects(background, None, static, hits))
+    np.testing.assert_array_equal(images[0], np.full((4, 5), 1.0))
+    np.testing.assert_array_equal(images[1], np.full((4, 5), 2.0))
+    np.testing.assert_array_equal(images[2], np.full((4, 5), 3.0))
+
+
+def test_effects_that_are_not_known_yet_are_left_alone() -> None:
+    images = np.full((2, 3, 3), 10.0)
+    clean_block(images, slice(0, 2), Effects(np.array([1.0, 2.0])))
+    assert images[0, 0, 0] == 9.0
+    assert images[1, 2, 2] == 8.0
+
+
+@pytest.mark.slow
+def test_what_is_called_hot_changes_no_image(reduced: Bench, tmp_path: Path) -> None:
+    def found(hot: float) -> tuple[int, bytes]:
+        bench = reduced.copy(tmp_path / str(hot))
+        _, run = bench.reduce(until="defects", settings={"defects": {"hot": hot, "static": 3.0}})
+        (leaf,) = [report.leaf for report in run.reports if report.step == "defects"]
+        with fits.open(leaf.product.path) as hdus:
+            return int(leaf.used["HOT_PIX"]), hdus["TERM_DEFECTS_STATIC"].data.tobytes()
+
+    (every, plane), (none, same) = found(0.0), found(1000.0)
+    assert every > 0
+    assert none == 0
+    assert plane == same

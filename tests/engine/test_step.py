@@ -1,0 +1,613 @@
+"""The step machine on small steps of its own: what runs, what is found again, what is tried again,
+what is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import BadInputError, BusyError, StorageError, UsageError
+from schemas.payloads import Leaf, Payload, Product, Status
+from schemas.settings import Settings
+from schemas.terms import TERMS
+from tasks.engine import step as machine
+from tasks.engine.by_hand import replacement
+from tasks.engine.run import Run, Stopped, WorkToDo, new_file, running
+from tasks.engine.step import Leaves, Recipe, Step, recipe, step
+from tasks.engine.store import Workspace
+from tasks.files.writer import NewHdu, write_fits
+
+VISIT = "PR900001_TG000001"
+
+
+class Doubled(Leaf):
+    """What the first step of these tests leaves."""
+
+
+class Summed(Leaf):
+    """What the second step of these tests leaves."""
+
+
+class Both(Payload):
+    """What the recipe of these tests returns."""
+
+    doubled: Doubled
+    summed: Summed
+
+
+class SumSettings(Settings):
+    """Settings of the second step."""
+
+    weight: float = 1.0
+
+
+def flat(value: float, teff: float) -> list[NewHdu]:
+    """A flat field of four equal pixels, as it is defined."""
+    window = {"X_WINOFF": 0, "Y_WINOFF": 0}
+    image = NewHdu(
+        TERMS["TERM_FLAT"],
+        {**window, "FLAT_T": teff, "FLAT_STD": 0.0},
+        pixels=np.full((2, 2), value),
+    )
+    return [image, NewHdu(TERMS["TERM_FLAT_ERROR"], window, pixels=np.zeros((2, 2)))]
+
+
+@dataclass
+class Bench:
+    """Two steps, one after the other, in a work folder of their own; `calls` counts how often each
+    function really ran.
+    """
+
+    root: Path
+    calls: list[str] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None  # runs within the second step
+    source: Path = Path()
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        self.source = self.root / "source.txt"
+        self.source.write_text("21")
+        self.declare()
+
+    def declare(self) -> None:
+        """Declare the steps, with the version that the second one has now."""
+
+        @step("double", "DARK", version="1", payload=Doubled, leaves=["TERM_DARK"])
+        def double(raw: Product) -> Leaves:
+            """Double a number."""
+            self.calls.append("double")
+            number = 2 * int(Path(raw.path).read_text())
+            return Leaves(
+                blobs={"double.txt": str(number).encode()}, used={"DARK_AVG": float(number)}
+            )
+
+        @step("sum", "FFIELD", version=self.version, payload=Summed, leaves=["TERM_FLAT"])
+        def total(doubled: Doubled, settings: SumSettings) -> Leaves:
+            """Weigh a number."""
+            self.calls.append("sum")
+            self.before()
+            number = float(Path(doubled.products["double.txt"].path).read_text()) * settings.weight
+            return Leaves(
+                {"TERM_FLAT": flat(number, 5000.0)}, used={"FLAT_T": 5000.0, "FLAT_STD": 0.0}
+            )
+
+        @recipe(Both, "both")
+        def both(raw: Product, settings: SumSettings) -> Both:
+            """Do one after the other."""
+            doubled = double(raw)
+            return Both(doubled=doubled, summed=total(doubled, settings))
+
+        self.double: Step[..., Doubled] = double
+        self.sum: Step[..., Summed] = total
+        self.both: Recipe[..., Both] = both
+
+    @property
+    def raw(self) -> Product:
+        """The input as it is now."""
+        return Product(
+            path=str(self.source), sha256=machine.disk.sha256(self.source), extname="text"
+        )
+
+    def run(self, weight: float = 1.0, **options: object) -> tuple[Both | None, Run]:
+        """Run the recipe; the functions that really ran stand in `calls`."""
+        self.calls.clear()
+        run = Run(Workspace(self.root / "work", VISIT), retry_delay=0.0, **options)  # type: ignore[arg-type]
+        with running(run):
+            try:
+                return self.both(self.raw, SumSettings(weight=weight)), run
+            except Stopped:
+                return None, run
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    # steps enter a table of the module when they are declared: here one that is the test's own
+    monkeypatch.setattr(machine, "STEPS", {})
+    return Bench(tmp_path)
+
+
+def outcomes(run: Run) -> list[str]:
+    return [f"{r.step} {r.outcome}" for r in run.reports]
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()
+    }
+
+
+def test_a_run_executes_each_step_once_and_the_next_run_none(bench: Bench) -> None:
+    first, run = bench.run()
+    assert bench.calls == ["double", "sum"]
+    assert outcomes(run) == ["double done", "sum done"]
+    again, run = bench.run()
+    assert bench.calls == []
+    assert outcomes(run) == ["double cached", "sum cached"]
+    assert again == first
+    assert run.warnings == []
+
+
+def test_what_a_step_leaves_says_how_it_ended_and_what_it_used(bench: Bench) -> None:
+    both, _ = bench.run()
+    assert both is not None
+    assert both.doubled.status == {"DARK": Status.COMPLETED}
+    assert both.doubled.used == {"DARK_AVG": 42.0}
+    assert Path(both.doubled.product.path).read_text() == "42"
+
+
+def test_changed_settings_version_or_input_run_what_depends_on_them_and_nothing_else(
+    bench: Bench,
+) -> None:
+    bench.run()
+    bench.run(weight=2.0)
+    assert bench.calls == ["sum"]
+    bench.version = "2"
+    bench.declare()
+    bench.run()
+    assert bench.calls == ["sum"]
+    bench.source.write_text("22")
+    bench.run()
+    assert bench.calls == ["double", "sum"]
+    # and what was made before is still known
+    bench.source.write_text("21")
+    bench.run(weight=2.0)
+    assert bench.calls == ["sum"], "version 2 was not yet run with this weight"
+    bench.run()
+    assert bench.calls == []
+
+
+def test_an_input_that_makes_no_difference_stops_the_changes_there(bench: Bench) -> None:
+    bench.run()
+    bench.source.write_text("21\n")
+    _, run = bench.run()
+    assert outcomes(run) == ["double done", "sum cached"]
+
+
+def test_a_moved_input_runs_nothing(bench: Bench) -> None:
+    bench.run()
+    bench.source = bench.source.rename(bench.root / "moved.txt")
+    bench.run()
+    assert bench.calls == []
+
+
+@pytest.mark.parametrize("spoil", ["delete", "truncate", "alter", "record"])
+def test_what_was_spoiled_is_made_again_with_the_same_bytes(bench: Bench, spoil: str) -> None:
+    both, _ = bench.run()
+    assert both is not None
+    whole = tree(bench.root / "work/products")
+    path = Path(both.summed.product.path)
+    if spoil == "delete":
+        path.unlink()
+    elif spoil == "truncate":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif spoil == "alter":
+        path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    else:
+        next(iter((bench.root / "work/records" / VISIT).glob("sum-*.json"))).write_text("{")
+    _, run = bench.run()
+    assert outcomes(run) == ["double cached", "sum done"]
+    assert len(run.warnings) == 1
+    assert "the step is done again" in run.warnings[0]
+    assert tree(bench.root / "work/products") == whole
+
+
+def test_a_step_that_failed_leaves_no_record(bench: Bench) -> None:
+    def fail() -> None:
+        raise ValueError("no such luck")
+
+    bench.before = fail
+    with pytest.raises(ValueError, match="no such luck"):
+        bench.run()
+    assert [p.name[:6] for p in (bench.root / "work/records" / VISIT).iterdir()] == ["double"]
+    bench.before = lambda: None
+    bench.run()
+    assert bench.calls == ["sum"]
+
+
+def test_a_used_value_that_is_not_declared_is_an_error(bench: Bench) -> None:
+    @step("odd", version="1", payload=Doubled, leaves=[])
+    def odd() -> Leaves:
+        return Leaves(used={"NOT_DECL": 1})
+
+    run = Run(Workspace(bench.root / "work", VISIT))
+    with running(run), pytest.raises(KeyError, match="NOT_DECL, which is not declared"):
+        odd()
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (Leaves(), Status.COMPLETED),
+        (Leaves(skipped=True), Status.SKIPPED),
+        (Leaves(warnings=["a fall-back was used"]), Status.WARNING),
+        (Leaves(status={"DARK": Status.NOT_APPLICABLE}), Status.NOT_APPLICABLE),
+    ],
+)
+def test_a_step_ends_as_completed_skipped_or_with_a_warning(
+    bench: Bench, made: Leaves, wanted: Status
+) -> None:
+    @step("ending", "DARK", version="1", payload=Doubled, leaves=[])
+    def ending() -> Leaves:
+        return made
+
+    with running(Run(Workspace(bench.root / "work", VISIT))):
+        assert ending().status == {"DARK": wanted}
+
+
+def test_a_step_outside_of_a_run_is_an_error_and_its_function_is_not(bench: Bench) -> None:
+    with pytest.raises(RuntimeError, match="outside of a run"):
+        bench.double(bench.raw)
+    with pytest.raises(RuntimeError, match="no step is running"):
+        new_file("cube")
+    assert bench.double.fn(bench.raw).used == {"DARK_AVG": 42.0}
+
+
+def test_a_product_that_the_step_streams_is_found_under_its_name(bench: Bench) -> None:
+    @step("stream", version="1", payload=Doubled, leaves=["TERM_DARK"])
+    def stream() -> Leaves:
+        new_file("cube").write_bytes(b"pixels")
+        return Leaves(written={"cube": "TERM_DARK"})
+
+    with running(Run(Workspace(bench.root / "work", VISIT))):
+        leaf = stream()
+    assert Path(leaf.product.path).read_bytes() == b"pixels"
+    assert leaf.product.extname == "TERM_DARK"
+
+
+def test_a_forgotten_step_runs_again_and_what_depends_on_it_only_where_it_differs(
+    bench: Bench,
+) -> None:
+    bench.run()
+    _, run = bench.run(forget={"double"})
+    assert outcomes(run) == ["double done", "sum cached"]
+
+
+def test_a_forgotten_step_that_fails_for_a_moment_is_not_taken_from_its_old_record(
+    bench: Bench,
+) -> None:
+    bench.run()
+    bench.before = fault_once(StorageError("a read error"))
+    _, run = bench.run(forget={"sum"})
+    assert bench.calls == ["sum", "sum"]
+    assert outcomes(run) == ["double cached", "sum done"]
+
+
+def test_every_call_of_a_forgotten_step_runs_again_and_each_once(bench: Bench) -> None:
+    """The calibration steps run twice in a visit, for the sub-array and for the full array."""
+    other = bench.root / "other.txt"
+    other.write_text("1")
+    full = Product(path=str(other), sha256=machine.disk.sha256(other), extname="text")
+    for forget, expected in ((set(), 2), (set(), 0), ({"double"}, 2)):
+        bench.calls.clear()
+        with running(Run(Workspace(bench.root / "work", VISIT), forget=forget)):
+            for raw in (bench.raw, full, bench.raw):
+                bench.double(raw)
+        assert len(bench.calls) == expected
+
+
+def test_a_run_stops_behind_the_step_it_is_told_and_the_next_goes_on(bench: Bench) -> None:
+    both, run = bench.run(until="double")
+    assert both is None
+    assert bench.calls == ["double"]
+    assert outcomes(run) == ["double done"]
+    both, _ = bench.run(until="double")
+    assert both is None
+    assert bench.calls == []
+    bench.run()
+    assert bench.calls == ["sum"]
+
+
+def test_a_dry_run_executes_and_leaves_nothing_and_says_what_it_would_run(bench: Bench) -> None:
+    _, run = bench.run(dry=True)
+    assert bench.calls == []
+    assert outcomes(run) == ["double would run", "sum would run"]
+    assert tree(bench.root / "work") == {}
+    bench.run()
+    before = tree(bench.root / "work")
+    _, run = bench.run(dry=True, weight=2.0)
+    assert outcomes(run) == ["double cached", "sum would run"]
+    _, run = bench.run(dry=True, forget={"double"})
+    assert outcomes(run) == ["double would run", "sum would run"]
+    assert bench.calls == []
+    assert tree(bench.root / "work") == before
+
+
+def test_a_run_is_told_when_each_step_begins_and_ends(bench: Bench) -> None:
+    told: list[tuple[str, str | None]] = []
+    bench.run(tell=lambda name, report: told.append((name, report.outcome if report else None)))
+    assert told == [("double", None), ("double", "done"), ("sum", None), ("sum", "done")]
+
+
+def fault_once(error: BaseException, times: int = 1) -> Callable[[], None]:
+    left = [times]
+
+    def fault() -> None:
+        if left[0]:
+            left[0] -= 1
+            raise error
+
+    return fault
+
+
+def permanent(text: str) -> StorageError:
+    error = StorageError(text)
+    error.permanent = True
+    return error
+
+
+def test_a_disk_error_that_passes_is_tried_again_and_said(bench: Bench) -> None:
+    bench.before = fault_once(StorageError("in.fits: read failed"), times=2)
+    _, run = bench.run()
+    assert bench.calls == ["double", "sum", "sum", "sum"]
+    assert run.warnings == ["sum: in.fits: read failed; tried again"] * 2
+    assert outcomes(run) == ["double done", "sum done"]
+
+
+def test_a_disk_error_that_stays_ends_the_run_after_three_attempts(bench: Bench) -> None:
+    bench.before = fault_once(StorageError("in.fits: read failed"), times=99)
+    with pytest.raises(StorageError, match="read failed"):
+        bench.run()
+    assert bench.calls == ["double", "sum", "sum", "sum"]
+
+
+@pytest.mark.parametrize(
+    ("met", "raised"),
+    [
+        (permanent("out.fits: write failed, No space left on device"), StorageError),
+        (BadInputError("in.fits: is no FITS file"), BadInputError),
+        (MemoryError(), BusyError),
+        (ZeroDivisionError(), ZeroDivisionError),
+    ],
+    ids=["disk full", "bad input", "memory", "our own fault"],
+)
+def test_what_would_only_happen_again_is_not_tried_again(
+    bench: Bench, met: Exception, raised: type[Exception]
+) -> None:
+    bench.before = fault_once(met)
+    with pytest.raises(raised):
+        bench.run()
+    assert bench.calls == ["double", "sum"]
+
+
+def product_of_first(bench: Bench) -> Path:
+    (path,) = (bench.root / "work/products").rglob("double.txt")
+    return path
+
+
+def test_an_input_that_changes_while_a_step_reads_it_ends_the_run(bench: Bench) -> None:
+    bench.before = lambda: product_of_first(bench).write_text("430") and None
+    with pytest.raises(BadInputError, match=r"double\.txt: changed while sum read it"):
+        bench.run()
+    assert list((bench.root / "work/records" / VISIT).glob("sum-*")) == []
+
+
+def test_an_input_that_vanishes_while_a_step_reads_it_ends_the_run(bench: Bench) -> None:
+    path: list[Path] = []
+
+    def remove() -> None:
+        path.append(product_of_first(bench))
+        text = path[0].read_text()
+        path[0].unlink()
+        path[0].with_name("other.txt").write_text(text)
+
+    bench.before = remove
+    with pytest.raises(BadInputError, match=r"double\.txt: changed while sum read it"):
+        bench.run()
+
+
+def test_what_a_step_meets_in_a_file_that_is_being_written_is_not_called_its_own_fault(
+    bench: Bench,
+) -> None:
+    bench.before = lambda: product_of_first(bench).write_text("half a num") and None
+    with pytest.raises(BadInputError, match=r"double\.txt: changed while sum read it") as caught:
+        bench.run()
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_an_input_that_changed_between_inventory_and_step_is_refused(bench: Bench) -> None:
+    raw = bench.raw
+    bench.source.write_text("22")
+    run = Run(Workspace(bench.root / "work", VISIT))
+    with running(run), pytest.raises(BadInputError, match="changed since this run began"):
+        bench.double(raw)
+    assert bench.calls == []
+
+
+def own_flat(path: Path, value: float = 7.0, teff: float = 6000.0) -> Path:
+    """A person's own flat field: a term as it is defined."""
+    write_fits(path, flat(value, teff))
+    return path
+
+
+def test_a_product_given_by_hand_stands_in_for_its_step_and_says_so(bench: Bench) -> None:
+    own = own_flat(bench.root / "own.fits")
+    both, run = bench.run(replacements={"TERM_FLAT": own})
+    assert both is not None
+    assert bench.calls == ["double"]
+    assert outcomes(run) == ["double done", "sum by hand"]
+    assert both.summed.by_hand == ("TERM_FLAT",)
+    assert both.summed.used == {"FLAT_T": 6000.0, "FLAT_STD": 0.0}
+    assert both.summed.warnings == ("sum: TERM_FLAT given by hand",)
+    assert both.summed.status == {"FFIELD": Status.COMPLETED}
+    assert Path(both.summed.product.path).read_bytes() == own.read_bytes()
+    assert Path(both.summed.product.path) != own
+    assert run.replacements == {}
+
+
+def test_a_product_given_by_hand_gives_the_same_whether_its_step_ran_before_or_not(
+    bench: Bench,
+) -> None:
+    own = own_flat(bench.root / "own.fits")
+    fresh, _ = bench.run(replacements={"TERM_FLAT": own})
+    bench.run()
+    later, _ = bench.run(replacements={"TERM_FLAT": own})
+    assert later == fresh
+
+
+def test_a_product_given_by_hand_is_not_remembered_as_the_steps_own(bench: Bench) -> None:
+    bench.run(replacements={"TERM_FLAT": own_flat(bench.root / "own.fits")})
+    both, run = bench.run()
+    assert both is not None
+    assert outcomes(run) == ["double cached", "sum done"]
+    assert both.summed.by_hand == ()
+
+
+def test_a_product_given_by_hand_takes_the_place_of_the_first_call_only(bench: Bench) -> None:
+    """The second call of a calibration step is that of the full array, which has another window."""
+    own = own_flat(bench.root / "own.fits")
+    run = Run(Workspace(bench.root / "work", VISIT), replacements={"TERM_FLAT": own})
+    with running(run):
+        first = bench.sum(bench.double(bench.raw), SumSettings())
+        second = bench.sum(bench.double(bench.raw), SumSettings())
+    assert first.by_hand == ("TERM_FLAT",)
+    assert second.by_hand == ()
+
+
+def test_a_dry_run_knows_that_a_product_given_by_hand_changes_what_follows(bench: Bench) -> None:
+    @step("after", version="1", payload=Doubled, leaves=["TERM_DARK"])
+    def after(summed: Summed) -> Leaves:
+        return Leaves(blobs={"after.txt": b"after"})
+
+    def run(**options: object) -> list[str]:
+        run = Run(Workspace(bench.root / "work", VISIT), **options)  # type: ignore[arg-type]
+        with running(run):
+            after(bench.sum(bench.double(bench.raw), SumSettings()))
+        return outcomes(run)
+
+    run()
+    own = own_flat(bench.root / "own.fits")
+    before = tree(bench.root / "work")
+    assert run(dry=True, replacements={"TERM_FLAT": own}) == [
+        "double cached",
+        "sum by hand",
+        "after would run",
+    ]
+    assert tree(bench.root / "work") == before
+
+
+def test_our_own_copy_of_a_product_given_by_hand_may_be_given_again(bench: Bench) -> None:
+    first, _ = bench.run(replacements={"TERM_FLAT": own_flat(bench.root / "own.fits")})
+    assert first is not None
+    again, _ = bench.run(replacements={"TERM_FLAT": Path(first.summed.product.path)})
+    assert again == first
+
+
+def test_a_replacement_is_known_by_its_extname(bench: Bench) -> None:
+    own = own_flat(bench.root / "own.fits")
+    assert replacement(own) == ("TERM_FLAT", own)
+
+
+def test_a_replacement_that_no_step_leaves_is_refused(bench: Bench) -> None:
+    own = own_flat(bench.root / "own.fits")
+    machine.STEPS.pop("sum")
+    with pytest.raises(
+        UsageError, match="no step leaves TERM_FLAT; what can be replaced: TERM_DARK"
+    ):
+        replacement(own)
+
+
+def test_a_replacement_with_pixels_that_are_no_numbers_is_refused(bench: Bench) -> None:
+    with pytest.raises(BadInputError, match="TERM_FLAT: 4 pixels are not finite"):
+        replacement(own_flat(bench.root / "own.fits", value=np.nan))
+
+
+def test_a_replacement_that_deviates_from_its_definition_is_refused_now_and_not_at_publication(
+    bench: Bench,
+) -> None:
+    own = own_flat(bench.root / "own.fits")
+    data = own.read_bytes()
+    own.write_bytes(data.replace(b"CHECKSUM", b"CHECKSUN"))
+    with pytest.raises(BadInputError, match=r"a replacement must be as it is defined: .*CHECKSUM"):
+        replacement(own)
+
+
+def test_a_record_tells_a_person_how_long_the_step_took(bench: Bench) -> None:
+    bench.run()
+    (record,) = (bench.root / "work/records" / VISIT).glob("sum-*.json")
+    facts = json.loads(record.read_text())["facts"]
+    assert facts["engine"] == "plain"
+    assert facts["seconds"] >= 0
+
+
+def reasons(run: Run) -> dict[str, str]:
+    return {r.step: r.why for r in run.reports if r.outcome == "would run"}
+
+
+def test_a_dry_run_says_why_a_step_would_run(bench: Bench) -> None:
+    assert reasons(bench.run(dry=True)[1]) == {
+        "double": "there is no record",
+        "sum": "made from doubled, which would be made anew",
+    }
+    bench.run()
+    assert reasons(bench.run(dry=True)[1]) == {}
+    assert reasons(bench.run(dry=True, weight=2.0)[1]) == {"sum": "setting weight 1.0 is now 2.0"}
+    assert reasons(bench.run(dry=True, forget={"sum"})[1]) == {"sum": "asked for"}
+    bench.source.write_text("22")
+    assert reasons(bench.run(dry=True)[1])["double"] == "raw has other content"
+    bench.source.write_text("21")
+    bench.version = "2"
+    bench.declare()
+    assert reasons(bench.run(dry=True)[1]) == {"sum": "version 1 is now 2"}
+
+
+def test_why_tells_of_a_product_that_is_gone_and_of_a_record_that_was_changed(bench: Bench) -> None:
+    bench.run()
+    (product,) = (bench.root / "work" / "products").glob(f"{VISIT}/sum-*/TERM_FLAT.fits")
+    product.unlink()
+    assert reasons(bench.run(dry=True)[1]) == {
+        "sum": "sum: product TERM_FLAT is gone: the step is done again"
+    }
+    (record,) = (bench.root / "work" / "records" / VISIT).glob("double-*.json")
+    record.write_text(record.read_text().replace('"42.0"', "43").replace("42", "43"))
+    assert reasons(bench.run(dry=True)[1])["double"].startswith("record of double was changed")
+
+
+def test_the_record_that_is_most_alike_is_told_of(bench: Bench) -> None:
+    bench.run(weight=1.0)
+    bench.source.write_text("22")
+    bench.run(weight=3.0)
+    assert reasons(bench.run(dry=True, weight=5.0)[1]) == {"sum": "setting weight 3.0 is now 5.0"}
+
+
+def test_a_run_from_the_records_alone_stops_at_the_first_step_that_is_not_in_them(
+    bench: Bench,
+) -> None:
+    with pytest.raises(WorkToDo, match="double"):
+        bench.run(records_only=True)
+    bench.run()
+    again, run = bench.run(records_only=True)
+    assert again is not None
+    assert [(r.step, r.outcome) for r in run.reports] == [("double", "cached"), ("sum", "cached")]
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, weight=2.0)
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, forget={"sum"})
+    with pytest.raises(WorkToDo, match="sum"):
+        bench.run(records_only=True, replacements={"TERM_FLAT": bench.root})
+    assert bench.calls == []

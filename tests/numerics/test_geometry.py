@@ -1,0 +1,218 @@
+"""Geometry: overlap of circle and pixel, roll angle, sky <-> pixel."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photutils.geometry import circular_overlap_grid
+
+from tasks.numerics.geometry import (
+    PlateSolution,
+    cd_matrix,
+    circle_overlap,
+    circular_window,
+    mean_angle,
+    pixel_overlap,
+    pixel_to_sky,
+    reference_pixel,
+    sky_to_pixel,
+    sky_to_tangent,
+    tangent_to_sky,
+)
+
+in_its_own_time = settings(deadline=None)  # the first call may compile
+
+CENTRES = st.floats(-1, 61)
+
+INNER_CENTRES = st.floats(29, 31)
+
+RADII = st.floats(0.05, 28)
+
+ANGLES = st.floats(0, 360, exclude_max=True)
+
+# ---- circle and pixel
+
+
+@in_its_own_time
+@given(x=INNER_CENTRES, y=INNER_CENTRES, radius=RADII)
+def test_the_overlaps_of_a_circle_add_up_to_its_area(x: float, y: float, radius: float) -> None:
+    # 1e-12: rounding of some thousand terms in float64; the series of the segments is cut at 4e-14
+    # a pixel.
+    assert circle_overlap((60, 60), x, y, radius).sum() == pytest.approx(pi * radius**2, rel=1e-12)
+
+
+@in_its_own_time
+@given(x=CENTRES, y=CENTRES, radius=RADII)
+def test_overlaps_agree_with_photutils_wherever_the_circle_lies(
+    x: float, y: float, radius: float
+) -> None:
+    oracle = circular_overlap_grid(-x, 60 - x, -y, 60 - y, 60, 60, radius, 1, 1)
+    # 1e-10 pixel: photutils finds crossings as roots of a quadratic, which cancel where a circle
+    # only touches a line.
+    np.testing.assert_allclose(circle_overlap((60, 60), x, y, radius), oracle, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "radius", "area"),
+    [
+        (-0.5, -0.5, 0.5, pi / 4),  # circle inscribed in the pixel
+        (0.0, 0.0, 1.0, pi / 4),  # a quarter of the unit circle
+        (-0.5, -0.5, 1.0, 1.0),  # corners at 0.707 lie inside
+        (1.0, 0.0, 1.0, 0.0),  # touching from outside
+        (0.5, -0.5, 1.0, sqrt(3) / 4 + pi / 6 - 0.5),
+    ],
+)
+def test_overlaps_worked_by_hand(dx: float, dy: float, radius: float, area: float) -> None:
+    # The last: integral of sqrt(1 - y^2) - 0.5 for y from -0.5 to 0.5.
+    assert pixel_overlap(dx, dy, radius) == pytest.approx(
+        area, abs=1e-15
+    )  # a few units in the last place
+
+
+def test_a_circle_without_radius_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"positive radius, not .* and 0"):
+        circle_overlap((5, 5), 2.0, 2.0, 0.0)
+
+
+def test_a_circle_without_place_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite centre"):
+        circle_overlap((5, 5), np.nan, 2.0, 1.0)
+
+
+def test_the_circular_window_keeps_the_pixels_that_the_spacecraft_keeps() -> None:
+    # Shares of zeros in sub-arrays and imagettes of the mission's simulator: 21.4625 % and 26 %.
+    assert (~circular_window((200, 200))).mean() == 0.214625
+    assert (~circular_window((35, 35))).mean() == pytest.approx(
+        0.26, abs=0.005
+    )  # given to two digits
+    assert circular_window((200, 200))[0, 100]
+    assert not circular_window((200, 200))[0, 99]
+
+
+# ---- roll angle
+
+
+@given(middle=ANGLES, rate=st.floats(-0.3, 0.3), length=st.integers(1, 200))
+def test_the_mean_angle_of_a_steady_rotation_is_its_middle_through_north_too(
+    middle: float, rate: float, length: int
+) -> None:
+    times = np.arange(length, dtype=float)
+    angles = np.mod(middle + rate * (times - times.mean()), 360)
+    mean = mean_angle(times, angles, [0.0], [length])[0]
+    assert 0 <= mean < 360
+    # 1e-9 deg: rounding of angles of up to 360 deg (6e-14) and of sums of 200 unit vectors.
+    assert abs((mean - middle + 180) % 360 - 180) < 1e-9
+
+
+def test_the_mean_of_350_and_20_degrees_is_5_degrees() -> None:
+    np.testing.assert_allclose(
+        mean_angle([0, 1], [350, 20], [0], [2]), [5], rtol=0, atol=1e-12
+    )  # rounding
+
+
+def test_a_sample_counts_in_the_exposure_during_which_it_was_taken() -> None:
+    means = mean_angle([0, 1, 2, 3], [10, 20, 30, np.nan], [0, 1.5, 2, 3], [2, 2.5, 4, 4])
+    # Means of (10, 20), (30), (30 and a missing one), and of nothing.
+    np.testing.assert_allclose(means, [15, 30, 30, np.nan], rtol=0, atol=1e-12)  # rounding
+
+
+def test_an_angle_just_below_zero_does_not_become_360() -> None:
+    assert mean_angle([0], [-1e-15], [0], [1])[0] == 0
+
+
+def test_directions_that_cancel_have_no_mean() -> None:
+    assert np.isnan(mean_angle([0, 1], [0, 180], [0], [2])[0])
+
+
+def test_attitude_out_of_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="attitude times fall"):
+        mean_angle([1, 0], [5, 5], [0], [1])
+
+
+def test_attitude_of_unequal_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2,\) times for \(3,\) angles"):
+        mean_angle([0, 1], [1, 2, 3], [0], [1])
+
+
+# ---- sky and pixel
+
+
+@given(
+    ra0=ANGLES,
+    dec0=st.floats(-89.9, 89.9),
+    roll=ANGLES,
+    x=st.floats(0, 1024),
+    y=st.floats(0, 1024),
+    scale=st.just(1.002),
+)
+def test_pixels_come_back_from_the_sky(
+    ra0: float, dec0: float, roll: float, x: float, y: float, scale: float
+) -> None:
+    plate = PlateSolution(ra0, dec0, roll, scale, 280.0, 840.0)
+    back = sky_to_pixel(*pixel_to_sky(x, y, plate), plate)
+    # 1e-6 pixel: one unit in the last place of 360 deg is 2e-10 arcsec; 1e4 times that near the
+    # pole.
+    np.testing.assert_allclose(back, (x, y), rtol=0, atol=1e-6)
+
+
+@given(ra0=ANGLES, dec0=st.floats(-85, 85), roll=ANGLES)
+def test_the_plate_solution_is_the_wcs_of_astropy(ra0: float, dec0: float, roll: float) -> None:
+    offset = (180, 740)
+    plate = PlateSolution(ra0, dec0, roll, 1.002, 281.3, 839.6)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [ra0, dec0]
+    wcs.wcs.crpix = [reference_pixel(plate.x, offset[0]), reference_pixel(plate.y, offset[1])]
+    wcs.wcs.cd = cd_matrix(roll, plate.scale)
+    x, y = np.meshgrid(np.linspace(180, 380, 5), np.linspace(740, 940, 5))
+    sky = pixel_to_sky(x, y, plate)
+    # numpy index = edge-based position - window offset - 0.5.
+    # 1e-7 pixel: rounding of right ascension, at most 85 deg off the equator.
+    index = wcs.wcs_world2pix(*sky, 0)
+    np.testing.assert_allclose(index[0], x - offset[0] - 0.5, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(index[1], y - offset[1] - 0.5, rtol=0, atol=1e-7)
+
+
+def test_north_is_up_and_east_is_left_at_roll_0_and_north_turns_to_the_right() -> None:
+    arcsec = 1 / 3600
+    level, turned = PlateSolution(0, 0, 0, 1, 512, 512), PlateSolution(0, 0, 90, 1, 512, 512)
+    # A step of 1 arcsec along each axis; 1e-9: (1 arcsec)^3 in radians is far below.
+    np.testing.assert_allclose(sky_to_pixel(0, arcsec, level), (512, 513), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(sky_to_pixel(arcsec, 0, level), (511, 512), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(sky_to_pixel(0, arcsec, turned), (513, 512), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(sky_to_pixel(arcsec, 0, turned), (512, 513), rtol=0, atol=1e-9)
+
+
+def test_standard_coordinates_on_a_meridian_are_tangents() -> None:
+    xi, eta = sky_to_tangent([10, 10], [45, 0], 10, 0)
+    np.testing.assert_allclose(xi, [0, 0], rtol=0, atol=1e-9)  # rounding
+    np.testing.assert_allclose(eta, [180 * 3600 / pi, 0], rtol=1e-14, atol=1e-9)  # tan 45 deg = 1
+
+
+def test_the_far_half_of_the_sky_has_no_place_on_the_tangent_plane() -> None:
+    assert np.isnan(sky_to_tangent([180.0, 91.0], [0.0, 0.0], 0.0, 0.0)).all()
+
+
+def test_points_beyond_the_pole_come_back_on_the_other_side() -> None:
+    ra, dec = tangent_to_sky(0.0, 2 * 3600.0, 30.0, 89.0)
+    assert float(ra) == pytest.approx(210, abs=1e-9)  # rounding; 30 deg and half a turn
+    assert float(dec) == pytest.approx(
+        89.0, abs=1e-3
+    )  # 2 deg along a great circle, less (2 deg)^3 / 3
+
+
+def test_a_plate_without_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="pixel scale is 0"):
+        PlateSolution(0, 0, 0, 0, 512, 512)
+
+
+def test_the_first_pixel_of_the_full_ccd_has_its_centre_at_crpix_1() -> None:
+    assert reference_pixel(0.5, 0) == 1.0
+    np.testing.assert_array_equal(
+        cd_matrix([0.0, 90.0], 3600.0).round(15), [[[-1, 0], [0, 1]], [[0, 1], [1, 0]]]
+    )

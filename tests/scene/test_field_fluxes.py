@@ -1,0 +1,99 @@
+"""Fluxes of field stars: factors against drawings that are known, outliers, priors, and a
+refusal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.sparse
+
+from tasks.scene.field_fluxes import fit_factors
+
+Floats = npt.NDArray[np.float64]
+
+SIDE, SIGMA = 40, 5.0
+
+
+def drawing(places: list[tuple[float, float]], flux: Floats) -> scipy.sparse.csc_matrix:
+    """Return round stars of three pixels' sigma, a column each."""
+    j, i = np.mgrid[:SIDE, :SIDE]
+    stars = [np.exp(-((i - x) ** 2 + (j - y) ** 2) / 18.0) / (18.0 * np.pi) for x, y in places]
+    return scipy.sparse.csc_matrix(
+        np.stack([f * s.ravel() for f, s in zip(flux, stars, strict=True)], axis=1)
+    )
+
+
+def sample(
+    truth: Floats, flux: Floats, images: int = 12, rays: bool = False
+) -> tuple[list[Floats], list[scipy.sparse.csc_matrix]]:
+    rng = np.random.default_rng(1)
+    residuals, drawings = [], []
+    for _ in range(images):
+        shift = rng.uniform(-4, 4, (3, 2))
+        places = (
+            [(12 + a, 14 + b) for a, b in shift[:1]]
+            + [(17 + a, 16 + b) for a, b in shift[1:2]]
+            + [(30 + a, 30 + b) for a, b in shift[2:]]
+        )
+        stars = drawing(places, flux)
+        image = stars @ truth + rng.normal(0, SIGMA, SIDE * SIDE)
+        if rays:
+            image[rng.choice(SIDE * SIDE, 8, replace=False)] += 2000.0
+        residuals.append(image)
+        drawings.append(stars)
+    return residuals, drawings
+
+
+@pytest.mark.parametrize("rays", [False, True], ids=["clean", "with cosmic rays"])
+def test_factors_of_overlapping_stars_are_found(rays: bool) -> None:
+    truth, flux = np.array([1.2, 0.9, 1.05]), np.array([2e4, 1e4, 5e3])
+    residuals, drawings = sample(truth, flux, rays=rays)
+    factors, errors = fit_factors(residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3)
+    # eight rays of 400 sigma in 1600 pixels, held to 3 sigma each, add their own scatter
+    assert (np.abs(factors - truth) < (4 if not rays else 6) * errors).all()
+    # a lone star: sigma / (F sqrt(12 sum p^2)) with sum p^2 = 1 / (4 pi 9); how much twelve images
+    # disagree is known to a fifth
+    formal = SIGMA / 5e3 / np.sqrt(12 / (36 * np.pi))
+    assert 0.95 * formal < errors[2] < 1.6 * formal
+
+
+def test_a_star_that_is_not_seen_keeps_the_flux_that_is_expected() -> None:
+    residuals, drawings = sample(np.array([1.0, 1.0, 1.0]), np.array([2e4, 1e4, 1e-3]))
+    factors, errors = fit_factors(residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3)
+    assert factors[2] == pytest.approx(1.0, abs=1e-3)
+    assert errors[2] == pytest.approx(0.3, rel=1e-6)
+
+
+def test_pixels_without_a_number_do_not_count() -> None:
+    truth, flux = np.array([1.2, 0.9, 1.05]), np.array([2e4, 1e4, 5e3])
+    residuals, drawings = sample(truth, flux)
+    for image in residuals:
+        image[::7] = np.nan
+    factors, errors = fit_factors(residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3)
+    assert (np.abs(factors - truth) < 4 * errors).all()
+
+
+def test_samples_of_different_length_are_refused() -> None:
+    residuals, drawings = sample(np.ones(3), np.ones(3))
+    with pytest.raises(ValueError, match="12 residuals, 12 drawings, 1 variances"):
+        fit_factors(residuals, drawings, [np.ones(SIDE * SIDE)], 0.3)
+
+
+def test_errors_tell_of_stars_that_are_not_in_the_model() -> None:
+    # a star beside the first one, as faint as the error of its flux would be, that comes and goes
+    truth, flux = np.array([1.0, 1.0, 1.0]), np.array([2e4, 1e4, 5e3])
+    rng = np.random.default_rng(2)
+    pulls = []
+    for _ in range(20):
+        residuals, drawings = sample(truth, flux)
+        for image, stars in zip(residuals, drawings, strict=True):
+            image += rng.normal() * 0.2 * np.roll(stars[:, [0]].toarray().ravel(), 2)
+        factors, errors = fit_factors(
+            residuals, drawings, [np.full(SIDE * SIDE, SIGMA**2)] * 12, 0.3
+        )
+        pulls.append((factors[0] - 1.0) / errors[0])
+    # with the variances alone pulls scatter by 23; an rms of 20 is known to 0.16, how 12 images
+    # disagree to 0.2
+    assert np.sqrt(np.mean(np.square(pulls))) < 1.6

@@ -1,0 +1,72 @@
+"""First look: which images tell later steps what is usual."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.scene.look import crossed
+
+SHAPE = 200, 200
+
+PLACE = np.array([100.0, 100.0])
+
+NOISE = 12.0  # electron
+
+
+def sky(count: int, seed: int) -> np.ndarray:
+    """Return images of noise, with a hot pixel in a hundred, shape (count, 200, 200)."""
+    rng = np.random.default_rng(seed)
+    hot = np.where(rng.random(SHAPE) < 0.01, 500.0, 0.0)
+    return (hot + rng.normal(0, NOISE, (count, *SHAPE))).astype(np.float32)
+
+
+def trail(strength: float, offset: float = 20.0, width: float = 12.0) -> np.ndarray:
+    """Return a trail as wide as the PSF across the window, `strength` electrons a pixel in its
+    middle.
+    """
+    j, i = np.indices(SHAPE)
+    away = (j - i) / np.sqrt(2) - offset
+    return np.asarray(strength * np.exp(-((away / width) ** 2) / 2))
+
+
+@pytest.mark.parametrize(
+    "strength", [NOISE, 100 * NOISE]
+)  # the fainter one is never three sigma above its surroundings
+def test_an_image_that_a_satellite_crossed_is_found(strength: float) -> None:
+    sample = sky(30, 1)
+    sample[[4, 17]] += trail(strength).astype(np.float32)
+    assert np.flatnonzero(crossed(sample, PLACE, 45.0, 1.0)).tolist() == [4, 17]
+
+
+def test_noise_and_cosmic_rays_make_no_image_special() -> None:
+    sample = sky(30, 2)
+    rng = np.random.default_rng(3)
+    for image in sample:
+        image[rng.integers(0, 200, 100), rng.integers(0, 200, 100)] += 5000.0
+    assert not crossed(sample, PLACE, 45.0, 1.0).any()
+
+
+def test_stars_that_turn_with_the_field_make_no_image_special() -> None:
+    sample = sky(36, 4)
+    j, i = np.indices(SHAPE)
+    rng = np.random.default_rng(5)
+    for radius, phase in zip(rng.uniform(55, 95, 20), rng.uniform(0, 2 * np.pi, 20), strict=True):
+        for k, image in enumerate(sample):
+            angle = phase + 2 * np.pi * k / len(sample)
+            x, y = PLACE[0] + radius * np.cos(angle), PLACE[1] + radius * np.sin(angle)
+            image += (300.0 * np.exp(-((i - x) ** 2 + (j - y) ** 2) / 200.0)).astype(np.float32)
+    assert not crossed(sample, PLACE, 45.0, 1.0).any()
+
+
+def test_what_does_not_matter_is_not_looked_at() -> None:
+    sample = np.zeros((20, *SHAPE), np.float32)  # without noise anything stands out
+    sample[3] += trail(0.5).astype(np.float32)
+    assert not crossed(sample, PLACE, 45.0, 1.0).any()
+    assert np.flatnonzero(crossed(sample, PLACE, 45.0, 0.1)).tolist() == [3]
+
+
+def test_few_images_do_not_tell_what_is_usual() -> None:
+    sample = sky(11, 6)
+    sample[3] += trail(100 * NOISE).astype(np.float32)
+    assert not crossed(sample, PLACE, 45.0, 1.0).any()

@@ -1,0 +1,201 @@
+"""The full array: its sky, stars on it, the plate solution, and what is left out. Frames and sky
+are made here, by astropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from tasks.correction.full_array import specks
+from tasks.numerics.geometry import sky_to_tangent
+from tasks.scene.plate import (
+    find_spots,
+    fit_similarity,
+    light_within,
+    match_stars,
+    moved_places,
+    sky_surface,
+)
+from tasks.scene.stars import field_places
+from tasks.simulation.psf import flight_like_psf
+from tests.conftest import raw_file
+
+Floats = npt.NDArray[np.float64]
+
+SIDE = 1024
+
+TARGET = (120.0, -35.0)
+
+NOMINAL, SCALE = 1.010, 1.0037  # arcsec/pixel, as expected and true
+
+# a triangle about 20 pixels wide, its centre of light at 0: x, y, sigma [pixel], share
+LOBES = ((0.0, 7.0, 4.0, 0.4), (-7.0, -4.0, 3.5, 0.3), (7.0, -16 / 3, 3.5, 0.3))
+
+ROLL, TURN = 137.0, 0.37  # deg, as expected and true above it
+
+
+@dataclass(frozen=True)
+class Sky:
+    """A frame, and the stars on it: sky coordinates [deg], true places (pixel i spans [i, i+1)),
+    fluxes [electron].
+    """
+
+    frame: Floats
+    ra: Floats
+    dec: Floats
+    x: Floats
+    y: Floats
+    flux: Floats
+
+
+@pytest.fixture(scope="module")
+def sky() -> Sky:
+    """A frame of 60 s with 70 stars, hot pixels, cosmic rays, and a sky that is not flat; the
+    target is the first star.
+    """
+    rng = np.random.default_rng(5)
+    phi = np.radians(ROLL + TURN)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = TARGET
+    wcs.wcs.crpix = [1.0, 1.0]  # pixel 0: the target's place is added below
+    sine, cosine = SCALE / 3600 * np.sin(phi), SCALE / 3600 * np.cos(phi)
+    # North is up and East to the left at roll 0, and North turns to the right as it grows
+    wcs.wcs.cd = [[-cosine, sine], [sine, cosine]]
+    x, y = rng.uniform(20, SIDE - 20, (2, 70))
+    x[0], y[0] = 530.4, 495.8
+    ra, dec = wcs.all_pix2world(x - x[0], y - y[0], 0)
+    flux = 2e7 * 10 ** (-0.4 * np.concatenate([[0.0], rng.uniform(1.5, 5.0, 69)]))
+    j, i = np.mgrid[:SIDE, :SIDE]
+    frame = 120.0 + 0.03 * i - 0.02 * j + 2e-5 * (i - 500.0) ** 2
+    for k in range(70):
+        for dx, dy, sigma, share in LOBES:
+            place = x[k] + dx - 0.5, y[k] + dy - 0.5
+            rows = slice(max(int(place[1]) - 25, 0), int(place[1]) + 26)
+            columns = slice(max(int(place[0]) - 25, 0), int(place[0]) + 26)
+            d2 = (i[rows, columns] - place[0]) ** 2 + (j[rows, columns] - place[1]) ** 2
+            frame[rows, columns] += (
+                flux[k] * share * np.exp(-d2 / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+            )
+    frame += np.sqrt(frame + 200.0) * rng.normal(size=frame.shape)
+    frame[tuple(rng.integers(0, SIDE, (2, 800)))] += rng.exponential(5000, 800)
+    for _ in range(200):
+        row, column, length = *rng.integers(0, SIDE - 30, 2), int(rng.integers(2, 30))
+        steps = np.arange(length)
+        frame[row + steps * int(rng.integers(0, 2)), column + steps] += 1500.0
+    return Sky(frame, np.asarray(ra), np.asarray(dec), x, y, flux)
+
+
+def test_roll_and_scale_come_out_of_the_stars(sky: Sky) -> None:
+    spots = find_spots(sky.frame - sky_surface(sky.frame)[0], 8.0)
+    xi, eta = sky_to_tangent(sky.ra, sky.dec, *TARGET)
+    px, py = (
+        v[:, 0] for v in field_places(xi, eta, np.array([ROLL]), np.zeros(1), np.zeros(1), NOMINAL)
+    )
+    target = int(np.argmin(np.hypot(spots.x - 512, spots.y - 512)))
+    solution = match_stars(spots, px, py, target)
+    assert solution is not None
+    assert len(solution.star) > 40
+    # what is asked of it; 50 stars of 0.05 pixel on arms of 400 pixels give 0.001 deg and 2e-5
+    assert solution.roll == pytest.approx(TURN, abs=0.01)
+    assert NOMINAL / solution.stretch == pytest.approx(SCALE, rel=1e-4)
+    x, y = moved_places(px, py, (solution.x, solution.y, solution.roll, solution.stretch))
+    # all stars, the faint ones too, stand where they are but for a common offset, by which windows
+    # cut the lobes
+    away = np.hypot(x - sky.x - np.median(x - sky.x), y - sky.y - np.median(y - sky.y))
+    assert away.max() < 0.1
+    assert solution.rms < 0.2
+
+
+def test_only_stars_are_found_and_nearly_all_of_them(sky: Sky) -> None:
+    spots = find_spots(sky.frame - sky_surface(sky.frame)[0], 8.0)
+    distance = np.hypot(spots.x[:, None] - sky.x, spots.y[:, None] - sky.y)
+    # two of 70 stars on 1024 x 1024 pixels may lie too close together to be told apart
+    assert (distance.min(axis=1) < 8).all()
+    assert len(spots.x) > 0.85 * len(sky.x)
+    assert spots.flux[0] == spots.flux.max()
+
+
+def test_a_bright_star_as_wide_as_the_window_is_found_wherever_it_is_within_a_pixel() -> None:
+    # the image of a real star is flat within the window: its centre of light needs up to a hundred
+    # moves
+    rng = np.random.default_rng(6)
+    for x, y in 128 + rng.uniform(0, 1, (8, 2)):
+        frame = flight_like_psf().image(x, y, 5e6, 0, 0, 256, 256) + rng.normal(0, 15, (256, 256))
+        spots = find_spots(frame, 8.0)
+        # the centre of light of a lopsided image
+        assert np.hypot(spots.x[0] - x, spots.y[0] - y) < 2
+
+
+def test_a_frame_without_stars_has_none_and_matches_nothing(sky: Sky) -> None:
+    rng = np.random.default_rng(3)
+    empty = rng.normal(0, 15, (SIDE, SIDE))
+    empty[tuple(rng.integers(0, SIDE, (2, 2000)))] += 1e4
+    spots = find_spots(empty, 8.0)
+    assert len(spots.x) == 0
+    few = find_spots(sky.frame - sky_surface(sky.frame)[0], 8.0)
+    rng = np.random.default_rng(4)
+    # stars of another field: some will be near spots by chance, none agree
+    assert match_stars(few, *rng.uniform(-500, 500, (2, 70)), 0) is None
+    assert match_stars(few, np.zeros(1), np.zeros(1), 0) is None
+
+
+def test_two_stars_tell_roll_and_scale_and_one_does_not() -> None:
+    px, py = np.array([0.0, 10.0]), np.array([0.0, 0.0])
+    # hand-worked: roll grows by 90 deg, what lay to the right lies below, twice as far
+    found = fit_similarity(px, py, np.array([5.0, 5.0]), np.array([7.0, -13.0]), np.ones(2))
+    np.testing.assert_allclose(found, (5, 7, 90, 2), atol=1e-9)
+    np.testing.assert_allclose(moved_places(px, py, found), [[5, 5], [7, -13]], atol=1e-9)
+    with pytest.raises(ValueError, match="1 stars do not tell a roll angle"):
+        fit_similarity(px[:1], py[:1], px[:1], py[:1], np.ones(1))
+
+
+def test_the_sky_is_a_quadratic_surface_that_stars_do_not_lift(sky: Sky) -> None:
+    j, i = np.mgrid[:SIDE, :SIDE]
+    truth = 120.0 + 0.03 * i - 0.02 * j + 2e-5 * (i - 500.0) ** 2
+    surface, scatter = sky_surface(sky.frame)
+    # medians of 1024 pixels of noise 18 are good to 0.7; hot and hit pixels, and wings of stars,
+    # lift them by as much
+    assert np.abs(surface - truth).max() < 3.0
+    assert scatter < 2.0
+    with pytest.raises(
+        ValueError, match="4 boxes of 32 x 32 pixels hold numbers: too few for a surface"
+    ):
+        sky_surface(np.zeros((64, 64)))
+
+
+def test_the_size_of_evenly_spread_light_is_that_of_its_circle() -> None:
+    total, size = light_within(np.ones((61, 61)), 30.5, 30.5, 14.0)
+    # pixels count whole, by their centres
+    assert total == pytest.approx(np.pi * 14**2, rel=0.02)
+    assert size == pytest.approx(14 / np.sqrt(2), rel=0.02)
+    assert light_within(np.zeros((61, 61)), 30.5, 30.5, 14.0) == (0.0, 0.0)
+
+
+def test_hot_pixels_are_marked_where_it_is_dark_and_never_in_a_star(sky: Sky) -> None:
+    frame = sky.frame - sky_surface(sky.frame)[0]
+    marked = specks(frame, 6.0, 3.0)
+    j, i = np.mgrid[:SIDE, :SIDE]
+    assert not marked[np.hypot(i - sky.x[0], j - sky.y[0]) < 8].any()
+    # 800 pixels, exponential about 5000 electrons, 20 of noise: 98 % stand out; and 200 tracks
+    assert 3000 < marked.sum() < 5000
+    assert not specks(np.zeros((64, 64)), 6.0, 3.0).any()
+
+
+def test_stars_of_the_real_full_frame_are_found(shared: Path) -> None:
+    with fits.open(raw_file(shared / "real" / "flight", "SCI_RAW_FullArray")) as hdus:
+        frame = hdus[1].data.astype(float)
+    spots = find_spots(1.946 * (frame - sky_surface(frame)[0]), 8.0)
+    # KELT-20, 12 s; the brightest star, whose peak is at (820, 289) of the array; its photocentre
+    # is a few pixels off the peak
+    assert np.hypot(spots.x[0] - 281, spots.y[0] - 825) < 5
+    # counted by eye at this contrast; 2000 hot pixels and cosmic rays are not among them
+    assert 40 < len(spots.x) < 90
+    assert np.median(spots.error) < 0.1
