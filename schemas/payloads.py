@@ -191,6 +191,48 @@ class LightCurves(Leaf):
     """SCI_COR_Lightcurve files, by data name."""
 
 
+class Bundle(Payload):
+    """Payloads that are always read together, passed as one argument.
+
+    The key of a step holds the content of each, and `drp reduce --dry-run` names each on its own.
+    """
+
+
+class ReadOut(Bundle):
+    """How the read-out turns electrons into numbers: bias level, read-out noise and gain."""
+
+    bias: Bias
+    gain: Gain
+
+
+class Detector(Bundle):
+    """What the detector does to the light; `spread` is None for the full array, one exposure."""
+
+    readout: ReadOut
+    linearity: Linearity
+    spread: Spread | None
+    dark: Dark
+    flat: Flat
+
+
+class Scene(Bundle):
+    """The model of target and field stars; `position` is None until the target is measured."""
+
+    look: Look
+    pointing: Pointing
+    psf: Psf
+    stars: Stars
+    position: Position | None = None
+
+
+class Removed(Bundle):
+    """What is subtracted from a calibrated image; `defects` is None until they are searched for."""
+
+    background: Background
+    smearing: Smearing
+    defects: Defects | None = None
+
+
 class ReportData(Leaf):
     """Numbers and figures of the report, ready to be typeset."""
 
@@ -241,6 +283,22 @@ class CalibratedVisit(Payload):
     imagettes: Calibrated | None = None
     full_array: Calibrated | None = None
     housekeeping: Housekeeping | None = None
+
+    @property
+    def readout(self) -> ReadOut:
+        """Bias and gain."""
+        return ReadOut(bias=self.bias, gain=self.gain)
+
+    @property
+    def detector(self) -> Detector:
+        """All that is undone of the detector."""
+        return Detector(
+            readout=self.readout,
+            linearity=self.linearity,
+            spread=self.spread,
+            dark=self.dark,
+            flat=self.flat,
+        )
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with."""
@@ -296,6 +354,22 @@ class CorrectedVisit(Payload):
     imagettes: Corrected | None = None
     plate: Plate | None = None
     full_array: Corrected | None = None
+
+    @property
+    def scene(self) -> Scene:
+        """The final model of target and field stars."""
+        return Scene(
+            look=self.look,
+            pointing=self.pointing,
+            psf=self.psf,
+            stars=self.stars,
+            position=self.position,
+        )
+
+    @property
+    def removed(self) -> Removed:
+        """What the corrected images are free of."""
+        return Removed(background=self.background, smearing=self.smearing, defects=self.defects)
 
     def terms(self) -> tuple[Leaf, ...]:
         """Return the estimates that the images of this stage were made with, and the images."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray
 from schemas.payloads import (
     Bias,
     Calibrated,
@@ -44,8 +45,6 @@ from tasks.visit.headers import image_metadata, step_keywords, visit_keywords
 from tasks.visit.linearity_curve import bend, linearised, read_linearity
 from tasks.visit.raw import Exposures, maybe_exposures, open_exposures
 from tasks.visit.terms import term_column, term_image
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

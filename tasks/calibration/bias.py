@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.flags import Quality
 from schemas.inputs import BIAS_FRAME
 from schemas.payloads import Bias, Product, Reference
@@ -25,10 +26,9 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared
 from tasks.files.writer import NewHdu
+from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.visit.raw import Exposures, open_exposures
 
-FloatArray = npt.NDArray[np.float64]
-MAD_TO_SIGMA = 1.482602218505602
 BLOCK = 1 << 23  # margins are read in blocks of so many bytes
 JUMP = 100.0  # the level never moves this far within a visit: margins that say so are garbled [ADU]
 # Columns that see no light and no dark current, with the HDU of the reference frame that shows

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.arrays import FloatArray
 from schemas.inputs import DARK_FRAME, READ_OUT
 from schemas.payloads import Bias, Dark, Gain, Linearity, Product, Reference
 from schemas.settings import DarkSettings
 from schemas.terms import TERMS
 from tasks.calibration.bias import read_bias_reference
-from tasks.calibration.dark_scale import SIDES, FloatArray, measured_scale
+from tasks.calibration.dark_scale import SIDES, measured_scale
 from tasks.calibration.drift import slow
 from tasks.calibration.gain import fill_gaps
 from tasks.engine.step import Leaves, step

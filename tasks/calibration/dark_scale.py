@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
+from schemas.arrays import FloatArray
 from schemas.payloads import Bias, Gain, Linearity
 from tasks.calibration.bias import BiasReference, clipped_mean, margin_mean
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.visit.linearity_curve import linearise, read_linearity
 from tasks.visit.raw import Exposures
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
 
 SIDES = {"DarkLeft": 12, "DarkRight": 1052}  # first pixel of a row that lies in the dark columns
 

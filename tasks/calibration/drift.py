@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import BSpline
 
+from schemas.arrays import FloatArray
 from tasks.numerics.robust import MAD_TO_SIGMA
-
-FloatArray = npt.NDArray[np.float64]
 
 ORBIT = 98.77 / 1440.0  # period of the satellite [day]
 HARMONICS = (0, 1, 2, 3)

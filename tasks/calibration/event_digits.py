@@ -7,24 +7,24 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import Int32Array
 from schemas.flags import (
     EARTH_OCCULTED,
     EARTH_STRAY_LIGHT,
     EVENT_DIGITS,
     Quality,
 )
-from tasks.numerics.orbit import Integers
 
 
 class EventDigits(NamedTuple):
     """The digits of EVENT, each an array of one value an image."""
 
-    saa: Integers
-    temperature: Integers
-    earth: Integers
-    moon: Integers
-    sun: Integers
-    cosmic_rays: Integers
+    saa: Int32Array
+    temperature: Int32Array
+    earth: Int32Array
+    moon: Int32Array
+    sun: Int32Array
+    cosmic_rays: Int32Array
 
 
 _PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGITS))
@@ -32,7 +32,7 @@ _PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGIT
 # ---- digits
 
 
-def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Integers:
+def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Int32Array:
     """Return the digit of an angle to Sun, Moon or Earth: 1 below the soft limit, 2 below the hard
     limit.
 
@@ -58,7 +58,7 @@ def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Integers:
 
 def limit_digit(
     value: npt.ArrayLike, lower: npt.ArrayLike | None, upper: npt.ArrayLike | None
-) -> Integers:
+) -> Int32Array:
     """Return the digit of a value with lower and upper limits: 1 beyond the soft limit, 2 beyond
     the hard limit.
 
@@ -98,7 +98,7 @@ def limit_digit(
 
 def earth_digit(
     limb: npt.ArrayLike, stray_light: npt.ArrayLike, occulted: npt.ArrayLike
-) -> Integers:
+) -> Int32Array:
     """Join what the Earth does to an image into one digit, the worst winning.
 
     Parameters
@@ -138,7 +138,7 @@ def compose_event(
     moon: npt.ArrayLike,
     sun: npt.ArrayLike,
     cosmic_rays: npt.ArrayLike,
-) -> Integers:
+) -> Int32Array:
     """Return EVENT from its digits: 901 is occulted by the Earth and in the SAA.
 
     Parameters
@@ -193,7 +193,7 @@ def decompose_event(event: npt.ArrayLike) -> EventDigits:
     return EventDigits(*(np.asarray(given // place % 10, dtype=np.int32) for place in _PLACES))
 
 
-def measurement_status(event: npt.ArrayLike) -> Integers:
+def measurement_status(event: npt.ArrayLike) -> Int32Array:
     """Return STATUS: 1 where EVENT is not 0, as in the operational light curves.
 
     Parameters
@@ -209,7 +209,7 @@ def measurement_status(event: npt.ArrayLike) -> Integers:
     return np.asarray(np.asarray(event) != 0, dtype=np.int32)
 
 
-def event_quality(event: npt.ArrayLike) -> Integers:
+def event_quality(event: npt.ArrayLike) -> Int32Array:
     """Return the bits of QUALITY that EVENT implies.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray, Int32Array
 from schemas.errors import NoScienceDataError
 from schemas.flags import (
     UNUSABLE,
@@ -31,12 +32,11 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared, read_from
 from tasks.files.writer import NewHdu
-from tasks.numerics.orbit import Floats, Integers
 from tasks.numerics.times import after_leap_second_expiry, bjd_tdb
 from tasks.visit.raw import Exposures, open_exposures
 
 
-def _temperature_digit(raw: Exposures, limits: Reference | None) -> Integers:
+def _temperature_digit(raw: Exposures, limits: Reference | None) -> Int32Array:
     digit = np.zeros(raw.count, dtype=np.int32)
     if limits is None:
         return digit
@@ -138,7 +138,7 @@ def flag_events(
     )
 
 
-def _angle_limits(limits: Reference | None) -> dict[str, Floats | None]:
+def _angle_limits(limits: Reference | None) -> dict[str, FloatArray | None]:
     if limits is None:
         return dict.fromkeys(("SUN", "MOON", "EARTH"))
     with open_declared(require(limits.product.path), VISIT_LIMITS) as file:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.errors import BadInputError
 from schemas.inputs import FLAT_FIELD, FLAT_FILTERS, QUANTUM_EFFICIENCY, SPECTRA, THROUGHPUT, Input
 from schemas.payloads import Flat, FlatField, Product, Reference
@@ -35,7 +36,6 @@ from tasks.visit.headers import visit_keywords
 from tasks.visit.raw import open_exposures
 from tasks.visit.terms import term_image
 
-FloatArray = npt.NDArray[np.float64]
 CCD = 1024, 1024  # exposed pixels, (ny, nx)
 EDGE = 100  # pixels that do not count for the mean of one
 WINDOWS = {

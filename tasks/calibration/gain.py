@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.errors import BadInputError
 from schemas.flags import Quality
 from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
@@ -28,8 +29,6 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.visit.raw import open_exposures
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

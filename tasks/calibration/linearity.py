@@ -12,8 +12,8 @@ the quotient at nodes 25 electrons apart.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.inputs import LINEARISATION
 from schemas.payloads import Linearity, Product, Reference
 from schemas.settings import LinearitySettings
@@ -24,7 +24,6 @@ from tasks.files.reader import FitsFile, open_declared
 from tasks.files.writer import NewHdu
 from tasks.visit.raw import open_exposures
 
-FloatArray = npt.NDArray[np.float64]
 FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.inputs import SAA_MAP
 from schemas.payloads import Reference
 from tasks.files.disk import require
 from tasks.files.reader import open_declared, read_from
-from tasks.numerics.orbit import Flags, Floats
 from tasks.visit.raw import Exposures
 
 # ---- South Atlantic anomaly
 
 
-def _axis(values: Floats, name: str) -> tuple[float, float, int]:
+def _axis(values: FloatArray, name: str) -> tuple[float, float, int]:
     """Return first value, step and number of the values of a regular axis."""
     axis = np.unique(values)
     if len(axis) < 2 or not np.allclose(np.diff(axis), axis[1] - axis[0]):
@@ -29,7 +29,7 @@ def flag_saa(
     map_flag: npt.ArrayLike,
     latitude: npt.ArrayLike,
     longitude: npt.ArrayLike,
-) -> tuple[Flags, Flags]:
+) -> tuple[BoolArray, BoolArray]:
     """Look up in the SAA map, at the nearest cell, whether the satellite was inside.
 
     Assumes that the map goes once around the Earth; where it has both -180 and 180 deg, either may
@@ -82,7 +82,11 @@ def flag_saa(
 
 
 def saa_from_map(
-    raw: Exposures, saa_map: Reference | None, saa: Flags, unseen: Flags, warnings: list[str]
+    raw: Exposures,
+    saa_map: Reference | None,
+    saa: BoolArray,
+    unseen: BoolArray,
+    warnings: list[str],
 ) -> None:
     """Flag the images of a map of the South Atlantic Anomaly, where no constraint covers them."""
     if saa_map is None:

@@ -9,22 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray
+from schemas.constants import DAY
 from schemas.inputs import CONSTRAINTS, ORBIT, VISITS
 from schemas.payloads import Product, Reference
 from schemas.settings import EventSettings
 from tasks.calibration.saa import saa_from_map
 from tasks.files.disk import require
 from tasks.files.reader import open_declared, read_from
-from tasks.numerics.orbit import (
-    CLOCK,
-    DAY,
-    Flags,
-    Floats,
-    covered,
-    earth_limb_angle,
-    increasing,
-    interpolate_orbit,
-)
+from tasks.numerics.orbit import CLOCK, covered, earth_limb_angle, increasing, interpolate_orbit
 from tasks.numerics.times import satellite_light_time, utc_to_mjd
 from tasks.visit.raw import Exposures
 
@@ -37,7 +30,7 @@ def flag_from_rows(
     mjd: npt.ArrayLike,
     duration: float,
     cadence: float = 60.0,
-) -> tuple[Flags, Flags]:
+) -> tuple[BoolArray, BoolArray]:
     """Flag the images during which, or nearest to which, a row of a table is flagged.
 
     Parameters
@@ -87,13 +80,13 @@ def flag_from_rows(
 class Sight(NamedTuple):
     """What the line of sight met during every image; NaN and False where nothing is known."""
 
-    saa: Flags
-    occulted: Flags
-    stray_light: Flags
-    limb: Floats
+    saa: BoolArray
+    occulted: BoolArray
+    stray_light: BoolArray
+    limb: FloatArray
 
 
-def _rows_of(product: Product) -> tuple[Floats, Flags, Flags, Flags] | None:
+def _rows_of(product: Product) -> tuple[FloatArray, BoolArray, BoolArray, BoolArray] | None:
     """Return time, SAA, occultation and too much stray light of the rows of visit constraints, None
     where there are none.
     """
@@ -121,11 +114,11 @@ def _rows_of(product: Product) -> tuple[Floats, Flags, Flags, Flags] | None:
 class Orbit(NamedTuple):
     """What the orbit tells of every image; NaN where it does not cover it."""
 
-    limb: Floats  # angle of the target above the Earth's limb [deg]
+    limb: FloatArray  # angle of the target above the Earth's limb [deg]
     light_time: (
-        Floats  # of the way that the satellite is nearer to the target than the geocentre [s]
+        FloatArray  # of the way that the satellite is nearer to the target than the geocentre [s]
     )
-    light_rate: Floats  # its change with time during the image
+    light_rate: FloatArray  # its change with time during the image
 
 
 def along_orbit(
@@ -164,7 +157,7 @@ def along_orbit(
 def sight_of(
     raw: Exposures,
     tables: tuple[Product, ...],
-    seen: Floats,
+    seen: FloatArray,
     saa_map: Reference | None,
     warnings: list[str],
 ) -> Sight:

@@ -22,17 +22,18 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray
+from schemas.constants import DAY
 from schemas.payloads import Product, Reference, Spread
 from schemas.settings import SpreadSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.byte_order import from_big_endian
 from tasks.files.writer import NewHdu
-from tasks.visit.attitude import DAY, mean_between, pixel_scale, read_attitude, target_track
+from tasks.visit.attitude import mean_between, pixel_scale, read_attitude, target_track
 from tasks.visit.raw import Exposures, maybe_exposures, open_exposures
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 POINTS = 8  # offsets that stand for a stack
 # Signals below hold too little of the curve's bend to matter.
 FAINT = 1000.0  # electron

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray
 from schemas.light_curves import CALIBRATION_STAGES, DEFAULT_RADIUS
 from schemas.payloads import (
     Bias,
@@ -37,8 +38,6 @@ from tasks.numerics.geometry import pixel_overlap
 from tasks.visit.linearity_curve import bend, linearised, read_linearity
 from tasks.visit.raw import maybe_exposures, open_exposures
 from tasks.visit.terms import first_sampled, look_places, term_column, term_image
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import BoolArray, FloatArray
+from schemas.constants import DAY
 from tasks.files.byte_order import from_big_endian
-from tasks.numerics.orbit import CLOCK, DAY, Flags, Floats
+from tasks.numerics.orbit import CLOCK
 from tasks.visit.raw import Exposures, by_image
 
 FULL_SCALE = 65535  # ADU of one exposure
@@ -15,7 +17,7 @@ FULL_SCALE = 65535  # ADU of one exposure
 # ---- unusable images
 
 
-def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int) -> Flags:
+def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int) -> BoolArray:
     """Flag the raw images that hold nothing: 0 throughout, or full scale throughout.
 
     Parameters
@@ -41,7 +43,7 @@ def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int)
     return ~(top > 0) | ~(bottom < exposures * FULL_SCALE)
 
 
-def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> Flags:
+def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> BoolArray:
     """Flag the images that have the time of an image before.
 
     Parameters
@@ -72,7 +74,7 @@ def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> Flags:
     return np.concatenate([np.zeros(min(times.size, 1), dtype=np.bool_), step <= tolerance])
 
 
-def _rows(where: Flags, first: int) -> str:
+def _rows(where: BoolArray, first: int) -> str:
     """Return the first few row numbers where a flag is set, as text."""
     rows = np.flatnonzero(where) + first
     return ", ".join(str(row) for row in rows[:5]) + (
@@ -81,7 +83,9 @@ def _rows(where: Flags, first: int) -> str:
 
 
 @njit(cache=True)
-def pixel_extremes(words: npt.NDArray[np.uint32], inside: Flags) -> tuple[Floats, Floats]:
+def pixel_extremes(
+    words: npt.NDArray[np.uint32], inside: BoolArray
+) -> tuple[FloatArray, FloatArray]:
     """Return smallest and largest value of the pixels `inside` the window, for every image.
 
     Parameters
@@ -108,7 +112,7 @@ def pixel_extremes(words: npt.NDArray[np.uint32], inside: Flags) -> tuple[Floats
     return lowest, highest
 
 
-def unusable_images(raw: Exposures) -> Flags:
+def unusable_images(raw: Exposures) -> BoolArray:
     """Return which raw images have no usable pixel."""
     inside = window_pixels(raw)
     extremes = by_image(raw, lambda words: pixel_extremes(words, inside))
@@ -116,7 +120,7 @@ def unusable_images(raw: Exposures) -> Flags:
     return flag_unusable(lowest, highest, raw.coadded)
 
 
-def window_pixels(raw: Exposures) -> Flags:
+def window_pixels(raw: Exposures) -> BoolArray:
     """Return which pixels the window holds, shape (ny, nx): a circular one leaves out those far
     from its centre.
     """

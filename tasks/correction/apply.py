@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.flags import PixelFlag
 from schemas.payloads import (
     Background,
@@ -43,9 +44,6 @@ from tasks.visit.clean import Effects, clean_block, read_effects, read_flags
 from tasks.visit.headers import image_metadata, step_keywords, target_position, visit_keywords
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import term_column, term_image
-
-FloatArray = npt.NDArray[np.float64]
-
 
 _STATES = ("BKGSL_C", "BDPIX_C1", "BDPIX_C2", "BDPIX_C3", "BDPIX_C4")
 

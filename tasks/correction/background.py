@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.errors import ConfigurationError
 from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
@@ -38,8 +39,6 @@ from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.correction.ring import (
     SECTORS,
-    BoolArray,
-    FloatArray,
     add_to_field,
     cells,
     crowded,

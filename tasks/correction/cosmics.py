@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.ndimage
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from schemas.arrays import FloatArray, IntArray
+
 PIXEL = 1.0 / 12.0  # variance of a uniform pixel: a single one is round
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import (
@@ -41,9 +42,6 @@ from schemas.settings import DefectSettings
 from schemas.terms import TERMS
 from tasks.correction.hits import HIGH_STATE, Found, Search, count_by_image
 from tasks.correction.steady import (
-    BoolArray,
-    FloatArray,
-    IntArray,
     above_neighbours,
     dead_pixels,
     map_flags,

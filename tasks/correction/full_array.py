@@ -11,8 +11,8 @@ cannot tell.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.payloads import Calibrated, Corrected, Plate, Pointing, Psf, Smearing, Stars, Status
 from schemas.products import soc_structure
 from schemas.settings import DefectSettings
@@ -33,8 +33,6 @@ from tasks.visit.headers import image_metadata, visit_keywords
 from tasks.visit.images import Images, open_frame, open_images
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 DARKNESS = 5.0  # sigma of a pixel; where the neighbours' median is above it a star shines
 FEWEST = 3  # images that must have made the PSF
 

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.settings import DefectSettings
-from tasks.correction.steady import BoolArray, FloatArray, IntArray, Sample
+from tasks.correction.steady import Sample
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.residuals import Residuals
 

@@ -10,8 +10,8 @@ stack does not tell.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import PixelFlag, Quality
 from schemas.payloads import (
     Background,
@@ -53,8 +53,6 @@ from tasks.visit.clean import read_flags
 from tasks.visit.headers import image_metadata, step_keywords, visit_keywords
 from tasks.visit.images import Imagettes, open_images, open_imagettes
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD
 OWN = ("BKGSL_C", "BDPIX_C1", "BDPIX_C3")
 COLUMNS = ("X", "Y", "X_ERR", "Y_ERR", "FLUX", "CHI2", "HITS", "VALIDITY")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import BackgroundSettings
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
-
-FloatArray = npt.NDArray[np.float64]
-
-BoolArray = npt.NDArray[np.bool_]
 
 ANGLES, DEPTH = (
     72,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.payloads import Bias, Gain, Linearity, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
@@ -28,7 +29,6 @@ from tasks.visit.linearity_curve import linearise, read_linearity
 from tasks.visit.raw import Exposures, open_exposures
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
 KNOWN = 0.05
 OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]

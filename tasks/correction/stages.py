@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.light_curves import CORRECTION_STAGES, DEFAULT_RADIUS
 from schemas.payloads import Background, CorrectionStages, Defects, Look, Product, Smearing
 from schemas.terms import TERMS
@@ -23,7 +23,6 @@ from tasks.visit.clean import Effects, Hits, clean_block, hits_of, read_effects
 from tasks.visit.images import open_images
 from tasks.visit.terms import look_places, term_column
 
-FloatArray = npt.NDArray[np.float64]
 # What is taken away, in this order: the column that says what is left, and which parts of the
 # effects that is.
 ORDER: dict[str, tuple[str, ...]] = {

@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.ndimage
 
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.settings import DefectSettings
 from tasks.correction.telegraphic import find_telegraphic
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.residuals import Residuals
-
-FloatArray = npt.NDArray[np.float64]
-
-IntArray = npt.NDArray[np.int64]
-
-BoolArray = npt.NDArray[np.bool_]
 
 MANY = 4  # images; the scatter of a pixel over fewer says more of chance than of the pixel
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from schemas.arrays import BoolArray, FloatArray
+
 WIDE = 8.0  # sigma; a gap this wide leaves no doubt of two levels
 ROUNDS = 6  # of levels and states; they rest after some three
 

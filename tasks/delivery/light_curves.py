@@ -41,7 +41,6 @@ from tasks.visit.headers import step_keywords, visit_keywords
 from tasks.visit.images import Images, open_images, open_imagettes
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
 _OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
 # What clients of other missions look for, behind the SOC's columns. TIME counts from the day that

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from schemas.errors import DrpError
-from schemas.payloads import Scalar
+from schemas.payloads import Bundle, Scalar
 from schemas.settings import Settings
 from tasks.engine.keys import canonical, content
 from tasks.engine.store import Workspace
@@ -27,11 +27,12 @@ _WAITS = "not made yet"
 
 
 def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scalar | None]:
-    """Return what a result is made from: version, each setting, and a digest of every other
-    argument.
+    """Return what a result is made from: version, each setting, a digest of every other argument.
+
+    The members of a bundle count one by one, under their own names.
     """
     made: dict[str, Scalar | None] = {"version": version}
-    for name, value in arguments.items():
+    for name, value in _unbundled(arguments.items()):
         if isinstance(value, Settings):
             made |= {
                 f"{name}.{key}": setting for key, setting in value.model_dump(mode="json").items()
@@ -40,6 +41,15 @@ def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scal
         text = canonical(content(value))
         made[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
     return made
+
+
+def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    for name, value in arguments:
+        if isinstance(value, Bundle):
+            members = type(value).model_fields
+            yield from _unbundled((member, getattr(value, member)) for member in members)
+        else:
+            yield name, value
 
 
 def why(workspace: Workspace, step: str, now: Made) -> str:

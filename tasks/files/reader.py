@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.errors import BadInputError, BusyError
 from schemas.inputs import Input, Use
 from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_extnames, soc_structure
@@ -51,7 +52,6 @@ MAX_ROW = 1 << 24  # bytes; real rows need some hundred
 
 Value = str | int | float | bool
 
-FloatArray = npt.NDArray[np.float64]
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",

@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-
-Flags = npt.NDArray[np.bool_]
-
-Integers = npt.NDArray[np.int32]
-
-DAY = 86400.0  # s
+from schemas.arrays import BoolArray, FloatArray
+from schemas.constants import DAY
 
 # The mean radius: with it the limb angles of the mission's own tools come out (the equatorial one
 # is 0.15 deg off).
@@ -24,7 +19,7 @@ CLOCK = 1e-3  # s: times closer than this are the same
 # ---- orbit
 
 
-def increasing(times: npt.ArrayLike, table: str) -> Floats:
+def increasing(times: npt.ArrayLike, table: str) -> FloatArray:
     """Return the times of a table's rows; ValueError unless each is later than the one before."""
     mjd = np.asarray(times, dtype=np.float64)
     wrong = np.flatnonzero(~(np.diff(mjd) > 0)) + 2
@@ -41,7 +36,7 @@ def covered(
     stop: npt.ArrayLike,
     max_gap: float,
     reach: float = 0.0,
-) -> Flags:
+) -> BoolArray:
     """Tell which spans of time the rows of a table cover without a gap.
 
     Parameters
@@ -79,7 +74,7 @@ def interpolate_orbit(
     row_velocity: npt.ArrayLike | None,
     mjd: npt.ArrayLike,
     max_gap: float = 600.0,
-) -> Floats:
+) -> FloatArray:
     """Return the place of the satellite between the rows of an orbit.
 
     Cubic Hermite, or straight lines where there are no velocities. For rows 300 s apart at 700 km
@@ -136,7 +131,7 @@ def interpolate_ground_track(
     row_longitude: npt.ArrayLike,
     mjd: npt.ArrayLike,
     position: npt.ArrayLike,
-) -> tuple[Floats, Floats]:
+) -> tuple[FloatArray, FloatArray]:
     """Return latitude and longitude below the satellite between the rows of an orbit.
 
     Only the difference to the place on the sky is interpolated: the turn of the Earth, which is
@@ -174,7 +169,7 @@ def interpolate_ground_track(
     return declination + np.interp(times, rows, flattening), (longitude + 180) % 360 - 180
 
 
-def _sky(position: Floats) -> tuple[Floats, Floats]:
+def _sky(position: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return declination and right ascension of places (n, 3), as seen from the geocentre [deg]."""
     x, y, z = np.moveaxis(position, -1, 0)
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
@@ -186,7 +181,7 @@ def earth_limb_angle(
     declination: npt.ArrayLike,
     earth_radius: float = EARTH_RADIUS,
     atmosphere: float = ATMOSPHERE,
-) -> Floats:
+) -> FloatArray:
     """Return the angle from the line of sight to the nearest point of the Earth's limb.
 
     angle = 90 deg - (angle of line of sight and zenith) + arccos((R + h) / r), for a round Earth of

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-FloatArray = npt.NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 MAD_TO_SIGMA = 1.482602218505602  # of a normal distribution
 

@@ -17,15 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from astropy_iers_data import IERS_LEAP_SECOND_FILE  # type: ignore[import-untyped]
 
-Floats = npt.NDArray[np.float64]
-
-Flags = npt.NDArray[np.bool_]
-
-Texts = npt.NDArray[np.bytes_]
+from schemas.arrays import BoolArray, BytesArray, FloatArray
+from schemas.constants import DAY
 
 MJD_ZERO = 2400000.5  # JD of MJD 0
-
-DAY = 86400.0  # s
 
 SPEED_OF_LIGHT = 299792.458  # km/s
 
@@ -91,7 +86,7 @@ def leap_second_expiry() -> float:
     return float(erfa.cal2jd(int(found[3]), month, int(found[1]))[1])
 
 
-def after_leap_second_expiry(mjd: npt.ArrayLike) -> Flags:
+def after_leap_second_expiry(mjd: npt.ArrayLike) -> BoolArray:
     """Tell which dates lie after the leap-second table's expiry: their UTC may be off by a second.
 
     Parameters
@@ -107,7 +102,7 @@ def after_leap_second_expiry(mjd: npt.ArrayLike) -> Flags:
     return np.asarray(np.asarray(mjd, dtype=np.float64) > leap_second_expiry())
 
 
-def _texts(utc: npt.ArrayLike) -> Texts:
+def _texts(utc: npt.ArrayLike) -> BytesArray:
     """Return texts as bytes, shape (n,)."""
     given = np.atleast_1d(np.asarray(utc))
     return (
@@ -117,7 +112,7 @@ def _texts(utc: npt.ArrayLike) -> Texts:
     )
 
 
-def _digits(text: Texts) -> npt.NDArray[np.int64]:
+def _digits(text: BytesArray) -> npt.NDArray[np.int64]:
     """Return the digits of each text, left out decimals as 0, shape (n, 26); ValueError names a bad
     row.
     """
@@ -135,13 +130,13 @@ def _digits(text: Texts) -> npt.NDArray[np.int64]:
     return full.astype(np.int64) - _DIGIT
 
 
-def _refuse(bad: Flags, text: Texts, why: str) -> None:
+def _refuse(bad: BoolArray, text: BytesArray, why: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"row {row + 1}: {text[row].decode('ascii', 'replace')!r} {why}")
 
 
-def utc_to_mjd(utc: npt.ArrayLike) -> Floats:
+def utc_to_mjd(utc: npt.ArrayLike) -> FloatArray:
     """Convert UTC texts to MJD in TT.
 
     A double resolves 0.6 microseconds at these dates, so that `mjd_to_utc` gives the text back
@@ -182,7 +177,7 @@ def utc_to_mjd(utc: npt.ArrayLike) -> Floats:
     return np.where(np.char.startswith(text, NO_UTC[:19]), np.nan, (tt1 - MJD_ZERO) + tt2)
 
 
-def mjd_to_utc(mjd_tt: npt.ArrayLike) -> Texts:
+def mjd_to_utc(mjd_tt: npt.ArrayLike) -> BytesArray:
     """Convert MJD in TT to UTC texts, rounded to a microsecond.
 
     Parameters
@@ -223,7 +218,7 @@ def mjd_to_utc(mjd_tt: npt.ArrayLike) -> Texts:
     return text
 
 
-def _direction(right_ascension: float, declination: float) -> Floats:
+def _direction(right_ascension: float, declination: float) -> FloatArray:
     """Return the unit vector (3,) to a place on the sky [deg]."""
     if not (np.isfinite(right_ascension) and -90 <= declination <= 90):
         raise ValueError(
@@ -234,7 +229,7 @@ def _direction(right_ascension: float, declination: float) -> Floats:
     return np.array([np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)])
 
 
-def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> Floats:
+def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> FloatArray:
     """Return when light that reaches the geocentre at `mjd_tt` passes the solar system's
     barycentre.
 
@@ -272,7 +267,9 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
     return np.asarray(MJD_ZERO + (mjd + (tdb_minus_tt + light_time)))
 
 
-def de200_light_time(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> Floats:
+def de200_light_time(
+    mjd_tt: npt.ArrayLike, right_ascension: float, declination: float
+) -> FloatArray:
     """Return what to add to `bjd_tdb` to refer to the barycentre of DE200, as the operational light
     curves do.
 
@@ -308,7 +305,7 @@ def de200_light_time(mjd_tt: npt.ArrayLike, right_ascension: float, declination:
 
 def satellite_light_time(
     position: npt.ArrayLike, right_ascension: float, declination: float
-) -> Floats:
+) -> FloatArray:
     """Return what to add to `bjd_tdb` because the telescope is not at the geocentre.
 
     Parameters

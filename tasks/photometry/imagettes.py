@@ -11,8 +11,9 @@ the usual share,
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
+from schemas.constants import DAY
 from schemas.flags import EVENT_COSMIC_RAYS, Quality
 from schemas.light_curves import IMAGETTE, IMAGETTE_PSF
 from schemas.payloads import (
@@ -42,12 +43,11 @@ from tasks.photometry.quality import cosmic_digit, make_up_losses, median_ratio
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import read_field
-from tasks.scene.track import DAY, read_track
+from tasks.scene.track import read_track
 from tasks.visit.headers import target_position
 from tasks.visit.images import Imagettes, open_images, open_imagettes
 from tasks.visit.terms import term_column, term_image
 
-FloatArray = npt.NDArray[np.float64]
 SMALLEST = 3.0  # pixel; a circle below it measures no star
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from tasks.numerics.robust import MAD_TO_SIGMA
 
-SIGMA_PER_MAD = 1.482602218505602  # of a normal distribution
+Floats = NDArray[np.float64]
 
 PPM = 1e6
 
@@ -37,7 +37,7 @@ def robust_std(values: ArrayLike) -> float:
     v = _finite(values)
     if v.size < FEWEST_POINTS:
         return np.nan
-    return _or_nan(SIGMA_PER_MAD * float(np.median(np.abs(v - np.median(v)))))
+    return _or_nan(MAD_TO_SIGMA * float(np.median(np.abs(v - np.median(v)))))
 
 
 def point_to_point(flux: ArrayLike) -> float:
@@ -58,7 +58,7 @@ def point_to_point(flux: ArrayLike) -> float:
     difference = np.diff(_finite(flux))
     if difference.size < FEWEST_POINTS - 1:
         return np.nan
-    return _or_nan(SIGMA_PER_MAD * float(np.median(np.abs(difference))) / np.sqrt(2))
+    return _or_nan(MAD_TO_SIGMA * float(np.median(np.abs(difference))) / np.sqrt(2))
 
 
 def clip_once(flux: Floats) -> Floats:
@@ -66,7 +66,7 @@ def clip_once(flux: Floats) -> Floats:
     as the DRP does.
     """
     distance = np.abs(flux - np.median(flux))
-    return np.asarray(flux[distance <= 3 * SIGMA_PER_MAD * np.median(distance)])
+    return np.asarray(flux[distance <= 3 * MAD_TO_SIGMA * np.median(distance)])
 
 
 def cdpp(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
@@ -34,7 +35,7 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.photometry.apertures import edge_variance, flat_variance, flux_error, flux_variances
-from tasks.photometry.noise import Floats, curve_metrics, noise_metrics
+from tasks.photometry.noise import curve_metrics, noise_metrics
 from tasks.visit.images import open_images
 from tasks.visit.terms import term_column, term_image
 
@@ -215,7 +216,7 @@ def cosmic_digit(
     )
 
 
-def median_ratio(first: Floats, second: Floats, good: NDArray[np.bool_]) -> float:
+def median_ratio(first: FloatArray, second: FloatArray, good: NDArray[np.bool_]) -> float:
     """Return the median of first / second over the good points with positive values; 1 where there
     are none.
     """
@@ -223,7 +224,7 @@ def median_ratio(first: Floats, second: Floats, good: NDArray[np.bool_]) -> floa
     return float(np.median(first[used] / second[used])) if used.any() else 1.0
 
 
-def make_up_losses(flux: Floats, share: Floats, good: NDArray[np.bool_]) -> Floats:
+def make_up_losses(flux: FloatArray, share: FloatArray, good: NDArray[np.bool_]) -> FloatArray:
     """Return fluxes within apertures, freed of the variation of the share of light that they hold.
 
     Parameters
@@ -243,7 +244,9 @@ def make_up_losses(flux: Floats, share: Floats, good: NDArray[np.bool_]) -> Floa
     return flux * factor
 
 
-def best_radius(time_days: Floats, flux: Floats, error: Floats, flagged: NDArray[np.bool_]) -> int:
+def best_radius(
+    time_days: FloatArray, flux: FloatArray, error: FloatArray, flagged: NDArray[np.bool_]
+) -> int:
     """Return the index of the radius with the least noise.
 
     The noise model proposes the radii whose formal error is within a tenth of the least; of these

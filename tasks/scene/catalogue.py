@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
 from schemas.payloads import Product, Reference
 from tasks.files.disk import require
 from tasks.files.reader import Hdu, open_declared
 from tasks.numerics.geometry import sky_to_tangent
 
-FloatArray = npt.NDArray[np.float64]
 # arcsec about the target: all of the CCD, for stars far off smear into the window's columns
 FIELD_RADIUS = 1500.0
 FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can be measured

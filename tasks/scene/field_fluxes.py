@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from schemas.arrays import FloatArray, IntArray
 from schemas.inputs import term_input
 from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
 from schemas.settings import StarSettings
@@ -33,8 +34,6 @@ from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 ENOUGH = 1e-3  # factors that move by less are found
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from schemas.arrays import FloatArray
+from schemas.constants import DAY
 from schemas.payloads import Background, Bias, Defects, Gain, Position, Psf, Smearing
 from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
-from tasks.scene.track import DAY, Track
+from tasks.scene.track import Track
 from tasks.visit.clean import Effects, read_effects
 from tasks.visit.images import Images, Imagettes
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 FEWEST = 3  # images that must have made the PSF
 LEAST_ERROR = 1e-3  # electron; of the background of a pixel
 # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the

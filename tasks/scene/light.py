@@ -7,12 +7,11 @@ edge count with the share that lies inside.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray
 from tasks.numerics.geometry import pixel_overlap
 
-FloatArray = npt.NDArray[np.float64]
 RESTS = 1e-5  # pixel; the window rests when it moves less
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE, Quality
 from schemas.payloads import Events, Look, Pointing, Prior, Product
@@ -25,7 +26,6 @@ from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
 # neighbours change the place at which they are drawn, and the flux to which theirs is relative

@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
-FloatArray = npt.NDArray[np.float64]
-ComplexArray = npt.NDArray[np.complex128]
+from schemas.arrays import ComplexArray, FloatArray
+
 FINE = 2  # samples of the fine grid to a pixel, each way
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
+from schemas.arrays import FloatArray
 from schemas.inputs import STAR_CATALOGUE
 from schemas.payloads import Calibrated, Plate, Pointing, Product, Psf, Status
 from schemas.settings import PlateSettings
@@ -33,8 +34,6 @@ from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
 from tasks.visit.images import open_frame
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 BOX = 32  # pixel; sides of the boxes whose medians tell the sky
 SPOT, RING = 9.0, (19.0, 26.0)  # pixel; a star is what stands out of its surroundings on this scale
 WINDOW = 14.0  # pixel; radius of the circle in which a star's place and size are measured

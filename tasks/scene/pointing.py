@@ -7,8 +7,8 @@ blurs the star: its rms is that of the offsets between line of sight and their m
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.constants import DAY
 from schemas.errors import MissingInputError
 from schemas.flags import Quality
 from schemas.inputs import VISITS
@@ -20,10 +20,8 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import mean_angle
-from tasks.visit.attitude import DAY, interval_moments, pixel_scale, read_attitude, target_track
+from tasks.visit.attitude import interval_moments, pixel_scale, read_attitude, target_track
 from tasks.visit.raw import Exposures, open_exposures
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, float]:

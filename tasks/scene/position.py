@@ -8,8 +8,8 @@ exposed CCD area, pixel i spans [i, i+1).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.flags import Quality
 from schemas.payloads import (
     Background,
@@ -38,9 +38,6 @@ from tasks.scene.track import read_track
 from tasks.visit.clean import clean_block, read_effects
 from tasks.visit.images import open_images
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
-
 
 FEWEST = 3  # images that must have made the PSF before it is trusted with positions
 

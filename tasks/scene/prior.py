@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
 from schemas.payloads import Prior, Product, Reference
 from schemas.terms import TERMS
@@ -23,7 +24,6 @@ from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue, read_catalogue
 from tasks.visit.raw import open_exposures
 
-FloatArray = npt.NDArray[np.float64]
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
 UNKNOWN = 9999.0  # year; the catalogue does not tell its epoch
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
+from schemas.arrays import ComplexArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import Background, Bias, Gain, Scalar
 from schemas.settings import PsfSettings
@@ -23,15 +24,9 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
-from tasks.scene.optics import (
-    FINE,
-    ComplexArray,
-    solve_changing_psf,
-    to_grid,
-    to_spectrum,
-)
+from tasks.scene.optics import FINE, solve_changing_psf, to_grid, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
-from tasks.scene.track import FloatArray, Track
+from tasks.scene.track import Track
 from tasks.visit.images import Images
 from tasks.visit.terms import term_column
 

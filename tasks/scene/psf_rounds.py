@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
+from schemas.arrays import FloatArray
 from schemas.payloads import (
     Background,
     Bias,
@@ -54,8 +54,6 @@ from tasks.scene.track import estimate_lag, read_track
 from tasks.visit.clean import Cleaned, read_effects
 from tasks.visit.images import open_images
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
 
 CATALOGUE_ERROR = 0.3  # relative error of a flux that the catalogue gives
 

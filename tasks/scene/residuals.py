@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from tasks.scene.star_model import StarModel
 from tasks.scene.stars import Field
 from tasks.scene.track import Track
 from tasks.visit.clean import Effects, clean_block
 from tasks.visit.images import Images
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Residuals:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import ComplexArray, FloatArray
 from schemas.inputs import term_input
 from schemas.payloads import Psf
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.scene.optics import (
-    ComplexArray,
     fit_star,
     motion_transfer,
     render_with_slopes,
@@ -20,7 +20,6 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
-from tasks.scene.track import FloatArray
 from tasks.visit.images import Images
 
 OUTLIER = 5.0  # sigma

@@ -20,19 +20,19 @@ import numpy.typing as npt
 import scipy.fft
 from numba import njit
 
+from schemas.arrays import ComplexArray, FloatArray
 from schemas.payloads import Look, Plate, Pointing, Prior, Psf, Stars
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue
-from tasks.scene.optics import FINE, ComplexArray, to_grid
+from tasks.scene.optics import FINE, to_grid
 from tasks.scene.prior import read_reference_psf, read_stars
 from tasks.scene.psf import reference_psf
 from tasks.scene.star_model import StarModel, circle, read_psf
 from tasks.scene.track import Track, read_track
 from tasks.visit.terms import term_column
 
-FloatArray = npt.NDArray[np.float64]
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel

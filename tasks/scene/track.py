@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
+from schemas.constants import DAY
 from schemas.payloads import Pointing
 from tasks.numerics.robust import robust_scatter
 from tasks.visit.raw import span_of
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
-
-DAY = 86400.0
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from schemas.constants import DAY
 from tasks.simulation import main_sequence, spectrum
 from tasks.simulation.case import Case
 
 Floats = NDArray[np.float64]
 
-DAY = 86400.0
 RADIUS = 551.0  # of the field [arcsec]
 OBSERVABLE, LEAST_FAINTER = (
     150.0,

@@ -16,6 +16,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from schemas.constants import DAY
 from tasks.simulation import granulation, main_sequence
 from tasks.simulation.case import Case
 from tasks.simulation.transit import Planet, limb_darkening
@@ -23,7 +24,6 @@ from tasks.simulation.transit import Planet, limb_darkening
 Floats = NDArray[np.float64]
 LightCurve = Callable[[Floats], Floats]  # relative flux at times [s]
 
-DAY = 86400.0
 LONGEST_PART = 10.0  # of an exposure, between two of the values that are averaged [s]
 FEWEST_PARTS = 5
 MJD_NAMES = ("mjd", "mjd_time")

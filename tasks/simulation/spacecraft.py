@@ -20,11 +20,11 @@ import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from schemas.constants import DAY
 from tasks.simulation import gain, layout
 
 Floats = NDArray[np.float64]
 
-DAY = 86400.0
 EARTH_RADIUS = 6378.137  # [km]
 ATMOSPHERE = 100.0  # [km]
 ORBIT_RADIUS = EARTH_RADIUS + 700.0  # [km]

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.inputs import ATTITUDE, PIXEL_SCALE
 from schemas.payloads import Product, Reference
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
-
-FloatArray = npt.NDArray[np.float64]
-
-DAY = 86400.0
 
 DEFAULT_SCALE = 1.01  # arcsec per pixel, where no reference tells
 

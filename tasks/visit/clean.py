@@ -10,19 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray, IntArray
 from schemas.inputs import term_input
 from schemas.payloads import Background, Defects, Smearing
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.visit.images import Images
 from tasks.visit.terms import term_image
-
-FloatArray = npt.NDArray[np.float64]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

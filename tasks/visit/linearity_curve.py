@@ -5,13 +5,11 @@ image and margins alike.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from schemas.arrays import FloatArray
 from schemas.payloads import Linearity
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @njit(cache=True, inline="always", error_model="numpy")

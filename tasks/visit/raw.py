@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.errors import BadInputError
 from schemas.inputs import RAW_FULL_ARRAY, RAW_IMAGETTE, RAW_SUBARRAY
 from schemas.payloads import Product
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, open_declared
-
-FloatArray = npt.NDArray[np.float64]
 
 LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
 

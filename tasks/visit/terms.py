@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.payloads import Look, Product
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
-from tasks.visit.raw import FloatArray
 
 
 def term_column(product: Product, extname: str, *names: str) -> list[npt.NDArray[Any]]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
+from schemas.arrays import FloatArray
 from schemas.errors import ConfigurationError
 from schemas.flags import Quality
 from schemas.settings import BackgroundSettings
@@ -31,8 +32,6 @@ from tasks.simulation.visit import Case, simulate_visit
 from tasks.visit.clean import Effects
 from tests.support.runs import Bench
 
-Floats = npt.NDArray[np.float64]
-
 SIDE, X, Y = 200, 100.3, 99.6
 
 RING = BackgroundSettings()
@@ -44,14 +43,14 @@ ALL = np.ones(SHAPE, dtype=bool)
 NONE_BAD = np.zeros((SIDE, SIDE), dtype=bool)
 
 
-def plane(level: float, gx: float, gy: float) -> Floats:
+def plane(level: float, gx: float, gy: float) -> FloatArray:
     """Return a background with its level at (X, Y), pixel i spans [i, i + 1)."""
     j, i = np.mgrid[:SIDE, :SIDE]
     return level + gx * (i + 0.5 - X) + gy * (j + 0.5 - Y)
 
 
 def fit(
-    image: Floats, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True
+    image: FloatArray, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True
 ) -> tuple[float, ...]:
     return fit_plane(
         image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, 2.0, sloped
@@ -255,7 +254,7 @@ def test_a_sky_that_scatters_by_less_than_a_count_is_averaged_all_the_same(level
     assert fit(np.full((SIDE, SIDE), 62.0))[0] == 62.0
 
 
-def sectors(images: list[Floats], sigma: float) -> Floats:
+def sectors(images: list[FloatArray], sigma: float) -> FloatArray:
     """Return what a level of 0 leaves in the sectors of some images."""
     means = np.zeros((len(images), SECTORS, 2))
     for image, out in zip(images, means, strict=True):

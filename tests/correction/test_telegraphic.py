@@ -8,16 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from schemas.arrays import FloatArray
 from tasks.correction.telegraphic import find_telegraphic, split_levels, states
-
-Floats = npt.NDArray[np.float64]
 
 N = 128
 
 
 def telegraph(
     rng: np.random.Generator, gap: float, dwell: float = 9.0, n: int = N
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return a two-state signal of which each state lasts for `dwell` images on average, and where
     it is high.
     """
@@ -26,7 +25,7 @@ def telegraph(
     return gap * high, high
 
 
-def find(series: Floats, noise: float = 1.0) -> bool:
+def find(series: FloatArray, noise: float = 1.0) -> bool:
     found = np.zeros((1, 1), dtype=bool)
     cube = series.astype(np.float32)[:, None, None]
     find_telegraphic(cube, np.full((1, 1), noise), 4.0, 4.5, 7, found)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 
+from schemas.constants import DAY
 from tasks.numerics import times
 from tasks.numerics.times import (
     after_leap_second_expiry,
@@ -28,8 +29,6 @@ from tests.support.outside import outside
 from tests.support.runs import Bench
 
 FLIGHT = ["PR110047_TG000401", "PR130057_TG003742", "PR149000_TG008901", "PR300024_TG000101"]
-
-DAY = 86400.0
 
 MICROSECOND = 1e-6 / DAY
 

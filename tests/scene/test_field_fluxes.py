@@ -5,18 +5,16 @@ refusal.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import scipy.sparse
 
+from schemas.arrays import FloatArray
 from tasks.scene.field_fluxes import fit_factors
-
-Floats = npt.NDArray[np.float64]
 
 SIDE, SIGMA = 40, 5.0
 
 
-def drawing(places: list[tuple[float, float]], flux: Floats) -> scipy.sparse.csc_matrix:
+def drawing(places: list[tuple[float, float]], flux: FloatArray) -> scipy.sparse.csc_matrix:
     """Return round stars of three pixels' sigma, a column each."""
     j, i = np.mgrid[:SIDE, :SIDE]
     stars = [np.exp(-((i - x) ** 2 + (j - y) ** 2) / 18.0) / (18.0 * np.pi) for x, y in places]
@@ -26,8 +24,8 @@ def drawing(places: list[tuple[float, float]], flux: Floats) -> scipy.sparse.csc
 
 
 def sample(
-    truth: Floats, flux: Floats, images: int = 12, rays: bool = False
-) -> tuple[list[Floats], list[scipy.sparse.csc_matrix]]:
+    truth: FloatArray, flux: FloatArray, images: int = 12, rays: bool = False
+) -> tuple[list[FloatArray], list[scipy.sparse.csc_matrix]]:
     rng = np.random.default_rng(1)
     residuals, drawings = [], []
     for _ in range(images):

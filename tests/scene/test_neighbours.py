@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
+from schemas.arrays import FloatArray
 from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, Found
 from tasks.scene.optics import FINE, motion_transfer, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
@@ -20,10 +21,8 @@ from tasks.simulation.case import Case
 from tasks.simulation.visit import simulate_visit
 from tests.support.runs import Bench
 
-Floats = npt.NDArray[np.float64]
 
-
-def lobed_psf(size: int) -> Floats:
+def lobed_psf(size: int) -> FloatArray:
     """Return a PSF on the fine grid: a lobed core, wings, sum 1."""
     j, i = np.mgrid[-size:size, -size:size] / FINE
     radius, angle = np.hypot(i, j), np.arctan2(j, i)

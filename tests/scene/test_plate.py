@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from schemas.arrays import FloatArray
 from tasks.correction.full_array import specks
 from tasks.numerics.geometry import sky_to_tangent
 from tasks.scene.plate import (
@@ -26,8 +26,6 @@ from tasks.scene.plate import (
 from tasks.scene.stars import field_places
 from tasks.simulation.psf import flight_like_psf
 from tests.conftest import raw_file
-
-Floats = npt.NDArray[np.float64]
 
 SIDE = 1024
 
@@ -47,12 +45,12 @@ class Sky:
     fluxes [electron].
     """
 
-    frame: Floats
-    ra: Floats
-    dec: Floats
-    x: Floats
-    y: Floats
-    flux: Floats
+    frame: FloatArray
+    ra: FloatArray
+    dec: FloatArray
+    x: FloatArray
+    y: FloatArray
+    flux: FloatArray
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.special import erf
 
+from schemas.arrays import FloatArray
 from tasks.scene.optics import (
     FINE,
     fit_star,
@@ -28,8 +28,6 @@ from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 from tasks.scene.track import Track, estimate_lag
 from tasks.visit.attitude import Attitude, target_track
 
-Floats = npt.NDArray[np.float64]
-
 SIZE = 64
 
 LOBES = (
@@ -39,7 +37,7 @@ LOBES = (
 )  # x, y, sigma [pixel], share
 
 
-def star(x: float, y: float, size: int = SIZE) -> Floats:
+def star(x: float, y: float, size: int = SIZE) -> FloatArray:
     """Return three Gaussian lobes about the index (x, y), integrated over the pixels in closed
     form.
     """
@@ -53,11 +51,11 @@ def star(x: float, y: float, size: int = SIZE) -> Floats:
     return image
 
 
-def moved(x: Floats, y: Floats) -> Floats:
+def moved(x: FloatArray, y: FloatArray) -> FloatArray:
     return np.asarray(np.mean([star(a, b) for a, b in zip(x, y, strict=True)], axis=0))
 
 
-def visit(n: int, seed: int = 0) -> list[tuple[Floats, np.ndarray, float, float]]:
+def visit(n: int, seed: int = 0) -> list[tuple[FloatArray, np.ndarray, float, float]]:
     rng = np.random.default_rng(seed)
     images = []
     for _ in range(n):
@@ -264,7 +262,7 @@ def test_a_level_that_is_known_is_not_fitted() -> None:
 
 def test_images_far_from_the_sample_s_temperature_are_held_at_its_edge() -> None:
     class Metadata:
-        def column(self, name: str) -> Floats:
+        def column(self, name: str) -> FloatArray:
             return np.array([-10.0, -9.0, 50.0, np.nan])
 
     class Images:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
@@ -34,8 +33,6 @@ from tasks.validation.statistics import (
     within_windows,
 )
 from tests.conftest import Drp
-
-Floats = npt.NDArray[np.float64]
 
 MINUTE = 1 / 60  # [h]
 

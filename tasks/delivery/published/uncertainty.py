@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 MEANINGS = {
     "PHOTONS": "photon noise and shot noise of what was collected",

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import Payload
-from tasks.delivery.report.series import Bools, Floats, Points, bin_medians, thin, to_scale
+from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
 from tasks.delivery.report.verdict import counted
 
 BIN_HOURS = 0.25
@@ -119,7 +120,7 @@ def title(axes: Any, text: str, right: str = "", size: float = 7.5) -> None:
     )
 
 
-def dots(axes: Any, x: Floats, y: Floats, flagged: Bools, size: float = 1.8) -> None:
+def dots(axes: Any, x: FloatArray, y: FloatArray, flagged: BoolArray, size: float = 1.8) -> None:
     """Draw points: good ones as blue circles, flagged ones as orange crosses."""
     as_pixels = len(x) > VECTOR_UP_TO
     for which, marker, colour, edge in ((flagged, "x", FLAGGED, 0.5), (~flagged, "o", GOOD, 0.0)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import Quality
 from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII
 from tasks.delivery.report.drawing import (
@@ -28,8 +29,6 @@ from tasks.delivery.report.drawing import (
 )
 from tasks.delivery.report.findings import Findings, Quantity
 from tasks.delivery.report.series import (
-    Bools,
-    Floats,
     axis_limits,
     bin_medians,
     harmonics,
@@ -62,7 +61,7 @@ FEW = 60  # points; fewer are drawn larger
 _EDGE = "Points beyond an axis lie at its edge."
 
 
-def _within(values: Floats, good: Bools) -> tuple[Floats, tuple[float, float]]:
+def _within(values: FloatArray, good: BoolArray) -> tuple[FloatArray, tuple[float, float]]:
     """Return values moved to the edges of an axis that suits the good ones, and that axis."""
     chosen = values[good & np.isfinite(values)]
     chosen = chosen if chosen.size else values[np.isfinite(values)]
@@ -78,9 +77,9 @@ def _within(values: Floats, good: Bools) -> tuple[Floats, tuple[float, float]]:
 
 def drawn_over(
     axes: Any,
-    x: Floats,
-    y: Floats,
-    good: Bools,
+    x: FloatArray,
+    y: FloatArray,
+    good: BoolArray,
     most: int,
     *,
     line: bool = True,
@@ -141,7 +140,7 @@ def draw_curves(found: Findings, most: int) -> bytes:
         return svg(canvas)
 
 
-def time_scales(step: float, duration: float) -> Floats:
+def time_scales(step: float, duration: float) -> FloatArray:
     """Return windows for noise, evenly spread in their logarithm: from two time steps to half of
     the visit [h].
     """
@@ -165,7 +164,7 @@ def draw_noise(found: Findings) -> bytes:
         return svg(canvas)
 
 
-def _lines(axes: Any, x: Any, lines: Sequence[tuple[Floats, str, str, Any]]) -> bool:
+def _lines(axes: Any, x: Any, lines: Sequence[tuple[FloatArray, str, str, Any]]) -> bool:
     """Draw the lines (values, label, colour, dashes) that have a number, or that there is none;
     return whether any has.
     """
@@ -184,7 +183,7 @@ def _noise_of_time(axes: Any, found: Findings) -> None:
     windows = time_scales(step, points.duration)
     title(axes, "noise of means over a window [ppm]")
 
-    def noise(name: str) -> Floats:
+    def noise(name: str) -> FloatArray:
         flux = found.curves[name][0]
         chosen = good & np.isfinite(flux) & (flux > 0)
         return np.array([cdpp(found.mjd[chosen], flux[chosen], w) for w in windows])
@@ -367,13 +366,15 @@ def draw_stages(found: Findings, most: int) -> bytes:
         return svg(canvas)
 
 
-def _about(values: Floats, good: Bools, final: float) -> Floats:
+def _about(values: FloatArray, good: BoolArray, final: float) -> FloatArray:
     """Return values about the median of the good ones, in ppm of a flux."""
     kept = values[good & np.isfinite(values)]
     return 1e6 * (values - (float(np.median(kept)) if kept.size else np.nan)) / final
 
 
-def _both(axes: Any, hours: Floats, pair: Sequence[Floats], good: Bools, most: int) -> None:
+def _both(
+    axes: Any, hours: FloatArray, pair: Sequence[FloatArray], good: BoolArray, most: int
+) -> None:
     """Draw the good points of a light curve before (grey crosses) and after (blue circles) a
     step.
     """
@@ -539,7 +540,7 @@ def label(quantity: Quantity) -> str:
     return f"{quantity.label} [{quantity.unit}]" if quantity.unit else quantity.label
 
 
-def timeline(found: Findings) -> dict[str, Bools]:
+def timeline(found: Findings) -> dict[str, BoolArray]:
     """Return which images each flag marks: all digits of EVENT, and the bits of QUALITY that
     occur.
     """

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.arrays import FloatArray
 from schemas.light_curves import (
     CALIBRATION_STAGES,
     CORRECTION_STAGES,
@@ -27,7 +28,7 @@ from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisi
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import Parameter, read_housekeeping
 from tasks.delivery.report.scene import scene_of
-from tasks.delivery.report.series import Floats, Points
+from tasks.delivery.report.series import Points
 from tasks.files.disk import require
 from tasks.files.reader import scan
 from tasks.visit.images import Images, open_frame, open_images
@@ -50,7 +51,7 @@ class Quantity:
     name: str
     label: str
     unit: str
-    values: Floats
+    values: FloatArray
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Stage:
 
     name: str
     meaning: str
-    before: Floats
-    after: Floats
+    before: FloatArray
+    after: FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Picture:
 
     title: str
     unit: str
-    pixels: Floats
+    pixels: FloatArray
     circle: tuple[float, float, float] | None = None
     frame: tuple[int, int, int, int] | None = None
 
@@ -96,22 +97,22 @@ class Neighbour:
 class Findings:
     """Everything that the figures and tables of the report are made from."""
 
-    mjd: Floats
+    mjd: FloatArray
     points: Points
-    curves: Mapping[str, tuple[Floats, float]]  # flux [electron] and radius, by data name
+    curves: Mapping[str, tuple[FloatArray, float]]  # flux [electron] and radius, by data name
     metrics: Mapping[str, Mapping[str, float]]  # by data name, then column of TERM_METRICS
     quantities: Mapping[str, Quantity]
     stages: tuple[Stage, ...]
     levels: tuple[Quantity, ...]  # the light curve raw, calibrated, corrected
     shown: int  # which image stands for all
     window: tuple[int, int]  # offset of the window on the CCD
-    variances: Mapping[str, Floats]  # of the flux DEFAULT, term by term [electron^2]
+    variances: Mapping[str, FloatArray]  # of the flux DEFAULT, term by term [electron^2]
     all_variances: Mapping[
-        str, Floats
+        str, FloatArray
     ]  # of the flux within each of RADII, shape (n, k) [electron^2]
-    fluxes: Floats  # within each of RADII, shape (n, k) [electron]
+    fluxes: FloatArray  # within each of RADII, shape (n, k) [electron]
     field_light: tuple[
-        Floats, Floats
+        FloatArray, FloatArray
     ]  # of the field stars over the target's within each of RADII, and its error, (n, k)
     neighbours: tuple[Neighbour, ...]  # brightest first
     housekeeping: tuple[Parameter, ...] = ()
@@ -145,7 +146,7 @@ def read_findings(
     curves[FIXED] = fixed, DEFAULT_RADIUS
     curves[PSF] = psf, DEFAULT_RADIUS
 
-    def column(leaf: Leaf, extname: str, *names: str, file: str = "") -> list[Floats]:
+    def column(leaf: Leaf, extname: str, *names: str, file: str = "") -> list[FloatArray]:
         product = leaf.products.get(file or extname)
         if product is None:
             return [np.full(n, np.nan)] * len(names)
@@ -230,7 +231,7 @@ def for_report(
     )
 
 
-def _stages(meanings: Mapping[str, str], values: list[Floats]) -> list[Stage]:
+def _stages(meanings: Mapping[str, str], values: list[FloatArray]) -> list[Stage]:
     names = list(meanings)
     return [
         Stage(name, meanings[name], before, after)
@@ -284,7 +285,7 @@ def read_pictures(
     corrected: CorrectedVisit,
     images: Images,
     shown: int,
-    place: tuple[Floats, Floats],
+    place: tuple[FloatArray, FloatArray],
 ) -> dict[str, Picture]:
     """Return the images that the report shows, as far as the steps left them."""
     x, y = (float(p[shown]) for p in place)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from schemas.arrays import FloatArray
 from schemas.flags import PixelFlag
 from tasks.delivery.report.drawing import GOOD, Figure, drawing, nothing, small, svg, title
 from tasks.delivery.report.figures import drawn_over
 from tasks.delivery.report.findings import LEVELS, Findings, Picture
-from tasks.delivery.report.series import Floats, relative_flux, varies
+from tasks.delivery.report.series import relative_flux, varies
+from tasks.numerics.robust import MAD_TO_SIGMA
 
 SCENE = ("corrected", "alone", "field", "residual")
 
@@ -30,7 +32,7 @@ _LINEAR = ("flat", "dark")
 _KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
 
-def stretch(pixels: Floats) -> tuple[float, float, float]:
+def stretch(pixels: FloatArray) -> tuple[float, float, float]:
     """Return lower end, upper end and width of the linear part of an asinh scale that shows sky and
     star.
     """
@@ -38,7 +40,7 @@ def stretch(pixels: Floats) -> tuple[float, float, float]:
     if not values.size:
         return 0.0, 1.0, 1.0
     middle = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - middle)))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
     high = float(values.max())
     width = spread if spread > 0 else max((high - middle) / 100, 1e-12)
     low = max(float(values.min()), middle - 5 * width)

@@ -5,8 +5,8 @@ both leave of the image.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray
 from schemas.payloads import CalibratedVisit, CorrectedVisit
 from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
@@ -16,8 +16,6 @@ from tasks.scene.track import read_track
 from tasks.visit.clean import Effects
 from tasks.visit.images import Images
 from tasks.visit.terms import term_column
-
-FloatArray = npt.NDArray[np.float64]
 
 FEWEST = 3  # images that must have made the PSF
 

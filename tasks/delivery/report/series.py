@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import EARTH_OCCULTED, EVENT_EARTH, EVENT_SAA
 from tasks.delivery.report.verdict import FEWEST_POINTS
-
-Floats = npt.NDArray[np.float64]
-
-Bools = npt.NDArray[np.bool_]
+from tasks.numerics.robust import MAD_TO_SIGMA
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Points:
     is said of each.
     """
 
-    hours: Floats
-    flux: Floats
+    hours: FloatArray
+    flux: FloatArray
     event: npt.NDArray[np.int64]
     quality: npt.NDArray[np.int64]
 
@@ -41,28 +39,28 @@ class Points:
         return float(np.ptp(known_hours)) if known_hours.size else 0.0
 
     @property
-    def good(self) -> Bools:
+    def good(self) -> BoolArray:
         """Those not flagged, with time and flux."""
         measured = np.isfinite(self.hours) & np.isfinite(self.flux) & (self.flux > 0)
         return np.asarray((self.event == 0) & (self.quality == 0) & measured)
 
     @property
-    def in_saa(self) -> Bools:
+    def in_saa(self) -> BoolArray:
         """Those in the SAA."""
         return np.asarray(self.event // EVENT_SAA % 10 != 0)
 
     @property
-    def occulted(self) -> Bools:
+    def occulted(self) -> BoolArray:
         """Those behind the Earth."""
         return np.asarray(self.event // EVENT_EARTH % 10 == EARTH_OCCULTED)
 
     @property
-    def stray_light(self) -> Bools:
+    def stray_light(self) -> BoolArray:
         """Those with stray light above its threshold, or near the Earth's limb."""
         return np.asarray((self.event // EVENT_EARTH % 10 != 0) & ~self.occulted)
 
 
-def relative_flux(flux: Floats, good: Bools) -> Floats:
+def relative_flux(flux: FloatArray, good: BoolArray) -> FloatArray:
     """Return the distance of each flux from the median of the good ones, or of all where none is
     good [ppm].
     """
@@ -71,7 +69,9 @@ def relative_flux(flux: Floats, good: Bools) -> Floats:
     return 1e6 * (flux / middle - 1) if middle > 0 else np.full_like(flux, np.nan)
 
 
-def bin_medians(hours: Floats, values: Floats, width: float) -> tuple[Floats, Floats]:
+def bin_medians(
+    hours: FloatArray, values: FloatArray, width: float
+) -> tuple[FloatArray, FloatArray]:
     """Return middles and medians of bins of some `width` [h]; NaN in place of bins that hold too
     few, to break a line.
     """
@@ -97,7 +97,7 @@ def thin(count: int, most: int) -> npt.NDArray[np.intp]:
     )
 
 
-def axis_limits(values: Floats) -> tuple[float, float]:
+def axis_limits(values: FloatArray) -> tuple[float, float]:
     """Return the ends of an axis: the running median of three points, which knows no single spikes,
     and some more.
     """
@@ -105,12 +105,12 @@ def axis_limits(values: Floats) -> tuple[float, float]:
         middle = float(values.mean()) if values.size else 0.0
         return middle - 1000.0, middle + 1000.0
     calm = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
-    sigma = 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2)
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2)
     margin = max(4 * sigma, 0.08 * float(np.ptp(calm))) or 1.0
     return float(calm.min()) - margin, float(calm.max()) + margin
 
 
-def to_scale(points: Points) -> tuple[Floats, float, float]:
+def to_scale(points: Points) -> tuple[FloatArray, float, float]:
     """Return relative fluxes and the ends of their axis, which suit the good points if there are
     any [ppm].
     """
@@ -130,7 +130,7 @@ class Relation:
     slope_error: float
 
 
-def relation(x: Floats, y: Floats) -> Relation:
+def relation(x: FloatArray, y: FloatArray) -> Relation:
     """Return correlation coefficients of `y` with `x`, both shape (n,) and finite, and the slope of
     a straight line.
 
@@ -155,16 +155,16 @@ class Curve:
     range, and an error of that.
     """
 
-    coefficients: Floats
+    coefficients: FloatArray
     amplitude: float
     error: float
 
-    def at(self, angle: Floats) -> Floats:
+    def at(self, angle: FloatArray) -> FloatArray:
         """Return the curve at some angles [deg]."""
         return np.asarray(_waves(angle, len(self.coefficients) // 2) @ self.coefficients)
 
 
-def harmonics(angle: Floats, y: Floats, count: int = 3) -> Curve:
+def harmonics(angle: FloatArray, y: FloatArray, count: int = 3) -> Curve:
     """Return the curve of some harmonics that goes through points best, all shape (n,); NaN for too
     few points.
 
@@ -182,7 +182,7 @@ def harmonics(angle: Floats, y: Floats, count: int = 3) -> Curve:
     return Curve(coefficients, float(np.ptp(curve)) / 2, sigma * math.sqrt(k / n))
 
 
-def _waves(angle: Floats, count: int) -> Floats:
+def _waves(angle: FloatArray, count: int) -> FloatArray:
     turn = np.radians(angle)
     return np.stack(
         [
@@ -193,7 +193,9 @@ def _waves(angle: Floats, count: int) -> Floats:
     )
 
 
-def removed_variance(before: Floats, after: Floats, clip: float = 5.0) -> tuple[float, float]:
+def removed_variance(
+    before: FloatArray, after: FloatArray, clip: float = 5.0
+) -> tuple[float, float]:
     """Return by how much the variance of the same quantities falls between two stages, and its
     error.
 
@@ -216,31 +218,31 @@ def removed_variance(before: Floats, after: Floats, clip: float = 5.0) -> tuple[
     if pair.shape[1] < FEWEST_POINTS:
         return math.nan, math.nan
     pair = pair - np.median(pair, axis=1, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(pair), axis=1, keepdims=True)
+    spread = MAD_TO_SIGMA * np.median(np.abs(pair), axis=1, keepdims=True)
     kept = (np.abs(pair) <= np.where(spread > 0, clip * spread, np.inf)).all(axis=0)
     change = pair[0, kept] ** 2 - pair[1, kept] ** 2
     return float(change.mean()), float(change.std() / math.sqrt(len(change)))
 
 
-def varies(values: Floats) -> bool:
+def varies(values: FloatArray) -> bool:
     """Whether values differ by more than rounding does."""
     return bool(values.size and float(np.ptp(values)) > 1e-9 * float(np.abs(values).max()))
 
 
-def _pearson(x: Floats, y: Floats) -> float:
+def _pearson(x: FloatArray, y: FloatArray) -> float:
     dx, dy = (
         (v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y)
     )  # squares of small numbers are none
     return float((dx * dy).sum() / math.sqrt(float((dx**2).sum()) * float((dy**2).sum())))
 
 
-def ranks(values: Floats) -> Floats:
+def ranks(values: FloatArray) -> FloatArray:
     """Return the place of each value in their order, equal ones sharing the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
-def running_median(x: Floats, y: Floats, bins: int = 12) -> tuple[Floats, Floats]:
+def running_median(x: FloatArray, y: FloatArray, bins: int = 12) -> tuple[FloatArray, FloatArray]:
     """Return medians of `x` and `y` in bins of equally many points in the order of `x`."""
     order = np.argsort(x, kind="stable")
     groups = [g for g in np.array_split(order, bins) if len(g) >= FEWEST_POINTS]

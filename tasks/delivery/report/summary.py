@@ -9,12 +9,13 @@ from typing import Literal
 
 import numpy as np
 
+from schemas.arrays import BoolArray
 from schemas.inputs import SAA_MAP, VISIT_LIMITS
 from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
 from schemas.products import soc_structure
 from schemas.used import USED
 from tasks.delivery.methods import METHODS
-from tasks.delivery.report.series import Bools, Points
+from tasks.delivery.report.series import Points
 from tasks.delivery.report.verdict import (
     CARE_POINTS,
     CARE_RATIO,
@@ -276,7 +277,7 @@ def key_numbers(
     )
     visible = int((~points.in_saa & ~points.occulted).sum())
 
-    def share(flags: Bools, unknown: str) -> float | None:
+    def share(flags: BoolArray, unknown: str) -> float | None:
         return None if unknown and not flags.any() else 100 * float(flags.sum()) / n
 
     def free(row: Row) -> KeyNumber:

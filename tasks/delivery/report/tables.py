@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import (
     EVENT_COSMIC_RAYS,
     EVENT_EARTH,
@@ -24,8 +25,6 @@ from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Findings, Quantity
 from tasks.delivery.report.series import (
-    Bools,
-    Floats,
     harmonics,
     relation,
     relative_flux,
@@ -176,7 +175,7 @@ def curves_table(found: Findings) -> Table:
 BUDGET_RADII = (15.0, 20.0, DEFAULT_RADIUS, 30.0, 35.0, 40.0)
 
 
-def error_terms(found: Findings) -> dict[str, Floats]:
+def error_terms(found: Findings) -> dict[str, FloatArray]:
     """Return the median error of unflagged points by term, within each of RADII [ppm]; NaN where
     none is known.
     """
@@ -188,7 +187,7 @@ def error_terms(found: Findings) -> dict[str, Floats]:
     }
 
 
-def medians(values: Floats) -> Floats:
+def medians(values: FloatArray) -> FloatArray:
     """Return the medians of the columns without what is no number, NaN where there is nothing
     else.
     """
@@ -210,7 +209,7 @@ def budget_table(found: Findings) -> Table:
     )
     middle = total[RADII.index(DEFAULT_RADIUS)]
 
-    def line(name: str, meaning: str, errors: Floats, *, part: bool = True) -> tuple[str, ...]:
+    def line(name: str, meaning: str, errors: FloatArray, *, part: bool = True) -> tuple[str, ...]:
         share = (
             100 * (errors[RADII.index(DEFAULT_RADIUS)] / middle) ** 2 if middle > 0 else math.nan
         )
@@ -426,7 +425,7 @@ def lost_rows(inventory: Inventory, found: Findings) -> tuple[Row, ...]:
         else ""
     )
 
-    def share(label: str, event: Bools, bit: Quality, unknown: str) -> Row:
+    def share(label: str, event: BoolArray, bit: Quality, unknown: str) -> Row:
         flags = event | (points.quality & int(bit) != 0)
         value = None if unknown and not flags.any() else float(flags.mean())
         return known(label, value, "of all images", unknown, ".4f")
@@ -520,7 +519,7 @@ def stages_table(found: Findings) -> Table:
     return Table(head=head, rows=tuple(rows), numbers=(False, *[True] * 9), note=note)
 
 
-def removed_text(before: Floats, after: Floats, still: bool, factor: float) -> str:
+def removed_text(before: FloatArray, after: FloatArray, still: bool, factor: float) -> str:
     """Return the noise that a step removed, `factor` times that of fluxes, or an upper limit; a
     dash where it is `still`.
     """
@@ -601,8 +600,8 @@ def conditions_table(found: Findings, names: Sequence[str]) -> Table:
     return Table(head=head, rows=tuple(rows), numbers=(False, False, *[True] * 4), note=note)
 
 
-def _moments(quantity: Quantity, good: Bools) -> tuple[str, str, str, str]:
-    values: Floats = quantity.values[good & np.isfinite(quantity.values)]
+def _moments(quantity: Quantity, good: BoolArray) -> tuple[str, str, str, str]:
+    values: FloatArray = quantity.values[good & np.isfinite(quantity.values)]
     if not values.size:
         return DASH, DASH, DASH, DASH
     spread = float(values.std()) if varies(values) else 0.0

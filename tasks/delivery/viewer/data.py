@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from schemas.arrays import FloatArray
 from schemas.flags import Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF, RADII
 from schemas.payloads import MeasuredVisit, Product
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Findings, Quantity
-from tasks.delivery.report.series import Floats, thin
+from tasks.delivery.report.series import thin
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
 from tasks.visit.terms import term_column
 
@@ -49,7 +50,7 @@ STEPS_OF = {
 }
 
 
-def pack(values: Floats, step: float) -> Json:
+def pack(values: FloatArray, step: float) -> Json:
     """Return a series as whole numbers n above `first`; a value is (first + n) / 10**digits.
 
     Parameters
@@ -91,14 +92,14 @@ def pack(values: Floats, step: float) -> Json:
     }
 
 
-def scaled(values: Floats, digits: int) -> Floats:
+def scaled(values: FloatArray, digits: int) -> FloatArray:
     """Return values in units of a decimal place; powers of ten above one are exact, so the division
     is the exact one.
     """
     return values * 10.0**digits if digits >= 0 else values / 10.0**-digits
 
 
-def unpack(packed: Mapping[str, Any]) -> Floats:
+def unpack(packed: Mapping[str, Any]) -> FloatArray:
     """Return the series that `pack` took, as the page reads it."""
     width = int(packed["width"])
     raw = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(-1, width)
@@ -184,10 +185,10 @@ def imagette_points(term: Product, most: int) -> Json:
 
 def points(
     label: str,
-    bjd: Floats,
+    bjd: FloatArray,
     event: Any,
     quality: Any,
-    curves: Mapping[str, tuple[Floats, Floats, float]],
+    curves: Mapping[str, tuple[FloatArray, FloatArray, float]],
     metrics: Mapping[str, Mapping[str, float]],
     quantities: Iterable[Quantity],
     kept: Any,
@@ -289,12 +290,12 @@ def flags() -> Json:
     return {"event": digits, "quality": bits}
 
 
-def deviation(variance: Any) -> Floats:
+def deviation(variance: Any) -> FloatArray:
     """Return the root of a variance."""
     return np.sqrt(np.maximum(np.asarray(variance, dtype=np.float64), 0.0))
 
 
-def middle(values: Floats) -> float:
+def middle(values: FloatArray) -> float:
     """Return the size of a series: the median of what is positive, or 1 where nothing is."""
     positive = values[np.isfinite(values) & (values > 0)]
     return float(np.median(positive)) if positive.size else 1.0
