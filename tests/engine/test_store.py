@@ -21,7 +21,7 @@ from schemas import ROOT
 from schemas.errors import BadInputError, BusyError, MissingInputError
 from schemas.payloads import Leaf, Payload, Product
 from schemas.settings import Settings
-from tasks.engine import store
+from tasks.engine import digests, store
 from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
 from tasks.engine.keys import canonical, content, make_key
@@ -324,7 +324,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def aged(path: Path) -> None:
     """Wait until the clock of the file system has moved on since the last change of `path`."""
-    while time.time_ns() - path.stat().st_ctime_ns < 2 * store.TICK:
+    while time.time_ns() - path.stat().st_ctime_ns < 2 * digests.TICK:
         time.sleep(0.005)
 
 
@@ -349,7 +349,7 @@ def test_the_digest_of_a_big_file_is_remembered_and_that_of_a_small_one_is_not(
 def test_changed_content_of_the_same_size_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "BIG", 10)
+    monkeypatch.setattr(digests, "BIG", 10)
     path = tmp_path / "big"
     path.write_bytes(b"0" * 1000)
     aged(path)
@@ -369,15 +369,15 @@ def test_a_change_at_once_after_the_digest_is_noticed_whatever_the_clock_shows(
     """Time stamps of files move on in ticks: within one, a change may leave every part of the
     fingerprint as it was.
     """
-    monkeypatch.setattr(store, "BIG", 10)
+    monkeypatch.setattr(digests, "BIG", 10)
     path = tmp_path / "big"
     path.write_bytes(b"0" * 1000)
     now = path.stat().st_ctime_ns
-    monkeypatch.setattr(store.time, "time_ns", lambda: now + store.TICK // 2)
+    monkeypatch.setattr(store.time, "time_ns", lambda: now + digests.TICK // 2)
     memory = Digests(tmp_path / "memory.json")
     memory.of(path)
     assert memory.known(path) is None
-    monkeypatch.setattr(store.time, "time_ns", lambda: now + 2 * store.TICK)
+    monkeypatch.setattr(store.time, "time_ns", lambda: now + 2 * digests.TICK)
     memory.of(path)
     assert memory.known(path) is not None
 
@@ -403,7 +403,7 @@ def test_a_damaged_memory_of_digests_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong digest taken from it would be a wrong key."""
-    monkeypatch.setattr(store, "BIG", 10)
+    monkeypatch.setattr(digests, "BIG", 10)
     path, at = tmp_path / "big", tmp_path / "memory.json"
     path.write_bytes(b"0" * 1000)
     aged(path)
@@ -426,7 +426,7 @@ def test_a_damaged_memory_of_digests_is_forgotten(
 
 
 def test_files_that_are_gone_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BIG", 10)
+    monkeypatch.setattr(digests, "BIG", 10)
     path, at = tmp_path / "big", tmp_path / "memory.json"
     path.write_bytes(b"0" * 1000)
     aged(path)

@@ -363,9 +363,10 @@ def run_in_process(*arguments: object) -> Outcome:
     """Run `drp` within this process: the same command, without the seconds that a new interpreter
     takes.
     """
+    from flows.command import console
     from flows.command import main as cli
 
-    cli._stopped.clear()  # a signal that ended an earlier run of this process is over
+    console._stopped.clear()  # a signal that ended an earlier run of this process is over
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     place = os.getcwd()
     try:

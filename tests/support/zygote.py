@@ -107,7 +107,7 @@ class Zygote:
 
 def serve(warm: Sequence[str]) -> None:
     """Import everything, then make a run of each order."""
-    from flows import reduce as pipeline
+    from flows.runs import reduction as pipeline
     from flows.command.main import main
 
     known: dict[str, Any] = {}
