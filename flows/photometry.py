@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit
+from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit, Photometry
 from schemas.settings import PipelineSettings
 from tasks.delivery.light_curves import write_imagette_light_curves, write_light_curves
 from tasks.engine.step import recipe
@@ -43,16 +43,11 @@ def measure_visit(
         psf_fit,
     )
     upstream = (*c.terms(), *k.terms())
+    photometry = Photometry(
+        apertures=apertures, psf_fit=psf_fit, contamination=contamination, quality=quality
+    )
     light_curves = write_light_curves(
-        k.subarray,
-        upstream,
-        k.pointing,
-        k.background,
-        k.position,
-        apertures,
-        psf_fit,
-        contamination,
-        quality,
+        k.subarray, upstream, k.pointing, k.background, k.position, photometry
     )
     imagettes = curves = None
     if k.imagettes is not None:

@@ -233,6 +233,19 @@ class Removed(Bundle):
     defects: Defects | None = None
 
 
+class Photometry(Bundle):
+    """What is measured of the target in the stacked images."""
+
+    apertures: Apertures
+    psf_fit: PsfFit
+    contamination: Contamination
+    quality: QualityTerm
+
+    def leaves(self) -> list[Leaf]:
+        """All steps, in order."""
+        return [self.apertures, self.psf_fit, self.contamination, self.quality]
+
+
 class ReportData(Leaf):
     """Numbers and figures of the report, ready to be typeset."""
 

@@ -8,24 +8,25 @@ the folder is the truth about what was done.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
 from schemas.errors import CannotCreateError, DrpError
-from schemas.payloads import Inventory
+from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
+from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.published.folder import (
-    FOLDER_NAME,
     MANIFEST,
-    MANIFEST_VERSION,
     Digest,
+    Version,
+    holds,
     published_folders,
     read_manifest,
     version_of,
@@ -33,115 +34,20 @@ from tasks.delivery.published.folder import (
 from tasks.delivery.report.sources import sources
 from tasks.delivery.self_check import self_check
 from tasks.engine.folders import folder_lock
-from tasks.engine.keys import canonical, content
-from tasks.engine.run import STEPS, StepReport
-from tasks.engine.store import located
+from tasks.engine.store import Warn
 from tasks.files import disk
 from tasks.files.reader import Value, scan
 from tasks.files.writer import restamp
 
-Warn = Callable[[str], None]
+__all__ = ["Content", "prepare_output", "publish"]
 
 # For the step that leaves the data of a page: ending of its file, and what makes it, given data
 # folder, facts and target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 
-Version = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
+Wanted = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
 
 REPORT_DATA = "report.json"
-
-
-@dataclass(frozen=True)
-class Content:
-    """What is to be published: every step's payload in order with its key, and the typeset
-    report.
-    """
-
-    inventory: Inventory
-    reports: Sequence[StepReport]
-    settings: Mapping[str, Any]
-    warnings: Sequence[str]
-
-    def identity(self) -> str:
-        """Return a digest of everything that decides the bytes of the products."""
-        names = {kind: Path(r.product.path).name for kind, r in self.inventory.references.items()}
-        darks = [Path(r.product.path).name for r in self.inventory.dark_frames]
-        leaves = [content(r.leaf) for r in self.reports]
-        return hashlib.sha256(canonical([leaves, names, darks]).encode()).hexdigest()
-
-    def reference_names(self) -> list[str]:
-        """Return the names that go to RF_FILn."""
-        chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
-        return sorted(Path(r.product.path).name for r in chosen)
-
-
-def existing_publication(
-    output: Path,
-    visit: str,
-    identity: str,
-    digest: Digest,
-    warn: Warn,
-    wanted: Version = (None, None),
-) -> Path | None:
-    """Return the published folder that holds exactly this result, if its files are as they were;
-    the newest of several.
-    """
-    for folder in sorted(published_folders(output, visit), reverse=True):
-        if any(
-            want is not None and want != is_
-            for want, is_ in zip(wanted, version_of(folder), strict=True)
-        ):
-            continue
-        try:
-            manifest = read_manifest(folder)
-            if manifest["identity"] != identity:
-                continue
-            changed = [
-                f["name"]
-                for f in manifest["files"]
-                if not holds(folder / f["name"], f["sha256"], digest)
-            ]
-        except (DrpError, OSError, KeyError, TypeError):
-            warn(f"{folder.name}: its manifest cannot be read, the result is published again")
-            continue
-        if not changed:
-            return folder
-        warn(
-            f"{folder.name}: {changed[0]} is not as it was published, the result is published again"
-        )
-    return None
-
-
-def holds(path: Path, sha256: str, digest: Digest) -> bool:
-    """Whether a file is there with this digest."""
-    return path.is_file() and digest(path) == sha256
-
-
-def next_version(
-    output: Path, inventory: Inventory, wanted: Version = (None, None)
-) -> tuple[int, int]:
-    """Return (ARCH_REV, PROC_NUM) of the next publication: what is wanted, else the input's and
-    from it the next free number.
-
-    Raises
-    ------
-    CannotCreateError
-        If the wanted one, or every one, is taken.
-    """
-    names = [FOLDER_NAME.match(p.name) for p in published_folders(output, inventory.visit)]
-    taken = {int(name[2]) for name in names if name is not None}
-    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
-    if wanted[1] is not None:
-        if 100 * revision + wanted[1] in taken:
-            name = f"CH_{inventory.visit}_V{revision:02d}{wanted[1]:02d}"
-            raise CannotCreateError(f"{output / name}: is there already, with another result")
-        return revision, wanted[1]
-    for number in range(inventory.proc_num, 100):
-        if 100 * revision + number not in taken:
-            return revision, number
-    raise CannotCreateError(
-        f"{output}: no processing number is free for {inventory.visit} (up to 99)"
-    )
 
 
 def prepare_output(output: Path) -> None:
@@ -160,7 +66,7 @@ def publish(
     pages: Pages,
     digest: Digest = disk.sha256,
     warn: Warn = lambda _: None,
-    wanted: Version = (None, None),
+    wanted: Wanted = (None, None),
 ) -> tuple[Path, bool]:
     """Publish a result, unless it stands there already.
 
@@ -185,92 +91,172 @@ def publish(
         The published folder, and whether this call made it.
     """
     prepare_output(output)
-    identity = what.identity()
+    visit, identity = what.inventory.visit, what.identity()
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        if (
-            standing := existing_publication(
-                output, what.inventory.visit, identity, digest, warn, wanted
-            )
-        ) is not None:
-            return standing, False
-        version = next_version(output, what.inventory, wanted)
-        name = f"CH_{what.inventory.visit}_V{version[0]:02d}{version[1]:02d}"
-        stage = output / f".{name}.stage"
+        for folder in _candidates(output, visit, wanted):
+            if _holds_result(folder, identity, digest, warn):
+                return folder, False
+        edition = Edition(what, next_version(output, what.inventory, wanted), date)
+        stage = output / f".{edition.folder}.stage"
         disk.crash_point("before stage")
         try:
-            with disk.guarded("create", stage):
-                stage.mkdir(mode=0o750)
-            _fill(stage, what, version, date, identity, pages)
-            disk.crash_point("staged")
-            for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
-                disk.sync_folder(folder)
+            _stage(stage, edition, pages)
             disk.crash_point("before rename")
-            disk.rename(stage, output / name)
+            disk.rename(stage, output / edition.folder)
         except BaseException:
-            with_errors_ignored(stage)
+            shutil.rmtree(stage, ignore_errors=True)
             raise
         disk.crash_point("after rename")
         disk.sync_folder(output)
-    return output / name, True
+    return output / edition.folder, True
 
 
-def with_errors_ignored(stage: Path) -> None:
-    """Remove a stage as far as that is possible, whatever went wrong before."""
-    import shutil
+def _candidates(output: Path, visit: str, wanted: Wanted) -> list[Path]:
+    """Return the published folders of a visit that have a wanted version, the newest first."""
+    return [
+        folder
+        for folder in reversed(published_folders(output, visit))
+        if all(w in (None, is_) for w, is_ in zip(wanted, version_of(folder), strict=True))
+    ]
 
-    shutil.rmtree(stage, ignore_errors=True)
+
+def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bool:
+    """Return whether a published folder holds exactly this result, its files as they were."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest["identity"] != identity:
+            return False
+        changed = [
+            f["name"]
+            for f in manifest["files"]
+            if not holds(folder / f["name"], f["sha256"], digest)
+        ]
+    except (DrpError, OSError, KeyError, TypeError):
+        warn(f"{folder.name}: its manifest cannot be read, the result is published again")
+        return False
+    if changed:
+        warn(
+            f"{folder.name}: {changed[0]} is not as it was published, the result is published again"
+        )
+    return not changed
 
 
-def _fill(
-    stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, pages: Pages
-) -> None:
-    stamp: dict[str, Value] = {
-        "DATE": date,
-        "STAMP": f"drp {VERSION}",
-        "PIPE_VER": VERSION,
-        "ARCH_REV": version[0],
-        "PROC_NUM": version[1],
-        **{f"RF_FIL{i}": n for i, n in enumerate(what.reference_names()[:20], 1)},
-    }
-    label = f"V{version[0]:02d}{version[1]:02d}"
-    files: dict[str, dict[str, str]] = {}
-    data_folders: dict[str, Path] = {}
-    for report in what.reports:
+def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, None)) -> Version:
+    """Return the version of the next publication: what is wanted, else the input's and from it the
+    next free processing number.
+
+    Raises
+    ------
+    CannotCreateError
+        If the wanted one, or every one, is taken.
+    """
+    taken = {version_of(folder) for folder in published_folders(output, inventory.visit)}
+    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
+    if wanted[1] is not None:
+        version = Version(revision, wanted[1])
+        if version in taken:
+            name = version.folder(inventory.visit)
+            raise CannotCreateError(f"{output / name}: is there already, with another result")
+        return version
+    for number in range(inventory.proc_num, 100):
+        if (version := Version(revision, number)) not in taken:
+            return version
+    raise CannotCreateError(
+        f"{output}: no processing number is free for {inventory.visit} (up to 99)"
+    )
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A result with the version and date under which it is published."""
+
+    what: Content
+    version: Version
+    date: str
+
+    @property
+    def visit(self) -> str:
+        """The visit."""
+        return self.what.inventory.visit
+
+    @property
+    def folder(self) -> str:
+        """Name of the published folder."""
+        return self.version.folder(self.visit)
+
+    def keywords(self) -> dict[str, Value]:
+        """Return the keywords that only publication knows."""
+        return {
+            "DATE": self.date,
+            "STAMP": f"drp {VERSION}",
+            "PIPE_VER": VERSION,
+            "ARCH_REV": self.version.revision,
+            "PROC_NUM": self.version.number,
+            **{f"RF_FIL{i}": n for i, n in enumerate(self.what.reference_names()[:20], 1)},
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what pages say of the publication."""
+        return {
+            "version": self.version.label,
+            "date": self.date,
+            "software": VERSION,
+            "folder": self.folder,
+            "sources": sources(self.what.inventory, self.what.settings, software()),
+        }
+
+    def page_name(self, ending: str) -> str:
+        """Return the file name of a page."""
+        start = self.what.inventory.start[:19].replace(":", "-")
+        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.version.label}.{ending}"
+
+
+def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
+    """Write everything that is published to the folder `stage`, and force it to the disk."""
+    with disk.guarded("create", stage):
+        stage.mkdir(mode=0o750)
+    files, page_data = _stage_products(stage, edition)
+    self_check(stage, files)
+    facts = edition.facts()
+    for step, folder in page_data.items():
+        ending, make = pages[step]
+        name = edition.page_name(ending)
+        make(folder, facts, stage / name)
+        files[name] = Origin(step, "", ending)
+    disk.crash_point("before manifest")
+    manifest = make_manifest(stage, edition.what, files, edition.version.label, edition.date)
+    if "report" in page_data:
+        report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
+        manifest["verdict"] = report["verdict"]
+    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
+    disk.crash_point("staged")
+    for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
+        disk.sync_folder(folder)
+
+
+def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], dict[str, Path]]:
+    """Write terms and products of the SOC; return their origins by name, and folders of page data
+    by step.
+    """
+    keywords = edition.keywords()
+    files: dict[str, Origin] = {}
+    page_data: dict[str, Path] = {}
+    for report in edition.what.reports:
         for product_name, product in report.leaf.products.items():
             if product.extname in TERMS:
-                relative = term_name(report.step, files)
-                disk.make_folder((stage / relative).parent)
-                disk.copy_file(Path(product.path), stage / relative)
+                name = term_name(report.step, files)
+                disk.make_folder((stage / name).parent)
+                disk.copy_file(Path(product.path), stage / name)
             elif product.extname in soc_extnames():
-                relative = soc_name(Path(product.path), what.inventory.visit, label)
-                restamp(Path(product.path), stage / relative, stamp)
+                name = soc_name(product, edition)
+                restamp(Path(product.path), stage / name, keywords)
             else:
-                data_folders[report.step] = Path(product.path).parent
+                page_data[report.step] = Path(product.path).parent
                 continue
-            files[relative] = {"step": report.step, "key": report.key, "product": product_name}
-    self_check(stage, files)
-    start = what.inventory.start[:19].replace(":", "-")
-    facts = {
-        "version": label,
-        "date": date,
-        "software": VERSION,
-        "folder": f"CH_{what.inventory.visit}_{label}",
-        "sources": sources(what.inventory, what.settings, software()),
-    }
-    for step, folder in data_folders.items():
-        ending, make = pages[step]
-        name = f"CH_{what.inventory.visit}_TU{start}_RPT_COR_DataReduction_{label}.{ending}"
-        make(folder, facts, stage / name)
-        files[name] = {"step": step, "key": "", "product": ending}
-    disk.crash_point("before manifest")
-    manifest = _manifest(stage, what, files, date, label, identity)
-    if "report" in data_folders:
-        manifest["verdict"] = json.loads(disk.read_bytes(data_folders["report"] / REPORT_DATA))[
-            "verdict"
-        ]
-    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
+            files[name] = Origin(report.step, report.key, product_name)
+    return files, page_data
 
 
 def term_name(step: str, taken: Iterable[str]) -> str:
@@ -281,82 +267,10 @@ def term_name(step: str, taken: Iterable[str]) -> str:
     return f"terms/full_array/{step}.fits" if name in taken else name
 
 
-def soc_name(path: Path, visit: str, label: str) -> str:
+def soc_name(product: Product, edition: Edition) -> str:
     """Return the SOC's file name of a product: its time is T_STRT_U, cut to whole seconds."""
-    with scan(path) as file:
+    with scan(Path(product.path)) as file:
         header = file.hdus[1].header
         time = str(header.get("T_STRT_U", header.get("V_STRT_U")))[:19].replace(":", "-")
         data = f"-{header['DATANAME']}" if "DATANAME" in header else ""
-        return f"CH_{visit}_TU{time}_{file.extname}{data}_{label}.fits"
-
-
-def _manifest(
-    stage: Path,
-    what: Content,
-    files: Mapping[str, Mapping[str, str]],
-    date: str,
-    label: str,
-    identity: str,
-) -> dict[str, Any]:
-    """Return what the manifest says. Files are named without the folders that they came from."""
-    found = what.inventory
-    listed = []
-    for name, origin in files.items():
-        path = stage / name
-        listed.append(
-            {"name": name, "sha256": disk.sha256(path), "bytes": path.stat().st_size, **origin}
-        )
-    steps = [
-        {
-            "step": r.step,
-            "version": STEPS[r.step].version,
-            "key": r.key,
-            "outcome": r.outcome,
-            "seconds": round(r.seconds, 3),
-            "payload": located(r.leaf, lambda p: Path(p).name).model_dump(mode="json"),
-        }
-        for r in what.reports
-    ]
-    return {
-        "manifest": MANIFEST_VERSION,
-        "visit": found.visit,
-        "version": label,
-        "identity": identity,
-        "published": date,
-        "software": software(),
-        "settings": dict(what.settings),
-        "inventory": without_folders(found),
-        "steps": steps,
-        "files": listed,
-        "warnings": sorted(set(what.warnings)),
-        "deviations": list(found.deviations),
-        "notes": list(found.notes),
-        "fallbacks": dict(found.fallbacks),
-    }
-
-
-def software() -> dict[str, str]:
-    """Return the versions of this program and of the packages that decide its numbers."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("numpy", "scipy", "astropy", "numba", "pyerfa", "pydantic")
-    return {
-        "drp": VERSION,
-        "python": platform.python_version(),
-        **{p: version(p) for p in packages},
-    }
-
-
-def without_folders(found: Inventory) -> dict[str, Any]:
-    """Return the inventory as JSON values with every path cut to the file's name."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                k: Path(v).name if k == "path" and isinstance(v, str) else cut(v)
-                for k, v in value.items()
-            }
-        return [cut(v) for v in value] if isinstance(value, list) else value
-
-    return cut(found.model_dump(mode="json"))  # type: ignore[no-any-return]
+        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.version.label}.fits"

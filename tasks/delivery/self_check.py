@@ -24,26 +24,33 @@ def whole(structure: Structure) -> Use:
 
 
 def self_check(stage: Path, files: Iterable[str]) -> None:
-    """Read every staged product back, with its sums, and hold it against its definition."""
+    """Read every staged product back, with its sums, and hold it against its definition.
+
+    Raises
+    ------
+    SelfCheckError
+        If one does not read back, or deviates from its definition.
+    """
     for name in files:
-        path = stage / name
         try:
-            with scan(path) as file:
-                extnames = [hdu.extname for hdu in file.hdus[1:]]
-            uses = {e: whole(TERMS[e] if e in TERMS else soc_structure(e)) for e in extnames}
-            with open_declared(
-                path, Input(extnames[0], (extnames[0],), uses, ""), sums=True
-            ) as file:
-                if file.deviations:
-                    raise SelfCheckError(f"{name}: {file.deviations[0]}")
-                missing = [
-                    e
-                    for e, needed in uses[extnames[0]].structure.associated.items()
-                    if needed and e not in file
-                ]
-                if missing:
-                    raise SelfCheckError(f"{name}: HDU {missing[0]} is missing")
+            fault = _fault(stage / name)
         except (BadInputError, MissingInputError) as error:
             raise SelfCheckError(
                 f"a product does not read back as it was written: {error}"
             ) from error
+        if fault:
+            raise SelfCheckError(f"{name}: {fault}")
+
+
+def _fault(path: Path) -> str:
+    """Return the first deviation of a file from its definition, empty if there is none."""
+    with scan(path) as file:
+        extnames = [hdu.extname for hdu in file.hdus[1:]]
+    first = extnames[0]
+    uses = {e: whole(TERMS[e] if e in TERMS else soc_structure(e)) for e in extnames}
+    with open_declared(path, Input(first, (first,), uses, ""), sums=True) as file:
+        associated = uses[first].structure.associated
+        missing = [e for e, needed in associated.items() if needed and e not in file]
+        return next(
+            iter([*file.deviations, *(f"HDU {extname} is missing" for extname in missing)]), ""
+        )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.delivery.published.folder import FOLDER_NAME
 from tasks.engine.folders import folder_lock
 from tasks.files import disk
+
+# light curves of imagettes, and the viewer
+_LEFT_OUT = ("_SCI_COR_Lightcurve-IMAGETTE", ".html")
 
 
 def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
@@ -30,30 +35,12 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
 
 
 def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
-    import gzip
-
-    match = FOLDER_NAME.match(folder.name)
-    assert match is not None
-    inside = f"{match[1]}_V{match[2]}"
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     disk.remove(partial)
-    left_out = ("_SCI_COR_Lightcurve-IMAGETTE", ".html")
-    kept = (
-        p for p in folder.iterdir() if p.is_file() and not any(part in p.name for part in left_out)
-    )
-    members = sorted([*kept, *extra], key=lambda p: p.name)
+    members = sorted([*_published_members(folder), *extra], key=lambda p: p.name)
     try:
         with disk.guarded("create", partial), open(partial, "xb") as raw:
-            with (
-                gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
-                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                for path in members:
-                    disk.moves_on()
-                    info = tarfile.TarInfo(f"{inside}/{path.name}")
-                    info.size = path.stat().st_size
-                    with open(path, "rb") as file:
-                        tar.addfile(info, file)
+            _pack(members, _folder_inside(folder), raw)
             raw.flush()
             os.fsync(raw.fileno())
         disk.rename(partial, target)
@@ -61,3 +48,30 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
         partial.unlink(missing_ok=True)
         raise
     disk.sync_folder(target.parent)
+
+
+def _published_members(folder: Path) -> list[Path]:
+    return [
+        p for p in folder.iterdir() if p.is_file() and not any(part in p.name for part in _LEFT_OUT)
+    ]
+
+
+def _folder_inside(folder: Path) -> str:
+    """Return the name of the archive's only folder; pycheops expects none of the prefix CH_."""
+    match = FOLDER_NAME.match(folder.name)
+    assert match is not None
+    return f"{match[1]}_V{match[2]}"
+
+
+def _pack(members: Sequence[Path], inside: str, raw: BinaryIO) -> None:
+    """Write a compressed archive whose bytes depend on names and contents only."""
+    with (
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in members:
+            disk.moves_on()
+            info = tarfile.TarInfo(f"{inside}/{path.name}")
+            info.size = path.stat().st_size
+            with open(path, "rb") as file:
+                tar.addfile(info, file)

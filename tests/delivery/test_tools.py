@@ -313,13 +313,16 @@ def test_images_are_matched_by_time_and_angles_across_zero() -> None:
 
     a = curve([1.0, 2.0, 3.0], [100.0, math.nan, 100.0], [359.9, 10.0, 20.0])
     b = curve([1.0, 2.0, 4.0], [101.0, 100.0, 100.0], [0.1, 10.0, 20.0])
-    told = compare_curves(a, b)
-    assert (told["images"], told["only_in_a"], told["only_in_b"]) == (2, 1, 1)
-    columns = {c["column"]: c for c in told["columns"]}
-    assert columns["ROLL_ANGLE"]["largest"] == pytest.approx(0.2)
-    assert columns["FLUX"]["rows"] == 2  # one by 1 %, one is a number in b only
-    assert columns["FLUX"]["largest"] == pytest.approx(1e4)
-    assert columns["EVENT"]["rows"] == 0
+    difference = compare_curves(a, b)
+    assert (difference.images, difference.only_in_a, difference.only_in_b) == (2, 1, 1)
+    columns = {c.column: c for c in difference.columns}
+    roll, flux = columns["ROLL_ANGLE"].spread, columns["FLUX"].spread
+    assert roll is not None
+    assert roll.largest == pytest.approx(0.2)
+    assert columns["FLUX"].rows == 2  # one by 1 %, one is a number in b only
+    assert flux is not None
+    assert flux.largest == pytest.approx(1e4)
+    assert columns["EVENT"].rows == 0
 
 
 def test_everything_that_is_published_or_simulated_conforms(folder: Path, tiny_visit: Path) -> None:
@@ -499,7 +502,7 @@ def test_files_of_the_operational_pipeline_are_read_to_the_end() -> None:
     # they deviate in many ways; what counts is that all of them are told, and none ends the check
     for path in sorted(outside("real/flight").glob("*.fits")):
         verdict = check(path)
-        assert verdict.extname in path.name
+        assert verdict.type in path.name
         assert not any("checksum" in f for f in verdict.faults), verdict.faults
 
 

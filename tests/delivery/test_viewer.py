@@ -29,7 +29,7 @@ from schemas.settings import ViewerSettings
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Quantity, Stage, read_findings
 from tasks.delivery.viewer import data as viewer_data
-from tasks.delivery.viewer.data import ERROR_STEP, FLUX_STEP, image_points, pack, unpack
+from tasks.delivery.viewer.data import ERROR_STEP, FLUX_STEP, image_points, pack, scaled
 from tasks.delivery.viewer.page import (
     DATA,
     UPLOT,
@@ -80,6 +80,17 @@ def block(page: str, name: str) -> Any:
     )
     assert found is not None
     return json.loads(found[1])
+
+
+def unpack(packed: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Return the series that `pack` took, as the page reads it."""
+    width = int(packed["width"])
+    raw = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(-1, width)
+    wide = np.zeros((len(raw), 8), np.uint8)
+    wide[:, :width] = raw
+    numbers = wide.view("<u8")[:, 0]
+    values = scaled(numbers.astype(np.float64) + packed["first"], -packed["digits"])
+    return np.where(numbers == 256**width - 1, np.nan, values)
 
 
 def published_page(bench: Bench) -> Path:

@@ -5,12 +5,13 @@ where its error is from.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.errors import UsageError
-from schemas.flags import PixelFlag, Quality
+from schemas.flags import Quality
 from schemas.light_curves import (
     CALIBRATION_STAGES,
     CORRECTION_STAGES,
@@ -21,16 +22,9 @@ from schemas.light_curves import (
     RADII,
 )
 from schemas.terms import TERMS
-from tasks.delivery.published.uncertainty import (
-    MEANINGS,
-    FlatErrors,
-    ReadOutErrors,
-    ThermalErrors,
-    calibrated_variances,
-)
+from tasks.delivery.published.answer import number
 from tasks.delivery.published.visit import Columns, PublishedVisit
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name
-from tasks.visit.images import open_images
 
 _NOT_SUMMED = ("DRP",)  # stands in TERM_ERRORS for comparison only
 
@@ -43,6 +37,79 @@ _KNOWN_TO = {
     "TELEGRAPHIC": "STATES",
     "BACKGROUND": "BACKGROUND",
 }
+
+# columns of a light curve that tell what is in its flux, and what was
+_WITHIN = (
+    "FLUX",
+    "CONTA_LC",
+    "CONTA_LC_ERR",
+    "BACKGROUND",
+    "DARK",
+    "SMEARING_LC",
+    "SMEARING_LC_ERR",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The electrons in the circle of the stages after one operation."""
+
+    part: str
+    stage: str
+    meaning: str
+    electrons: float | None
+    change: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of the light in the aperture that is not the target's."""
+
+    column: str
+    meaning: str
+    electrons: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class ErrorTerm:
+    """A term of the error, and its share of the variance."""
+
+    term: str
+    meaning: str
+    electrons: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The budget of one image in one aperture [electron]."""
+
+    visit: str
+    version: str
+    image: int
+    images: int
+    aperture: str
+    radius: float
+    type: str
+    utc: str
+    bjd: float
+    roll_angle: float | None
+    centroid: tuple[float | None, float | None]
+    event: int
+    event_words: list[str]
+    quality: int
+    quality_words: list[str]
+    stages_radius: float
+    stages: list[Stage]
+    flux: float | None
+    error: float | None
+    error_ppm: float | None
+    within: list[Share]
+    errors: list[ErrorTerm]
+    errors_sum: float | None
+    errors_note: str
 
 
 def event_words(event: int) -> list[str]:
@@ -60,8 +127,8 @@ def quality_words(quality: int) -> list[str]:
     return [*known, *([f"unknown bits {rest:#x}"] if rest else [])]
 
 
-def explain(visit: PublishedVisit, image: int, aperture: str) -> dict[str, Any]:
-    """Return the budget of one image in one aperture [electron].
+def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
+    """Return the budget of one image in one aperture.
 
     Parameters
     ----------
@@ -87,230 +154,123 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> dict[str, Any]:
     header = visit.keywords(aperture, "AP_RADI", "AP_TYPE", "NEXP")
     radius = float(header["AP_RADI"])
     flux, error = float(curve["FLUX"][image]), float(curve["FLUXERR"][image])
-    stages = _stages(visit, image, int(header["NEXP"]))
+    event = int(curve["EVENT"][image])
     quality = int(curve["QUALITY"][image]) if "QUALITY" in curve else 0
-    return {
-        "visit": visit.manifest["visit"],
-        "version": visit.manifest["version"],
-        "image": image,
-        "images": count,
-        "aperture": aperture,
-        "radius": radius,
-        "type": str(header["AP_TYPE"]),
-        "utc": str(curve["UTC_TIME"][image]),
-        "bjd": float(curve["BJD_TIME"][image]),
-        "roll_angle": number(curve["ROLL_ANGLE"][image]),
-        "centroid": [number(curve["CENTROID_X"][image]), number(curve["CENTROID_Y"][image])],
-        "event": int(curve["EVENT"][image]),
-        "event_words": event_words(int(curve["EVENT"][image])),
-        "quality": quality,
-        "quality_words": quality_words(quality),
-        "stages_radius": DEFAULT_RADIUS,
-        "stages": stages,
-        "flux": number(flux),
-        "error": number(error),
-        "error_ppm": number(1e6 * error / flux) if flux else None,
-        "within": _within(curve, image),
-        **_errors(visit, image, aperture, radius, error),
-    }
-
-
-def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> dict[str, Any]:
-    """Return what is known of one pixel in one image: its calibration, corrections and errors
-    [electron].
-
-    Parameters
-    ----------
-    visit : PublishedVisit
-        The reduction.
-    image : int
-        The image, counted from 0.
-    x, y : int
-        The pixel of the CCD's exposed area, counted from 0.
-
-    Raises
-    ------
-    UsageError
-        If the visit has no such image, or the pixel is not in its window.
-    """
-    with open_images(visit.cube("calibrate", "SCI_CAL_SubArray")) as images:
-        if not 0 <= image < images.count:
-            raise UsageError(f"image {image}: the visit has the images 0 to {images.count - 1}")
-        (ny, nx), left, bottom, exposures = (
-            images.shape,
-            images.x_offset,
-            images.y_offset,
-            images.nexp,
-        )
-        if not (left <= x < left + nx and bottom <= y < bottom + ny):
-            raise UsageError(
-                f"pixel ({x}, {y}): the window holds x from {left} to {left + nx - 1} and y "
-                f"from {bottom} to {bottom + ny - 1}"
-            )
-        at = y - bottom, x - left
-        calibrated = float(images.take(image)[at])
-    with open_images(visit.cube("correct", "SCI_COR_SubArray")) as images:
-        corrected = float(images.take(image)[at])
-    level, gain, scale = (
-        visit.term(s, t, h)
-        for s, t, h in (
-            ("bias", "TERM_BIAS", ""),
-            ("gain", "TERM_GAIN", ""),
-            ("dark", "TERM_DARK", "TERM_DARK_SCALE"),
-        )
+    budget = _error_budget(visit, image, radius)
+    return Explanation(
+        visit=visit.manifest["visit"],
+        version=visit.manifest["version"],
+        image=image,
+        images=count,
+        aperture=aperture,
+        radius=radius,
+        type=str(header["AP_TYPE"]),
+        utc=str(curve["UTC_TIME"][image]),
+        bjd=float(curve["BJD_TIME"][image]),
+        roll_angle=number(curve["ROLL_ANGLE"][image]),
+        centroid=(number(curve["CENTROID_X"][image]), number(curve["CENTROID_Y"][image])),
+        event=event,
+        event_words=event_words(event),
+        quality=quality,
+        quality_words=quality_words(quality),
+        stages_radius=DEFAULT_RADIUS,
+        stages=_stages(visit, image, int(header["NEXP"])),
+        flux=number(flux),
+        error=number(error),
+        error_ppm=number(1e6 * error / flux) if flux else None,
+        within=_within(curve, image),
+        errors=budget.terms,
+        errors_sum=number(budget.total),
+        errors_note=_note(aperture, radius, budget.total, error),
     )
-    dark, flat, structure, dark_error, flat_error, static = (
-        float(visit.image(*where)[at])
-        for where in (
-            ("dark", "TERM_DARK"),
-            ("flat", "TERM_FLAT"),
-            ("bias", "TERM_BIAS", "TERM_BIAS_STRUCTURE"),
-            ("dark", "TERM_DARK", "TERM_DARK_ERROR"),
-            ("flat", "TERM_FLAT", "TERM_FLAT_ERROR"),
-            ("defects", "TERM_DEFECTS", "TERM_DEFECTS_STATIC"),
-        )
-    )
-    warmth, per_adu = float(scale["SCALE"][image]), float(gain["GAIN"][image])
-    variances = calibrated_variances(
-        calibrated,
-        exposures,
-        ReadOutErrors(
-            float(level["RON"][image]),
-            float(level["LEVEL_ERR"][image]),
-            per_adu,
-            float(gain["GAIN_ERR"][image]),
-        ),
-        ThermalErrors(
-            warmth * dark,
-            warmth * dark_error,
-            float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
-        ),
-        FlatErrors(flat, flat_error),
-    )
-    flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
-    sky, hits = visit.term("background", "TERM_BACKGROUND"), visit.term("defects", "TERM_DEFECTS")
-    centre = (float(visit.used("background", "TERM_BACKGROUND", f"BKG_{c}")) - 0.5 for c in "XY")
-    slopes = (
-        float(sky[f"SLOPE_{c}"][image]) * (place - middle)
-        for c, place, middle in zip("XY", (x, y), centre, strict=True)
-    )
-    here = (hits["IMAGE_INDEX"] == image) & (hits["X"] == at[1]) & (hits["Y"] == at[0])
-    rows = [
-        ("bias", "bias of an exposure [ADU]", float(level["LEVEL"][image]) + structure),
-        ("gain", "ADU an electron", per_adu),
-        ("thermal", "thermal charge of the stack, taken away", exposures * warmth * dark),
-        ("response", "response of the pixel", flat),
-        ("calibrated", "calibrated stack", calibrated),
-        ("background", "background, taken away", float(sky["LEVEL"][image]) + sum(slopes)),
-        (
-            "smearing",
-            "smeared light, taken away",
-            float(visit.image("smearing", "TERM_SMEARING")[image, at[1]]),
-        ),
-        ("static", "steady excess, taken away", static),
-        ("hit", "cosmic ray or state of this image, taken away", float(hits["AMOUNT"][here].sum())),
-        ("corrected", "corrected stack", corrected),
-    ]
-    total = sum(float(v) for v in variances.values())
-    return {
-        "visit": visit.manifest["visit"],
-        "version": visit.manifest["version"],
-        "image": image,
-        "pixel": [x, y],
-        "exposures": exposures,
-        "flags": flags,
-        "flag_words": [str(b.name).lower().replace("_", " ") for b in PixelFlag if flags & b],
-        "values": [{"name": n, "meaning": m, "value": number(v)} for n, m, v in rows],
-        "errors": [
-            {"term": n, "meaning": MEANINGS[n], "electrons": number(np.sqrt(v))}
-            for n, v in variances.items()
-        ],
-        "error": number(np.sqrt(total)),
-    }
 
 
-def number(value: Any) -> float | None:
-    """Return a float, None where it is no finite number: JSON has none."""
-    return float(value) if math.isfinite(value) else None
-
-
-def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[dict[str, Any]]:
+def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[Stage]:
     """Return what each operation left in the circle of the stages, and by how much it changed
     it.
     """
-    calibration = visit.term("calibration_stages", "TERM_CAL_STAGES")
-    correction = visit.term("correction_stages", "TERM_COR_STAGES")
-    errors = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
-    k = RADII.index(DEFAULT_RADIUS)
-    known = {stage: math.sqrt(float(errors[term][image, k])) for stage, term in _KNOWN_TO.items()}
-    level, gain = visit.term("bias", "TERM_BIAS"), visit.term("gain", "TERM_GAIN")
-    # a level is wrong in all pixels of the circle alike, and in all exposures of the stack
-    pixels = math.pi * DEFAULT_RADIUS**2
-    known["BIAS"] = (
-        pixels * exposures * float(level["LEVEL_ERR"][image]) / float(gain["GAIN"][image])
-    )
-    rows: list[dict[str, Any]] = []
+    known = _errors_of_stages(visit, image, exposures)
+    rows: list[Stage] = []
     before = None
-    for part, stages, term in (
-        ("calibration", CALIBRATION_STAGES, calibration),
-        ("correction", CORRECTION_STAGES, correction),
+    for part, meanings, step, extname in (
+        ("calibration", CALIBRATION_STAGES, "calibration_stages", "TERM_CAL_STAGES"),
+        ("correction", CORRECTION_STAGES, "correction_stages", "TERM_COR_STAGES"),
     ):
-        for name, meaning in stages.items():
+        term = visit.term(step, extname)
+        for name, meaning in meanings.items():
             after = float(term[name][image])
             change = None if before is None else number(after - before)
-            rows.append(
-                {
-                    "part": part,
-                    "stage": name,
-                    "meaning": meaning,
-                    "electrons": number(after),
-                    "change": change,
-                    "error": number(known[name]) if name in known else None,
-                }
-            )
+            error = number(known[name]) if name in known else None
+            rows.append(Stage(part, name, meaning, number(after), change, error))
             before = after
     return rows
 
 
-def _within(curve: Columns, image: int) -> list[dict[str, Any]]:
+def _errors_of_stages(visit: PublishedVisit, image: int, exposures: int) -> dict[str, float]:
+    """Return how well the change of a stage is known, where a term of the error says so."""
+    errors = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+    level, gain = visit.term("bias", "TERM_BIAS"), visit.term("gain", "TERM_GAIN")
+    k = RADII.index(DEFAULT_RADIUS)
+    # a level is wrong in all pixels of the circle alike, and in all exposures of the stack
+    pixels = math.pi * DEFAULT_RADIUS**2
+    bias = pixels * exposures * float(level["LEVEL_ERR"][image]) / float(gain["GAIN"][image])
+    known = {stage: math.sqrt(float(errors[term][image, k])) for stage, term in _KNOWN_TO.items()}
+    return {**known, "BIAS": bias}
+
+
+def _within(curve: Columns, image: int) -> list[Share]:
     """Return what belongs to the flux but is not the target's (contamination), and what was taken
     away within the aperture.
     """
-    flux, ratio = float(curve["FLUX"][image]), float(curve["CONTA_LC"][image])
-    target = flux / (1 + ratio)
-    smeared = float(curve["SMEARING_LC"][image])
+    here = {name: float(curve[name][image]) for name in curve if name in _WITHIN}
+    target = here["FLUX"] / (1 + here["CONTA_LC"])
     rows = [
         (
             "CONTA_LC",
             "light of field stars, still in FLUX",
-            target * ratio,
-            target * float(curve["CONTA_LC_ERR"][image]),
+            target * here["CONTA_LC"],
+            target * here["CONTA_LC_ERR"],
         ),
-        ("BACKGROUND", "background, taken away", float(curve["BACKGROUND"][image]), math.nan),
-        ("DARK", "thermal charge, taken away", float(curve["DARK"][image]), math.nan),
+        ("BACKGROUND", "background, taken away", here["BACKGROUND"], math.nan),
+        ("DARK", "thermal charge, taken away", here["DARK"], math.nan),
         (
             "SMEARING_LC",
             "smeared light, taken away",
-            smeared,
-            smeared * float(curve["SMEARING_LC_ERR"][image]),
+            here["SMEARING_LC"],
+            here["SMEARING_LC"] * here["SMEARING_LC_ERR"],
         ),
     ]
-    return [
-        {"column": c, "meaning": m, "electrons": number(v), "error": number(e)}
-        for c, m, v, e in rows
-    ]
+    return [Share(column, meaning, number(v), number(e)) for column, meaning, v, e in rows]
 
 
-def _errors(
-    visit: PublishedVisit, image: int, aperture: str, radius: float, error: float
-) -> dict[str, Any]:
-    """Return the terms of the error with their share of the variance, and what must be known of
-    them.
-    """
-    terms = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+class _ErrorBudget(NamedTuple):
+    terms: list[ErrorTerm]
+    total: float  # root of the sum of squares
+
+
+def _error_budget(visit: PublishedVisit, image: int, radius: float) -> _ErrorBudget:
+    """Return the terms of the error within a radius, and their sum."""
+    variances = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
     k = RADII.index(radius)
-    values = {n: float(v[image, k]) for n, v in terms.items() if n != "MJD_TIME"}
+    values = {n: float(v[image, k]) for n, v in variances.items() if n != "MJD_TIME"}
     total = sum(v for n, v in values.items() if n not in _NOT_SUMMED)
+    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
+    terms = [
+        ErrorTerm(
+            name,
+            meanings[name],
+            number(np.sqrt(v)),
+            None if name in _NOT_SUMMED or not total > 0 else number(v / total),
+        )
+        for name, v in values.items()
+    ]
+    return _ErrorBudget(terms, math.sqrt(total) if total >= 0 else math.nan)
+
+
+def _note(aperture: str, radius: float, total: float, error: float) -> str:
+    """Return what must be known of the terms of a light curve that is no sum within a circle, and
+    whether they add up to its error.
+    """
     notes = {
         OPTIMAL: f"terms are those of the circle of {radius:g} pixels; FLUX and FLUXERR make "
         f"up for what it loses",
@@ -318,18 +278,8 @@ def _errors(
         PSF: f"FLUXERR is that of the fit; terms are those of the circle of {radius:g} pixels, "
         f"for comparison",
     }
-    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
-    rows = [
-        {
-            "term": n,
-            "meaning": meanings[n],
-            "electrons": number(np.sqrt(v)),
-            "share": None if n in _NOT_SUMMED or not total > 0 else number(v / total),
-        }
-        for n, v in values.items()
-    ]
-    summed = math.sqrt(total) if total >= 0 else math.nan
-    note = notes.get(aperture, "")
-    if not note and math.isfinite(error) and not math.isclose(summed, error, rel_tol=1e-6):
-        note = "the terms do not add up to FLUXERR: the files are not of one reduction"
-    return {"errors": rows, "errors_sum": number(summed), "errors_note": note}
+    if aperture in notes:
+        return notes[aperture]
+    if math.isfinite(error) and not math.isclose(total, error, rel_tol=1e-6):
+        return "the terms do not add up to FLUXERR: the files are not of one reduction"
+    return ""

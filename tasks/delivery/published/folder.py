@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES
@@ -26,9 +26,30 @@ MANIFEST_VERSION = 1
 FOLDER_NAME = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
 
 
-def version_of(folder: Path) -> tuple[int, int]:
-    """Return (ARCH_REV, PROC_NUM) of a published folder."""
-    return divmod(int(folder.name[-4:]), 100)
+class Version(NamedTuple):
+    """ARCH_REV and PROC_NUM of a publication."""
+
+    revision: int
+    number: int
+
+    @property
+    def label(self) -> str:
+        """The version as file names have it, such as V0102."""
+        return f"V{self.revision:02d}{self.number:02d}"
+
+    def folder(self, visit: str) -> str:
+        """Return the name of the published folder of a visit."""
+        return f"CH_{visit}_{self.label}"
+
+
+def version_of(folder: Path) -> Version:
+    """Return the version of a published folder."""
+    return Version(*divmod(int(folder.name[-4:]), 100))
+
+
+def holds(path: Path, sha256: str, digest: Digest) -> bool:
+    """Return whether a file is there with this digest."""
+    return path.is_file() and digest(path) == sha256
 
 
 def published_folders(output: Path, visit: str) -> list[Path]:

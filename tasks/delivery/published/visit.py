@@ -5,13 +5,11 @@ with its sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from schemas.arrays import AnyArray, FloatArray
 from schemas.errors import BadInputError, MissingInputError, UsageError
 from schemas.inputs import Input, Use
 from schemas.payloads import Product
@@ -21,7 +19,7 @@ from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.folder import MANIFEST, is_published, read_manifest
 from tasks.files.reader import open_declared
 
-Columns = dict[str, npt.NDArray[Any]]
+Columns = dict[str, AnyArray]
 
 CURVE = "SCI_COR_Lightcurve"
 
@@ -93,7 +91,7 @@ class PublishedVisit:
         with open_declared(self.place(step, extname), _only(extname, Use(declared))) as file:
             return file[extname].keyword(key)
 
-    def image(self, step: str, extname: str, hdu: str = "") -> npt.NDArray[np.float64]:
+    def image(self, step: str, extname: str, hdu: str = "") -> FloatArray:
         """Return the image of a term, or of the HDU `hdu` that follows it in its file."""
         declared = TERMS[hdu or extname]
         with open_declared(
@@ -135,8 +133,6 @@ def _only(first: str, use: Use) -> Input:
 
 def table(path: Path, first: str, declared: Structure, more: tuple[Column, ...] = ()) -> Columns:
     """Return the declared columns of a table, and those of `more` that it has."""
-    from dataclasses import replace
-
     names = tuple(c.name for c in declared.columns)
     use = Use(replace(declared, columns=(*declared.columns, *more)), columns=names)
     with open_declared(path, _only(first, use), sums=True) as file:
@@ -146,20 +142,3 @@ def table(path: Path, first: str, declared: Structure, more: tuple[Column, ...] 
             name: hdu.column(name)
             for name in (*names, *(c.name for c in more if c.name in present))
         }
-
-
-def sizes(values: npt.NDArray[Any]) -> dict[str, float | int]:
-    """Return how many values there are, how many are no numbers, and least, median and largest of
-    the others.
-    """
-    numbers = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if not numbers.size:
-        return {"values": int(values.size), "not_numbers": int(values.size)}
-    low, middle, high = (float(f(numbers)) for f in (np.min, np.median, np.max))
-    return {
-        "values": int(values.size),
-        "not_numbers": int(values.size - numbers.size),
-        "least": low,
-        "median": middle,
-        "largest": high,
-    }

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.flags import Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF, RADII
 from schemas.payloads import MeasuredVisit, Product
 from schemas.terms import TERMS
+from tasks.delivery.light_curves import read_curve_metrics
 from tasks.delivery.report.findings import Findings, Quantity
 from tasks.delivery.report.series import thin
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
@@ -68,28 +70,39 @@ def pack(values: FloatArray, step: float) -> Json:
         hold is rounded to fewer digits.
     """
     known = np.isfinite(values)
-    digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
-    largest = float(np.abs(values[known]).max()) if known.any() else 0.0
-    digits = min(
-        digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0)
-    )  # a double holds no more
-    whole = np.zeros(len(values))
-    whole[known] = np.rint(scaled(values[known], digits))
-    first = float(whole[known].min()) if known.any() else 0.0
-    span = float(whole[known].max()) - first if known.any() else 0.0
-    width = next((w for w in WIDTHS if span < 256.0**w - 1), WIDTHS[-1])
-    while span >= 256.0**width - 1:
-        digits -= 1
-        whole[known] = np.rint(scaled(values[known], digits))
-        first, span = float(whole[known].min()), float(np.ptp(whole[known]))
-    numbers = np.where(known, whole - first, 256.0**width - 1).astype("<u8")
-    data = np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, 8)[:, :width]).tobytes()
+    whole, digits = whole_numbers(values[known], step)
+    first = float(whole.min()) if known.any() else 0.0
+    span = float(whole.max()) - first if known.any() else 0.0
+    width = next(w for w in WIDTHS if span < 256.0**w - 1)
+    numbers = np.full(len(values), 256.0**width - 1)
+    numbers[known] = whole - first
+    octets = np.ascontiguousarray(numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width])
     return {
         "first": int(first),
         "digits": digits,
         "width": width,
-        "data": base64.b64encode(data).decode("ascii"),
+        "data": base64.b64encode(octets.tobytes()).decode("ascii"),
     }
+
+
+def whole_numbers(values: FloatArray, step: float) -> tuple[FloatArray, int]:
+    """Return finite values as whole numbers of a decimal place, and its digits: at or below `step`,
+    but above what a double or the widest number hold.
+    """
+    if not values.size:
+        return values, decimal_place(step, 0.0)
+    digits = decimal_place(step, float(np.abs(values).max()))
+    whole = np.rint(scaled(values, digits))
+    while float(np.ptp(whole)) >= 256.0 ** WIDTHS[-1] - 1:
+        digits -= 1
+        whole = np.rint(scaled(values, digits))
+    return whole, digits
+
+
+def decimal_place(step: float, largest: float) -> int:
+    """Return the digits of the decimal place at or below `step`; a double holds 15 in all."""
+    digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
+    return min(digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0))
 
 
 def scaled(values: FloatArray, digits: int) -> FloatArray:
@@ -99,15 +112,25 @@ def scaled(values: FloatArray, digits: int) -> FloatArray:
     return values * 10.0**digits if digits >= 0 else values / 10.0**-digits
 
 
-def unpack(packed: Mapping[str, Any]) -> FloatArray:
-    """Return the series that `pack` took, as the page reads it."""
-    width = int(packed["width"])
-    raw = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(-1, width)
-    wide = np.zeros((len(raw), 8), np.uint8)
-    wide[:, :width] = raw
-    numbers = wide.view("<u8")[:, 0]
-    values = scaled(numbers.astype(np.float64) + packed["first"], -packed["digits"])
-    return np.where(numbers == 256**width - 1, np.nan, values)
+class Curve(NamedTuple):
+    """A light curve, flux and error [electron], and the radius of its aperture [pixel]."""
+
+    flux: FloatArray
+    error: FloatArray
+    radius: float
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """Points that share their times, and what is shown of each."""
+
+    label: str
+    bjd: FloatArray
+    event: AnyArray
+    quality: AnyArray
+    curves: Mapping[str, Curve]
+    metrics: Mapping[str, Mapping[str, float]]
+    quantities: Sequence[Quantity]
 
 
 def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
@@ -115,34 +138,27 @@ def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
     that is spread evenly.
     """
     product = measured.quality.product
-    bjd, errors = term_column(product, "TERM_QUALITY", "BJD_TIME", "FLUXERR")
-    single = dict(
-        zip(
-            (OPTIMAL, FIXED, PSF),
-            term_column(product, "TERM_QUALITY", "OPT_ERR", "FIXED_ERR", "PSF_ERR"),
-            strict=True,
-        )
+    bjd, errors, *own_errors = term_column(
+        product, "TERM_QUALITY", "BJD_TIME", "FLUXERR", "OPT_ERR", "FIXED_ERR", "PSF_ERR"
+    )
+    single = dict(zip((OPTIMAL, FIXED, PSF), own_errors, strict=True))
+    points = PointSet(
+        "stacked images",
+        bjd,
+        found.points.event,
+        found.points.quality,
+        {
+            name: Curve(
+                flux, single[name] if name in single else errors[:, RADII.index(radius)], radius
+            )
+            for name, (flux, radius) in found.curves.items()
+            if np.isfinite(flux).any()
+        },
+        found.metrics,
+        [q for name, q in found.quantities.items() if name != "time"],
     )
     kept = thin(found.points.count, most)
-    curves = {
-        name: (flux, single[name] if name in single else errors[:, RADII.index(radius)], radius)
-        for name, (flux, radius) in found.curves.items()
-        if np.isfinite(flux).any()
-    }
-    shown = [q for name, q in found.quantities.items() if name != "time"]
-    return {
-        **points(
-            "stacked images",
-            bjd,
-            found.points.event,
-            found.points.quality,
-            curves,
-            found.metrics,
-            shown,
-            kept,
-        ),
-        "budget": budget(found, product, kept),
-    }
+    return {**pack_points(points, kept), "budget": pack_budget(found, product, kept)}
 
 
 def imagette_points(term: Product, most: int) -> Json:
@@ -151,77 +167,39 @@ def imagette_points(term: Product, most: int) -> Json:
     """
     names = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
     values = dict(zip(names, term_column(term, "TERM_IMAGETTES", *names), strict=True))
-    columns = [c.name for c in TERMS["TERM_METRICS"].columns]
-    metrics = dict(zip(columns, term_column(term, "TERM_METRICS", *columns), strict=True))
-    rows = {
-        str(n): {c: float(metrics[c][i]) for c in columns if c != "DATANAME"}
-        for i, n in enumerate(metrics["DATANAME"])
-    }
     radius = float(np.median(values["RADIUS"]))
-    curves = {
-        IMAGETTE: (values["FLUX"], values["FLUXERR"], radius),
-        IMAGETTE_PSF: (values["PSF_FLUX"], values["PSF_ERR"], radius),
-    }
-    shown = (
-        Quantity("roll", "roll angle", "deg", values["ROLL_ANGLE"]),
-        Quantity("x", "x", "pixel", values["X"]),
-        Quantity("y", "y", "pixel", values["Y"]),
-        Quantity("background", "background", "electron/pixel", values["LEVEL"]),
-        Quantity("contamination", "contamination", "ppm", 1e6 * values["CONTA"]),
-        Quantity("smearing", "smearing", "electron", values["SMEARING"]),
-    )
-    kept = thin(len(values["BJD_TIME"]), most)
-    return points(
+    points = PointSet(
         "imagettes",
         values["BJD_TIME"],
         values["EVENT"],
         values["QUALITY"],
-        curves,
-        rows,
-        shown,
-        kept,
+        {
+            IMAGETTE: Curve(values["FLUX"], values["FLUXERR"], radius),
+            IMAGETTE_PSF: Curve(values["PSF_FLUX"], values["PSF_ERR"], radius),
+        },
+        read_curve_metrics(term),
+        (
+            Quantity("roll", "roll angle", "deg", values["ROLL_ANGLE"]),
+            Quantity("x", "x", "pixel", values["X"]),
+            Quantity("y", "y", "pixel", values["Y"]),
+            Quantity("background", "background", "electron/pixel", values["LEVEL"]),
+            Quantity("contamination", "contamination", "ppm", 1e6 * values["CONTA"]),
+            Quantity("smearing", "smearing", "electron", values["SMEARING"]),
+        ),
     )
+    return pack_points(points, thin(len(points.bjd), most))
 
 
-def points(
-    label: str,
-    bjd: FloatArray,
-    event: Any,
-    quality: Any,
-    curves: Mapping[str, tuple[FloatArray, FloatArray, float]],
-    metrics: Mapping[str, Mapping[str, float]],
-    quantities: Iterable[Quantity],
-    kept: Any,
-) -> Json:
-    """Return one set of points that share their times: flux, error and radius of each curve, and
-    conditions.
-
-    A curve that has the numbers of another one (DEFAULT is R25) only names it.
-    """
-    told: dict[bytes, str] = {}
-
-    def packed(name: str) -> Json:
-        flux, error, radius = curves[name]
-        own: Json = {
-            "radius": round(float(radius), 3),
-            "metrics": {k: number(v) for k, v in metrics.get(name, {}).items()},
-        }
-        if (same := told.setdefault(flux.tobytes() + error.tobytes(), name)) != name:
-            return {**own, "same": same}
-        return {
-            **own,
-            "flux": pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux)),
-            "error": pack(error[kept].astype(np.float64), ERROR_STEP * middle(error)),
-        }
-
+def pack_points(points: PointSet, kept: IntArray) -> Json:
+    """Return the points `kept` of a set: flux, error and radius of each curve, and conditions."""
     return {
-        "label": label,
-        "count": len(bjd),
+        "label": points.label,
+        "count": len(points.bjd),
         "index": pack(kept.astype(np.float64), 1.0),
-        "bjd": pack(bjd[kept].astype(np.float64), TIME_STEP),
-        "event": pack(event[kept].astype(np.float64), 1.0),
-        "quality": pack(quality[kept].astype(np.float64), 1.0),
-        "curves": {name: packed(name) for name in curves},
+        "bjd": pack(points.bjd[kept].astype(np.float64), TIME_STEP),
+        "event": pack(points.event[kept].astype(np.float64), 1.0),
+        "quality": pack(points.quality[kept].astype(np.float64), 1.0),
+        "curves": pack_curves(points, kept),
         "quantities": [
             {
                 "name": q.name,
@@ -229,13 +207,32 @@ def points(
                 "unit": q.unit,
                 **pack(q.values[kept].astype(np.float64), STEPS_OF[q.name]),
             }
-            for q in quantities
+            for q in points.quantities
             if np.isfinite(q.values).any()
         ],
     }
 
 
-def budget(found: Findings, product: Product, kept: Any) -> Json:
+def pack_curves(points: PointSet, kept: IntArray) -> dict[str, Json]:
+    """Return the light curves by name; one that has the numbers of another one (DEFAULT is R25)
+    only names it.
+    """
+    first_with: dict[bytes, str] = {}
+    packed: dict[str, Json] = {}
+    for name, (flux, error, radius) in points.curves.items():
+        packed[name] = {
+            "radius": round(float(radius), 3),
+            "metrics": {k: number(v) for k, v in points.metrics.get(name, {}).items()},
+        }
+        if (same := first_with.setdefault(flux.tobytes() + error.tobytes(), name)) != name:
+            packed[name]["same"] = same
+        else:
+            packed[name]["flux"] = pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux))
+            packed[name]["error"] = pack(error[kept].astype(np.float64), ERROR_STEP * middle(error))
+    return packed
+
+
+def pack_budget(found: Findings, product: Product, kept: IntArray) -> Json:
     """Return what every step did to each flux, and what each error is made of.
 
     The stages are those of one circle about the first position, electrons; the error terms are

@@ -1,0 +1,121 @@
+"""The manifest of a published folder: what was published, and how it came about."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from schemas import VERSION
+from schemas.payloads import Inventory
+from tasks.delivery.published.folder import MANIFEST_VERSION
+from tasks.engine.keys import canonical, content
+from tasks.engine.run import STEPS, StepReport
+from tasks.engine.store import located
+from tasks.files import disk
+
+# packages that decide the numbers of products
+_PACKAGES = ("numpy", "scipy", "astropy", "numba", "pyerfa", "pydantic")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is to be published: the inventory, the report of every step in order, and what goes with
+    them into the manifest.
+    """
+
+    inventory: Inventory
+    reports: Sequence[StepReport]
+    settings: Mapping[str, Any]
+    warnings: Sequence[str]
+
+    def identity(self) -> str:
+        """Return a digest of everything that decides the bytes of the products."""
+        names = {kind: Path(r.product.path).name for kind, r in self.inventory.references.items()}
+        darks = [Path(r.product.path).name for r in self.inventory.dark_frames]
+        leaves = [content(r.leaf) for r in self.reports]
+        return hashlib.sha256(canonical([leaves, names, darks]).encode()).hexdigest()
+
+    def reference_names(self) -> list[str]:
+        """Return the names that go to RF_FILn."""
+        chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
+        return sorted(Path(r.product.path).name for r in chosen)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The product of a step that a published file holds; a page has no key."""
+
+    step: str
+    key: str
+    product: str
+
+
+def make_manifest(
+    stage: Path, what: Content, files: Mapping[str, Origin], version: str, date: str
+) -> dict[str, Any]:
+    """Return the manifest of the files in `stage`. Inputs are named without their folders."""
+    inventory = what.inventory
+    return {
+        "manifest": MANIFEST_VERSION,
+        "visit": inventory.visit,
+        "version": version,
+        "identity": what.identity(),
+        "published": date,
+        "software": software(),
+        "settings": dict(what.settings),
+        "inventory": without_folders(inventory),
+        "steps": [_step_entry(report) for report in what.reports],
+        "files": [_file_entry(stage, name, origin) for name, origin in files.items()],
+        "warnings": sorted(set(what.warnings)),
+        "deviations": list(inventory.deviations),
+        "notes": list(inventory.notes),
+        "fallbacks": dict(inventory.fallbacks),
+    }
+
+
+def _step_entry(report: StepReport) -> dict[str, Any]:
+    return {
+        "step": report.step,
+        "version": STEPS[report.step].version,
+        "key": report.key,
+        "outcome": report.outcome,
+        "seconds": round(report.seconds, 3),
+        "payload": located(report.leaf, lambda p: Path(p).name).model_dump(mode="json"),
+    }
+
+
+def _file_entry(stage: Path, name: str, origin: Origin) -> dict[str, Any]:
+    path = stage / name
+    return {
+        "name": name,
+        "sha256": disk.sha256(path),
+        "bytes": path.stat().st_size,
+        "step": origin.step,
+        "key": origin.key,
+        "product": origin.product,
+    }
+
+
+def software() -> dict[str, str]:
+    """Return the versions of this program, of Python, and of the packages that decide numbers."""
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"drp": VERSION, "python": platform.python_version(), **packages}
+
+
+def without_folders(inventory: Inventory) -> dict[str, Any]:
+    """Return the inventory as JSON values with every path cut to the file's name."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                k: Path(v).name if k == "path" and isinstance(v, str) else cut(v)
+                for k, v in value.items()
+            }
+        return [cut(v) for v in value] if isinstance(value, list) else value
+
+    return cut(inventory.model_dump(mode="json"))  # type: ignore[no-any-return]
