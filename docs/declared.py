@@ -337,11 +337,11 @@ def comments(flags: type[enum.IntFlag]) -> dict[int, str]:
 
     Flags taken from the reference map say so.
     """
-    written = dict(
-        re.findall(
-            r"^    ([A-Z_]+) = 1 << \d+(?:  # (.+))?$", inspect.getsource(flags), re.MULTILINE
-        )
+    # the formatter puts parentheses around a value whose comment is too long for its line
+    pattern = re.compile(
+        r"^    ([A-Z_]+) = (?:\(\s+)?1 << \d+(?:\s+\))?(?:  # (.+))?$", re.MULTILINE
     )
+    written = dict(pattern.findall(inspect.getsource(flags)))
     words = {flag: str(flag.name).lower().replace("_", " ") for flag in flags}
     return {
         f: f"the reference map says{w[3:]}" if w.startswith("map ") else written[str(f.name)] or w
