@@ -197,7 +197,7 @@ def test_the_tutorial_plots_a_light_curve_and_compares_it_with_the_truth(
 def outward(text: str) -> list[str]:
     """Apply the pattern of docs/conf.py, which cannot be imported without the docs tools."""
     source = (DOCS / "conf.py").read_text(encoding="utf-8")
-    (pattern,) = re.findall(r'^OUTWARD = re.compile\(r"""(.+)"""\)$', source, re.MULTILINE)
+    (pattern,) = re.findall(r'^OUTWARD = re\.compile\(\s*r"""(.+)"""\s*\)$', source, re.MULTILINE)
     return re.findall(pattern, text)
 
 
