@@ -18,7 +18,8 @@ from typing import Any
 import flows.reduce
 from schemas.requests import ReduceRequest
 from tasks.delivery.report.report import collect_report
-from tasks.simulation.visit import load_case, simulate_visit
+from tasks.simulation.case import load_case
+from tasks.simulation.visit import simulate_visit
 
 spent: dict[str, float] = {}
 

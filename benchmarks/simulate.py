@@ -16,7 +16,8 @@ from pathlib import Path
 PROGRAM = """
 import sys
 from pathlib import Path
-from tasks.simulation.visit import load_case, simulate_visit
+from tasks.simulation.case import load_case
+from tasks.simulation.visit import simulate_visit
 case, images, threads, folder = sys.argv[1:]
 case = load_case(case).model_copy(update={"images": int(images)})
 simulate_visit(Path(folder), case, threads=int(threads))

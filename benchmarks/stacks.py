@@ -15,9 +15,8 @@ import numpy as np
 
 from tasks.calibration.spread import motion_variances, offsets_of
 from tasks.simulation.case import Case
-from tasks.simulation.light import Window
 from tasks.simulation.linearity import linearisation
-from tasks.simulation.observatory import Studio
+from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
 
 RADIUS = 25.0
@@ -46,13 +45,13 @@ def missing(case: Case) -> tuple[float, np.ndarray]:
     with either variance.
     """
     plan = Plan(case, 1)
-    studio = Studio(plan, Window(case.window_x, case.window_y, case.width, case.height), plan.mode)
-    studio.prepare()
-    curve, bias = linearisation(plan.mode.frequency), studio.camera.parts[0].bias
+    observatory = Observatory(plan, case.window, plan.mode)
+    observatory.prepare()
+    curve, bias = linearisation(plan.mode.frequency), observatory.camera.parts[0].bias
     y, x = np.mgrid[: case.height, : case.width] + 0.5
     gains, peak, found = plan.housekeeping.gain.reshape(-1, case.nexp), 0.0, []
     for n in range(case.images):
-        exposures = studio.stack(n)
+        exposures = observatory.stack(n)
         each = np.stack(
             [(e.image - bias) / gain for e, gain in zip(exposures, gains[n], strict=True)]
         )

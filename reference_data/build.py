@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, Float32Array, FloatArray
 from schemas.products import soc_structure
 from tasks.simulation import bias, dark, files, flat, gain, layout, linearity, psf, spectrum
 from tasks.simulation.spacecraft import in_saa
-
-Floats = NDArray[np.float64]
 
 DATE = "2021-03-01T00:00:00"  # in the headers of all files
 FIRST, LAST = "2015-01-01T00:00:00", "2050-01-01T00:00:00"
@@ -74,7 +72,7 @@ def _keywords(extname: str, more: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _image(extname: str, data: NDArray[Any], **more: Any) -> files.Part:
+def _image(extname: str, data: AnyArray, **more: Any) -> files.Part:
     return files.image(extname, _keywords(extname, more), data, DATE)
 
 
@@ -98,7 +96,7 @@ def bias_frame(folder: Path) -> list[Path]:
     them.
     """
     rng = np.random.default_rng(1)
-    planes: list[Floats] = []
+    planes: list[FloatArray] = []
     for frequency in FREQUENCIES:
         truth = bias.structure(frequency) + bias.BIAS[frequency]
         noise = bias.READ_OUT_NOISE[frequency]
@@ -280,7 +278,7 @@ def dark_frames(folder: Path) -> list[Path]:
     return paths
 
 
-def _dark_truth(number: int) -> NDArray[np.float32]:
+def _dark_truth(number: int) -> Float32Array:
     """Return what a long series of dark frames at one of the epochs would show [electron/s]."""
     darkness = dark.at_epoch(number)
     return darkness.smooth + darkness.hot + dark.telegraphic_mean(darkness.telegraphic)

@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, BoolArray, FloatArray
 from tasks.simulation import files, layout
 from tasks.simulation.camera import Exposure
-from tasks.simulation.light import Window
+from tasks.simulation.layout import Window
 from tasks.simulation.plan import LEAD, Plan
 from tasks.simulation.raw import (
     exposure_keywords,
@@ -30,9 +30,8 @@ from tasks.simulation.raw import (
 )
 from tasks.simulation.spacecraft import Housekeeping
 
-Floats = NDArray[np.float64]
 Form = tuple[
-    Floats, str, tuple[str, ...]
+    FloatArray, str, tuple[str, ...]
 ]  # values, name of the process, names of its rows or columns
 
 SIDES = {  # of the columns beside the exposed ones
@@ -214,7 +213,7 @@ def write_full_frame(
     }
     valid, one = (LEAD, LEAD + case.exptime), np.ones(1, int)
     margins = telemetry_form("image", np.rint(exposure.sides), np.rint(exposure.top))
-    images: dict[str, NDArray[Any]] = {"FullArray": np.rint(exposure.image)}
+    images: dict[str, AnyArray] = {"FullArray": np.rint(exposure.image)}
     images |= {name: values[None] for name, (values, _, _) in margins.items()}
     hk = housekeeping.measured
     single = unstacked_metadata(plan, middle, one, hk, mode)
@@ -237,7 +236,7 @@ def write_full_frame(
     files.write(product_path(folder / "data", plan, "SCI_RAW_FullArray", float(middle[0])), parts)
 
 
-def window_mask(height: int, width: int, radius: float, shape: str) -> NDArray[np.bool_]:
+def window_mask(height: int, width: int, radius: float, shape: str) -> BoolArray:
     """Return the pixels that are transmitted: all, or those whose index lies within `radius` of
     half the size.
     """
@@ -246,7 +245,7 @@ def window_mask(height: int, width: int, radius: float, shape: str) -> NDArray[n
     return inside if shape == "circular" else np.ones((height, width), bool)
 
 
-def telemetry_form(mode: str, sides: Floats, top: Floats) -> dict[str, Form]:
+def telemetry_form(mode: str, sides: FloatArray, top: FloatArray) -> dict[str, Form]:
     """Return each margin as it is transmitted, in the order of the file.
 
     Parameters

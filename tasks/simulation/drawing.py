@@ -20,9 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.ndimage import correlate1d, spline_filter
 
+from schemas.arrays import Float32Array, FloatArray
 from tasks.simulation.psf import REACH, Psf
-
-Floats = NDArray[np.float64]
 
 FINE = 4  # points of the table a pixel
 COARSE = 2  # the same for the convolution of many stars
@@ -35,11 +34,11 @@ class Table:
     n).
     """
 
-    layers: Floats
+    layers: FloatArray
     reach: int  # it is drawn on the pixels from -reach to +reach about the star
 
     def add(
-        self, picture: Floats, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
+        self, picture: FloatArray, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
     ) -> None:
         """Add a star that spends equal times at the given places to a picture whose first pixel is
         (left, bottom).
@@ -72,7 +71,7 @@ def tabulate(psf: Psf, reach: int = REACH) -> Table:
     return from_samples(pixels, reach)
 
 
-def from_samples(pixels: Floats, reach: int) -> Table:
+def from_samples(pixels: FloatArray, reach: int) -> Table:
     """Return the table of samples at FINE points a pixel; the star stands at the sample FINE (reach
     + 3) of each axis.
     """
@@ -83,7 +82,7 @@ def from_samples(pixels: Floats, reach: int) -> Table:
 
 
 @njit(cache=True, nogil=True)
-def _weights(fraction: float, out: Floats) -> None:
+def _weights(fraction: float, out: FloatArray) -> None:
     """Cubic B-spline at 1 + f, f, 1 - f, 2 - f."""
     rest = 1.0 - fraction
     out[0] = rest**3 / 6
@@ -93,7 +92,9 @@ def _weights(fraction: float, out: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux: float) -> None:
+def _add(
+    picture: FloatArray, layers: FloatArray, reach: int, x: FloatArray, y: FloatArray, flux: float
+) -> None:
     height, width = picture.shape
     fine, n = layers.shape[0], layers.shape[2]
     centre = fine * (reach + 3)
@@ -132,10 +133,10 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
 
 
 def add_wings(
-    picture: Floats,
+    picture: FloatArray,
     wings: Psf,
-    x: Floats | float,
-    y: Floats | float,
+    x: FloatArray | float,
+    y: FloatArray | float,
     flux: float,
     left: int,
     bottom: int,
@@ -182,14 +183,16 @@ class Crowd:
         places = centre + step * np.arange(-reach, reach + 1)
         return self._transform(samples[np.ix_(places, places)])
 
-    def _transform(self, pixels: Floats) -> NDArray[np.complex64]:
+    def _transform(self, pixels: FloatArray) -> NDArray[np.complex64]:
         """Transform samples at COARSE points a pixel, the star in the middle."""
         padded = np.zeros(self.size, np.float32)
         padded[: pixels.shape[0], : pixels.shape[1]] = pixels
         shift = tuple(-(length // 2) for length in pixels.shape)
         return np.asarray(fft.rfft2(np.roll(padded, shift, axis=(0, 1))) * _sharpening(self.size))
 
-    def draw(self, transform: NDArray[np.complex64], x: Floats, y: Floats, flux: Floats) -> Floats:
+    def draw(
+        self, transform: NDArray[np.complex64], x: FloatArray, y: FloatArray, flux: FloatArray
+    ) -> FloatArray:
         """Return the picture of point-like light at places relative to the window's corner [pixel],
         shape (height, width).
         """
@@ -207,7 +210,7 @@ class Crowd:
 
 
 @cache
-def _sharpening(size: tuple[int, ...]) -> NDArray[np.float32]:
+def _sharpening(size: tuple[int, ...]) -> Float32Array:
     """Transform of the filter that makes spline coefficients of samples, for both axes."""
     rows = 3 / (2 + np.cos(2 * np.pi * fft.fftfreq(size[0])))
     columns = 3 / (2 + np.cos(2 * np.pi * fft.rfftfreq(size[1])))
@@ -216,7 +219,7 @@ def _sharpening(size: tuple[int, ...]) -> NDArray[np.float32]:
 
 @njit(cache=True, nogil=True)
 def _deposit(
-    fine: NDArray[np.float32], shape: tuple[int, ...], x: Floats, y: Floats, flux: Floats
+    fine: Float32Array, shape: tuple[int, ...], x: FloatArray, y: FloatArray, flux: FloatArray
 ) -> None:
     wx, wy = np.empty(4), np.empty(4)
     for k in range(x.size):

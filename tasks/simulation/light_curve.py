@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from schemas.constants import DAY
 from tasks.simulation import granulation, main_sequence
 from tasks.simulation.case import Case
 from tasks.simulation.transit import Planet, limb_darkening
 
-Floats = NDArray[np.float64]
-LightCurve = Callable[[Floats], Floats]  # relative flux at times [s]
+LightCurve = Callable[[FloatArray], FloatArray]  # relative flux at times [s]
 
 LONGEST_PART = 10.0  # of an exposure, between two of the values that are averaged [s]
 FEWEST_PARTS = 5
@@ -67,7 +66,7 @@ def target_light(
             lambda seconds: np.asarray(1 + case.granulation * np.interp(seconds, grid, change))
         )
 
-    def light(seconds: Floats) -> Floats:
+    def light(seconds: FloatArray) -> FloatArray:
         flux = np.ones(seconds.shape)
         for factor in factors:
             flux *= factor(seconds)
@@ -76,7 +75,7 @@ def target_light(
     return light
 
 
-def mean_over_exposure(light: LightCurve, middle: Floats, exposure_time: float) -> Floats:
+def mean_over_exposure(light: LightCurve, middle: FloatArray, exposure_time: float) -> FloatArray:
     """Return the mean light of each exposure, from values at the middles of at least five equal
     parts.
 
@@ -96,7 +95,9 @@ def mean_over_exposure(light: LightCurve, middle: Floats, exposure_time: float) 
     )
 
 
-def read_light_curve(path: Path, start: float, first: float, last: float) -> tuple[Floats, Floats]:
+def read_light_curve(
+    path: Path, start: float, first: float, last: float
+) -> tuple[FloatArray, FloatArray]:
     """Read the user's light curve from a CSV, ECSV or FITS table.
 
     Parameters
@@ -155,7 +156,7 @@ def read_light_curve(path: Path, start: float, first: float, last: float) -> tup
     return time, flux
 
 
-def _fits_columns(path: Path) -> dict[str, Floats]:
+def _fits_columns(path: Path) -> dict[str, FloatArray]:
     try:
         with fits.open(path, memmap=False) as file:
             tables = [hdu for hdu in file if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
@@ -173,7 +174,7 @@ def _fits_columns(path: Path) -> dict[str, Floats]:
         raise ValueError(f"{path}: its table cannot be read ({error})") from error
 
 
-def _text_columns(path: Path) -> dict[str, Floats]:
+def _text_columns(path: Path) -> dict[str, FloatArray]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -189,7 +190,7 @@ def _text_columns(path: Path) -> dict[str, Floats]:
             f"{path}: row {short} has {len(rows[short])} values, its head names {len(names)} "
             f"columns"
         )
-    table: dict[str, Floats] = {}
+    table: dict[str, FloatArray] = {}
     for column, name in enumerate(names):
         wanted = name in ("flux", "time", *MJD_NAMES)
         values = []

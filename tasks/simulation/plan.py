@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from tasks.simulation import layout
 from tasks.simulation.case import Case, ImpossibleCase, Presence
 from tasks.simulation.field import Field, draw
@@ -31,9 +31,6 @@ from tasks.simulation.spacecraft import (
 from tasks.simulation.stray_light import stray_light
 from tasks.simulation.zodiacal import sun_direction, zodiacal_light
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
 PIXEL_SCALE = 1.002  # [arcsec]
 LEAD = 10.0  # between start of the visit and first exposure [s]
 SETTLING = 30.0  # between full frame and first stack [s]
@@ -43,9 +40,9 @@ SETTLING = 30.0  # between full frame and first stack [s]
 class Schedule:
     """The stacks that are written: number of their slot and what is wrong with them."""
 
-    slots: NDArray[np.int64]
-    saa: Flags
-    occulted: Flags
+    slots: IntArray
+    saa: BoolArray
+    occulted: BoolArray
 
 
 class Plan:
@@ -63,15 +60,15 @@ class Plan:
         ) * self.repetition + case.exptime  # of a stack, from first start to last end
         self.first = LEAD + (case.exptime + SETTLING if case.full_frame else 0.0)
         self.schedule = self._schedule()
-        self.start: Floats = np.asarray(
+        self.start: FloatArray = np.asarray(
             self.first + self.schedule.slots * (case.nexp * self.repetition), float
         )
-        self.middle: Floats = np.asarray(self.start + self.span / 2, float)
+        self.middle: FloatArray = np.asarray(self.start + self.span / 2, float)
         self.stop = float(self.start[-1] + self.span)
-        self.exposure_start: Floats = np.asarray(
+        self.exposure_start: FloatArray = np.asarray(
             (self.start[:, None] + np.arange(case.nexp) * self.repetition).ravel(), float
         )
-        self.exposure_middle: Floats = np.asarray(self.exposure_start + case.exptime / 2, float)
+        self.exposure_middle: FloatArray = np.asarray(self.exposure_start + case.exptime / 2, float)
         self.transit_middle = (self.first + self.stop) / 2
 
     def rng(self, *stream: int) -> np.random.Generator:
@@ -87,7 +84,7 @@ class Plan:
     def attitude(self) -> Attitude:
         """Pointing from the start of the visit to 20 s after its last exposure."""
         cadence = self.case.attitude_cadence
-        samples: Floats = (
+        samples: FloatArray = (
             np.arange(int(np.ceil((self.stop + 20) / cadence)) + 1, dtype=float) * cadence
         )
         return draw_attitude(
@@ -102,7 +99,7 @@ class Plan:
         )
 
     @property
-    def counter(self) -> NDArray[np.int64]:
+    def counter(self) -> IntArray:
         """CE_COUNTER of the stacks, 16 bits; the full frame is number 1."""
         return (self.schedule.slots + (2 if self.case.full_frame else 1)) % 65536
 
@@ -117,7 +114,7 @@ class Plan:
         return 100 * self.case.request + self.case.visit_counter
 
     @cached_property
-    def damaged(self) -> Flags:
+    def damaged(self) -> BoolArray:
         """Stacks that reach the ground damaged."""
         return self.rng(13).uniform(size=self.case.images) < self.case.damaged
 
@@ -127,13 +124,13 @@ class Plan:
         start = float(self.clock.mjd(0.0))
         return target_light(self.rng(9), self.case, start, self.transit_middle, LEAD, self.stop)
 
-    def light_curve(self, seconds: Floats) -> Floats:
+    def light_curve(self, seconds: FloatArray) -> FloatArray:
         """Return the target's relative flux, the mean over each exposure with its middle at
         `seconds`, shape (n,).
         """
         return mean_over_exposure(self._light, seconds, self.case.exptime)
 
-    def star_flux(self, second: float, light: float) -> Floats:
+    def star_flux(self, second: float, light: float) -> FloatArray:
         """Return the flux of each star in an exposure [electron/s], the target first.
 
         `second` is the exposure's middle, `light` the target's relative flux in it.
@@ -148,18 +145,18 @@ class Plan:
         sun = sun_direction(*self.clock.tt(np.array([self.stop / 2])))[0]
         return self.case.zodiacal * zodiacal_light(unit_vector(self.orbit.ra, self.orbit.dec), sun)
 
-    def stray_light(self, seconds: Floats) -> Floats:
+    def stray_light(self, seconds: FloatArray) -> FloatArray:
         """Return the light of the bright Earth [electron/s/pixel] at each time, shape (n,)."""
         position = self.orbit.at(seconds).position
         sun = sun_direction(*self.clock.tt(seconds))
         target = unit_vector(self.orbit.ra, self.orbit.dec)
         return stray_light(position, target, sun, self.case.stray_light, self.case.stray_angle)
 
-    def background(self, seconds: Floats) -> Floats:
+    def background(self, seconds: FloatArray) -> FloatArray:
         """Return sky and stray light [electron/s/pixel]."""
         return self.zodiacal + self.stray_light(seconds)
 
-    def bias_drift(self, seconds: Floats) -> Floats:
+    def bias_drift(self, seconds: FloatArray) -> FloatArray:
         """Return the change of the bias [ADU]."""
         return np.asarray(self.case.bias_drift * np.sin(2 * np.pi * seconds / PERIOD))
 
@@ -169,7 +166,7 @@ class Plan:
         """
         case, step = self.case, self.case.nexp * self.repetition
         size = max(case.images, int(PERIOD / step) + 1)
-        blocks: list[tuple[NDArray[np.int64], Flags, Flags]] = []
+        blocks: list[tuple[IntArray, BoolArray, BoolArray]] = []
         found = met = 0
         while found < case.images:
             if len(blocks) * size > 100 * case.images + 10_000:
@@ -200,6 +197,6 @@ class Plan:
         return Schedule(slots, saa, occulted)
 
 
-def present(choice: Presence, flags: Flags) -> Flags:
+def present(choice: Presence, flags: BoolArray) -> BoolArray:
     """Return the flags of the orbit, or the same everywhere if the case wants so."""
     return flags if choice == "orbit" else np.full(flags.shape, choice == "always")

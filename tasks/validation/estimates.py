@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.flags import EVENT_SAA, PixelFlag, Quality
 from tasks.validation.claims import Measure
 from tasks.validation.files import AbsentError, Part, occulted
 from tasks.validation.light_curves import PPM, overlap
 from tasks.validation.statistics import bootstrapped, root_mean_square, scatter, share
 
-Floats = NDArray[np.float64]
 Pixels = set[tuple[int, int]]  # row and column of the window
 
 SPIKE, TOO_MUCH = 3.0, 300.0  # of the usual sky; in an exposure [electron/pixel]
@@ -119,7 +119,7 @@ def pixels_of(part: Part, kind: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
     return rows, y[rows], x[rows]
 
 
-def _set(y: NDArray[Any], x: NDArray[Any]) -> Pixels:
+def _set(y: AnyArray, x: AnyArray) -> Pixels:
     return set(zip(y.astype(int).tolist(), x.astype(int).tolist(), strict=True))
 
 
@@ -272,7 +272,7 @@ def measure_position(part: Part) -> list[Measure]:
     return measures
 
 
-def core_light(psf: NDArray[Any]) -> float:
+def core_light(psf: AnyArray) -> float:
     """Return the share of a PSF, two samples a pixel, within 15 pixels of its centre."""
     half = psf.shape[0] // 2
     y, x = np.mgrid[-half:half, -half:half] / 2
@@ -349,7 +349,7 @@ def measure_contamination(part: Part) -> list[Measure]:
     ]
 
 
-def light_within(psf: Floats, x: float, y: float, radius: float) -> float:
+def light_within(psf: FloatArray, x: float, y: float, radius: float) -> float:
     """Return the share of a PSF, shape (ny, nx), within a circle about x, y from its centre
     [pixel]; beyond its image none.
     """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from tasks.validation.claims import Measure
 from tasks.validation.files import AbsentError, Curve, Part
 from tasks.validation.statistics import (
@@ -25,8 +26,6 @@ from tasks.validation.statistics import (
     within_windows,
 )
 
-Floats = NDArray[np.float64]
-
 PPM = 1e6
 CIRCLES = range(15, 41)
 CURVES = ("DEFAULT", "OPTIMAL", "PSF")
@@ -36,7 +35,7 @@ DEEP = 500.0  # a transit of which the depth must be right to a percent [ppm]
 SUBPIXELS = 10
 
 
-def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats:
+def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> FloatArray:
     """Return the share of every pixel within a circle about x, y (pixel i spans [i, i+1)), by 10 x
     10 parts of each.
     """
@@ -48,8 +47,8 @@ def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats
 
 
 def photon_floor(
-    target: Floats, sky: Floats, dark: float, read_out: float, nexp: int, radius: float
-) -> Floats:
+    target: FloatArray, sky: FloatArray, dark: float, read_out: float, nexp: int, radius: float
+) -> FloatArray:
     """Return the relative noise of the flux in a circle that light and read-out alone make.
 
     ``sqrt(F + pi R^2 (sky + n RON^2) + dark) / F``
@@ -87,7 +86,7 @@ def dark_within(part: Part, radius: float, nexp: int) -> float:
     )
 
 
-def floor_of(part: Part, curve: Curve) -> Floats:
+def floor_of(part: Part, curve: Curve) -> FloatArray:
     """Return the floor of every point of a light curve of stacks; the star's share in the circle is
     the measured one.
     """
@@ -118,19 +117,19 @@ class Residual:
             raise AbsentError(f"{curve.name} has {int(self.used.sum())} points that are used")
         ratio = curve.flux[self.used] / target[self.used]
         self.level = float(np.median(ratio))
-        self.relative: Floats = np.asarray(ratio / self.level - 1)
-        self.error: Floats = np.asarray(
+        self.relative: FloatArray = np.asarray(ratio / self.level - 1)
+        self.error: FloatArray = np.asarray(
             curve.table["FLUXERR"][self.used] / (self.level * target[self.used]), float
         )
-        self.hours: Floats = np.asarray(24 * curve.table["MJD_TIME"][self.used], float)
+        self.hours: FloatArray = np.asarray(24 * curve.table["MJD_TIME"][self.used], float)
         self.step: float = 24 * float(np.median(np.diff(curve.table["MJD_TIME"])))
 
-    def clipped(self) -> tuple[Floats, Floats]:
+    def clipped(self) -> tuple[FloatArray, FloatArray]:
         """Return hours and residuals [ppm] without wild points."""
         near = np.abs(self.relative) < WILD * max(scatter(self.relative), 1e-12)
         return self.hours[near], PPM * (self.relative[near] - self.relative[near].mean())
 
-    def of_stacks(self, name: str) -> Floats:
+    def of_stacks(self, name: str) -> FloatArray:
         """Return a column of the truth at the points that are used."""
         return np.asarray(self.part.truth.stacks[name][self.used], float)
 
@@ -162,7 +161,7 @@ def measure_noise(part: Part, name: str) -> list[Measure]:
     ]
 
 
-def from_the_rest(values: Floats) -> float:
+def from_the_rest(values: FloatArray) -> float:
     """Return the root of the mean square of `values`, shape (n,), their mean included."""
     return float(np.sqrt(np.mean(np.square(values))))
 
@@ -269,7 +268,7 @@ def measure_correlations(part: Part, name: str) -> list[Measure]:
     values, hours = PPM * r.relative[near], r.hours[near]
     stacks = part.truth.stacks
     phase = np.radians(r.of_stacks("ROLL_ANGLE")[near])
-    groups: dict[str, list[Floats]] = {
+    groups: dict[str, list[FloatArray]] = {
         f"roll_{k}": [np.cos(k * phase), np.sin(k * phase)] for k in (1, 2, 3)
     }
     if np.ptp(np.unwrap(phase)) < 2 * np.pi:  # harmonics of part of a turn depend on each other
@@ -324,7 +323,7 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     return [Measure("imagettes", name, *bootstrapped(over, scatter), len(over))]
 
 
-def nearest(ascending: Floats, values: Floats) -> NDArray[np.intp]:
+def nearest(ascending: FloatArray, values: FloatArray) -> NDArray[np.intp]:
     """Return where in an ascending series the nearest to each value stands."""
     after = np.clip(np.searchsorted(ascending, values), 1, len(ascending) - 1)
     return np.asarray(after - (values - ascending[after - 1] < ascending[after] - values))
