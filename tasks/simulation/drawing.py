@@ -95,34 +95,50 @@ def _weights(fraction: float, out: FloatArray) -> None:
 def _add(
     picture: FloatArray, layers: FloatArray, reach: int, x: FloatArray, y: FloatArray, flux: float
 ) -> None:
-    height, width = picture.shape
-    fine, n = layers.shape[0], layers.shape[2]
+    """Add a star at the places x, y, each of which gets `flux`."""
+    fine = layers.shape[0]
     centre = fine * (reach + 3)
-    wx, wy = np.empty(4), np.empty(4)
-    # pixel i at centre i + 0.5 looks the table up at fine (i + 0.5 - x) + centre = fine i + node +
-    # fraction
-    top_x = int(np.floor(fine * (0.5 - x.min()) + centre))
-    low_x = int(np.floor(fine * (0.5 - x.max()) + centre))
-    top_y = int(np.floor(fine * (0.5 - y.min()) + centre))
-    low_y = int(np.floor(fine * (0.5 - y.max()) + centre))
+    # pixel i, with its centre at i + 0.5, reads the table at fine (i + 0.5 - x) + centre, which is
+    # fine i + node + fraction
+    nodes_x, nodes_y = fine * (0.5 - x) + centre, fine * (0.5 - y) + centre
+    low_x, low_y = int(np.floor(nodes_x.min())), int(np.floor(nodes_y.min()))
+    top_x, top_y = int(np.floor(nodes_x.max())), int(np.floor(nodes_y.max()))
     kernel = np.zeros((top_y - low_y + 4, top_x - low_x + 4))
     for k in range(x.size):
-        u, v = fine * (0.5 - x[k]) + centre, fine * (0.5 - y[k]) + centre
-        node_x, node_y = int(np.floor(u)), int(np.floor(v))
-        _weights(u - node_x, wx)
-        _weights(v - node_y, wy)
-        for b in range(4):
-            for a in range(4):
-                kernel[node_y - low_y + b, node_x - low_x + a] += flux * wy[b] * wx[a]
+        _add_weights(kernel, nodes_x[k], nodes_y[k], low_x, low_y, flux)
+    _add_layers(picture, layers, kernel, low_x - 1, low_y - 1)
+
+
+@njit(cache=True, nogil=True)
+def _add_weights(
+    kernel: FloatArray, x: float, y: float, low_x: int, low_y: int, flux: float
+) -> None:
+    """Add the spline weights of one place to those of the nodes from (low_x - 1, low_y - 1) on."""
+    wx, wy = np.empty(4), np.empty(4)
+    node_x, node_y = int(np.floor(x)), int(np.floor(y))
+    _weights(x - node_x, wx)
+    _weights(y - node_y, wy)
+    for b in range(4):
+        for a in range(4):
+            kernel[node_y - low_y + b, node_x - low_x + a] += flux * wy[b] * wx[a]
+
+
+@njit(cache=True, nogil=True)
+def _add_layers(
+    picture: FloatArray, layers: FloatArray, kernel: FloatArray, first_x: int, first_y: int
+) -> None:
+    """Add the table's layers with their weights; the first is that of node (first_x, first_y)."""
+    height, width = picture.shape
+    fine, n = layers.shape[0], layers.shape[2]
     for b in range(kernel.shape[0]):
-        row = low_y - 1 + b
+        row = first_y + b
         shift_y, phase_y = row // fine, row % fine
         first_j, last_j = max(0, -shift_y), min(height, n - shift_y)
         for a in range(kernel.shape[1]):
             weight = kernel[b, a]
             if weight == 0.0:
                 continue
-            column = low_x - 1 + a
+            column = first_x + a
             shift_x, phase_x = column // fine, column % fine
             first_i, last_i = max(0, -shift_x), min(width, n - shift_x)
             layer = layers[phase_y, phase_x]

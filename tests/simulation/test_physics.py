@@ -866,12 +866,12 @@ def test_a_given_psf_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.ones((30, 40)), "square image of at least 20 pixels, this one has shape"),
-        (np.ones((10, 10)), "square image of at least 20 pixels"),
-        (np.full((30, 30), np.nan), "900 values that are not finite"),
-        (np.zeros((30, 30)), "no star in its middle"),
-        (np.pad(np.ones((3, 3)), ((0, 27), (0, 27))), "no star in its middle"),
-        (np.ones(50), "square image"),
+        (np.ones((30, 40)), r"shape \(30, 40\), expected a square of at least 20 pixels"),
+        (np.ones((10, 10)), "expected a square of at least 20 pixels"),
+        (np.full((30, 30), np.nan), "900 of 900 values of the PSF are not finite"),
+        (np.zeros((30, 30)), "no star at the centre"),
+        (np.pad(np.ones((3, 3)), ((0, 27), (0, 27))), "no star at the centre"),
+        (np.ones(50), "expected a square"),
     ],
 )
 def test_an_image_that_is_no_psf_is_refused(tmp_path: Path, image: Floats, message: str) -> None:
@@ -881,10 +881,10 @@ def test_an_image_that_is_no_psf_is_refused(tmp_path: Path, image: Floats, messa
 
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("nothing")
-    with pytest.raises(ValueError, match=r"text\.fits: not a FITS file"):
+    with pytest.raises(ValueError, match=r"text\.fits: is not a FITS file"):
         psf_file.read(tmp_path / "text.fits")
     fits.HDUList([fits.PrimaryHDU()]).writeto(tmp_path / "empty.fits")
-    with pytest.raises(ValueError, match=r"empty\.fits: holds no image"):
+    with pytest.raises(ValueError, match=r"empty\.fits: has no image"):
         psf_file.read(tmp_path / "empty.fits")
 
 
