@@ -316,9 +316,9 @@ def test_a_crowd_is_the_sum_of_its_stars() -> None:
 def test_the_light_of_a_column_does_not_depend_on_how_it_is_computed() -> None:
     optics = Optics(MIDDLE, 1.0, 1.0, 1.0, None)
     x, flux = np.array([500.2, 431.77]), np.array([3.0, 5.0])
-    exact = optics.psf(optics.middle, 0.0).columns(
-        x, [500.0, 500.0], flux, 412, 200, -10_000, 10_000
-    )
+    psf, edges = optics.psf(optics.middle, 0.0), np.arange(412.0, 613.0)
+    all_rows = np.array([-10_500.0, 9_500.0])
+    exact = sum(f * psf.integral(edges - one, all_rows)[0] for one, f in zip(x, flux, strict=True))
     # an eighth of a pixel, linear; beyond 120 pixels of a star there is 1e-4 of its light a column
     np.testing.assert_allclose(optics.columns(x, flux), exact, rtol=0, atol=2e-4 * flux.max())
 
