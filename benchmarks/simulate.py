@@ -1,7 +1,6 @@
-"""The simulator: seconds and peak memory of whole visits, with one thread and with two, and as the
-visit grows.
+"""The simulator: seconds and peak memory by number of threads and by length of the visit.
 
-Run: python -m benchmarks.simulate; with `long` as an argument the case of 3000 stacks is made too.
+Run: python -m benchmarks.simulate; the argument `long` adds the case of 3000 stacks.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ simulate_visit(Path(folder), case, threads=int(threads))
 
 
 def timed(case: str, images: int, threads: int, folder: Path) -> tuple[float, float]:
-    """Return seconds and peak memory [MB] of one visit, the start of Python included."""
+    """Return seconds and peak memory [MB] of simulating a visit, the start of Python included."""
     environment = {
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
