@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 
 from schemas.arrays import FloatArray
+from schemas.constants import DAY
 
 GRAVITY = 6.6743e-8  # [cm^3/g/s^2]
 NODES = 60
@@ -63,7 +64,7 @@ class Planet:
         """Radius of the orbit in radii of the star, from Kepler's third law: a^3 = G rho P^2 / (3
         pi).
         """
-        seconds = 86400 * self.period
+        seconds = DAY * self.period
         return float((GRAVITY * self.stellar_density * seconds**2 / (3 * np.pi)) ** (1 / 3))
 
     def light_curve(self, time: ArrayLike) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray
+from schemas.constants import DAY
 from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
 
 # Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of
@@ -260,7 +261,7 @@ class Part:
         )
         if len(times) != len(truth):
             return f"{len(times)} rows of products, {len(truth)} stacks of the truth"
-        late = 86400 * float(np.abs(times - truth).max())
+        late = DAY * float(np.abs(times - truth).max())
         return f"products and truth differ in time by {late:.1f} s" if late > 0.5 else ""
 
 
