@@ -57,7 +57,7 @@ def visit_detail(
     UsageError
         If there is no such visit.
     """
-    from flows.reprocess import replayed
+    from flows.reprocess import replay
     from flows.runs.reduction import run_reduce
     from tasks.delivery.published.folder import is_published
 
@@ -85,7 +85,7 @@ def visit_detail(
     try:
         # a reduction would first bring back what a published folder holds; here its manifest is
         # enough
-        run = replayed(request).run if is_published(folder) else run_reduce(request, "plain")[1]
+        run = replay(request).run if is_published(folder) else run_reduce(request, "plain")[1]
     except BusyError:
         name = str(visit) if folder != visit else _name_of(folder)
         return VisitDetail(

@@ -24,7 +24,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -110,6 +110,15 @@ def intake(
                 tell(f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}")
         if len(outcomes) == before:
             return outcomes
+
+
+def count_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return how many orders ended in each state."""
+    counts = [
+        f"{sum(o.state == state for o in outcomes)} {state}"
+        for state in ("done", "failed", "again")
+    ]
+    return f"{len(outcomes)} orders: {', '.join(counts)}"
 
 
 def watch(

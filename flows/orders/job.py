@@ -32,6 +32,7 @@ from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
 
 if TYPE_CHECKING:
+    from flows.runs.reduction import Engine
     from schemas.payloads import Published
     from tasks.engine.run import StepReport
 
@@ -93,7 +94,7 @@ class Job:
 
 def run_job(
     path: Path,
-    engine: Any,
+    engine: Engine,
     log: SocLog,
     log_file: Path | None = None,
     stop_if_asked: Callable[[], None] = lambda: None,
@@ -145,7 +146,7 @@ def _report(error: BaseException, path: Path, job: Job | None) -> None:
     order_failure_reported(error, path, visit, named)
 
 
-def _done(job: Job, engine: Any) -> int:
+def _done(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
@@ -158,23 +159,34 @@ def _done(job: Job, engine: Any) -> int:
             disk.discard(job.path.with_suffix(ending))  # of an earlier try
         request = requested(job, folder, trigger)
         try:
-            published, run = run_reduce(
-                request, engine, job.tell, order=OfOrder(job.path, job.named)
-            )
+            reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         job.over = True
-    assert published is not None
-    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
-    for warning in dict.fromkeys(run.warnings):
+    for warning in dict.fromkeys(reduction.run.warnings):
         job.log(Level.WARNING, job.named(warning))
+    assert reduction.published is not None
+    _hand_over(job, trigger, reduction.published)
+    return 3 if request.strict and reduction.warned else 0
+
+
+def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
+    """Log what was published, and write the trigger file."""
     what = "published" if published.new else "nothing to do, it stands in"
     job.log(Level.INFO, f"{what} {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
-    told = write_trigger(job.order.output, *passed_on(trigger, published))
-    job.log(Level.INFO, f"trigger file {told.name}")
-    return 3 if request.strict and warned else 0
+    path = write_trigger(job.order.output, *passed_on(trigger, published))
+    job.log(Level.INFO, f"trigger file {path.name}")
+
+
+@dataclass
+class Asked:
+    """What the parameters of an order ask for."""
+
+    options: dict[str, Any]
+    replace: list[Path] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
@@ -187,39 +199,70 @@ def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
     MissingInputError, BadInputError
         If a file is not there, or is not of the type that the order says.
     """
-    from schemas.inputs import REFERENCES
-    from tasks.engine.run import STEPS
-    from tasks.visit.search import KINDS
-
-    order = job.order
     visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
     for place in (visit, references):
         disk.remove(place)
         disk.make_folder(place)
-    replaceable = {name for step in STEPS.values() for name in step.leaves}
-    options: dict[str, Any] = {
-        "visit": visit,
-        "references": (references,),
-        "output": order.output,
-        "work": folder / "work",
-        "resume": True,
-        "arch_rev": None,
-        "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
-    }
-    replace: list[Path] = []
-    settings: dict[str, Any] = {}
-    for parameter in order.parameters:
+    asked = Asked(
+        {
+            "visit": visit,
+            "references": (references,),
+            "output": job.order.output,
+            "work": folder / "work",
+            "resume": True,
+            "arch_rev": None,
+            "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
+        }
+    )
+    read_parameters(job, asked)
+    link_inputs(job, visit, references, asked)
+    if asked.options["visit"] != visit:
+        asked.options["references"] = (visit, references)
+    elif not job.order.of_type(RAW):
+        raise MissingInputError(
+            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
+        )
+    elif trigger is not None:
+        _check_visit(job, job.order.of_type(RAW)[0].path, trigger)
+    return ReduceRequest(**asked.options, replace=tuple(asked.replace), settings=asked.settings)
+
+
+def read_parameters(job: Job, asked: Asked) -> None:
+    """Add what the parameters of an order ask for.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is not known, or its value is not possible; names the line.
+    """
+    for parameter in job.order.parameters:
         try:
-            _take_parameter(parameter, options, replace, settings)
+            _take_parameter(parameter, asked)
         except (ConfigurationError, UsageError) as error:
             raise ConfigurationError(
                 f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
             ) from error
-    for i, given in enumerate(order.inputs):
+
+
+def link_inputs(job: Job, visit: Path, references: Path, asked: Asked) -> None:
+    """Link the input files of an order into the folders of the visit and of the references; those
+    that are to replace a product are only noted.
+
+    Raises
+    ------
+    MissingInputError, BadInputError
+        If a file is not there, or is not of the type that the order says.
+    """
+    from schemas.inputs import REFERENCES
+    from tasks.engine.run import STEPS
+    from tasks.visit.search import KINDS
+
+    replaceable = {name for step in STEPS.values() for name in step.leaves}
+    for i, given in enumerate(job.order.inputs):
         if given.file_type == TRIGGER:
             continue
         if given.file_type in replaceable:
-            replace.append(given.path)
+            asked.replace.append(given.path)
         elif given.file_type in KINDS:
             is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
             _link(job, given, (references if is_reference else visit) / f"{i:04d}")
@@ -227,20 +270,9 @@ def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
             job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
     # behind those of the files in them
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
-    if options["visit"] != visit:
-        options["references"] = (visit, references)
-    elif not order.of_type(RAW):
-        raise MissingInputError(
-            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
-        )
-    elif trigger is not None:
-        _check_visit(job, order.of_type(RAW)[0].path, trigger)
-    return ReduceRequest(**options, replace=tuple(replace), settings=settings)
 
 
-def _take_parameter(
-    parameter: Parameter, options: dict[str, Any], replace: list[Path], settings: dict[str, Any]
-) -> None:
+def _take_parameter(parameter: Parameter, asked: Asked) -> None:
     from tasks.engine.run import STEPS
 
     name, value = parameter.name, parameter.value
@@ -249,21 +281,21 @@ def _take_parameter(
             raise ConfigurationError(
                 f"there is no step {value!r}; the steps are {', '.join(STEPS)}"
             )
-        options["from_step"] = value
+        asked.options["from_step"] = value
     elif name == "replace":
-        replace.append(allowed_path(value, rules_of_environment()))
+        asked.replace.append(allowed_path(value, rules_of_environment()))
     elif name == "published":
-        options["visit"] = allowed_path(value, rules_of_environment())
+        asked.options["visit"] = allowed_path(value, rules_of_environment())
     elif name in ("strict", "archive"):
         if value.lower() not in FLAGS:
             raise ConfigurationError(f"is {value!r}, wanted true or false")
-        options[name] = FLAGS[value.lower()]
+        asked.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
         if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
             raise ConfigurationError(f"is {value!r}, wanted a number up to 99")
-        options[name] = int(value)
+        asked.options[name] = int(value)
     elif "." in name:
-        assign(settings, f"{name}={value}")
+        assign(asked.settings, f"{name}={value}")
     else:
         known = (
             "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,9 @@ BESIDE = (
     ".report.txt",
     ".report.pdf",
 )  # endings of the report of a job order, which stands beside it
+
+# a server that was used does not answer any more: Prefect would wait for it when Python ends
+server_lost = threading.Event()
 
 NO_REPORT, NO_PDF = "its report could not be written: ", "it could not be made a PDF: "
 

@@ -28,11 +28,14 @@ from schemas.errors import (
 )
 from schemas.names import VISIT
 from schemas.payloads import Inventory
+from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
 from tasks.delivery.report.failed import DoneStep, FailedVisit, FileRead, typeset_failed
 from tasks.delivery.report.sources import changed_settings, inputs_of
 from tasks.delivery.report.summary import step_row
+from tasks.engine.digests import Digests
 from tasks.engine.run import Run, StepReport, Stopped, WorkToDo
+from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
@@ -61,44 +64,74 @@ class OfOrder:
     named: Callable[[str], str]
 
 
-@contextmanager
-def failure_reported(
-    root: Path,
-    folder: Path,
-    make: Callable[[Exception], FailedVisit],
-    dry: bool,
-    order: OfOrder | None = None,
-) -> Iterator[None]:
-    """Leave a report where what is done in this context fails; the error goes on with notes of
-    where the report is.
+class Attempt:
+    """A reduction under way, and how far it came: what a report on its failure is made from.
 
-    Parameters
-    ----------
-    root, folder : Path
-        The work folder, and the visit's.
-    make : callable
-        Returns what the report shows, of the error.
-    dry : bool
-        Nothing is to be written.
-    order : OfOrder, optional
-        The order beside which the report is to stand.
+    `stage` is what is being done before the visit has a run, and empty from then on; `inventory` is
+    there behind it. `step` is the step under way.
+    """
+
+    root: Path
+    settings: PipelineSettings
+    inventory: Inventory
+    run: Run
+
+    def __init__(self, request: ReduceRequest, order: OfOrder | None = None) -> None:
+        self.request = request
+        self.order = order
+        self.seen = Seen()
+        self.stage = "files that are to replace others"
+        self.step = ""
+
+    def digests(self, visit: str) -> Digests:
+        """Return what is remembered of the files of a visit."""
+        return Workspace(self.root, visit).digests
+
+    def begin(self, run: Run) -> None:
+        """Note that the visit has a run."""
+        self.run, self.stage = run, ""
+
+    def follow(self, run: Run) -> None:
+        """Note from now on which step of a run is under way."""
+        tell = run.tell
+        self.step = ""
+
+        def note_step(step: str, report: StepReport | None) -> None:
+            self.step = step if report is None else ""
+            tell(step, report)
+
+        run.tell = note_step
+
+    def failed(self, error: Exception) -> FailedVisit:
+        """Return what the report shows."""
+        folder = self.request.visit
+        if self.stage:
+            return failed_inventory(error, self.stage, folder, self.seen, self.settings, self.order)
+        return failed_visit(
+            error, self.step, folder, self.run, self.inventory, self.settings, self.order
+        )
+
+    def report_path(self, failed: FailedVisit) -> Path:
+        """Return where the report stands: beside the order, or in the work folder."""
+        if self.order is not None:
+            return self.order.path.with_suffix(BESIDE[0])
+        folder = self.request.visit
+        name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
+        return self.root / "reports" / f"{name}.txt"
+
+
+@contextmanager
+def failure_reported(attempt: Attempt) -> Iterator[None]:
+    """Leave a report where what is done in this context fails, but for a dry run; the error goes on
+    with notes of where the report is.
     """
     try:
         yield
     except (*PASSING, *COMMAND):
         raise
     except Exception as error:
-        if not (dry or short_of_memory(error)):
-
-            def text_of(failed: FailedVisit) -> Path:
-                name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
-                return (
-                    root / "reports" / f"{name}.txt"
-                    if order is None
-                    else order.path.with_suffix(BESIDE[0])
-                )
-
-            report_failure(error, make, text_of)
+        if not (attempt.request.dry_run or short_of_memory(error)):
+            report_failure(error, attempt.failed, attempt.report_path)
         raise
 
 

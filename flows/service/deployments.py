@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -123,6 +124,7 @@ def validate(request: ValidateForm) -> Any:
 def intake(request: IntakeForm) -> Any:
     """Do the job orders that are in a folder, each once."""
     with failure_told(request, request.folder):
+        from flows.orders.intake import count_outcomes
         from flows.orders.intake import intake as take
 
         outcomes = take(Path(request.folder), tell=log)
@@ -135,11 +137,7 @@ def intake(request: IntakeForm) -> Any:
             plain(text),
             outcome.code or 70,
         )
-    counts = ", ".join(
-        f"{sum(o.state == state for o in outcomes)} {state}"
-        for state in ("done", "failed", "again")
-    )
-    return Completed(message=f"{len(outcomes)} orders: {counts}")
+    return Completed(message=count_outcomes(outcomes))
 
 
 @flow(name="reprocess", **OPTIONS)
@@ -150,39 +148,27 @@ def reprocess(request: ReprocessForm) -> Any:
     output = Path(request.output) if request.output else output_folder()
     work = Path(request.work) if request.work else None
     with failure_told(request, str(output)):
-        from flows import reprocess as again
+        from flows.reprocess import Reprocessing
 
-        places = [Path(folder) for folder in (*request.references, *request.visits)]
-        planned = again.plan(output, places, work, log)
+        places = tuple(Path(folder) for folder in (*request.references, *request.visits))
+        reprocessing = Reprocessing(output, places, work)
+        planned = reprocessing.plan(log)
         show_plan(planned)
         if not request.do:
             return Completed(
                 name="Planned", message=f"{len(planned)} visits would be reduced again"
             )
-        done = again.reprocess(
-            planned,
-            output,
-            places,
-            work,
-            "prefect",
-            lambda _step, _report: None,
-            lambda d: log(d.text),
+        done = reprocessing.reduce(
+            planned, "prefect", lambda _step, _report: None, lambda d: log(d.text)
         )
     failed = [d for d in done if d.code]
     for each in failed:
-        tell(
-            FAILED,
-            f"{runtime.flow_run.id}.{each.visit}",
-            f"reprocess {each.visit}",
-            plain(each.text),
-            each.code,
-        )
+        run = f"{runtime.flow_run.id}.{each.visit}"
+        tell(FAILED, run, f"reprocess {each.visit}", plain(each.text), each.code)
     text = f"{len(done) - len(failed)} visits reduced again, {len(failed)} failed"
-    return (
-        Failed(message=f"{text}: {', '.join(d.visit for d in failed)}")
-        if failed
-        else Completed(message=text)
-    )
+    if failed:
+        return Failed(message=f"{text}: {', '.join(d.visit for d in failed)}")
+    return Completed(message=text)
 
 
 def show_plan(planned: Sequence[Planned]) -> None:
@@ -220,30 +206,10 @@ def recover() -> Any:
     """
     resumed, given_up = [], []
     with get_client(sync_client=True) as client:
-        crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        ours = FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(is_null_=False),
-            tags=FlowRunFilterTags(all_=[OURS]),
-            state=crashed,
-        )
-        for run in client.read_flow_runs(flow_run_filter=ours):
-            open_states = [StateType.RUNNING, StateType.PENDING]
-            parts = FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)),
-            )
-            for part in client.read_flow_runs(flow_run_filter=parts):
-                client.set_flow_run_state(
-                    part.id, Crashed(message="its process was lost"), force=True
-                )
+        for run in client.read_flow_runs(flow_run_filter=crashed_runs()):
+            crash_parts(client, run.id)
             if run.run_count <= MOST_RESUMED:
-                text = (
-                    f"its process was lost; resumed from its records, {run.run_count} of "
-                    f"{MOST_RESUMED} times"
-                )
-                state: State[Any] = Scheduled(
-                    name="Resumed", message=text, scheduled_time=datetime.now(UTC)
-                )
+                state = resumed_state(run.run_count)
                 resumed.append(run.name)
             else:
                 text = f"its process was lost {run.run_count} times; a person must look why"
@@ -254,6 +220,36 @@ def recover() -> Any:
     return Completed(
         message=f"resumed: {', '.join(resumed) or 'none'}; for a person: "
         f"{', '.join(given_up) or 'none'}"
+    )
+
+
+def crashed_runs() -> FlowRunFilter:
+    """Return the filter of our deployments' runs whose process was lost."""
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+        tags=FlowRunFilterTags(all_=[OURS]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+    )
+
+
+def crash_parts(client: SyncPrefectClient, run: UUID) -> None:
+    """Set the sub-flows of a lost run, which nobody ends any more, to crashed."""
+    still_open = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    parts = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]),
+        state=FlowRunFilterState(type=still_open),
+    )
+    for part in client.read_flow_runs(flow_run_filter=parts):
+        client.set_flow_run_state(part.id, Crashed(message="its process was lost"), force=True)
+
+
+def resumed_state(run_count: int) -> State[Any]:
+    """Return the state of a lost run that is scheduled again."""
+    return Scheduled(
+        name="Resumed",
+        message=f"its process was lost; resumed from its records, {run_count} of "
+        f"{MOST_RESUMED} times",
+        scheduled_time=datetime.now(UTC),
     )
 
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flows.service.environment import reach_directly
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
 
@@ -79,5 +80,4 @@ def find() -> State | None:
 def use(state: State) -> None:
     """Let this process use the server."""
     os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = state.api, state.auth
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    reach_directly()

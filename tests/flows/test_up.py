@@ -24,7 +24,7 @@ import flows.reduce  # noqa: F401  (declares all steps)
 from flows.artifacts import literal, verdict_page
 from flows.service.keeper import Kept
 from flows.service.state import State, held, read_state, write_state
-from flows.service.up import checked, free_port, has_password
+from flows.service.up import checked, chosen_port, has_password
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from schemas.forms import ReduceForm, StepName, ValidateForm
@@ -103,7 +103,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(BusyError, match="is taken"):
-            free_port(taken.getsockname()[1])
+            chosen_port(taken.getsockname()[1])
 
 
 def test_only_postgresql_is_taken_for_a_data_base() -> None:
@@ -172,7 +172,7 @@ def test_what_comes_from_headers_is_no_markup() -> None:
 
 def test_without_prefect_nothing_of_it_is_imported() -> None:
     code = (
-        "import sys, flows.service.keeper, flows.local, flows.shown, flows.reduce, "
+        "import sys, flows.service.keeper, flows.service.up, flows.artifacts, flows.reduce, "
         "schemas.forms; sys.exit('prefect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -830,11 +830,11 @@ def test_a_claim_that_is_not_met_makes_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from flows.command import console
     from flows.command import main as cli
-    from flows.command import validate
 
     ends: list[int] = []
-    monkeypatch.setattr(validate, "guarded", lambda body, *_: ends.append(body()))
+    monkeypatch.setattr(console, "run_guarded", lambda body, *_: ends.append(body()))
     cli.main(
         ["validate", "--case", case, "--seeds", "2", "--output", str(tmp_path)],
         standalone_mode=False,
