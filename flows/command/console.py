@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from flows.runs.ending import explained, server_lost, watch_storage
+from flows.runs.ending import describe_error, server_lost, watch_storage
 from schemas.errors import DrpError, Interrupted, StorageError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def report_error(error: BaseException, verbose: bool, work: Path | None) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if verbose:
         note("".join(traceback.format_exception(error)), nl=False)
-    code, text = explained(error, work)
+    code, text = describe_error(error, work)
     note(f"ERROR {text}")
     return code
 

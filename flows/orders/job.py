@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows.orders.log import SocLog
 from flows.orders.order import allowed_path, read_order, rules_of_environment
 from flows.orders.trigger import read_trigger, visit_of, write_trigger
-from flows.runs.ending import BESIDE, explained
+from flows.runs.ending import BESIDE, describe_error
 from schemas import VERSION
 from schemas.errors import (
     BadInputError,
@@ -124,10 +124,10 @@ def run_job(
         order = read_order(path, rules_of_environment())
         log.levels(order.stdout_level, order.stderr_level)
         job = Job(path, order, log, stop_if_asked)
-        return _done(job, engine)
+        return _reduce_order(job, engine)
     except (Exception, Interrupted) as error:
         _report(error, path, job)
-        code, text = explained(error, path.parent)
+        code, text = describe_error(error, path.parent)
         log(Level.ERROR, job.named(text) if job is not None else text)
         if code == 70:
             log(Level.ALERT, "a person is needed: this is a fault of the program")
@@ -146,18 +146,18 @@ def _report(error: BaseException, path: Path, job: Job | None) -> None:
     order_failure_reported(error, path, visit, named)
 
 
-def _done(job: Job, engine: Engine) -> int:
+def _reduce_order(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
     job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
     for line in job.order.ignored:
         job.log(Level.WARNING, line)
-    trigger = the_trigger(job.order)
+    trigger = input_trigger(job.order)
     with scratch(job) as folder:
         for ending in BESIDE:
             disk.discard(job.path.with_suffix(ending))  # of an earlier try
-        request = requested(job, folder, trigger)
+        request = build_request(job, folder, trigger)
         try:
             reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
         except UsageError as error:
@@ -176,7 +176,7 @@ def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
     job.log(Level.INFO, f"{what} {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
-    path = write_trigger(job.order.output, *passed_on(trigger, published))
+    path = write_trigger(job.order.output, *output_trigger(trigger, published))
     job.log(Level.INFO, f"trigger file {path.name}")
 
 
@@ -189,7 +189,7 @@ class Asked:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
+def build_request(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
     """Return the request that an order makes, with its input files brought together below `folder`.
 
     Raises
@@ -297,10 +297,10 @@ def _take_parameter(parameter: Parameter, asked: Asked) -> None:
     elif "." in name:
         assign(asked.settings, f"{name}={value}")
     else:
-        known = (
+        names = (
             "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"
         )
-        raise ConfigurationError(f"is not known; wanted {known}")
+        raise ConfigurationError(f"is not known; wanted {names}")
 
 
 def _link(job: Job, given: JobInput, folder: Path) -> None:
@@ -323,7 +323,7 @@ def _link(job: Job, given: JobInput, folder: Path) -> None:
     job.links[str(link)] = str(given.path)
 
 
-def the_trigger(order: JobOrder) -> Trigger | None:
+def input_trigger(order: JobOrder) -> Trigger | None:
     """Return what the order's trigger file says, if it has one.
 
     Raises
@@ -343,13 +343,13 @@ def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
     with scan(raw) as file:
         header = file.hdus[1].header
     for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"):
-        said = trigger.number(name)
-        if said is not None and header.get(name) != said:
+        number = trigger.number(name)
+        if number is not None and header.get(name) != number:
             path = job.order.of_type(TRIGGER)[0].path
-            raise BadInputError(f"{path}: {name} is {said}, but {header.get(name)} in {raw.name}")
+            raise BadInputError(f"{path}: {name} is {number}, but {header.get(name)} in {raw.name}")
 
 
-def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
+def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
     """Return the trigger of the products, with the visit, the version and the date that stand in
     it.
     """

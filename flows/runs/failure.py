@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.runs.advice import reason, why_of
-from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_of
+from flows.runs.advice import error_text, explain
+from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_notes
 from schemas import VERSION
 from schemas.errors import (
     BusyError,
@@ -152,11 +152,11 @@ def order_failure_reported(
     named : callable
         Gives files in a text the names that the order has for them.
     """
-    if isinstance(error, PASSING) or report_of(error) or not path.is_file():
+    if isinstance(error, PASSING) or report_notes(error) or not path.is_file():
         return
 
     def make(error: Exception) -> FailedVisit:
-        words, advice = reason(error, "", of_order=True)
+        words, advice = explain(error, "", of_order=True)
         failed = FailedVisit(
             of="visit" if visit else "job order",
             visit=visit or plain(path.name),
@@ -164,7 +164,7 @@ def order_failure_reported(
             target="",
             reason=words,
             where="job order, before the visit was looked at",
-            why=why_of(error),
+            why=error_text(error),
             advice=advice,
             read=(_file_read("job order", path.name, ""),),
             software=VERSION,
@@ -216,8 +216,8 @@ def named_visit(folder: Path) -> str:
     is none or several.
     """
     matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
-    told = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
-    return told.pop() if len(told) == 1 else plain(folder.name)
+    visits = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
+    return visits.pop() if len(visits) == 1 else plain(folder.name)
 
 
 def _name_of_folder(folder: Path) -> str:
@@ -226,7 +226,7 @@ def _name_of_folder(folder: Path) -> str:
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _given(folder: Path, order: OfOrder | None) -> str:
+def _request_text(folder: Path, order: OfOrder | None) -> str:
     """Return what the reduction was asked for with: an order by its name, since it may be moved, a
     visit by its folder.
     """
@@ -242,17 +242,17 @@ def failed_inventory(
     order: OfOrder | None = None,
 ) -> FailedVisit:
     """Return what the report shows where `at` failed: all that comes before the first step."""
-    words, advice = reason(error, "", order is not None)
+    words, advice = explain(error, "", order is not None)
     failed = FailedVisit(
         visit=seen.visit or named_visit(folder),
-        given=_given(folder, order),
+        given=_request_text(folder, order),
         target="",
         reason=words,
         where=f"{at}, before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
         read=tuple(_file_read(kind, path, digest) for kind, path, digest in seen.read),
-        settings=_changed(settings),
+        settings=_changed_settings(settings),
         notes=tuple(map(plain, seen.notes)),
         software=VERSION,
         date=now(),
@@ -265,7 +265,7 @@ def failed_visit(
     step: str,
     folder: Path,
     run: Run,
-    found: Inventory,
+    inventory: Inventory,
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
@@ -273,23 +273,23 @@ def failed_visit(
 
     `step` is the one that was under way, empty where none was.
     """
-    words, advice = reason(error, step, order is not None)
+    words, advice = explain(error, step, order is not None)
     failed = FailedVisit(
-        visit=found.visit,
-        given=_given(folder, order),
-        target=plain(found.target),
+        visit=inventory.visit,
+        given=_request_text(folder, order),
+        target=plain(inventory.target),
         reason=words,
         where=f"step {step}" if step else "publication" if run.reports else "before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
-        steps=tuple(map(_done, run.reports)),
+        steps=tuple(map(_done_step, run.reports)),
         read=tuple(
-            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(found)
+            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(inventory)
         ),
-        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in found.fallbacks.items()),
-        deviations=tuple(map(plain, found.deviations)),
-        notes=tuple(map(plain, (*found.notes, *run.warnings))),
-        settings=_changed(settings),
+        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in inventory.fallbacks.items()),
+        deviations=tuple(map(plain, inventory.deviations)),
+        notes=tuple(map(plain, (*inventory.notes, *run.warnings))),
+        settings=_changed_settings(settings),
         software=VERSION,
         date=now(),
     )
@@ -321,7 +321,7 @@ def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
     )
 
 
-def _done(report: StepReport) -> DoneStep:
+def _done_step(report: StepReport) -> DoneStep:
     leaf = report.leaf
     return DoneStep(
         outcome=report.outcome,
@@ -335,7 +335,7 @@ def _file_read(kind: str, path: str, digest: str) -> FileRead:
     return FileRead(kind=plain(kind), name=plain(Path(path).name), sha256=digest)
 
 
-def _changed(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
+def _changed_settings(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
     return tuple(
         (name, value, usual)
         for name, value, usual in changed_settings(settings.model_dump(mode="json"))

@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from flows.runs.ending import report_of, watch_storage
+from flows.runs.ending import report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 
@@ -48,7 +48,7 @@ FAILED = "drp.run.failed"
 NEEDS_PERSON = "drp.run.needs-person"
 
 
-def _asked_folder() -> str:
+def _first_name() -> str:
     """Return the name of a run before more is known: the flow's and that of the folder that was
     asked for.
     """
@@ -65,7 +65,7 @@ def _asked_folder() -> str:
 
 
 OPTIONS: dict[str, Any] = {
-    "flow_run_name": _asked_folder,
+    "flow_run_name": _first_name,
     "persist_result": False,
     "result_serializer": "json",
 }
@@ -74,7 +74,7 @@ OPTIONS: dict[str, Any] = {
 @flow(name="reduce", **OPTIONS)
 def reduce_visit(request: ReduceForm) -> Any:
     """Reduce a visit: raw images to published light curves and report."""
-    with failure_told(request, request.visit):
+    with failure_announced(request, request.visit):
         from flows.reduce import reduce_visit as recipe
         from flows.runs.reduction import run_reduce
 
@@ -96,7 +96,7 @@ def reduce_visit(request: ReduceForm) -> Any:
 @flow(name="simulate", **OPTIONS)
 def simulate(request: SimulateForm) -> Any:
     """Simulate the raw products of a visit."""
-    with failure_told(request, request.output):
+    with failure_announced(request, request.output):
         from flows.simulate import simulate_into
 
         simulate_into(Path(request.output), request.case, request.images, request.seed, None)
@@ -106,7 +106,7 @@ def simulate(request: SimulateForm) -> Any:
 @flow(name="validate", **OPTIONS)
 def validate(request: ValidateForm) -> Any:
     """Measure every claim of accuracy on simulated visits."""
-    with failure_told(request, request.output):
+    with failure_announced(request, request.output):
         from flows.validate import run_validation
 
         result = run_validation(request.request())
@@ -123,7 +123,7 @@ def validate(request: ValidateForm) -> Any:
 @flow(name="intake", **OPTIONS)
 def intake(request: IntakeForm) -> Any:
     """Do the job orders that are in a folder, each once."""
-    with failure_told(request, request.folder):
+    with failure_announced(request, request.folder):
         from flows.orders.intake import count_outcomes
         from flows.orders.intake import intake as take
 
@@ -147,7 +147,7 @@ def reprocess(request: ReprocessForm) -> Any:
     """
     output = Path(request.output) if request.output else output_folder()
     work = Path(request.work) if request.work else None
-    with failure_told(request, str(output)):
+    with failure_announced(request, str(output)):
         from flows.reprocess import Reprocessing
 
         places = tuple(Path(folder) for folder in (*request.references, *request.visits))
@@ -254,7 +254,7 @@ def resumed_state(run_count: int) -> State[Any]:
 
 
 @contextmanager
-def failure_told(form: Form, folder: str) -> Iterator[None]:
+def failure_announced(form: Form, folder: str) -> Iterator[None]:
     """Tell by an event when a run fails; what is done about it is a matter of automations.
 
     A form that names a path outside of the allowed roots fails at once.
@@ -274,9 +274,9 @@ def failure_told(form: Form, folder: str) -> Iterator[None]:
             else 70
         )
         name = runtime.flow_run.name or Path(folder).name
-        told = f"{plain(error)}{report_of(error)}"
+        told = f"{plain(error)}{report_notes(error)}"
         tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {told}", code)
-        if isinstance(error, DrpError) and report_of(error):
+        if isinstance(error, DrpError) and report_notes(error):
             raise type(error)(
                 told
             ) from error  # the state's message is what the error says, without its notes

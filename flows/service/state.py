@@ -34,7 +34,7 @@ def state_file(home: Path) -> Path:
 
 def read_state(home: Path) -> State | None:
     """Return the state of the keeper that lives, or None: what a dead one left is not believed."""
-    if not held(home):
+    if not keeper_lives(home):
         return None
     try:
         return State(**json.loads(state_file(home).read_text()))
@@ -42,7 +42,7 @@ def read_state(home: Path) -> State | None:
         return None
 
 
-def held(home: Path) -> bool:
+def keeper_lives(home: Path) -> bool:
     """Return whether a keeper lives."""
     try:
         fd = os.open(home / "up.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

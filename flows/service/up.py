@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.service.environment import free_port
-from flows.service.state import State, held, home_folder, read_state, state_file
+from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from tasks.files import disk
@@ -51,10 +51,10 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
     disk.make_folder(home)
     with disk.guarded("create", home):
         home.chmod(0o700)
-    if held(home):
+    if keeper_lives(home):
         return _wait(home, None), False
     if database:
-        database = checked(database)
+        database = database_url(database)
     if state_file(home).exists():
         tell("an earlier server ended without a word; its state is forgotten")
         disk.remove(state_file(home))
@@ -91,7 +91,7 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         state = read_state(home)
         if state is not None and state.phase == "up":
             return state
-        if not held(home) if keeper is None else keeper.poll() is not None:
+        if not keeper_lives(home) if keeper is None else keeper.poll() is not None:
             break
         time.sleep(0.2)
     try:
@@ -120,14 +120,14 @@ def down() -> bool:
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
-    while held(home):
+    while keeper_lives(home):
         if time.monotonic() > deadline:
             raise BusyError(f"process {state.pid} does not end; see {home / 'keeper.log'}")
         time.sleep(0.1)
     return True
 
 
-def checked(database: str) -> str:
+def database_url(database: str) -> str:
     """Return the URL of a data base as Prefect wants it.
 
     Raises
