@@ -41,10 +41,10 @@ def reduce_visit(
 def publish_visit(
     request: ReduceRequest, inventory: Inventory, settings: PipelineSettings
 ) -> Published:
-    """Publish what the steps of the current run left."""
+    """Publish the products of the current run."""
     run = current_run()
     for path in run.replacements.values():
-        raise UsageError(f"{path}: no step of this visit leaves what it should replace")
+        raise UsageError(f"{path}: no step of this visit creates the product it should replace")
     if run.dry:
         return Published(visit=inventory.visit, folder="", new=False)
     run.workspace.digests.save()

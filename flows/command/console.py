@@ -1,6 +1,4 @@
-"""What every command of `drp` shares: its options, progress, the answer, the line ERROR and the
-exit code.
-"""
+"""The parts all commands of `drp` share: common options, progress, answers, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ _stopped: list[Interrupted] = []
 
 
 def note(text: str, nl: bool = True) -> None:
-    """Write a line to standard error; where that fails nobody can be told, and the work goes on."""
+    """Write a line to standard error; if that fails, carry on silently."""
     try:
         click.echo(text, err=True, nl=nl)
     except OSError:
@@ -47,16 +45,18 @@ def note(text: str, nl: bool = True) -> None:
 def say(text: str) -> None:
     """Write a line of the answer to standard output.
 
+    A reader that has closed the pipe is not an error.
+
     Raises
     ------
     StorageError
-        If it can't be written; it holds the line. A reader that has gone away is no error.
+        If the line cannot be written; the message contains the line.
     """
     try:
         click.echo(text)
         sys.stdout.flush()
     except OSError as error:
-        # what is still in the buffer would fail again when Python ends
+        # the rest of the buffer would fail again when Python exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:
             raise StorageError(
@@ -67,9 +67,9 @@ def say(text: str) -> None:
 
 @dataclass
 class Console:
-    """How a command talks to its user: the options --json, -q and -v.
+    """How a command talks to its user, as set by the options --json, -q and -v.
 
-    `report_hang` says that a file system does not answer; the command ends after it.
+    `report_hang` is called when a file system stops responding, just before the command exits.
     """
 
     as_json: bool = False
@@ -79,16 +79,16 @@ class Console:
 
     @property
     def silent(self) -> bool:
-        """Whether progress is to be left out."""
+        """Whether progress messages are suppressed."""
         return self.as_json or self.quiet
 
     def report(self, text: str) -> None:
-        """Write a line of progress to standard error."""
+        """Write a progress message to standard error."""
         if not self.silent:
             note(text)
 
     def remark(self, text: str) -> None:
-        """Write a line that belongs to the answer, but is not the answer, to standard error."""
+        """Write a comment on the answer to standard error; -q does not suppress it."""
         if not self.as_json:
             note(text)
 
@@ -103,10 +103,10 @@ class Console:
 
 
 def command(body: Callable[..., int | None]) -> Callable[..., None]:
-    """Return the function of a click command: `body` with the options that every command has.
+    """Decorate the body of a click command: add the common options, handle signals and errors.
 
-    `body` returns the exit code, None for 0. Signals stop it cleanly, errors become one line and
-    an exit code.
+    `body` takes a `Console` first and returns the exit code (None means 0). Signals stop it
+    cleanly; an error becomes a single ERROR line and an exit code.
     """
 
     @functools.wraps(body)
@@ -115,10 +115,10 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
         run_guarded(lambda: body(console, **options) or 0, console, options.get("work"))
 
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
-        click.option("-q", "quiet", is_flag=True, help="No progress."),
+        click.option("--json", "as_json", is_flag=True, help="Write the answer as JSON."),
+        click.option("-q", "quiet", is_flag=True, help="Suppress progress messages."),
         click.option(
-            "-v", "verbose", is_flag=True, help="Tracebacks of errors, and every warning."
+            "-v", "verbose", is_flag=True, help="Show tracebacks, and the log lines of Prefect."
         ),
     ):
         run = option(run)
@@ -126,9 +126,9 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def run_guarded(body: Callable[[], int], console: Console, work: Path | None) -> None:
-    """Run the body of a command, and end the process with its exit code or that of its error.
+    """Run the body of a command and exit with its code, or with the code of its error.
 
-    A crash file goes to `work`.
+    The crash file of an internal error is written to `work`.
     """
     for number in _SIGNALS:
         signal.signal(number, _stop)
@@ -145,12 +145,12 @@ def run_guarded(body: Callable[[], int], console: Console, work: Path | None) ->
     finally:
         end_watch()
     if server_lost.is_set():
-        os._exit(code)  # at its exit Prefect would wait for the server that is gone
+        os._exit(code)  # on a normal exit Prefect would wait for the lost server
     sys.exit(code)
 
 
 def report_error(error: BaseException, verbose: bool, work: Path | None) -> int:
-    """Say in one line what went wrong, and return the exit code."""
+    """Write the ERROR line and return the exit code."""
     if verbose:
         note("".join(traceback.format_exception(error)), nl=False)
     code, text = describe_error(error, work)
@@ -159,7 +159,7 @@ def report_error(error: BaseException, verbose: bool, work: Path | None) -> int:
 
 
 def _stop(number: int, _frame: object) -> None:
-    # from now on the run cleans up; nothing may disturb that
+    # the clean-up that follows must not be interrupted
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     _stopped.append(Interrupted(number, signal.Signals(number).name))
@@ -167,24 +167,20 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def stop_if_asked() -> None:
-    """Stop if a signal said so at a moment when Python could only ignore what its handler
-    raised.
-    """
+    """Raise the exception of a signal whose handler ran where Python ignores exceptions."""
     if _stopped:
         raise _stopped[0]
 
 
 class Progress:
-    """Tells of the steps on standard error: a line for each, and on a terminal what is being done
-    now.
-    """
+    """Reports steps on standard error: a line for each, and on a terminal also the current one."""
 
     def __init__(self, silent: bool) -> None:
         self.silent = silent
         self.terminal = sys.stderr.isatty()
 
     def __call__(self, step: str, report: StepReport | None) -> None:
-        """Tell that a step begins (no report) or ended."""
+        """Report that a step begins (`report` is None) or has ended."""
         stop_if_asked()
         if self.silent:
             return
@@ -200,8 +196,9 @@ class Progress:
 
 
 def progress_bar(label: str) -> Callable[[int, int], None]:
-    """Return a function of (done, all) that shows progress on standard error: a bar on a terminal,
-    else every tenth.
+    """Return a function of (done, total) that shows progress on standard error.
+
+    On a terminal it draws a bar, elsewhere it writes a line at every tenth.
     """
     terminal = sys.stderr.isatty()
     last_tenth = -1
@@ -220,12 +217,12 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
 
 
 def first_code(results: Iterable[HasCode]) -> int:
-    """Return the exit code of the first result that failed, 0 if none did."""
+    """Return the exit code of the first failed result, or 0."""
     return next((result.code for result in results if result.code), 0)
 
 
 def age_text(seconds: float) -> str:
-    """Return an age as a person says it."""
+    """Return an age in words, in the largest unit that fits."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

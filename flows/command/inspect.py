@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     "--at",
     "when",
     default="",
-    help="Time for which they are chosen, yyyy-mm-ddThh:mm:ss; default now.",
+    help="Mark the files valid at this time, yyyy-mm-ddThh:mm:ss [now].",
 )
 @command
 def references(console: Console, folders: tuple[Path, ...], when: str) -> None:
-    """List the reference files in FOLDERS (or the default library): kind, version, validity, and
-    which is valid.
+    """List reference files and mark the valid ones.
+
+    Shows kind, version and validity of each file in FOLDERS, or in the default library. An asterisk
+    marks the files that a visit at the given time would use.
     """
     from flows.references import list_references
 
@@ -43,7 +45,7 @@ def references(console: Console, folders: tuple[Path, ...], when: str) -> None:
 
 
 def reference_lines(row: dict[str, Any]) -> list[str]:
-    """Return a reference as text."""
+    """Return a reference file as lines of text."""
     mark = "*" if row["chosen"] else " "
     line = (
         f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. "
@@ -54,20 +56,21 @@ def reference_lines(row: dict[str, Any]) -> list[str]:
 
 @click.command()
 @click.argument("visit", type=FOLDER)
-@click.option("--image", type=int, required=True, metavar="I", help="Which image, counted from 0.")
+@click.option("--image", type=int, required=True, metavar="I", help="Index of the image, from 0.")
 @click.option(
-    "--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Which light curve."
+    "--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Light curve."
 )
-@click.option("--pixel", type=(int, int), metavar="X Y", help="One pixel of the CCD instead.")
+@click.option(
+    "--pixel", type=(int, int), metavar="X Y", help="Break down this pixel of the CCD instead."
+)
 @command
 def explain(
     console: Console, visit: Path, image: int, aperture: str, pixel: tuple[int, int] | None
 ) -> None:
-    """Take the flux of one image of the published VISIT apart: each step, each term of the error,
-    flags in words.
+    """Break down the flux of one image of the published VISIT.
 
-    With --pixel, a pixel in place of the flux: its bias, gain, thermal charge, response and flags,
-    and how well it is known.
+    Shows the effect of each step, each term of the error, and the flags in words. With --pixel,
+    breaks down a single pixel instead: bias, gain, thermal charge, response, flags and error.
     """
     from flows.command import texts
 
@@ -82,8 +85,10 @@ def explain(
 @click.argument("b", type=FOLDER)
 @command
 def diff(console: Console, a: Path, b: Path) -> None:
-    """Compare the published reductions A and B of a visit: ppm of flux by column, and what they
-    were made from.
+    """Compare the published reductions A and B of a visit.
+
+    Shows how the columns differ (in ppm of the flux), and any difference in inputs, references,
+    settings and versions.
     """
     from flows.command import texts
 
@@ -92,14 +97,14 @@ def diff(console: Console, a: Path, b: Path) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, type=FOLDER, required=True, metavar="FILE...")
-@click.option("--strict", is_flag=True, help="Deviations are faults too.")
+@click.option("--strict", is_flag=True, help="Treat deviations as faults.")
 @command
 def check(console: Console, files: tuple[Path, ...], strict: bool) -> None:
-    """Hold each FILE (or the FITS files, reports and viewers in a folder) against the definition of
-    its product.
+    """Check each FILE against the definition of its product.
 
-    Structure, sums, keywords, columns, units, name; of pages, that they are whole, and fetch and
-    run nothing. Exit code 65: a file is not as it is defined.
+    If FILE is a folder, the FITS files, reports and viewers in it are checked. FITS files are
+    checked for structure, checksums, keywords, columns, units and name; reports and viewers must be
+    complete, and load or run nothing from outside. Exits with 65 if a file does not conform.
     """
     from flows.command import texts
 
@@ -113,8 +118,9 @@ def check(console: Console, files: tuple[Path, ...], strict: bool) -> None:
 @click.argument("file", type=FOLDER)
 @command
 def show(console: Console, file: Path) -> None:
-    """Show what FILE holds, a product, reference or term: its HDUs, what they mean, key numbers,
-    used values.
+    """Show the contents of FILE, a product, reference or term.
+
+    Lists the HDUs with their meaning, key numbers, and the values the pipeline used.
     """
     from flows.command import texts
 
@@ -125,8 +131,8 @@ def show(console: Console, file: Path) -> None:
 @click.argument("visit", required=False)
 @output_option
 @work_option
-@references_option("Folder of reference files, as for reduce.")
-@set_option("A setting, as for reduce.")
+@references_option("Folder with reference files, as for reduce.")
+@set_option("Change a setting, as for reduce.")
 @command
 def status(
     console: Console,
@@ -136,10 +142,11 @@ def status(
     references: tuple[Path, ...],
     assignments: tuple[str, ...],
 ) -> None:
-    """Show every visit: state, version, last step, verdict, age; for one VISIT what each step would
-    do now, and why.
+    """Show the state of all visits, or of each step of VISIT.
 
-    VISIT is a folder, as for reduce, or the name of a published visit.
+    Lists state, version, last step, verdict and age of every visit. For a single VISIT (a folder,
+    as for reduce, or the name of a published visit) also lists what each step would do now, and
+    why.
     """
     from tasks.engine.folders import default_work_folder
 
@@ -148,7 +155,7 @@ def status(
         show_states(console, output, work)
         return
     if "\0" in visit:
-        raise UsageError("the visit holds a NUL byte")
+        raise UsageError("the visit contains a NUL byte")
     show_steps(console, Path(visit), output, work, references, read_settings(assignments))
 
 
@@ -168,7 +175,7 @@ def show_steps(
     references: tuple[Path, ...],
     settings: dict[str, Any],
 ) -> None:
-    """Show the state of one visit, and what each of its steps would do."""
+    """Show the state of a visit, and what each of its steps would do."""
     from flows.step_status import visit_detail
 
     detail = visit_detail(visit, output, work, references, settings)
@@ -183,12 +190,12 @@ def show_steps(
 
 
 def state_row(state: VisitState) -> dict[str, Any]:
-    """Return the state of a visit for JSON."""
+    """Return the state of a visit as a JSON row."""
     return {**asdict(state), "age": round(state.age, 1)}
 
 
 def state_line(state: VisitState) -> str:
-    """Return the state of a visit as a line."""
+    """Return the state of a visit as a line of text."""
     age = age_text(state.age) if state.when else "-"
     return (
         f"{state.visit:17s} {state.state:9s} {state.version or '-':5s} "

@@ -1,4 +1,4 @@
-"""Commands that run the pipeline as a service: job, intake, reprocess, clean, up, down."""
+"""Commands that operate the pipeline: job, intake, reprocess, clean, up, down."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("order", type=FOLDER, metavar="ORDER.xml")
-@click.option("--log", "log_file", type=FOLDER, help="The log file [ORDER.log].")
+@click.option("--log", "log_file", type=FOLDER, help="Log file [ORDER.log].")
 @engine_option
 @command
 def job(console: Console, order: Path, log_file: Path | None, engine: str) -> int:
-    """Do what the scheduler's job order ORDER.xml says.
+    """Process the scheduler's job order ORDER.xml.
 
-    Products and, last, a trigger file go to its output OUT, scratch to TMP, log lines to the
-    streams and the log file.
+    Products are published in the order's OUT folder, followed by a trigger file; temporary files go
+    to its TMP folder. Log lines go to standard output, standard error and the log file.
     """
     from flows.orders.job import run_job
     from flows.orders.log import SocLog
@@ -65,30 +65,30 @@ def job(console: Console, order: Path, log_file: Path | None, engine: str) -> in
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--once", is_flag=True, help="Do what is there, and end.")
+@click.option("--once", is_flag=True, help="Process the orders present, then exit.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="Look so often [s].",
+    help="Time between two looks into FOLDER [s].",
 )
 @click.option(
     "--settle",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="An order keeps still so long [s].",
+    help="Time an order must stay unchanged before it is processed [s].",
 )
 @engine_option
 @command
 def intake(
     console: Console, folder: Path, once: bool, every: float, settle: float, engine: str
 ) -> None:
-    """Do the job orders that arrive in FOLDER, each once, and sort them into FOLDER/done and
-    FOLDER/failed.
+    """Process the job orders that arrive in FOLDER.
 
-    Any number of these commands may run on one folder. Ends with 0 whatever became of the orders.
+    Each order is processed once and moved to FOLDER/done or FOLDER/failed. Several such commands
+    may share a folder. The exit code is 0 even if orders fail.
     """
     from flows.orders import intake as orders
 
@@ -104,21 +104,20 @@ def intake(
 @click.command()
 @work_option
 @click.option(
-    "--older", metavar="AGE", help="Take away visits that nobody touched for so long: 30d, 12h."
+    "--older", metavar="AGE", help="Remove visits untouched for longer than this, e.g. 30d or 12h."
 )
 @click.option(
-    "--quota", metavar="SIZE", help="Keep no more than this: 50G. The oldest visits go first."
+    "--quota", metavar="SIZE", help="Keep at most this much, e.g. 50G; remove the oldest first."
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @command
 def clean(
     console: Console, work: Path | None, older: str | None, quota: str | None, dry_run: bool
 ) -> None:
-    """Take away intermediate products and reports on failures by age and quota.
+    """Remove intermediate products by age or total size.
 
-    Published folders, and visits that a run holds, are left alone.
-
-    A visit that was taken away can be reduced again, or from its published folder.
+    Reports on failures are removed too. Published folders and visits in use are left alone. A
+    removed visit can still be reduced again, from its raw data or its published folder.
     """
     from flows.clean import clean as clean_folder
     from flows.clean import parse_age, parse_size
@@ -133,7 +132,7 @@ def clean(
 
 
 def kept_line(kept: Kept, dry_run: bool) -> str:
-    """Return what became of a visit in the work folder as a line."""
+    """Return a visit of the work folder, and what was done with it, as a line of text."""
     action = f"would {kept.action}" if dry_run and kept.action == "remove" else kept.action
     age = age_text(time.time() - kept.when)
     return f"{kept.visit:17s} {kept.bytes / 1e6:10.1f} MB {age:>8s}  {action}"
@@ -141,16 +140,16 @@ def kept_line(kept: Kept, dry_run: bool) -> str:
 
 @click.command()
 @click.argument("output", type=FOLDER)
-@references_option("Folder with new reference files.")
+@references_option("Folder with new reference files (repeatable).")
 @click.option(
     "--visits",
     multiple=True,
     type=FOLDER,
-    help="Folder with the raw files of the visits, for steps that need them.",
+    help="Folder with raw files of the visits, for steps that need them (repeatable).",
 )
 @work_option
 @engine_option
-@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @command
 def reprocess(
@@ -163,11 +162,11 @@ def reprocess(
     yes: bool,
     dry_run: bool,
 ) -> int:
-    """Reduce those visits published in OUTPUT again that new references, or new versions of steps,
-    touch.
+    """Reduce published visits again with new references.
 
-    Shows the plan with its cost first. Only the steps that are touched are done; what was published
-    before stays.
+    Finds the visits in OUTPUT that are affected by new reference files or new versions of steps,
+    and shows the plan and its cost first. Only the affected steps are run. Earlier publications are
+    kept.
     """
     from flows.reprocess import Reprocessing
     from flows.service.engine import engine_for
@@ -185,7 +184,7 @@ def reprocess(
                     planned, chosen, Progress(console.silent), lambda d: report_done(console, d)
                 )
         else:
-            console.remark("nothing was done: --yes does it")
+            console.remark("nothing was done; use --yes to reduce them")
     console.answer(
         {"plan": [asdict(p) for p in planned], "done": [asdict(d) for d in done]},
         [d.text for d in done if d.code == 0],
@@ -194,28 +193,28 @@ def reprocess(
 
 
 def plan_lines(planned: Sequence[Planned]) -> list[str]:
-    """Return what would be reduced again, why, and what it costs, as lines."""
+    """Return the plan as lines of text: each visit with its steps, cost and reasons."""
     lines = []
     for each in planned:
-        more = f" and what {', '.join(each.unknown)} takes" if each.unknown else ""
+        more = f" plus an unknown time for {', '.join(each.unknown)}" if each.unknown else ""
         lines.append(
             f"{each.visit} from {each.steps[0]}, {len(each.steps)} steps, "
             f"{each.seconds:.1f} s{more}"
         )
         lines += [f"    {reason}" for reason in each.reasons]
         if not each.raw:
-            lines.append("    its raw files are in none of the folders")
+            lines.append("    its raw files are not in any of the folders")
     total = sum(each.seconds for each in planned)
     return [*lines, f"{len(planned)} visits, {total:.1f} s"]
 
 
 def confirmed() -> bool:
-    """Ask the person at the terminal, if there is one."""
-    return sys.stdin.isatty() and click.confirm("Do it?", err=True)
+    """Ask for confirmation; False if standard input is not a terminal."""
+    return sys.stdin.isatty() and click.confirm("Reduce them again?", err=True)
 
 
 def report_done(console: Console, done: Done) -> None:
-    """Report a visit that failed."""
+    """Report a failed visit."""
     if done.code:
         console.remark(f"ERROR {done.visit}: {done.text}")
 
@@ -225,7 +224,7 @@ def report_done(console: Console, done: Done) -> None:
     "--database",
     envvar="DRP_DATABASE",
     default="",
-    help="URL of a PostgreSQL data base [SQLite].",
+    help="URL of a PostgreSQL database [SQLite].",
     metavar="URL",
 )
 @click.option(
@@ -233,18 +232,22 @@ def report_done(console: Console, done: Done) -> None:
     type=click.IntRange(0, 65535),
     default=4200,
     show_default=True,
-    help="Of loopback; 0: any that is free.",
+    help="Port of the server on the loopback interface; 0 picks a free one.",
 )
 @click.option(
-    "--runs", type=click.IntRange(min=1), default=2, show_default=True, help="Runs at a time."
+    "--runs",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Maximum number of concurrent runs.",
 )
 @command
 def up(console: Console, database: str, port: int, runs: int) -> None:
-    """Start a Prefect server, a worker and the deployments on this machine; later commands find
-    them by themselves.
+    """Start a Prefect server, a worker and the deployments.
 
-    A password of the data base is taken from DRP_DATABASE only. The last line is the address of the
-    pages.
+    They run on this machine, and later commands use them automatically. A database URL with a
+    password is accepted from the environment variable DRP_DATABASE only. The last line of output is
+    the address of the web pages.
     """
     from flows.service import up as service
     from flows.service.state import home_folder, state_file
@@ -252,12 +255,12 @@ def up(console: Console, database: str, port: int, runs: int) -> None:
     source = click.get_current_context().get_parameter_source("database")
     if source is click.core.ParameterSource.COMMANDLINE and service.has_password(database):
         raise UsageError(
-            "everybody can read a command line: give a URL with a password in DRP_DATABASE"
+            "command lines are visible to everyone: pass a URL with a password in DRP_DATABASE"
         )
     state, new = service.up(database, port, runs, console.report)
     pages, file = state.api.removesuffix("/api"), state_file(home_folder())
     console.remark(
-        f"{'started' if new else 'it is up already'}; user and password of the pages: "
+        f"{'started' if new else 'already running'}; user and password of the web pages: "
         f"`auth` in {file}"
     )
     row = {
@@ -273,9 +276,12 @@ def up(console: Console, database: str, port: int, runs: int) -> None:
 @click.command()
 @command
 def down(console: Console) -> None:
-    """End what `drp up` started; runs that are under way are resumed by the next `drp up`."""
+    """Stop the server and worker that `drp up` started.
+
+    Runs in progress are resumed by the next `drp up`.
+    """
     from flows.service import up as service
 
     ended = service.down()
-    console.report("ended" if ended else "nothing was up")
+    console.report("stopped" if ended else "nothing was running")
     console.answer({"ended": ended}, (), indent=None)

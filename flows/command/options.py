@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 
-# a folder that cannot be read is no wrong command: it is reported as any other fault
+# an unreadable folder is not a usage error: let the command report it like any other fault
 VISIT = click.Path(path_type=Path, readable=False)
 
 output_option = click.option(
@@ -22,42 +22,48 @@ output_option = click.option(
     type=FOLDER,
     default=Path("products"),
     show_default=True,
-    help="Where products are published.",
+    help="Folder for published products.",
 )
 
 work_option = click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
+    "--work", type=FOLDER, help="Folder for intermediate products [DRP_WORK, or the user's cache]."
 )
 
 engine_option = click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
+    "--engine",
+    type=click.Choice(["auto", "prefect", "plain"]),
+    default="auto",
+    show_default=True,
+    help="Run steps under Prefect or not; auto uses Prefect if a server is running.",
 )
 
 settings_option = click.option(
-    "--settings", "settings_file", type=FOLDER, help="TOML file of settings."
+    "--settings", "settings_file", type=FOLDER, help="TOML file with settings."
 )
 
 archive_option = click.option(
-    "--archive", is_flag=True, help="Also write the .tgz that pycheops opens."
+    "--archive", is_flag=True, help="Also write a .tgz archive for pycheops."
 )
 
 strict_option = click.option(
-    "--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning."
+    "--strict",
+    is_flag=True,
+    help="Reject deviating inputs; exit with 3 if a step ended with a warning.",
 )
 
 
 def set_option(text: str) -> Callable[[F], F]:
-    """Return the option --set with its help."""
+    """Return the option --set with a help text."""
     return click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help=text)
 
 
 def references_option(text: str) -> Callable[[F], F]:
-    """Return the option --references with its help."""
+    """Return the option --references with a help text."""
     return click.option("--references", multiple=True, type=FOLDER, help=text)
 
 
 def read_settings(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:
-    """Return the settings of a TOML file, changed by assignments ``STEP.NAME=VALUE``."""
+    """Return the settings of a TOML file, overridden by assignments ``STEP.NAME=VALUE``."""
     from schemas.requests import assign
     from tasks.files.toml import read_toml
 
@@ -68,19 +74,19 @@ def read_settings(assignments: Iterable[str], file: Path | None = None) -> dict[
 
 
 def refuse_nul(*paths: Path) -> None:
-    """Refuse paths that hold a NUL byte.
+    """Reject paths that contain a NUL byte.
 
     Raises
     ------
     UsageError
-        If one does.
+        If a path contains one.
     """
     if any("\0" in str(path) for path in paths):
-        raise UsageError("a path holds a NUL byte")
+        raise UsageError("a path contains a NUL byte")
 
 
 def as_arguments(values: Mapping[str, object]) -> list[str]:
-    """Return options as they stand on a command line: flags by their name, lists repeated."""
+    """Return options as command line arguments; tuples become repeated options."""
     arguments: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Commands that make products: simulate, reduce, campaign."""
+"""Commands that create products: simulate, reduce, campaign."""
 
 from __future__ import annotations
 
@@ -41,25 +41,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("visit", type=VISIT)
-@references_option("Folder of reference files; several are searched together.")
+@references_option("Folder with reference files (repeatable).")
 @output_option
 @work_option
-@click.option("--from", "from_step", metavar="STEP", help="Do STEP again, and what depends on it.")
-@click.option("--until", metavar="STEP", help="Stop behind STEP; nothing is published.")
+@click.option(
+    "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
+)
+@click.option("--until", metavar="STEP", help="Stop after STEP without publishing.")
 @click.option(
     "--replace",
     multiple=True,
     type=FOLDER,
     metavar="FILE",
-    help="Your own version of an intermediate product.",
+    help="Use your own version of an intermediate product (repeatable).",
 )
-@set_option("Change a setting.")
+@set_option("Change a setting (repeatable).")
 @settings_option
 @engine_option
 @archive_option
 @strict_option
-@click.option("--wait", is_flag=True, help="Wait for another run on the visit.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--wait", is_flag=True, help="Wait if another run holds the visit.")
+@click.option("--dry-run", is_flag=True, help="Only show what each step would do.")
 @command
 def reduce(
     console: Console,
@@ -68,9 +70,11 @@ def reduce(
     engine: str,
     **options: Any,
 ) -> int:
-    """Reduce the visit in the folder VISIT, or go on from a published folder.
+    """Reduce the visit in the folder VISIT.
 
-    Only what is missing or changed is done. The last line names the published folder.
+    VISIT may also be a published folder; the reduction then continues from its products. Only steps
+    whose results are missing or out of date are run. The last line of output is the published
+    folder.
     """
     from schemas.requests import ReduceRequest
 
@@ -81,7 +85,7 @@ def reduce(
 
 
 def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
-    """Reduce a visit under the engine that was asked for, and report; return the exit code."""
+    """Reduce a visit under the requested engine, show the outcome and return the exit code."""
     from flows.runs.reduction import run_reduce
     from flows.service.engine import engine_for
 
@@ -94,18 +98,18 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
         console.warn(warning)
     lines: list[str] = []
     if published is not None and published.folder:
-        console.remark("published" if published.new else "nothing to do, it stands in")
+        console.remark("published:" if published.new else "already up to date:")
         lines = [published.folder]
     elif request.dry_run:
         lines = [f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip() for r in run.reports]
     else:
-        console.remark(f"stopped behind {request.until}; nothing is published")
+        console.remark(f"stopped after {request.until} without publishing")
     console.answer(reduction_row(published, run), lines)
     return 3 if request.strict and reduction.warned else 0
 
 
 def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
-    """Return what --json says of a reduction."""
+    """Return the JSON answer of a reduction."""
     steps = [
         {
             "step": r.step,
@@ -127,12 +131,18 @@ def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
 
 @click.command()
 @click.argument("output", type=FOLDER)
-@click.option("--case", "case_name", default="demo", show_default=True, help="Which visit.")
-@click.option("--images", type=click.IntRange(min=1), help="Number of stacked images.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--case", "case_name", default="demo", show_default=True, help="Name of a case, or a TOML file."
+)
+@click.option(
+    "--images", type=click.IntRange(min=1), help="Number of stacked images [the case's own]."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the noise."
+)
 @command
 def simulate(console: Console, output: Path, case_name: str, images: int | None, seed: int) -> None:
-    """Simulate the raw products of a visit into the new folder OUTPUT."""
+    """Simulate the raw data of a visit into the new folder OUTPUT."""
     from flows.simulate import simulate_into
 
     report_progress = None if console.silent else progress_bar("simulating")
@@ -147,12 +157,12 @@ def simulate(console: Console, output: Path, case_name: str, images: int | None,
     type=click.IntRange(min=1),
     default=os.cpu_count() or 1,
     show_default="processors",
-    help="At a time.",
+    help="Number of visits to reduce at a time.",
 )
-@references_option("Folder of reference files, as for reduce.")
+@references_option("Folder with reference files (repeatable).")
 @output_option
 @work_option
-@set_option("Change a setting.")
+@set_option("Change a setting (repeatable).")
 @settings_option
 @engine_option
 @archive_option
@@ -166,8 +176,10 @@ def campaign(
     settings_file: Path | None,
     **options: Any,
 ) -> int:
-    """Reduce several VISITS side by side. Each fails alone; the exit code is that of the first one
-    that failed.
+    """Reduce several VISITS in parallel.
+
+    A visit that fails does not stop the others. The exit code is that of the first failed visit in
+    the order of the arguments.
     """
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""A job of the scheduler: job order in; products, log and, last, a trigger file out."""
+"""A job of the scheduler: reads a job order, publishes products, writes log and trigger file."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ FLAGS = {
 
 @dataclass
 class Job:
-    """A job order being worked on. `links` are the names under which the pipeline is given the
-    order's files.
+    """A job order in progress.
 
-    `over` is whether the products are published.
+    `links` maps the paths under which the pipeline reads the order's files to their paths in the
+    order. `over` is True once the products are published.
     """
 
     path: Path
@@ -68,20 +68,20 @@ class Job:
 
     @property
     def visit(self) -> str:
-        """The visit, as the name of the raw file tells it; empty if it does not."""
+        """The visit in the name of the raw file; empty if there is none."""
         match = next(
             (m for given in self.order.of_type(RAW) if (m := VISIT.search(given.path.name))), None
         )
         return match[0] if match else ""
 
     def named(self, text: str) -> str:
-        """Return a text in which files have the names that the order has for them."""
+        """Return a text with the order's own names of files."""
         for link, name in self.links.items():
             text = text.replace(link, name)
         return text
 
     def tell(self, step: str, report: StepReport | None) -> None:
-        """Log that a step begins or ended."""
+        """Log that a step begins or has ended."""
         self.stop_if_asked()
         if report is None:
             self.log(Level.DEBUG, f"{step} begins")
@@ -99,24 +99,22 @@ def run_job(
     log_file: Path | None = None,
     stop_if_asked: Callable[[], None] = lambda: None,
 ) -> int:
-    """Do what a job order says; return the exit code.
+    """Process a job order and return the exit code.
 
     Parameters
     ----------
     path : Path
         The job order.
     engine : str or callable
-        As `run_reduce` takes it.
+        As in `run_reduce`.
     log : SocLog
-        Where lines go; its levels are set as the order says.
+        The log; its levels are set by the order.
     log_file : Path or None
-        The log file, in place of the order's name with the ending ``.log``.
+        The log file; by default the order's path with the suffix ``.log``.
     stop_if_asked : callable
-        Raises if a signal asked for an end.
+        Raises an exception if a signal has arrived.
     """
     job: Job | None = None
-    # names stay in the folder of the order, where a person finds what tells of it; the order may be
-    # moved afterwards
     path = path.absolute()
     try:
         if path.is_file() or log_file is not None:
@@ -130,14 +128,14 @@ def run_job(
         code, text = describe_error(error, path.parent)
         log(Level.ERROR, job.named(text) if job is not None else text)
         if code == 70:
-            log(Level.ALERT, "a person is needed: this is a fault of the program")
+            log(Level.ALERT, "operator needed: this is a bug in the program")
         return code
     finally:
         log.close()
 
 
 def _report(error: BaseException, path: Path, job: Job | None) -> None:
-    """Leave a report beside an order that came to nothing, unless its visit has one already."""
+    """Write a report beside an order that failed, unless its visit has one already."""
     if not isinstance(error, Exception) or short_of_memory(error) or (job is not None and job.over):
         return
     from flows.runs.failure import order_failure_reported
@@ -150,13 +148,13 @@ def _reduce_order(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
-    job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
+    job.log(Level.INFO, f"{PROCESSOR} {VERSION} starts processing {job.path.name}")
     for line in job.order.ignored:
         job.log(Level.WARNING, line)
     trigger = input_trigger(job.order)
     with scratch(job) as folder:
         for ending in BESIDE:
-            disk.discard(job.path.with_suffix(ending))  # of an earlier try
+            disk.discard(job.path.with_suffix(ending))  # of an earlier attempt
         request = build_request(job, folder, trigger)
         try:
             reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
@@ -171,18 +169,18 @@ def _reduce_order(job: Job, engine: Engine) -> int:
 
 
 def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
-    """Log what was published, and write the trigger file."""
-    what = "published" if published.new else "nothing to do, it stands in"
-    job.log(Level.INFO, f"{what} {published.folder}")
+    """Log the published folder and write the trigger file."""
+    outcome = "published" if published.new else "already up to date"
+    job.log(Level.INFO, f"{outcome}: {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
     path = write_trigger(job.order.output, *output_trigger(trigger, published))
-    job.log(Level.INFO, f"trigger file {path.name}")
+    job.log(Level.INFO, f"wrote trigger file {path.name}")
 
 
 @dataclass
-class Asked:
-    """What the parameters of an order ask for."""
+class Wishes:
+    """Options, replacements and settings that an order asks for."""
 
     options: dict[str, Any]
     replace: list[Path] = field(default_factory=list)
@@ -190,20 +188,22 @@ class Asked:
 
 
 def build_request(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
-    """Return the request that an order makes, with its input files brought together below `folder`.
+    """Return the request of an order, with links to its input files below `folder`.
 
     Raises
     ------
     ConfigurationError
-        If a parameter is not known, or its value is not possible; names the line.
-    MissingInputError, BadInputError
-        If a file is not there, or is not of the type that the order says.
+        If a parameter is unknown or its value invalid; the message gives the line.
+    MissingInputError
+        If a file does not exist.
+    BadInputError
+        If a file is not of the type stated in the order.
     """
     visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
     for place in (visit, references):
         disk.remove(place)
         disk.make_folder(place)
-    asked = Asked(
+    wishes = Wishes(
         {
             "visit": visit,
             "references": (references,),
@@ -214,44 +214,47 @@ def build_request(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequ
             "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
         }
     )
-    read_parameters(job, asked)
-    link_inputs(job, visit, references, asked)
-    if asked.options["visit"] != visit:
-        asked.options["references"] = (visit, references)
+    read_parameters(job, wishes)
+    link_inputs(job, visit, references, wishes)
+    if wishes.options["visit"] != visit:
+        wishes.options["references"] = (visit, references)
     elif not job.order.of_type(RAW):
         raise MissingInputError(
-            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
+            f"{job.path}: has no input {RAW}, and no parameter `published` to continue from"
         )
     elif trigger is not None:
         _check_visit(job, job.order.of_type(RAW)[0].path, trigger)
-    return ReduceRequest(**asked.options, replace=tuple(asked.replace), settings=asked.settings)
+    return ReduceRequest(**wishes.options, replace=tuple(wishes.replace), settings=wishes.settings)
 
 
-def read_parameters(job: Job, asked: Asked) -> None:
-    """Add what the parameters of an order ask for.
+def read_parameters(job: Job, wishes: Wishes) -> None:
+    """Read the parameters of an order.
 
     Raises
     ------
     ConfigurationError
-        If one is not known, or its value is not possible; names the line.
+        If a parameter is unknown or its value invalid; the message gives the line.
     """
     for parameter in job.order.parameters:
         try:
-            _take_parameter(parameter, asked)
+            _take_parameter(parameter, wishes)
         except (ConfigurationError, UsageError) as error:
             raise ConfigurationError(
                 f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
             ) from error
 
 
-def link_inputs(job: Job, visit: Path, references: Path, asked: Asked) -> None:
-    """Link the input files of an order into the folders of the visit and of the references; those
-    that are to replace a product are only noted.
+def link_inputs(job: Job, visit: Path, references: Path, wishes: Wishes) -> None:
+    """Link the input files of an order into the folders of the visit and of the references.
+
+    Files that replace a product are collected, not linked.
 
     Raises
     ------
-    MissingInputError, BadInputError
-        If a file is not there, or is not of the type that the order says.
+    MissingInputError
+        If a file does not exist.
+    BadInputError
+        If a file is not of the type stated in the order.
     """
     from schemas.inputs import REFERENCES
     from tasks.engine.run import STEPS
@@ -262,45 +265,43 @@ def link_inputs(job: Job, visit: Path, references: Path, asked: Asked) -> None:
         if given.file_type == TRIGGER:
             continue
         if given.file_type in replaceable:
-            asked.replace.append(given.path)
+            wishes.replace.append(given.path)
         elif given.file_type in KINDS:
             is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
             _link(job, given, (references if is_reference else visit) / f"{i:04d}")
         else:
-            job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
-    # behind those of the files in them
+            job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}; ignored")
+    # after the files in these folders, whose links begin with the same path
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
 
 
-def _take_parameter(parameter: Parameter, asked: Asked) -> None:
+def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
     from tasks.engine.run import STEPS
 
     name, value = parameter.name, parameter.value
     if name == "from":
         if value not in STEPS:
-            raise ConfigurationError(
-                f"there is no step {value!r}; the steps are {', '.join(STEPS)}"
-            )
-        asked.options["from_step"] = value
+            raise ConfigurationError(f"unknown step {value!r}; the steps are {', '.join(STEPS)}")
+        wishes.options["from_step"] = value
     elif name == "replace":
-        asked.replace.append(allowed_path(value, rules_of_environment()))
+        wishes.replace.append(allowed_path(value, rules_of_environment()))
     elif name == "published":
-        asked.options["visit"] = allowed_path(value, rules_of_environment())
+        wishes.options["visit"] = allowed_path(value, rules_of_environment())
     elif name in ("strict", "archive"):
         if value.lower() not in FLAGS:
-            raise ConfigurationError(f"is {value!r}, wanted true or false")
-        asked.options[name] = FLAGS[value.lower()]
+            raise ConfigurationError(f"is {value!r}, expected true or false")
+        wishes.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
         if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
-            raise ConfigurationError(f"is {value!r}, wanted a number up to 99")
-        asked.options[name] = int(value)
+            raise ConfigurationError(f"is {value!r}, expected a number up to 99")
+        wishes.options[name] = int(value)
     elif "." in name:
-        assign(asked.settings, f"{name}={value}")
+        assign(wishes.settings, f"{name}={value}")
     else:
         names = (
             "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"
         )
-        raise ConfigurationError(f"is not known; wanted {names}")
+        raise ConfigurationError(f"is unknown; expected {names}")
 
 
 def _link(job: Job, given: JobInput, folder: Path) -> None:
@@ -308,12 +309,12 @@ def _link(job: Job, given: JobInput, folder: Path) -> None:
 
     target = Path(os.path.realpath(given.path))
     if not target.exists():
-        raise MissingInputError(f"{given.path}: is not there ({job.path.name} line {given.line})")
+        raise MissingInputError(f"{given.path}: does not exist ({job.path.name} line {given.line})")
     with scan(target) as file:
         if file.extname != given.file_type:
-            what = file.extname or "(no EXTNAME)"
+            extname = file.extname or "(no EXTNAME)"
             raise BadInputError(
-                f"{given.path}: HDU 1 is {what}, {job.path.name} line {given.line} says "
+                f"{given.path}: HDU 1 is {extname}, but {job.path.name} line {given.line} says "
                 f"{given.file_type}"
             )
     disk.make_folder(folder)
@@ -324,17 +325,17 @@ def _link(job: Job, given: JobInput, folder: Path) -> None:
 
 
 def input_trigger(order: JobOrder) -> Trigger | None:
-    """Return what the order's trigger file says, if it has one.
+    """Read the order's trigger file, if it has one.
 
     Raises
     ------
     BadInputError
-        If it is damaged, or there are several.
+        If it is damaged, or if there are several.
     """
-    given = order.of_type(TRIGGER)
-    if len(given) > 1:
-        raise BadInputError(f"{given[1].path}: is the second trigger file of this order")
-    return read_trigger(given[0].path) if given else None
+    files = order.of_type(TRIGGER)
+    if len(files) > 1:
+        raise BadInputError(f"{files[1].path}: is the second trigger file of this order")
+    return read_trigger(files[0].path) if files else None
 
 
 def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
@@ -350,9 +351,7 @@ def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
 
 
 def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
-    """Return the trigger of the products, with the visit, the version and the date that stand in
-    it.
-    """
+    """Return the trigger of the products, and their visit, version and date of publication."""
     from tasks.delivery.published.folder import read_manifest
     from tasks.files.reader import scan
 
@@ -365,7 +364,9 @@ def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigg
         header = file.hdus[1].header
     visit, label = str(manifest["visit"]), str(manifest["version"])
     if trigger is not None and visit_of(trigger) not in (None, visit):
-        raise BadInputError(f"the trigger file is of {visit_of(trigger)}, the products of {visit}")
+        raise BadInputError(
+            f"the trigger file is for {visit_of(trigger)}, the products are of {visit}"
+        )
     values = {
         name: str(header[name]) for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR", "OBSID")
     }
@@ -383,13 +384,14 @@ def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigg
 
 @contextlib.contextmanager
 def scratch(job: Job) -> Iterator[Path]:
-    """Give a folder below TMP that is the order's alone, and gone afterwards; what a killed job
-    left in it is used.
+    """Yield a temporary folder of the order below TMP, and remove it afterwards.
+
+    If a killed job has left the folder behind, its contents are used.
 
     Raises
     ------
     BusyError
-        If another process works on the same order.
+        If another process is working on the same order.
     """
     name = f"drp-{hashlib.sha256(str(job.path).encode()).hexdigest()[:16]}"
     folder = job.order.scratch / name
@@ -403,13 +405,13 @@ def scratch(job: Job) -> Iterator[Path]:
         except BlockingIOError:
             ours = False
         if not ours:
-            raise BusyError(f"another process works on {job.path}")
+            raise BusyError(f"another process is working on {job.path}")
         try:
             yield folder
         finally:
             try:
                 disk.remove(folder)
             except DrpError as error:
-                job.log(Level.WARNING, f"scratch could not be removed: {error}")
+                job.log(Level.WARNING, f"the temporary folder could not be removed: {error}")
     finally:
         os.close(fd)

@@ -1,5 +1,6 @@
-"""XML from outside: read with no entities and no DTD, within limits, and held against a declared
-structure.
+"""XML from outside: parsed without entities or DTD, within limits, and checked against a structure.
+
+The structure is declared with `Kind`; errors name the line.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DEEPEST = 16
 
 @dataclass
 class Element:
-    """An element: where it begins, and what it holds."""
+    """An element with its line, attributes, children and text."""
 
     name: str
     line: int
@@ -31,19 +32,19 @@ class Element:
 
     @property
     def text(self) -> str:
-        """Its text without blanks around it."""
+        """The text, without surrounding white space."""
         return "".join(self.raw).strip()
 
     def all(self, name: str) -> list[Element]:
-        """Return its children of a name."""
+        """Return the children with this name."""
         return [c for c in self.children if c.name == name]
 
     def get(self, name: str) -> str | None:
-        """Return the text of its first child of a name, or None if there is no such child."""
+        """Return the text of the first child with this name, or None."""
         return next((c.text for c in self.children if c.name == name), None)
 
     def below(self) -> Iterator[Element]:
-        """Yield itself and all that lies below it."""
+        """Yield this element and all its descendants."""
         yield self
         for child in self.children:
             yield from child.below()
@@ -51,11 +52,10 @@ class Element:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an element must hold: text of a pattern, or these children in this order (name, kind,
-    least, most).
+    """The content an element must have.
 
-    One that is `counted` may say in the attribute `count` how many children it has, which must be
-    true.
+    Either text that matches a pattern, or children in this order: (name, kind, fewest, most). A
+    `counted` element may state the number of its children in the attribute `count`.
     """
 
     text: str | None = None
@@ -70,8 +70,8 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
     Raises
     ------
     DrpError
-        Of the class `wrong`, with the line: if it is no regular file, larger than 1 MB, not
-        well-formed, nested deeper than 16 elements, or holds a DTD.
+        Of class `wrong`, if the file is not a regular file, larger than 1 MB, not well-formed,
+        nested deeper than 16 elements, or contains a DTD; the message gives the line.
     """
     try:
         data = disk.read_bytes(path, limit=MOST_BYTES)
@@ -82,18 +82,14 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
     reader = _Reader(path, wrong)
     try:
         reader.parser.Parse(data, True)
-    except (
-        expat.ExpatError,
-        ValueError,
-        LookupError,
-    ) as error:  # an unknown encoding is one of the last two
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: unknown encoding
         line = getattr(error, "lineno", 1)
         raise wrong(f"{path} line {line}: is not well-formed XML, {plain(error)}") from error
     return reader.roots[0]
 
 
 class _Reader:
-    """Builds the tree of elements while a file is parsed."""
+    """Builds the tree of elements while expat parses a file."""
 
     def __init__(self, path: Path, wrong: type[DrpError]) -> None:
         self.path, self.wrong = path, wrong
@@ -127,12 +123,13 @@ class _Reader:
 
 
 def check(element: Element, kind: Kind, path: Path, wrong: type[DrpError]) -> None:
-    """Hold an element against what it must be.
+    """Check an element against its declaration.
 
     Raises
     ------
     DrpError
-        Of the class `wrong`; it names the line, what stands there and what is wanted.
+        Of class `wrong`, if it does not conform; the message gives the line, the content found and
+        the content expected.
     """
     try:
         _check(element, kind)
@@ -142,7 +139,7 @@ def check(element: Element, kind: Kind, path: Path, wrong: type[DrpError]) -> No
 
 
 class _Misfit(Exception):
-    """An element is not what it must be."""
+    """An element does not conform to its declaration."""
 
     def __init__(self, element: Element, text: str) -> None:
         super().__init__(text)
@@ -155,7 +152,7 @@ def _check(element: Element, kind: Kind) -> None:
     allowed = {"count"} if kind.counted else set()
     for name in element.attributes:
         if name not in allowed and not name.startswith(("xmlns", "xsi:")):
-            raise _Misfit(element, f"has the attribute {plain(name)!r}, which is not known")
+            raise _Misfit(element, f"has the unknown attribute {plain(name)!r}")
     if kind.text is not None:
         _check_text(element, kind.text)
     else:
@@ -165,15 +162,15 @@ def _check(element: Element, kind: Kind) -> None:
 
 def _check_text(element: Element, pattern: str) -> None:
     if element.children:
-        raise _Misfit(element, f"holds {plain(element.children[0].name)}, wanted text")
+        raise _Misfit(element, f"contains {plain(element.children[0].name)}, expected text")
     if not re.fullmatch(pattern, element.text):
-        raise _Misfit(element, f"is {plain(element.text)!r}, wanted {pattern}")
+        raise _Misfit(element, f"is {plain(element.text)!r}, expected {pattern}")
 
 
 def _check_children(element: Element, kind: Kind) -> None:
-    """Hold the children of an element against those that it must have, in their order."""
+    """Check the children of an element and their order."""
     if element.text:
-        raise _Misfit(element, f"holds the text {plain(element.text)!r}, wanted elements")
+        raise _Misfit(element, f"contains the text {plain(element.text)!r}, expected elements")
     left = deque(element.children)
     for name, child, least, most in kind.children:
         met = 0
@@ -182,14 +179,12 @@ def _check_children(element: Element, kind: Kind) -> None:
             met += 1
         if met < least:
             instead = plain(left[0].name) if left else "nothing more"
-            raise _Misfit(element, f"holds {instead} where {name} is wanted")
+            raise _Misfit(element, f"contains {instead} where {name} is expected")
     if left:
-        raise _Misfit(
-            left[0], f"is not known here, or is in the wrong place or too often, in {element.name}"
-        )
+        raise _Misfit(left[0], f"is unknown, misplaced or repeated in {element.name}")
 
 
 def _check_count(element: Element) -> None:
-    count, held = element.attributes.get("count"), len(element.children)
-    if count is not None and count != str(held):
-        raise _Misfit(element, f"has count {plain(count)!r}, but holds {held}")
+    count, number = element.attributes.get("count"), len(element.children)
+    if count is not None and count != str(number):
+        raise _Misfit(element, f"has count {plain(count)!r}, but contains {number} elements")

@@ -1,9 +1,9 @@
-"""What a visit that was not reduced leaves in place of products: a report that says where it
-stopped, why, and what to do.
+"""The report on a visit that was not reduced: where it stopped, why, and what to do.
 
-It stands in the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. Up to the inventory the
-visit is the one that the names of its files tell; where they tell none, or several, the report has
-the folder's name. That of a job order stands beside it, and calls files what the order does.
+It is written to the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. If the inventory
+fails, the visit is the one that its file names contain; if they contain none or several, the report
+is named after the folder. The report on a job order lies beside the order, and uses the order's
+names of files.
 """
 
 from __future__ import annotations
@@ -41,23 +41,16 @@ from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
 from tasks.visit.search import SOC_NAME, fits_files
 
-PASSING = (
-    Stopped,
-    WorkToDo,
-    BusyError,
-    MemoryError,
-)  # no failure of the visit: the machine is busy for now
+PASSING = (Stopped, WorkToDo, BusyError, MemoryError)  # not failures of the visit
 
-COMMAND = (
-    UsageError,
-    ConfigurationError,
-)  # the command was wrong: who gave it is there, and reads what it says
+COMMAND = (UsageError, ConfigurationError)  # wrong commands: the ERROR line is enough
 
 
 @dataclass(frozen=True)
 class OfOrder:
-    """The job order for which a visit is reduced, and what gives files in a text the names that the
-    order has for them.
+    """The job order for which a visit is reduced.
+
+    `named` replaces the paths in a text by the names that the order uses for these files.
     """
 
     path: Path
@@ -65,10 +58,10 @@ class OfOrder:
 
 
 class Attempt:
-    """A reduction under way, and how far it came: what a report on its failure is made from.
+    """A reduction in progress and how far it has come, for the report on a failure.
 
-    `stage` is what is being done before the visit has a run, and empty from then on; `inventory` is
-    there behind it. `step` is the step under way.
+    `stage` names the work before the visit has a run; from then on it is empty, and `inventory` and
+    `run` are set. `step` is the step in progress.
     """
 
     root: Path
@@ -80,19 +73,19 @@ class Attempt:
         self.request = request
         self.order = order
         self.seen = Seen()
-        self.stage = "files that are to replace others"
+        self.stage = "replacement files"
         self.step = ""
 
     def digests(self, visit: str) -> Digests:
-        """Return what is remembered of the files of a visit."""
+        """Return the remembered digests of a visit's files."""
         return Workspace(self.root, visit).digests
 
     def begin(self, run: Run) -> None:
-        """Note that the visit has a run."""
+        """Enter the run of the visit."""
         self.run, self.stage = run, ""
 
     def follow(self, run: Run) -> None:
-        """Note from now on which step of a run is under way."""
+        """Keep track of the step that a run is in."""
         tell = run.tell
         self.step = ""
 
@@ -103,7 +96,7 @@ class Attempt:
         run.tell = note_step
 
     def failed(self, error: Exception) -> FailedVisit:
-        """Return what the report shows."""
+        """Return the content of the report."""
         folder = self.request.visit
         if self.stage:
             return failed_inventory(error, self.stage, folder, self.seen, self.settings, self.order)
@@ -112,7 +105,7 @@ class Attempt:
         )
 
     def report_path(self, failed: FailedVisit) -> Path:
-        """Return where the report stands: beside the order, or in the work folder."""
+        """Return the path of the report: beside the order, or in the work folder."""
         if self.order is not None:
             return self.order.path.with_suffix(BESIDE[0])
         folder = self.request.visit
@@ -122,8 +115,9 @@ class Attempt:
 
 @contextmanager
 def failure_reported(attempt: Attempt) -> Iterator[None]:
-    """Leave a report where what is done in this context fails, but for a dry run; the error goes on
-    with notes of where the report is.
+    """Write a report if the body fails, except in a dry run.
+
+    The error propagates, with notes that point to the report.
     """
     try:
         yield
@@ -138,19 +132,20 @@ def failure_reported(attempt: Attempt) -> Iterator[None]:
 def order_failure_reported(
     error: Exception, path: Path, visit: str, named: Callable[[str], str]
 ) -> None:
-    """Leave a report on a job order that failed before its visit was looked at, unless the error
-    has one already.
+    """Write a report on a job order that failed before its visit was opened.
+
+    Nothing is written if the error has a report already.
 
     Parameters
     ----------
     error : Exception
-        Why it failed; it gets notes of where the report is.
+        Why it failed; notes that point to the report are added to it.
     path : Path
-        The order; if it is no file there is nothing to report on.
+        The order; if it is not a file there is nothing to report on.
     visit : str
-        The visit, empty where it is not known.
+        The visit, empty if it is not known.
     named : callable
-        Gives files in a text the names that the order has for them.
+        Replaces the paths in a text by the names that the order uses for these files.
     """
     if isinstance(error, PASSING) or report_notes(error) or not path.is_file():
         return
@@ -163,7 +158,7 @@ def order_failure_reported(
             given=plain(path.name),
             target="",
             reason=words,
-            where="job order, before the visit was looked at",
+            where="job order, before the visit was opened",
             why=error_text(error),
             advice=advice,
             read=(_file_read("job order", path.name, ""),),
@@ -180,16 +175,16 @@ def report_failure(
     make: Callable[[Exception], FailedVisit],
     text_of: Callable[[FailedVisit], Path],
 ) -> None:
-    """Write the report as text and as PDF, and note on the error where they are, or why they could
-    not be written.
+    """Write the report as text and as PDF, and add notes with their paths to the error.
+
+    If one cannot be written, the note says why.
     """
-    # nothing that goes wrong here may take the place of the error that is reported, not even a
-    # fault of ours
+    # whatever goes wrong here, even a bug, must not replace the error that is reported
     try:
         failed = make(error)
         path = text_of(failed)
         pdf = path.with_suffix(".pdf")
-        disk.discard(pdf)  # that of an earlier failure would not belong to the text
+        disk.discard(pdf)  # the PDF of an earlier failure would not match the text
         disk.make_folder(path.parent)
         disk.write_file(path, failed.as_text().encode())
     except Exception as failure:
@@ -205,15 +200,16 @@ def report_failure(
 
 
 def forget_failure(root: Path, folder: Path, visit: str) -> None:
-    """Take away the report of an earlier failure of a visit that is published now."""
+    """Remove the reports on earlier failures of a visit that is now published."""
     for name in {visit, named_visit(folder), _name_of_folder(folder)}:
         for ending in ("txt", "pdf"):
             disk.discard(root / "reports" / f"{name}.{ending}")
 
 
 def named_visit(folder: Path) -> str:
-    """Return the visit that the names of the files below a folder tell; the folder's own name if it
-    is none or several.
+    """Return the visit that the file names below a folder contain.
+
+    If they contain none or several, return the name of the folder.
     """
     matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
     visits = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
@@ -227,9 +223,7 @@ def _name_of_folder(folder: Path) -> str:
 
 
 def _request_text(folder: Path, order: OfOrder | None) -> str:
-    """Return what the reduction was asked for with: an order by its name, since it may be moved, a
-    visit by its folder.
-    """
+    """Return what was to be reduced: a folder, or the name of an order, which may be moved."""
     return plain(folder.absolute() if order is None else order.path.name)
 
 
@@ -241,7 +235,7 @@ def failed_inventory(
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
-    """Return what the report shows where `at` failed: all that comes before the first step."""
+    """Return the content of the report on a failure at stage `at`, before the first step."""
     words, advice = explain(error, "", order is not None)
     failed = FailedVisit(
         visit=seen.visit or named_visit(folder),
@@ -269,9 +263,9 @@ def failed_visit(
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
-    """Return what the report shows where a step or the publication failed.
+    """Return the content of the report on the failure of a step or of the publication.
 
-    `step` is the one that was under way, empty where none was.
+    `step` is the step in progress, empty if there was none.
     """
     words, advice = explain(error, step, order is not None)
     failed = FailedVisit(
@@ -286,7 +280,7 @@ def failed_visit(
         read=tuple(
             _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(inventory)
         ),
-        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in inventory.fallbacks.items()),
+        absent=tuple(f"{plain(kind)}: {plain(text)}" for kind, text in inventory.fallbacks.items()),
         deviations=tuple(map(plain, inventory.deviations)),
         notes=tuple(map(plain, (*inventory.notes, *run.warnings))),
         settings=_changed_settings(settings),
@@ -297,9 +291,7 @@ def failed_visit(
 
 
 def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
-    """Return what is shown of a visit that an order named: files as there, and nothing of what was
-    gone with the scratch.
-    """
+    """Return the report with the order's names of files, without the deleted temporary files."""
     if order is None:
         return failed
     named = order.named

@@ -1,4 +1,4 @@
-"""One reduction of one visit: inventory, lock, records, engine, failure report."""
+"""The reduction of one visit: inventory, lock, records, engine, report on a failure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
 from tasks.visit.inventory import renewed, retried, take_inventory
 
-# address space of a reduction with its libraries; memory that is really used is half of it
+# address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
 
 Tell = Callable[[str, StepReport | None], None]
@@ -42,7 +42,7 @@ Whole = Callable[[ReduceRequest, Inventory, PipelineSettings], Published]
 
 
 class Reduction(NamedTuple):
-    """The outcome (None if the run stopped behind a step), and what every step did."""
+    """The outcome of a run (None if it stopped after a step), and the run with its steps."""
 
     published: Published | None
     run: Run
@@ -60,27 +60,27 @@ def run_reduce(
     whole: Whole | None = None,
     order: OfOrder | None = None,
 ) -> Reduction:
-    """Reduce a visit from the command line or a program.
+    """Reduce a visit.
 
     Parameters
     ----------
     request : ReduceRequest
-        What to reduce and how.
+        The visit and the options of its reduction.
     engine : str or callable
-        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL. A callable gives
-        one of them for as long as it is needed: where the records hold every step it is not called
-        at all.
+        ``plain`` or ``prefect``; the latter needs a server at PREFECT_API_URL. A callable returns a
+        context manager that yields one of them; it is not called if the records hold the results
+        of all steps.
     tell : callable
-        Is told of every step when it begins (with None) and when it ends.
+        Called with each step when it begins (with None) and when it ends (with its report).
     whole : callable, optional
-        In place of the recipe: its bare function, where the caller is its flow already.
+        Replaces the recipe: its bare function, if the caller is the Prefect flow itself.
     order : OfOrder, optional
-        The job order that wants it; the report on a failure stands beside it.
+        The job order, beside which the report on a failure is written.
 
     Returns
     -------
     Reduction
-        Its `published` is None if the run stopped behind a step.
+        Its `published` is None if the run stopped after a step.
     """
     attempt = Attempt(request, order)
     with open_run(attempt, tell):
@@ -95,13 +95,14 @@ def run_reduce(
 
 
 def check_memory() -> None:
-    """Refuse to begin where this process may not have the memory that a reduction needs, as
-    measured; libraries end it then.
+    """Check that the memory limit of this process allows for a reduction.
+
+    Libraries abort the process if they run out of memory, so it is checked in advance.
 
     Raises
     ------
     BusyError
-        It names what is needed and the limit.
+        If the limit is too low.
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < NEEDED_MB << 20:
@@ -128,13 +129,14 @@ def call_steps(attempt: Attempt, whole: Whole) -> Reduction:
 
 
 def reduce_from_records(attempt: Attempt) -> Reduction:
-    """Reduce a visit without executing a step. The run is left as it is, and is told nothing unless
-    that succeeds.
+    """Reduce a visit from the records, without running a step.
+
+    Unless this succeeds, the run stays unchanged and no step is reported.
 
     Raises
     ------
     WorkToDo
-        If a step is not in the records, is to be done again, or is given by hand.
+        If a step has no record, is to be redone, or is replaced by the user's own file.
     """
     events: list[tuple[str, StepReport | None]] = []
     run = attempt.run
@@ -160,7 +162,7 @@ def reduce_from_records(attempt: Attempt) -> Reduction:
 
 @contextmanager
 def open_run(attempt: Attempt, tell: Tell) -> Iterator[None]:
-    """Take the inventory, lock the visit, and make the run in which its steps are called."""
+    """Take the inventory, lock the visit, and create the run in which its steps are called."""
     request = attempt.request
     check_request(request)
     notes: list[str] = []
@@ -198,37 +200,37 @@ def open_run(attempt: Attempt, tell: Tell) -> Iterator[None]:
 
 
 def check_request(request: ReduceRequest) -> None:
-    """Refuse a request that names no step, or no folder.
+    """Check that the steps and the folder of a request exist.
 
     Raises
     ------
     UsageError
-        It names what is not there.
+        If one does not exist.
     """
     for name in (request.from_step, request.until):
         if name is not None and name not in STEPS:
-            raise UsageError(f"there is no step {name!r}; the steps are {', '.join(STEPS)}")
+            raise UsageError(f"unknown step {name!r}; the steps are {', '.join(STEPS)}")
     if not request.visit.is_dir():
         raise UsageError(f"{request.visit}: is not a folder")
 
 
 def retry_delay() -> float:
-    """Return how long to wait before a read that failed is tried again [s]."""
+    """Return the time to wait before a failed read is retried [s]."""
     return float(os.environ.get("DRP_RETRY_DELAY", "1"))
 
 
 def read_replacements(paths: Iterable[Path]) -> dict[str, Path]:
-    """Return the files that are to replace others, by the EXTNAME of what they replace.
+    """Return the user's own versions of products, by EXTNAME.
 
     Raises
     ------
     UsageError
-        If two replace the same.
+        If two files replace the same product.
     """
     replacements: dict[str, Path] = {}
     for extname, path in map(replacement, paths):
         if extname in replacements:
-            raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
+            raise UsageError(f"{path}: {replacements[extname]} already replaces {extname}")
         replacements[extname] = path
     return replacements
 
@@ -252,7 +254,7 @@ def read_visit(attempt: Attempt, notes: list[str]) -> None:
 
 
 def read_published(attempt: Attempt) -> None:
-    """Take the inventory and the settings of a published folder."""
+    """Take the inventory and the settings from a published folder."""
     request = attempt.request
     published, base = published_inventory(request.visit)
     attempt.settings = make_settings(merge_settings(base, request.settings))
@@ -264,8 +266,9 @@ def read_published(attempt: Attempt) -> None:
 
 
 def prepare_records(attempt: Attempt, published: bool) -> None:
-    """Bring back results of an earlier publication, note changed inputs, forget the step that is to
-    be done again.
+    """Restore the results of an earlier publication, and mark the step to redo.
+
+    Inputs that have changed since then become warnings of the run.
     """
     request, run, inventory = attempt.request, attempt.run, attempt.inventory
     earlier = (
@@ -282,17 +285,15 @@ def prepare_records(attempt: Attempt, published: bool) -> None:
 
 
 def resume(folder: Path, run: Run) -> None:
-    """Bring back what the newest published folder of a visit holds; where that fails its steps are
-    done again.
-    """
+    """Restore the results in a visit's newest published folder; if that fails, warn."""
     try:
         restore_records(folder, run.workspace, run.warn)
     except (DrpError, KeyError, ValueError) as error:
-        run.warn(f"{folder.name}: its products cannot be used again ({plain(error)})")
+        run.warn(f"{folder.name}: its products cannot be reused ({plain(error)})")
 
 
 def merge_settings(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings with the changes put over the base."""
+    """Return nested settings, those of `base` overridden by `changes`."""
     both = {k for k in base if isinstance(base[k], dict) and isinstance(changes.get(k), dict)}
     return {**base, **changes, **{k: {**base[k], **changes[k]} for k in both}}
 

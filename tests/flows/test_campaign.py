@@ -107,6 +107,6 @@ def test_the_command_sums_up_and_ends_with_the_first_code(reduced: Bench, tmp_pa
         66,
         f"{empty}: no raw sub-array (SCI_RAW_SubArray) below this folder",
     )
-    assert Path(pdf.removeprefix("as PDF ")) == Path(
-        report.removeprefix("the report is ")
-    ).with_suffix(".pdf")
+    assert Path(pdf.removeprefix("as PDF: ")) == Path(report.removeprefix("report: ")).with_suffix(
+        ".pdf"
+    )

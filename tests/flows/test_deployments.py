@@ -228,9 +228,7 @@ def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_
     failed = here.create("reduce", visit=f"{tmp_path}/empty", output=f"{tmp_path}/products")
     run = here.end(failed)
     notice = until(lambda: next((n for n in heard if n["id"] == failed), None))
-    told = (
-        r"no raw sub-array .*; the report is (\S+/reports/empty-[0-9a-f]{8})\.txt; as PDF \1\.pdf"
-    )
+    told = r"no raw sub-array .*; report: (\S+/reports/empty-[0-9a-f]{8})\.txt; as PDF: \1\.pdf"
     assert notice["exit_code"] == 66
     for text in (notice["error"], run["state"]["message"]):
         assert re.search(told, text), text
@@ -249,7 +247,7 @@ def test_a_form_whose_paths_leave_the_allowed_roots_fails_at_once(
     monkeypatch.setenv("DRP_ROOTS", str(inside))
     with pytest.raises(
         ConfigurationError,
-        match=f"references: the path {inside}/link/b is outside of the allowed roots",
+        match=f"references: the path {inside}/link/b is outside the allowed roots",
     ):
         stay_within_roots(asked)
     with pytest.raises(ConfigurationError, match="output: the path /elsewhere is outside"):

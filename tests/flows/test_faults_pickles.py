@@ -59,7 +59,7 @@ def test_a_replacement_that_is_a_pickle_or_an_array_of_objects_is_refused(
     given = tmp_path / "flat.npy"
     np.save(given, np.array([Bomb(mark)], dtype=object), allow_pickle=True)
     outcome = bench.refused(65, str(given), "is not a FITS file", more=("--replace", given))
-    assert "files that are to replace others, before the first step" in report_of(bench, outcome)
+    assert "replacement files, before the first step" in report_of(bench, outcome)
     assert not mark.exists()
 
 

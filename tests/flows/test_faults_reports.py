@@ -54,8 +54,8 @@ def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mend
         "step flat; nothing was published",
         "dark ",
         "TERM_DARK",
-        "What to do\n  The error names the file",
-        "Put a sound copy in its place",
+        "What to do\n  The error message names the file",
+        "Replace the file with an intact copy",
     ):
         assert word in text, text
     path.write_bytes(sound)
@@ -75,7 +75,7 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
         "Not reduced: an input is damaged",
         "Stopped: step flat. Nothing was published.",
         "not finite",
-        "Put a sound copy",
+        "Replace the file with an intact",
         "PR900001_TG000101",
         "dark done",
         "DARK_AVG",
@@ -110,7 +110,7 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
         (
             "GainCorrection",
             66,
-            ("an input is missing", "gain correction", "Put the file that the error names"),
+            ("an input is missing", "gain correction", "Put the file named in the error message"),
         ),
     ],
 )
@@ -182,9 +182,9 @@ def damaged_visit(bench: Bench) -> Path:
 def check_text_alone(bench: Bench, outcome: Outcome, pdf: Path, why: str) -> None:
     """Assert that there is a text and no PDF, and that the ERROR line says why."""
     text = pdf.with_suffix(".txt")
-    assert f"; the report is {text}; it could not be made a PDF: " in outcome.error
-    assert why in outcome.error.split("it could not be made a PDF: ")[1]
-    assert "there are no science data" in text.read_text()
+    assert f"; report: {text}; its PDF could not be created: " in outcome.error
+    assert why in outcome.error.split("its PDF could not be created: ")[1]
+    assert "no usable science data" in text.read_text()
     assert [p.name for p in pdf.parent.iterdir()] == [text.name]
 
 
@@ -233,7 +233,7 @@ def test_a_fault_in_making_the_report_does_not_take_the_place_of_the_error(
     bench.refused(
         69,
         "none of 12 images can be used",
-        "its report could not be written: 'a keyword that nobody declared'",
+        "the report could not be written: 'a keyword that nobody declared'",
     )
     assert not (bench.work / "reports").exists()
 
@@ -262,7 +262,7 @@ def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_f
 
     monkeypatch.setattr(fails, fault)
     outcome = bench.refused(
-        70, "please report it with", "ZeroDivisionError: what nobody\\nthought of; the report is"
+        70, "please report it with", "ZeroDivisionError: what nobody\\nthought of; report:"
     )
     text = report_of(bench, outcome)
     for word in (
@@ -270,7 +270,7 @@ def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_f
         "Why\n  ZeroDivisionError: what nobody\\nthought of\n",
         f"  {where}; nothing was",
         f"\n  {before}",
-        "What to do\n  This is a fault of the program and not of the visit",
+        "What to do\n  This is a bug in the program, not a problem of the visit",
     ):
         assert word in text, text
     assert "SCI_RAW_SubArray" in text.split("\nRead\n")[1]
@@ -383,6 +383,6 @@ def test_a_report_that_cannot_be_written_is_said_and_changes_nothing_else(bench:
     bench.refused(
         69,
         "none of 12 images can be used",
-        "its report could not be written",
+        "the report could not be written",
         str(bench.work / "reports"),
     )

@@ -317,7 +317,7 @@ def test_a_publication_that_hangs_is_not_seen_and_the_next_run_makes_up_for_it(
 def test_a_time_that_is_none_is_refused(bench: Bench) -> None:
     result = hanging(bench, "none", "none", DRP_STORAGE_TIMEOUT="soon")
     assert result.returncode == 78
-    assert "DRP_STORAGE_TIMEOUT is 'soon', wanted seconds" in result.stderr
+    assert "DRP_STORAGE_TIMEOUT is 'soon', expected seconds" in result.stderr
 
 
 # ---- 49: an output folder that is none
@@ -380,7 +380,7 @@ def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
     output folder.
     """
     text = bench.work / "reports" / "PR900001_TG000101.txt"
-    error, told = outcome.error.removeprefix("ERROR ").split("; the report is ")
+    error, told = outcome.error.removeprefix("ERROR ").split("; report: ")
     assert told.startswith(f"{text}; ")
     for word in (
         "a file or folder cannot be created",
@@ -403,7 +403,7 @@ def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_no
     nobodys.visit.chmod(0o700)
     outcome = as_nobody(nobodys)
     nobodys.check_refusal(
-        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; the report is "
+        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; report: "
     )
 
 
@@ -412,7 +412,7 @@ def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_no
 def test_a_user_without_a_home_who_may_not_write_to_the_program_can_reduce(nobodys: Bench) -> None:
     outcome = as_nobody(nobodys, "--until", "events")
     assert outcome.code == 0, outcome.err
-    assert "stopped behind events" in outcome.err
+    assert "stopped after events without publishing" in outcome.err
     assert any((nobodys.work / "numba").rglob("*pixel_extremes*"))
 
 
@@ -426,7 +426,7 @@ def test_a_file_in_place_of_the_output_folder_is_named(bench: Bench, where: str)
     assert path.read_text() == "not a folder"
     check_report_of_the_output(bench, outcome)
     pdf = bench.work / "reports" / "PR900001_TG000101.pdf"
-    assert outcome.error.endswith(f"; as PDF {pdf}")
+    assert outcome.error.endswith(f"; as PDF: {pdf}")
     assert pdf.read_bytes().startswith(b"%PDF")
     path.unlink()
     assert bench.run().code == 0

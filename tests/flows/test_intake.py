@@ -162,7 +162,7 @@ def test_an_order_delivered_twice_is_done_once_and_one_of_the_same_name_but_othe
     intake(folder, writes(log), settle=0)
     arrive(folder, "a")
     (outcome,) = intake(folder, writes(log), settle=0)
-    assert (outcome.state, outcome.note) == ("done", "delivered twice, not done again")
+    assert (outcome.state, outcome.note) == ("done", "delivered twice; not processed again")
     (folder / "a.xml").write_text(TEXT.format("other"))
     intake(folder, writes(log), settle=0)
     assert counted(log, "begin") == Counter({"a": 2})
@@ -247,7 +247,7 @@ def test_an_order_that_ends_every_process_is_failed_after_three(folder: Path) ->
 
     codes = [ended(forked(lambda: intake(folder, do, settle=0))) for _ in range(4)]
     assert codes == [-9, -9, -9, 0]
-    assert "a person is needed" in str(result(folder / "failed", "a")["note"])
+    assert "operator needed" in str(result(folder / "failed", "a")["note"])
     assert names(folder / "done") == ["b.json", "b.xml"]
 
 
@@ -290,7 +290,7 @@ def test_the_command_does_real_orders_and_puts_their_logs_beside_them(
     assert names(folder / "done") == ["good.json", "good.log", "good.xml"]
     assert len(list(good.out.glob("CH_*_V0000/manifest.json"))) == 1
     assert result(folder / "failed", "bad")["code"] == 66
-    assert "absent.fits: is not there" in (folder / "failed" / "bad.log").read_text()
+    assert "absent.fits: does not exist" in (folder / "failed" / "bad.log").read_text()
     assert names(folder / "running") == []
 
 

@@ -103,7 +103,7 @@ def test_what_was_planned_is_done_and_older_versions_stay(bench: Bench, tmp_path
     shown = run_in_process(*arguments)
     assert shown.code == 0
     assert "1 visits" in shown.err
-    assert "nothing was done: --yes does it" in shown.err
+    assert "nothing was done; use --yes to reduce them" in shown.err
     assert tree(bench.output) == before
     done = run_in_process(*arguments, "--yes")
     assert done.code == 0, done.err
@@ -135,7 +135,7 @@ def test_a_visit_that_fails_leaves_the_others_alone(
     )
     assert outcome.code == 66
     assert "WARNING PR900001_TG000999: cannot be planned" in outcome.err
-    assert "its raw files are in none of the folders" in outcome.err
+    assert "its raw files are not in any of the folders" in outcome.err
     assert "ERROR PR900001_TG000101: " in outcome.err
     assert "give the visit's own folder" in outcome.err
 

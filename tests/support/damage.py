@@ -95,7 +95,7 @@ def report_of(bench: Bench, outcome: Outcome, visit: str = "PR900001_TG000101") 
     beside it is named too.
     """
     text = bench.work / "reports" / f"{visit}.txt"
-    assert outcome.error.endswith(f"; the report is {text}; as PDF {text.with_suffix('.pdf')}"), (
+    assert outcome.error.endswith(f"; report: {text}; as PDF: {text.with_suffix('.pdf')}"), (
         outcome.error
     )
     assert text.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
@@ -119,7 +119,7 @@ def pdf_of(bench: Bench, visit: str = "PR900001_TG000101") -> tuple[str, dict[st
 def check_report(bench: Bench, outcome: Outcome, step: str, *words: str) -> None:
     """Assert what stands in the report on a visit without science data."""
     text = report_of(bench, outcome)
-    for word in ("there are no science data", f"step {step}", "What to do", *words):
+    for word in ("no usable science data", f"step {step}", "What to do", *words):
         assert word in text, text
 
 
