@@ -1,4 +1,4 @@
-"""What reference files there are, and which of them a visit of some time would take."""
+"""List reference files, and mark those that a visit at a given time would use."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tasks.visit.search import Found, search
 
 
 def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
-    """Return a row for each reference file, and one for each kind of which none is valid.
+    """Return a row for each reference file, and one for each kind without a valid file.
 
     Parameters
     ----------
     folders : sequence of Path
-        Folders to search; none means the default library.
+        Folders to search; the default library if empty.
     when : str
-        UTC for which references are chosen; empty means now.
+        Time for which references are chosen [UTC]; now if empty.
 
     Raises
     ------
     UsageError
-        If a folder is not there or the time is not one.
+        If a folder does not exist or the time is invalid.
     """
     when = when or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?", when):
-        raise UsageError(f"--at {when!r}: wanted yyyy-mm-ddThh:mm:ss")
+        raise UsageError(f"--at {when!r}: expected yyyy-mm-ddThh:mm:ss")
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
@@ -41,7 +41,7 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
 
 
 def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dict[str, Any]]:
-    """Return the rows of one kind."""
+    """Return the rows of a kind of reference."""
     note, chosen = "", []
     try:
         chosen = choose_valid(declared, candidates, when)
@@ -55,7 +55,7 @@ def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dic
 
 
 def choose_valid(declared: Input, candidates: Sequence[Found], when: str) -> list[Found]:
-    """Return the references that a visit of this time would take; empty if there is none."""
+    """Return the references that a visit at this time would use; empty if none is valid."""
     if declared is DARK_FRAME:
         return choose_dark_frames(candidates, when)
     valid = (
@@ -67,7 +67,7 @@ def choose_valid(declared: Input, candidates: Sequence[Found], when: str) -> lis
 
 def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
     missing = (
-        "mandatory: a visit cannot be reduced"
+        "mandatory: visits cannot be reduced"
         if declared.mandatory
         else f"without it: {declared.fallback}"
     )

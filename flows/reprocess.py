@@ -1,9 +1,8 @@
-"""Reprocessing: which published visits a new reference or step version touches, what that costs,
-and doing it.
+"""Reprocessing: find published visits affected by new references or steps, and reduce them again.
 
-A plan is a dry run of the recipe on what each manifest says, with the new references put in: steps,
-keys and payloads stand there, so that no product and no raw file is opened for it. Doing it is a
-reduction from the published folder.
+The plan is a dry run of the recipe on each manifest, with the new references filled in. A manifest
+holds the steps with their keys and payloads, so no product or raw file is opened. The visits are
+then reduced from their published folders.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ from tasks.visit.inventory import renewed
 
 
 class ManifestRecords(Workspace):
-    """What a manifest says of the results of a published folder, in place of records. For dry runs:
-    nothing is written.
-    """
+    """The results listed in a manifest, in place of records; read-only, for dry runs."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], digests: Digests) -> None:
         self.root = self.records = self.products = folder
@@ -50,22 +47,21 @@ class ManifestRecords(Workspace):
         }
 
     def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
-        """Return what the manifest says under this key; what was given by hand is given again,
-        whatever the key.
+        """Return the payload of a key.
+
+        A product that was the user's own is used again, whatever the key.
         """
         known = self._known.get((step, key), self._by_hand.get(step))
         try:
             return None if known is None else payload.model_validate(known)
         except ValidationError:
-            warn(f"the result of {step} is of another version: the step is done again")
+            warn(f"the result of {step} is of another version; the step is run again")
             return None
 
 
 @dataclass
 class Replay:
-    """A dry run on a manifest: what every step would do, and which references are not those of the
-    manifest.
-    """
+    """A dry run on a manifest, and the references that differ from those in the manifest."""
 
     run: Run
     inventory: Inventory
@@ -79,7 +75,7 @@ def replay(request: ReduceRequest) -> Replay:
     Raises
     ------
     BadInputError
-        If the manifest, or a reference that would be taken, is damaged.
+        If the manifest or a reference is damaged.
     """
     manifest = read_manifest(request.visit)
     published, base = published_inventory(request.visit)
@@ -95,7 +91,7 @@ def replay(request: ReduceRequest) -> Replay:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
     except (KeyError, TypeError) as error:
         raise BadInputError(
-            f"{request.visit}: its manifest does not tell its steps ({plain(error)})"
+            f"{request.visit}: the manifest has no valid list of steps ({plain(error)})"
         ) from error
     with running(run):
         reduce_visit(request, inventory, settings)
@@ -104,7 +100,7 @@ def replay(request: ReduceRequest) -> Replay:
 
 
 def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
-    """Return which references of a published folder have other content where they are now."""
+    """Return a line for each reference whose content has changed since publication."""
 
     def references(inventory: Inventory) -> Iterator[Reference]:
         yield from inventory.references.values()
@@ -113,14 +109,12 @@ def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
     before = {r.product.path: r.product.sha256 for r in references(published)}
     names = ((r, Path(r.product.path).name) for r in references(relocated))
     return [
-        f"{r.kind}: {name} has other content"
-        for r, name in names
-        if before[name] != r.product.sha256
+        f"{r.kind}: {name} has changed" for r, name in names if before[name] != r.product.sha256
     ]
 
 
 def explain_reports(run: Run, manifest: dict[str, Any]) -> None:
-    """Say of steps of which the manifest has no result why that is so."""
+    """Explain why steps in the manifest have no valid result."""
     versions = {s["step"]: s["version"] for s in manifest["steps"]}
     for report in run.reports:
         if report.outcome == "would run" and report.why == "there is no record":
@@ -128,14 +122,15 @@ def explain_reports(run: Run, manifest: dict[str, Any]) -> None:
             report.why = (
                 f"version {then} is now {now}"
                 if then not in (now, None)
-                else "it is made from something else"
+                else "its inputs have changed"
             )
 
 
 @dataclass
 class Planned:
-    """A visit that would be reduced again. `seconds` is what its steps took; `unknown` of them did
-    not tell.
+    """A visit to reduce again.
+
+    `seconds` is the time its steps took before; it is not known for the steps `unknown`.
     """
 
     visit: str
@@ -144,12 +139,12 @@ class Planned:
     steps: list[str]
     seconds: float
     unknown: list[str] = field(default_factory=list)
-    raw: bool = True  # its raw files are in the given folders
+    raw: bool = True  # whether its raw files are available
 
 
 @dataclass
 class Done:
-    """What became of a visit: exit code, published folder or error."""
+    """The outcome of a visit: exit code, and published folder or error message."""
 
     visit: str
     code: int
@@ -158,9 +153,9 @@ class Done:
 
 @dataclass(frozen=True)
 class Reprocessing:
-    """Published visits, and the folders from which they are reduced again.
+    """Published visits and the folders for reducing them again.
 
-    `places` are folders with references, and with raw files where steps need them.
+    `places` are folders with reference files, and with raw files for steps that need them.
     """
 
     output: Path
@@ -179,15 +174,15 @@ class Reprocessing:
         )
 
     def plan(self, warn: Callable[[str], None]) -> list[Planned]:
-        """Return the visits that references in the places, or versions of steps, touch; of each
-        the newest version.
+        """Return the visits affected by references in `places` or by new versions of steps.
 
-        A visit of which the manifest cannot be read is told of by `warn`, and left out.
+        Of each visit, the newest version is considered. If its manifest cannot be read, the visit
+        is left out, with a warning.
 
         Raises
         ------
         UsageError
-            If a folder is not there.
+            If a folder does not exist.
         """
         for folder in (self.output, *self.places):
             if not folder.is_dir():
@@ -206,7 +201,7 @@ class Reprocessing:
         return planned
 
     def plan_visit(self, visit: str) -> Planned | None:
-        """Return what would be done for a visit, None if nothing would."""
+        """Return the plan for a visit, or None if it is not affected."""
         folders = published_folders(self.output, visit)
         outcome = replay(self.request(folders[-1], dry=True))
         steps = [r for r in outcome.run.reports if r.outcome == "would run"]
@@ -231,7 +226,7 @@ class Reprocessing:
         tell: Tell,
         report_end: Callable[[Done], None],
     ) -> list[Done]:
-        """Reduce planned visits again; one that fails leaves the others alone."""
+        """Reduce planned visits again; a failure does not stop the others."""
         results = []
         for each in planned:
             try:
@@ -245,7 +240,7 @@ class Reprocessing:
 
 
 def estimate_cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str]]:
-    """Return what steps took when they were last done, and those of which no manifest tells."""
+    """Return the time that steps took when last run, and the steps without a recorded time."""
     took: dict[str, list[float]] = {}
     for folder in folders:
         took |= durations(folder)
@@ -259,9 +254,9 @@ def estimate_cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float,
 
 
 def durations(folder: Path) -> dict[str, list[float]]:
-    """Return what the steps that were done for a published folder took, one number for each call.
+    """Return the times that the steps of a published folder took, one for each call [s].
 
-    Empty if its manifest cannot be read.
+    Empty if the manifest cannot be read.
     """
     try:
         entries = read_manifest(folder)["steps"]

@@ -1,4 +1,4 @@
-"""The state of every step of one visit, and why it would run."""
+"""The state of each step of a visit: what it would do now, and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepState:
-    """What a step would do now."""
+    """What a step would do now: its outcome, the reason, and the key of its result."""
 
     step: str
     outcome: str
@@ -29,7 +29,7 @@ class StepState:
 
 @dataclass
 class VisitDetail:
-    """One visit with its steps."""
+    """A visit with its steps."""
 
     summary: VisitState
     steps: list[StepState] = field(default_factory=list)
@@ -48,17 +48,17 @@ def visit_detail(
     Parameters
     ----------
     visit : Path
-        Folder of the visit, a published one, or the visit's name: then its newest published folder
-        in `output` is meant.
+        Folder of the visit, a published folder, or the name of a visit, which stands for its newest
+        published folder in `output`.
     output, work : Path
-        Where products are published, and where intermediate products stand.
+        Folders of published and of intermediate products.
     references, settings
-        As for a reduction; what differs from the last one shows.
+        As for a reduction; steps affected by a change show it.
 
     Raises
     ------
     UsageError
-        If there is no such visit.
+        If the visit does not exist.
     """
     folder = find_folder(visit, output, work)
     request = ReduceRequest(
@@ -73,7 +73,7 @@ def visit_detail(
         run = rehearse(request)
     except BusyError:
         name = str(visit) if folder != visit else _name_of(folder)
-        warning = "is being reduced; what its steps would do shows afterwards"
+        warning = "is being reduced; the states of its steps are available afterwards"
         return VisitDetail(VisitState(name, "running"), [], [warning])
     name = run.workspace.visit
     states = (s for s in visit_states(output, work) if s.visit == name)
@@ -84,30 +84,29 @@ def visit_detail(
 
 
 def find_folder(visit: Path, output: Path, work: Path) -> Path:
-    """Return the folder of a visit that is named by it, or by the visit's name: then the newest
-    published one.
+    """Return `visit` if it is a folder; if it is a visit's name, its newest published folder.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If there is no such folder.
     """
-    if os.path.isdir(visit):  # unlike that of Path, it takes a name that is too long for none
+    if os.path.isdir(visit):  # unlike Path.is_dir, False if the name is too long
         return visit
     if not VISIT.fullmatch(str(visit)):
         raise UsageError(
-            f"{plain(visit)}: is neither a folder nor the name of a visit, such as "
-            f"PR900001_TG000101"
+            f"{plain(visit)}: is neither a folder nor the name of a visit such as PR900001_TG000101"
         )
     for state in visit_states(output, work):
         if state.visit == str(visit) and state.folder:
             return Path(state.folder)
-    raise UsageError(f"{visit}: is not published in {output}; name the visit's folder")
+    raise UsageError(f"{visit}: is not published in {output}; use the visit's folder instead")
 
 
 def rehearse(request: ReduceRequest) -> Run:
-    """Return a dry run. A reduction would first bring back what a published folder holds; here its
-    manifest is enough.
+    """Return a dry run of a request.
+
+    For a published folder its manifest is enough; a reduction would restore its products first.
     """
     from flows.reprocess import replay
     from flows.runs.reduction import run_reduce

@@ -1,5 +1,6 @@
-"""Validation: visits are simulated, reduced and measured against their truth, part by part; each
-part is kept.
+"""Validation: simulate and reduce visits and compare the results with the truth.
+
+The work is divided into parts, whose results are kept.
 """
 
 from __future__ import annotations
@@ -29,17 +30,15 @@ if TYPE_CHECKING:
     from tasks.engine.run import StepReport
     from tasks.simulation.case import Case
 
-Tell = Callable[[str, bool], None]  # what is being done, and whether that ends the line
+Tell = Callable[[str, bool], None]  # a progress message, and whether it ends the line
 
-BUDGET = "budget"  # the name under which the error budget is asked for
-FIXTURES = ("tiny",)  # cases that are there for tests only
-POINTS = 5000  # of a light curve, with which a scatter is known to 2 %
+BUDGET = "budget"  # name of the error budget among the cases
+FIXTURES = ("tiny",)  # cases for tests only
+POINTS = 5000  # points of a light curve that determine a scatter to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
-MANY = (
-    0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
-)
-COMMAND = ROOT / "flows" / "command"  # decides nothing about a part
-JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
+MANY = 0.01  # share of telegraphic pixels above which the visit is also simulated without them
+COMMAND = ROOT / "flows" / "command"  # does not affect the results
+JUDGES = ("page.py", "claims.py")  # assess results but do not affect them
 
 
 class NotReducedError(Exception):
@@ -48,8 +47,9 @@ class NotReducedError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """One part: a visit that is simulated, reduced and measured. `effect` is empty or one of the
-    error budget.
+    """A part: a visit to simulate, reduce and measure.
+
+    `effect` is an effect of the error budget, or empty.
     """
 
     name: str
@@ -59,28 +59,27 @@ class Work:
 
     @property
     def label(self) -> str:
-        """What a person sees."""
+        """The name in progress messages."""
         return f"{self.name}, {self.effect}" if self.effect else f"{self.name}, seed {self.seed}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings of the pipeline that differ from the defaults."""
+        """Settings of the pipeline that differ from their defaults."""
         return pipeline_settings(self.effect) if self.effect else {}
 
 
 def run_validation(
     request: ValidateRequest, tell: Tell = lambda _text, _end: None
 ) -> dict[str, Any]:
-    """Validate the pipeline; return what is written to validation.json.
+    """Validate the pipeline and return the content of validation.json.
 
-    Parts that were measured with this code and these settings are not done again. Written are
-    ``validation.md`` with ``figures/``, ``validation.json`` and ``parts/``; the page also whenever
-    a case is finished, with what is there.
+    Parts with results from the same code and settings are not repeated. Writes ``validation.md``
+    with ``figures/``, ``validation.json`` and ``parts/``; the page is updated after each case.
 
     Raises
     ------
     UsageError
-        If there is no case of a name.
+        If a case does not exist.
     """
     works = list(plan_parts(request))
     output = request.output.absolute()
@@ -103,13 +102,14 @@ def run_validation(
 
 
 def with_number(tell: Tell, place: str) -> Tell:
-    """Return what tells the same with the number of the part before it."""
+    """Return a function that puts the number of the part before each message."""
     return lambda text, end: tell(f"{place} {text}", end)
 
 
 def plan_parts(request: ValidateRequest) -> Iterator[Work]:
-    """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise
-    is known to 2 %.
+    """Yield the parts of the requested cases and seeds.
+
+    By default these are all cases, each with enough seeds to determine the noise to 2 %.
     """
     from tasks.simulation.case import Case, case_names
 
@@ -128,12 +128,12 @@ def plan_parts(request: ValidateRequest) -> Iterator[Work]:
 
 
 def find_case(name: str) -> Case:
-    """Return a case.
+    """Return a case by its name.
 
     Raises
     ------
     UsageError
-        If there is none of this name, or it is not possible.
+        If it does not exist or is invalid.
     """
     from pydantic import ValidationError
 
@@ -143,14 +143,14 @@ def find_case(name: str) -> Case:
         return load_case(name)
     except OSError as error:
         raise UsageError(
-            f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}"
+            f"unknown case {name!r}; the cases are {', '.join((*case_names(), BUDGET))}"
         ) from error
     except (ValidationError, ValueError) as error:
         raise UsageError(f"case {name}: {error}") from error
 
 
 def code_digest() -> str:
-    """Return a digest of all code and data that decide what a part holds."""
+    """Return a digest of all code and data that affect the results."""
     digest = hashlib.sha256()
     for folder in ("schemas", "tasks", "reference_data", "flows"):
         for path in sorted((ROOT / folder).rglob("*")):
@@ -161,9 +161,9 @@ def code_digest() -> str:
 
 
 def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dict[str, Any]:
-    """Return the result of a part: the kept one where nothing changed, else by doing it.
+    """Return the result of a part: the kept one if nothing has changed, else a new one.
 
-    A visit that cannot be reduced is a result too (``failed``), but one that is not kept.
+    A visit that cannot be reduced is a result too (``failed``), but is not kept.
     """
     settings = {
         "case": work.case.model_dump(mode="json"),
@@ -189,7 +189,7 @@ def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dic
 
 
 def read_kept(path: Path, key: str) -> dict[str, Any] | None:
-    """Return a kept part, or None where there is none of this key."""
+    """Return a kept result, or None if there is none with this key."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -199,7 +199,7 @@ def read_kept(path: Path, key: str) -> dict[str, Any] | None:
 
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
-    """Give a folder for one part, which is gone afterwards."""
+    """Yield a temporary folder for a part, and remove it afterwards."""
     folder = output / f".part.{os.getpid()}"
     for left in output.glob(".part.*"):
         if left == folder or not alive(int(left.suffix[1:])):  # of a process that was killed
@@ -212,7 +212,7 @@ def scratch(output: Path) -> Iterator[Path]:
 
 
 def alive(process: int) -> bool:
-    """Return whether a process of this number runs."""
+    """Return whether a process with this id is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -223,7 +223,7 @@ def alive(process: int) -> bool:
 
 
 def measure(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
-    """Simulate, reduce and measure one part."""
+    """Simulate, reduce and measure a part."""
     part = simulate_and_reduce(work, folder / "full", tell)
     tell(f"{work.label}: measuring", False)
     if work.effect:
@@ -266,21 +266,16 @@ def reduce_part(work: Work, visit: Path, folder: Path, tell: Tell) -> Published:
     )
     try:
         published, _ = run_reduce(request, "plain", report_step)
-    except (
-        StorageError,
-        BusyError,
-        MemoryError,
-    ):  # of this machine: the next part would meet it too
+    except (StorageError, BusyError, MemoryError):  # the next part would fail as well
         raise
-    # whatever the pipeline dies of is a result, and the other parts are wanted all the same
-    except Exception as error:
+    except Exception as error:  # any other failure is a result; the other parts go on
         raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
     assert published is not None
     return published
 
 
 def case_facts(case: Case) -> Facts:
-    """Return what is known of the simulated instrument in a case."""
+    """Return the properties of the simulated instrument in a case."""
     from tasks.simulation import bias, layout
     from tasks.simulation.plan import PIXEL_SCALE
 

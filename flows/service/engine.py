@@ -1,6 +1,4 @@
-"""Which engine a run uses, and a Prefect server of its own where one is asked for and none
-answers.
-"""
+"""The engine of a run, and an embedded Prefect server for runs that need one."""
 
 from __future__ import annotations
 
@@ -32,13 +30,13 @@ from tasks.files import disk
 
 
 @contextlib.contextmanager
-def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> Iterator[str]:
-    """Yield ``plain`` or ``prefect``; with the latter PREFECT_API_URL names a server that answers.
+def engine_for(choice: str, work: Path | None, quiet: bool, verbose: bool) -> Iterator[str]:
+    """Yield ``plain`` or ``prefect``; for the latter, PREFECT_API_URL is set to a running server.
 
-    ``auto`` takes Prefect where a server answers, the one that PREFECT_API_URL names or that `drp
-    up` started; ``prefect`` starts one for this run where none does.
+    ``auto`` uses Prefect if a server answers, either the one at PREFECT_API_URL or the one started
+    by `drp up`. ``prefect`` starts a server for this run if none answers.
     """
-    if wanted == "plain":
+    if choice == "plain":
         yield "plain"
         return
     from tasks.engine.prefect import server_answers
@@ -54,7 +52,7 @@ def engine_for(wanted: str, work: Path | None, quiet: bool, verbose: bool) -> It
         disk.make_folder(Path(os.environ["PREFECT_HOME"]))
         with _watched(verbose):
             yield "prefect"
-    elif wanted == "auto":
+    elif choice == "auto":
         yield "plain"
     else:
         if not quiet:
@@ -77,8 +75,9 @@ def _watched(verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def embedded_server(home: Path) -> Iterator[None]:
-    """Run a Prefect server on loopback with a password of its own, and end it afterwards, whatever
-    happens.
+    """Run a Prefect server on the loopback interface, and stop it afterwards.
+
+    The server has a password of its own.
 
     Raises
     ------
@@ -102,7 +101,7 @@ def embedded_server(home: Path) -> Iterator[None]:
 
 
 def start_server(port: int, api: str, password: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a Prefect server in a process group of its own; it ends with this process."""
+    """Start a Prefect server in its own process group; it is terminated with this process."""
     environment = {
         **os.environ,
         "PREFECT_SERVER_API_AUTH_STRING": password,
@@ -130,19 +129,19 @@ def wait_for_server(process: subprocess.Popen[bytes], log: Path) -> None:
     Raises
     ------
     BusyError
-        If it ends, or does not answer within two minutes.
+        If it exits, or does not answer within two minutes.
     """
     from tasks.engine.prefect import server_answers
 
     deadline = time.monotonic() + START_SECONDS
     while not server_answers(1.0):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise BusyError(f"the Prefect server did not start; its log is {log}")
+            raise BusyError(f"the Prefect server did not start; see {log}")
         time.sleep(0.2)
 
 
 def end_server(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its process group: gently if it answers, then for sure."""
+    """Stop the server and its process group, with SIGTERM if it answers, finally with SIGKILL."""
     with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
         if not server_lost.is_set():
             os.killpg(process.pid, signal.SIGTERM)
@@ -153,7 +152,7 @@ def end_server(process: subprocess.Popen[bytes]) -> None:
 
 
 def _flush() -> None:
-    """Let the server have the last states and log lines before it ends."""
+    """Send the last states and log lines to the server before it stops."""
     if "prefect.events.worker" in sys.modules and not server_lost.is_set():
         with contextlib.suppress(Exception):
             sys.modules["prefect.events.worker"].EventsWorker.drain_all(timeout=5)

@@ -1,8 +1,8 @@
-"""Keeps a Prefect server and a worker running on this machine; `drp up` starts it, `drp down` ends
-it.
+"""The keeper: a process that keeps a Prefect server and a worker running on this machine.
 
-A process of its own that knows no Prefect: it starts both anew when they die, and takes them with
-it when it ends. While it lives it holds a lock, by which its state file is believed.
+`drp up` starts it, `drp down` stops it. It restarts server and worker when they die, and stops them
+when it exits. It does not import Prefect. While it runs it holds a lock, which makes its state file
+valid.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tasks.files import disk
 
 POOL = "drp"
 
-LONGEST_PAUSE = 60.0  # between two starts of what dies at once [s]
+LONGEST_PAUSE = 60.0  # between two starts of a process that keeps dying [s]
 
-CHASE_SECONDS = 30.0  # between two looks for crashed runs
+CHASE_SECONDS = 30.0  # between two checks for crashed runs [s]
 
-STOP_SECONDS = 15.0  # which processes get to end by themselves
+STOP_SECONDS = 15.0  # grace period of a process that is asked to stop [s]
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Kept:
-    """A process that is started again when it dies."""
+    """A process that is restarted when it dies."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.command = command
@@ -56,7 +56,7 @@ class Kept:
         self.started = 0.0
 
     def look(self) -> None:
-        """Start the process if it does not run, and not too often."""
+        """Restart the process if it has died, with increasing pauses."""
         now = time.monotonic()
         if self.process is not None:
             if self.process.poll() is None:
@@ -71,11 +71,11 @@ class Kept:
             self.process = run(self.command, self.environment, self.log)
 
     def runs(self) -> bool:
-        """Return whether the process runs."""
+        """Return whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
-        """Ask the process to end, and wait for it."""
+        """Terminate the process and wait for it."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -84,7 +84,7 @@ class Kept:
 
 
 def run(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that ends with this one; what it says goes to `log`."""
+    """Start a process that is terminated with this one; its output goes to `log`."""
     with disk.guarded("create", log), open(log, "ab", opener=_private) as out:
         return subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -103,7 +103,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def children() -> list[int]:
-    """Return the processes whose parent this one is, those that were left to it among them."""
+    """Return the ids of all child processes, adopted orphans included."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -115,8 +115,9 @@ def children() -> list[int]:
 def environments(
     home: Path, port: int, auth: str, database: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environments of the server and of all others. Only the server knows the
-    database.
+    """Return the environments of the server and of all other processes.
+
+    Only the server gets the URL of the database.
     """
     api = f"http://127.0.0.1:{port}/api"
     others = {
@@ -124,7 +125,7 @@ def environments(
         for name, value in os.environ.items()
         if name not in ("DRP_DATABASE", "DRP_NOTIFY_URL")
     }
-    # a proxy of the site must not stand between the server and us
+    # connections to the server must not go through a proxy
     direct = without_proxy(os.environ.get("no_proxy"))
     others |= {
         "PREFECT_API_URL": api,
@@ -146,7 +147,7 @@ def environments(
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_API_DATABASE_CONNECTION_URL": database or f"sqlite+aiosqlite:///{home}/prefect.db",
-        # the pages of version 2 ask a host outside for its settings, whatever is said of telemetry
+        # version 2 of the web pages contacts an external host even if telemetry is off
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
@@ -162,11 +163,11 @@ def _python_path() -> list[str]:
 
 
 class NotStartedError(Exception):
-    """The server, or the deployments, did not come up."""
+    """The server or the deployments did not start."""
 
 
 class Keeper:
-    """Server and worker of one user, and the state that others read."""
+    """The server and worker of a user, and their state."""
 
     def __init__(self, home: Path, port: int, limit: int) -> None:
         self.home = home
@@ -181,12 +182,12 @@ class Keeper:
         self.worker = Kept(worker_command(limit), self.for_others, home / "worker.log")
 
     def start(self) -> None:
-        """Start the server, make the deployments, start the worker.
+        """Start the server, create the deployments, and start the worker.
 
         Raises
         ------
         NotStartedError
-            If one of them fails, or a signal says to stop.
+            If one of these fails, or a signal arrives.
         """
         write_state(self.home, self.state)
         self.server.look()
@@ -202,13 +203,13 @@ class Keeper:
         while not server_answers(1.0):
             late = time.monotonic() > deadline
             if self.stop_asked or late or not self.server.runs():
-                raise NotStartedError(f"the server did not start; its log is {self.server.log}")
+                raise NotStartedError(f"the server did not start; see {self.server.log}")
             time.sleep(0.2)
 
     def deploy(self) -> None:
-        """Make work pool, deployments and automations."""
+        """Create the work pool, the deployments and the automations."""
         log = self.home / "deploy.log"
-        # a secret of the site, which only automations need
+        # a secret of the site that only the automations need
         notify = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
         for command, more in (
             (["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"], {}),
@@ -225,12 +226,10 @@ class Keeper:
             while process.poll() is None and not self.stop_asked:
                 time.sleep(0.1)
             if process.poll() != 0:
-                raise NotStartedError(f"the deployments could not be made; see {log}")
+                raise NotStartedError(f"the deployments could not be created; see {log}")
 
     def watch(self) -> None:
-        """Keep server and worker running, and have crashed runs resumed, until a signal says to
-        stop.
-        """
+        """Keep server and worker running and crashed runs resumed until a signal arrives."""
         chased = time.monotonic()
         while not self.stop_asked:
             self.server.look()
@@ -242,13 +241,13 @@ class Keeper:
             time.sleep(0.5)
 
     def fail(self, message: str) -> None:
-        """Write down that nothing came up, and why."""
+        """Write to the state file that the start failed, and why."""
         self.state.phase = "failed"
-        self.state.message = "it was stopped" if self.stop_asked else message
+        self.state.message = "stopped by a signal" if self.stop_asked else message
         write_state(self.home, self.state)
 
     def end(self) -> None:
-        """End worker, runs and server, in this order."""
+        """Stop worker, runs and server, in this order."""
         self.worker.stop()
         _end(signal.SIGTERM, self.server)
         self.server.stop()
@@ -258,7 +257,7 @@ class Keeper:
 
 
 def worker_command(limit: int) -> list[str]:
-    """Return the module and arguments of the worker, which has at most `limit` runs at a time."""
+    """Return module and arguments of the worker, with at most `limit` concurrent runs."""
     return [
         *("prefect", "worker", "start", "--pool", POOL, "--type", "process"),
         *("--name", "drp", "--limit", str(limit)),
@@ -266,13 +265,13 @@ def worker_command(limit: int) -> list[str]:
 
 
 def keep(home: Path, port: int, limit: int) -> int:
-    """Start everything, then keep it running until a signal says to stop; return the exit code."""
+    """Start everything and keep it running until a signal arrives; return the exit code."""
     lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 75
-    # flows of a worker that was killed become our children, so that none is left at the end
+    # adopt the flows of a killed worker, so that they can be stopped at the end
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     quiet_environment(home)
     keeper = Keeper(home, port, limit)
@@ -291,27 +290,25 @@ def keep(home: Path, port: int, limit: int) -> int:
 
 
 def chase(state: State) -> None:
-    """Have crashed runs resumed that the server's automation missed: a busy SQLite loses one now
-    and then.
-    """
+    """Resume crashed runs that the automation has missed; a busy SQLite loses events at times."""
     try:
         crashed = {
             "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": ["drp"]}}
         }
         if ask(state, "flow_runs/count", crashed):
             recover = ask(state, "deployments/name/recover/drp")["id"]
-            # one a minute at most, whoever else asks
+            # the key limits this to one run a minute
             ask(
                 state,
                 f"deployments/{recover}/create_flow_run",
                 {"idempotency_key": f"chase-{int(time.time() / 60)}"},
             )
     except (OSError, ValueError, KeyError, TypeError):
-        return  # the next time
+        return  # try again next time
 
 
 def ask(state: State, path: str, data: object = None) -> Any:
-    """Return what the server answers."""
+    """Return the answer of the server to a request; POST if there is `data`, else GET."""
     import base64
     import urllib.request
 
@@ -329,9 +326,7 @@ def ask(state: State, path: str, data: object = None) -> Any:
 
 
 def _reap(*kept: Kept) -> None:
-    """Take leave of the dead that were left to us; those that are kept are looked at by their
-    keeper.
-    """
+    """Reap dead children, except server and worker, which are polled elsewhere."""
     known = {k.process.pid for k in kept if k.process is not None}
     for pid in children():
         if pid not in known:
@@ -340,7 +335,7 @@ def _reap(*kept: Kept) -> None:
 
 
 def _end(number: int, spared: Kept | None) -> None:
-    """Send a signal to every process that is still a child of ours, and wait for a while."""
+    """Send a signal to all remaining children but `spared`, and wait for them for a while."""
     keep = spared.process.pid if spared is not None and spared.process is not None else 0
     deadline = time.monotonic() + STOP_SECONDS
     asked: set[int] = set()

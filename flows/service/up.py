@@ -1,6 +1,4 @@
-"""`drp up` and `drp down`: a Prefect server, a worker and the deployments on this machine, which
-later commands find.
-"""
+"""Start and stop a Prefect server, a worker and the deployments on this machine."""
 
 from __future__ import annotations
 
@@ -26,26 +24,30 @@ PORT = 4200
 
 
 def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tuple[State, bool]:
-    """Start server, worker and deployments, unless they are up; return the state, and whether they
-    were started.
+    """Start server, worker and deployments, unless they are running.
 
     Parameters
     ----------
     database : str
-        URL of a PostgreSQL data base, or empty for SQLite.
+        URL of a PostgreSQL database, or empty for SQLite.
     port : int
-        Of the server, on loopback; 0: any that is free.
+        Port of the server on the loopback interface; 0 for any free one.
     limit : int
-        Runs at a time.
+        Maximum number of concurrent runs.
     tell : callable
-        Is told what is being done.
+        Called with progress messages.
+
+    Returns
+    -------
+    state, new : State, bool
+        The state of the server, and whether it has been started by this call.
 
     Raises
     ------
     UsageError
-        If the URL is not one of PostgreSQL.
+        If `database` is not a URL of PostgreSQL.
     BusyError
-        If the port is taken, or something does not start.
+        If the port is in use, or something does not start.
     """
     home = home_folder()
     disk.make_folder(home)
@@ -56,7 +58,7 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
     if database:
         database = database_url(database)
     if state_file(home).exists():
-        tell("an earlier server ended without a word; its state is forgotten")
+        tell("discarding the state of an earlier server that was killed")
         disk.remove(state_file(home))
     port = chosen_port(port)
     tell("starting server, worker and deployments ...")
@@ -64,7 +66,7 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
 
 
 def start_keeper(home: Path, database: str, port: int, limit: int) -> subprocess.Popen[bytes]:
-    """Start the process that keeps server and worker running, beyond the end of this one."""
+    """Start the process that keeps server and worker running after this one has exited."""
     environment = {**os.environ, "DRP_DATABASE": database}
     if not database:
         del environment["DRP_DATABASE"]
@@ -100,16 +102,16 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         message = json.loads(state_file(home).read_text())["message"]
     except (OSError, ValueError, KeyError):
         message = f"see {home / 'keeper.log'}"
-    raise BusyError(f"Prefect did not come up: {message}")
+    raise BusyError(f"Prefect did not start: {message}")
 
 
 def down() -> bool:
-    """End what `drp up` started; return whether there was something.
+    """Stop everything that `drp up` started; return whether anything was running.
 
     Raises
     ------
     BusyError
-        If it does not end.
+        If it does not stop in time.
     """
     import signal
 
@@ -122,39 +124,39 @@ def down() -> bool:
     deadline = time.monotonic() + DOWN_SECONDS
     while keeper_lives(home):
         if time.monotonic() > deadline:
-            raise BusyError(f"process {state.pid} does not end; see {home / 'keeper.log'}")
+            raise BusyError(f"process {state.pid} does not stop; see {home / 'keeper.log'}")
         time.sleep(0.1)
     return True
 
 
 def database_url(database: str) -> str:
-    """Return the URL of a data base as Prefect wants it.
+    """Return the URL of a PostgreSQL database in the form that Prefect expects.
 
     Raises
     ------
     UsageError
-        If it is not one of PostgreSQL; what it says is not repeated, it may hold a password.
+        If it is not a URL of PostgreSQL. The URL may contain a password, so it is not quoted.
     """
     scheme, sign, rest = database.partition("://")
     if not sign or scheme not in ("postgresql", "postgres", "postgresql+asyncpg"):
-        raise UsageError("the data base must be given as postgresql://USER@HOST:PORT/NAME")
+        raise UsageError("the database URL must have the form postgresql://USER@HOST:PORT/NAME")
     return f"postgresql+asyncpg://{rest}"
 
 
 def has_password(database: str) -> bool:
-    """Return whether a URL holds a password."""
+    """Return whether a URL contains a password."""
     return urlsplit(database).password is not None or "password=" in urlsplit(database).query
 
 
 def chosen_port(port: int) -> int:
-    """Return the port of the server on loopback.
+    """Return the port for the server on the loopback interface.
 
     Raises
     ------
     BusyError
-        If the one that is wanted is taken.
+        If the given port is in use.
     """
     try:
         return free_port(port)
     except OSError as error:
-        raise BusyError(f"port {port} is taken; name another by --port") from error
+        raise BusyError(f"port {port} is in use; choose another with --port") from error

@@ -52,7 +52,7 @@ def test_visits_run_side_by_side_and_each_fails_alone(tmp_path: Path) -> None:
         "/out/a",
         "it is \\x1b[31mbad",
         "/out/b",
-        "ended by signal 9",
+        "killed by signal 9",
         "/out/c",
     ]
     assert sorted(told) == sorted(names)

@@ -99,7 +99,7 @@ def test_what_is_up_is_found_and_keeps_its_password_to_itself(
 ) -> None:
     again = drp("up")
     assert again.returncode == 0
-    assert again.stderr.startswith("it is up already")
+    assert again.stderr.startswith("already running")
     assert again.stdout.strip() == here.state.api.removesuffix("/api")
     # a later command runs under it without being told where it is
     bench = reduced.fresh(tmp_path)
@@ -198,7 +198,7 @@ def test_a_visit_is_reduced_by_form_and_found_again(
     run = here.end(again)
     assert (run["state_name"], run["state"]["message"]) == (
         "Cached",
-        f"nothing to do, it stands in {folder}",
+        f"already up to date: {folder}",
     )
     until(lambda: [t["state_name"] for t in here.tasks(again)] == ["Cached"] * len(STEPS))
     assert {row["outcome"] for row in json.loads(here.artifacts(again)["steps"])} == {"cached"}
@@ -296,7 +296,7 @@ def test_published_visits_are_planned_and_reprocessed_by_form(
     run = here.end(planned)
     assert (run["state_name"], run["state"]["message"]) == (
         "Planned",
-        "1 visits would be reduced again",
+        "visits to reduce again: 1",
     )
     (shown,) = here.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [planned]}}})
     (row,) = json.loads(shown["data"])
@@ -305,7 +305,7 @@ def test_published_visits_are_planned_and_reprocessed_by_form(
     run = here.end(here.create("reprocess", **places, do=True), 240)
     assert (run["state_name"], run["state"]["message"]) == (
         "Completed",
-        "1 visits reduced again, 0 failed",
+        "visits reduced again: 1, failed: 0",
     )
     assert len(bench.published()) == 2
 
@@ -403,7 +403,7 @@ def test_a_visit_that_loses_its_process_again_and_again_is_left_to_a_person(
     assert here.run(visit)["run_count"] == 4
     run = here.end(visit, 90)
     assert (run["state_type"], run["state_name"]) == ("FAILED", "NeedsPerson")
-    assert run["state"]["message"] == "its process was lost 4 times; a person must look why"
+    assert run["state"]["message"] == "the process died 4 times; operator needed"
     notice = until(lambda: next((n for n in heard if n["id"] == visit), None))
     assert (notice["event"], notice["exit_code"]) == ("drp.run.needs-person", 70)
 

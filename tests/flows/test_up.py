@@ -102,7 +102,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(BusyError, match="is taken"):
+        with pytest.raises(BusyError, match="is in use"):
             chosen_port(taken.getsockname()[1])
 
 

@@ -817,7 +817,7 @@ def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[s
 
 
 def test_an_unknown_case_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(UsageError, match=r"no case 'nothing'; there are .*demo.*budget"):
+    with pytest.raises(UsageError, match=r"unknown case 'nothing'; the cases are .*demo.*budget"):
         list(flows.validate.plan_parts(ValidateRequest(cases=("nothing",))))
 
 
