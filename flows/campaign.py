@@ -44,7 +44,7 @@ def run_campaign(
     visits: Sequence[Path],
     options: Sequence[str],
     jobs: int,
-    tell: Callable[[VisitResult], None] = lambda _: None,
+    report: Callable[[VisitResult], None] = lambda _: None,
     command: Sequence[str] = (sys.executable, "-m", "flows.command.main", "reduce"),
 ) -> list[VisitResult]:
     """Reduce visits, at most `jobs` at a time, and return their results in the same order.
@@ -57,7 +57,7 @@ def run_campaign(
         Further arguments of `drp reduce`.
     jobs : int
         Number of processes.
-    tell : callable
+    report : callable
         Called with each result as soon as the visit has ended.
     command : sequence of str
         The command to run with the options and a visit.
@@ -75,7 +75,7 @@ def run_campaign(
                 running.remove(each)
                 result = _result(each, str(visits[each.index]))
                 results[each.index] = result
-                tell(result)
+                report(result)
             time.sleep(0.02)
     return [results[i] for i in range(len(visits))]
 

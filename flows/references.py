@@ -82,14 +82,14 @@ def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
     }
 
 
-def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:
-    version = f"V{found.version[0]:02d}{found.version[1]:02d}"
-    validity = {"valid_from": found.valid_from, "valid_to": found.valid_to}
+def _row(kind: str, reference: Found, chosen: bool) -> dict[str, Any]:
+    version = f"V{reference.version[0]:02d}{reference.version[1]:02d}"
+    validity = {"valid_from": reference.valid_from, "valid_to": reference.valid_to}
     return {
         "kind": kind,
         "version": version,
         **validity,
-        "file": found.path.name,
+        "file": reference.path.name,
         "chosen": chosen,
         "note": "",
     }

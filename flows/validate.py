@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tasks.engine.run import StepReport
     from tasks.simulation.case import Case
 
-Tell = Callable[[str, bool], None]  # a progress message, and whether it ends the line
+Progress = Callable[[str, bool], None]  # a progress message, and whether it ends the line
 
 BUDGET = "budget"  # name of the error budget among the cases
 FIXTURES = ("tiny",)  # cases for tests only
@@ -69,7 +69,7 @@ class Work:
 
 
 def run_validation(
-    request: ValidateRequest, tell: Tell = lambda _text, _end: None
+    request: ValidateRequest, progress: Progress = lambda _text, _end: None
 ) -> dict[str, Any]:
     """Validate the pipeline and return the content of validation.json.
 
@@ -89,8 +89,8 @@ def run_validation(
     effects: dict[str, dict[str, Any]] = {}
     result: dict[str, Any] = {}
     for i, work in enumerate(works):
-        tell_part = with_number(tell, f"[{i + 1}/{len(works)}]")
-        part = do_part(work, output, code, request.again, tell_part)
+        part_progress = with_number(progress, f"[{i + 1}/{len(works)}]")
+        part = do_part(work, output, code, request.again, part_progress)
         if work.effect:
             effects[work.effect] = part
         else:
@@ -101,9 +101,9 @@ def run_validation(
     return result
 
 
-def with_number(tell: Tell, place: str) -> Tell:
+def with_number(progress: Progress, place: str) -> Progress:
     """Return a function that puts the number of the part before each message."""
-    return lambda text, end: tell(f"{place} {text}", end)
+    return lambda text, end: progress(f"{place} {text}", end)
 
 
 def plan_parts(request: ValidateRequest) -> Iterator[Work]:
@@ -160,7 +160,7 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dict[str, Any]:
+def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress) -> dict[str, Any]:
     """Return the result of a part: the kept one if nothing has changed, else a new one.
 
     A visit that cannot be reduced is a result too (``failed``), but is not kept.
@@ -174,17 +174,17 @@ def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dic
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = output / "parts" / f"{work.name}-{work.effect or work.seed}.json"
     if not again and (kept := read_kept(path, key)) is not None:
-        tell(f"{work.label}: kept", True)
+        progress(f"{work.label}: kept", True)
         return kept
     result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
     try:
         with scratch(output) as folder:
-            result |= measure(work, folder, tell)
+            result |= measure(work, folder, progress)
     except NotReducedError as error:
-        tell(f"{work.label}: failed, {error}", True)
+        progress(f"{work.label}: failed, {error}", True)
         return result | {"failed": str(error)}
     disk.write_file(path, json.dumps(result).encode())
-    tell(f"{work.label}: done", True)
+    progress(f"{work.label}: done", True)
     return result
 
 
@@ -222,33 +222,33 @@ def alive(process: int) -> bool:
     return True
 
 
-def measure(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
+def measure(work: Work, folder: Path, progress: Progress) -> dict[str, Any]:
     """Simulate, reduce and measure a part."""
-    part = simulate_and_reduce(work, folder / "full", tell)
-    tell(f"{work.label}: measuring", False)
+    part = simulate_and_reduce(work, folder / "full", progress)
+    progress(f"{work.label}: measuring", False)
     if work.effect:
         return {"series": series(part, folder / "full" / "visit" / "data")}
     quiet = None
     if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
         case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
         name = f"{work.name} without telegraphic pixels"
-        quiet = simulate_and_reduce(Work(name, case, work.seed), folder / "quiet", tell)
+        quiet = simulate_and_reduce(Work(name, case, work.seed), folder / "quiet", progress)
     return measure_part(part, quiet)
 
 
-def simulate_and_reduce(work: Work, folder: Path, tell: Tell) -> Part:
+def simulate_and_reduce(work: Work, folder: Path, progress: Progress) -> Part:
     """Simulate a visit below `folder` and reduce it there."""
     visit = folder / "visit"
 
     def report_images(done: int, total: int) -> None:
-        tell(f"{work.label}: simulating {done}/{total}", False)
+        progress(f"{work.label}: simulating {done}/{total}", False)
 
     simulate_case(visit, work.case, work.seed, report_images)
-    published = reduce_part(work, visit, folder, tell)
+    published = reduce_part(work, visit, folder, progress)
     return Part(Truth(visit), Products(Path(published.folder)), case_facts(work.case))
 
 
-def reduce_part(work: Work, visit: Path, folder: Path, tell: Tell) -> Published:
+def reduce_part(work: Work, visit: Path, folder: Path, progress: Progress) -> Published:
     """Reduce the simulated visit of a part.
 
     Raises
@@ -257,9 +257,9 @@ def reduce_part(work: Work, visit: Path, folder: Path, tell: Tell) -> Published:
         If the pipeline fails on it.
     """
 
-    def report_step(name: str, report: StepReport | None) -> None:
-        if report is None:
-            tell(f"{work.label}: {name}", False)
+    def report_step(name: str, ended: StepReport | None) -> None:
+        if ended is None:
+            progress(f"{work.label}: {name}", False)
 
     request = ReduceRequest(
         visit=visit, output=folder / "products", work=folder / "work", settings=work.settings

@@ -48,7 +48,7 @@ COMPANIONS = (".log", *BESIDE)
 # processes a claimed order, given the file descriptor of its lock; returns the exit code
 Do = Callable[[Path, int], int]
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def intake(
-    folder: Path, do: Do | None = None, settle: float = 1.0, tell: Tell = lambda _: None
+    folder: Path, do: Do | None = None, settle: float = 1.0, report: Report = lambda _: None
 ) -> list[Outcome]:
     """Process all job orders in a folder, one after another, and return their outcomes.
 
@@ -78,7 +78,7 @@ def intake(
         Processes an order; by default `drp job` in a process of its own.
     settle : float
         Time an order must stay unchanged before it is processed [s].
-    tell : callable
+    report : callable
         Called with a line of text when an order begins and when it ends.
 
     Raises
@@ -102,10 +102,12 @@ def intake(
             with _locked_claim(path, order) as lock:
                 if lock is None or order.with_suffix(".json").exists():
                     continue  # another process's, or finished: put away in the next round
-                outcome = _work_on(folder, order, do or job_process, lock, tell)
+                outcome = _work_on(folder, order, do or job_process, lock, report)
                 outcomes.append(outcome)
                 later |= {path.name} if outcome.state == "again" else set()
-                tell(f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}")
+                report(
+                    f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}"
+                )
         if len(outcomes) == before:
             return outcomes
 
@@ -124,11 +126,11 @@ def watch(
     interval: float,
     do: Do | None = None,
     settle: float = 1.0,
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
 ) -> None:
     """Process orders until this process is stopped, looking every `interval` seconds."""
     while True:
-        intake(folder, do, settle, tell)
+        intake(folder, do, settle, report)
         time.sleep(interval)
 
 
@@ -243,7 +245,7 @@ def _claim(path: Path, target: Path) -> int | None:
     return None
 
 
-def _work_on(folder: Path, order: Path, do: Do, lock: int, tell: Tell) -> Outcome:
+def _work_on(folder: Path, order: Path, do: Do, lock: int, report: Report) -> Outcome:
     """Process a claimed order and put it away."""
     began, attempts = _now(), _attempts(order)
     outcome = Outcome(order.name, "failed", None, attempts, began, began)
@@ -254,7 +256,7 @@ def _work_on(folder: Path, order: Path, do: Do, lock: int, tell: Tell) -> Outcom
     if attempts >= MOST_ATTEMPTS:
         outcome.note = f"{attempts} attempts were cut short: operator needed"
         return _close(order, outcome)
-    tell(f"{order.name}: started")
+    report(f"{order.name}: started")
     _attempt(folder, order, do, lock, outcome)
     if _may_pass(outcome):
         outcome.state = "again"

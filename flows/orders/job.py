@@ -70,7 +70,7 @@ class Job:
     def visit(self) -> str:
         """The visit in the name of the raw file; empty if there is none."""
         match = next(
-            (m for given in self.order.of_type(RAW) if (m := VISIT.search(given.path.name))), None
+            (m for item in self.order.of_type(RAW) if (m := VISIT.search(item.path.name))), None
         )
         return match[0] if match else ""
 
@@ -261,16 +261,16 @@ def link_inputs(job: Job, visit: Path, references: Path, wishes: Wishes) -> None
     from tasks.visit.search import KINDS
 
     replaceable = {name for step in STEPS.values() for name in step.leaves}
-    for i, given in enumerate(job.order.inputs):
-        if given.file_type == TRIGGER:
+    for i, item in enumerate(job.order.inputs):
+        if item.file_type == TRIGGER:
             continue
-        if given.file_type in replaceable:
-            wishes.replace.append(given.path)
-        elif given.file_type in KINDS:
-            is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
-            _link(job, given, (references if is_reference else visit) / f"{i:04d}")
+        if item.file_type in replaceable:
+            wishes.replace.append(item.path)
+        elif item.file_type in KINDS:
+            is_reference = any(KINDS[item.file_type] is declared for declared in REFERENCES)
+            _link(job, item, (references if is_reference else visit) / f"{i:04d}")
         else:
-            job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}; ignored")
+            job.log(Level.INFO, f"line {item.line}: no step reads {item.file_type}; ignored")
     # after the files in these folders, whose links begin with the same path
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
 
@@ -304,24 +304,24 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
         raise ConfigurationError(f"is unknown; expected {names}")
 
 
-def _link(job: Job, given: JobInput, folder: Path) -> None:
+def _link(job: Job, item: JobInput, folder: Path) -> None:
     from tasks.files.reader import scan
 
-    target = Path(os.path.realpath(given.path))
+    target = Path(os.path.realpath(item.path))
     if not target.exists():
-        raise MissingInputError(f"{given.path}: does not exist ({job.path.name} line {given.line})")
+        raise MissingInputError(f"{item.path}: does not exist ({job.path.name} line {item.line})")
     with scan(target) as file:
-        if file.extname != given.file_type:
+        if file.extname != item.file_type:
             extname = file.extname or "(no EXTNAME)"
             raise BadInputError(
-                f"{given.path}: HDU 1 is {extname}, but {job.path.name} line {given.line} says "
-                f"{given.file_type}"
+                f"{item.path}: HDU 1 is {extname}, but {job.path.name} line {item.line} says "
+                f"{item.file_type}"
             )
     disk.make_folder(folder)
-    link = folder / given.path.name
+    link = folder / item.path.name
     with disk.guarded("create", link):
         link.symlink_to(target)
-    job.links[str(link)] = str(given.path)
+    job.links[str(link)] = str(item.path)
 
 
 def input_trigger(order: JobOrder) -> Trigger | None:

@@ -62,7 +62,7 @@ def report_notes(error: BaseException) -> str:
     return "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if holds(note))
 
 
-def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:
+def watch_storage(report: Callable[[StorageError], object]) -> Callable[[], None]:
     """Exit with 74 if the file system stops responding; return a function that ends the watch.
 
     DRP_STORAGE_TIMEOUT sets how long a call may hang [s]: ten minutes by default, 0 for ever. The
@@ -71,7 +71,7 @@ def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:
 
     Parameters
     ----------
-    tell : callable
+    report : callable
         Called with the error before the process exits.
 
     Raises
@@ -92,7 +92,7 @@ def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:
         return lambda: None
 
     def give_up(error: StorageError) -> None:
-        tell(error)
+        report(error)
         os._exit(error.exit_code)
 
     return disk.watch(limit, give_up)

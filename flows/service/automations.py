@@ -121,18 +121,18 @@ def main() -> None:
         if folder := os.environ.get("DRP_INTAKE"):
             intake = client.read_deployment_by_name("intake/drp").id
             for schedule in client.read_deployment_schedules(intake):
-                asked = {"request": {"folder": os.path.abspath(folder)}}
+                parameters = {"request": {"folder": os.path.abspath(folder)}}
                 client.update_deployment_schedule(
-                    intake, schedule.id, active=True, parameters=asked
+                    intake, schedule.id, active=True, parameters=parameters
                 )
-        wanted = [*detect_lost(ours, seconds), resume_crashed(ours, recover)]
+        automations = [*detect_lost(ours, seconds), resume_crashed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))
-            wanted.append(notify_failures(cast("UUID", block.save(WEBHOOK, overwrite=True))))
+            automations.append(notify_failures(cast("UUID", block.save(WEBHOOK, overwrite=True))))
         for old in client.read_automations():
             if old.name.startswith(PREFIX):
                 client.delete_automation(old.id)
-    for automation in wanted:
+    for automation in automations:
         automation.create()
 
 

@@ -122,7 +122,7 @@ def intake(request: IntakeForm) -> Any:
         from flows.orders.intake import count_outcomes
         from flows.orders.intake import intake as take
 
-        outcomes = take(Path(request.folder), tell=log)
+        outcomes = take(Path(request.folder), report=log)
     for outcome in (o for o in outcomes if o.state == "failed"):
         text = outcome.note or f"exit code {outcome.code}"
         emit(

@@ -104,12 +104,12 @@ def _private(path: str, flags: int) -> int:
 
 def children() -> list[int]:
     """Return the ids of all child processes, adopted orphans included."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def environments(

@@ -23,7 +23,7 @@ DOWN_SECONDS = 90
 PORT = 4200
 
 
-def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tuple[State, bool]:
+def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> tuple[State, bool]:
     """Start server, worker and deployments, unless they are running.
 
     Parameters
@@ -34,7 +34,7 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
         Port of the server on the loopback interface; 0 for any free one.
     limit : int
         Maximum number of concurrent runs.
-    tell : callable
+    report : callable
         Called with progress messages.
 
     Returns
@@ -58,10 +58,10 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
     if database:
         database = database_url(database)
     if state_file(home).exists():
-        tell("discarding the state of an earlier server that was killed")
+        report("discarding the state of an earlier server that was killed")
         disk.remove(state_file(home))
     port = chosen_port(port)
-    tell("starting server, worker and deployments ...")
+    report("starting server, worker and deployments ...")
     return _wait(home, start_keeper(home, database, port, limit)), True
 
 

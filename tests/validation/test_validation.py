@@ -744,7 +744,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Put a quick stand-in in the place of simulation and reduction; list what it is asked for."""
     done: list[str] = []
 
-    def stand_in(work: flows.validate.Work, _folder: Path, _tell: Any) -> dict[str, Any]:
+    def stand_in(work: flows.validate.Work, _folder: Path, _progress: Any) -> dict[str, Any]:
         done.append(work.label)
         return part_of(work.name, work.seed, 2.0 if work.name == "demo" else 1.0)
 
@@ -777,7 +777,7 @@ def test_parts_are_kept_until_code_settings_or_the_user_say_otherwise(
 def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_tried_again(
     counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(work: flows.validate.Work, _folder: Path, _tell: Any) -> dict[str, Any]:
+    def broken(work: flows.validate.Work, _folder: Path, _progress: Any) -> dict[str, Any]:
         counted.append(work.label)
         raise flows.validate.NotReducedError("NoScienceDataError: nothing left")
 
