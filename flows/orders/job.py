@@ -170,8 +170,8 @@ def _reduce_order(job: Job, engine: Engine) -> int:
 
 def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
     """Log the published folder and write the trigger file."""
-    outcome = "published" if published.new else "already up to date"
-    job.log(Level.INFO, f"{outcome}: {published.folder}")
+    outcome = "published" if published.new else "already up to date:"
+    job.log(Level.INFO, f"{outcome} {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
     path = write_trigger(job.order.output, *output_trigger(trigger, published))

@@ -387,7 +387,7 @@ def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
         f"Why\n  {error}\n",
         "  output folder, before the first step; nothing was",
         f"  asked for: {bench.visit}\n",
-        "the account that runs drp may write there",
+        "the account running drp may write there",
     ):
         assert word in text.read_text(), word
 

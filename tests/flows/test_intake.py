@@ -197,11 +197,11 @@ def test_an_order_that_still_changes_is_left(folder: Path, tmp_path: Path) -> No
     timer = threading.Timer(0.1, lambda: path.write_text(TEXT.format("longer")))
     timer.start()
     try:
-        seen = machine._complete(folder, 0.4, set())
+        seen = machine._find_complete(folder, 0.4, set())
     finally:
         timer.join()
     assert seen == []
-    assert machine._complete(folder, 0.0, set()) == [path]
+    assert machine._find_complete(folder, 0.0, set()) == [path]
 
 
 def test_only_files_of_their_own_are_orders(folder: Path, tmp_path: Path) -> None:

@@ -602,7 +602,7 @@ def test_an_output_that_cannot_be_made_is_refused(
     order.out.write_text("a file")
     assert refused(order, 73).startswith(f"{order.out}: is not a folder; report: ")
     assert (
-        "the account that runs drp may write there"
+        "the account running drp may write there"
         in order.path.with_suffix(".report.txt").read_text()
     )
     order.out.unlink()
