@@ -37,9 +37,9 @@ COMMAND = (sys.executable, "-c", STUB)
 
 def test_visits_run_side_by_side_and_each_fails_alone(tmp_path: Path) -> None:
     names = ["a", "bad", "b", "killed", "c"]
-    told: list[str] = []
+    reported: list[str] = []
     results = run_campaign(
-        [tmp_path / n for n in names], [], 2, lambda r: told.append(Path(r.visit).name), COMMAND
+        [tmp_path / n for n in names], [], 2, lambda r: reported.append(Path(r.visit).name), COMMAND
     )
     assert [(Path(r.visit).name, r.code, r.verdict) for r in results] == [
         ("a", 0, "good"),
@@ -55,7 +55,7 @@ def test_visits_run_side_by_side_and_each_fails_alone(tmp_path: Path) -> None:
         "killed by signal 9",
         "/out/c",
     ]
-    assert sorted(told) == sorted(names)
+    assert sorted(reported) == sorted(names)
     # never more than two at a time
     spans = [
         [float((tmp_path / f"{when} {n}").read_text()) for when in ("began", "ended")]

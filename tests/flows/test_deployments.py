@@ -1,6 +1,4 @@
-"""A real server, worker and deployments: visits by form, what operators see of them, and what is
-done when a part dies.
-"""
+"""Deployments on a real server and worker: forms, artifacts, and recovery when a part dies."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ class Told(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def heard() -> Iterator[list[dict[str, Any]]]:
-    """What the site's web hook was told; its address stands in the environment."""
+    """The notifications sent to the web hook of the site, whose address is in the environment."""
     with (
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), Told) as server,
         pytest.MonkeyPatch.context() as patch,
@@ -101,7 +99,7 @@ def test_what_is_up_is_found_and_keeps_its_password_to_itself(
     assert again.returncode == 0
     assert again.stderr.startswith("already running")
     assert again.stdout.strip() == here.state.api.removesuffix("/api")
-    # a later command runs under it without being told where it is
+    # a later command finds the server by itself
     bench = reduced.fresh(tmp_path)
     answer = drp(*bench.arguments("--until", "bias", "--json"))
     assert (answer.returncode, answer.stderr) == (0, "")
@@ -228,10 +226,10 @@ def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_
     failed = here.create("reduce", visit=f"{tmp_path}/empty", output=f"{tmp_path}/products")
     run = here.end(failed)
     notice = until(lambda: next((n for n in heard if n["id"] == failed), None))
-    told = r"no raw sub-array .*; report: (\S+/reports/empty-[0-9a-f]{8})\.txt; as PDF: \1\.pdf"
+    pattern = r"no raw sub-array .*; report: (\S+/reports/empty-[0-9a-f]{8})\.txt; as PDF: \1\.pdf"
     assert notice["exit_code"] == 66
     for text in (notice["error"], run["state"]["message"]):
-        assert re.search(told, text), text
+        assert re.search(pattern, text), text
 
 
 def test_a_form_whose_paths_leave_the_allowed_roots_fails_at_once(

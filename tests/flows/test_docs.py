@@ -1,6 +1,4 @@
-"""The pages: everything that is declared stands in them, every step has its own, and they are built
-without network.
-"""
+"""The documentation covers every declaration and step, and is built without network access."""
 
 from __future__ import annotations
 
@@ -191,15 +189,13 @@ def test_the_tutorial_plots_a_light_curve_and_holds_it_against_the_truth(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (told,) = done.stdout.splitlines()
+    (line,) = done.stdout.splitlines()
     # photon noise of a star of G = 9 in a minute is 200 ppm
-    assert 50 < int(told.removesuffix(" ppm")) < 400
+    assert 50 < int(line.removesuffix(" ppm")) < 400
 
 
 def outward(text: str) -> list[str]:
-    """Ask the pages' own check, which stands in a module that needs the tools; its pattern needs
-    none.
-    """
+    """Run the documentation's own check, which lies in a module that needs the tools."""
     source = (DOCS / "conf.py").read_text(encoding="utf-8")
     (pattern,) = re.findall(r'^OUTWARD = re.compile\(r"""(.+)"""\)$', source, re.MULTILINE)
     return re.findall(pattern, text)

@@ -1,6 +1,4 @@
-"""A disk that fails: whole or not at all, the older product untouched, and a code that says whether
-trying again helps.
-"""
+"""A failing disk: all or nothing is published, older products stay, and the exit code is right."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import flows.command.console
 import flows.command.main
 import flows.runs.reduction
 from schemas import ROOT
@@ -44,9 +43,7 @@ BECOME_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-g
 
 @pytest.fixture(scope="module")
 def warm(reduced: Reduced, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """The visit, reduced: a work folder in which every step is done, and what is published beside
-    the older product.
-    """
+    """The reduced visit: all steps done in the work folder, a publication beside the older one."""
     bench = Bench(reduced.visit, tmp_path_factory.mktemp("warm"))
     shutil.copytree(reduced.work, bench.work)
     assert " done " not in bench.published().err
@@ -62,9 +59,7 @@ def bench(warm: Bench, tmp_path: Path) -> Bench:
 
 
 def product(bench: Bench) -> dict[str, str]:
-    """Return the digests of the published folder, without the manifest, which tells how long it
-    took.
-    """
+    """Return the digests of the published files, without the manifest, which contains durations."""
     return {k: v for k, v in tree(bench.output).items() if "_V0001" in k and "manifest" not in k}
 
 
@@ -228,7 +223,7 @@ def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) ->
 def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_help(
     bench: Bench, megabytes: int, right: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(bench.work)  # every step is done anew
+    shutil.rmtree(bench.work)  # all steps run again
     before = tree(bench.output)
     code = (
         "import flows.runs.reduction, flows.command.main; "
@@ -279,14 +274,14 @@ def hanging(
 ) -> subprocess.CompletedProcess[str]:
     """Run where one kind of disk call on some files never comes back."""
     command = [sys.executable, "-c", HANGING, action, part, *bench.arguments()]
-    told = {**os.environ, "DRP_STORAGE_TIMEOUT": "2", **environment}
+    variables = {**os.environ, "DRP_STORAGE_TIMEOUT": "2", **environment}
     return subprocess.run(
-        command, cwd=ROOT, text=True, check=False, capture_output=True, env=told, timeout=120
+        command, cwd=ROOT, text=True, check=False, capture_output=True, env=variables, timeout=120
     )
 
 
 def test_an_input_on_a_file_system_that_hangs_ends_the_run(bench: Bench) -> None:
-    shutil.rmtree(bench.work)  # the inputs are read anew
+    shutil.rmtree(bench.work)  # the inputs are read again
     before = tree(bench.output)
     result = hanging(bench, "read", "SCI_RAW_SubArray")
     bench.check_refusal(
@@ -376,12 +371,10 @@ def test_an_output_folder_that_cannot_be_written_to_is_said_at_once(
 
 
 def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
-    """Assert that the ERROR line names a report, and that this one says what is wrong with the
-    output folder.
-    """
+    """Assert that the ERROR line points to a report about the output folder."""
     text = bench.work / "reports" / "PR900001_TG000101.txt"
-    error, told = outcome.error.removeprefix("ERROR ").split("; report: ")
-    assert told.startswith(f"{text}; ")
+    error, report = outcome.error.removeprefix("ERROR ").split("; report: ")
+    assert report.startswith(f"{text}; ")
     for word in (
         "a file or folder cannot be created",
         f"Why\n  {error}\n",
@@ -477,17 +470,15 @@ class Fault:
 
 @contextmanager
 def faulty(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a fault in while a run goes on; a phase is a step, what stands before the first, or what
-    comes behind the last.
-    """
-    told = flows.command.main.Progress.__call__
+    """Inject a fault into a run, in a phase: a step, or the time before, between or after steps."""
+    report_step = flows.command.console.Progress.__call__
 
     def follow(self: Any, step: str, report: Any) -> None:
         fault.now = step if report is None else "publication" if step == "report" else "between"
-        told(self, step, report)
+        report_step(self, step, report)
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.command.main.Progress, "__call__", follow)
+        patch.setattr(flows.command.console.Progress, "__call__", follow)
         patch.setattr(disk, "fault_hook", fault)
         yield
 
@@ -520,9 +511,7 @@ def calls_of(
 def some(
     calls: list[tuple[str, int, str]], phase: str, reads: int, others: int
 ) -> list[tuple[int, str]]:
-    """Return every n-th of the reading calls of a phase, and of the others; always the first and
-    last of each action.
-    """
+    """Return a sample of the calls of a phase, with the first and last call of each action."""
     chosen: dict[int, str] = {}
     for action in dict.fromkeys(a for p, _, a in calls if p == phase):
         numbers = [n for p, n, a in calls if (p, a) == (phase, action)]
@@ -537,7 +526,7 @@ def check(bench: Bench, outcome: Outcome, before: dict[str, str], right: Any) ->
     if outcome.code != 0:
         bench.check_refusal(outcome, outcome.code)
         assert outcome.code in (73, 74), outcome.err
-    if new.exists():  # also if something failed behind the publication
+    if new.exists():  # also if something failed after the publication
         assert product(bench) == right
         assert (new / "manifest.json").is_file()
         shutil.rmtree(new)

@@ -1,6 +1,4 @@
-"""Intake: orders that arrive in a folder are each done once, whoever races for them and whoever
-dies.
-"""
+"""Intake: each order that arrives is processed once, whatever races or dies."""
 
 from __future__ import annotations
 

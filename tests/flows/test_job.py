@@ -1,6 +1,4 @@
-"""Jobs of the scheduler: order in; products, log and trigger file out; what is refused, and with
-which code.
-"""
+"""Jobs of the scheduler: products, log and trigger file, and the exit codes of invalid orders."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def lines(text: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    """An order that names files which are not there; good for all that is refused before they are
-    looked for.
-    """
+    """An order whose files do not exist; enough for faults found before the files are opened."""
     files = [
         ("SCI_RAW_SubArray", tmp_path / "raw.fits"),
         ("REF_APP_BiasFrame", tmp_path / "bias.fits"),
@@ -160,8 +156,8 @@ def test_a_job_that_fails_within_the_program_leaves_its_report_beside_the_order(
     outcome = order.run()
     assert outcome.code == 70, outcome.err
     report = order.path.with_suffix(".report.txt")
-    (told,) = [text for level, text in lines(outcome.err) if level == "E"]
-    assert told.endswith(f"; report: {report}; as PDF: {report.with_suffix('.pdf')}")
+    (error,) = [text for level, text in lines(outcome.err) if level == "E"]
+    assert error.endswith(f"; report: {report}; as PDF: {report.with_suffix('.pdf')}")
     assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = report.read_text()
     assert "the program failed" in page
@@ -260,9 +256,7 @@ def test_a_job_that_is_killed_is_taken_up_where_it_was(
 
 
 def refused(order: Order, code: int, *words: str) -> str:
-    """Do an order; assert its code, the words of its one ERROR line, and that it left nothing but
-    its log and a report.
-    """
+    """Process an order; assert exit code and ERROR line, and that only log and report remain."""
     before = tree(order.out) if order.out.exists() else {}
     outcome = order.run()
     assert outcome.code == code, outcome.err

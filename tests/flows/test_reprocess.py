@@ -1,6 +1,4 @@
-"""Reprocessing: the plan names just what a new reference or step version touches, and just that is
-done.
-"""
+"""Reprocessing: exactly what a new reference or step version affects is planned and reduced."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`drp up` and `drp down`: what is believed of a state file, what is refused, and the same on
-PostgreSQL.
-"""
+"""`drp up` and `drp down`: state files, rejected arguments, and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -180,9 +178,7 @@ def test_without_prefect_nothing_of_it_is_imported() -> None:
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """The URL of a data base of our own, on a socket in a temporary folder; it does not run as
-    root.
-    """
+    """The URL of a temporary PostgreSQL database on a socket; the server does not run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not programs:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
@@ -236,7 +232,7 @@ def postgresql() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_same_on_postgresql(postgresql: str, reduced: Bench, tmp_path: Path) -> None:
-    bench = reduced.known(tmp_path)  # one step is to be done; the server is told of all
+    bench = reduced.known(tmp_path)  # one step is to be done; all are reported to the server
     with installed(tmp_path / "up", DRP_DATABASE=postgresql) as here:
         assert here.state.database == "postgresql"
         references = [str(folder) for folder in bench.references]

@@ -91,9 +91,7 @@ def one(value: float, image: int = BAD) -> Callable[[Any], Any]:
 
 
 def report_of(bench: Bench, outcome: Outcome, visit: str = "PR900001_TG000101") -> str:
-    """Return the text of the report that the ERROR line names, below the work folder; the PDF
-    beside it is named too.
-    """
+    """Return the text of the report in the work folder; assert that the ERROR line points to it."""
     text = bench.work / "reports" / f"{visit}.txt"
     assert outcome.error.endswith(f"; report: {text}; as PDF: {text.with_suffix('.pdf')}"), (
         outcome.error
@@ -103,9 +101,7 @@ def report_of(bench: Bench, outcome: Outcome, visit: str = "PR900001_TG000101") 
 
 
 def pdf_of(bench: Bench, visit: str = "PR900001_TG000101") -> tuple[str, dict[str, str]]:
-    """Return the text of the report's PDF, runs of white space as one blank, and what `pdfinfo`
-    says of it.
-    """
+    """Return the text of the report's PDF, white space normalised, and the output of `pdfinfo`."""
     path = bench.work / "reports" / f"{visit}.pdf"
     text, facts = (
         subprocess.run([*command, path, *more], capture_output=True, text=True, check=True).stdout
@@ -117,7 +113,7 @@ def pdf_of(bench: Bench, visit: str = "PR900001_TG000101") -> tuple[str, dict[st
 
 
 def check_report(bench: Bench, outcome: Outcome, step: str, *words: str) -> None:
-    """Assert what stands in the report on a visit without science data."""
+    """Assert the content of the report on a visit without science data."""
     text = report_of(bench, outcome)
     for word in ("no usable science data", f"step {step}", "What to do", *words):
         assert word in text, text
