@@ -418,6 +418,10 @@ def test_a_visit_whose_server_is_killed_is_published_and_told_to_the_next_server
     assert run["state_name"] in ("Completed", "Cached")
     assert str(folder) in run["state"]["message"]
     assert differing(folder, *reduced.published()) == []
-    # on a busy machine the next server may be up before the run misses the first one
-    lost = "the Prefect server does not answer: the rest of this run is done without it"
-    assert set(json.loads((folder / "manifest.json").read_text())["warnings"]) <= {lost}
+    # on a busy machine the next server may be up before the run misses the first one, and an
+    # artifact may be the first to miss it
+    lost = {
+        "the Prefect server does not answer: the rest of this run is done without it",
+        "Prefect no longer shows this run: ConnectError",
+    }
+    assert set(json.loads((folder / "manifest.json").read_text())["warnings"]) <= lost

@@ -135,6 +135,6 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
         finally:
             processes = installation.processes()
             ended = drp("down")
-        assert (ended.returncode, ended.stderr) == (0, "ended\n")
+        assert (ended.returncode, ended.stderr) == (0, "stopped\n")
         until(lambda: not any(running(pid) for pid in processes), 5)
         assert not (home / "up.json").exists()
