@@ -143,7 +143,7 @@ def test_a_form_takes_plain_absolute_paths_only(folder: str) -> None:
 
 
 def test_every_deployment_has_a_module_entry_point_that_is_there() -> None:
-    source = (ROOT / "flows" / "deployed.py").read_text()
+    source = (ROOT / "flows" / "service" / "deployments.py").read_text()
     declared = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
     assert declared["pull"] == []
     for deployment in declared["deployments"]:
