@@ -57,7 +57,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "code", "texts"),
     [
-        ("imges = 3", 78, ("imges", "no case has this key")),
+        ("imges = 3", 78, ("imges", "unknown key")),
         ("magnitude = 40.0", 78, ("magnitude", "less than or equal to 20")),
         ('magnitude = "bright"', 78, ("magnitude", "valid number")),
         ("exptime = nan", 78, ("exptime", "finite number")),
