@@ -215,6 +215,14 @@ class Detector(Bundle):
     flat: Flat
 
 
+class FirstScene(Bundle):
+    """What is known of the scene before the visit has a PSF of its own."""
+
+    look: Look
+    pointing: Pointing
+    prior: Prior
+
+
 class Scene(Bundle):
     """The model of target and field stars; `position` is None until the target is measured."""
 
