@@ -37,7 +37,7 @@ def correct_visit(
 ) -> CorrectedVisit:
     """Model the scene, estimate the effects in the images in two rounds, and subtract them."""
     raw, images, full_array = found.subarray, calibrated.subarray.product, calibrated.full_array
-    readout, terms = calibrated.readout, calibrated.terms()
+    readout, detector, terms = calibrated.readout, calibrated.detector, calibrated.terms()
     kinds = (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP, FLUX_CONVERSION)
     scale, white, bad, conversion = (found.references.get(kind.kind) for kind in kinds)
 
@@ -46,10 +46,7 @@ def correct_visit(
     prior = read_prior(raw, white, bad, found.stars, conversion)
     events, ring = calibrated.events, settings.background
     look = take_look(images, events, pointing, prior, ring, settings.look)
-    c = calibrated
-    calibration_stages = measure_calibration_stages(
-        raw, found.imagettes, look, c.bias, c.gain, c.linearity, c.spread, c.dark, c.flat
-    )
+    calibration_stages = measure_calibration_stages(raw, found.imagettes, look, detector)
     first_look = FirstScene(look=look, pointing=pointing, prior=prior)
 
     # first round: background, PSF, stars, smearing, and the defects of a sample

@@ -47,7 +47,7 @@ from tasks.scene.residuals import Residuals
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.visit.clean import read_flags
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import LookTerm, read_look, read_roll, read_static, term_column
+from tasks.visit.terms import LookTerm, read_gain, read_look, read_roll, read_static
 
 UNSTEADY = (
     PixelFlag.TELEGRAPHIC
@@ -292,8 +292,7 @@ def estimate_background(
         sky = Surroundings(rest, scene, removed, settings)
         sums = sky.average(settings)
         mean, windows = free_windows(sums)
-        (gains,) = term_column(readout.gain.product, "TERM_GAIN", "GAIN")
-        found, slope = sky.measure(windows, settings.clip, gains)
+        found, slope = sky.measure(windows, settings.clip, read_gain(readout.gain).gain)
         centre = sky.place[0] + images.x_offset, sky.place[1] + images.y_offset
         measured = Measured(images.mjd, images.nexp, found, slope, centre)
     warnings = []

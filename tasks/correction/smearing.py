@@ -25,9 +25,9 @@ from tasks.scene.psf import has_psf
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
-from tasks.visit.linearity_curve import linearise, read_linearity
+from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures, open_exposures
-from tasks.visit.terms import read_look, read_stars, term_column
+from tasks.visit.terms import read_bias, read_gain, read_linearity, read_look, read_stars
 
 # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
 KNOWN = 0.05
@@ -250,8 +250,7 @@ def read_margin(
     exposures: Exposures, readout: ReadOut, linearity: Linearity, good: BoolArray
 ) -> FloatArray | None:
     """Return the charge of the top margin in the `good` images, see `margin_rows`."""
-    (level,) = term_column(readout.bias.product, "TERM_BIAS", "LEVEL")
-    (gains,) = term_column(readout.gain.product, "TERM_GAIN", "GAIN")
+    level, gains = read_bias(readout.bias).level, read_gain(readout.gain).gain
     return margin_rows(exposures, level, gains, read_linearity(linearity), good)
 
 

@@ -24,11 +24,10 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap, cut_cell_area, half_chord
 from tasks.visit.images import open_images
 from tasks.visit.terms import (
+    read_dark,
     read_position,
     read_smearing,
     read_steady_excess,
-    term_column,
-    term_image,
 )
 
 Images = FloatArray | Float32Array
@@ -446,10 +445,7 @@ def measure_apertures(
 ) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in one that stays."""
     x, y, _ = read_position(position)
-    charge, (factor,) = (
-        term_image(dark.product, "TERM_DARK"),
-        term_column(dark.product, "TERM_DARK_SCALE", "SCALE"),
-    )
+    charge, _, factor = read_dark(dark)
     rows, static = read_smearing(smearing), read_steady_excess(defects)
     usual = [
         float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)

@@ -21,7 +21,6 @@ from schemas.flags import EVENT_COSMIC_RAYS, Quality
 from schemas.light_curves import IMAGETTE, IMAGETTE_PSF
 from schemas.payloads import (
     Corrected,
-    Dark,
     Detector,
     ImagettePhotometry,
     QualityTerm,
@@ -49,12 +48,12 @@ from tasks.scene.track import Track, read_track
 from tasks.visit.headers import target_position
 from tasks.visit.images import Images, Imagettes, open_images, open_imagettes
 from tasks.visit.terms import (
+    DarkTerm,
     ImagettePositionTerm,
     PointsTerm,
+    read_dark,
     read_imagette_position,
     read_points,
-    term_column,
-    term_image,
 )
 
 SMALLEST = 3.0  # pixel; a circle below it measures no star
@@ -180,7 +179,7 @@ def measure_imagettes(
         if radius is None:
             radius = fitting_radius(free_radii(imagettes, *place), settings.inside)
         circle = Circle(imagettes, known, model, radius)
-        measured, extras = measure_all(circle, place, scene, Thermal.of(detector.dark))
+        measured, extras = measure_all(circle, place, scene, read_dark(detector.dark))
         times = times_of(imagettes, stacks, known, of_stacks, read_track(scene.pointing))
         points = flag_points(imagettes, known, position, of_stacks)
     warnings = []
@@ -208,19 +207,6 @@ def measure_imagettes(
     return Leaves({"TERM_IMAGETTES": tables}, used=own, warnings=warnings)
 
 
-class Thermal(NamedTuple):
-    """Thermal charge of the sub-array."""
-
-    charge: FloatArray  # (ny, nx) of one exposure [electron]
-    scale: FloatArray  # (n,) factor of every stack
-
-    @classmethod
-    def of(cls, dark: Dark) -> Thermal:
-        """Read it from the term of the dark current."""
-        (scale,) = term_column(dark.product, "TERM_DARK_SCALE", "SCALE")
-        return cls(term_image(dark.product, "TERM_DARK"), scale)
-
-
 def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the radius of the largest circle that fits in each imagette [pixel]; NaN without a
     place.
@@ -234,7 +220,7 @@ def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray
 
 
 def measure_all(
-    circle: Circle, place: tuple[FloatArray, FloatArray], scene: Scene, thermal: Thermal
+    circle: Circle, place: tuple[FloatArray, FloatArray], scene: Scene, thermal: DarkTerm
 ) -> tuple[Measured, Extras]:
     """Measure the star and the other light in every imagette; `place` is in the imagettes."""
     imagettes, known, track = circle.imagettes, circle.known, read_track(scene.pointing)
@@ -264,7 +250,7 @@ def measure_all(
 
 
 def standing_light(
-    circle: Circle, i: int, thermal: Thermal
+    circle: Circle, i: int, thermal: DarkTerm
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return thermal charge, smeared light and steady excess of the pixels of imagette `i`."""
     imagettes, known = circle.imagettes, circle.known

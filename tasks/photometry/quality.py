@@ -39,18 +39,21 @@ from tasks.photometry.apertures import (
     flux_variances,
 )
 from tasks.photometry.noise import PPM, Points, curve_metrics, metrics_table, noise_metrics
+from tasks.scene.psf import read_out_noise
 from tasks.visit.images import open_images
 from tasks.visit.terms import (
     AperturesTerm,
     PsfFitTerm,
     read_apertures,
     read_background,
+    read_dark,
     read_defect_counts,
+    read_events,
+    read_flat,
+    read_gain,
     read_image_flags,
     read_psf_fit,
     read_static,
-    term_column,
-    term_image,
 )
 
 
@@ -67,16 +70,7 @@ def assess_quality(
     """Give every point its error and flags, and every light curve its metrics."""
     assert removed.defects is not None
     facts, counts = read_facts(corrected), read_defect_counts(removed.defects)
-    mjd, bjd, event, flags, light_time, light_rate = term_column(
-        events.product,
-        "TERM_EVENTS",
-        "MJD_TIME",
-        "BJD_TIME",
-        "EVENT",
-        "QUALITY",
-        "SAT_LIGHT_TIME",
-        "SAT_LIGHT_RATE",
-    )
+    mjd, bjd, event, flags, light_time, light_rate = read_events(events)
     quality = join_flags(flags, detector.readout, scene, removed)
     event = event + EVENT_COSMIC_RAYS * cosmic_digit(counts.inside, counts.everywhere, facts.pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
@@ -162,9 +156,7 @@ def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Remov
 
 def electron_noise(readout: ReadOut) -> float:
     """Return the usual read-out noise of one exposure [electron]."""
-    (ron,) = term_column(readout.bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(readout.gain.product, "TERM_GAIN", "GAIN")
-    return float(np.median(ron / gains))
+    return float(np.median(read_out_noise(readout)))
 
 
 def variance_budget(
@@ -175,14 +167,14 @@ def variance_budget(
     """
     assert removed.defects is not None
     sky, doubt = read_background(removed.background), read_defect_counts(removed.defects).doubt
-    gains, gain_error = term_column(detector.readout.gain.product, "TERM_GAIN", "GAIN", "GAIN_ERR")
+    gain, gain_error = read_gain(detector.readout.gain)
     collected = Collected(
         sums.flux, sums.area * sky.level[:, None], sums.dark, sums.hot, sums.smearing
     )
     noise = electron_noise(detector.readout)
     budget = flux_variances(collected, sums.area, facts.nexp, noise, sky.error[:, None])
     budget["SMEARING"] = smearing_variance(removed.smearing, sums.smearing)
-    budget["GAIN"] = np.square(sums.flux * (gain_error / gains)[:, None])
+    budget["GAIN"] = np.square(sums.flux * (gain_error / gain)[:, None])
     for name, variance in motion_variances(facts, detector, scene).items():
         budget[name] = np.broadcast_to(variance, sums.flux.shape).copy()
     # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
@@ -206,8 +198,8 @@ def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str
     used, offset = scene.position.used, facts.offset
     place = float(used["POS_X"]) - offset[0], float(used["POS_Y"]) - offset[1]
     motion = float(used["POS_STDX"]), float(used["POS_STDY"])
-    flat_error = term_image(detector.flat.product, "TERM_FLAT_ERROR")
-    dark_error = facts.nexp * term_image(detector.dark.product, "TERM_DARK_ERROR")
+    flat_error = read_flat(detector.flat).error
+    dark_error = facts.nexp * read_dark(detector.dark).error
     return {
         "FLAT": flat_variance(read_static(scene.look), flat_error, *place, motion, RADII),
         "DARK_MAP": edge_variance(dark_error, *place, motion, RADII),

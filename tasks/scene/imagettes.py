@@ -15,12 +15,12 @@ import scipy.fft
 from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.constants import DAY
 from schemas.payloads import Psf, ReadOut, Removed, Scene
-from tasks.scene.psf import has_psf
+from tasks.scene.psf import has_psf, read_out_noise
 from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
 from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, read_effects
 from tasks.visit.images import Images, Imagettes
-from tasks.visit.terms import read_background, read_position, term_column
+from tasks.visit.terms import read_background, read_position
 
 LEAST_ERROR = 1e-3  # electron; of the background of a pixel
 # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the
@@ -204,8 +204,6 @@ def companions(
     moved = moved_since(imagettes, stacks, index, track, model.model.lag if model else 0.0)
     effects = read_effects(stacks, removed.background, removed.smearing, removed.defects)
     warmth = model.model.warm.parameter(stacks) if model else np.zeros(stacks.count)
-    (ron,) = term_column(readout.bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(readout.gain.product, "TERM_GAIN", "GAIN")
     order = np.argsort(stacks.mjd, kind="stable")
 
     def during(values: FloatArray) -> FloatArray:
@@ -220,7 +218,7 @@ def companions(
         span=spans_of(imagettes, track),
         level=levels,
         level_error=share * during(read_background(removed.background).error),
-        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2,
+        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(read_out_noise(readout)) ** 2,
         warmth=during(warmth),
         x=position.x[index] + moved[:, 0],
         y=position.y[index] + moved[:, 1],

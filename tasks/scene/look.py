@@ -26,7 +26,7 @@ from tasks.scene.light import centre_of_light
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_events
 
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
 # neighbours change the place at which they are drawn, and the flux to which theirs is relative
@@ -69,7 +69,7 @@ def take_look(
     Neighbours that the catalogue has are drawn with the reference PSF and don't count for position
     and flux.
     """
-    (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
+    flags = read_events(events).quality
     intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
     with open_images(calibrated) as images:
         seen = first_sight(images, intended, ring)

@@ -25,7 +25,7 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.optics import FINE, solve_changing_psf, to_grid, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
-from tasks.visit.terms import read_background, term_column
+from tasks.visit.terms import read_background, read_bias, read_gain
 
 WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
 
@@ -231,7 +231,10 @@ def has_psf(psf: Psf) -> bool:
 def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:
     """Return the variance of a pixel without the star in every image [electron^2]."""
     level = read_background(background).level
-    (ron,) = term_column(readout.bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(readout.gain.product, "TERM_GAIN", "GAIN")
-    floor: FloatArray = np.maximum(level, 0.0) + nexp * (ron / gains) ** 2
+    floor: FloatArray = np.maximum(level, 0.0) + nexp * read_out_noise(readout) ** 2
     return floor
+
+
+def read_out_noise(readout: ReadOut) -> FloatArray:
+    """Return the read-out noise of one exposure of every image [electron]."""
+    return np.asarray(read_bias(readout.bias).ron / read_gain(readout.gain).gain)
