@@ -11,7 +11,7 @@ from schemas.payloads import (
     Removed,
     Scene,
 )
-from schemas.settings import PipelineSettings
+from schemas.settings import PipelineSettings, PsfUse
 from tasks.calibration.stages import measure_calibration_stages
 from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
@@ -36,55 +36,55 @@ def correct_visit(
     found: Inventory, calibrated: CalibratedVisit, settings: PipelineSettings
 ) -> CorrectedVisit:
     """Model the scene, estimate the effects in the images in two rounds, and subtract them."""
-    raw, images, full_array = found.subarray, calibrated.subarray.product, calibrated.full_array
+    raw, stacks, full_array = found.subarray, calibrated.subarray, calibrated.full_array
     readout, detector, terms = calibrated.readout, calibrated.detector, calibrated.terms()
+    images, events, linearity = stacks.product, calibrated.events, calibrated.linearity
+    ring, limits, stamp = settings.background, settings.defects, settings.psf.size
+    psf_use, star_error = PsfUse.of(settings.psf), settings.stars.prior
     kinds = (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP, FLUX_CONVERSION)
     scale, white, bad, conversion = (found.references.get(kind.kind) for kind in kinds)
 
-    # before there is a PSF
+    # what is known without a PSF of the visit
     pointing = estimate_pointing(raw, found.attitude, found.planned, scale, settings.pointing)
     prior = read_prior(raw, white, bad, found.stars, conversion)
-    events, ring = calibrated.events, settings.background
-    look = take_look(images, events, pointing, prior, ring, settings.look)
+    look = take_look(images, events, pointing, prior, ring, settings.look, stamp)
     calibration_stages = measure_calibration_stages(raw, found.imagettes, look, detector)
-    first_look = FirstScene(look=look, pointing=pointing, prior=prior)
+    first = FirstScene(look=look, pointing=pointing, prior=prior)
 
-    # first round: background, PSF, stars, smearing, and the defects of a sample
-    background_1 = estimate_background_1(images, first_look, ring)
-    psf_1 = estimate_psf_1(images, first_look, background_1, readout, settings.psf)
+    # first round: background, PSF, stars, smearing, and defects of sampled images
+    background_1 = estimate_background_1(images, first, ring, stamp)
+    psf_1 = estimate_psf_1(images, first, background_1, readout, settings.psf, star_error)
     plate = None
     if full_array is not None:
         plate = solve_plate(full_array, found.stars, pointing, psf_1, settings.plate)
-    stars_1 = find_stars(first_look, psf_1, plate)
-    scene_1 = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars_1)
-    smearing = estimate_smearing(raw, scene_1, readout, calibrated.linearity, settings.smearing)
-    removed_1 = Removed(background=background_1, smearing=smearing)
-    stars = measure_stars(images, scene_1, readout, removed_1, settings.stars)
-    scene_1 = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars)
-    defects_1 = find_defects_1(images, scene_1, readout, removed_1, prior, settings.defects)
-    removed_1 = Removed(background=background_1, smearing=smearing, defects=defects_1)
+    stars_1 = find_stars(first, psf_1, plate, psf_use)
+    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars_1, psf_use=psf_use)
+    smearing = estimate_smearing(raw, scene, readout, linearity, settings.smearing)
+    removed = Removed(background=background_1, smearing=smearing)
+    stars = measure_stars(images, scene, readout, removed, settings.stars)
+    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)
+    defects_1 = find_defects_1(images, scene, readout, removed, prior, limits)
 
-    # second round: each again, with the best that is known of the others
-    background = estimate_background(images, scene_1, readout, removed_1, ring)
-    removed = Removed(background=background, smearing=smearing, defects=defects_1)
-    psf = estimate_psf(images, scene_1, readout, removed, prior, settings.psf)
-    scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars)
-    position = estimate_position(images, scene, readout, removed, settings.position)
-    placed = Scene(look=look, pointing=pointing, psf=psf, stars=stars, position=position)
+    # second round: background, PSF, position and defects again, each with the best of the others
+    removed = removed.with_defects(defects_1)
+    background = estimate_background(images, scene, readout, removed, ring)
     smooth = Removed(background=background, smearing=smearing)
-    defects = find_defects(images, placed, readout, smooth, prior, settings.defects)
-    removed = Removed(background=background, smearing=smearing, defects=defects)
+    removed = smooth.with_defects(defects_1)
+    psf = estimate_psf(images, scene, readout, removed, prior, settings.psf)
+    scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars, psf_use=psf_use)
+    position = estimate_position(images, scene, readout, removed, settings.position)
+    placed = scene.placed(position)
+    defects = find_defects(images, placed, readout, smooth, prior, limits)
+    removed = smooth.with_defects(defects)
 
     # the corrected images
     correction_stages = measure_correction_stages(images, look, removed)
-    corrected = correct_subarray(calibrated.subarray, terms, placed, removed)
-    corrections = write_corrections(calibrated.subarray, background, defects)
+    corrected = correct_subarray(stacks, terms, placed, removed)
+    corrections = write_corrections(stacks, background, defects)
     imagettes = frame = None
-    if calibrated.imagettes is not None:
-        small, stacks, limits = calibrated.imagettes, calibrated.subarray, settings.defects
+    if (small := calibrated.imagettes) is not None:
         imagettes = correct_imagettes(small, stacks, terms, placed, readout, removed, limits)
     if full_array is not None and plate is not None:
-        stacks, limits = calibrated.subarray, settings.defects
         frame = correct_full_array(full_array, stacks, scene, smearing, plate, limits)
 
     return CorrectedVisit(
@@ -108,4 +108,5 @@ def correct_visit(
         imagettes=imagettes,
         plate=plate,
         full_array=frame,
+        psf_use=psf_use,
     )

@@ -214,14 +214,16 @@ def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
 
 @step("background_1", version="3", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
-    calibrated: Product, first: FirstScene, settings: BackgroundSettings
+    calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
     """Estimate the background of every image from the whole ring around the target, without the
     neighbours that are known.
+
+    These are drawn with the reference PSF, in stamps of some pixels' side.
     """
     check_ring(settings)
     look, everywhere = read_look(first.look), np.ones(cells(settings), dtype=bool)
-    field = neighbours_by_reference(first.prior, look.flux, first.pointing)
+    field = neighbours_by_reference(first.prior, look.flux, first.pointing, stamp)
     with open_images(calibrated) as images:
         # one place for all images: a ring that moves with the star would see other stars and hot
         # pixels in each

@@ -33,7 +33,6 @@ from tasks.files.writer import FitsWriter, NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.optics import to_grid
 from tasks.scene.plate import sky_surface, without_specks
-from tasks.scene.psf import has_psf
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -90,9 +89,9 @@ def smeared_columns(
     a row shift [s].
     """
     stars = read_stars(scene.stars)
-    if not has_psf(scene.psf) or not stars.target.any() or not tau > 0:
+    if not scene.has_psf or not stars.target.any() or not tau > 0:
         return None
-    model, track = read_psf(scene.psf), read_track(scene.pointing)
+    model, track = read_psf(scene.psf, scene.psf_use.radius), read_track(scene.pointing)
     dx, dy, roll = track.path(float(frame.mjd[0]), frame.exposure_time, model.lag)
     turned, scale = roll + float(scene.stars.used["STAR_ROL"]), float(scene.stars.used["STAR_SCL"])
     x, y = place.x - 0.5 + dx, place.y - 0.5 + dy

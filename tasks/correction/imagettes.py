@@ -169,7 +169,7 @@ def correct_imagettes(
     ]
     warnings = []
     with open_images(subarray.product) as stacks, open_imagettes(calibrated.product) as imagettes:
-        model = imagette_model(scene.psf, imagettes, stacks)
+        model = imagette_model(scene, imagettes, stacks)
         if model is None:
             warnings.append(
                 "there is no PSF of the visit: positions by centre of light, cosmic rays stay "
@@ -178,7 +178,9 @@ def correct_imagettes(
         known = companions(imagettes, stacks, scene, readout, removed, model)
         unsteady = (read_flags(removed.defects) & int(UNSTEADY)) != 0
         track = read_track(scene.pointing)
-        field = read_field(scene.stars, read_psf(scene.psf), track) if model is not None else None
+        field = None
+        if model is not None:
+            field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
         stage = Stage(imagettes, known, unsteady, model, field, track, settings)
         found = write_imagettes(stage, steps)
         mjd = imagettes.mjd

@@ -21,7 +21,6 @@ from tasks.files.reader import blocks
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import robust_scatter
 from tasks.scene.optics import FINE, to_grid
-from tasks.scene.psf import has_psf
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -175,7 +174,7 @@ def estimate_smearing(
     """Model the smeared light of all stars of a column, and fit the time of a shift to the top
     margin.
     """
-    made = has_psf(scene.psf)
+    made = scene.has_psf
     known = made and bool(read_stars(scene.stars).target.any())
     missing = "star catalogue" if made else "PSF of the visit"
     warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
@@ -212,7 +211,8 @@ class Columns:
     """
 
     def __init__(self, exposures: Exposures, scene: Scene, shift: float) -> None:
-        look, stars, model = read_look(scene.look), read_stars(scene.stars), read_psf(scene.psf)
+        look, stars = read_look(scene.look), read_stars(scene.stars)
+        model = read_psf(scene.psf, scene.psf_use.radius)
         self.exposures, self.x, self.y = exposures, look.x, look.y
         self.good = np.isfinite(look.flux) & (look.flux > 0) & np.isfinite(look.x)
         self.track, self.lag = read_track(scene.pointing), model.lag

@@ -15,7 +15,6 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.photometry.apertures import aperture_sums
-from tasks.scene.psf import has_psf
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import Field, read_field
 from tasks.scene.track import read_track
@@ -30,9 +29,10 @@ def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertu
     """Estimate the share of field stars' light in every aperture of every image."""
     assert scene.position is not None
     position, flux = read_position(scene.position), read_apertures(apertures).flux
-    known = has_psf(scene.psf)
+    known = scene.has_psf
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        field = read_field(scene.stars, read_psf(scene.psf), read_track(scene.pointing))
+        model = read_psf(scene.psf, scene.psf_use.radius)
+        field = read_field(scene.stars, model, read_track(scene.pointing))
         sums, doubts = (np.zeros((images.count, len(RADII))) for _ in range(2))
         if known and len(field.flux):
             sums = field_sums(field, images, position)

@@ -172,7 +172,7 @@ def measure_imagettes(
         open_images(subarray.products["SCI_COR_SubArray"]) as stacks,
         open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes,
     ):
-        model = imagette_model(scene.psf, imagettes, stacks)
+        model = imagette_model(scene, imagettes, stacks)
         known = companions(imagettes, stacks, scene, detector.readout, removed, model)
         place = position.x - imagettes.x_offset, position.y - imagettes.y_offset
         radius = settings.radius
@@ -228,7 +228,7 @@ def measure_all(
     lag = 0.0
     if circle.model is not None:
         lag = circle.model.model.lag
-        field = read_field(scene.stars, read_psf(scene.psf), track)
+        field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
         doubt = field.of_errors(scene.stars)
     measured, extras = np.empty((imagettes.count, 6)), np.zeros((imagettes.count, 5))
     for block, pixels in imagettes.blocks():

@@ -25,7 +25,6 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
-from tasks.scene.psf import has_psf
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import COLOUR_ERROR, Field
 from tasks.visit.images import Images, open_images
@@ -36,7 +35,6 @@ HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
 PASSES = 3  # of what stands still, with the fluxes of the one before
 INSIDE = 0.1  # of a star's light must fall into the window, on average, for its flux to be measured
-SKY = 45.0  # pixel; nearer pixels hold the target's light
 FEWEST = 3  # images in which they can be measured
 MANY = 8  # images; fewer do not tell apart what moves and what stands still
 PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
@@ -143,7 +141,7 @@ def measure_stars(
     used = {**scene.stars.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
     roll = read_roll(scene.pointing)
     chosen = choose_images(read_look(scene.look), roll, settings.sample)
-    if has_psf(scene.psf) and len(chosen) >= FEWEST and settings.fit:
+    if scene.has_psf and len(chosen) >= FEWEST and settings.fit:
         with open_images(calibrated) as images:
             rest = Residuals.of(images, scene, readout, removed)
             noise = float(np.sqrt(np.median(rest.floor)))
@@ -151,8 +149,8 @@ def measure_stars(
             which = bright_enough(rest.field, images, noise, settings.most)
             if len(which):
                 sample = take_sample(rest, rest.field, which, chosen)
-                passes = passing_by(rest, chosen, roll)
-                factors, errors = fit_fluxes(sample, passes, settings.prior)
+                pixels = passing_by(rest, chosen, roll, float(removed.background.used["RING_IN"]))
+                factors, errors = fit_fluxes(sample, pixels, settings.prior)
                 # the wings of a star that shines from outside tell errors of the PSF rather than
                 # its flux
                 measured = (errors < settings.prior / 2) & (sample.inside > INSIDE)
@@ -238,13 +236,16 @@ class Pixels:
     sky: BoolArray  # the target gives no light
 
 
-def passing_by(rest: Residuals, chosen: IntArray, roll: FloatArray) -> Pixels:
-    """Return by which pixels stars pass while the field turns, and which show the sky."""
+def passing_by(rest: Residuals, chosen: IntArray, roll: FloatArray, ring: float) -> Pixels:
+    """Return by which pixels stars pass while the field turns, and which show the sky.
+
+    Pixels nearer than `ring` hold the target's light [pixel].
+    """
     turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
     rows, columns = np.mgrid[: rest.images.shape[0], : rest.images.shape[1]]
     place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
     away = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1])
-    passed, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > SKY).ravel()
+    passed, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > ring).ravel()
     return Pixels(passed, sky)
 
 

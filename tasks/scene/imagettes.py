@@ -14,8 +14,8 @@ import scipy.fft
 
 from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.constants import DAY
-from schemas.payloads import Psf, ReadOut, Removed, Scene
-from tasks.scene.psf import has_psf, read_out_noise
+from schemas.payloads import ReadOut, Removed, Scene
+from tasks.scene.psf import read_out_noise
 from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
 from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, read_effects
@@ -173,11 +173,11 @@ class ImagetteModel:
         return star
 
 
-def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
+def imagette_model(scene: Scene, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
     """Read the PSF for imagettes; None where the visit has none."""
-    if not has_psf(psf):
+    if not scene.has_psf:
         return None
-    model = read_psf(psf)
+    model = read_psf(scene.psf, scene.psf_use.radius)
     ny, nx = imagettes.shape
     size = scipy.fft.next_fast_len(max(ny, nx) + 2 * REACH)
     size += size % 2

@@ -63,18 +63,19 @@ def take_look(
     prior: Prior,
     ring: BackgroundSettings,
     settings: LookSettings,
+    stamp: int,
 ) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
-    Neighbours that the catalogue has are drawn with the reference PSF and don't count for position
-    and flux.
+    Neighbours that the catalogue has are drawn with the reference PSF, in stamps of some pixels'
+    side, and don't count for position and flux.
     """
     flags = read_events(events).quality
     intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
     with open_images(calibrated) as images:
         seen = first_sight(images, intended, ring)
         for _ in range(TWICE):
-            field = neighbours_by_reference(prior, seen.flux, pointing)
+            field = neighbours_by_reference(prior, seen.flux, pointing, stamp)
             if field is not None:
                 look_without(field, images, seen, ring)
                 follow(field.track, images, seen.places)

@@ -17,7 +17,7 @@ import scipy.ndimage
 
 from schemas.arrays import ComplexArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
-from schemas.payloads import Background, Psf, ReadOut, Scalar
+from schemas.payloads import Background, ReadOut, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves
@@ -28,8 +28,6 @@ from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, fille
 from tasks.visit.terms import read_background, read_bias, read_gain
 
 WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
-
-FEWEST = 3  # images that must have made the PSF before it is used
 
 FEW = 6  # images; the scatter of a pixel over fewer says more of chance than of the pixel
 
@@ -221,11 +219,6 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     moved, default = smooth(to_grid(change)), away < DEFAULT_RADIUS
     moved -= shape * (moved[default].sum() / shape[default].sum())
     return Shape(to_spectrum(shape), to_spectrum(np.where(away < radius, moved, 0.0)))
-
-
-def has_psf(psf: Psf) -> bool:
-    """Return whether enough images made the PSF for it to be used."""
-    return int(psf.used.get("PSF_N", 0)) >= FEWEST
 
 
 def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:

@@ -47,11 +47,7 @@ from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import LookTerm, read_background, read_look
 
-CATALOGUE_ERROR = 0.3  # relative error of a flux that the catalogue gives
-
 BRIGHTEST = 8  # neighbours whose fluxes are fitted; the others keep the catalogue's
-
-RING = 45.0  # pixel; sky begins here
 
 SHARED = 32  # images that fit them
 
@@ -101,8 +97,12 @@ def estimate_psf_1(
     background: Background,
     readout: ReadOut,
     settings: PsfSettings,
+    catalogue_error: float,
 ) -> Leaves:
-    """Estimate the super-resolved PSF of the visit from a sample of its images."""
+    """Estimate the super-resolved PSF of the visit from a sample of its images.
+
+    `catalogue_error` is the relative error of the fluxes that the catalogue gives.
+    """
     look, track = read_look(first.look), read_track(first.pointing)
     warnings: list[str] = []
     with open_images(calibrated) as images:
@@ -122,7 +122,11 @@ def estimate_psf_1(
     psf, scale, rounds = point_source(settings.size)
     if sample.stars:
         prior = reference_psf(read_reference_psf(first.prior), settings.size)
-        others = known_neighbours(first, sample, prior, track, lag) if prior is not None else None
+        others = None
+        field = nearby_stars(first, sample, prior, track, lag) if prior is not None else None
+        if prior is not None and field is not None:
+            others = Neighbours(sample, field, float(background.used["RING_IN"]), catalogue_error)
+            others(Shape(prior))
         place, breathing = where.index(*middle), warm.spread > 0
         psf, scale, rounds = alternate(
             sample.stars, place, settings, prior, None, breathing, others
@@ -182,18 +186,13 @@ def point_source(size: int) -> tuple[Shape, FloatArray, int]:
     return Shape(to_spectrum(grid)), np.ones((size,) * 2), 0
 
 
-def known_neighbours(
+def nearby_stars(
     first: FirstScene, sample: Sample, prior: ComplexArray, track: Track, lag: float
-) -> Neighbours | None:
-    """Return the target's neighbours, subtracted as the reference PSF draws them; None without."""
+) -> Field | None:
+    """Return the target's neighbours, drawn with the reference PSF; None where none matters."""
     usual = float(np.median([s.flux for s in sample.stars]))
     scale = float(first.pointing.used["PIX_SCAL"])
-    field = neighbours(read_catalogue_stars(first.prior), prior, usual, scale, track, lag)
-    if field is None:
-        return None
-    others = Neighbours(sample, field)
-    others(Shape(prior))
-    return others
+    return neighbours(read_catalogue_stars(first.prior), prior, usual, scale, track, lag)
 
 
 class Neighbours:
@@ -205,14 +204,18 @@ class Neighbours:
         The target in some images; their stamps are replaced by ones without neighbours.
     field : Field
         The neighbours, with the fluxes that are expected [electron].
+    ring : float
+        Distance from the target at which the sky begins [pixel].
+    error : float
+        Relative error of the expected fluxes.
     """
 
-    def __init__(self, sample: Sample, field: Field) -> None:
-        self.sample, self.field = sample, field
+    def __init__(self, sample: Sample, field: Field, ring: float, error: float) -> None:
+        self.sample, self.field, self.error = sample, field, error
         self.factors = np.ones(len(field.flux))
         self.fitted = np.argsort(-field.flux, kind="stable")[:BRIGHTEST]
         size = sample.where.size
-        self.ring = ~circle(size, size / 2, size / 2, RING) & circle(
+        self.ring = ~circle(size, size / 2, size / 2, ring) & circle(
             size, size / 2, size / 2, size / 2
         )
         for star in sample.stars:
@@ -249,7 +252,7 @@ class Neighbours:
             drawings.append(scipy.sparse.csc_matrix(np.hstack(alone)))
             light = np.maximum(target, 0.0)
             variances.append((light + star.floor + (0.03 * light) ** 2).ravel())
-        factors, _ = fit_factors(residuals, drawings, variances, CATALOGUE_ERROR)
+        factors, _ = fit_factors(residuals, drawings, variances, self.error)
         return factors
 
     def _draw(self, field: Field, k: int) -> FloatArray:
@@ -276,7 +279,7 @@ def estimate_psf(
     """
     model, chosen = read_psf(scene.psf, settings.radius), sampled_images(read_look(scene.look))
     used, warnings = {**scene.psf.used}, list(scene.psf.warnings)
-    if int(used["PSF_N"]) < settings.fewest or not len(chosen):
+    if not scene.has_psf or not len(chosen):
         return psf_leaves("TERM_PSF", model.psf, model.scale, model.where, used, warnings)
     with open_images(calibrated) as images:
         residuals = Residuals.of(images, scene, readout, removed)

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.payloads import ReadOut, Removed, Scene
-from tasks.scene.psf import has_psf, pixel_floor
+from tasks.scene.psf import pixel_floor
 from tasks.scene.star_model import Star, StarModel, read_psf
 from tasks.scene.stars import Field, read_field
 from tasks.scene.track import Track, read_track
@@ -94,7 +94,7 @@ class Residuals:
             Whether the images are corrected: nothing is subtracted then.
         """
         look, track = read_look(scene.look), read_track(scene.pointing)
-        model = read_psf(scene.psf) if has_psf(scene.psf) else None
+        model = read_psf(scene.psf, scene.psf_use.radius) if scene.has_psf else None
         if place is None:
             seen = look if scene.position is None else read_position(scene.position)
             place = seen.x, seen.y

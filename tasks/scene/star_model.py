@@ -271,8 +271,8 @@ class StarModel:
         return np.array([x, y, errors[1], errors[2], 1.0])
 
 
-def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
-    """Read the PSF of the visit."""
+def read_psf(term: Psf, radius: float) -> StarModel:
+    """Read the PSF of the visit; pixels within `radius` decide a fit [pixel]."""
     extname = term.product.extname
     with open_declared(require(term.product.path), term_input(extname)) as file:
         hdu = file[extname]

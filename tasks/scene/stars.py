@@ -28,13 +28,14 @@ from schemas.arrays import (
 )
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import FirstScene, Look, Plate, Pointing, Prior, Psf, Stars
+from schemas.settings import PsfUse
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue
 from tasks.scene.optics import FINE, to_grid
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
-from tasks.scene.psf import has_psf, reference_psf
+from tasks.scene.psf import reference_psf
 from tasks.scene.star_model import StarModel, circle, read_psf
 from tasks.scene.track import Track, read_track
 from tasks.visit.terms import read_look, read_stars
@@ -43,7 +44,6 @@ ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
 CORE = 15.0  # pixel; the core of a PSF
-STAMP = 128  # side of the reference PSF's stamp [pixel]
 NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
 # of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
 MATTERS = 1e-3
@@ -370,14 +370,17 @@ def light_within(psf: FloatArray, radius: float) -> float:
     return float(psf[circle(psf.shape[0], middle, middle, FINE * radius)].sum())
 
 
-def neighbours_by_reference(prior: Prior, flux: FloatArray, pointing: Pointing) -> Field | None:
+def neighbours_by_reference(
+    prior: Prior, flux: FloatArray, pointing: Pointing, size: int
+) -> Field | None:
     """Return the target's neighbours as the reference PSF shows them; None where none matters or
     there is no such PSF.
 
-    `flux` is the target's light within the default aperture in every image [electron].
+    `flux` is the target's light within the default aperture in every image [electron], `size` the
+    side of the PSF's stamp [pixel].
     """
     bright = flux[np.isfinite(flux) & (flux > 0)]
-    psf = reference_psf(read_reference_psf(prior), STAMP)
+    psf = reference_psf(read_reference_psf(prior), size)
     if psf is None or not bright.size:
         return None
     total = float(np.median(bright)) / light_within(to_grid(psf), DEFAULT_RADIUS)
@@ -386,15 +389,15 @@ def neighbours_by_reference(prior: Prior, flux: FloatArray, pointing: Pointing) 
 
 
 @step("stars_1", version="3", payload=Stars, leaves=["TERM_STARS_1"])
-def find_stars(first: FirstScene, psf: Psf, plate: Plate | None) -> Leaves:
+def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
     """Take the stars of the field from the catalogue, with fluxes relative to the target's measured
     one.
 
     The full array's plate solution tells how roll and scale differ from what attitude and reference
     say, where there is one.
     """
-    grid = to_grid(read_psf(psf).psf.mean)
-    within = light_within(grid, DEFAULT_RADIUS) if has_psf(psf) else 1.0
+    grid = to_grid(read_psf(psf, use.radius).psf.mean)
+    within = light_within(grid, DEFAULT_RADIUS) if psf.is_made(use) else 1.0
     found, warnings = read_catalogue_stars(first.prior), []
     if found is None:
         warnings.append("there is no star catalogue: the field is taken to be empty")

@@ -58,7 +58,7 @@ def test_stars_too_faint_to_be_measured_are_taken_away_before_the_others_are() -
     )
     turned = np.interp((np.arange(IMAGES) + 0.5) * MINUTE, seconds, roll)
     sample = take_sample(rest, field, np.arange(3), np.arange(IMAGES))
-    factors, errors = fit_fluxes(sample, passing_by(rest, np.arange(IMAGES), turned), 0.3)
+    factors, errors = fit_fluxes(sample, passing_by(rest, np.arange(IMAGES), turned, 45.0), 0.3)
     # the faint ones hold ten times the light of the brightest: left in, factors are wrong by tenths
     np.testing.assert_allclose(factors, truth, atol=0.02)  # 0.25 then; noise alone gives 0.001
     # the flux of the faint ones may be wrong by a tenth, which the errors say

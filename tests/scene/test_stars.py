@@ -24,7 +24,7 @@ from schemas.payloads import (
     Stars,
 )
 from schemas.products import Structure, soc_structure
-from schemas.settings import PlateSettings
+from schemas.settings import PlateSettings, PsfSettings, PsfUse
 from schemas.terms import TERMS
 from tasks.files.disk import sha256
 from tasks.files.writer import NewHdu, write_fits
@@ -175,7 +175,7 @@ def found_stars(inputs: dict[str, Any], **other: Any) -> Any:
     """Run `stars_1` with some of its inputs replaced."""
     given = inputs | other
     first = FirstScene(**{name: given[name] for name in ("look", "pointing", "prior")})
-    return find_stars.fn(first, given["psf"], given["plate"])
+    return find_stars.fn(first, given["psf"], given["plate"], PsfUse.of(PsfSettings()))
 
 
 def test_a_plate_solution_is_used_where_it_holds(inputs: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.payloads import CalibratedVisit, CorrectedVisit
-from tasks.scene.psf import has_psf
 from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images
 
@@ -43,9 +42,9 @@ def scene_of(
         corrected.look,
         calibrated.bias,
     )
-    if not all(leaf.products for leaf in leaves) or not has_psf(corrected.psf):
-        return None
     scene, removed = corrected.scene, corrected.removed
+    if not all(leaf.products for leaf in leaves) or not scene.has_psf:
+        return None
     residuals = Residuals.of(images, scene, readout, removed, corrected=True)
     place = residuals.x[i], residuals.y[i]
     if not (np.isfinite(place).all() and residuals.flux[i] > 0):
