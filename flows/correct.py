@@ -88,25 +88,18 @@ def correct_visit(
         frame = correct_full_array(full_array, stacks, scene, smearing, plate, limits)
 
     return CorrectedVisit(
-        pointing=pointing,
+        **dict(placed),
+        **dict(removed),
         prior=prior,
-        look=look,
         calibration_stages=calibration_stages,
         first_background=background_1,
         first_psf=psf_1,
         first_stars=stars_1,
-        smearing=smearing,
-        stars=stars,
         first_defects=defects_1,
-        background=background,
-        psf=psf,
-        position=position,
-        defects=defects,
         correction_stages=correction_stages,
         subarray=corrected,
         corrections=corrections,
         imagettes=imagettes,
         plate=plate,
         full_array=frame,
-        psf_use=psf_use,
     )
