@@ -54,7 +54,7 @@ def test_gaia_magnitudes_go_to_the_band_of_cheops_by_temperature() -> None:
     mag, teff = np.array([9.0, 12.0, 13.0, 14.0]), np.array([6000.0, 4500.0, np.nan, 0.0])
     # half-way between the two temperatures; the stars without one have the target's colour
     assert to_cheops_band(mag, teff, 0, table) == pytest.approx([9.0, 12.01, 13.0, 14.0])
-    with pytest.raises(ValueError, match="column T_EFF does not rise"):
+    with pytest.raises(ValueError, match="column T_EFF is not increasing"):
         to_cheops_band(mag, teff, 0, (table[0][::-1], table[1]))
 
 
