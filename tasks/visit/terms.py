@@ -178,10 +178,10 @@ def read_flat(flat: Flat) -> FlatTerm:
 class LookTerm(NamedTuple):
     """The first look at every image, shape (n,)."""
 
-    x: FloatArray  # place on the CCD, edge based; NaN where the target was not seen [pixel]
+    x: FloatArray  # place on the CCD, edge based; NaN if the target was not seen [pixel]
     y: FloatArray
     flux: FloatArray  # within 25 pixels [electron per stack]
-    sampled: BoolArray  # whether the image is one of the sample
+    sampled: BoolArray  # mask of the sampled images
 
 
 def read_look(term: Look) -> LookTerm:
@@ -197,7 +197,7 @@ def read_static(term: Look) -> FloatArray:
 
 
 def read_roll(term: Pointing) -> FloatArray:
-    """Read the roll angle of every image, shape (n,) [deg]; NaN where it is not known."""
+    """Read the roll angle of every image, shape (n,) [deg]; NaN if it is unknown."""
     (roll,) = term_column(term.product, "TERM_POINTING", "ROLL_ANGLE")
     return roll
 
@@ -241,26 +241,26 @@ class PositionTerm(NamedTuple):
 
     x: FloatArray  # on the CCD, edge based [pixel]
     y: FloatArray
-    validity: UByteArray  # 0 where it was measured
+    validity: UByteArray  # 0 if the place was measured
 
 
 def read_position(term: Position) -> PositionTerm:
-    """Read where the target is in every image."""
+    """Read the position of the target in every image."""
     return PositionTerm(*term_column(term.product, "TERM_POSITION", "X", "Y", "VALIDITY"))
 
 
 class DefectList(NamedTuple):
-    """Pixels of single images that are corrected, shape (m,)."""
+    """Corrected pixels of single images, arrays of shape (m,)."""
 
     image: IntArray
     x: IntArray  # index in the window
     y: IntArray
-    amount: FloatArray  # that is subtracted [electron]
+    amount: FloatArray  # charge to subtract [electron]
     kind: AnyArray  # see `tasks/correction/hits.py`
 
 
 def read_defect_list(term: Defects) -> DefectList:
-    """Read the pixels of single images that are corrected."""
+    """Read the corrected pixels of single images."""
     names = ("IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
     image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
     image, x, y = (v.astype(np.int64) for v in (image, x, y))
@@ -276,7 +276,7 @@ class DefectCounts(NamedTuple):
 
 
 def read_defect_counts(term: Defects) -> DefectCounts:
-    """Read how many pixels of every image are hit, and how uncertain telegraphic pixels are."""
+    """Read the number of hit pixels in every image, and the uncertainty of telegraphic ones."""
     return DefectCounts(*term_column(term.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"))
 
 
@@ -289,11 +289,11 @@ class AperturesTerm(NamedTuple):
     """Sums within circles about the target, shape (n, radii) unless noted [electron]."""
 
     flux: FloatArray
-    area: FloatArray  # that entered the sum [pixel^2]
+    area: FloatArray  # summed area [pixel^2]
     dark: FloatArray
     smearing: FloatArray
     hot: FloatArray
-    fixed: FloatArray  # within a circle that does not move, shape (n,)
+    fixed: FloatArray  # within a fixed circle, shape (n,)
     fixed_area: FloatArray
 
 
@@ -304,7 +304,7 @@ def read_apertures(term: Apertures) -> AperturesTerm:
 
 
 class PsfFitTerm(NamedTuple):
-    """Photometry by PSF; NaN where the PSF was not fitted."""
+    """PSF photometry; NaN where the PSF was not fitted."""
 
     flux: FloatArray  # (n,) [electron]
     error: FloatArray
@@ -312,7 +312,7 @@ class PsfFitTerm(NamedTuple):
 
 
 def read_psf_fit(term: PsfFit) -> PsfFitTerm:
-    """Read the photometry by PSF."""
+    """Read the PSF photometry."""
     return PsfFitTerm(*term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"))
 
 
@@ -343,13 +343,13 @@ class ImagettePositionTerm(NamedTuple):
 
 
 def read_imagette_position(corrected: Corrected) -> ImagettePositionTerm:
-    """Read where the target is in every imagette."""
+    """Read the position of the target in every imagette."""
     product = corrected.products["TERM_IMAGETTE_POSITION"]
     names = ("X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY")
     return ImagettePositionTerm(*term_column(product, "TERM_IMAGETTE_POSITION", *names))
 
 
 def read_image_flags(term: Leaf) -> Int32Array:
-    """Read the flags that a term gives to every image (`Quality`), shape (n,)."""
+    """Read the flags of every image in a term (`Quality`), shape (n,)."""
     (quality,) = term_column(term.product, term.product.extname, "QUALITY")
     return quality
