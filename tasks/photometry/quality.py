@@ -148,8 +148,8 @@ def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Remov
         quality |= read_image_flags(term)
     if ((quality & int(UNUSABLE)) != 0).all():
         raise NoScienceDataError(
-            f"all {len(quality)} images are occulted, in the SAA or unusable: nothing is left to "
-            f"measure"
+            f"every one of {len(quality)} images is occulted, in the SAA or unusable: nothing is "
+            f"left to measure"
         )
     return quality
 
