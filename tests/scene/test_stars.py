@@ -306,3 +306,14 @@ def test_the_step_solves_a_frame_from_attitude_and_catalogue(sky: Sky, tmp_path:
     assert (alone.used["PLT_OK"], alone.status["WCS"], alone.warnings) == (False, "N/A", [])
     assert alone.used["PLT_SCAL"] == NOMINAL
     assert TARGET[0] == sky.ra[0]
+
+
+def test_a_psf_from_fewer_images_than_the_setting_is_not_used(inputs: dict[str, Any]) -> None:
+    first = FirstScene(**{name: inputs[name] for name in ("look", "pointing", "prior")})
+    fluxes = []
+    for fewest in (12, 13):  # the PSF is from 12 images
+        use = PsfUse.of(PsfSettings(fewest=fewest))
+        (table,) = find_stars.fn(first, inputs["psf"], None, use).files["TERM_STARS_1"]
+        fluxes.append(np.asarray(table.columns["FLUX"]).max())
+    # without a PSF the light beyond the aperture is unknown, and the flux lower
+    assert fluxes[1] < fluxes[0]
