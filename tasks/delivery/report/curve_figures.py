@@ -114,16 +114,16 @@ def _draw_before_and_after(
     axes: Axes, points: Points, pair: Sequence[FloatArray], most: int
 ) -> None:
     """Draw the good points before (grey crosses) and after (blue circles) a step."""
-    known = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
-    if not known.any():
+    measured = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
+    if not measured.any():
         write_note(axes, "not measured")
         return
     style_panel(axes, ticks=3)
-    kept = np.flatnonzero(known)
+    kept = np.flatnonzero(measured)
     kept = kept[thin(len(kept), most)]
-    low, high = axis_limits(np.concatenate([values[known] for values in pair]))
-    looks = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
-    for values, (marker, colour, edge, size) in zip(pair, looks, strict=True):
+    low, high = axis_limits(np.concatenate([values[measured] for values in pair]))
+    styles = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
+    for values, (marker, colour, edge, size) in zip(pair, styles, strict=True):
         axes.plot(
             points.hours[kept],
             np.clip(values[kept], low, high),

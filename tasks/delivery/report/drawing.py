@@ -197,24 +197,24 @@ def draw_quantity(
     labelled: bool = True,
 ) -> None:
     """Draw one quantity against another in a small panel, at most `most` points of it."""
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
+    measured = np.isfinite(x) & np.isfinite(y)
+    if not measured.any():
         write_note(axes, "not measured")
         return
-    if not varies(y[known]):
-        write_note(axes, f"constant: {format_value(float(y[known][0]))}")
+    if not varies(y[measured]):
+        write_note(axes, f"constant: {format_value(float(y[measured][0]))}")
         return
     style_panel(axes)
     if not labelled:
         axes.set_xticks([])  # a tick takes a millisecond to make
     height, limits = clip_to_axis(y, good)
-    kept = np.flatnonzero(known)
+    kept = np.flatnonzero(measured)
     kept = kept[thin(len(kept), most)]
     plot_points(axes, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
     if line:
-        chosen = good & known
+        chosen = good & measured
         times, medians = bin_medians(x[chosen], y[chosen], 0.25)
         axes.plot(times, np.clip(medians, *limits), color=LINE, linewidth=0.7, zorder=4)
     axes.set_ylim(*limits)
-    spread = 0.02 * float(np.ptp(x[known])) or 0.5
-    axes.set_xlim(float(x[known].min()) - spread, float(x[known].max()) + spread)
+    spread = 0.02 * float(np.ptp(x[measured])) or 0.5
+    axes.set_xlim(float(x[measured].min()) - spread, float(x[measured].max()) + spread)

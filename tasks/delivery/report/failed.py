@@ -127,7 +127,7 @@ class FailedVisit(Payload):
         for step in steps:
             for used in step["used"]:
                 used["shown"] = printable(used["shown"], LONGEST["value"])
-        shown = {
+        contents = {
             "of": self.of,
             "state": self.state,
             "visit": printable(self.visit, LONGEST["target"]),
@@ -146,7 +146,7 @@ class FailedVisit(Payload):
             "warnings": _first(warnings, MOST_WARNINGS),
             "lists": [[title, _first(lines, MOST_NOTES)] for title, lines in self._lists()],
         }
-        return json.dumps(shown, sort_keys=True).encode("ascii")
+        return json.dumps(contents, sort_keys=True).encode("ascii")
 
 
 def _first(lines: Sequence[str], most: int) -> list[str]:

@@ -83,7 +83,7 @@ class Findings:
     quantities: Mapping[str, Quantity]
     stages: tuple[Stage, ...]
     levels: tuple[Quantity, ...]  # the light curve raw, calibrated, corrected
-    shown: int  # index of the image that is drawn
+    image_index: int  # index of the image that is drawn
     window: tuple[int, int]  # offset of the window on the CCD
     variances: Mapping[str, FloatArray]  # of the DEFAULT flux, by term [electron^2]
     all_variances: Mapping[str, FloatArray]  # the same within each of RADII, shape (n, k)
@@ -126,7 +126,7 @@ def read_findings(
         quantities={q.name: q for q in quantities},
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
         levels=_levels(before[0], after[0], after[-1]),
-        shown=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
+        image_index=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
         window=(images.x_offset, images.y_offset),
         variances={name: v[:, DEFAULT] for name, v in variances.items()},
         all_variances=variances,
@@ -145,13 +145,13 @@ def for_report(
     )
     quantities = findings.quantities
     contamination = replace(quantities["contamination"], values=1e6 * light[:, DEFAULT])
-    x, y = (float(quantities[axis].values[findings.shown]) for axis in ("x", "y"))
+    x, y = (float(quantities[axis].values[findings.image_index]) for axis in ("x", "y"))
     return replace(
         findings,
         field_light=(light, error),
         quantities={**quantities, "contamination": contamination},
         housekeeping=read_housekeeping(calibrated.housekeeping),
-        pictures=read_pictures(calibrated, corrected, images, findings.shown, (x, y)),
+        pictures=read_pictures(calibrated, corrected, images, findings.image_index, (x, y)),
     )
 
 

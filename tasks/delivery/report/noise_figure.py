@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Dashes = Any  # matplotlib: "-", or an offset and the lengths of lines and gaps
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """Label and style of a line."""
 
     text: str
@@ -43,16 +43,16 @@ class Look(NamedTuple):
 
 
 _OF_TIME = {
-    "DEFAULT": Look("DEFAULT", GOOD, "-"),
-    OPTIMAL: Look(OPTIMAL, THIRD, (0, (6, 1.5))),
-    PSF: Look(PSF, FLAGGED, (0, (2, 1))),
+    "DEFAULT": Style("DEFAULT", GOOD, "-"),
+    OPTIMAL: Style(OPTIMAL, THIRD, (0, (6, 1.5))),
+    PSF: Style(PSF, FLAGGED, (0, (2, 1))),
 }
 
 _OF_RADIUS = {
-    "ROB_PPM": Look("robust scatter", QUIET, (0, (6, 1.5))),
-    "P2P_PPM": Look("point to point", GOOD, "-"),
-    "FORM_PPM": Look("formal error", LINE, (0, (1, 1.2))),
-    "CDPP_30M": Look("CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
+    "ROB_PPM": Style("robust scatter", QUIET, (0, (6, 1.5))),
+    "P2P_PPM": Style("point to point", GOOD, "-"),
+    "FORM_PPM": Style("formal error", LINE, (0, (1, 1.2))),
+    "CDPP_30M": Style("CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
 }
 
 
@@ -108,13 +108,13 @@ def _draw_noise_of_time(axes: Axes, findings: Findings) -> None:
         return
     white = findings.metrics.get("DEFAULT", {}).get("P2P_PPM", np.nan)
     star = float(error_terms(findings)["STAR"][RADII.index(DEFAULT_RADIUS)])
-    for value, look in (
-        (white, Look("white noise", LINE, (0, (4, 2)))),
-        (star, Look("photon limit", QUIET, "-")),
+    for value, style in (
+        (white, Style("white noise", LINE, (0, (4, 2)))),
+        (star, Style("photon limit", QUIET, "-")),
     ):
         if value > 0:
             expected = value / np.sqrt(windows / step)
-            axes.plot(windows, expected, linewidth=0.8, **_line_style(look))
+            axes.plot(windows, expected, linewidth=0.8, **_line_style(style))
     style_panel(axes)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -192,19 +192,19 @@ def _name_lines(axes: Axes, ends: dict[str, float]) -> None:
 
 
 def _draw_lines(
-    axes: Axes, x: FloatArray, lines: dict[str, FloatArray], looks: dict[str, Look]
+    axes: Axes, x: FloatArray, lines: dict[str, FloatArray], styles: dict[str, Style]
 ) -> bool:
     """Draw all lines with finite values, or else a note; return whether there were any."""
-    known = {name: values for name, values in lines.items() if np.isfinite(values).any()}
-    for name, values in known.items():
-        axes.plot(x, values, linewidth=1.1, **_line_style(looks[name]))
-    if not known:
+    drawn = {name: values for name, values in lines.items() if np.isfinite(values).any()}
+    for name, values in drawn.items():
+        axes.plot(x, values, linewidth=1.1, **_line_style(styles[name]))
+    if not drawn:
         write_note(axes, "too few good points")
-    return bool(known)
+    return bool(drawn)
 
 
-def _line_style(look: Look) -> dict[str, Any]:
-    return {"color": look.colour, "linestyle": look.dashes, "label": look.text}
+def _line_style(style: Style) -> dict[str, Any]:
+    return {"color": style.colour, "linestyle": style.dashes, "label": style.text}
 
 
 def _label_logarithm(axis: Axis) -> None:

@@ -82,8 +82,8 @@ def error_terms(findings: Findings) -> dict[str, FloatArray]:
 
 def medians(values: FloatArray) -> FloatArray:
     """Return the medians of the finite values of each column, NaN for columns without any."""
-    known = [column[np.isfinite(column)] for column in values.T]
-    return np.array([float(np.median(column)) if column.size else math.nan for column in known])
+    finite = [column[np.isfinite(column)] for column in values.T]
+    return np.array([float(np.median(column)) if column.size else math.nan for column in finite])
 
 
 def budget_table(findings: Findings) -> Table:

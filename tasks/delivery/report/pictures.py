@@ -173,13 +173,13 @@ def _draw_level(
 ) -> None:
     """Draw the light curve of one level, with a line at the time of the image."""
     points, flux = findings.points, quantity.values
-    known = points.good & np.isfinite(flux)
-    relative = relative_flux(flux, known & (flux > 0))
+    measured = points.good & np.isfinite(flux)
+    relative = relative_flux(flux, measured & (flux > 0))
     draw_quantity(axes, points.hours, relative, points.good, most, labelled=labelled)
-    middle = float(np.median(flux[known])) if known.any() else np.nan
+    middle = float(np.median(flux[measured])) if measured.any() else np.nan
     text = f"median {middle:.4g} electron" if np.isfinite(middle) else ""
     write_title(axes, f"{quantity.name} flux [ppm]", text)
-    hour = points.hours[findings.shown]
+    hour = points.hours[findings.image_index]
     if np.isfinite(hour) and np.isfinite(relative).any():
         axes.axvline(hour, color=GOOD, linewidth=0.6, linestyle=(0, (2, 2)))
     if labelled:
@@ -204,11 +204,11 @@ def draw_scene(findings: Findings) -> bytes:
 
 def draw_maps(findings: Findings) -> bytes:
     """Draw the PSF, the maps of the detector, and the whole CCD with the window."""
-    shown = {name: findings.pictures[name] for name in MAPS if name in findings.pictures}
+    maps = {name: findings.pictures[name] for name in MAPS if name in findings.pictures}
     pitch = 1.85  # of a row [inch]; leaves room for the legend of the flags below a panel
-    height = pitch * max(-(-len(shown) // 4), 1)
+    height = pitch * max(-(-len(maps) // 4), 1)
     with new_figure(7.0, height) as canvas:
-        for place, (name, picture) in enumerate(shown.items()):
+        for place, (name, picture) in enumerate(maps.items()):
             row, column = divmod(place, 4)
             left, bottom = 0.03 + column * 0.25, 1 - (row * pitch + 0.15 + SIDE) / height
             axes = canvas.add_axes((left, bottom, SIDE / 7.0, SIDE / height))
@@ -222,7 +222,7 @@ def draw_maps(findings: Findings) -> bytes:
                 draw_picture(axes, thinned(picture), linear=linear, both=both, bar=bar)
             unit = f" [{picture.unit}]" if picture.unit else ""
             write_title(axes, f"{picture.title}{unit}", size=6.5)
-        if not shown:
+        if not maps:
             write_note(canvas.add_axes((0, 0, 1, 1)), "no maps available")
         return as_svg(canvas)
 
@@ -299,19 +299,19 @@ def describe_levels(findings: Findings) -> FigureText:
     """Write the caption of one image at its three levels."""
     x, y = findings.window
     return FigureText(
-        caption=f"Image {findings.shown} (counted from 0; dotted line) raw, calibrated and "
+        caption=f"Image {findings.image_index} (counted from 0; dotted line) raw, calibrated and "
         "corrected, and the flux within 25 pixels of the first-look position at each level. White: "
         "aperture R25; orange: target. Images are on an asinh scale; index (0, 0) is at "
         f"({x}, {y}) on the CCD.",
-        alt=f"Image {findings.shown} of {findings.points.count} raw, calibrated and corrected, "
-        "with the aperture around the target, and the light curves of these levels.",
+        alt=f"Image {findings.image_index} of {findings.points.count} raw, calibrated and "
+        "corrected, with the aperture around the target, and the light curves of these levels.",
     )
 
 
 def describe_scene(findings: Findings) -> FigureText:
     """Write the caption of the models of target and field."""
     return FigureText(
-        caption=f"The field in image {findings.shown}: corrected image; model of the target "
+        caption=f"The field in image {findings.image_index}: corrected image; model of the target "
         "subtracted; model of the catalogue stars; and both models subtracted, in units of the "
         "noise of star, sky and read-out.",
         alt="The corrected image with and without the target, the model of the field stars, and "
@@ -321,13 +321,13 @@ def describe_scene(findings: Findings) -> FigureText:
 
 def describe_maps(findings: Findings) -> FigureText:
     """Write the caption of the maps."""
-    shown = [findings.pictures[name].title for name in MAPS if name in findings.pictures]
+    titles = [findings.pictures[name].title for name in MAPS if name in findings.pictures]
     return FigureText(
         caption="PSF of the visit, and its change for a warmer telescope; flagged pixels, where "
         "they were searched for (map: from the reference); steady excess that was subtracted; "
         "thermal charge and flat field of the window; the whole CCD, binned, with the window. PSF, "
         "excess and CCD are on an asinh scale, the others on a linear scale.",
-        alt=f"Maps: {', '.join(shown) if shown else 'none'}.",
+        alt=f"Maps: {', '.join(titles) if titles else 'none'}.",
     )
 
 

@@ -163,7 +163,7 @@ def compose(
 
 
 def make_tables(findings: Findings) -> dict[str, Table]:
-    """Make the tables behind the first page, by name."""
+    """Make the tables after the first page, by name."""
     return {
         "curves": noise_tables.curves_table(findings),
         "budget": noise_tables.budget_table(findings),

@@ -51,7 +51,7 @@ def read_pictures(
     calibrated: CalibratedVisit,
     corrected: CorrectedVisit,
     images: Images,
-    shown: int,
+    index: int,
     place: tuple[float, float],
 ) -> dict[str, Picture]:
     """Read all images that are available, by name."""
@@ -59,12 +59,12 @@ def read_pictures(
     seen = np.isfinite(x) and np.isfinite(y)
     circle = (x - images.x_offset, y - images.y_offset, DEFAULT_RADIUS) if seen else None
     pictures = {
-        **read_levels(calibrated, corrected, images, shown, circle),
+        **read_levels(calibrated, corrected, images, index, circle),
         **read_maps(calibrated, corrected, images.nexp, circle),
         **read_full_array(corrected, images),
         **read_flag_map(corrected, circle),
     }
-    if (scene := scene_of(calibrated, corrected, images, shown)) is not None:
+    if (scene := scene_of(calibrated, corrected, images, index)) is not None:
         target, others, pull = scene
         alone = pictures["corrected"].pixels - target
         pictures["alone"] = Picture("target subtracted", "electron", alone, circle)
@@ -77,18 +77,18 @@ def read_levels(
     calibrated: CalibratedVisit,
     corrected: CorrectedVisit,
     images: Images,
-    shown: int,
+    index: int,
     circle: Circle | None,
 ) -> dict[str, Picture]:
     """Read one image raw, calibrated and corrected."""
-    levels = {"corrected": Picture("corrected", "electron", images.take(shown), circle)}
+    levels = {"corrected": Picture("corrected", "electron", images.take(index), circle)}
     stages = corrected.calibration_stages.products
     if "TERM_CAL_STAGES" in stages:
         raw = term_image(stages["TERM_CAL_STAGES"], "TERM_RAW_IMAGE")
         levels["raw"] = Picture("raw", "ADU", np.where(raw > 0, raw, np.nan), circle)
     if "SCI_CAL_SubArray" in calibrated.subarray.products:
         with open_images(calibrated.subarray.products["SCI_CAL_SubArray"]) as before:
-            levels["calibrated"] = Picture("calibrated", "electron", before.take(shown), circle)
+            levels["calibrated"] = Picture("calibrated", "electron", before.take(index), circle)
     return levels
 
 

@@ -306,12 +306,12 @@ def step_row(leaf: Leaf) -> StepRow:
 def used_row(name: str, leaf: Leaf) -> UsedValue:
     """Describe a value that a step used, with its error if it has one."""
     value, declared = leaf.used[name], USED[name]
-    shown = format_value(value)
+    text = format_value(value)
     error = format_value(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
     return UsedValue(
         keyword=name,
-        value=shown if isinstance(value, str) else value,
-        shown=shown,
+        value=text if isinstance(value, str) else value,
+        shown=text,
         error=error,
         unit=declared.unit,
         meaning=declared.meaning,

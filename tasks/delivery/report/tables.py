@@ -1,4 +1,4 @@
-"""Tables behind the first page: housekeeping, correlations, conditions, events and flags.
+"""Tables after the first page: housekeeping, correlations, conditions, events and flags.
 
 Noise, field stars and metrics have their own files.
 """

@@ -98,7 +98,5 @@ def make_row(
     """Make a row of a table; a value that is None, empty or not finite is a dash with `reason`."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    shown = format(value, style) if style else format_value(value)
-    return Row(
-        label=label, value=shown if isinstance(value, str) else value, shown=shown, unit=unit
-    )
+    text = format(value, style) if style else format_value(value)
+    return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)
