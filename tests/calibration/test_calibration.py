@@ -879,9 +879,8 @@ def test_cleaning_takes_every_effect_out_once_and_leaves_no_data_alone() -> None
 
 def test_effects_of_another_window_are_refused() -> None:
     images = np.zeros((2, 5, 6))
-    with pytest.raises(
-        ValueError, match=r"smearing \(2, 7\), static excess \(5, 6\): expected \(2, 6\) and \(5, 6\)"
-    ):
+    message = r"smearing \(2, 7\), static excess \(5, 6\): expected \(2, 6\) and \(5, 6\)"
+    with pytest.raises(ValueError, match=message):
         clean_block(images, slice(0, 2), Effects(np.zeros(2), smearing=np.zeros((2, 7))))
 
 

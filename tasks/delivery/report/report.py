@@ -1,9 +1,9 @@
-"""The report: on its first page what the light curve is worth, behind it how it came about.
+"""The report: the verdict on the light curve, followed by an account of how it was made.
 
-`collect_report` puts everything that the pages show into JSON and draws the figures; it knows
-neither the version of the publication nor any date of processing nor names of files, so the same
-input gives the same bytes. `typeset_report` adds these facts and makes the PDF. Text from outside
-(names in headers) reaches the typesetter as JSON strings only and is never read as markup.
+`collect_report` writes the contents of the pages as JSON and draws the figures. It does not know
+the version of the publication, the date of processing or the names of files, so that the same input
+gives the same bytes. `typeset_report` adds these facts and makes the PDF. Text from outside (names
+in headers) reaches the typesetter only as JSON strings and is never read as markup.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from schemas.payloads import (
     Status,
 )
 from schemas.settings import ReportSettings
-from tasks.delivery.report import summary, tables
-from tasks.delivery.report.drawing import Figure, describe_light_curve, draw_light_curve
-from tasks.delivery.report.figures import CORRELATED, OVER_TIME, captions, draw_all
+from tasks.delivery.report import field_tables, noise_tables, observation, summary, tables
+from tasks.delivery.report.condition_figures import CORRELATED, OVER_TIME
+from tasks.delivery.report.drawing import FigureText
+from tasks.delivery.report.figures import captions, draw_all
 from tasks.delivery.report.findings import Findings, for_report, read_findings
+from tasks.delivery.report.light_curve import describe_light_curve, draw_light_curve
+from tasks.delivery.report.metrics import Metric, metrics_rows
 from tasks.delivery.report.pdf import moment, templates, write_pdf
 from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.report.series import Points
-from tasks.delivery.report.tables import Metric, Table
+from tasks.delivery.report.tables import Table
 from tasks.delivery.report.verdict import Evidence, Verdict, verdict
 from tasks.delivery.report.wording import Row, printable
 from tasks.engine.step import Leaves, step
@@ -64,15 +67,15 @@ MOST_WARNINGS = 6
 
 
 class Report(Payload):
-    """Everything that the pages show."""
+    """The contents of the pages."""
 
     visit: str
     target: str
     observed: str
     verdict: Verdict
-    figures: dict[str, Figure]
+    figures: dict[str, FigureText]
     run: tuple[Row, ...]
-    whole_run: tuple[summary.Group, ...]
+    whole_run: tuple[observation.Group, ...]
     metrics: tuple[summary.KeyNumber, ...]
     whole_metrics: tuple[Metric, ...]
     tables: dict[str, Table]
@@ -86,14 +89,14 @@ class Report(Payload):
     deviations: int
 
     def as_json(self) -> bytes:
-        """Return the report as JSON with sorted keys."""
+        """Encode the report as JSON with sorted keys."""
         return (
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
             + "\n"
         ).encode("ascii")
 
 
-@step("report", version="3", payload=ReportData, leaves=[DATA])
+@step("report", version="4", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -101,103 +104,96 @@ def collect_report(
     measured: MeasuredVisit,
     settings: ReportSettings,
 ) -> Leaves:
-    """Collect what the report shows, and draw its figures."""
+    """Collect the contents of the report, and draw its figures."""
     leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
-        found = for_report(
-            read_findings(calibrated, corrected, measured, images), calibrated, corrected, images
-        )
+        findings = read_findings(calibrated, corrected, measured, images)
+        findings = for_report(findings, calibrated, corrected, images)
         first = printable(str(images.image.header.get("T_STRT_U", "an unknown time"))[:19])
-        report = compose(
-            inventory,
-            leaves,
-            found,
-            images,
-            describe_light_curve(found.points, f"{first} UTC", settings.points),
-        )
-    drawn = {
-        LIGHT_CURVE: draw_light_curve(found.points, settings.points),
-        **draw_all(found, settings.points),
-        "levels": draw_levels(found, settings.points),
-        "scene": draw_scene(found),
-        "maps": draw_maps(found),
+        light_curve = describe_light_curve(findings.points, f"{first} UTC", settings.points)
+        report = compose(inventory, leaves, findings, images, light_curve)
+    figures = {
+        LIGHT_CURVE: draw_light_curve(findings.points, settings.points),
+        **draw_all(findings, settings.points),
+        "levels": draw_levels(findings, settings.points),
+        "scene": draw_scene(findings),
+        "maps": draw_maps(findings),
     }
-    return Leaves(blobs={DATA: report.as_json(), **{svg(name): drawn[name] for name in FIGURES}})
+    return Leaves(blobs={DATA: report.as_json(), **{svg(name): figures[name] for name in FIGURES}})
 
 
 def svg(name: str) -> str:
-    """Return the name of a figure's file."""
+    """Return the file name of a figure."""
     return f"{name}.svg"
 
 
 def compose(
-    inventory: Inventory, leaves: list[Leaf], found: Findings, images: Images, light_curve: Figure
+    inventory: Inventory,
+    leaves: list[Leaf],
+    findings: Findings,
+    images: Images,
+    light_curve: FigureText,
 ) -> Report:
-    """Return everything that the pages show."""
-    points, metrics = found.points, found.metrics["DEFAULT"]
+    """Compose the contents of the pages."""
+    points, metrics = findings.points, findings.metrics["DEFAULT"]
     run = summary.run_table(inventory, images)
     by_label = {row.label: row for row in run}
-    start, stop = (by_label[f"Data {end} (UTC)"].value for end in ("start", "stop"))
+    start, stop = (by_label[f"Data {end} (UTC)"].shown for end in ("start", "stop"))
     warnings = summary.warning_lines(leaves)
-    fallbacks = tuple(
-        f"{printable(kind)} ({printable(text)})"
-        for kind, text in sorted(inventory.fallbacks.items())
-    )
     return Report(
         visit=inventory.visit,
         target=by_label["Target name"].shown,
-        observed=f"{start or '–'} to {stop or '–'} UTC",
+        observed=f"{start} to {stop} UTC",
         verdict=verdict(evidence(points, metrics, leaves)),
-        figures={LIGHT_CURVE: light_curve, **captions(found), **picture_captions(found)},
+        figures={LIGHT_CURVE: light_curve, **captions(findings), **picture_captions(findings)},
         run=run,
-        whole_run=summary.run_groups(inventory, images, points, RADII),
+        whole_run=observation.run_groups(inventory, images, points, RADII),
         metrics=summary.key_numbers(inventory, metrics, points, leaves, images),
-        whole_metrics=tables.metrics_rows(inventory, found, leaves),
-        tables={
-            "curves": tables.curves_table(found),
-            "budget": tables.budget_table(found),
-            "stages": tables.stages_table(found),
-            "contamination": tables.contamination_table(found),
-            "neighbours": tables.neighbours_table(found),
-            "housekeeping": tables.housekeeping_table(found),
-            "correlations": tables.correlations_table(found, CORRELATED),
-            "conditions": tables.conditions_table(found, OVER_TIME),
-            "events": tables.events_table(found),
-            "quality": tables.quality_table(found),
-        },
+        whole_metrics=metrics_rows(inventory, findings, leaves),
+        tables=make_tables(findings),
         steps=tuple(summary.step_row(leaf) for leaf in leaves),
         absent_steps=summary.absent_steps(leaves),
         warnings=tuple(warnings[:MOST_WARNINGS]),
         all_warnings=tuple(warnings),
         more_warnings=max(len(warnings) - MOST_WARNINGS, 0),
         references=summary.reference_names(inventory),
-        fallbacks=fallbacks,
+        fallbacks=summary.fallback_lines(inventory),
         deviations=len(inventory.deviations),
     )
 
 
+def make_tables(findings: Findings) -> dict[str, Table]:
+    """Make the tables after the first page, by name."""
+    return {
+        "curves": noise_tables.curves_table(findings),
+        "budget": noise_tables.budget_table(findings),
+        "stages": noise_tables.stages_table(findings),
+        "contamination": field_tables.contamination_table(findings),
+        "neighbours": field_tables.neighbours_table(findings),
+        "housekeeping": tables.housekeeping_table(findings),
+        "correlations": tables.correlations_table(findings, CORRELATED),
+        "conditions": tables.conditions_table(findings, OVER_TIME),
+        "events": tables.events_table(findings),
+        "quality": tables.quality_table(findings),
+    }
+
+
 def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf]) -> Evidence:
-    """Return what the verdict rests on."""
-    ended = [(leaf.step, summary.state_of(leaf), leaf.by_hand) for leaf in leaves]
+    """Collect the evidence for the verdict."""
+    states = [(leaf.step, summary.state_of(leaf)) for leaf in leaves]
     scatter, error = (
         v if math.isfinite(v) else None for v in (metrics["P2P_PPM"], metrics["FORM_PPM"])
     )
-    contamination = next(
-        (leaf.used.get("CONTA_25") for leaf in leaves if leaf.step == "contamination"), None
-    )
-    unknown = any(
-        name in ("stars", "contamination") and state is not Status.COMPLETED
-        for name, state, _ in ended
-    )
+    contamination, _ = summary.used_value(leaves, "CONTA_25", "contamination", "stars")
     return Evidence(
         visible=int((~points.in_saa & ~points.occulted).sum()),
         good=int(points.good.sum()),
         scatter=scatter,
         error=error,
-        contamination=None if unknown or not isinstance(contamination, float) else contamination,
-        warned=_once(name for name, state, _ in ended if state is Status.WARNING),
-        skipped=_once(name for name, state, _ in ended if state is Status.SKIPPED),
-        by_hand=_once(name for name, _, products in ended if products),
+        contamination=contamination if isinstance(contamination, float) else None,
+        warned=_once(step for step, state in states if state is Status.WARNING),
+        skipped=_once(step for step, state in states if state is Status.SKIPPED),
+        by_hand=_once(leaf.step for leaf in leaves if leaf.by_hand),
     )
 
 
@@ -206,26 +202,26 @@ def _once(steps: Iterable[str]) -> tuple[str, ...]:
 
 
 def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
-    """Typeset the report as PDF; the errors are those of `write_pdf`.
+    """Typeset the report as PDF; raises the errors of `write_pdf`.
 
     Parameters
     ----------
     data : Path
-        Folder with what `collect_report` left.
+        Folder with the output of `collect_report`.
     facts : mapping
-        What only the publication knows: ``version`` such as V0000, ``date`` (UTC,
-        yyyy-mm-ddThh:mm:ss), ``software``, ``folder``, and under ``sources`` what
-        `tasks.delivery.report.sources` says.
+        Facts known at publication: ``version`` such as V0000, ``date`` (UTC,
+        yyyy-mm-ddThh:mm:ss), ``software``, ``folder``, and ``sources`` from
+        `tasks.delivery.report.sources`.
     target : Path
-        The PDF; it appears whole or not at all.
+        The PDF; it is written completely or not at all.
     """
-    shown = {
+    texts = {
         name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")
     }
     inside: dict[str, bytes] = {
         "main.typ": b'#include "report.typ"\n#include "pages.typ"\n',
         "facts.json": json.dumps(
-            {**shown, "moment": moment(facts["date"]), "sources": facts.get("sources", {})},
+            {**texts, "moment": moment(facts["date"]), "sources": facts.get("sources", {})},
             sort_keys=True,
         ).encode(),
         **templates(*TEMPLATES),

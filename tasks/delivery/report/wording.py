@@ -1,5 +1,6 @@
-"""Words and numbers as the report shows them: what is not known is a dash with a reason, never a
-zero.
+"""Words and numbers as the report shows them.
+
+An unknown value is a dash with a reason, never a zero.
 """
 
 from __future__ import annotations
@@ -8,30 +9,29 @@ import math
 
 from schemas.payloads import Payload, Scalar
 
+DASH = "–"
+
 LONGEST = 80  # characters of a header string
+
+ROUNDING = 1e-6  # ppm; rounding of a sum over a few thousand pixels
 
 
 class Row(Payload):
-    """One line of a table: a value as number and as text, or None with the reason why it is not
-    known.
-    """
+    """One row of a table: a value as number and as text, or None with the reason."""
 
     label: str
     value: Scalar | None = None
-    shown: str = "–"
+    shown: str = DASH
     unit: str = ""
     reason: str = ""
 
 
-# Besides ASCII: what the typesetter's own fonts surely hold. PDF/A refuses a character without a
-# glyph.
+# Beyond ASCII: characters in the fonts of the typesetter. PDF/A forbids characters without a glyph.
 _GLYPHS = frozenset(chr(c) for c in range(0xA1, 0x100) if c != 0xAD) | set("–—…×≤≥≈−µσ")
 
 
 def printable(value: object, limit: int = LONGEST) -> str:
-    """Return `value` as one line of characters that can be typeset: all others escaped, at most
-    `limit` of them.
-    """
+    """Return `value` as one line of at most `limit` characters, escaping all without a glyph."""
     kept = (
         c
         if (c.isascii() and c.isprintable()) or c in _GLYPHS
@@ -42,10 +42,8 @@ def printable(value: object, limit: int = LONGEST) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def figures(value: Scalar, digits: int = 4) -> str:
-    """Return a value as a person would write it: numbers with some significant digits, and all
-    those before the point.
-    """
+def format_value(value: Scalar, digits: int = 4) -> str:
+    """Format a value for reading: some significant digits, but all of those before the point."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -59,15 +57,46 @@ def figures(value: Scalar, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def known(
+def format_number(value: float, style: str = "") -> str:
+    """Format a number for a table; a dash if it is not finite."""
+    if not math.isfinite(value):
+        return DASH
+    return (format(value, style) if style else format_value(value)).replace("-", "−")
+
+
+def format_ppm(value: float) -> str:
+    """Format parts per million: no decimals from 100 on, one from 1 on, else three."""
+    if not math.isfinite(value):
+        return DASH
+    size = abs(value) if abs(value) > ROUNDING else 0.0
+    digits = 0 if size >= 100 or size == 0 else 1 if size >= 1 else 3
+    return f"{value if size else 0.0:.{digits}f}".replace("-", "−")
+
+
+def format_like(value: float, spread: float) -> str:
+    """Format a number with decimals down to the third significant digit of `spread`."""
+    if not spread > 0:
+        return format_number(value)
+    digits = min(max(2 - math.floor(math.log10(spread)), 0), 9)
+    return format_number(value, f".{digits}f")
+
+
+def format_with_error(value: float, error: float) -> str:
+    """Format a number and its error, both to two significant digits of the error."""
+    if not math.isfinite(value):
+        return DASH
+    digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
+    if not -5 < digits < 8:
+        return f"{format_number(value, '.3g')} ± {format_number(error, '.2g')}"
+    value, error = (round(v, digits) for v in (value, error))
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
+
+
+def make_row(
     label: str, value: float | str | None, unit: str = "", reason: str = "", style: str = ""
 ) -> Row:
-    """Return a line of a table; a value that is None, empty or no finite number is a dash with
-    `reason`.
-    """
+    """Make a row of a table; a value that is None, empty or not finite is a dash with `reason`."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    shown = format(value, style) if style else figures(value)
-    return Row(
-        label=label, value=shown if isinstance(value, str) else value, shown=shown, unit=unit
-    )
+    text = format(value, style) if style else format_value(value)
+    return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)

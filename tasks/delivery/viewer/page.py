@@ -38,7 +38,7 @@ UPLOT = "1.6.32"  # told with its digests in web/uplot/README.md
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-@step("viewer", version="2", payload=ViewerData, leaves=[DATA])
+@step("viewer", version="3", payload=ViewerData, leaves=[DATA])
 def collect_viewer(
     inventory: Inventory,
     calibrated: CalibratedVisit,

@@ -479,7 +479,7 @@ function fill() {
   badge.querySelector(".shape").textContent = shape;
   badge.querySelector(".word").textContent = data.verdict.word;
   for (const reason of data.verdict.reasons) get("reasons").append(make("li", reason));
-  const tiles = ["Median flux", "Scatter from point to point", "Median formal error", "CDPP in 3 h", "Good points", "Contamination within 25 pixels"];
+  const tiles = ["Median flux", "Point-to-point scatter", "Median formal error", "CDPP in 3 h", "Good points", "Contamination within 25 pixels"];
   for (const name of tiles) {
     const found = data.metrics.find(r => r.label === name);
     if (!found) continue;
