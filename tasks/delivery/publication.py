@@ -1,9 +1,9 @@
-"""Publication: a visit's products appear under the output folder whole or not at all.
+"""Publication: a visit's products appear under the output folder all together or not at all.
 
-They are staged in a hidden folder on the same file system, given their version and date, read back
-and held against their definitions, forced to the disk, and renamed. What is published is never
-overwritten: another result of the same visit gets the next free processing number. The manifest in
-the folder is the truth about what was done.
+The products are staged in a hidden folder on the same file system, stamped with their version and
+date, read back and checked against their definitions, synced to disk, and renamed into place. A
+published folder is never overwritten: a different result of the same visit gets the next free
+processing number. The manifest in the folder is the authoritative record of the run.
 """
 
 from __future__ import annotations
@@ -41,22 +41,28 @@ from tasks.files.writer import restamp
 
 __all__ = ["Content", "prepare_output", "publish"]
 
-# For the step that leaves the data of a page: ending of its file, and what makes it, given data
-# folder, facts and target.
+# By the step that collects the data of a page: file extension, and the function that writes the
+# page, given the data folder, the facts of the publication and the target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 
-Wanted = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
+Wanted = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves the choice open
 
 REPORT_DATA = "report.json"
 
 
 def prepare_output(output: Path) -> None:
-    """Make the output folder, and fail early where nothing could be published."""
+    """Create the output folder, and fail early if nothing could be published there.
+
+    Raises
+    ------
+    CannotCreateError
+        If `output` is not a folder, or is not writable.
+    """
     if output.exists() and not output.is_dir():
         raise CannotCreateError(f"{output}: is not a folder")
     disk.make_folder(output)
     if not os.access(output, os.W_OK | os.X_OK):
-        raise CannotCreateError(f"{output}: cannot be written to")
+        raise CannotCreateError(f"{output}: is not writable")
 
 
 def publish(
@@ -68,27 +74,38 @@ def publish(
     warn: Warn = lambda _: None,
     wanted: Wanted = (None, None),
 ) -> tuple[Path, bool]:
-    """Publish a result, unless it stands there already.
+    """Publish a result, unless it has been published already.
 
     Parameters
     ----------
     output : Path
-        Where published folders stand.
+        Folder of the published folders.
     what : Content
         The result.
     date : str
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
     pages : mapping
-        What makes report and viewer from the data that their steps left.
-    digest, warn : callable
-        Gives the SHA-256 of a published file; is told of published folders that were changed.
+        Extension and writer of each page, by the step that collects its data.
+    digest : callable
+        Returns the SHA-256 of a file.
+    warn : callable
+        Receives a line for each published folder that was modified.
     wanted : (int or None, int or None)
-        ARCH_REV and PROC_NUM where they are not free to choose.
+        ARCH_REV and PROC_NUM if they are prescribed.
 
     Returns
     -------
-    folder, new : Path, bool
-        The published folder, and whether this call made it.
+    folder : Path
+        The published folder.
+    new : bool
+        Whether this call created it.
+
+    Raises
+    ------
+    CannotCreateError
+        If `output` cannot be used, or no version is free.
+    SelfCheckError
+        If a product does not read back as defined.
     """
     prepare_output(output)
     visit, identity = what.inventory.visit, what.identity()
@@ -114,7 +131,7 @@ def publish(
 
 
 def _candidates(output: Path, visit: str, wanted: Wanted) -> list[Path]:
-    """Return the published folders of a visit that have a wanted version, the newest first."""
+    """Return the published folders of a visit with the prescribed version, newest first."""
     return [
         folder
         for folder in reversed(published_folders(output, visit))
@@ -123,7 +140,7 @@ def _candidates(output: Path, visit: str, wanted: Wanted) -> list[Path]:
 
 
 def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bool:
-    """Return whether a published folder holds exactly this result, its files as they were."""
+    """Return whether a published folder holds exactly this result, with all files intact."""
     try:
         manifest = read_manifest(folder)
         if manifest["identity"] != identity:
@@ -134,23 +151,23 @@ def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bo
             if not holds(folder / f["name"], f["sha256"], digest)
         ]
     except (DrpError, OSError, KeyError, TypeError):
-        warn(f"{folder.name}: its manifest cannot be read, the result is published again")
+        warn(f"{folder.name}: its manifest cannot be read; publishing the result again")
         return False
     if changed:
-        warn(
-            f"{folder.name}: {changed[0]} is not as it was published, the result is published again"
-        )
+        warn(f"{folder.name}: {changed[0]} was modified; publishing the result again")
     return not changed
 
 
 def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, None)) -> Version:
-    """Return the version of the next publication: what is wanted, else the input's and from it the
-    next free processing number.
+    """Return the version of the next publication.
+
+    Unless prescribed, ARCH_REV is that of the input, and PROC_NUM the first free number from that
+    of the input on.
 
     Raises
     ------
     CannotCreateError
-        If the wanted one, or every one, is taken.
+        If the prescribed version is taken, or no number is left.
     """
     taken = {version_of(folder) for folder in published_folders(output, inventory.visit)}
     revision = inventory.arch_rev if wanted[0] is None else wanted[0]
@@ -158,19 +175,19 @@ def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, Non
         version = Version(revision, wanted[1])
         if version in taken:
             name = version.folder(inventory.visit)
-            raise CannotCreateError(f"{output / name}: is there already, with another result")
+            raise CannotCreateError(f"{output / name}: already exists, with a different result")
         return version
     for number in range(inventory.proc_num, 100):
         if (version := Version(revision, number)) not in taken:
             return version
     raise CannotCreateError(
-        f"{output}: no processing number is free for {inventory.visit} (up to 99)"
+        f"{output}: no free processing number for {inventory.visit} (the last is 99)"
     )
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A result with the version and date under which it is published."""
+    """A result with its version and date of publication."""
 
     what: Content
     version: Version
@@ -178,7 +195,7 @@ class Edition:
 
     @property
     def visit(self) -> str:
-        """The visit."""
+        """Name of the visit."""
         return self.what.inventory.visit
 
     @property
@@ -187,7 +204,7 @@ class Edition:
         return self.version.folder(self.visit)
 
     def keywords(self) -> dict[str, Value]:
-        """Return the keywords that only publication knows."""
+        """Return the keywords that are set at publication."""
         return {
             "DATE": self.date,
             "STAMP": f"drp {VERSION}",
@@ -198,7 +215,7 @@ class Edition:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what pages say of the publication."""
+        """Return the facts of the publication that the pages show."""
         return {
             "version": self.version.label,
             "date": self.date,
@@ -208,13 +225,13 @@ class Edition:
         }
 
     def page_name(self, ending: str) -> str:
-        """Return the file name of a page."""
+        """Return the file name of a page, by its extension."""
         start = self.what.inventory.start[:19].replace(":", "-")
         return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.version.label}.{ending}"
 
 
 def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
-    """Write everything that is published to the folder `stage`, and force it to the disk."""
+    """Write all files of a publication to the folder `stage`, and sync them to disk."""
     with disk.guarded("create", stage):
         stage.mkdir(mode=0o750)
     files, page_data = _stage_products(stage, edition)
@@ -237,8 +254,9 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
 
 
 def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], dict[str, Path]]:
-    """Write terms and products of the SOC; return their origins by name, and folders of page data
-    by step.
+    """Write terms and SOC products to `stage`.
+
+    Returns the origin of each file by name, and the folders of page data by step.
     """
     keywords = edition.keywords()
     files: dict[str, Origin] = {}
@@ -260,15 +278,16 @@ def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], d
 
 
 def term_name(step: str, taken: Iterable[str]) -> str:
-    """Return the place of a term in a published folder; the second of a step is that of the full
-    array.
+    """Return the path of a term in a published folder.
+
+    If the step has a term there already, this one is for the full array.
     """
     name = f"terms/{step}.fits"
     return f"terms/full_array/{step}.fits" if name in taken else name
 
 
 def soc_name(product: Product, edition: Edition) -> str:
-    """Return the SOC's file name of a product: its time is T_STRT_U, cut to whole seconds."""
+    """Return the SOC's file name of a product; its time is T_STRT_U in whole seconds."""
     with scan(Path(product.path)) as file:
         header = file.hdus[1].header
         time = str(header.get("T_STRT_U", header.get("V_STRT_U")))[:19].replace(":", "-")
