@@ -89,10 +89,10 @@ def explain(visit: Path, image: int, aperture: str) -> Answer:
 def explanation_lines(e: Explanation) -> list[str]:
     """Return the explanation of a flux as text."""
     kinds = {
-        "Moving": "circle of {:g} pixels that moves with the star",
-        "Fixed": "fixed circle of {:g} pixels",
+        "Moving": "circle of radius {:g} pixels, centred on the star",
+        "Fixed": "circle of radius {:g} pixels, at a fixed position",
     }
-    kind = kinds.get(e.type, "PSF fit, scaled to a circle of {:g} pixels").format(e.radius)
+    kind = kinds.get(e.type, "PSF fit, scaled to a radius of {:g} pixels").format(e.radius)
     x, y = (cell_text(place, ".3f") for place in e.centroid)
     return [
         f"{e.visit} {e.version}, image {e.image} (0 to {e.images - 1})",
@@ -104,7 +104,7 @@ def explanation_lines(e: Explanation) -> list[str]:
         *table(
             f"electrons within {e.stages_radius:g} pixels of the first position, after each "
             f"operation:",
-            [["after", "electrons", "change", "+-", ""], *map(_stage_row, e.stages)],
+            [["after", "electrons", "change", "error", ""], *map(_stage_row, e.stages)],
             (1, 2, 3),
         ),
         *table(
@@ -173,7 +173,7 @@ def pixel_lines(e: PixelExplanation) -> list[str]:
         "",
         *aligned(values, (1,)),
         "",
-        "flags of the pixel: " + (", ".join(e.flag_words) or "none"),
+        "pixel flags: " + (", ".join(e.flag_words) or "none"),
         *table("error of the calibrated stack:", [*errors, total], (1,)),
     ]
 

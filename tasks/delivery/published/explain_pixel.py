@@ -77,7 +77,7 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> PixelExp
         ("bias", "bias of one exposure [ADU]", terms.bias),
         ("gain", "ADU per electron", terms.gain),
         ("thermal", "thermal charge of the stack, subtracted", exposures * terms.thermal),
-        ("response", "response of the pixel", terms.flat),
+        ("response", "pixel response", terms.flat),
         ("calibrated", "calibrated stack", signal),
         *_corrections(visit, image, (x, y), at),
     ]

@@ -43,6 +43,7 @@ function unpack(series) {
 const once = (owner, name, make) => name in owner ? owner[name] : (owner[name] = make());
 const values = series => once(series, "values", () => unpack(series));
 const fixed = (value, digits) => Number.isFinite(value) ? value.toFixed(Math.max(digits, 0)).replace("-", "−") : DASH;
+const signed = value => (value > 0 ? "+" : "") + fixed(value, 0);
 const finite = values => values.filter(Number.isFinite);
 function median(values) {
   const sorted = finite(values).sort((a, b) => a - b), n = sorted.length;
@@ -59,23 +60,29 @@ for (const set of data.sets) {
   set.begin = Math.min(begin, data.sets[0].begin === undefined ? Infinity : data.sets[0].begin);
   set.hours = set.bjd.map(t => 24 * (t - set.begin));
   set.roll = set.quantities.find(q => q.name === "roll");
-  for (const own of Object.values(set.curves)) if (own.same) Object.assign(own, {flux: set.curves[own.same].flux, error: set.curves[own.same].error});
+  for (const own of Object.values(set.curves)) {
+    const same = set.curves[own.same];
+    if (same) Object.assign(own, {flux: same.flux, error: same.error});
+  }
   set.flagsOf = set.event.map((event, i) => flagsOf(event, set.quality[i]));
 }
 function flagsOf(event, quality) {
   const flags = [];
   for (const digit of data.flags.event) {
     const value = Math.floor(event / digit.unit) % 10;
-    if (value) flags.push({key: `E${digit.unit}`, label: digit.label, meaning: digit.meanings[value] || `digit ${value}`, of: "EVENT"});
+    const meaning = digit.meanings[value] || `digit ${value}`;
+    if (value) flags.push({key: `E${digit.unit}`, label: digit.label, meaning, of: "EVENT"});
   }
-  for (const bit of data.flags.quality)
-    if (Math.floor(quality / bit.value) % 2) flags.push({key: `Q${bit.value}`, label: bit.label, meaning: bit.meaning, of: "QUALITY"});
+  for (const {value, label, meaning} of data.flags.quality)
+    if (Math.floor(quality / value) % 2) flags.push({key: `Q${value}`, label, meaning, of: "QUALITY"});
   return flags;
 }
 
 const NAMES = ["DEFAULT", "OPTIMAL", "PSF", "RINF", "RSUP", "R25_Fixed"];
-const state = {curve: "DEFAULT", over: "time", unit: "ppm", hidden: new Set(), bins: true, bars: false, whole: false, point: null,
-  range: null, panels: new Set(["background", "centroid", "roll", "contamination", "temperature"])};
+const state = {
+  curve: "DEFAULT", over: "time", unit: "ppm", bins: true, bars: false, whole: false, point: null, range: null,
+  hidden: new Set(), panels: new Set(["background", "centroid", "roll", "contamination", "temperature"]),
+};
 const setOf = name => data.sets.find(s => name in s.curves);
 const current = () => setOf(state.curve);
 const curve = () => current().curves[state.curve];
@@ -103,8 +110,8 @@ function panelsOf(set) {
   const all = [];
   for (const q of set.quantities) {
     if (q.name === "y" && by.x) continue;
-    const both = q.name === "x" && by.y;
-    all.push({name: both ? "centroid" : q.name, label: both ? "centroid x, y − median" : q.label, unit: q.unit, of: both ? [by.x, by.y] : [q]});
+    if (q.name === "x" && by.y) all.push({name: "centroid", label: "centroid x, y − median", unit: q.unit, of: [by.x, by.y]});
+    else all.push({name: q.name, label: q.label, unit: q.unit, of: [q]});
   }
   return all;
 }
@@ -112,10 +119,12 @@ function panelsOf(set) {
 let colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["ink", "soft", "line", "grid", "good", "bad", "median", "pick", "back"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
+  for (const name of ["ink", "soft", "line", "grid", "good", "bad", "median", "pick", "back"])
+    colours[name] = style.getPropertyValue(`--${name}`).trim();
 }
-// The range of an axis follows the good points: the running median of three points, which ignores single outliers, plus a margin.
-// Neighbours in roll angle are not neighbours in time, so there the range is that of all but 0.3 % of the points at either end.
+// The range of an axis follows the good points: the running median of three points, which ignores single outliers,
+// plus a margin. Neighbours in roll angle are not neighbours in time, so there the range holds all points but 0.3 % at
+// either end.
 function limits(values) {
   if (values.length < FEWEST) { const m = values[0] || 0, d = Math.abs(m) * 0.01 || 1; return [m - d, m + d]; }
   if (overRoll()) {
@@ -157,7 +166,8 @@ function medians(now, y) {
     if (!bins.has(bin)) bins.set(bin, []);
     bins.get(bin).push(y[k]);
   });
-  return [...bins].filter(([, v]) => v.length >= FEWEST).sort((a, b) => a[0] - b[0]).map(([bin, v]) => [bin, (bin + 0.5) * width, median(v)]);
+  return [...bins].filter(([, inside]) => inside.length >= FEWEST).sort((a, b) => a[0] - b[0])
+    .map(([bin, inside]) => [bin, (bin + 0.5) * width, median(inside)]);
 }
 function draw(u, now, panel) {
   const {ctx, bbox} = u, ratio = devicePixelRatio, inset = EDGE * bbox.height;
@@ -172,9 +182,20 @@ function draw(u, now, panel) {
       if (!Number.isFinite(series.y[k])) continue;
       const x = u.valToPos(now.x[k], "x", true), y = at(series.y[k]);
       if (x < bbox.left - 9 || x > bbox.left + bbox.width + 9) continue;
-      if (panel.bars) { bars.moveTo(x, u.valToPos(series.y[k] - panel.bars[k], "y", true)); bars.lineTo(x, u.valToPos(series.y[k] + panel.bars[k], "y", true)); }
-      if (now.good[now.order[k]]) { dots.moveTo(x + size, y); dots.arc(x, y, size, 0, 2 * Math.PI); }
-      else { const d = size * 1.4; crosses.moveTo(x - d, y - d); crosses.lineTo(x + d, y + d); crosses.moveTo(x - d, y + d); crosses.lineTo(x + d, y - d); }
+      if (panel.bars) {
+        bars.moveTo(x, u.valToPos(series.y[k] - panel.bars[k], "y", true));
+        bars.lineTo(x, u.valToPos(series.y[k] + panel.bars[k], "y", true));
+      }
+      if (now.good[now.order[k]]) {
+        dots.moveTo(x + size, y);
+        dots.arc(x, y, size, 0, 2 * Math.PI);
+      } else {
+        const d = size * 1.4;
+        crosses.moveTo(x - d, y - d);
+        crosses.lineTo(x + d, y + d);
+        crosses.moveTo(x - d, y + d);
+        crosses.lineTo(x + d, y - d);
+      }
     }
     ctx.lineWidth = ratio; ctx.strokeStyle = colours.soft; ctx.globalAlpha = 0.45; ctx.stroke(bars); ctx.globalAlpha = 1;
     ctx.fillStyle = colours.good; ctx.strokeStyle = colours.good;
@@ -196,7 +217,9 @@ function draw(u, now, panel) {
       ctx.strokeStyle = colours.pick; ctx.lineWidth = 2 * ratio;
       const x = u.valToPos(now.x[picked], "x", true), y = at(series.y[picked]);
       ctx.beginPath(); ctx.arc(x, y, 6 * ratio, 0, 2 * Math.PI); ctx.stroke();
-      ctx.globalAlpha = 0.5; ctx.lineWidth = ratio; ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke(); ctx.globalAlpha = 1;
+      ctx.globalAlpha = 0.5; ctx.lineWidth = ratio;
+      ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+      ctx.globalAlpha = 1;
     }
   });
   ctx.restore();
@@ -231,20 +254,28 @@ function plot(panel) {
   const caption = make("figcaption");
   caption.append(make("b", panel.label), ` [${panel.unit}]${panel.of && panel.of.length > 1 ? ": x filled, y open" : ""}`);
   const across = overRoll() ? "roll angle" : "time";
-  figure.setAttribute("aria-label", `${panel.label} in ${panel.unit} over ${across}, ${now.x.length} points. Use the arrow keys to step from point to point.`);
+  figure.setAttribute("aria-label", `${panel.label} in ${panel.unit} against ${across}, ${now.x.length} points. `
+    + "Use the arrow keys to step from point to point.");
   figure.append(caption);
   get("plots").append(figure);
   const width = Math.max(figure.clientWidth, 200), narrow = innerWidth < 560;
-  const axis = {stroke: colours.soft, font: "12px system-ui, sans-serif", grid: {stroke: colours.grid, width: 1}, ticks: {stroke: colours.line, width: 1, size: 5}};
+  const axis = {
+    stroke: colours.soft, font: "12px system-ui, sans-serif",
+    grid: {stroke: colours.grid, width: 1}, ticks: {stroke: colours.line, width: 1, size: 5},
+  };
   // tick spacings grow by factors of at most two: from 15 pixels on, every small panel has at least two labelled ticks
   const space = panel.name === "flux" ? 26 : 15;
+  const height = panel.name === "flux" ? (narrow ? 260 : 330) : narrow ? 105 : 118;
   const u = new uPlot({
-    width, height: panel.name === "flux" ? (narrow ? 260 : 330) : narrow ? 105 : 118, legend: {show: false}, padding: [6, 12, 0, 0],
+    width, height, legend: {show: false}, padding: [6, 12, 0, 0],
     scales: {x: {time: false, range: () => range()}, y: {range: (u, low, high) => heights(now, panel, ...range())}},
     axes: [{...axis, size: 30, space: 70, values: (u, ticks) => ticks.map(t => overRoll() ? `${t}°` : `${t} h`)},
       {...axis, size: 62, space, values: (u, ticks) => ticks.map(t => String(+t.toPrecision(12)).replace("-", "−"))}],
     series: [{}, ...panel.series.map(s => ({label: s.label, paths: () => null, points: {show: false}}))],
-    cursor: {sync: {key: "visit", scales: ["x", null]}, drag: {x: true, y: false, setScale: false}, points: {show: false}, y: false, bind: {dblclick: () => () => setRange(null)}},
+    cursor: {
+      sync: {key: "visit", scales: ["x", null]}, drag: {x: true, y: false, setScale: false},
+      points: {show: false}, y: false, bind: {dblclick: () => () => setRange(null)},
+    },
     hooks: {draw: [u => draw(u, now, panel)], setSelect: [u => {
       if (u.select.width > 2) setRange([u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x")]);
       u.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
@@ -261,7 +292,8 @@ function plot(panel) {
     // with all points in view, scrolling further out scrolls the page
     if (event.deltaY >= 0 && !state.range) return;
     event.preventDefault();
-    const across = event.shiftKey ? event.deltaY || event.deltaX : Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : 0;
+    const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : 0;
+    const across = event.shiftKey ? event.deltaY || event.deltaX : sideways;
     if (across) pan(0.1 * Math.sign(across));
     else zoom(event.deltaY < 0 ? 0.8 : 1.25, u.posToVal(event.clientX - u.over.getBoundingClientRect().left, "x"));
   }, {passive: false});
@@ -301,13 +333,15 @@ function zoom(factor, about) {
 }
 function pan(share) {
   if (!state.range) return;
-  const [from, to] = state.range, [low, high] = wholeRange(), step = Math.min(Math.max(share * (to - from), low - from), high - to);
+  const [from, to] = state.range, [low, high] = wholeRange();
+  const step = Math.min(Math.max(share * (to - from), low - from), high - to);
   setRange([from + step, to + step]);
 }
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const [from, to] = range(), place = now.order.indexOf(state.point), step = event.shiftKey ? 10 : 1, last = now.order.length - 1;
-  const begin = now.x.findIndex(x => x >= from), about = place < 0 ? undefined : now.x[place];
+  const [from, to] = range(), step = event.shiftKey ? 10 : 1, last = now.order.length - 1;
+  const place = now.order.indexOf(state.point), about = place < 0 ? undefined : now.x[place];
+  const begin = now.x.findIndex(x => x >= from);
   const go = where => {
     if (last < 0) return;
     const k = Math.min(Math.max(where, 0), last), x = now.x[k];
@@ -316,8 +350,15 @@ function keys(event) {
     if (state.range && (x < from || x > to)) setRange([x - (to - from) / 2, x + (to - from) / 2]);
   };
   const actions = {
-    ArrowRight: () => go(place < 0 ? begin : place + step), ArrowLeft: () => go(place < 0 ? begin : place - step), Home: () => go(0), End: () => go(last),
-    "+": () => zoom(0.6, about), "=": () => zoom(0.6, about), "-": () => zoom(1 / 0.6), 0: () => setRange(null), Escape: () => pick(null),
+    ArrowRight: () => go(place < 0 ? begin : place + step),
+    ArrowLeft: () => go(place < 0 ? begin : place - step),
+    Home: () => go(0),
+    End: () => go(last),
+    "+": () => zoom(0.6, about),
+    "=": () => zoom(0.6, about),
+    "-": () => zoom(1 / 0.6),
+    0: () => setRange(null),
+    Escape: () => pick(null),
   };
   if (!(event.key in actions)) return;
   event.preventDefault();
@@ -325,10 +366,11 @@ function keys(event) {
 }
 
 function describe(i) {
-  const own = curve(), flux = values(own.flux)[i], relative = 1e6 * (flux / now.level - 1), error = values(own.error)[i];
-  const kind = current() === data.sets[0] ? "image" : "imagette";
-  return `${kind} ${current().index[i]}: BJD ${fixed(current().bjd[i], 6)}, ${fixed(current().hours[i], 3)} h, flux ${fixed(flux, own.flux.digits)} ± `
-    + `${fixed(error, Math.min(own.error.digits, 1))} electrons (${ppmText(relative)} ± ${ppmText(1e6 * error / now.level)} ppm)`;
+  const set = current(), own = curve(), flux = values(own.flux)[i], error = values(own.error)[i];
+  const kind = set === data.sets[0] ? "image" : "imagette";
+  const electrons = `${fixed(flux, own.flux.digits)} ± ${fixed(error, Math.min(own.error.digits, 1))} electrons`;
+  const ppm = `${ppmText(1e6 * (flux / now.level - 1))} ± ${ppmText(1e6 * error / now.level)} ppm`;
+  return `${kind} ${set.index[i]}: BJD ${fixed(set.bjd[i], 6)}, ${fixed(set.hours[i], 3)} h, flux ${electrons} (${ppm})`;
 }
 function hover(u) {
   const k = u.cursor.idx;
@@ -369,12 +411,12 @@ function stagesOf(budget, i) {
   for (const stage of budget.stages) {
     const change = values(stage)[i];
     flux += change;
-    const line = row(stage.label, Number.isFinite(change) && change > 0 ? `+${fixed(change, 0)}` : fixed(change, 0), fixed(flux, 0));
+    const line = row(stage.label, signed(change), fixed(flux, 0));
     line.title = stage.meaning;
     table.append(line);
   }
-  const centred = values(data.sets[0].curves.DEFAULT.flux)[i], step = centred - flux;
-  table.append(row("circle moved to the star", step > 0 ? `+${fixed(step, 0)}` : fixed(step, 0), fixed(centred, 0)));
+  const centred = values(data.sets[0].curves.DEFAULT.flux)[i];
+  table.append(row("circle recentred", signed(centred - flux), fixed(centred, 0)));
   if (state.curve !== "DEFAULT") table.append(row(`in ${state.curve}`, "", fixed(values(curve().flux)[i], 0)));
   table.lastChild.className = "sum";
   return [make("h3", "Flux, step by step"), table];
@@ -386,7 +428,8 @@ function errorsOf(budget, i) {
   const flux = values(data.sets[0].curves.DEFAULT.flux)[i], terms = budget.errors.map(t => [t, values(t)[i]]);
   const total = Math.sqrt(terms.reduce((sum, [, e]) => sum + (Number.isFinite(e) ? e * e : 0), 0));
   for (const [term, error] of [...terms].sort((a, b) => (b[1] || 0) - (a[1] || 0))) {
-    const share = total > 0 ? error * error / total / total : NaN, bar = make("span", undefined, {class: "share", role: "img", "aria-label": `${fixed(100 * share, 1)} percent`});
+    const share = total > 0 ? error * error / total / total : NaN, percent = `${fixed(100 * share, 1)} percent`;
+    const bar = make("span", undefined, {class: "share", role: "img", "aria-label": percent});
     bar.style.width = `${Math.max(100 * share, 0) || 0}%`;
     const line = row(term.label, fixed(error, term.digits), ppmText(1e6 * error / flux), bar);
     line.lastChild.className = "wide"; line.title = term.meaning;
@@ -397,8 +440,10 @@ function errorsOf(budget, i) {
   table.append(sum);
   const elements = [make("h3", "Error, term by term"), table], at = budget.radii.indexOf(curve().radius);
   if (state.curve !== "DEFAULT" && at >= 0) {
-    const largest = budget.errors.map(t => [t.label, t.typical[at]]).filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]).slice(0, 3);
-    elements.push(make("p", `At ${curve().radius} pixels, the largest terms (medians over the visit) are: ${largest.map(([name, v]) => `${name} ${fixed(v, 0)}`).join(", ")} electrons.`, {class: "why"}));
+    const terms = budget.errors.map(t => [t.label, t.typical[at]]).filter(([, typical]) => typical > 0);
+    const largest = terms.sort((a, b) => b[1] - a[1]).slice(0, 3).map(([name, typical]) => `${name} ${fixed(typical, 0)}`);
+    const text = `At ${curve().radius} pixels, the largest terms (medians over the visit) are: ${largest.join(", ")} electrons.`;
+    elements.push(make("p", text, {class: "why"}));
   }
   return elements;
 }
@@ -406,19 +451,30 @@ function errorsOf(budget, i) {
 function updateStatus() {
   const set = current(), [from, to] = range(), n = now.x.filter(x => x >= from && x <= to).length, own = curve();
   const good = now.order.filter((i, k) => now.good[i] && now.x[k] >= from && now.x[k] <= to).length, m = own.metrics;
-  const across = overRoll() ? `${fixed(from, 1)}° to ${fixed(to, 1)}°` : `${fixed(from, 3)} to ${fixed(to, 3)} h after BJD ${fixed(set.begin, 5)}`;
-  const some = set.index.length < set.count ? ` (this page holds an evenly spaced ${set.index.length} of ${set.count}; the FITS files hold all of them)` : "";
-  const noise = Number.isFinite(m.P2P_PPM) ? `; point-to-point scatter ${ppmText(m.P2P_PPM)} ppm, formal error ${ppmText(m.FORM_PPM)} ppm` : "";
-  get("status").textContent = `${state.curve}, ${own.radius} pixels: ${n} of ${set.index.length} ${set.label} shown${some}, ${good} good; ${across}${noise}`;
+  const across = overRoll() ? `${fixed(from, 1)}° to ${fixed(to, 1)}°`
+    : `${fixed(from, 3)} to ${fixed(to, 3)} h after BJD ${fixed(set.begin, 5)}`;
+  const subset = set.index.length < set.count
+    ? ` (this page holds an evenly spaced ${set.index.length} of ${set.count}; the FITS files hold all of them)` : "";
+  const noise = Number.isFinite(m.P2P_PPM)
+    ? `; point-to-point scatter ${ppmText(m.P2P_PPM)} ppm, formal error ${ppmText(m.FORM_PPM)} ppm` : "";
+  const shown = `${n} of ${set.index.length} ${set.label} shown${subset}, ${good} good`;
+  get("status").textContent = `${state.curve}, ${own.radius} pixels: ${shown}; ${across}${noise}`;
 }
 function csv() {
-  const set = current(), own = curve(), [from, to] = range(), shown = now.order.filter((_, k) => now.x[k] >= from && now.x[k] <= to);
-  const quantities = set.quantities.filter(q => state.panels.has(q.name) || (state.panels.has("centroid") && "xy".includes(q.name)) || q === set.roll);
+  const set = current(), own = curve(), [from, to] = range();
+  const shown = now.order.filter((_, k) => now.x[k] >= from && now.x[k] <= to);
+  const panelOf = q => "xy".includes(q.name) ? "centroid" : q.name;
+  const quantities = set.quantities.filter(q => state.panels.has(panelOf(q)) || q === set.roll);
   const cell = (series, i) => Number.isFinite(values(series)[i]) ? values(series)[i].toFixed(Math.max(series.digits, 0)) : "";
-  const columns = ["INDEX", "BJD_TIME [d]", "FLUX [electron]", "FLUXERR [electron]", "EVENT", "QUALITY", ...quantities.map(q => `${q.name.toUpperCase()} [${q.unit}]`)];
-  const lines = [`# ${published.folder}, light curve ${state.curve}, ${own.radius} pixels, ${shown.length} of ${set.count} ${set.label}`,
+  const columns = ["INDEX", "BJD_TIME [d]", "FLUX [electron]", "FLUXERR [electron]", "EVENT", "QUALITY",
+    ...quantities.map(q => `${q.name.toUpperCase()} [${q.unit}]`)];
+  const points = `${shown.length} of ${set.count} ${set.label}`;
+  const lines = [`# ${published.folder}, light curve ${state.curve}, ${own.radius} pixels, ${points}`,
     `# values are rounded; the FITS files hold them in full precision`, columns.join(",")];
-  for (const i of shown) lines.push([set.index[i], set.bjd[i].toFixed(8), cell(own.flux, i), cell(own.error, i), set.event[i], set.quality[i], ...quantities.map(q => cell(q, i))].join(","));
+  for (const i of shown) {
+    const flux = [cell(own.flux, i), cell(own.error, i)], flags = [set.event[i], set.quality[i]];
+    lines.push([set.index[i], set.bjd[i].toFixed(8), ...flux, ...flags, ...quantities.map(q => cell(q, i))].join(","));
+  }
   return lines.join("\n") + "\n";
 }
 function download() {
@@ -435,7 +491,10 @@ function fillChoices() {
   flags.querySelectorAll("label, span").forEach(e => e.remove());
   panels.querySelectorAll("label").forEach(e => e.remove());
   const counts = new Map();
-  for (const flags of set.flagsOf) for (const flag of flags) counts.set(flag.key, {...flag, count: (counts.get(flag.key) || {count: 0}).count + 1});
+  for (const flag of set.flagsOf.flat()) {
+    const {count} = counts.get(flag.key) || {count: 0};
+    counts.set(flag.key, {...flag, count: count + 1});
+  }
   const box = (checked, text, title, change, name) => {
     const label = make("label", undefined, {title}), input = make("input", undefined, {type: "checkbox"});
     input.checked = checked;
@@ -454,15 +513,23 @@ function fillChoices() {
     const some = [...counts].filter(([, flag]) => flag.of === of);
     if (some.length) flags.append(make("span", of, {class: "of"}));
     for (const [key, flag] of some)
-      flags.append(box(!state.hidden.has(key), `${flag.label} ${flag.count}`, flag.meaning, on => { toggle(state.hidden, key, !on); fillChoices(); }, `${of} ${flag.label}, ${flag.count} points`));
+      flags.append(box(!state.hidden.has(key), `${flag.label} ${flag.count}`, flag.meaning, on => {
+        toggle(state.hidden, key, !on);
+        fillChoices();
+      }, `${of} ${flag.label}, ${flag.count} points`));
   }
-  for (const panel of panelsOf(set)) panels.append(box(state.panels.has(panel.name), panel.name === "centroid" ? "centroid" : panel.label, panel.unit, on => toggle(state.panels, panel.name, on)));
+  for (const {name, label, unit} of panelsOf(set)) {
+    const text = name === "centroid" ? name : label;
+    panels.append(box(state.panels.has(name), text, unit, on => toggle(state.panels, name, on)));
+  }
 }
 function fillPage() {
   const {target, start, stop, images, exposures} = data.heading;
   get("target").textContent = target === DASH ? data.visit : target;
-  get("visit").textContent = `Visit ${data.visit}, ${published.version} · ${start} to ${stop} UTC · ${images} images of ${exposures}`;
-  const kinds = {good: ["good", "✓"], "usable with care": ["care", "▲"], "not usable": ["not", "✕"]}, badge = get("verdict"), [kind, shape] = kinds[data.verdict.word];
+  get("visit").textContent =
+    `Visit ${data.visit}, ${published.version} · ${start} to ${stop} UTC · ${images} images of ${exposures}`;
+  const kinds = {good: ["good", "✓"], "usable with care": ["care", "▲"], "not usable": ["not", "✕"]};
+  const badge = get("verdict"), [kind, shape] = kinds[data.verdict.word];
   badge.classList.add(kind);
   badge.querySelector(".shape").textContent = shape;
   badge.querySelector(".word").textContent = data.verdict.word;
@@ -478,7 +545,9 @@ function fillPage() {
     if (r.value === null) value.append(make("span", r.reason, {class: "why"}));
     get(id).append(row(r.label, value));
   }
-  get("facts").textContent = `${published.folder}, created by drp ${published.software}, published ${published.date} UTC. Light curves are rounded to 0.1 ppm and errors to 1 %; the FITS files next to this page hold them in full precision.`;
+  const publication = `${published.folder}, created by drp ${published.software}, published ${published.date} UTC.`;
+  get("facts").textContent = `${publication} Light curves are rounded to 0.1 ppm and errors to 1 %; `
+    + "the FITS files next to this page hold them in full precision.";
   for (const set of data.sets) {
     const group = make("optgroup", undefined, {label: set.label}), names = Object.keys(set.curves);
     const first = NAMES.filter(n => names.includes(n));
@@ -500,7 +569,10 @@ function listen() {
     if (input.name === "over") state.range = null;
     build();
   });
-  for (const name of ["bins", "bars", "whole"]) get(name).addEventListener("change", event => { state[name] = event.target.checked; build(); });
+  for (const name of ["bins", "bars", "whole"]) get(name).addEventListener("change", event => {
+    state[name] = event.target.checked;
+    build();
+  });
   get("left").addEventListener("click", () => pan(-0.3));
   get("right").addEventListener("click", () => pan(0.3));
   get("in").addEventListener("click", () => zoom(0.6));
