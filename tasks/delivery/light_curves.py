@@ -286,14 +286,14 @@ def curve_files(
 ) -> Leaves:
     """Return one file per light curve that has metrics."""
     files = {}
-    for name, own in metrics.items():
+    for name, values in metrics.items():
         if name not in curves:
             continue
         curve = curves[name]
         columns = {**shared.columns, **curve.columns, "FLUX": curve.flux, "FLUXERR": curve.error}
         keywords: dict[str, Value] = {
             **shared.keywords,
-            **metric_keywords(own),
+            **metric_keywords(values),
             "DATANAME": name,
             "AP_RADI": curve.radius,
             "AP_TYPE": curve.kind,

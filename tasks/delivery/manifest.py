@@ -54,22 +54,22 @@ class Origin:
 
 
 def make_manifest(
-    stage: Path, what: Content, files: Mapping[str, Origin], version: str, date: str
+    stage: Path, result: Content, files: Mapping[str, Origin], version: str, date: str
 ) -> dict[str, Any]:
     """Return the manifest of the files in `stage`; inputs are listed without their folders."""
-    inventory = what.inventory
+    inventory = result.inventory
     return {
         "manifest": MANIFEST_VERSION,
         "visit": inventory.visit,
         "version": version,
-        "identity": what.identity(),
+        "identity": result.identity(),
         "published": date,
         "software": software(),
-        "settings": dict(what.settings),
+        "settings": dict(result.settings),
         "inventory": without_folders(inventory),
-        "steps": [_step_entry(report) for report in what.reports],
+        "steps": [_step_entry(report) for report in result.reports],
         "files": [_file_entry(stage, name, origin) for name, origin in files.items()],
-        "warnings": sorted(set(what.warnings)),
+        "warnings": sorted(set(result.warnings)),
         "deviations": list(inventory.deviations),
         "notes": list(inventory.notes),
         "fallbacks": dict(inventory.fallbacks),

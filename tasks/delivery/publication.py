@@ -1,4 +1,4 @@
-"""Publication: a visit's products appear under the output folder all together or not at all.
+"""Publication: a visit's products appear under the output folder atomically.
 
 The products are staged in a hidden folder on the same file system, stamped with their version and
 date, read back and checked against their definitions, synced to disk, and renamed into place. A
@@ -45,7 +45,7 @@ __all__ = ["Content", "prepare_output", "publish"]
 # page, given the data folder, the facts of the publication and the target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 
-Wanted = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves the choice open
+Prescribed = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves the choice open
 
 REPORT_DATA = "report.json"
 
@@ -67,12 +67,12 @@ def prepare_output(output: Path) -> None:
 
 def publish(
     output: Path,
-    what: Content,
+    result: Content,
     date: str,
     pages: Pages,
     digest: Digest = disk.sha256,
     warn: Warn = lambda _: None,
-    wanted: Wanted = (None, None),
+    prescribed: Prescribed = (None, None),
 ) -> tuple[Path, bool]:
     """Publish a result, unless it has been published already.
 
@@ -80,7 +80,7 @@ def publish(
     ----------
     output : Path
         Folder of the published folders.
-    what : Content
+    result : Content
         The result.
     date : str
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
@@ -90,7 +90,7 @@ def publish(
         Returns the SHA-256 of a file.
     warn : callable
         Receives a line for each published folder that was modified.
-    wanted : (int or None, int or None)
+    prescribed : (int or None, int or None)
         ARCH_REV and PROC_NUM if they are prescribed.
 
     Returns
@@ -108,14 +108,14 @@ def publish(
         If a product does not read back as defined.
     """
     prepare_output(output)
-    visit, identity = what.inventory.visit, what.identity()
+    visit, identity = result.inventory.visit, result.identity()
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        for folder in _candidates(output, visit, wanted):
+        for folder in _candidates(output, visit, prescribed):
             if _holds_result(folder, identity, digest, warn):
                 return folder, False
-        edition = Edition(what, next_version(output, what.inventory, wanted), date)
+        edition = Edition(result, next_version(output, result.inventory, prescribed), date)
         stage = output / f".{edition.folder}.stage"
         disk.crash_point("before stage")
         try:
@@ -130,12 +130,12 @@ def publish(
     return output / edition.folder, True
 
 
-def _candidates(output: Path, visit: str, wanted: Wanted) -> list[Path]:
+def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
     """Return the published folders of a visit with the prescribed version, newest first."""
     return [
         folder
         for folder in reversed(published_folders(output, visit))
-        if all(w in (None, is_) for w, is_ in zip(wanted, version_of(folder), strict=True))
+        if all(p in (None, v) for p, v in zip(prescribed, version_of(folder), strict=True))
     ]
 
 
@@ -158,7 +158,9 @@ def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bo
     return not changed
 
 
-def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, None)) -> Version:
+def next_version(
+    output: Path, inventory: Inventory, prescribed: Prescribed = (None, None)
+) -> Version:
     """Return the version of the next publication.
 
     Unless prescribed, ARCH_REV is that of the input, and PROC_NUM the first free number from that
@@ -169,16 +171,16 @@ def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, Non
     CannotCreateError
         If the prescribed version is taken, or no number is left.
     """
-    taken = {version_of(folder) for folder in published_folders(output, inventory.visit)}
-    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
-    if wanted[1] is not None:
-        version = Version(revision, wanted[1])
-        if version in taken:
+    existing = {version_of(folder) for folder in published_folders(output, inventory.visit)}
+    revision = inventory.arch_rev if prescribed[0] is None else prescribed[0]
+    if prescribed[1] is not None:
+        version = Version(revision, prescribed[1])
+        if version in existing:
             name = version.folder(inventory.visit)
             raise CannotCreateError(f"{output / name}: already exists, with a different result")
         return version
     for number in range(inventory.proc_num, 100):
-        if (version := Version(revision, number)) not in taken:
+        if (version := Version(revision, number)) not in existing:
             return version
     raise CannotCreateError(
         f"{output}: no free processing number for {inventory.visit} (the last is 99)"
@@ -189,14 +191,14 @@ def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, Non
 class Edition:
     """A result with its version and date of publication."""
 
-    what: Content
+    result: Content
     version: Version
     date: str
 
     @property
     def visit(self) -> str:
         """Name of the visit."""
-        return self.what.inventory.visit
+        return self.result.inventory.visit
 
     @property
     def folder(self) -> str:
@@ -211,7 +213,7 @@ class Edition:
             "PIPE_VER": VERSION,
             "ARCH_REV": self.version.revision,
             "PROC_NUM": self.version.number,
-            **{f"RF_FIL{i}": n for i, n in enumerate(self.what.reference_names()[:20], 1)},
+            **{f"RF_FIL{i}": n for i, n in enumerate(self.result.reference_names()[:20], 1)},
         }
 
     def facts(self) -> dict[str, Any]:
@@ -221,12 +223,12 @@ class Edition:
             "date": self.date,
             "software": VERSION,
             "folder": self.folder,
-            "sources": sources(self.what.inventory, self.what.settings, software()),
+            "sources": sources(self.result.inventory, self.result.settings, software()),
         }
 
     def page_name(self, ending: str) -> str:
         """Return the file name of a page, by its extension."""
-        start = self.what.inventory.start[:19].replace(":", "-")
+        start = self.result.inventory.start[:19].replace(":", "-")
         return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.version.label}.{ending}"
 
 
@@ -243,7 +245,7 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
         make(folder, facts, stage / name)
         files[name] = Origin(step, "", ending)
     disk.crash_point("before manifest")
-    manifest = make_manifest(stage, edition.what, files, edition.version.label, edition.date)
+    manifest = make_manifest(stage, edition.result, files, edition.version.label, edition.date)
     if "report" in page_data:
         report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
         manifest["verdict"] = report["verdict"]
@@ -261,7 +263,7 @@ def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], d
     keywords = edition.keywords()
     files: dict[str, Origin] = {}
     page_data: dict[str, Path] = {}
-    for report in edition.what.reports:
+    for report in edition.result.reports:
         for product_name, product in report.leaf.products.items():
             if product.extname in TERMS:
                 name = term_name(report.step, files)
@@ -277,13 +279,13 @@ def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], d
     return files, page_data
 
 
-def term_name(step: str, taken: Iterable[str]) -> str:
+def term_name(step: str, names: Iterable[str]) -> str:
     """Return the path of a term in a published folder.
 
     If the step has a term there already, this one is for the full array.
     """
     name = f"terms/{step}.fits"
-    return f"terms/full_array/{step}.fits" if name in taken else name
+    return f"terms/full_array/{step}.fits" if name in names else name
 
 
 def soc_name(product: Product, edition: Edition) -> str:

@@ -91,7 +91,7 @@ def _restore_step(
 
 
 def _restore_product(source: Path, product: Product, target: Path, workspace: Workspace) -> Product:
-    """Copy a published file, and undo what publication changed in its header."""
+    """Copy a published file, without the changes that publication made to its header."""
     disk.make_folder(target.parent)
     disk.remove(target)
     if product.extname in TERMS:

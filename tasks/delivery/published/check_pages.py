@@ -74,8 +74,8 @@ def viewer_faults(path: Path) -> list[str]:
     if page.policy is None:
         return [*faults, "has no Content-Security-Policy"]
     rules = {
-        name: rest
-        for name, *rest in (rule.split() for rule in page.policy.split(";") if rule.strip())
+        name: sources
+        for name, *sources in (rule.split() for rule in page.policy.split(";") if rule.strip())
     }
     if rules.get("default-src") != ["'none'"]:
         faults.append("its Content-Security-Policy lacks default-src 'none'")

@@ -161,8 +161,8 @@ def _states(steps: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_hand(steps: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: step["payload"].get("by_hand") for name, step in steps.items()}
-    return {name: products for name, products in given.items() if products}
+    by_hand = {name: step["payload"].get("by_hand") for name, step in steps.items()}
+    return {name: products for name, products in by_hand.items() if products}
 
 
 def _digests(step: Mapping[str, Any]) -> dict[str, str]:

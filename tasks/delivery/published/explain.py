@@ -121,8 +121,8 @@ def event_words(event: int) -> list[str]:
 def quality_words(quality: int) -> list[str]:
     """Return the meaning of each bit set in QUALITY; undeclared bits are listed as unknown."""
     known = [f"{bit_name(bit)}: {BIT_WORDS.get(bit, 'set')}" for bit in Quality if quality & bit]
-    rest = quality & ~sum(int(bit) for bit in Quality)
-    return [*known, *([f"unknown bits {rest:#x}"] if rest else [])]
+    unknown = quality & ~sum(int(bit) for bit in Quality)
+    return [*known, *([f"unknown bits {unknown:#x}"] if unknown else [])]
 
 
 def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:

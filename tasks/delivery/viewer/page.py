@@ -34,7 +34,7 @@ DATA = "viewer.json"
 
 UPLOT = "1.6.32"  # see web/uplot/README.md
 
-# labels of the rows of the observation that stand in the heading
+# labels of the rows of the observation that the heading shows
 HEADING = {
     "target": "Target name",
     "start": "Data start (UTC)",
@@ -107,7 +107,7 @@ def write_viewer(data: Path, facts: Mapping[str, Any], target: Path) -> None:
         Facts of the publication: ``version`` such as V0000, ``date`` (UTC), ``software`` and
         ``folder``.
     target : Path
-        The HTML file, written completely or not at all.
+        The HTML file, written atomically.
 
     Raises
     ------

@@ -225,7 +225,7 @@ function draw(u, now, panel) {
   ctx.restore();
 }
 
-let now = null; // what `view` returned last
+let now = null; // the view that is drawn
 function wholeRange() {
   if (!now.x.length) return [0, 1];
   const low = now.x[0], high = now.x[now.x.length - 1], margin = 0.015 * (high - low) || 0.5;
