@@ -11,7 +11,13 @@ import numpy as np
 from schemas.errors import UsageError
 from schemas.flags import PixelFlag
 from tasks.delivery.published.answer import number
-from tasks.delivery.published.uncertainty import MEANINGS, calibrated_variances
+from tasks.delivery.published.uncertainty import (
+    MEANINGS,
+    FlatErrors,
+    ReadOutErrors,
+    ThermalErrors,
+    calibrated_variances,
+)
 from tasks.delivery.published.visit import PublishedVisit
 from tasks.visit.images import Images, open_images
 
@@ -71,13 +77,18 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> PixelExp
         at = _place_in_window(images, image, x, y)
         exposures, signal = images.nexp, float(images.take(image)[at])
     terms = _read_calibration(visit, image, at)
-    variances = _variances(terms, signal, exposures)
+    errors = calibrated_variances(signal, exposures, terms.readout, terms.thermal, terms.flat)
+    variances = {name: float(variance) for name, variance in errors.items()}
     flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
     rows = [
         ("bias", "bias of one exposure [ADU]", terms.bias),
-        ("gain", "ADU per electron", terms.gain),
-        ("thermal", "thermal charge of the stack, subtracted", exposures * terms.thermal),
-        ("response", "pixel response", terms.flat),
+        ("gain", "ADU per electron", terms.readout.gain),
+        (
+            "thermal",
+            "thermal charge of the stack, subtracted",
+            exposures * np.asarray(terms.thermal.charge),
+        ),
+        ("response", "pixel response", terms.flat.response),
         ("calibrated", "calibrated stack", signal),
         *_corrections(visit, image, (x, y), at),
     ]
@@ -118,15 +129,9 @@ class _Calibration(NamedTuple):
     """The calibration terms of one pixel in one image, with their errors."""
 
     bias: float  # level and structure [ADU]
-    level_error: float  # [ADU]
-    ron: float  # [ADU]
-    gain: float  # [ADU/electron]
-    gain_error: float
-    thermal: float  # charge of one exposure [electron]
-    thermal_error: float  # without that of the scale factor
-    scale_error: float  # relative error of the scale factor
-    flat: float
-    flat_error: float
+    readout: ReadOutErrors
+    thermal: ThermalErrors
+    flat: FlatErrors
 
 
 def _read_calibration(visit: PublishedVisit, image: int, at: tuple[int, int]) -> _Calibration:
@@ -137,34 +142,19 @@ def _read_calibration(visit: PublishedVisit, image: int, at: tuple[int, int]) ->
     scale = float(visit.term("dark", "TERM_DARK", "TERM_DARK_SCALE")["SCALE"][image])
     return _Calibration(
         float(level["LEVEL"][image]) + pixel("bias", "TERM_BIAS", "TERM_BIAS_STRUCTURE"),
-        float(level["LEVEL_ERR"][image]),
-        float(level["RON"][image]),
-        float(gain["GAIN"][image]),
-        float(gain["GAIN_ERR"][image]),
-        scale * pixel("dark", "TERM_DARK"),
-        scale * pixel("dark", "TERM_DARK", "TERM_DARK_ERROR"),
-        float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
-        pixel("flat", "TERM_FLAT"),
-        pixel("flat", "TERM_FLAT", "TERM_FLAT_ERROR"),
+        ReadOutErrors(
+            float(level["RON"][image]),
+            float(level["LEVEL_ERR"][image]),
+            float(gain["GAIN"][image]),
+            float(gain["GAIN_ERR"][image]),
+        ),
+        ThermalErrors(
+            scale * pixel("dark", "TERM_DARK"),
+            scale * pixel("dark", "TERM_DARK", "TERM_DARK_ERROR"),
+            float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
+        ),
+        FlatErrors(pixel("flat", "TERM_FLAT"), pixel("flat", "TERM_FLAT", "TERM_FLAT_ERROR")),
     )
-
-
-def _variances(terms: _Calibration, signal: float, exposures: int) -> dict[str, float]:
-    """Return the variance of the calibrated pixel, term by term [electron^2]."""
-    variances = calibrated_variances(
-        signal,
-        exposures,
-        terms.ron,
-        terms.level_error,
-        terms.gain,
-        terms.gain_error,
-        terms.thermal,
-        terms.thermal_error,
-        terms.scale_error,
-        terms.flat,
-        terms.flat_error,
-    )
-    return {name: float(variance) for name, variance in variances.items()}
 
 
 def _corrections(
