@@ -39,6 +39,7 @@ LONGEST_FILES = (
     "test_faults_data.py",
     "test_rerun.py",
     "test_prefect.py",
+    "test_pages.py",
     "test_report.py",
     "test_crash.py",
     "test_faults.py",

@@ -82,4 +82,5 @@ METHODS = {
     "quality": "Errors term by term; flags of all steps joined; noise of the unflagged points.",
     "light_curves": "One file for each aperture, for OPTIMAL and for PSF.",
     "report": "This document.",
+    "viewer": "The page beside this document, on which the light curves can be zoomed.",
 }

@@ -38,10 +38,10 @@ from tasks.delivery.viewer.page import (
     write_viewer,
 )
 from tasks.visit.images import open_images
-from tests.delivery.test_report import VISIT, Visit
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.faults import fill_disk
 from tests.support.runs import Bench
+from tests.support.visit_report import VISIT, Visit
 
 FACTS = {
     "version": "V0001",

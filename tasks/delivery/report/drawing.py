@@ -1,4 +1,4 @@
-"""The hand that draws the report's figures, and the light curve of the first page.
+"""What the report's figures are drawn with.
 
 All are SVG whose letters stay text, to be set in the page's own typeface, and have the same bytes
 for the same numbers. Images, and points where they are many, lie in the SVG as PNG.
@@ -9,27 +9,31 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
-from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import Payload
-from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
-from tasks.delivery.report.verdict import counted
+from tasks.delivery.report.series import Points, axis_limits, bin_medians, thin, varies
+from tasks.delivery.report.wording import format_value
 
-BIN_HOURS = 0.25
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-GOOD, FLAGGED, LINE = (
-    "#0072B2",
-    "#D55E00",
-    "#1a1a1a",
-)  # Okabe & Ito: apart for every kind of colour vision
+# Okabe & Ito: apart for every kind of colour vision
+GOOD, FLAGGED, THIRD = "#0072B2", "#D55E00", "#009E73"
 
-THIRD, QUIET = "#009E73", "#8a9097"
+LINE, QUIET = "#1a1a1a", "#8a9097"
 
-_NORMALISED_ABOVE = 2e5  # ppm; wider axes are labelled in units of the median flux
+_NOTE = "#555b61"
+
+FEW = 60  # points; fewer are drawn larger
+
+COLOURS = "Blue: good points, orange: flagged ones, black: medians of 15 min."
+
+EDGE = "Points beyond an axis lie at its edge."
 
 _DRAWN_WITH, _TYPESET_WITH = "STIXGeneral", "'Libertinus Serif', 'STIXGeneral', serif"
 
@@ -37,59 +41,64 @@ VECTOR_UP_TO = 400  # points of a small panel; more are drawn as pixels
 
 _DPI = 220
 
+_SETTINGS: Any = {  # its stubs want a literal type of every key
+    "svg.hashsalt": "drp",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": _DRAWN_WITH,
+    "font.size": 8.5,
+    "axes.linewidth": 0.5,
+    "axes.edgecolor": "#5a5a5a",
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-7, 9),
+    "path.simplify": False,
+}
 
-class Figure(Payload):
+
+class FigureText(Payload):
     """What stands beside a figure, and in place of it for those who don't see it."""
 
     caption: str
     alt: str
 
 
+def describe_points(points: Points) -> str:
+    """Return how many points a figure shows, for those who don't see it."""
+    flagged = int((~points.good).sum())
+    return f"over {points.duration:.1f} hours, {points.count} images, {flagged} flagged"
+
+
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Any]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     """Give an empty figure of that size [inch], drawn under the report's own settings whatever the
     user's are.
     """
     import logging
 
-    logging.getLogger("matplotlib").setLevel(
-        logging.ERROR
-    )  # a home that cannot be written to is no concern of the user
+    # a home that cannot be written to is no concern of the user
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "drp",
-                "svg.fonttype": "none",
-                "text.parse_math": False,
-                "font.family": _DRAWN_WITH,
-                "font.size": 8.5,
-                "axes.linewidth": 0.5,
-                "axes.edgecolor": "#5a5a5a",
-                "xtick.major.width": 0.5,
-                "ytick.major.width": 0.5,
-                "axes.formatter.useoffset": False,
-                "axes.formatter.limits": (-7, 9),
-                "path.simplify": False,
-            }
-        )
-        canvas = Canvas(figsize=(width, height))
+        matplotlib.rcParams.update(_SETTINGS)
+        canvas = Figure(figsize=(width, height))
         FigureCanvasSVG(canvas)
         yield canvas
 
 
-def svg(canvas: Any) -> bytes:
+def as_svg(canvas: Figure) -> bytes:
     """Return a figure as SVG."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue().replace(f"'{_DRAWN_WITH}'".encode(), _TYPESET_WITH.encode())
 
 
-def small(axes: Any, size: float = 7.0, *, ticks: int = 4) -> None:
+def style_panel(axes: Axes, size: float = 7.0, *, ticks: int = 4) -> None:
     """Give a panel among many the looks of one: small letters, few ticks, open to the top and the
     right.
     """
@@ -103,7 +112,7 @@ def small(axes: Any, size: float = 7.0, *, ticks: int = 4) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(ticks))
 
 
-def title(axes: Any, text: str, right: str = "", size: float = 7.5) -> None:
+def write_title(axes: Axes, text: str, right: str = "", size: float = 7.5) -> None:
     """Write what a panel shows above its left corner, and a number above its right one."""
     axes.text(
         0.0, 1.03, text, transform=axes.transAxes, ha="left", va="bottom", fontsize=size, color=LINE
@@ -116,11 +125,13 @@ def title(axes: Any, text: str, right: str = "", size: float = 7.5) -> None:
         ha="right",
         va="bottom",
         fontsize=size - 0.5,
-        color="#555b61",
+        color=_NOTE,
     )
 
 
-def dots(axes: Any, x: FloatArray, y: FloatArray, flagged: BoolArray, size: float = 1.8) -> None:
+def plot_points(
+    axes: Axes, x: FloatArray, y: FloatArray, flagged: BoolArray, size: float = 1.8
+) -> None:
     """Draw points: good ones as blue circles, flagged ones as orange crosses."""
     as_pixels = len(x) > VECTOR_UP_TO
     for which, marker, colour, edge in ((flagged, "x", FLAGGED, 0.5), (~flagged, "o", GOOD, 0.0)):
@@ -137,7 +148,7 @@ def dots(axes: Any, x: FloatArray, y: FloatArray, flagged: BoolArray, size: floa
         )
 
 
-def nothing(axes: Any, text: str) -> None:
+def write_note(axes: Axes, text: str) -> None:
     """Say in an empty panel why it is."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -149,102 +160,64 @@ def nothing(axes: Any, text: str) -> None:
         ha="center",
         va="center",
         fontsize=7.5,
-        color="#555b61",
+        color=_NOTE,
     )
 
 
-def draw_light_curve(points: Points, most: int) -> bytes:
-    """Return the light curve as SVG, the same bytes for the same points.
-
-    Parameters
-    ----------
-    points : Points
-        The light curve.
-    most : int
-        Largest number of points to draw; of more, evenly spread ones are taken.
-
-    Returns
-    -------
-    bytes
-        Good points as blue circles, flagged ones as orange crosses, those beyond the axis as
-        triangles at its edge; a line of the medians of good points in bins of 15 min. Letters stay
-        text, to be set in the page's own typeface.
+def add_panels(canvas: Figure, rows: int, columns: int, **places: Any) -> Any:
+    """Return the axes of a grid of panels, shape (rows, columns); `places` are its margins, gaps
+    and ratios.
     """
-    relative, low, high = to_scale(points)
-    drawn = np.zeros(points.count, dtype=bool)
-    drawn[thin(points.count, most)] = True
-    drawn &= np.isfinite(relative) & np.isfinite(points.hours)
-    good, flagged = drawn & points.good, drawn & ~points.good
-    times, medians = bin_medians(points.hours[points.good], relative[points.good], BIN_HOURS)
-    size = float(np.interp(np.log10(max(drawn.sum(), 1)), [2, 4.3], [3.2, 1.2]))
-    with drawing(7.0, 2.95) as canvas:
-        axes = canvas.add_axes((0.085, 0.14, 0.91, 0.85))
-        axes.yaxis.set_label_coords(0.022, 0.575, transform=canvas.transFigure)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e3e5e8", linewidth=0.5)
-        axes.set_axisbelow(True)
-        wide = high - low > _NORMALISED_ABOVE
-        scale, zero = (1e-6, 1.0) if wide else (1.0, 0.0)
-        for chosen, shape, colour, edge in ((flagged, "x", FLAGGED, 0.7), (good, "o", GOOD, 0.0)):
-            above, below = chosen & (relative > high), chosen & (relative < low)
-            inset = 0.015 * (high - low)
-            height = zero + scale * np.clip(relative, low + inset, high - inset)
-            for which, marker, extent in (
-                (chosen & ~above & ~below, shape, size),
-                (above, "^", size),
-                (below, "v", size),
-            ):
-                axes.plot(
-                    points.hours[which],
-                    height[which],
-                    marker,
-                    markersize=extent,
-                    color=colour,
-                    markeredgewidth=edge,
-                    linestyle="none",
-                    clip_on=False,
-                )
-        axes.plot(times, zero + scale * medians, color=LINE, linewidth=1.1, zorder=4)
-        axes.set_ylim(zero + scale * low, zero + scale * high)
-        axes.set_xlabel("hours since the middle of the first image")
-        axes.set_ylabel("relative flux" if wide else "relative flux [ppm]")
-        if not drawn.any():
-            axes.text(
-                0.5,
-                0.5,
-                "no point has a flux",
-                transform=axes.transAxes,
-                ha="center",
-                va="center",
-                fontsize=12,
-            )
-        return svg(canvas)
+    return canvas.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
-def describe_light_curve(points: Points, start: str, most: int) -> Figure:
-    """Return what is said beside the light curve, and in place of it to those who don't see it."""
-    good, flagged = int(points.good.sum()), int((~points.good).sum())
-    relative, low, high = to_scale(points)
-    parts = [
-        f"Light curve DEFAULT, aperture of {DEFAULT_RADIUS:g} pixels; the first image was "
-        f"taken at {start}."
-    ]
-    parts.append(f"Blue circles: {counted(good, 'good ')}.")
-    if flagged:
-        parts.append(f"Orange crosses: {counted(flagged, 'flagged ')}.")
-    if beyond := int(((relative < low) | (relative > high)).sum()):
-        parts.append(f"Triangles: {counted(beyond)} beyond the edge.")
-    if lost := int((~np.isfinite(relative)).sum()):
-        parts.append(f"Not drawn: {counted(lost)} without a flux.")
-    if good:
-        parts.append(f"Line: medians of {60 * BIN_HOURS:g} min.")
-    if points.count > most:
-        parts.append(f"{most} of {points.count} points, evenly spread, are drawn.")
-    kinds = f"{counted(good, 'good ')}, {counted(flagged, 'flagged ')}"
-    alt = f"Relative flux against time over {points.duration:.1f} hours: {kinds}."
-    if good:
-        inner = relative[points.good]
-        alt += (
-            f" Good points lie between {inner.min():.0f} and {inner.max():.0f} ppm of their median."
-        )
-    return Figure(caption=" ".join(parts), alt=alt)
+def label_x(axes: Axes, text: str) -> None:
+    """Write below a panel what its horizontal axis is."""
+    axes.set_xlabel(text, fontsize=7.5, labelpad=1)
+
+
+def clip_to_axis(values: FloatArray, good: BoolArray) -> tuple[FloatArray, tuple[float, float]]:
+    """Return values moved to the edges of an axis that suits the good ones, and that axis."""
+    chosen = values[good & np.isfinite(values)]
+    chosen = chosen if chosen.size else values[np.isfinite(values)]
+    low, high = axis_limits(chosen)
+    if chosen.size and not varies(chosen):
+        value = float(chosen[0])
+        half = max(abs(value) * 0.01, 0.5)
+        low, high = value - half, value + half
+    inset = 0.02 * (high - low)
+    return np.clip(values, low + inset, high - inset), (low, high)
+
+
+def draw_quantity(
+    axes: Axes,
+    x: FloatArray,
+    y: FloatArray,
+    good: BoolArray,
+    most: int,
+    *,
+    line: bool = True,
+    labelled: bool = True,
+) -> None:
+    """Draw a quantity over another in a small panel."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any():
+        write_note(axes, "not measured")
+        return
+    if not varies(y[known]):
+        write_note(axes, f"{format_value(float(y[known][0]))} in every image")
+        return
+    style_panel(axes)
+    if not labelled:
+        axes.set_xticks([])  # a tick takes a millisecond to make
+    height, limits = clip_to_axis(y, good)
+    kept = np.flatnonzero(known)
+    kept = kept[thin(len(kept), most)]
+    plot_points(axes, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
+    if line:
+        chosen = good & known
+        times, medians = bin_medians(x[chosen], y[chosen], 0.25)
+        axes.plot(times, np.clip(medians, *limits), color=LINE, linewidth=0.7, zorder=4)
+    axes.set_ylim(*limits)
+    spread = 0.02 * float(np.ptp(x[known])) or 0.5
+    axes.set_xlim(float(x[known].min()) - spread, float(x[known].max()) + spread)

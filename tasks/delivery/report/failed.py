@@ -50,6 +50,16 @@ class DoneStep(Payload):
             self.row.state
         )
 
+    def as_lines(self) -> list[str]:
+        """Return step, state, values, warnings and products as text."""
+        used = [f"{u.keyword} {u.shown} {u.unit}".rstrip() for u in self.row.used]
+        return [
+            f"{self.row.step:21s} {self.outcome:8s} {self.states()}",
+            *([f"  used {', '.join(used)}"] if used else []),
+            *(f"  ! {warning}" for warning in self.warnings),
+            *(f"  {path}" for path in self.products),
+        ]
+
 
 class FailedVisit(Payload):
     """Everything that the report shows. Lists of text have a line for each thing; `settings` hold
@@ -94,34 +104,20 @@ class FailedVisit(Payload):
     def as_text(self) -> str:
         """Return the report as text."""
         target = f" ({self.target})" if self.target else ""
-        lines = [
-            f"{self.visit}{target} was {self.state}: {self.reason}",
-            "",
-            "Why",
-            f"  {self.why}",
-            "",
+        steps = [line for done in self.steps for line in done.as_lines()]
+        files = [f"{file.kind}: {file.name}" for file in self.read]
+        stopped = [f"{self.where}; nothing was published", f"asked for: {self.given}"]
+        sections: list[tuple[str, Sequence[str]]] = [
+            ("Why", [self.why]),
+            ("Where it stopped", stopped),
+            ("What to do", [self.advice]),
+            ("Steps done before", steps or ["none"]),
+            ("Read", files or ["none"]),
+            *self._lists(),
         ]
-        lines += [
-            "Where it stopped",
-            f"  {self.where}; nothing was published",
-            f"  asked for: {self.given}",
-            "",
-            "What to do",
-            f"  {self.advice}",
-            "",
-        ]
-        lines += ["Steps done before"]
-        for done in self.steps:
-            lines.append(f"  {done.row.step:21s} {done.outcome:8s} {done.states()}")
-            used = [f"{u.keyword} {u.shown} {u.unit}".rstrip() for u in done.row.used]
-            lines += [f"    used {', '.join(used)}"] if used else []
-            lines += [f"    ! {warning}" for warning in done.warnings]
-            lines += [f"    {path}" for path in done.products]
-        lines += [] if self.steps else ["  none"]
-        lines += ["", "Read", *(f"  {file.kind}: {file.name}" for file in self.read)]
-        lines += [] if self.read else ["  none"]
-        for title, notes in self._lists():
-            lines += ["", title, *(f"  {note}" for note in notes)]
+        lines = [f"{self.visit}{target} was {self.state}: {self.reason}"]
+        for title, texts in sections:
+            lines += ["", title, *(f"  {text}" for text in texts)]
         lines += ["", f"drp {self.software}, {self.date} UTC", ""]
         return "\n".join(lines)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -27,19 +26,17 @@ from schemas.light_curves import (
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import Parameter, read_housekeeping
-from tasks.delivery.report.scene import scene_of
 from tasks.delivery.report.series import Points
-from tasks.files.disk import require
-from tasks.files.reader import scan
-from tasks.visit.images import Images, open_frame, open_images
-from tasks.visit.terms import first_sampled, term_column, term_image
-
-FLAG_MAP = "PIP_COR_PixelFlagMapSubArray"
+from tasks.delivery.report.shown_images import Picture, read_pictures
+from tasks.visit.images import Images
+from tasks.visit.terms import first_sampled, term_column
 
 TEMPERATURE = "thermFront_2"
 
 # of the target's light: what the ends of the PSF of stars outside of the aperture leave in it
 TRACE = 1e-7
+
+DEFAULT = RADII.index(DEFAULT_RADIUS)
 
 LEVELS = ("raw", "calibrated", "corrected")
 
@@ -64,21 +61,6 @@ class Stage:
     meaning: str
     before: FloatArray
     after: FloatArray
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of the window, the PSF or the CCD.
-
-    `circle` is centre and radius of the aperture in it, `frame` first pixel and size of the window,
-    edge based [pixel].
-    """
-
-    title: str
-    unit: str
-    pixels: FloatArray
-    circle: tuple[float, float, float] | None = None
-    frame: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,111 +105,170 @@ def read_findings(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, measured: MeasuredVisit, images: Images
 ) -> Findings:
     """Read the terms of a visit. What takes longer is left out: see `for_report`."""
-    n = images.count
-    k = RADII.index(DEFAULT_RADIUS)
-    mjd, event, quality, best, psf = term_column(
-        measured.quality.product,
-        "TERM_QUALITY",
-        "MJD_TIME",
-        "EVENT",
-        "QUALITY",
-        "OPT_FLUX",
-        "PSF_FLUX",
+    mjd, event, quality = term_column(
+        measured.quality.product, "TERM_QUALITY", "MJD_TIME", "EVENT", "QUALITY"
     )
-    flux, smeared, fixed = term_column(
-        measured.apertures.product, "TERM_APERTURES", "FLUX", "SMEARING", "FIXED"
-    )
+    (fluxes,) = term_column(measured.apertures.product, "TERM_APERTURES", "FLUX")
     points = Points(
-        24 * (mjd - mjd[0]), flux[:, k], event.astype(np.int64), quality.astype(np.int64)
+        24 * (mjd - mjd[0]), fluxes[:, DEFAULT], event.astype(np.int64), quality.astype(np.int64)
     )
     metrics = read_metrics(measured)
-    curves = {name: (flux[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()}
-    curves[OPTIMAL] = best, metrics.get(OPTIMAL, {}).get("RADIUS", DEFAULT_RADIUS)
-    curves[FIXED] = fixed, DEFAULT_RADIUS
-    curves[PSF] = psf, DEFAULT_RADIUS
-
-    def column(leaf: Leaf, extname: str, *names: str, file: str = "") -> list[FloatArray]:
-        product = leaf.products.get(file or extname)
-        if product is None:
-            return [np.full(n, np.nan)] * len(names)
-        return [values.astype(np.float64) for values in term_column(product, extname, *names)]
-
-    (roll,) = column(corrected.pointing, "TERM_POINTING", "ROLL_ANGLE")
-    x, y = column(corrected.position, "TERM_POSITION", "X", "Y")
-    (background,) = column(corrected.background, "TERM_BACKGROUND", "LEVEL")
-    field_light = [
-        values if values.ndim == 2 else np.full((n, len(RADII)), np.nan)
-        for values in column(measured.contamination, "TERM_CONTAMINATION", "RATIO", "ERROR")
-    ]
-    contamination = field_light[0][:, k]
-    level, ron = column(calibrated.bias, "TERM_BIAS", "LEVEL", "RON")
-    (gain,) = column(calibrated.gain, "TERM_GAIN", "GAIN")
-    inside, everywhere = column(
-        corrected.defects, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", file="TERM_DEFECTS"
-    )
-    known = TEMPERATURE in images.metadata.present()
-    temperature = (
-        images.metadata.column(TEMPERATURE).astype(np.float64) if known else np.full(n, np.nan)
-    )
+    light = read_field_light(measured, images.count)
     quantities = (
         Quantity("time", "time", "h", points.hours),
-        Quantity("roll", "roll angle", "deg", roll),
-        Quantity("x", "x", "pixel", x),
-        Quantity("y", "y", "pixel", y),
-        Quantity("background", "background", "electron/pixel", background),
-        Quantity("contamination", "contamination", "ppm", 1e6 * contamination),
-        Quantity("smearing", "smearing", "electron", smeared[:, k]),
-        Quantity("temperature", "telescope temperature", "degC", temperature),
-        Quantity("bias", "bias", "ADU", level),
-        Quantity("ron", "read-out noise", "ADU", ron),
-        Quantity("gain", "gain", "ADU/electron", gain),
-        Quantity("cosmics", "cosmic rays", "pixels", everywhere),
-        Quantity("cosmics_in", "cosmic rays within 25 pixels", "pixels", inside),
+        *read_places(corrected, images.count),
+        *read_lights(corrected, measured, light[0][:, DEFAULT]),
+        read_temperature(images),
+        *read_detector(calibrated, images.count),
+        *read_cosmic_rays(corrected, images.count),
     )
-    before = column(corrected.calibration_stages, "TERM_CAL_STAGES", *CALIBRATION_STAGES)
-    after = column(corrected.correction_stages, "TERM_COR_STAGES", *CORRECTION_STAGES)
-    budget = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
-    variances = term_column(measured.quality.product, "TERM_ERRORS", *budget)
-    ends = before[0], after[0], after[-1]
-    shown = first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0
+    before, after = read_stage_fluxes(corrected, images.count)
+    variances = read_variances(measured)
     return Findings(
         mjd=mjd,
         points=points,
-        curves=curves,
+        curves=read_curves(measured, fluxes, metrics),
         metrics=metrics,
         quantities={q.name: q for q in quantities},
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
-        levels=tuple(
-            Quantity(level, level, "electron", values)
-            for level, values in zip(LEVELS, ends, strict=True)
-        ),
-        shown=shown,
+        levels=_levels(before[0], after[0], after[-1]),
+        shown=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
         window=(images.x_offset, images.y_offset),
-        variances={name: v[:, k] for name, v in zip(budget, variances, strict=True)},
-        all_variances=dict(zip(budget, variances, strict=True)),
-        fluxes=flux,
-        field_light=(field_light[0], field_light[1]),
+        variances={name: v[:, DEFAULT] for name, v in variances.items()},
+        all_variances=variances,
+        fluxes=fluxes,
+        field_light=light,
         neighbours=read_neighbours(corrected),
     )
 
 
 def for_report(
-    found: Findings, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images
+    findings: Findings, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images
 ) -> Findings:
     """Return what was found with the pictures and the housekeeping, and without traces of light
     that are none.
     """
-    light, error = (np.where(np.abs(values) < TRACE, 0.0, values) for values in found.field_light)
-    contamination = replace(
-        found.quantities["contamination"], values=1e6 * light[:, RADII.index(DEFAULT_RADIUS)]
+    light, error = (
+        np.where(np.abs(values) < TRACE, 0.0, values) for values in findings.field_light
     )
-    place = found.quantities["x"].values, found.quantities["y"].values
+    quantities = findings.quantities
+    contamination = replace(quantities["contamination"], values=1e6 * light[:, DEFAULT])
+    x, y = (float(quantities[axis].values[findings.shown]) for axis in ("x", "y"))
     return replace(
-        found,
+        findings,
         field_light=(light, error),
-        quantities={**found.quantities, "contamination": contamination},
+        quantities={**quantities, "contamination": contamination},
         housekeeping=read_housekeeping(calibrated.housekeeping),
-        pictures=read_pictures(calibrated, corrected, images, found.shown, place),
+        pictures=read_pictures(calibrated, corrected, images, findings.shown, (x, y)),
+    )
+
+
+def read_columns(
+    leaf: Leaf, count: int, extname: str, *names: str, file: str = ""
+) -> list[FloatArray]:
+    """Return columns of a leaf's term, all NaN where it has no product."""
+    product = leaf.products.get(file or extname)
+    if product is None:
+        return [np.full(count, np.nan)] * len(names)
+    return [values.astype(np.float64) for values in term_column(product, extname, *names)]
+
+
+def read_curves(
+    measured: MeasuredVisit, fluxes: FloatArray, metrics: Mapping[str, Mapping[str, float]]
+) -> dict[str, tuple[FloatArray, float]]:
+    """Return flux and radius of every light curve, by data name."""
+    (fixed,) = term_column(measured.apertures.product, "TERM_APERTURES", "FIXED")
+    best, psf = term_column(measured.quality.product, "TERM_QUALITY", "OPT_FLUX", "PSF_FLUX")
+    return {
+        **{name: (fluxes[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()},
+        OPTIMAL: (best, metrics.get(OPTIMAL, {}).get("RADIUS", DEFAULT_RADIUS)),
+        FIXED: (fixed, DEFAULT_RADIUS),
+        PSF: (psf, DEFAULT_RADIUS),
+    }
+
+
+def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, FloatArray]:
+    """Return the light of field stars over the target's within each of RADII, and its error."""
+    ratio, error = (
+        values if values.ndim == 2 else np.full((count, len(RADII)), np.nan)
+        for values in read_columns(
+            measured.contamination, count, "TERM_CONTAMINATION", "RATIO", "ERROR"
+        )
+    )
+    return ratio, error
+
+
+def read_places(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
+    """Return roll angle and position of the target."""
+    (roll,) = read_columns(corrected.pointing, count, "TERM_POINTING", "ROLL_ANGLE")
+    x, y = read_columns(corrected.position, count, "TERM_POSITION", "X", "Y")
+    return (
+        Quantity("roll", "roll angle", "deg", roll),
+        Quantity("x", "x", "pixel", x),
+        Quantity("y", "y", "pixel", y),
+    )
+
+
+def read_lights(
+    corrected: CorrectedVisit, measured: MeasuredVisit, contamination: FloatArray
+) -> tuple[Quantity, ...]:
+    """Return the light in the aperture that is not the target's."""
+    count = len(contamination)
+    (background,) = read_columns(corrected.background, count, "TERM_BACKGROUND", "LEVEL")
+    (smearing,) = term_column(measured.apertures.product, "TERM_APERTURES", "SMEARING")
+    return (
+        Quantity("background", "background", "electron/pixel", background),
+        Quantity("contamination", "contamination", "ppm", 1e6 * contamination),
+        Quantity("smearing", "smearing", "electron", smearing[:, DEFAULT]),
+    )
+
+
+def read_temperature(images: Images) -> Quantity:
+    """Return the temperature of the telescope, NaN where the images do not say it."""
+    if TEMPERATURE in images.metadata.present():
+        values = images.metadata.column(TEMPERATURE).astype(np.float64)
+    else:
+        values = np.full(images.count, np.nan)
+    return Quantity("temperature", "telescope temperature", "degC", values)
+
+
+def read_detector(calibrated: CalibratedVisit, count: int) -> tuple[Quantity, ...]:
+    """Return bias, read-out noise and gain."""
+    level, ron = read_columns(calibrated.bias, count, "TERM_BIAS", "LEVEL", "RON")
+    (gain,) = read_columns(calibrated.gain, count, "TERM_GAIN", "GAIN")
+    return (
+        Quantity("bias", "bias", "ADU", level),
+        Quantity("ron", "read-out noise", "ADU", ron),
+        Quantity("gain", "gain", "ADU/electron", gain),
+    )
+
+
+def read_cosmic_rays(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
+    """Return how many pixels cosmic rays hit, everywhere and in the aperture."""
+    inside, everywhere = read_columns(
+        corrected.defects, count, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", file="TERM_DEFECTS"
+    )
+    return (
+        Quantity("cosmics", "cosmic rays", "pixels", everywhere),
+        Quantity("cosmics_in", "cosmic rays within 25 pixels", "pixels", inside),
+    )
+
+
+def read_stage_fluxes(
+    corrected: CorrectedVisit, count: int
+) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Return the flux at the stages of the calibration, and at those of the correction."""
+    return (
+        read_columns(corrected.calibration_stages, count, "TERM_CAL_STAGES", *CALIBRATION_STAGES),
+        read_columns(corrected.correction_stages, count, "TERM_COR_STAGES", *CORRECTION_STAGES),
+    )
+
+
+def read_variances(measured: MeasuredVisit) -> dict[str, FloatArray]:
+    """Return the variance of the flux within each of RADII, term by term, shape (n, k)."""
+    names = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
+    return dict(
+        zip(names, term_column(measured.quality.product, "TERM_ERRORS", *names), strict=True)
     )
 
 
@@ -237,6 +278,13 @@ def _stages(meanings: Mapping[str, str], values: list[FloatArray]) -> list[Stage
         Stage(name, meanings[name], before, after)
         for name, before, after in zip(names[1:], values[:-1], values[1:], strict=True)
     ]
+
+
+def _levels(*fluxes: FloatArray) -> tuple[Quantity, ...]:
+    """Return the light curve raw, calibrated and corrected."""
+    return tuple(
+        Quantity(level, level, "electron", flux) for level, flux in zip(LEVELS, fluxes, strict=True)
+    )
 
 
 def read_neighbours(corrected: CorrectedVisit) -> tuple[Neighbour, ...]:
@@ -249,11 +297,11 @@ def read_neighbours(corrected: CorrectedVisit) -> tuple[Neighbour, ...]:
     mag, teff, east, north, flux, error, target = term_column(
         corrected.stars.product, "TERM_STARS", *names
     )
-    own = target.astype(bool)
-    light = float(flux[own].sum())
+    is_target = target.astype(bool)
+    light = float(flux[is_target].sum())
     if not light > 0:
         return ()
-    order = np.flatnonzero(~own)[np.argsort(-flux[~own], kind="stable")]
+    order = np.flatnonzero(~is_target)[np.argsort(-flux[~is_target], kind="stable")]
     return tuple(
         Neighbour(
             float(mag[i]),
@@ -278,84 +326,3 @@ def read_metrics(measured: MeasuredVisit) -> dict[str, dict[str, float]]:
         str(curve): {name: float(values[row]) for name, values in columns.items()}
         for row, curve in enumerate(curves)
     }
-
-
-def read_pictures(
-    calibrated: CalibratedVisit,
-    corrected: CorrectedVisit,
-    images: Images,
-    shown: int,
-    place: tuple[FloatArray, FloatArray],
-) -> dict[str, Picture]:
-    """Return the images that the report shows, as far as the steps left them."""
-    x, y = (float(p[shown]) for p in place)
-    seen = np.isfinite(x) and np.isfinite(y)
-    circle = (x - images.x_offset, y - images.y_offset, DEFAULT_RADIUS) if seen else None
-    nexp = images.nexp
-    found = {"corrected": Picture("corrected", "electron", images.take(shown), circle)}
-    if "TERM_CAL_STAGES" in corrected.calibration_stages.products:
-        raw = term_image(corrected.calibration_stages.products["TERM_CAL_STAGES"], "TERM_RAW_IMAGE")
-        found["raw"] = Picture("raw", "ADU", np.where(raw > 0, raw, np.nan), circle)
-    if "SCI_CAL_SubArray" in calibrated.subarray.products:
-        with open_images(calibrated.subarray.products["SCI_CAL_SubArray"]) as before:
-            found["calibrated"] = Picture("calibrated", "electron", before.take(shown), circle)
-    for name, leaf, file, extname, title, unit in (
-        (
-            "median",
-            corrected.look,
-            "TERM_LOOK",
-            "TERM_LOOK_STATIC",
-            "median of the sample",
-            "electron",
-        ),
-        (
-            "static",
-            corrected.defects,
-            "TERM_DEFECTS",
-            "TERM_DEFECTS_STATIC",
-            "steady excess",
-            "electron",
-        ),
-        (
-            "dark",
-            calibrated.dark,
-            "TERM_DARK",
-            "TERM_DARK",
-            "thermal charge of a stack",
-            "electron",
-        ),
-        ("flat", calibrated.flat, "TERM_FLAT", "TERM_FLAT", "flat field", ""),
-        ("psf", corrected.psf, "TERM_PSF", "TERM_PSF", "PSF, half pixels", ""),
-        (
-            "change",
-            corrected.psf,
-            "TERM_PSF",
-            "TERM_PSF_CHANGE",
-            "change of the PSF with temperature",
-            "",
-        ),
-    ):
-        if file in leaf.products:
-            pixels = term_image(leaf.products[file], extname) * (nexp if name == "dark" else 1)
-            ring = None if name in ("psf", "change") else circle
-            found[name] = Picture(title, unit, pixels, ring)
-    if (scene := scene_of(calibrated, corrected, images, shown)) is not None:
-        target, others, pull = scene
-        found["alone"] = Picture(
-            "without the target", "electron", found["corrected"].pixels - target, circle
-        )
-        found["field"] = Picture("field stars, model", "electron", others, circle)
-        found["residual"] = Picture("residual to target and field", "noise", pull, circle)
-    if corrected.full_array is not None and "SCI_COR_FullArray" in corrected.full_array.products:
-        with open_frame(corrected.full_array.products["SCI_COR_FullArray"]) as (_, pixels):
-            window = (images.x_offset, images.y_offset, images.shape[1], images.shape[0])
-            found["frame"] = Picture("full array, corrected", "electron", pixels, frame=window)
-    if (
-        flags := next(
-            (leaf.products[FLAG_MAP] for leaf in corrected.leaves() if FLAG_MAP in leaf.products),
-            None,
-        )
-    ) is not None:
-        with scan(Path(require(flags.path))) as opened:
-            found["flags"] = Picture("flag map", "", opened[FLAG_MAP].image(), circle)
-    return found

@@ -26,14 +26,17 @@ from schemas.payloads import (
     Status,
 )
 from schemas.settings import ReportSettings
-from tasks.delivery.report import summary, tables
-from tasks.delivery.report.drawing import Figure, describe_light_curve, draw_light_curve
-from tasks.delivery.report.figures import CORRELATED, OVER_TIME, captions, draw_all
+from tasks.delivery.report import field_tables, noise_tables, observation, summary, tables
+from tasks.delivery.report.condition_figures import CORRELATED, OVER_TIME
+from tasks.delivery.report.drawing import FigureText
+from tasks.delivery.report.figures import captions, draw_all
 from tasks.delivery.report.findings import Findings, for_report, read_findings
+from tasks.delivery.report.light_curve import describe_light_curve, draw_light_curve
+from tasks.delivery.report.metrics import Metric, metrics_rows
 from tasks.delivery.report.pdf import moment, templates, write_pdf
 from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.report.series import Points
-from tasks.delivery.report.tables import Metric, Table
+from tasks.delivery.report.tables import Table
 from tasks.delivery.report.verdict import Evidence, Verdict, verdict
 from tasks.delivery.report.wording import Row, printable
 from tasks.engine.step import Leaves, step
@@ -70,9 +73,9 @@ class Report(Payload):
     target: str
     observed: str
     verdict: Verdict
-    figures: dict[str, Figure]
+    figures: dict[str, FigureText]
     run: tuple[Row, ...]
-    whole_run: tuple[summary.Group, ...]
+    whole_run: tuple[observation.Group, ...]
     metrics: tuple[summary.KeyNumber, ...]
     whole_metrics: tuple[Metric, ...]
     tables: dict[str, Table]
@@ -104,25 +107,19 @@ def collect_report(
     """Collect what the report shows, and draw its figures."""
     leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
-        found = for_report(
-            read_findings(calibrated, corrected, measured, images), calibrated, corrected, images
-        )
+        findings = read_findings(calibrated, corrected, measured, images)
+        findings = for_report(findings, calibrated, corrected, images)
         first = printable(str(images.image.header.get("T_STRT_U", "an unknown time"))[:19])
-        report = compose(
-            inventory,
-            leaves,
-            found,
-            images,
-            describe_light_curve(found.points, f"{first} UTC", settings.points),
-        )
-    drawn = {
-        LIGHT_CURVE: draw_light_curve(found.points, settings.points),
-        **draw_all(found, settings.points),
-        "levels": draw_levels(found, settings.points),
-        "scene": draw_scene(found),
-        "maps": draw_maps(found),
+        light_curve = describe_light_curve(findings.points, f"{first} UTC", settings.points)
+        report = compose(inventory, leaves, findings, images, light_curve)
+    figures = {
+        LIGHT_CURVE: draw_light_curve(findings.points, settings.points),
+        **draw_all(findings, settings.points),
+        "levels": draw_levels(findings, settings.points),
+        "scene": draw_scene(findings),
+        "maps": draw_maps(findings),
     }
-    return Leaves(blobs={DATA: report.as_json(), **{svg(name): drawn[name] for name in FIGURES}})
+    return Leaves(blobs={DATA: report.as_json(), **{svg(name): figures[name] for name in FIGURES}})
 
 
 def svg(name: str) -> str:
@@ -131,73 +128,72 @@ def svg(name: str) -> str:
 
 
 def compose(
-    inventory: Inventory, leaves: list[Leaf], found: Findings, images: Images, light_curve: Figure
+    inventory: Inventory,
+    leaves: list[Leaf],
+    findings: Findings,
+    images: Images,
+    light_curve: FigureText,
 ) -> Report:
     """Return everything that the pages show."""
-    points, metrics = found.points, found.metrics["DEFAULT"]
+    points, metrics = findings.points, findings.metrics["DEFAULT"]
     run = summary.run_table(inventory, images)
     by_label = {row.label: row for row in run}
-    start, stop = (by_label[f"Data {end} (UTC)"].value for end in ("start", "stop"))
+    start, stop = (by_label[f"Data {end} (UTC)"].shown for end in ("start", "stop"))
     warnings = summary.warning_lines(leaves)
-    fallbacks = tuple(
-        f"{printable(kind)} ({printable(text)})"
-        for kind, text in sorted(inventory.fallbacks.items())
-    )
     return Report(
         visit=inventory.visit,
         target=by_label["Target name"].shown,
-        observed=f"{start or '–'} to {stop or '–'} UTC",
+        observed=f"{start} to {stop} UTC",
         verdict=verdict(evidence(points, metrics, leaves)),
-        figures={LIGHT_CURVE: light_curve, **captions(found), **picture_captions(found)},
+        figures={LIGHT_CURVE: light_curve, **captions(findings), **picture_captions(findings)},
         run=run,
-        whole_run=summary.run_groups(inventory, images, points, RADII),
+        whole_run=observation.run_groups(inventory, images, points, RADII),
         metrics=summary.key_numbers(inventory, metrics, points, leaves, images),
-        whole_metrics=tables.metrics_rows(inventory, found, leaves),
-        tables={
-            "curves": tables.curves_table(found),
-            "budget": tables.budget_table(found),
-            "stages": tables.stages_table(found),
-            "contamination": tables.contamination_table(found),
-            "neighbours": tables.neighbours_table(found),
-            "housekeeping": tables.housekeeping_table(found),
-            "correlations": tables.correlations_table(found, CORRELATED),
-            "conditions": tables.conditions_table(found, OVER_TIME),
-            "events": tables.events_table(found),
-            "quality": tables.quality_table(found),
-        },
+        whole_metrics=metrics_rows(inventory, findings, leaves),
+        tables=make_tables(findings),
         steps=tuple(summary.step_row(leaf) for leaf in leaves),
         absent_steps=summary.absent_steps(leaves),
         warnings=tuple(warnings[:MOST_WARNINGS]),
         all_warnings=tuple(warnings),
         more_warnings=max(len(warnings) - MOST_WARNINGS, 0),
         references=summary.reference_names(inventory),
-        fallbacks=fallbacks,
+        fallbacks=summary.fallback_lines(inventory),
         deviations=len(inventory.deviations),
     )
 
 
+def make_tables(findings: Findings) -> dict[str, Table]:
+    """Return the tables behind the first page."""
+    return {
+        "curves": noise_tables.curves_table(findings),
+        "budget": noise_tables.budget_table(findings),
+        "stages": noise_tables.stages_table(findings),
+        "contamination": field_tables.contamination_table(findings),
+        "neighbours": field_tables.neighbours_table(findings),
+        "housekeeping": tables.housekeeping_table(findings),
+        "correlations": tables.correlations_table(findings, CORRELATED),
+        "conditions": tables.conditions_table(findings, OVER_TIME),
+        "events": tables.events_table(findings),
+        "quality": tables.quality_table(findings),
+    }
+
+
 def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf]) -> Evidence:
     """Return what the verdict rests on."""
-    ended = [(leaf.step, summary.state_of(leaf), leaf.by_hand) for leaf in leaves]
+    states = [(leaf.step, summary.state_of(leaf)) for leaf in leaves]
     scatter, error = (
         v if math.isfinite(v) else None for v in (metrics["P2P_PPM"], metrics["FORM_PPM"])
     )
-    contamination = next(
-        (leaf.used.get("CONTA_25") for leaf in leaves if leaf.step == "contamination"), None
-    )
-    unknown = any(
-        name in ("stars", "contamination") and state is not Status.COMPLETED
-        for name, state, _ in ended
-    )
+    contamination, _ = summary.used_value(leaves, "CONTA_25", "contamination", "stars")
     return Evidence(
         visible=int((~points.in_saa & ~points.occulted).sum()),
         good=int(points.good.sum()),
         scatter=scatter,
         error=error,
-        contamination=None if unknown or not isinstance(contamination, float) else contamination,
-        warned=_once(name for name, state, _ in ended if state is Status.WARNING),
-        skipped=_once(name for name, state, _ in ended if state is Status.SKIPPED),
-        by_hand=_once(name for name, _, products in ended if products),
+        contamination=contamination if isinstance(contamination, float) else None,
+        warned=_once(step for step, state in states if state is Status.WARNING),
+        skipped=_once(step for step, state in states if state is Status.SKIPPED),
+        by_hand=_once(leaf.step for leaf in leaves if leaf.by_hand),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from schemas.payloads import Inventory, Product, Reference
 from schemas.settings import PipelineSettings
@@ -18,57 +18,75 @@ MOST_DEVIATIONS = 60  # lines
 _KEPT = 16  # hexadecimal digits of a digest that are shown
 
 
+class Deviations(TypedDict):
+    """Deviations of input files: file and texts, and how many were left out."""
+
+    deviations: list[tuple[str, list[str]]]
+    more_deviations: int
+
+
+class Sources(Deviations):
+    """What the report was made from, as lines of texts."""
+
+    inputs: list[list[str]]  # kind, name, digest
+    references: list[list[str]]  # kind, name, digest, first day
+    absent: list[list[str]]  # kind, what was done instead
+    settings: list[list[str]]  # name, value, default
+    notes: list[str]
+    software: list[list[str]]  # name, version
+
+
 def sources(
-    found: Inventory, settings: Mapping[str, Any], software: Mapping[str, str]
-) -> dict[str, Any]:
+    inventory: Inventory, settings: Mapping[str, Any], software: Mapping[str, str]
+) -> Sources:
     """Return inputs, references, settings that are not the default ones, deviations and versions,
     as texts.
     """
-    chosen: list[Reference] = [*found.references.values(), *found.dark_frames]
+    chosen: list[Reference] = [*inventory.references.values(), *inventory.dark_frames]
     return {
-        "inputs": [_file(kind, product) for kind, product in visit_files(found)],
+        "inputs": [_file(kind, product) for kind, product in visit_files(inventory)],
         "references": sorted(
             ([*_file(r.kind, r.product), printable(r.valid_from[:10])] for r in chosen),
             key=lambda line: (line[0], line[1]),
         ),
         "absent": [
             [printable(kind), printable(text, 200)]
-            for kind, text in sorted(found.fallbacks.items())
+            for kind, text in sorted(inventory.fallbacks.items())
         ],
         "settings": changed_settings(settings),
-        **gathered(found.deviations),
-        "notes": [printable(text, 200) for text in found.notes],
+        **group_deviations(inventory.deviations),
+        "notes": [printable(text, 200) for text in inventory.notes],
         "software": [[printable(name), printable(version)] for name, version in software.items()],
     }
 
 
-def visit_files(found: Inventory) -> list[tuple[str, Product]]:
+def visit_files(inventory: Inventory) -> list[tuple[str, Product]]:
     """Return kind and product of the files of a visit itself."""
     given = {
-        "raw sub-array": found.subarray,
-        "attitude": found.attitude,
-        "raw full array": found.full_array,
-        "raw imagettes": found.imagettes,
-        "planned visit": found.planned,
-        "visit constraints": found.constraints,
-        "orbit": found.orbit,
-        "star catalogue": found.stars,
+        "raw sub-array": inventory.subarray,
+        "attitude": inventory.attitude,
+        "raw full array": inventory.full_array,
+        "raw imagettes": inventory.imagettes,
+        "planned visit": inventory.planned,
+        "visit constraints": inventory.constraints,
+        "orbit": inventory.orbit,
+        "star catalogue": inventory.stars,
     }
     return [(kind, product) for kind, product in given.items() if product is not None]
 
 
-def inputs_of(found: Inventory) -> list[tuple[str, Product]]:
+def inputs_of(inventory: Inventory) -> list[tuple[str, Product]]:
     """Return kind and product of all that a visit is reduced from: its own files, then the
     references by kind and name.
     """
-    chosen = [(r.kind, r.product) for r in (*found.references.values(), *found.dark_frames)]
+    chosen = [(r.kind, r.product) for r in (*inventory.references.values(), *inventory.dark_frames)]
     return [
-        *visit_files(found),
+        *visit_files(inventory),
         *sorted(chosen, key=lambda pair: (pair[0], Path(pair[1].path).name)),
     ]
 
 
-def gathered(deviations: Sequence[str]) -> dict[str, Any]:
+def group_deviations(deviations: Sequence[str]) -> Deviations:
     """Return deviations by file, with the HDUs that deviate in the same way in one line, and how
     many were left out.
     """
@@ -85,7 +103,7 @@ def gathered(deviations: Sequence[str]) -> dict[str, Any]:
     kept = lines[:MOST_DEVIATIONS]
     by_file = {file: [line for f, line in kept if f == file] for file, _ in kept}
     return {
-        "deviations": [[printable(file, 120), texts] for file, texts in by_file.items()],
+        "deviations": [(printable(file, 120), texts) for file, texts in by_file.items()],
         "more_deviations": len(lines) - len(kept),
     }
 

@@ -4,10 +4,8 @@ step ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
-
-import numpy as np
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from schemas.arrays import BoolArray
 from schemas.inputs import SAA_MAP, VISIT_LIMITS
@@ -15,6 +13,7 @@ from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
 from schemas.products import soc_structure
 from schemas.used import USED
 from tasks.delivery.methods import METHODS
+from tasks.delivery.report.observation import SILENT, HeaderValues
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.verdict import (
     CARE_POINTS,
@@ -25,7 +24,7 @@ from tasks.delivery.report.verdict import (
     GOOD_RATIO,
     GOOD_SHARE,
 )
-from tasks.delivery.report.wording import Row, figures, known, printable
+from tasks.delivery.report.wording import Row, format_value, make_row, printable
 from tasks.engine.run import STEPS
 from tasks.visit.images import Images
 
@@ -55,150 +54,27 @@ class StepRow(Payload):
     by_hand: tuple[str, ...]
 
 
-def run_table(found: Inventory, images: Images) -> tuple[Row, ...]:
-    """Return what was observed and how; a header says 0 or N/A where the raw one was silent."""
-    header = images.image.header
-    silent = "the raw header does not say"
-
-    def text(name: str) -> str:
-        value = header.get(name)
-        return value.strip() if isinstance(value, str) and value.strip() != "N/A" else ""
-
-    def number(name: str) -> float | None:
-        value = header.get(name)
-        return float(value) if isinstance(value, int | float) and value != 0 else None
-
-    teff = number("T_EFF")
-    star = ", ".join(t for t in (text("SPECTYPE"), "" if teff is None else f"{teff:.0f} K") if t)
-    stack = f"{images.nexp} × {images.exposure_time:g} s = {images.nexp * images.exposure_time:g} s"
+def run_table(inventory: Inventory, images: Images) -> tuple[Row, ...]:
+    """Return what was observed and how."""
+    header = HeaderValues(images.image.header)
+    magnitude, teff = header.number("MAG_G"), header.number("T_EFF")
+    kelvin = "" if teff is None else f"{teff:.0f} K"
+    star = ", ".join(text for text in (header.text("SPECTYPE"), kelvin) if text)
+    nexp, exposure = images.nexp, images.exposure_time
     ny, nx = images.shape
     return (
-        known("Data start (UTC)", text("V_STRT_U")[:19], reason=silent),
-        known("Data stop (UTC)", text("V_STOP_U")[:19], reason=silent),
-        known("Visit id", f"{found.visit}, OBSID {found.obsid}"),
-        known("Target name", text("TARGNAME"), reason=silent),
-        known("Magnitude G", number("MAG_G"), "mag", silent, ".2f"),
-        known("Spectral type, Teff", star, reason=silent),
-        known("Images", images.count),
-        known("Exposures of an image", stack),
-        known("Window", f"{nx} × {ny} pixels at ({images.x_offset}, {images.y_offset})"),
-        known("PI name", text("PI_NAME"), reason=silent),
-    )
-
-
-class Group(Payload):
-    """Lines of a table that belong together."""
-
-    title: str
-    side: int  # column of the page
-    rows: tuple[Row, ...]
-
-
-def run_groups(
-    found: Inventory, images: Images, points: Points, radii: Sequence[float]
-) -> tuple[Group, ...]:
-    """Return everything that the headers say of target, programme, observation and read-out."""
-    header = images.image.header
-    silent = "the raw header does not say"
-
-    def text(label: str, name: str) -> Row:
-        value = header.get(name)
-        given = isinstance(value, str) and value.strip() not in ("", "N/A")
-        return known(label, str(value).strip() if given else "", reason=silent)
-
-    def number(
-        label: str, name: str, unit: str = "", style: str = "", *, zero: bool = False
-    ) -> Row:
-        value = header.get(name)
-        given = (
-            isinstance(value, int | float) and not isinstance(value, bool) and (zero or value != 0)
-        )
-        return known(label, value if given else None, unit, silent, style)
-
-    ny, nx = images.shape
-    step = float(np.median(np.diff(points.hours))) * 3600 if points.count > 1 else None
-    imagettes = "yes" if found.imagettes is not None else "none"
-    first, last = (str(header.get(name, ""))[:19] for name in ("T_STRT_U", "T_STOP_U"))
-    on_board = value if isinstance(value := header.get("NLIN_COR"), bool) else None
-    return (
-        Group(
-            title="Target",
-            side=0,
-            rows=(
-                text("Name", "TARGNAME"),
-                number("Right ascension", "RA_TARG", "deg", ".5f", zero=True),
-                number("Declination", "DEC_TARG", "deg", ".5f", zero=True),
-                number("Magnitude, CHEOPS", "MAG_CHPS", "mag", ".3f"),
-                number("Magnitude, G", "MAG_G", "mag", ".3f"),
-                text("Spectral type", "SPECTYPE"),
-                number("Effective temperature", "T_EFF", "K"),
-            ),
+        header.time_row("Data start (UTC)", "V_STRT_U"),
+        header.time_row("Data stop (UTC)", "V_STOP_U"),
+        make_row("Visit id", f"{inventory.visit}, OBSID {inventory.obsid}"),
+        header.text_row("Target name", "TARGNAME"),
+        make_row(
+            "Magnitude G", None if magnitude is None else float(magnitude), "mag", SILENT, ".2f"
         ),
-        Group(
-            title="Programme",
-            side=0,
-            rows=(
-                known("Visit", found.visit),
-                known("OBSID", found.obsid),
-                number("Programme type", "PROGTYPE", zero=True),
-                number("Programme", "PROG_ID", zero=True),
-                number("Request", "REQ_ID", zero=True),
-                number("Visit of the request", "VISITCTR", zero=True),
-                text("PI", "PI_NAME"),
-                text("Category", "OBS_CAT"),
-            ),
-        ),
-        Group(
-            title="Observation",
-            side=1,
-            rows=(
-                known("Start (UTC)", str(header.get("V_STRT_U", ""))[:19], reason=silent),
-                known("Stop (UTC)", str(header.get("V_STOP_U", ""))[:19], reason=silent),
-                known("Middle of the first image (UTC)", first, reason=silent),
-                known("Middle of the last image (UTC)", last, reason=silent),
-                known("First to last image", points.duration, "h", style=".2f"),
-                known("Images", images.count),
-                known("Good images", int(points.good.sum())),
-                known("Flagged images", int((~points.good).sum())),
-                known(
-                    "Time from image to image, median", step, "s", "there is only one image", ".2f"
-                ),
-            ),
-        ),
-        Group(
-            title="Exposure and read-out",
-            side=1,
-            rows=(
-                known("Exposure", images.exposure_time, "s"),
-                known("Exposures of an image", images.nexp),
-                known("Exposure of an image", images.nexp * images.exposure_time, "s"),
-                text("Stacking on board", "STACKING"),
-                known("Window", f"{nx} × {ny} pixels"),
-                known("First pixel (x, y)", f"({images.x_offset}, {images.y_offset})"),
-                text("Shape of the window", "SHAPE"),
-                text("Read-out hardware", "RO_HW"),
-                number("Read-out frequency", "RO_FREQU", "Hz"),
-                number("Read-out script", "RO_SCRPT"),
-                known(
-                    "Linearity corrected on board",
-                    {True: "yes", False: "no", None: ""}[on_board],
-                    reason=silent,
-                ),
-                known("Imagettes", imagettes),
-                known("Full array", "yes" if found.full_array is not None else "none"),
-            ),
-        ),
-        Group(
-            title="Photometry",
-            side=0,
-            rows=(
-                known(
-                    "Apertures",
-                    f"{len(radii)} circles of {min(radii):g} to {max(radii):g} pixels, "
-                    f"following the target",
-                ),
-            ),
-        ),
+        make_row("Spectral type, Teff", star, reason=SILENT),
+        make_row("Images", images.count),
+        make_row("Exposures of an image", f"{nexp} × {exposure:g} s = {nexp * exposure:g} s"),
+        make_row("Window", f"{nx} × {ny} pixels at ({images.x_offset}, {images.y_offset})"),
+        header.text_row("PI name", "PI_NAME"),
     )
 
 
@@ -207,7 +83,7 @@ Mark = Literal["", "met", "beyond goal", "beyond limit", "above"]
 # What the mission asks of a quiet star [ppm], by Gaia magnitude: window [h], goal or None, limit.
 REQUIRED = ((9.0, 6.0, 10.0, 20.0), (12.0, 3.0, None, 85.0))
 
-_NO_POINTS = "too few good points"
+NO_POINTS = "too few good points"
 
 
 class KeyNumber(Row):
@@ -228,7 +104,7 @@ def bounded(
     """
     sign = "≥" if least else "≤"
     texts = {
-        name: "" if value is None else f"{sign} {figures(value, 3)}{unit}"
+        name: "" if value is None else f"{sign} {format_value(value, 3)}{unit}"
         for name, value in (("goal", goal), ("limit", limit))
     }
     mark: Mark = ""
@@ -243,6 +119,11 @@ def bounded(
     return KeyNumber(**row.model_dump(), **texts, mark=mark)
 
 
+def unbounded(row: Row) -> KeyNumber:
+    """Return a row without goal and limit."""
+    return bounded(row, None, None)
+
+
 def required(magnitude: float | None, hours: float) -> tuple[float | None, float | None]:
     """Return what the mission asks of the noise in a window for a star of that magnitude [ppm]."""
     for faintest, window, goal, limit in REQUIRED:
@@ -252,7 +133,7 @@ def required(magnitude: float | None, hours: float) -> tuple[float | None, float
 
 
 def key_numbers(
-    found: Inventory,
+    inventory: Inventory,
     metrics: Mapping[str, float],
     points: Points,
     leaves: Sequence[Leaf],
@@ -261,97 +142,132 @@ def key_numbers(
     """Return the numbers that most readers want, with goal and limit where the verdict or the
     mission has one.
     """
-    n = points.count
-    given = images.image.header.get("MAG_G")
-    magnitude = float(given) if isinstance(given, int | float) and given != 0 else None
-    unseen = found.constraints is None and found.planned is None
-    no_saa = (
-        "no visit constraints and no SAA map"
-        if unseen and SAA_MAP.kind not in found.references
-        else ""
-    )
-    no_limits = (
-        "no limits are given"
-        if VISIT_LIMITS.kind not in found.references and found.planned is None
-        else ""
-    )
-    visible = int((~points.in_saa & ~points.occulted).sum())
-
-    def share(flags: BoolArray, unknown: str) -> float | None:
-        return None if unknown and not flags.any() else 100 * float(flags.sum()) / n
-
-    def free(row: Row) -> KeyNumber:
-        return bounded(row, None, None)
-
-    def cdpp(label: str, column: str, hours: float) -> KeyNumber:
-        reason = _NO_POINTS if points.duration >= hours else "the visit is shorter"
-        row = bounded(known(label, metrics[column], "ppm", reason), *required(magnitude, hours))
-        # a transit stands above what the mission asks of a quiet star: that is no verdict
-        return row if row.mark in ("", "met") else row.model_copy(update={"mark": "above"})
-
-    def of_step(
-        label: str,
-        step: str,
-        unit: str,
-        show: Callable[..., float | str],
-        *names: str,
-        also: str = "",
-    ) -> Row:
-        made = {leaf.step: leaf for leaf in leaves if leaf.step in (step, also)}
-        odd = [name for name, leaf in made.items() if state_of(leaf) is not Status.COMPLETED]
-        if step not in made or odd or not made[step].used.keys() >= set(names):
-            return known(
-                label,
-                None,
-                reason=f"see {', '.join(odd)} below" if odd else "no step of this run measures it",
-            )
-        return known(label, show(*(made[step].used[name] for name in names)), unit)
-
-    formal = metrics["FORM_PPM"]
-    noise = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
-    good_share = 100 * float(points.good.sum()) / visible if visible else None
-    within = "Contamination within 25 pixels"
-    contamination = of_step(
-        within, "contamination", "%", lambda ratio: 100 * ratio, "CONTA_25", also="stars"
-    )
+    magnitude = HeaderValues(images.image.header).number("MAG_G")
     return (
+        *count_numbers(points),
+        *noise_numbers(metrics, points, magnitude),
+        contamination_number(leaves),
+        *loss_numbers(inventory, points),
+        *defect_numbers(leaves),
+    )
+
+
+def count_numbers(points: Points) -> tuple[KeyNumber, ...]:
+    """Return how many points are good, of all and of those in sight."""
+    good = int(points.good.sum())
+    visible = int((~points.in_saa & ~points.occulted).sum())
+    share = 100 * float(good) / visible if visible else None
+    return (
+        bounded(make_row("Good points", good), CARE_POINTS, FEWEST_POINTS, least=True),
         bounded(
-            known("Good points", int(points.good.sum())), CARE_POINTS, FEWEST_POINTS, least=True
-        ),
-        bounded(
-            known("Good, of those in sight", good_share, "%", "the star was never in sight", ".1f"),
+            make_row("Good, of those in sight", share, "%", "the star was never in sight", ".1f"),
             100 * GOOD_SHARE,
             100 * CARE_SHARE,
             least=True,
         ),
-        bounded(
-            known("Scatter from point to point", metrics["P2P_PPM"], "ppm", _NO_POINTS), *noise
-        ),
-        free(known("Median formal error", formal, "ppm", _NO_POINTS)),
-        free(known("Robust scatter", metrics["ROB_PPM"], "ppm", _NO_POINTS)),
+    )
+
+
+def noise_numbers(
+    metrics: Mapping[str, float], points: Points, magnitude: float | None
+) -> tuple[KeyNumber, ...]:
+    """Return the scatter against the formal error, the CDPP against what the mission asks for a
+    star of that magnitude, and the flux.
+    """
+    formal = metrics["FORM_PPM"]
+    goal, limit = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
+    scatter = make_row("Scatter from point to point", metrics["P2P_PPM"], "ppm", NO_POINTS)
+
+    def cdpp(label: str, column: str, hours: float) -> KeyNumber:
+        reason = NO_POINTS if points.duration >= hours else "the visit is shorter"
+        row = make_row(label, metrics[column], "ppm", reason)
+        number = bounded(row, *required(magnitude, hours))
+        # a transit stands above what the mission asks of a quiet star: that is no verdict
+        return number if number.mark in ("", "met") else number.model_copy(update={"mark": "above"})
+
+    return (
+        bounded(scatter, goal, limit),
+        unbounded(make_row("Median formal error", formal, "ppm", NO_POINTS)),
+        unbounded(make_row("Robust scatter", metrics["ROB_PPM"], "ppm", NO_POINTS)),
         cdpp("CDPP in 30 min", "CDPP_30M", 0.5),
         cdpp("CDPP in 3 h", "CDPP_3H", 3.0),
         cdpp("CDPP in 6 h", "CDPP_6H", 6.0),
-        free(known("Median flux", metrics["MEDIAN"], "electron/s", _NO_POINTS)),
-        bounded(contamination, 100 * GOOD_CONTAMINATION, None),
-        free(known("Lost in the SAA", share(points.in_saa, no_saa), "%", no_saa, ".1f")),
-        free(known("Lost behind the Earth", share(points.occulted, ""), "%", style=".1f")),
-        free(
-            known(
-                "Stray light, or near the limb",
-                share(points.stray_light, no_limits),
-                "%",
-                no_limits,
-                ".1f",
-            )
-        ),
-        free(of_step("Cosmic rays", "defects", "pixels/s", lambda rate: rate, "CR_RATE")),
-        free(of_step("Pixels with a steady excess", "defects", "", lambda n: n, "HOT_PIX")),
-        bounded(
-            known("Steps with a warning", sum(state_of(leaf) is Status.WARNING for leaf in leaves)),
-            0,
-            None,
-        ),
+        unbounded(make_row("Median flux", metrics["MEDIAN"], "electron/s", NO_POINTS)),
+    )
+
+
+def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:
+    """Return the light of field stars within 25 pixels."""
+    label = "Contamination within 25 pixels"
+    ratio, reason = used_value(leaves, "CONTA_25", "contamination", "stars")
+    percent = 100 * ratio if isinstance(ratio, int | float) else None
+    return bounded(make_row(label, percent, "%", reason), 100 * GOOD_CONTAMINATION, None)
+
+
+class Unknown(NamedTuple):
+    """Why images in the SAA, or with stray light, could not be flagged; empty where they could."""
+
+    saa: str
+    stray_light: str
+
+
+def unknown_losses(inventory: Inventory) -> Unknown:
+    """Return why some losses are not known, by the inputs that are missing."""
+    planned = inventory.planned is not None
+    saa = planned or inventory.constraints is not None or SAA_MAP.kind in inventory.references
+    limits = planned or VISIT_LIMITS.kind in inventory.references
+    return Unknown(
+        "" if saa else "no visit constraints and no SAA map",
+        "" if limits else "no limits are given",
+    )
+
+
+def loss_numbers(inventory: Inventory, points: Points) -> tuple[KeyNumber, ...]:
+    """Return the share of images lost to SAA, occultation and stray light."""
+    unknown = unknown_losses(inventory)
+
+    def share(label: str, flags: BoolArray, reason: str) -> KeyNumber:
+        lost = None if reason and not flags.any() else 100 * float(flags.sum()) / points.count
+        return unbounded(make_row(label, lost, "%", reason, ".1f"))
+
+    return (
+        share("Lost in the SAA", points.in_saa, unknown.saa),
+        share("Lost behind the Earth", points.occulted, ""),
+        share("Stray light, or near the limb", points.stray_light, unknown.stray_light),
+    )
+
+
+def defect_numbers(leaves: Sequence[Leaf]) -> tuple[KeyNumber, ...]:
+    """Return cosmic rays, hot pixels, and how many steps have a warning."""
+    rate, no_rate = used_value(leaves, "CR_RATE", "defects")
+    hot, no_hot = used_value(leaves, "HOT_PIX", "defects")
+    warned = sum(state_of(leaf) is Status.WARNING for leaf in leaves)
+    return (
+        unbounded(make_row("Cosmic rays", rate, "pixels/s", no_rate)),
+        unbounded(make_row("Pixels with a steady excess", hot, reason=no_hot)),
+        bounded(make_row("Steps with a warning", warned), 0, None),
+    )
+
+
+def used_value(
+    leaves: Sequence[Leaf], keyword: str, step: str, *others: str
+) -> tuple[Scalar | None, str]:
+    """Return a value that a step used; None with the reason where that step, or another one that
+    it rests on, did not complete.
+    """
+    if unfinished := unfinished_steps(leaves, step, *others):
+        return None, f"see {unfinished} below"
+    used = next((leaf.used for leaf in leaves if leaf.step == step), {})
+    value = used.get(keyword)
+    return value, "" if value is not None else "no step of this run measures it"
+
+
+def unfinished_steps(leaves: Iterable[Leaf], *steps: str) -> str:
+    """Return which of some steps ended otherwise than completed."""
+    return ", ".join(
+        leaf.step
+        for leaf in leaves
+        if leaf.step in steps and state_of(leaf) is not Status.COMPLETED
     )
 
 
@@ -369,43 +285,39 @@ def state_of(leaf: Leaf) -> Status:
 ERROR_OF = {"BKG_AVG": "BKG_ERR", "PSF_LAG": "PSF_LAGE", "SMEAR_T": "SMEAR_TE"}
 
 
-def told_as_error(name: str, leaf: Leaf) -> bool:
+def is_error(name: str, leaf: Leaf) -> bool:
     """Return whether a used value is the error of another one of its step."""
     return any(error == name and value in leaf.used for value, error in ERROR_OF.items())
 
 
 def step_row(leaf: Leaf) -> StepRow:
     """Return how a step ended and what it used."""
-
-    def used(name: str, value: Scalar) -> UsedValue:
-        shown, declared = figures(value), USED[name]
-        plain = shown if isinstance(value, str) else value
-        error = figures(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
-        return UsedValue(
-            keyword=name,
-            value=plain,
-            shown=shown,
-            error=error,
-            unit=declared.unit,
-            meaning=declared.meaning,
-        )
-
     # in the order of their declaration: that of a dictionary is lost in a manifest, and is no part
     # of a key
-    values = tuple(
-        used(name, leaf.used[name])
-        for name in USED
-        if name in leaf.used and not told_as_error(name, leaf)
-    )
-    warnings = len(leaf.warnings)
+    names = [name for name in USED if name in leaf.used and not is_error(name, leaf)]
     return StepRow(
         step=leaf.step,
         method=method_of(leaf.step),
         state=state_of(leaf),
         keywords=leaf.status,
-        used=values,
-        warnings=warnings,
+        used=tuple(used_row(name, leaf) for name in names),
+        warnings=len(leaf.warnings),
         by_hand=leaf.by_hand,
+    )
+
+
+def used_row(name: str, leaf: Leaf) -> UsedValue:
+    """Return a value that a step used, with its error where it has one."""
+    value, declared = leaf.used[name], USED[name]
+    shown = format_value(value)
+    error = format_value(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
+    return UsedValue(
+        keyword=name,
+        value=shown if isinstance(value, str) else value,
+        shown=shown,
+        error=error,
+        unit=declared.unit,
+        meaning=declared.meaning,
     )
 
 
@@ -430,12 +342,20 @@ def absent_steps(leaves: Iterable[Leaf]) -> tuple[str, ...]:
     return tuple(f"{meaning} ({name})" for name, meaning in states.items() if name not in owned)
 
 
-def reference_names(found: Inventory) -> tuple[str, ...]:
+def reference_names(inventory: Inventory) -> tuple[str, ...]:
     """Return kind and first day of validity of every reference used: no file name, because names
     are no part of a key.
     """
-    chosen = [*found.references.values(), *found.dark_frames]
+    chosen = [*inventory.references.values(), *inventory.dark_frames]
     return tuple(sorted(f"{printable(r.kind)} {printable(r.valid_from[:10])}" for r in chosen))
+
+
+def fallback_lines(inventory: Inventory) -> tuple[str, ...]:
+    """Return which kinds of input are missing, with what was done instead."""
+    return tuple(
+        f"{printable(kind)} ({printable(text)})"
+        for kind, text in sorted(inventory.fallbacks.items())
+    )
 
 
 def warning_lines(leaves: Iterable[Leaf]) -> list[str]:

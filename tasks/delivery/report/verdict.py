@@ -169,41 +169,41 @@ def share_rule(found: Evidence) -> Rule:
 
 def noise_rule(found: Evidence) -> Rule:
     """Judge whether the points scatter as their errors say."""
-    name, bounds = (
-        "Scatter from point to point, over formal error",
-        f"{LOW_RATIO:g} to {GOOD_RATIO:g}",
-    )
-    word: Word = "good"
     if found.scatter is None or found.error is None or not found.error > 0:
-        # too few points to measure it are a matter of another rule
-        unknown = "the scatter cannot be compared with the formal error: one of them is not known"
-        word, reason = (
-            ("usable with care", unknown) if found.good >= FEWEST_POINTS else ("good", "")
-        )
-        return Rule(
-            name=name,
-            found="not known",
-            goal=bounds,
-            limit=f"≤ {CARE_RATIO:g}",
-            word=word,
-            reason=reason,
-        )
-    ratio = found.scatter / found.error
-    reason = f"the scatter from point to point is {ratio:.2f} times the formal error"
-    if ratio > CARE_RATIO:
-        word, reason = "not usable", f"{reason}, more than {CARE_RATIO:g}"
-    elif ratio > GOOD_RATIO:
-        word, reason = "usable with care", f"{reason}, more than {GOOD_RATIO:g}"
-    elif ratio < LOW_RATIO:
-        word, reason = "usable with care", f"{reason}, less than {LOW_RATIO:g}"
+        text, (word, reason) = "not known", judge_unknown_noise(found.good)
+    else:
+        ratio = found.scatter / found.error
+        text, (word, reason) = f"{ratio:.2f}", judge_ratio(ratio)
     return Rule(
-        name=name,
-        found=f"{ratio:.2f}",
-        goal=bounds,
+        name="Scatter from point to point, over formal error",
+        found=text,
+        goal=f"{LOW_RATIO:g} to {GOOD_RATIO:g}",
         limit=f"≤ {CARE_RATIO:g}",
         word=word,
         reason=reason,
     )
+
+
+def judge_unknown_noise(good: int) -> tuple[Word, str]:
+    """Return word and reason where the noise is not known, of that many good points."""
+    if good < FEWEST_POINTS:  # a matter of another rule
+        return "good", ""
+    return (
+        "usable with care",
+        "the scatter cannot be compared with the formal error: one of them is not known",
+    )
+
+
+def judge_ratio(ratio: float) -> tuple[Word, str]:
+    """Return word and reason for a scatter in units of the formal error."""
+    reason = f"the scatter from point to point is {ratio:.2f} times the formal error"
+    if ratio > CARE_RATIO:
+        return "not usable", f"{reason}, more than {CARE_RATIO:g}"
+    if ratio > GOOD_RATIO:
+        return "usable with care", f"{reason}, more than {GOOD_RATIO:g}"
+    if ratio < LOW_RATIO:
+        return "usable with care", f"{reason}, less than {LOW_RATIO:g}"
+    return "good", reason
 
 
 def contamination_rule(found: Evidence) -> Rule:

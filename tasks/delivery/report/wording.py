@@ -1,4 +1,4 @@
-"""Words and numbers as the report shows them: what is not known is a dash with a reason, never a
+"""Words and numbers as the report shows them: an unknown value is a dash with a reason, never a
 zero.
 """
 
@@ -8,7 +8,11 @@ import math
 
 from schemas.payloads import Payload, Scalar
 
+DASH = "–"
+
 LONGEST = 80  # characters of a header string
+
+ROUNDING = 1e-6  # ppm; rounding of a sum over a few thousand pixels
 
 
 class Row(Payload):
@@ -18,7 +22,7 @@ class Row(Payload):
 
     label: str
     value: Scalar | None = None
-    shown: str = "–"
+    shown: str = DASH
     unit: str = ""
     reason: str = ""
 
@@ -42,7 +46,7 @@ def printable(value: object, limit: int = LONGEST) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def figures(value: Scalar, digits: int = 4) -> str:
+def format_value(value: Scalar, digits: int = 4) -> str:
     """Return a value as a person would write it: numbers with some significant digits, and all
     those before the point.
     """
@@ -59,15 +63,50 @@ def figures(value: Scalar, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def known(
+def format_number(value: float, style: str = "") -> str:
+    """Return a number for a table; a dash where it is not finite."""
+    if not math.isfinite(value):
+        return DASH
+    return (format(value, style) if style else format_value(value)).replace("-", "−")
+
+
+def format_ppm(value: float) -> str:
+    """Return parts per million for a table: whole from 100 on, one decimal from 1 on."""
+    if not math.isfinite(value):
+        return DASH
+    size = abs(value) if abs(value) > ROUNDING else 0.0
+    digits = 0 if size >= 100 or size == 0 else 1 if size >= 1 else 3
+    return f"{value if size else 0.0:.{digits}f}".replace("-", "−")
+
+
+def format_like(value: float, spread: float) -> str:
+    """Return a number with as many decimals as its scatter has significant ones."""
+    if not spread > 0:
+        return format_number(value)
+    digits = min(max(2 - math.floor(math.log10(spread)), 0), 9)
+    return format_number(value, f".{digits}f")
+
+
+def format_with_error(value: float, error: float) -> str:
+    """Return a number and its error, both with the digits of which the error leaves two."""
+    if not math.isfinite(value):
+        return DASH
+    digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
+    if not -5 < digits < 8:
+        return f"{format_number(value, '.3g')} ± {format_number(error, '.2g')}"
+    value, error = (round(v, digits) for v in (value, error))
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
+
+
+def make_row(
     label: str, value: float | str | None, unit: str = "", reason: str = "", style: str = ""
 ) -> Row:
-    """Return a line of a table; a value that is None, empty or no finite number is a dash with
+    """Return a line of a table; a value that is None, empty or not finite is a dash with
     `reason`.
     """
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    shown = format(value, style) if style else figures(value)
+    shown = format(value, style) if style else format_value(value)
     return Row(
         label=label, value=shown if isinstance(value, str) else value, shown=shown, unit=unit
     )

@@ -1,0 +1,162 @@
+"""Figures of the light curves: by aperture, and before and after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from schemas.arrays import BoolArray, FloatArray
+from schemas.light_curves import OPTIMAL, PSF
+from tasks.delivery.report.drawing import (
+    COLOURS,
+    EDGE,
+    GOOD,
+    QUIET,
+    VECTOR_UP_TO,
+    FigureText,
+    add_panels,
+    as_svg,
+    describe_points,
+    draw_quantity,
+    label_x,
+    new_figure,
+    style_panel,
+    write_note,
+    write_title,
+)
+from tasks.delivery.report.findings import Findings
+from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
+from tasks.delivery.report.tables import stage_name
+from tasks.delivery.report.wording import ROUNDING, format_ppm, format_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
+
+
+def draw_curves(findings: Findings, most: int) -> bytes:
+    """Return the light curves of some apertures, each on its own scale."""
+    points = findings.points
+    with new_figure(7.0, 4.7) as canvas:
+        panels = add_panels(
+            canvas, 4, 2, left=0.075, right=0.995, top=0.96, bottom=0.075, hspace=0.3, wspace=0.16
+        )
+        for place, (axes, name) in enumerate(zip(panels.T.flat, SHOWN_CURVES, strict=True)):
+            flux, radius = findings.curves[name]
+            relative = relative_flux(flux, points.good & np.isfinite(flux) & (flux > 0))
+            draw_quantity(axes, points.hours, relative, points.good, most, labelled=place % 4 == 3)
+            noise = findings.metrics.get(name, {}).get("P2P_PPM", np.nan)
+            aperture = f"{name}, {format_value(radius)} pixels" if name == OPTIMAL else name
+            scatter = f"point to point {noise:.0f} ppm" if np.isfinite(noise) else ""
+            write_title(axes, aperture, scatter)
+        for axes in panels[-1]:
+            label_x(axes, "hours")
+        canvas.supylabel("relative flux [ppm]", fontsize=8, x=0.004)
+        return as_svg(canvas)
+
+
+def describe_curves(findings: Findings) -> FigureText:
+    """Return the texts of the light curves by aperture."""
+    about = describe_points(findings.points)
+    return FigureText(
+        caption=f"Light curves by aperture, each relative to its own median and on its own "
+        f"scale. {COLOURS} {EDGE}",
+        alt=f"Relative flux of {', '.join(SHOWN_CURVES)} {about}; the table holds their noise.",
+    )
+
+
+def draw_stages(findings: Findings, most: int) -> bytes:
+    """Return the light curve before and after each step, and the change, in ppm of the final flux
+    about their own medians.
+    """
+    points = findings.points
+    final = findings.levels[-1].values[points.good]
+    middle = float(np.median(final)) if final.size else np.nan
+    rows = len(findings.stages)
+    height = 0.66 * rows + 0.3
+    with new_figure(7.0, height) as canvas:
+        panels = add_panels(
+            canvas,
+            rows,
+            2,
+            left=0.065,
+            right=0.995,
+            top=1 - 0.2 / height,
+            bottom=0.32 / height,
+            hspace=0.4,
+            wspace=0.13,
+        )
+        for row, (stage, (left, right)) in enumerate(zip(findings.stages, panels, strict=True)):
+            last = row == rows - 1
+            write_title(left, f"{stage_name(stage.name)}: before and after", size=7)
+            pair = [_about_median(v, points.good, middle) for v in (stage.before, stage.after)]
+            _draw_before_and_after(left, points, pair, most)
+            if not last:
+                left.set_xticks([])
+            _draw_change(right, points, 1e6 * (stage.after - stage.before) / middle, most, last)
+        for axes in panels[-1]:
+            label_x(axes, "hours")
+        canvas.supylabel("flux about its median [ppm]", fontsize=8, x=0.002)
+        return as_svg(canvas)
+
+
+def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArray:
+    """Return values about the median of the good ones, in ppm of a flux."""
+    kept = values[good & np.isfinite(values)]
+    return 1e6 * (values - (float(np.median(kept)) if kept.size else np.nan)) / final
+
+
+def _draw_before_and_after(
+    axes: Axes, points: Points, pair: Sequence[FloatArray], most: int
+) -> None:
+    """Draw the good points of a light curve before (grey crosses) and after (blue circles) a
+    step.
+    """
+    known = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
+    if not known.any():
+        write_note(axes, "not measured")
+        return
+    style_panel(axes, ticks=3)
+    kept = np.flatnonzero(known)
+    kept = kept[thin(len(kept), most)]
+    low, high = axis_limits(np.concatenate([values[known] for values in pair]))
+    looks = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
+    for values, (marker, colour, edge, size) in zip(pair, looks, strict=True):
+        axes.plot(
+            points.hours[kept],
+            np.clip(values[kept], low, high),
+            marker,
+            color=colour,
+            markersize=size,
+            markeredgewidth=edge,
+            linestyle="none",
+            rasterized=len(kept) > VECTOR_UP_TO,
+        )
+    axes.set_ylim(low, high)
+
+
+def _draw_change(axes: Axes, points: Points, change: FloatArray, most: int, labelled: bool) -> None:
+    """Draw what a step changed in the light curve [ppm]."""
+    kept = change[points.good & np.isfinite(change)]
+    middle = float(np.median(kept)) if kept.size else np.nan
+    text = f"median {format_ppm(middle)} ppm" if np.isfinite(middle) else ""
+    write_title(axes, "change", text, size=7)
+    if kept.size and not np.ptp(kept) > ROUNDING:
+        write_note(axes, "the same in every image" if middle else "changes nothing")
+        return
+    draw_quantity(axes, points.hours, change - middle, points.good, most, labelled=labelled)
+
+
+def describe_stages(findings: Findings) -> FigureText:
+    """Return the texts of the light curves before and after each step."""
+    about = describe_points(findings.points)
+    return FigureText(
+        caption="Left: the light curve before (grey crosses) and after each step (blue "
+        "circles), good points about their "
+        f"median. Right: the change. {COLOURS} {EDGE}",
+        alt="The light curve before and after, and the change of the flux against time, for "
+        f"{len(findings.stages)} steps {about}; the table holds its scatter.",
+    )

@@ -1,0 +1,72 @@
+"""Tables of the field stars: their light within the apertures, and the brightest ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from schemas.arrays import FloatArray
+from schemas.light_curves import RADII
+from tasks.delivery.report.findings import Findings, Neighbour
+from tasks.delivery.report.noise_tables import BUDGET_RADII, medians
+from tasks.delivery.report.tables import Table
+from tasks.delivery.report.wording import DASH, format_number
+
+MOST_NEIGHBOURS = 12
+
+WITHIN = 130.0  # arcsec from the target; further out a star shines hardly into the window
+
+
+def contamination_table(findings: Findings) -> Table:
+    """Return the light of field stars within some radii."""
+    ratio, error = (100 * values[findings.points.good] for values in findings.field_light)
+    columns = [(radius, RADII.index(radius)) for radius in BUDGET_RADII]
+    rows = tuple((f"R{radius:g}", *light_row(ratio[:, k], error[:, k])) for radius, k in columns)
+    head = ("aperture", "mean [%]", "rms over the visit", "least", "largest", "error")
+    note = (
+        "Light of field stars over the target's, in percent, unflagged images. A dash: no "
+        "step of this run measured it."
+    )
+    return Table(head=head, rows=rows, numbers=(False, *[True] * 5), note=note)
+
+
+def light_row(ratio: FloatArray, error: FloatArray) -> tuple[str, ...]:
+    """Return mean, scatter and range of the light of field stars within a radius, and its error."""
+    values = ratio[np.isfinite(ratio)]
+    if not values.size:
+        return (DASH,) * 5
+    moments = (values.mean(), values.std(), values.min(), values.max())
+    middle = float(medians(error[:, np.newaxis])[0])
+    return (*(format_number(float(v), ".3g") for v in moments), format_number(middle, ".2g"))
+
+
+def neighbours_table(findings: Findings) -> Table:
+    """Return the brightest field stars about the target."""
+    near = [star for star in findings.neighbours if math.hypot(star.east, star.north) < WITHIN]
+    rows = tuple(neighbour_row(star) for star in near[:MOST_NEIGHBOURS])
+    more = len(findings.neighbours) - len(rows)
+    note = (
+        f"The brightest of {len(near)} field stars within {WITHIN:g} arcsec of the target: "
+        f"distance in arcsec, position angle "
+        f"from North over East in degrees, light in percent of the target's. {more} others are "
+        f"drawn too."
+        if rows
+        else f"No field star within {WITHIN:g} arcsec of the target can matter, or there is no "
+        f"catalogue."
+    )
+    head = ("G", "Teff [K]", "distance", "angle", "light [%]", "error")
+    return Table(head=head, rows=rows, numbers=(True,) * 6, note=note)
+
+
+def neighbour_row(star: Neighbour) -> tuple[str, ...]:
+    """Return magnitude, place and light of a field star."""
+    angle = math.degrees(math.atan2(star.east, star.north)) % 360
+    return (
+        format_number(star.magnitude, ".2f"),
+        format_number(star.teff, ".0f") if star.teff > 0 else DASH,
+        f"{math.hypot(star.east, star.north):.1f}",
+        f"{angle:.0f}",
+        format_number(100 * star.share, ".3g"),
+        format_number(100 * star.error, ".2g"),
+    )

@@ -1,0 +1,139 @@
+"""The light curve of the first page, and its caption."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from schemas.arrays import BoolArray, FloatArray
+from schemas.light_curves import DEFAULT_RADIUS
+from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText, as_svg, new_figure
+from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
+from tasks.delivery.report.verdict import counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BIN_HOURS = 0.25
+
+_NORMALISED_ABOVE = 2e5  # ppm; wider axes are labelled in units of the median flux
+
+
+class Scale(NamedTuple):
+    """The axis of the flux: its ends [ppm], and its unit."""
+
+    low: float
+    high: float
+
+    @property
+    def wide(self) -> bool:
+        """Whether the unit is the median flux instead of ppm of it."""
+        return self.high - self.low > _NORMALISED_ABOVE
+
+    def convert(self, ppm: FloatArray) -> FloatArray:
+        """Return values in the unit of the axis."""
+        return 1.0 + 1e-6 * ppm if self.wide else ppm
+
+
+def draw_light_curve(points: Points, most: int) -> bytes:
+    """Return the light curve as SVG, the same bytes for the same points.
+
+    Parameters
+    ----------
+    points : Points
+        The light curve.
+    most : int
+        Largest number of points to draw; of more, evenly spread ones are taken.
+
+    Returns
+    -------
+    bytes
+        Good points as blue circles, flagged ones as orange crosses, those beyond the axis as
+        triangles at its edge; a line of the medians of good points in bins of 15 min. Letters stay
+        text, to be set in the page's own typeface.
+    """
+    relative, low, high = to_scale(points)
+    scale = Scale(low, high)
+    drawn = np.zeros(points.count, dtype=bool)
+    drawn[thin(points.count, most)] = True
+    drawn &= np.isfinite(relative) & np.isfinite(points.hours)
+    times, medians = bin_medians(points.hours[points.good], relative[points.good], BIN_HOURS)
+    with new_figure(7.0, 2.95) as canvas:
+        axes = canvas.add_axes((0.085, 0.14, 0.91, 0.85))
+        axes.yaxis.set_label_coords(0.022, 0.575, transform=canvas.transFigure)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e3e5e8", linewidth=0.5)
+        axes.set_axisbelow(True)
+        _draw_points(axes, points, drawn, relative, scale)
+        axes.plot(times, scale.convert(medians), color=LINE, linewidth=1.1, zorder=4)
+        axes.set_ylim(*scale.convert(np.array(scale)))
+        axes.set_xlabel("hours since the middle of the first image")
+        axes.set_ylabel("relative flux" if scale.wide else "relative flux [ppm]")
+        if not drawn.any():
+            axes.text(
+                0.5,
+                0.5,
+                "no point has a flux",
+                transform=axes.transAxes,
+                ha="center",
+                va="center",
+                fontsize=12,
+            )
+        return as_svg(canvas)
+
+
+def _draw_points(
+    axes: Axes, points: Points, drawn: BoolArray, relative: FloatArray, scale: Scale
+) -> None:
+    """Draw flagged and good points, with those beyond the axis as triangles at its edge."""
+    size = float(np.interp(np.log10(max(drawn.sum(), 1)), [2, 4.3], [3.2, 1.2]))
+    low, high = scale
+    inset = 0.015 * (high - low)
+    height = scale.convert(np.clip(relative, low + inset, high - inset))
+    kinds = (
+        (drawn & ~points.good, "x", FLAGGED, 0.7),
+        (drawn & points.good, "o", GOOD, 0.0),
+    )
+    for chosen, shape, colour, edge in kinds:
+        above, below = chosen & (relative > high), chosen & (relative < low)
+        for which, marker in ((chosen & ~above & ~below, shape), (above, "^"), (below, "v")):
+            axes.plot(
+                points.hours[which],
+                height[which],
+                marker,
+                markersize=size,
+                color=colour,
+                markeredgewidth=edge,
+                linestyle="none",
+                clip_on=False,
+            )
+
+
+def describe_light_curve(points: Points, start: str, most: int) -> FigureText:
+    """Return what is said beside the light curve, and in place of it to those who don't see it."""
+    good, flagged = int(points.good.sum()), int((~points.good).sum())
+    relative, low, high = to_scale(points)
+    parts = [
+        f"Light curve DEFAULT, aperture of {DEFAULT_RADIUS:g} pixels; the first image was "
+        f"taken at {start}."
+    ]
+    parts.append(f"Blue circles: {counted(good, 'good ')}.")
+    if flagged:
+        parts.append(f"Orange crosses: {counted(flagged, 'flagged ')}.")
+    if beyond := int(((relative < low) | (relative > high)).sum()):
+        parts.append(f"Triangles: {counted(beyond)} beyond the edge.")
+    if lost := int((~np.isfinite(relative)).sum()):
+        parts.append(f"Not drawn: {counted(lost)} without a flux.")
+    if good:
+        parts.append(f"Line: medians of {60 * BIN_HOURS:g} min.")
+    if points.count > most:
+        parts.append(f"{most} of {points.count} points, evenly spread, are drawn.")
+    kinds = f"{counted(good, 'good ')}, {counted(flagged, 'flagged ')}"
+    alt = f"Relative flux against time over {points.duration:.1f} hours: {kinds}."
+    if good:
+        inner = relative[points.good]
+        alt += (
+            f" Good points lie between {inner.min():.0f} and {inner.max():.0f} ppm of their median."
+        )
+    return FigureText(caption=" ".join(parts), alt=alt)

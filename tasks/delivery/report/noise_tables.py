@@ -1,0 +1,209 @@
+"""Tables of the noise: by light curve, by term of the error, and before and after each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from schemas.arrays import FloatArray
+from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, RADII
+from schemas.terms import TERMS
+from tasks.delivery.report.findings import Findings
+from tasks.delivery.report.series import removed_variance
+from tasks.delivery.report.tables import Table, stage_name
+from tasks.delivery.report.wording import DASH, format_number, format_ppm
+from tasks.photometry.noise import point_to_point, robust_std
+
+CURVE_NOISE = ("ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
+
+
+def curves_table(findings: Findings) -> Table:
+    """Return the noise of all light curves."""
+    note = (
+        "Radius in pixels, median flux in electron/s, all noise in ppm of unflagged points: "
+        "robust scatter, scatter from point "
+        "to point, CDPP of three windows, median formal error. Ratio is that of p. to p. to "
+        "formal. DEFAULT is R25, RSUP is "
+        "R30, RINF a circle of 22.5 pixels; R25_Fixed does not follow the target. "
+        f"{OPTIMAL} is made up for the light that jitter moves across its border. A dash: too "
+        f"few points, or a visit shorter "
+        "than the window."
+    )
+    head = (
+        "light curve",
+        "radius",
+        "median",
+        "robust",
+        "p. to p.",
+        "30 min",
+        "3 h",
+        "6 h",
+        "formal",
+        "ratio",
+        "good",
+    )
+    rows = tuple(
+        curve_row(name, metrics)
+        for name, metrics in findings.metrics.items()
+        if name not in ("RINF", "RSUP", "DEFAULT")
+    )
+    return Table(head=head, rows=rows, numbers=(False, *[True] * 10), note=note)
+
+
+def curve_row(name: str, metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """Return radius, flux and noise of a light curve."""
+    formal = metrics["FORM_PPM"]
+    ratio = metrics["P2P_PPM"] / formal if formal > 0 else math.nan
+    return (
+        name,
+        format_number(metrics["RADIUS"]),
+        format_number(metrics["MEDIAN"], ".0f"),
+        *(format_ppm(metrics[column]) for column in CURVE_NOISE),
+        format_number(ratio, ".2f"),
+        str(int(metrics["N_GOOD"])),
+    )
+
+
+BUDGET_RADII = (15.0, 20.0, DEFAULT_RADIUS, 30.0, 35.0, 40.0)
+
+
+def error_terms(findings: Findings) -> dict[str, FloatArray]:
+    """Return the median error of unflagged points by term, within each of RADII [ppm]; NaN where
+    none is known.
+    """
+    good = findings.points.good
+    light = np.where(findings.fluxes > 0, findings.fluxes, np.nan)[good]
+    return {
+        name: medians(1e6 * np.sqrt(values[good]) / light)
+        for name, values in findings.all_variances.items()
+    }
+
+
+def medians(values: FloatArray) -> FloatArray:
+    """Return the medians of the columns without what is no number, NaN where there is nothing
+    else.
+    """
+    known = [column[np.isfinite(column)] for column in values.T]
+    return np.array([float(np.median(column)) if column.size else math.nan for column in known])
+
+
+def budget_table(findings: Findings) -> Table:
+    """Return what the formal error is made of, term by term and by radius."""
+    meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
+    terms = error_terms(findings)
+    as_drp = terms.pop("DRP")
+    total = root_of_sum(list(terms.values()))
+    middle = float(total[RADII.index(DEFAULT_RADIUS)])
+    rows = [
+        (*budget_row(name.lower().replace("_", "-"), meanings[name], values), share(values, middle))
+        for name, values in terms.items()
+    ]
+    rows.append((*budget_row("all", "root of the sum: FLUXERR", total), share(total, middle)))
+    rows.append(
+        (*budget_row("for comparison", "FLUXERR as the operational pipeline has it", as_drp), "")
+    )
+    note = (
+        "Medians over unflagged points in ppm of the flux within that radius; variance of "
+        "R25 in percent of the sum."
+    )
+    head = ("term", "what", *(f"R{radius:g}" for radius in BUDGET_RADII), "variance [%]")
+    return Table(
+        head=head, rows=tuple(rows), numbers=(False, False, *[True] * (len(head) - 2)), note=note
+    )
+
+
+def root_of_sum(errors: Sequence[FloatArray]) -> FloatArray:
+    """Return the root of the sum of squares within each of RADII; NaN where no error is known."""
+    known = [values for values in errors if np.isfinite(values).any()]
+    if not known:
+        return np.full(len(RADII), math.nan)
+    return np.asarray(np.sqrt(np.sum([np.nan_to_num(values) ** 2 for values in known], axis=0)))
+
+
+def budget_row(name: str, meaning: str, errors: FloatArray) -> tuple[str, ...]:
+    """Return an error within some radii."""
+    values = (float(errors[RADII.index(radius)]) for radius in BUDGET_RADII)
+    return (name, meaning, *map(format_ppm, values))
+
+
+def share(errors: FloatArray, total: float) -> str:
+    """Return which part of the variance of R25 an error makes [%]."""
+    if not total > 0:
+        return DASH
+    return format_number(float(100 * (errors[RADII.index(DEFAULT_RADIUS)] / total) ** 2), ".1f")
+
+
+def stages_table(findings: Findings) -> Table:
+    """Return the noise of the light curve before and after each step, and of what the step
+    changed.
+    """
+    good = findings.points.good
+    final = findings.levels[-1].values[good]
+    middle = float(np.median(final)) if final.size else math.nan
+    factor = 1e6 / middle if middle > 0 else math.nan
+    rows = tuple(
+        stage_row(stage_name(stage.name), stage.before[good], stage.after[good], factor)
+        for stage in findings.stages
+    )
+    noises = (
+        "p. to p. before",
+        "after",
+        "removed",
+        "of the change",
+        "robust before",
+        "after",
+        "removed",
+        "of the change",
+    )
+    note = (
+        "The flux is summed in one circle of 25 pixels about the first position, unflagged "
+        "points only, and given in ppm of "
+        f"the final median, {format_number(middle, '.5g')} electron. Change is the median of the "
+        f"difference; p. to p. is the robust "
+        "scatter from point to point, robust the robust scatter. Removed is the root of the "
+        "mean difference of squares of the "
+        "same points before and after, those beyond 5 sigma left out; negative where a step "
+        "adds noise, an upper limit where "
+        "chance would do as much. Where more than half of the points are left as they are, the "
+        "robust scatter of the change "
+        "is 0."
+    )
+    return Table(
+        head=("step", "change", *noises), rows=rows, numbers=(False, *[True] * 9), note=note
+    )
+
+
+def stage_row(name: str, before: FloatArray, after: FloatArray, factor: float) -> tuple[str, ...]:
+    """Return the noise of good points before and after a step, and of their change, `factor` times
+    that of fluxes.
+    """
+    change = after - before
+    shift = factor * float(np.median(change)) if change.size else math.nan
+    still = bool(change.size) and bool((change == 0).all())
+    steps = [np.diff(values) / math.sqrt(2) for values in (before, after)]
+    columns: list[str] = []
+    for measure, (first, last) in ((point_to_point, steps), (robust_std, (before, after))):
+        noise = [factor * measure(v) for v in (before, after, change)]
+        if still or (change.size > 2 and not math.isfinite(noise[2])):
+            noise[2] = 0.0
+        columns += [
+            format_ppm(noise[0]),
+            format_ppm(noise[1]),
+            removed_text(first, last, still, factor),
+            format_ppm(noise[2]),
+        ]
+    return (name, format_ppm(shift), *columns)
+
+
+def removed_text(before: FloatArray, after: FloatArray, still: bool, factor: float) -> str:
+    """Return the noise that a step removed, `factor` times that of fluxes, or an upper limit; a
+    dash where it is `still`.
+    """
+    removed, error = removed_variance(before, after)
+    if still or not math.isfinite(removed):
+        return DASH
+    if abs(removed) < 2 * error:
+        return f"< {format_ppm(factor * math.sqrt(2 * error))}"
+    return format_ppm(math.copysign(factor * math.sqrt(abs(removed)), removed))

@@ -1,0 +1,88 @@
+"""The figures behind the first page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.flags import PixelFlag
+from schemas.products import soc_structure
+from tasks.delivery.report.drawing import as_svg, new_figure
+from tasks.delivery.report.noise_figure import time_scales
+from tasks.delivery.report.pictures import draw_picture, stretch, thinned
+from tasks.delivery.report.report import collect_report, svg
+from tasks.delivery.report.shown_images import FLAG_MAP, Picture
+from tasks.files.writer import NewHdu
+from tests.support.visit_report import Array, Visit, neutral, write_product
+
+
+def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path) -> None:
+    arguments = Visit().arguments(tmp_path)
+    declared, flags = soc_structure(FLAG_MAP), np.zeros((20, 30), dtype=np.uint16)
+    flags[3, 4:7], flags[9, 9] = (
+        int(PixelFlag.TELEGRAPHIC),
+        int(PixelFlag.MAP_DEAD | PixelFlag.OUTSIDE),
+    )
+    product = write_product(tmp_path, NewHdu(declared, neutral(declared), pixels=flags))
+    before = arguments[2]
+    corrections = before.corrections.model_copy(update={"products": {FLAG_MAP: product}})
+    made = collect_report.fn(
+        *arguments[:2], before.model_copy(update={"corrections": corrections}), *arguments[3:]
+    )
+    shown = made.blobs[svg("maps")]
+    assert b"flag map" in shown
+    assert b"telegraphic: 3" in shown
+    assert b"map dead: 1" in shown
+    assert b"flag map" not in collect_report.fn(*arguments).blobs[svg("maps")]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((4, 5), np.nan),
+        np.zeros((4, 5)),
+        np.full((4, 5), 7.0),
+        -np.ones((1, 1)),
+        np.array([[1e-30, 1e30]]),
+    ],
+    ids=["no number", "zeros", "constant", "one pixel", "wide"],
+)
+def test_an_image_without_much_to_show_is_drawn_too(pixels: Array) -> None:
+    picture = Picture("static", "electron", pixels, (2.0, 2.0, 25.0))
+    low, high, width = stretch(pixels)
+    assert low < high
+    assert width > 0
+    with new_figure(2.0, 2.0) as canvas:
+        draw_picture(
+            canvas.add_axes((0, 0, 0.9, 1)), picture, bar=canvas.add_axes((0.9, 0, 0.1, 1))
+        )
+        assert as_svg(canvas).startswith(b"<?xml")
+
+
+def test_the_scale_of_an_image_shows_the_sky_and_the_brightest_pixel() -> None:
+    sky = np.random.default_rng(4).normal(100, 5, (50, 50))
+    sky[20, 20] = 9e4
+    low, high, width = stretch(sky)
+    assert 70 < low < 90
+    assert high == 9e4
+    assert width == pytest.approx(5, rel=0.1)  # a scatter of 2500 pixels is known to 2 percent
+
+
+def test_the_whole_ccd_is_shown_in_groups_of_pixels_and_the_window_with_it() -> None:
+    pixels = np.arange(1024 * 1024, dtype=float).reshape(1024, 1024)
+    small = thinned(Picture("ccd", "electron", pixels, frame=(412, 400, 200, 200)))
+    assert small.pixels.shape == (256, 256)
+    assert small.pixels[0, 0] == pixels[:4, :4].mean()
+    assert small.frame == (103, 100, 50, 50)
+    window = Picture("window", "electron", pixels[:200, :200])
+    assert thinned(window) is window
+
+
+def test_windows_of_noise_reach_from_two_steps_to_half_of_the_visit() -> None:
+    found = time_scales(1 / 60, 10.0)
+    assert found[0] == pytest.approx(2 / 60)
+    assert found[-1] == pytest.approx(5.0)
+    assert (np.diff(found) > 0).all()
+    assert time_scales(0.0, 10.0).size == time_scales(1.0, 3.0).size == 0
