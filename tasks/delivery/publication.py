@@ -18,11 +18,11 @@ from typing import Any
 
 from schemas import VERSION
 from schemas.errors import CannotCreateError, DrpError
+from schemas.names import published_name, version_label
 from schemas.payloads import Inventory
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
 from tasks.delivery.published.folder import (
-    FOLDER_NAME,
     MANIFEST,
     MANIFEST_VERSION,
     Digest,
@@ -128,16 +128,15 @@ def next_version(
     CannotCreateError
         If the wanted one, or every one, is taken.
     """
-    names = [FOLDER_NAME.match(p.name) for p in published_folders(output, inventory.visit)]
-    taken = {int(name[2]) for name in names if name is not None}
+    taken = {version_of(folder) for folder in published_folders(output, inventory.visit)}
     revision = inventory.arch_rev if wanted[0] is None else wanted[0]
     if wanted[1] is not None:
-        if 100 * revision + wanted[1] in taken:
-            name = f"CH_{inventory.visit}_V{revision:02d}{wanted[1]:02d}"
+        if (revision, wanted[1]) in taken:
+            name = published_name(inventory.visit, (revision, wanted[1]))
             raise CannotCreateError(f"{output / name}: is there already, with another result")
         return revision, wanted[1]
     for number in range(inventory.proc_num, 100):
-        if 100 * revision + number not in taken:
+        if (revision, number) not in taken:
             return revision, number
     raise CannotCreateError(
         f"{output}: no processing number is free for {inventory.visit} (up to 99)"
@@ -196,7 +195,7 @@ def publish(
         ) is not None:
             return standing, False
         version = next_version(output, what.inventory, wanted)
-        name = f"CH_{what.inventory.visit}_V{version[0]:02d}{version[1]:02d}"
+        name = published_name(what.inventory.visit, version)
         stage = output / f".{name}.stage"
         disk.crash_point("before stage")
         try:
@@ -234,7 +233,7 @@ def _fill(
         "PROC_NUM": version[1],
         **{f"RF_FIL{i}": n for i, n in enumerate(what.reference_names()[:20], 1)},
     }
-    label = f"V{version[0]:02d}{version[1]:02d}"
+    label = version_label(version)
     files: dict[str, dict[str, str]] = {}
     data_folders: dict[str, Path] = {}
     for report in what.reports:
@@ -256,7 +255,7 @@ def _fill(
         "version": label,
         "date": date,
         "software": VERSION,
-        "folder": f"CH_{what.inventory.visit}_{label}",
+        "folder": published_name(what.inventory.visit, version),
         "sources": sources(what.inventory, what.settings, software()),
     }
     for step, folder in data_folders.items():

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.delivery.published.folder import FOLDER_NAME
+from schemas.names import read_published_name, version_label
 from tasks.engine.folders import folder_lock
 from tasks.files import disk
 
@@ -32,9 +32,9 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
 def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     import gzip
 
-    match = FOLDER_NAME.match(folder.name)
-    assert match is not None
-    inside = f"{match[1]}_V{match[2]}"
+    name = read_published_name(folder.name)
+    assert name is not None
+    inside = f"{name[0]}_{version_label(name[1])}"
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     disk.remove(partial)
     left_out = ("_SCI_COR_Lightcurve-IMAGETTE", ".html")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flows.reduce  # noqa: F401  # declares the steps whose products are replaced
 from schemas.errors import BadInputError, BusyError, StorageError, UsageError
 from schemas.payloads import Leaf, Payload, Product, Status
 from schemas.settings import Settings

@@ -1025,7 +1025,7 @@ def test_bombs_are_refused_in_little_memory(tmp_path: Path) -> None:
         from pathlib import Path
         from schemas.errors import DrpError
         from tests.small_product import INPUT
-        from tasks.fits import open_declared
+        from tasks.files.reader import open_declared
         for path in sorted(Path(sys.argv[1]).glob("*.fits")):
             try:
                 with open_declared(path, INPUT) as file:

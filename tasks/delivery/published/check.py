@@ -4,12 +4,12 @@ units and name.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import BadInputError, DrpError
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input, Use
+from schemas.names import PAGE, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
 from tasks.delivery.light_curves import OWN_COLUMNS
@@ -20,16 +20,6 @@ from tasks.delivery.self_check import whole
 from tasks.files import disk
 from tasks.files.reader import FitsFile, Hdu, open_declared, scan, verify_sums
 from tasks.files.writer import structure_of
-
-# <EXTNAME>-<DATANAME>, after the visit, the pass and the time
-_NAME = re.compile(
-    r"CH(?:_PR(?P<program>\d{6})_TG(?P<target>\d{6}))?(?:_PS\d{8})?_TU(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)"
-    r"_(?P<extname>[A-Z]{3}_[A-Z]{3}_[A-Za-z0-9]+)(?:-(?P<data>[A-Za-z0-9_-]+?))?_V(?P<version>\d{3,4})\.fits"
-)
-
-_PAGE_NAME = re.compile(
-    r"CH_PR\d{6}_TG\d{6}_TU\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d_RPT_COR_DataReduction_V\d{4}\.(pdf|html)"
-)
 
 PAGES = {
     ".pdf": ("RPT_COR_DataReduction", report_faults),
@@ -98,7 +88,7 @@ def _check_page(path: Path) -> Verdict:
     """
     what, faults = PAGES[path.suffix]
     verdict = Verdict(path, what, faults(path))
-    if _PAGE_NAME.fullmatch(path.name) is None:
+    if PAGE.fullmatch(path.name) is None:
         verdict.deviations.append(
             f"name: is not CH_PRnnnnnn_TGnnnnnn_TU(time)_RPT_COR_DataReduction_Vnnnn{path.suffix}"
         )
@@ -220,8 +210,8 @@ def _check_name(file: FitsFile, verdict: Verdict) -> None:
     """Hold the file's name against its headers. A term has the name of its step."""
     if file.extname in TERMS:
         return
-    match = _NAME.fullmatch(file.path.name)
-    if match is None:
+    name = read_soc_name(file.path.name)
+    if name is None:
         verdict.deviations.append(
             f"name: is not CH[_PRnnnnnn_TGnnnnnn]_TU(time)_{file.extname}_Vnnnn.fits"
         )
@@ -232,17 +222,18 @@ def _check_name(file: FitsFile, verdict: Verdict) -> None:
         "data": header.get("DATANAME"),
         "version": _number(header, ("ARCH_REV", "PROC_NUM"), (2, 2)),
     }
-    if match["program"]:
+    if name.program:
         facts["program"] = _number(header, ("PROGTYPE", "PROG_ID"), (2, 4))
         facts["target"] = _number(header, ("REQ_ID", "VISITCTR"), (4, 2))
     for part, fact in facts.items():
-        if fact is not None and (match[part] or "") != fact:
+        said = getattr(name, part)
+        if fact is not None and said != fact:
             verdict.deviations.append(
-                f"name: says {match[part] or 'nothing'} for the {part}, the header {fact}"
+                f"name: says {said or 'nothing'} for the {part}, the header {fact}"
             )
     times = [str(header[k])[:19].replace(":", "-") for k in ("T_STRT_U", "V_STRT_U") if k in header]
-    if times and match["time"] not in times:
-        verdict.deviations.append(f"name: says {match['time']}, the header {' or '.join(times)}")
+    if times and name.time not in times:
+        verdict.deviations.append(f"name: says {name.time}, the header {' or '.join(times)}")
 
 
 def _number(header: object, names: tuple[str, str], digits: tuple[int, int]) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES
+from schemas.names import Version, read_published_name
 from schemas.payloads import Inventory
 from tasks.engine.step import products_in
 from tasks.files import disk
@@ -23,12 +23,12 @@ MANIFEST = "manifest.json"
 
 MANIFEST_VERSION = 1
 
-FOLDER_NAME = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
 
-
-def version_of(folder: Path) -> tuple[int, int]:
+def version_of(folder: Path) -> Version:
     """Return (ARCH_REV, PROC_NUM) of a published folder."""
-    return divmod(int(folder.name[-4:]), 100)
+    name = read_published_name(folder.name)
+    assert name is not None
+    return name[1]
 
 
 def published_folders(output: Path, visit: str) -> list[Path]:
@@ -38,7 +38,7 @@ def published_folders(output: Path, visit: str) -> list[Path]:
     return sorted(
         p
         for p in output.iterdir()
-        if (m := FOLDER_NAME.match(p.name)) and m[1] == visit and p.is_dir()
+        if (name := read_published_name(p.name)) and name[0] == visit and p.is_dir()
     )
 
 

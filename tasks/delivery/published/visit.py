@@ -102,7 +102,7 @@ class PublishedVisit:
             return file[declared.extname].finite_image()
 
     def cube(self, step: str, extname: str) -> Product:
-        """Return calibrated or corrected images, to be opened by `tasks.level1.open_images`."""
+        """Return calibrated or corrected images, to be opened by `tasks.visit.images.open_images`."""
         path = self.place(step, extname)
         (digest,) = (
             str(f["sha256"])
