@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 
-from schemas.arrays import AnyArray, Uint8Array
+from schemas.arrays import AnyArray
 from schemas.products import STORED, Column
 from tasks.files.header import Cards
 
@@ -50,7 +51,7 @@ def row_width(header: Cards, columns: int) -> int:
     return width
 
 
-def to_native(cells: Uint8Array, declared: Column) -> AnyArray:
+def to_native(cells: npt.NDArray[np.uint8], declared: Column) -> AnyArray:
     """Return the values of a column from its bytes.
 
     Parameters
