@@ -9,8 +9,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.names import VISIT
+
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-VisitId = Annotated[str, StringConstraints(pattern=r"^PR\d{6}_TG\d{6}$")]
+VisitId = Annotated[str, StringConstraints(pattern=f"^{VISIT.pattern}$")]
 Scalar = bool | int | float | str
 
 

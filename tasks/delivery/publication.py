@@ -18,6 +18,7 @@ from typing import Any
 
 from schemas import VERSION
 from schemas.errors import CannotCreateError, DrpError
+from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
@@ -25,7 +26,6 @@ from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.published.folder import (
     MANIFEST,
     Digest,
-    Version,
     holds,
     published_folders,
     read_manifest,
@@ -174,14 +174,14 @@ def next_version(
     existing = {version_of(folder) for folder in published_folders(output, inventory.visit)}
     revision = inventory.arch_rev if prescribed[0] is None else prescribed[0]
     if prescribed[1] is not None:
-        version = Version(revision, prescribed[1])
+        version = (revision, prescribed[1])
         if version in existing:
-            name = version.folder(inventory.visit)
+            name = published_name(inventory.visit, version)
             raise CannotCreateError(f"{output / name}: already exists, with a different result")
         return version
     for number in range(inventory.proc_num, 100):
-        if (version := Version(revision, number)) not in existing:
-            return version
+        if (revision, number) not in existing:
+            return revision, number
     raise CannotCreateError(
         f"{output}: no free processing number for {inventory.visit} (the last is 99)"
     )
@@ -201,9 +201,14 @@ class Edition:
         return self.result.inventory.visit
 
     @property
+    def label(self) -> str:
+        """The version in file names, such as V0102."""
+        return version_label(self.version)
+
+    @property
     def folder(self) -> str:
         """Name of the published folder."""
-        return self.version.folder(self.visit)
+        return published_name(self.visit, self.version)
 
     def keywords(self) -> dict[str, Value]:
         """Return the keywords that are set at publication."""
@@ -211,15 +216,15 @@ class Edition:
             "DATE": self.date,
             "STAMP": f"drp {VERSION}",
             "PIPE_VER": VERSION,
-            "ARCH_REV": self.version.revision,
-            "PROC_NUM": self.version.number,
+            "ARCH_REV": self.version[0],
+            "PROC_NUM": self.version[1],
             **{f"RF_FIL{i}": n for i, n in enumerate(self.result.reference_names()[:20], 1)},
         }
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of the publication that the pages show."""
         return {
-            "version": self.version.label,
+            "version": self.label,
             "date": self.date,
             "software": VERSION,
             "folder": self.folder,
@@ -229,7 +234,7 @@ class Edition:
     def page_name(self, ending: str) -> str:
         """Return the file name of a page, by its extension."""
         start = self.result.inventory.start[:19].replace(":", "-")
-        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.version.label}.{ending}"
+        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.label}.{ending}"
 
 
 def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
@@ -245,7 +250,7 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
         make(folder, facts, stage / name)
         files[name] = Origin(step, "", ending)
     disk.crash_point("before manifest")
-    manifest = make_manifest(stage, edition.result, files, edition.version.label, edition.date)
+    manifest = make_manifest(stage, edition.result, files, edition.label, edition.date)
     if "report" in page_data:
         report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
         manifest["verdict"] = report["verdict"]
@@ -294,4 +299,4 @@ def soc_name(product: Product, edition: Edition) -> str:
         header = file.hdus[1].header
         time = str(header.get("T_STRT_U", header.get("V_STRT_U")))[:19].replace(":", "-")
         data = f"-{header['DATANAME']}" if "DATANAME" in header else ""
-        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.version.label}.fits"
+        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.label}.fits"

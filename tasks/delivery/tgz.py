@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.delivery.published.folder import FOLDER_NAME
+from schemas.names import read_published_name, version_label
 from tasks.engine.folders import folder_lock
 from tasks.files import disk
 
@@ -69,9 +69,10 @@ def _published_members(folder: Path) -> list[Path]:
 
 def _folder_inside(folder: Path) -> str:
     """Return the name of the folder in the archive; pycheops expects it without the prefix CH_."""
-    match = FOLDER_NAME.match(folder.name)
-    assert match is not None
-    return f"{match[1]}_V{match[2]}"
+    name = read_published_name(folder.name)
+    assert name is not None
+    visit, version = name
+    return f"{visit}_{version_label(version)}"
 
 
 def _pack(members: Sequence[Path], inside: str, raw: BinaryIO) -> None:

@@ -5,9 +5,10 @@ what is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from schemas.settings import Settings
 from schemas.terms import TERMS
 from tasks.engine import step as machine
 from tasks.engine.by_hand import replacement
-from tasks.engine.run import Run, Stopped, WorkToDo, new_file, running
+from tasks.engine.run import STEPS, Run, Stopped, WorkToDo, new_file, running
 from tasks.engine.step import Leaves, Recipe, Step, recipe, step
 from tasks.engine.store import Workspace
 from tasks.files.writer import NewHdu, write_fits
@@ -126,10 +127,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    # steps enter a table of the module when they are declared: here one that is the test's own
-    monkeypatch.setattr(machine, "STEPS", {})
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    # steps enter a table when they are declared: here it holds those of the test only
+    with patch.dict(STEPS, clear=True):
+        yield Bench(tmp_path)
 
 
 def outcomes(run: Run) -> list[str]:
@@ -525,7 +526,7 @@ def test_a_replacement_is_known_by_its_extname(bench: Bench) -> None:
 
 def test_a_replacement_that_no_step_leaves_is_refused(bench: Bench) -> None:
     own = own_flat(bench.root / "own.fits")
-    machine.STEPS.pop("sum")
+    STEPS.pop("sum")
     with pytest.raises(
         UsageError, match="no step leaves TERM_FLAT; what can be replaced: TERM_DARK"
     ):

@@ -24,7 +24,8 @@ from schemas.errors import BadInputError, BusyError, DrpError, MissingInputError
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Allowed, Input, Use
 from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
-from tasks.files.reader import BLOCK, FitsFile, blocks, open_declared, scan
+from tasks.files.reader import FitsFile, blocks, open_declared, scan
+from tasks.files.structure import BLOCK
 from tasks.files.units import unit_change
 from tasks.files.writer import NewHdu, write_fits
 from tasks.visit.images import open_images
@@ -1024,8 +1025,8 @@ def test_bombs_are_refused_in_little_memory(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
         from pathlib import Path
         from schemas.errors import DrpError
-        from tests.small_product import INPUT
-        from tasks.fits import open_declared
+        from tests.support.small_product import INPUT
+        from tasks.files.reader import open_declared
         for path in sorted(Path(sys.argv[1]).glob("*.fits")):
             try:
                 with open_declared(path, INPUT) as file:

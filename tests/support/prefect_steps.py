@@ -1,7 +1,7 @@
 """Small steps under a Prefect server, in a process of their own since Prefect's imports warn; the
 answer is JSON.
 
-Run as ``python -m tests.prefect_steps FOLDER`` with PREFECT_API_URL set.
+Run as ``python -m tests.support.prefect_steps FOLDER`` with PREFECT_API_URL set.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ also its digest in the manifest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.errors import BadInputError, DrpError, MissingInputError
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
+from schemas.names import PAGE, SocName, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
 from tasks.delivery.light_curves import OWN_COLUMNS
@@ -24,16 +24,6 @@ from tasks.delivery.self_check import whole
 from tasks.files import disk
 from tasks.files.reader import FitsFile, Hdu, open_declared, scan, verify_sums
 from tasks.files.writer import structure_of
-
-# visit, pass, time, <EXTNAME>-<DATANAME>, version
-_NAME = re.compile(
-    r"CH(?:_PR(?P<program>\d{6})_TG(?P<target>\d{6}))?(?:_PS\d{8})?_TU(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)"
-    r"_(?P<extname>[A-Z]{3}_[A-Z]{3}_[A-Za-z0-9]+)(?:-(?P<data>[A-Za-z0-9_-]+?))?_V(?P<version>\d{3,4})\.fits"
-)
-
-_PAGE_NAME = re.compile(
-    r"CH_PR\d{6}_TG\d{6}_TU\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d_RPT_COR_DataReduction_V\d{4}\.(pdf|html)"
-)
 
 PAGES = {
     ".pdf": ("RPT_COR_DataReduction", report_faults),
@@ -139,7 +129,7 @@ def _check_page(path: Path) -> tuple[str, list[Remark]]:
     """Return the kind of a page, and its faults and deviations."""
     kind, faults = PAGES[path.suffix]
     remarks = [fault(text) for text in faults(path)]
-    if _PAGE_NAME.fullmatch(path.name) is None:
+    if PAGE.fullmatch(path.name) is None:
         expected = f"CH_PRnnnnnn_TGnnnnnn_TU(time)_RPT_COR_DataReduction_Vnnnn{path.suffix}"
         remarks.append(deviation(f"name: expected {expected}"))
     return kind, remarks
@@ -178,21 +168,23 @@ def _name_remarks(file: FitsFile) -> Iterator[Remark]:
     """Compare the file's name with its header; a term is named after its step instead."""
     if file.extname in TERMS:
         return
-    match = _NAME.fullmatch(file.path.name)
-    if match is None:
+    name = read_soc_name(file.path.name)
+    if name is None:
         yield deviation(f"name: expected CH[_PRnnnnnn_TGnnnnnn]_TU(time)_{file.extname}_Vnnnn.fits")
         return
     header = file.hdus[1].header
-    for part, value in _parts_of_name(file, header, in_program=bool(match["program"])).items():
-        if value is not None and (match[part] or "") != value:
-            yield deviation(f"name: {part} is {match[part] or 'missing'}, in the header {value}")
+    for part, value in _parts_of_name(file, name, header).items():
+        if value is not None and getattr(name, part) != value:
+            yield deviation(
+                f"name: {part} is {getattr(name, part) or 'missing'}, in the header {value}"
+            )
     times = [str(header[k])[:19].replace(":", "-") for k in ("T_STRT_U", "V_STRT_U") if k in header]
-    if times and match["time"] not in times:
-        yield deviation(f"name: time is {match['time']}, in the header {' or '.join(times)}")
+    if times and name.time not in times:
+        yield deviation(f"name: time is {name.time}, in the header {' or '.join(times)}")
 
 
 def _parts_of_name(
-    file: FitsFile, header: Mapping[str, Any], in_program: bool
+    file: FitsFile, name: SocName, header: Mapping[str, Any]
 ) -> dict[str, str | None]:
     """Return the parts of the file's name according to the header, None if it lacks them."""
     parts = {
@@ -200,7 +192,7 @@ def _parts_of_name(
         "data": header.get("DATANAME"),
         "version": _digits(header, ("ARCH_REV", "PROC_NUM"), (2, 2)),
     }
-    if in_program:
+    if name.program:
         parts["program"] = _digits(header, ("PROGTYPE", "PROG_ID"), (2, 4))
         parts["target"] = _digits(header, ("REQ_ID", "VISITCTR"), (4, 2))
     return parts

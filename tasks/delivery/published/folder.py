@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES
+from schemas.names import Version, read_published_name
 from schemas.payloads import Inventory
 from tasks.engine.step import products_in
 from tasks.files import disk
@@ -23,28 +23,12 @@ MANIFEST = "manifest.json"
 
 MANIFEST_VERSION = 1
 
-FOLDER_NAME = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
-
-
-class Version(NamedTuple):
-    """ARCH_REV and PROC_NUM of a publication."""
-
-    revision: int
-    number: int
-
-    @property
-    def label(self) -> str:
-        """The version in file names, such as V0102."""
-        return f"V{self.revision:02d}{self.number:02d}"
-
-    def folder(self, visit: str) -> str:
-        """Return the name of the published folder of a visit."""
-        return f"CH_{visit}_{self.label}"
-
 
 def version_of(folder: Path) -> Version:
-    """Return the version of a published folder."""
-    return Version(*divmod(int(folder.name[-4:]), 100))
+    """Return the version, ARCH_REV and PROC_NUM, of a published folder."""
+    name = read_published_name(folder.name)
+    assert name is not None
+    return name[1]
 
 
 def holds(path: Path, sha256: str, digest: Digest) -> bool:
@@ -59,7 +43,7 @@ def published_folders(output: Path, visit: str) -> list[Path]:
     return sorted(
         p
         for p in output.iterdir()
-        if (m := FOLDER_NAME.match(p.name)) and m[1] == visit and p.is_dir()
+        if (name := read_published_name(p.name)) and name[0] == visit and p.is_dir()
     )
 
 
