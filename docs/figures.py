@@ -250,7 +250,7 @@ def linearity(visit: Visit) -> Figure:
 
 def spread(visit: Visit) -> Figure:
     """Draw the offsets of exposures, and what they add to the brightest pixels of a stack."""
-    from tasks.calibration.spread import motion_variances
+    from tasks.calibration.motion import motion_variances
 
     figure, (left, right) = panels()
     term = visit.term("spread")
