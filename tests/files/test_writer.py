@@ -35,10 +35,8 @@ from tasks.files.writer import (
     structure_of,
     write_fits,
 )
-from tests.files.test_disk import calls, fail_every_call, faults, listing, no_fault_stays
+from tests.support.disk_faults import fail_every_call, faults, listing
 from tests.support.small_product import COLUMNS, IMAGE, INPUT, PIXELS, TABLE, VALUES, new_hdus
-
-__all__ = ["calls", "no_fault_stays"]  # fixtures
 
 many = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
