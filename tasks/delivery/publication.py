@@ -154,7 +154,7 @@ def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bo
         warn(f"{folder.name}: its manifest cannot be read; publishing the result again")
         return False
     if changed:
-        warn(f"{folder.name}: {changed[0]} was modified; publishing the result again")
+        warn(f"{folder.name}: {changed[0]} is missing or modified; publishing the result again")
     return not changed
 
 
