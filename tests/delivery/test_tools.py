@@ -366,6 +366,21 @@ def test_all_faults_of_a_file_are_reported_not_only_the_first(folder: Path, tmp_
     assert len(check(path).faults) >= 3
 
 
+@pytest.mark.parametrize("sums", [True, False])
+def test_absent_checksums_and_another_version_are_tolerated_even_in_our_own_products(
+    folder: Path, tmp_path: Path, sums: bool
+) -> None:
+    path = Path(shutil.copy(raw_file(folder, "Lightcurve-DEFAULT"), tmp_path))
+    with fits.open(path) as file:
+        if sums:
+            file[1].header["EXT_VER"] = "99.9"
+        else:
+            del file[1].header["CHECKSUM"], file[1].header["DATASUM"]
+        file.writeto(path, overwrite=True, checksum=sums)
+    checked = check(path)
+    assert (checked.state, checked.faults) == ("deviates", []), checked
+
+
 def test_a_flipped_bit_is_found_by_the_sums(folder: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(raw_file(folder, "Lightcurve-DEFAULT"), tmp_path))
     data = bytearray(path.read_bytes())

@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,15 @@ from tasks.delivery.report import summary
 from tasks.delivery.report.findings import read_findings
 from tasks.delivery.report.report import evidence
 from tasks.delivery.report.verdict import verdict
-from tasks.delivery.report.wording import printable
+from tasks.delivery.report.wording import Row, printable
 from tasks.delivery.viewer.data import flags, image_points, imagette_points
 from tasks.engine.step import Leaves, step
 from tasks.files import disk
-from tasks.visit.images import open_images
+from tasks.visit.images import Images, open_images
 
 DATA = "viewer.json"
 
 UPLOT = "1.6.32"  # see web/uplot/README.md
-
-# labels of the rows of the observation that the heading shows
-HEADING = {
-    "target": "Target name",
-    "start": "Data start (UTC)",
-    "stop": "Data stop (UTC)",
-    "images": "Images",
-    "exposures": "Exposures of an image",
-}
 
 # labels of the key numbers that have a tile
 TILES = (
@@ -70,14 +61,14 @@ def collect_viewer(
         findings = read_findings(calibrated, corrected, measured, images)
         run = summary.run_table(inventory, images)
         metrics = findings.metrics["DEFAULT"]
+        heading = heading_of(run, images)
         numbers = summary.key_numbers(inventory, metrics, findings.points, leaves, images)
     sets = [image_points(findings, measured, settings.points)]
     if measured.imagettes is not None:
         sets.append(imagette_points(measured.imagettes.product, settings.points))
-    heading = {row.label: row.shown for row in run}
     page = {
         "visit": inventory.visit,
-        "heading": {name: heading[label] for name, label in HEADING.items()},
+        "heading": heading,
         "tiles": TILES,
         "verdict": verdict(evidence(findings.points, metrics, leaves)).model_dump(mode="json"),
         "run": [row.model_dump(mode="json") for row in run],
@@ -86,6 +77,18 @@ def collect_viewer(
         "sets": sets,
     }
     return Leaves(blobs={DATA: as_json(page)})
+
+
+def heading_of(run: Iterable[Row], images: Images) -> dict[str, Any]:
+    """Return the facts in the heading of the page: target, period and exposures."""
+    by_label = {row.label: row.shown for row in run}
+    return {
+        "target": by_label["Target name"],
+        "start": by_label["Data start (UTC)"],
+        "stop": by_label["Data stop (UTC)"],
+        "images": images.count,
+        "exposures": f"{images.nexp} × {images.exposure_time:g} s",
+    }
 
 
 def as_json(value: Any) -> bytes:
