@@ -1,6 +1,4 @@
-"""The model of the scene in one image, for the report: the target, the stars of its field, and what
-both leave of the image.
-"""
+"""The model of the scene in one image: the target, its field stars, and the residual."""
 
 from __future__ import annotations
 
@@ -17,31 +15,31 @@ from tasks.visit.clean import Effects
 from tasks.visit.images import Images
 from tasks.visit.terms import term_column
 
-FEWEST = 3  # images that must have made the PSF
+FEWEST = 3  # images from which the PSF must have been measured
 
-ROUNDS = 2  # as PSF photometry fits
+ROUNDS = 2  # of the fit, as in PSF photometry
 
 
 def scene_of(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images, i: int
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """Return target, field stars, and what is left in units of noise, of one corrected image.
+    """Model target and field stars in one corrected image.
 
     Parameters
     ----------
     calibrated, corrected : CalibratedVisit, CorrectedVisit
-        Whose terms tell of place, PSF, stars and noise.
+        Their terms hold position, PSF, stars and noise.
     images : Images
         Corrected images.
     i : int
-        Which image.
+        Index of the image.
 
     Returns
     -------
     target, field, pull : ndarray, shape (ny, nx)
-        Models [electron], and (image - target - field) / noise, where noise is that of star, sky
-        and read-out. None where the target was not found in the image, or the visit has no PSF of
-        its own.
+        Models [electron], and the residual (image - target - field) / noise, with the noise of
+        star, sky and read-out. None if the target was not found in the image, or if the visit has
+        no PSF of its own.
     """
     leaves = (
         corrected.psf,
