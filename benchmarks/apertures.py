@@ -1,7 +1,6 @@
-"""Speed of the aperture kernel, as ratios that hold on any machine: to photutils and to a bare copy
-of the image.
+"""Speed of the aperture kernel, relative to photutils and to a plain copy of the image.
 
-Run from the checkout: ``python -m benchmarks.apertures``; one thread.
+These ratios hold on any machine. Run: python -m benchmarks.apertures; it uses one thread.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ IMAGES = 500
 
 
 def best_time(work: Callable[[], object], images: int, rounds: int = 5) -> float:
-    """Return the shortest time of `work` per image [ms]; the first round, which may compile, is not
-    counted.
-    """
+    """Return the shortest time of `work` per image [ms], after a first round that may compile."""
     work()
     times = []
     for _ in range(rounds):
@@ -49,7 +46,7 @@ def main() -> None:
     copy = best_time(lambda: np.copyto(target, double), IMAGES)
     oracle = best_time(photutils, 5, rounds=2)
     print(f"{len(RADII)} radii, 200 x 200 pixels, {IMAGES} images")
-    print(f"{'':24} {'ms an image':>12} {'copies':>8} {'photutils / this':>18}")
+    print(f"{'':24} {'ms per image':>12} {'copies':>8} {'photutils / this':>18}")
     print(f"{'copy, float64':24} {copy:12.4f} {1:8.1f}")
     print(f"{'photutils, exact':24} {oracle:12.4f} {oracle / copy:8.1f} {1:18.1f}")
     for name, images in (("float64", double), ("float32", single), ("float64 with a NaN", gaps)):

@@ -1,9 +1,9 @@
-"""What Prefect adds to a visit when its server runs: seconds beyond the plain engine, cold and with
-nothing to do.
+"""The cost of Prefect: seconds beyond the plain engine while its server runs.
 
-Run: python -m benchmarks.orchestration [VISIT [REFERENCES]]; without arguments a visit is
-simulated. `drp up` is started in a folder of its own and ended. By form means from the creation of
-the run to its end, with the start of its process.
+Measured cold and with everything up to date. Run: python -m benchmarks.orchestration [VISIT
+[REFERENCES]]; without arguments a visit is simulated. `drp up` is started in a folder of its own
+and stopped at the end. "By form" is the time from the creation of a run to its end, the start of
+its process included.
 """
 
 from __future__ import annotations
@@ -14,29 +14,69 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from benchmarks.reduce import timed
 from flows.service.keeper import ask
 from flows.service.state import State, read_state
 
+STATES = ("cold", "unchanged")
+ENDED = ("COMPLETED", "FAILED", "CRASHED")
 
-def by_form(state: State, form: dict[str, Any]) -> float:
-    """Return the seconds from the creation of a run to its end."""
-    started = time.perf_counter()
-    deployment = ask(state, "deployments/name/reduce/drp")["id"]
-    run = ask(
-        state, f"deployments/{deployment}/create_flow_run", {"parameters": {"request": form}}
-    )["id"]
-    while (now := ask(state, f"flow_runs/{run}"))["state_type"] not in (
-        "COMPLETED",
-        "FAILED",
-        "CRASHED",
-    ):
-        time.sleep(0.2)
-    if now["state_type"] != "COMPLETED":
-        raise SystemExit(f"the run ended with {now['state_name']}: {now['state']['message']}")
-    return time.perf_counter() - started
+
+class Row(NamedTuple):
+    """The time of one reduction."""
+
+    engine: str
+    state: str
+    seconds: float
+
+
+class Reduction(NamedTuple):
+    """The visit to be reduced, and where its results go."""
+
+    visit: str
+    references: list[str]
+    root: Path
+    environment: dict[str, str]
+
+    def by_command(self, engine: str, name: str, *more: str) -> float:
+        """Return the seconds of `drp reduce` with the output and work folders of a name."""
+        options = [option for r in self.references for option in ("--references", r)]
+        output, work = self.root / f"out-{name}", self.root / f"work-{name}"
+        places = ["--output", str(output), "--work", str(work)]
+        command = ["reduce", self.visit, "--engine", engine, "-q", *options, *places, *more]
+        return timed(command, self.environment)[0]
+
+    def by_form(self, state: State) -> float:
+        """Return the seconds from the creation of a run by form to its end."""
+        request = {
+            "visit": self.visit,
+            "references": self.references,
+            "output": str(self.root / "out-form"),
+            "work": str(self.root / "work-form"),
+        }
+        started = time.perf_counter()
+        deployment = ask(state, "deployments/name/reduce/drp")["id"]
+        path = f"deployments/{deployment}/create_flow_run"
+        run = ask(state, path, {"parameters": {"request": request}})["id"]
+        while (now := ask(state, f"flow_runs/{run}"))["state_type"] not in ENDED:
+            time.sleep(0.2)
+        if now["state_type"] != "COMPLETED":
+            raise SystemExit(f"the run ended with {now['state_name']}: {now['state']['message']}")
+        return time.perf_counter() - started
+
+
+def under_server(reduction: Reduction) -> list[Row]:
+    """Return the times of reductions while the server runs, and stop it."""
+    try:
+        server = read_state(reduction.root / "library" / "prefect")
+        assert server is not None
+        rows = [Row("server", state, reduction.by_command("auto", "server")) for state in STATES]
+        return rows + [Row("by form", state, reduction.by_form(server)) for state in STATES]
+    finally:
+        down = [sys.executable, "-m", "flows.command.main", "down", "-q"]
+        subprocess.run(down, env=reduction.environment, check=True)
 
 
 def main() -> None:
@@ -48,63 +88,21 @@ def main() -> None:
             "SOURCE_DATE_EPOCH": "1700000000",
         }
         environment.pop("PREFECT_API_URL", None)
-        visit, references = (
-            (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else (str(root / "visit"), [])
-        )
-        if not references and len(sys.argv) < 2:
+        visit = sys.argv[1] if len(sys.argv) > 1 else str(root / "visit")
+        if len(sys.argv) < 2:
             timed(["simulate", visit, "-q"], environment)
-        options = [option for r in references for option in ("--references", r)]
-        timed(
-            [
-                "reduce",
-                visit,
-                *options,
-                "--work",
-                str(root / "warm"),
-                "--until",
-                "report",
-                "-q",
-                "--engine",
-                "plain",
-            ],
-            environment,
-        )
-
-        def reduced(engine: str, name: str) -> float:
-            places = ["--output", str(root / f"out-{name}"), "--work", str(root / f"work-{name}")]
-            return timed(
-                ["reduce", visit, "--engine", engine, "-q", *options, *places], environment
-            )[0]
-
-        rows = [("plain", state, reduced("plain", "plain")) for state in ("cold", "unchanged")]
+        reduction = Reduction(visit, sys.argv[2:], root, environment)
+        reduction.by_command("plain", "warm", "--until", "report")  # compiles kernels
+        rows = [Row("plain", state, reduction.by_command("plain", "plain")) for state in STATES]
         up = timed(["up", "--port", "0", "-q"], environment)[0]
-        try:
-            server = read_state(root / "library" / "prefect")
-            assert server is not None
-            rows += [
-                ("server", state, reduced("auto", "server")) for state in ("cold", "unchanged")
-            ]
-            form = {
-                "visit": visit,
-                "references": references,
-                "output": str(root / "out-form"),
-                "work": str(root / "work-form"),
-            }
-            rows += [("by form", state, by_form(server, form)) for state in ("cold", "unchanged")]
-        finally:
-            subprocess.run(
-                [sys.executable, "-m", "flows.command.main", "down", "-q"],
-                env=environment,
-                check=True,
-            )
-        plain = {state: seconds for engine, state, seconds in rows if engine == "plain"}
-        print(f"drp up {up:.1f} s")
-        for engine, state, seconds in rows:
-            more = seconds - plain[state]
-            print(
-                f"{engine:8s} {state:10s} {seconds:6.1f} s  {seconds / plain['cold']:5.2f} of "
-                f"plain cold  {more:+6.1f} s"
-            )
+        rows += under_server(reduction)
+    plain = {row.state: row.seconds for row in rows if row.engine == "plain"}
+    print(f"drp up {up:.1f} s")
+    for engine, state, seconds in rows:
+        print(
+            f"{engine:8s} {state:10s} {seconds:6.1f} s  {seconds / plain['cold']:5.2f} of "
+            f"plain cold  {seconds - plain[state]:+6.1f} s"
+        )
 
 
 if __name__ == "__main__":

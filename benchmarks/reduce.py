@@ -1,7 +1,7 @@
-"""A whole reduction as a user sees it: seconds and peak memory, plain and under Prefect, cold and
-with nothing to do.
+"""A whole reduction as a user experiences it: seconds and peak memory.
 
-Run: python -m benchmarks.reduce [VISIT [REFERENCES]]; without arguments a visit is simulated.
+Measured without and with Prefect, cold and with everything up to date. Run: python -m
+benchmarks.reduce [VISIT [REFERENCES]]; without arguments a visit is simulated.
 """
 
 from __future__ import annotations
@@ -30,6 +30,19 @@ def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, flo
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
+def reduce_twice(
+    engine: str, visit: str, references: list[str], root: Path, environment: dict[str, str]
+) -> list[tuple[str, str, float, float]]:
+    """Return engine, state, seconds and peak memory [MB] of a first and a second reduction."""
+    folders = ["--output", str(root / f"out-{engine}"), "--work", str(root / f"work-{engine}")]
+    options = ["--engine", engine, *folders, "-q"]
+    options += [option for r in references for option in ("--references", r)]
+    return [
+        (engine, state, *timed(["reduce", visit, *options], environment))
+        for state in ("cold", "unchanged")
+    ]
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -38,31 +51,20 @@ def main() -> None:
             "DRP_WORK": str(root / "library"),
             "SOURCE_DATE_EPOCH": "1700000000",
         }
-        if len(sys.argv) > 1:
-            visit, references = sys.argv[1], sys.argv[2:]
-        else:
-            visit, references = str(root / "visit"), []
+        visit = sys.argv[1] if len(sys.argv) > 1 else str(root / "visit")
+        if len(sys.argv) < 2:
             timed(["simulate", visit, "-q"], environment)
-        rows = []
-        for engine in ("plain", "prefect"):
-            options = [
-                "--engine",
-                engine,
-                "--output",
-                str(root / f"out-{engine}"),
-                "--work",
-                str(root / f"work-{engine}"),
-                "-q",
-            ]
-            options += [o for r in references for o in ("--references", r)]
-            for state in ("cold", "unchanged"):
-                rows.append((engine, state, *timed(["reduce", visit, *options], environment)))
-        first = rows[0][2]
-        for engine, state, seconds, megabytes in rows:
-            print(
-                f"{engine:8s} {state:10s} {seconds:6.1f} s  {seconds / first:5.2f} of plain "
-                f"cold  {megabytes:6.0f} MB"
-            )
+        rows = [
+            row
+            for engine in ("plain", "prefect")
+            for row in reduce_twice(engine, visit, sys.argv[2:], root, environment)
+        ]
+    first = rows[0][2]
+    for engine, state, seconds, megabytes in rows:
+        print(
+            f"{engine:8s} {state:10s} {seconds:6.1f} s  {seconds / first:5.2f} of plain "
+            f"cold  {megabytes:6.0f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The report once everything is imported: seconds of collecting and drawing, of typesetting, and
-their share of a reduction.
+"""The report: seconds of collecting and drawing, of typesetting, and their share of a reduction.
 
 Run: python -m benchmarks.report [VISIT [REFERENCES]]; without arguments a visit is simulated. Both
-are done twice and the second time counts; seconds are those of this process's CPU, which other work
-on the machine does not stretch.
+parts run twice and the second run counts, when everything is imported. Seconds are CPU time of this
+process, so other work on the machine does not matter.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from typing import Any
 import flows.reduce
 from schemas.requests import ReduceRequest
 from tasks.delivery.report.report import collect_report
-from tasks.simulation.visit import load_case, simulate_visit
+from tasks.simulation.case import load_case
+from tasks.simulation.visit import simulate_visit
 
 spent: dict[str, float] = {}
 
 
-def second(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the work of another one twice, and notes the seconds of CPU of
-    the second time.
-    """
+def run_twice(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function so that it runs twice and the CPU time of the second run is recorded."""
 
     def twice(*arguments: Any, **options: Any) -> Any:
         first = time.process_time()
@@ -49,8 +47,8 @@ def main() -> None:
         )
         if len(sys.argv) == 1:
             simulate_visit(visit, load_case("demo"))
-        collect_report.fn = second("collecting and drawing", collect_report.fn)
-        flows.reduce.typeset_report = second("typesetting", flows.reduce.typeset_report)  # type: ignore[assignment]
+        collect_report.fn = run_twice("collecting and drawing", collect_report.fn)
+        flows.reduce.typeset_report = run_twice("typesetting", flows.reduce.typeset_report)  # type: ignore[assignment]
         started = time.process_time()
         request = ReduceRequest(
             visit=visit, references=references, output=root / "out", work=root / "work"

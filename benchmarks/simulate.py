@@ -1,7 +1,6 @@
-"""The simulator: seconds and peak memory of whole visits, with one thread and with two, and as the
-visit grows.
+"""The simulator: seconds and peak memory by number of threads and by length of the visit.
 
-Run: python -m benchmarks.simulate; with `long` as an argument the case of 3000 stacks is made too.
+Run: python -m benchmarks.simulate; the argument `long` adds the case of 3000 stacks.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from pathlib import Path
 PROGRAM = """
 import sys
 from pathlib import Path
-from tasks.simulation.visit import load_case, simulate_visit
+from tasks.simulation.case import load_case
+from tasks.simulation.visit import simulate_visit
 case, images, threads, folder = sys.argv[1:]
 case = load_case(case).model_copy(update={"images": int(images)})
 simulate_visit(Path(folder), case, threads=int(threads))
@@ -24,7 +24,7 @@ simulate_visit(Path(folder), case, threads=int(threads))
 
 
 def timed(case: str, images: int, threads: int, folder: Path) -> tuple[float, float]:
-    """Return seconds and peak memory [MB] of one visit, the start of Python included."""
+    """Return seconds and peak memory [MB] of simulating a visit, the start of Python included."""
     environment = {
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),

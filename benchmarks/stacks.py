@@ -1,10 +1,10 @@
-"""What is lost because a stack is linearised as a whole: the mean of the curve is not the curve of
-the mean.
+"""The cost of linearising stacks: the mean of a curve is not the curve of the mean.
 
-Prints, for bright stars and some pointing, the flux within 25 pixels that is missing (its mean,
-which changes the scale of a light curve, and its scatter, which is noise), and what is left with
-the variance of each pixel over the exposures: the true one, as unstacked imagettes tell it in the
-core, and the one that the motion tells, as the pipeline takes it from the attitude.
+Prints the flux that is missing within 25 pixels, for bright stars and various pointings: its mean,
+which changes the scale of a light curve, and its scatter, which is noise. The last columns are the
+remainder after a correction for the variance of each pixel over the exposures: the true variance,
+as unstacked imagettes give it in the core, and that of the motion, as the pipeline derives it from
+the attitude.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 from tasks.calibration.motion import motion_variances
 from tasks.calibration.spread import offsets_of
 from tasks.simulation.case import Case
-from tasks.simulation.light import Window
-from tasks.simulation.linearity import linearisation
-from tasks.simulation.observatory import Studio
+from tasks.simulation.linearity import Spline, linearisation
+from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
 
 RADIUS = 25.0
@@ -42,55 +41,68 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def missing(case: Case) -> tuple[float, np.ndarray]:
-    """Return the highest signal [electron], and what is missing in each stack [ppm] as it is, and
-    with either variance.
+def missing_flux(case: Case) -> tuple[float, np.ndarray]:
+    """Return the highest signal [electron] and the missing flux of each stack [ppm].
+
+    The flux has shape (n, 3): uncorrected, with the true variance, with that of the motion.
     """
     plan = Plan(case, 1)
-    studio = Studio(plan, Window(case.window_x, case.window_y, case.width, case.height), plan.mode)
-    studio.prepare()
-    curve, bias = linearisation(plan.mode.frequency), studio.camera.parts[0].bias
-    y, x = np.mgrid[: case.height, : case.width] + 0.5
-    gains, peak, found = plan.housekeeping.gain.reshape(-1, case.nexp), 0.0, []
+    observatory = Observatory(plan, case.window, plan.mode)
+    observatory.prepare()
+    bias = observatory.camera.parts[0].bias
+    gains, peak, missing = plan.housekeeping.gain.reshape(-1, case.nexp), 0.0, []
     for n in range(case.images):
-        exposures = studio.stack(n)
+        exposures = observatory.stack(n)
         each = np.stack(
             [(e.image - bias) / gain for e, gain in zip(exposures, gains[n], strict=True)]
         )
-        mean, place = each.mean(axis=0), np.array([[e.x, e.y] for e in exposures])
-        true, whole = curve.correct(each).sum(axis=0), case.nexp * curve.correct(mean)
-        moved = np.empty_like(mean)
-        motion_variances(mean, offsets_of(place[None, :, 0], place[None, :, 1])[0], moved)
-        near = (
-            np.hypot(x + case.window_x - place[:, 0].mean(), y + case.window_y - place[:, 1].mean())
-            < RADIUS
-        )
-        rest = [true - whole]
-        for variance in (each.var(axis=0), moved):
-            sigma = np.sqrt(
-                variance
-            )  # two exposures of this scatter have the second-order term of all
-            rest.append(
-                true - case.nexp * (curve.correct(mean + sigma) + curve.correct(mean - sigma)) / 2
-            )
-        found.append([1e6 * r[near].sum() / true[near].sum() for r in rest])
+        place = np.array([[e.x, e.y] for e in exposures])
+        missing.append(missing_in_stack(each, place, case, linearisation(plan.mode.frequency)))
         peak = max(peak, float(each.max()))
-    return peak, np.array(found)
+    return peak, np.array(missing)
+
+
+def missing_in_stack(each: np.ndarray, place: np.ndarray, case: Case, curve: Spline) -> list[float]:
+    """Return the missing flux of one stack [ppm].
+
+    Parameters
+    ----------
+    each : ndarray, shape (nexp, ny, nx)
+        Measured charge in the exposures [electron].
+    place : ndarray, shape (nexp, 2)
+        Position of the star in each exposure [pixel].
+    case : Case
+        The window and the number of exposures.
+    curve : Spline
+        Linearisation.
+    """
+    y, x = np.mgrid[: case.height, : case.width] + 0.5
+    mean = each.mean(axis=0)
+    true, whole = curve.correct(each).sum(axis=0), case.nexp * curve.correct(mean)
+    moved = np.empty_like(mean)
+    motion_variances(mean, offsets_of(place[None, :, 0], place[None, :, 1])[0], moved)
+    centre_x, centre_y = place.mean(axis=0)
+    near = np.hypot(x + case.window_x - centre_x, y + case.window_y - centre_y) < RADIUS
+    residuals = [true - whole]
+    for variance in (each.var(axis=0), moved):
+        sigma = np.sqrt(variance)  # two exposures of this scatter have the second-order term of all
+        two = (curve.correct(mean + sigma) + curve.correct(mean - sigma)) / 2
+        residuals.append(true - case.nexp * two)
+    return [1e6 * residual[near].sum() / true[near].sum() for residual in residuals]
 
 
 def main() -> None:
     """Print the table."""
     print(
         "star and pointing               peak [e-]    missing in 25 pixels [ppm]: mean, "
-        "scatter; true variance; by motion"
+        "scatter; with true variance; with that of the motion"
     )
     for name, values in CASES.items():
-        peak, found = missing(
-            Case(**{**QUIET, "images": 40 if values["nexp"] < 40 else 15, **values})
-        )
+        images = 40 if values["nexp"] < 40 else 15
+        peak, missing = missing_flux(Case(**{**QUIET, "images": images, **values}))
         columns = "   ".join(
             f"{mean:6.1f} {scatter:5.2f}"
-            for mean, scatter in zip(found.mean(axis=0), found.std(axis=0), strict=True)
+            for mean, scatter in zip(missing.mean(axis=0), missing.std(axis=0), strict=True)
         )
         print(f"{name:30s}  {peak:8.0f}    {columns}", flush=True)
 

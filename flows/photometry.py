@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit
+from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit, Photometry
 from schemas.settings import PipelineSettings
 from tasks.delivery.light_curves import write_imagette_light_curves, write_light_curves
 from tasks.engine.step import recipe
@@ -25,16 +25,11 @@ def measure_visit(
     contamination = estimate_contamination(images, scene, apertures)
     quality = assess_quality(images, events, detector, scene, removed, apertures, psf_fit)
     upstream = (*calibrated.terms(), *c.terms())
+    photometry = Photometry(
+        apertures=apertures, psf_fit=psf_fit, contamination=contamination, quality=quality
+    )
     light_curves = write_light_curves(
-        images,
-        upstream,
-        c.pointing,
-        c.background,
-        c.position,
-        apertures,
-        psf_fit,
-        contamination,
-        quality,
+        images, upstream, c.pointing, c.background, c.position, photometry
     )
     imagettes = curves = None
     if c.imagettes is not None:
@@ -42,10 +37,7 @@ def measure_visit(
         imagettes = measure_imagettes(small, images, scene, detector, removed, quality, chosen)
         curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
     return MeasuredVisit(
-        apertures=apertures,
-        psf_fit=psf_fit,
-        contamination=contamination,
-        quality=quality,
+        **dict(photometry),
         light_curves=light_curves,
         imagettes=imagettes,
         imagette_light_curves=curves,

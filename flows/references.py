@@ -11,6 +11,7 @@ from typing import Any
 from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
 from schemas.inputs import DARK_FRAME, REFERENCES
+from schemas.names import version_label
 from tasks.visit.choice import choose, choose_dark_frames
 from tasks.visit.search import Found, search
 
@@ -74,7 +75,7 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
 
 
 def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:
-    version = f"V{found.version[0]:02d}{found.version[1]:02d}"
+    version = version_label(found.version)
     validity = {"valid_from": found.valid_from, "valid_to": found.valid_to}
     return {
         "kind": kind,

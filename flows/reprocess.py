@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from flows.reduce import reduce_visit
 from flows.runs.reduction import Tell, merged, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
+from schemas.names import read_published_name
 from schemas.payloads import Inventory
 from schemas.requests import ReduceRequest, make_settings
 from tasks.delivery.published.folder import (
@@ -29,9 +30,10 @@ from tasks.delivery.published.folder import (
 )
 from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
+from tasks.engine.generic import L
 from tasks.engine.run import STEPS, Run, running
-from tasks.engine.store import L, Warn, Workspace
-from tasks.visit.inventory import renewed
+from tasks.engine.store import Warn, Workspace
+from tasks.visit.inventory import renew_references
 
 
 class ManifestRecords(Workspace):
@@ -98,7 +100,7 @@ def replayed(request: ReduceRequest) -> Replay:
         if before[Path(r.product.path).name] != r.product.sha256
     ]
     if request.renew:
-        found, newer = renewed(found, request.references, settings, digests)
+        found, newer = renew_references(found, request.references, settings, digests)
         changes += newer
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
@@ -170,7 +172,8 @@ def plan(
     for folder in (output, *places):
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
-    visits = sorted({p.name[3:-6] for p in output.glob("CH_PR*_TG*_V[0-9][0-9][0-9][0-9]")})
+    names = [read_published_name(p.name) for p in output.iterdir()]
+    visits = sorted({name[0] for name in names if name is not None})
     planned = []
     for visit in visits:
         folders = published_folders(output, visit)

@@ -1,3 +1,1 @@
-"""The default reference library: synthetic reference files in the SOC's formats, and what builds
-them.
-"""
+"""The default reference library: builds synthetic reference files in the SOC's formats."""

@@ -1,12 +1,11 @@
-"""Builds the default reference library from the simulated instrument, with the errors that
-calibration would leave.
+"""Builds the default reference library from the simulated instrument, with calibration errors.
 
-Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % a pixel,
-dark current 0.02 electron/s and 2 % of its value, gain factors and linearisation curvatures 1 %,
-the size of the PSF 0.2 %. So truth and references differ as they do in flight. Physical curves
+Each map is the simulator's truth plus a seeded error: bias 0.05 ADU and flat field 0.05 % per
+pixel, dark current 0.02 electron/s and 2 % of its value, gain factors and linearisation curvatures
+1 %, size of the PSF 0.2 %. Truth and references thus differ as they do in flight. Physical curves
 (quantum efficiency, throughput, spectra) are the simulator's own. All files are valid from 2015 to
-2050, but the dark frames, of which two bracket the date of a young CCD and two that of an aged one,
-and the two bad-pixel maps, one for each. The same code gives the same bytes.
+2050 except the dark frames, of which two bracket the date of a young CCD and two that of an aged
+one, and the two bad-pixel maps, one for each. The same code gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,42 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, Float32Array, FloatArray
 from schemas.products import soc_structure
 from tasks.simulation import bias, dark, files, flat, gain, layout, linearity, psf, spectrum
 from tasks.simulation.spacecraft import in_saa
 
-Floats = NDArray[np.float64]
-
 DATE = "2021-03-01T00:00:00"  # in the headers of all files
 FIRST, LAST = "2015-01-01T00:00:00", "2050-01-01T00:00:00"
-FREQUENCIES = (230_000, 100_000)  # in the order of the bias frame
+FREQUENCIES = (230_000, 100_000)  # in the order of the bias frame [Hz]
 TEFF = (3500, 4000, 4500, 5000, 5500, 6000, 7000, 8000)  # [K]
 BIAS_ERROR, FLAT_ERROR, DARK_ERROR, DARK_RELATIVE_ERROR = 0.05, 0.0005, 0.02, 0.02
 PSF_ERROR = 0.002
-KNOWN_TELEGRAPHIC = 0.6  # part of the telegraphic pixels that the map lists
-SECOND_MAP = "2023-01-01T00:00:00"  # when the second bad-pixel map takes over
+KNOWN_TELEGRAPHIC = 0.6  # fraction of the telegraphic pixels that the map lists
+SECOND_MAP = "2023-01-01T00:00:00"  # start of the second bad-pixel map
 HOT_LIMIT = 3.0  # [electron/s]
 
 
 def build_library(folder: Path) -> list[Path]:
-    """Write the default reference library into `folder` and return its files.
+    """Write the default reference library to `folder` and return the paths of its files, sorted.
 
     Parameters
     ----------
     folder : Path
-        Made if absent; files that exist are not overwritten.
-
-    Returns
-    -------
-    list of Path
-        The files, in order of their names.
+        Created if absent; existing files are not overwritten.
 
     Raises
     ------
     FileExistsError
-        If one of the files exists already.
+        If one of the files already exists.
     """
     paths: list[Path] = []
     for build in BUILDERS:
@@ -59,7 +51,8 @@ def build_library(folder: Path) -> list[Path]:
     return sorted(paths)
 
 
-def _keywords(extname: str, more: Mapping[str, Any]) -> dict[str, Any]:
+def keywords(extname: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords that `extname` declares; `more` adds to the common ones."""
     values = {
         "ARCH_REV": 1,
         "PROC_NUM": 0,
@@ -74,31 +67,61 @@ def _keywords(extname: str, more: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _image(extname: str, data: NDArray[Any], **more: Any) -> files.Part:
-    return files.image(extname, _keywords(extname, more), data, DATE)
+def image(extname: str, data: AnyArray, **more: Any) -> files.Part:
+    """Return the image or cube `extname`; `more` are keywords."""
+    return files.image(extname, keywords(extname, more), data, DATE)
 
 
-def _table(extname: str, columns: Mapping[str, Any], rows: int, **more: Any) -> files.Part:
-    return files.table(extname, _keywords(extname, more), columns, rows, DATE)
+def table(extname: str, columns: Mapping[str, Any], rows: int, **more: Any) -> files.Part:
+    """Return the table `extname`; `more` are keywords."""
+    return files.table(extname, keywords(extname, more), columns, rows, DATE)
 
 
-def _name(extname: str, dataname: str = "", start: str = FIRST) -> str:
+def file_name(extname: str, dataname: str = "", start: str = FIRST) -> str:
+    """Return the name of a reference file that is valid from `start`."""
     dash = f"-{dataname}" if dataname else ""
     return f"CH_TU{start.replace(':', '-')}_{extname}{dash}_V0100.fits"
 
 
-def _write(
+def write(
     folder: Path, parts: list[files.Part], dataname: str = "", start: str = FIRST
 ) -> list[Path]:
-    return [files.write(folder / _name(parts[0].structure.extname, dataname, start), parts)]
+    """Write a reference file, named after its first part, and return its path in a list."""
+    return [files.write(folder / file_name(parts[0].structure.extname, dataname, start), parts)]
 
 
 def bias_frame(folder: Path) -> list[Path]:
-    """Bias, its error and read-out noise for 230 and 100 kHz; planes 7 to 12 of margins repeat
-    them.
-    """
+    """Bias, its error and read-out noise for 230 and 100 kHz; margins repeat the planes."""
+    frame = _bias_planes()
+    mode = {"CCD_TEMP": layout.CCD_TEMPERATURE, "RO_HW": "main"}
+    planes = {
+        "DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2,
+        "FEE_TEMP": -10.0,
+        "RO_FREQU": np.repeat(FREQUENCIES, 3),
+    }
+    offsets = {
+        "RO_FREQU": FREQUENCIES,
+        "BIAS_OFFSET": [bias.BIAS[f] + 0.03 for f in FREQUENCIES],
+        "BIAS_OFFSET_ERR": BIAS_ERROR,
+        "RON": [bias.READ_OUT_NOISE[f] for f in FREQUENCIES],
+        "RON_ERR": 0.02,
+    }
+    parts = [
+        image("REF_APP_BiasFrame", frame[:, : layout.SIZE, layout.EXPOSED]),
+        table("REF_APP_BiasFrameMetadata", {**planes, **mode}, 6),
+        *(
+            image(f"REF_APP_Bias{name}Frame", np.concatenate([margin] * 2))
+            for name, margin in _bias_margins(frame).items()
+        ),
+        table("REF_APP_BiasOffset", {**offsets, **mode}, 2),
+    ]
+    return write(folder, parts)
+
+
+def _bias_planes() -> Float32Array:
+    """Return bias, its error and read-out noise, three planes for each frequency [ADU]."""
     rng = np.random.default_rng(1)
-    planes: list[Floats] = []
+    planes: list[FloatArray] = []
     for frequency in FREQUENCIES:
         truth = bias.structure(frequency) + bias.BIAS[frequency]
         noise = bias.READ_OUT_NOISE[frequency]
@@ -107,49 +130,21 @@ def bias_frame(folder: Path) -> list[Path]:
             np.full(truth.shape, BIAS_ERROR),
             noise * (1 + 0.01 * rng.normal(size=truth.shape)),
         ]
-    frame = np.stack(planes).astype(np.float32)
-    rows = layout.SIZE
-    margins = {name: frame[:, :rows, columns] for name, columns in layout.MARGINS.items()}
-    margins["DarkTop"] = frame[:, layout.DARK_TOP, layout.EXPOSED]
-    margins["OverscanTop"] = frame[:, layout.OVERSCAN_TOP, layout.EXPOSED][
-        :, :3
-    ]  # the definition has three rows of six
-    names = (
-        "DarkLeft",
-        "DarkRight",
-        "DarkTop",
-        "BlankLeft",
-        "BlankRight",
-        "OverscanLeft",
-        "OverscanTop",
-    )
-    mode = {"CCD_TEMP": layout.CCD_TEMPERATURE, "RO_HW": "main"}
-    kinds = {
-        "DATA_TYPE": ["BIAS", "BIAS ERROR", "RON"] * 2,
-        "FEE_TEMP": -10.0,
-        "RO_FREQU": np.repeat(FREQUENCIES, 3),
-    }
-    offset = {
-        "RO_FREQU": FREQUENCIES,
-        "BIAS_OFFSET": [bias.BIAS[f] + 0.03 for f in FREQUENCIES],
-        "BIAS_OFFSET_ERR": BIAS_ERROR,
-        "RON": [bias.READ_OUT_NOISE[f] for f in FREQUENCIES],
-        "RON_ERR": 0.02,
-    }
-    parts = [
-        _image("REF_APP_BiasFrame", frame[:, :rows, layout.EXPOSED]),
-        _table("REF_APP_BiasFrameMetadata", {**kinds, **mode}, 6),
-        *(
-            _image(f"REF_APP_Bias{name}Frame", np.concatenate([margins[name]] * 2))
-            for name in names
-        ),
-        _table("REF_APP_BiasOffset", {**offset, **mode}, 2),
-    ]
-    return _write(folder, parts)
+    return np.stack(planes).astype(np.float32)
+
+
+def _bias_margins(frame: Float32Array) -> dict[str, Float32Array]:
+    """Return the margins of the bias frame, in the order of the file."""
+    sides = {name: frame[:, : layout.SIZE, columns] for name, columns in layout.MARGINS.items()}
+    # the SOC's definition has three of the six overscan rows
+    overscan = frame[:, layout.OVERSCAN_TOP, layout.EXPOSED][:, :3]
+    tops = {"DarkTop": frame[:, layout.DARK_TOP, layout.EXPOSED], "OverscanTop": overscan}
+    order = ("DarkLeft", "DarkRight", "DarkTop", "BlankLeft", "BlankRight", "OverscanLeft")
+    return {name: (sides | tops)[name] for name in (*order, "OverscanTop")}
 
 
 def gain_correction(folder: Path) -> list[Path]:
-    """Polynomial of the gain, each factor with an error of one per cent."""
+    """Polynomial of the gain, each factor with an error of one percent."""
     factor, *powers = np.array(gain.GAIN_TERMS).T
     error = 0.01 * np.abs(factor)
     names = ("VSS", "VOD", "VRD", "VOG", "TEMP")
@@ -159,7 +154,7 @@ def gain_correction(folder: Path) -> list[Path]:
         **{f"EXP_{name}": power.astype(int) for name, power in zip(names, powers, strict=True)},
     }
     offsets = {f"{name}_OFF": value for name, value in gain.GAIN_OFFSETS.items()}
-    part = _table(
+    part = table(
         "REF_APP_GainCorrection",
         columns,
         factor.size,
@@ -167,13 +162,11 @@ def gain_correction(folder: Path) -> list[Path]:
         RO_HW="main",
         GAIN_NOM=gain.GAIN_NOMINAL,
     )
-    return _write(folder, [part])
+    return write(folder, [part])
 
 
 def linearisation(folder: Path) -> list[Path]:
-    """Look-up tables and splines for both frequencies in one file; the last row of a spline only
-    marks its end.
-    """
+    """Look-up tables and splines for both frequencies; the last row of a spline marks its end."""
     luts: list[files.Part] = []
     splines: list[files.Part] = []
     for kilohertz in (100, 230):
@@ -188,17 +181,15 @@ def linearisation(folder: Path) -> list[Path]:
         }
         columns = {name: np.append(values, np.nan) for name, values in coefficients.items()}
         columns["BOUNDARY"] = np.array(boundary, float)
-        splines.append(_table(f"REF_APP_CCDLinearisation{kilohertz}", columns, rows + 1))
+        splines.append(table(f"REF_APP_CCDLinearisation{kilohertz}", columns, rows + 1))
         measured = np.linspace(0, spline.end, 2001)
         lut = {"NON_LINEAR": measured, "CORRECTED": spline.correct(measured)}
-        luts.append(_table(f"REF_APP_CCDLinearisationLUT{kilohertz}", lut, measured.size))
-    return _write(folder, luts + splines)
+        luts.append(table(f"REF_APP_CCDLinearisationLUT{kilohertz}", lut, measured.size))
+    return write(folder, luts + splines)
 
 
 def flat_field(folder: Path) -> list[Path]:
-    """Flat fields for eight effective temperatures, then their error maps; all share the same
-    error.
-    """
+    """Flat fields for eight effective temperatures, which share one error, then their errors."""
     shape = layout.SIZE, layout.SIZE
     error = (FLAT_ERROR * np.random.default_rng(3).normal(size=shape)).astype(np.float32)
     planes = np.empty((2 * len(TEFF), *shape), np.float32)
@@ -211,55 +202,18 @@ def flat_field(folder: Path) -> list[Path]:
         "STATUS": 0,
     }
     names = {"THRGH_RF": "REF_APP_Throughput", "QE_RF": "REF_APP_QE", "SED_T_RF": "REF_APP_SEDTeff"}
-    words = {key: _name(extname) for key, extname in names.items()}
+    words = {key: file_name(extname) for key, extname in names.items()}
     words |= {"DATANAME": "PointSource", "FF_RF": "N/A", "SED_F_RF": "N/A"}
     temperature = 273.15 + layout.CCD_TEMPERATURE
     parts = [
-        _image("REF_APP_FlatFieldTeff", planes, TEMP=temperature, **words),
-        _table("REF_APP_FlatFieldTeffMetadata", data, 2 * len(TEFF), DATANAME="PointSource"),
+        image("REF_APP_FlatFieldTeff", planes, TEMP=temperature, **words),
+        table("REF_APP_FlatFieldTeffMetadata", data, 2 * len(TEFF), DATANAME="PointSource"),
     ]
-    return _write(folder, parts, "PointSource")
-
-
-def flat_filters(folder: Path, step: float = 20.0, noisy: bool = True) -> list[Path]:
-    """Flat fields for light of some wavelengths and their errors; 300 MB, so not a part of the
-    default library.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the file is written.
-    step : float
-        Distance of the wavelengths [nm].
-    noisy : bool
-        Whether the planes have the errors that they state.
-    """
-    rng = np.random.default_rng(8)
-    wavelength = np.arange(flat.WAVELENGTH[0], flat.WAVELENGTH[-1] + step / 2, step)
-    shape = layout.SIZE, layout.SIZE
-    planes = np.empty((2 * wavelength.size, *shape), np.float32)
-    for i, centre in enumerate(wavelength):
-        error = FLAT_ERROR * rng.standard_normal(shape, np.float32) if noisy else 0.0
-        planes[i] = flat.monochromatic(float(centre)) * (1 + error)
-    planes[wavelength.size :] = FLAT_ERROR if noisy else 0.0
-    data = {
-        "DATA_TYPE": ["FLAT FIELD"] * wavelength.size + ["FLAT FIELD ERROR"] * wavelength.size,
-        "FILTER": [f"{w:.0f}" for w in wavelength] * 2,
-        "BANDWIDTH": step,
-        "STATUS": 0,
-    }
-    words = {"DATANAME": "PointSource", "FF_RF": "N/A"}
-    parts = [
-        _image("REF_APP_FlatFieldFilter", planes, TEMP=273.15 + layout.CCD_TEMPERATURE, **words),
-        _table(
-            "REF_APP_FlatFieldFilterMetadata", data, 2 * wavelength.size, DATANAME="PointSource"
-        ),
-    ]
-    return _write(folder, parts, "PointSource")
+    return write(folder, parts, "PointSource")
 
 
 def dark_frames(folder: Path) -> list[Path]:
-    """Dark current and its error at the dates between which the simulated dark current changes."""
+    """Dark current and its error, one file for each epoch of the simulated dark current."""
     rng, paths = np.random.default_rng(4), []
     dates = [epoch.date for epoch in dark.EPOCHS]
     for number, (start, stop) in enumerate(zip(dates, [*dates[1:], LAST], strict=True)):
@@ -267,40 +221,32 @@ def dark_frames(folder: Path) -> list[Path]:
         error = np.hypot(DARK_ERROR, DARK_RELATIVE_ERROR * truth)
         frame = np.stack([truth + error * rng.normal(size=truth.shape), error]).astype(np.float32)
         valid = {"V_STRT_U": f"{start}.000000", "V_STOP_U": f"{stop}.000000"}
-        parts = [_image("REF_APP_DarkFrame", frame[:, : layout.SIZE, layout.EXPOSED], **valid)]
+        parts = [image("REF_APP_DarkFrame", frame[:, : layout.SIZE, layout.EXPOSED], **valid)]
         for side in ("Left", "Right"):
             columns = layout.MARGINS[f"Dark{side}"]
             parts.append(
-                _image(f"REF_APP_DarkFrame{side}", frame[:, : layout.SIZE, columns], **valid)
+                image(f"REF_APP_DarkFrame{side}", frame[:, : layout.SIZE, columns], **valid)
             )
         parts.append(
-            _image("REF_APP_DarkFrameTop", frame[:, layout.DARK_TOP, layout.EXPOSED], **valid)
+            image("REF_APP_DarkFrameTop", frame[:, layout.DARK_TOP, layout.EXPOSED], **valid)
         )
-        paths += _write(folder, parts, start=start)
+        paths += write(folder, parts, start=start)
     return paths
 
 
-def _dark_truth(number: int) -> NDArray[np.float32]:
-    """Return what a long series of dark frames at one of the epochs would show [electron/s]."""
+def _dark_truth(number: int) -> Float32Array:
+    """Return the mean of a long series of dark frames at one of the epochs [electron/s]."""
     darkness = dark.at_epoch(number)
     return darkness.smooth + darkness.hot + dark.telegraphic_mean(darkness.telegraphic)
 
 
 def bad_pixel_map(folder: Path) -> list[Path]:
-    """Pixels above 3 electron/s are hot (1), dead ones partially (-1) or wholly (-2) so, known
-    telegraphic ones 3.
-    """
-    paths, ends = [], ((0, FIRST, SECOND_MAP), (2, SECOND_MAP, LAST))
-    grey, _, _, dead = flat.patterns()
-    for number, start, stop in ends:
-        code = (_dark_truth(number) > HOT_LIMIT).astype(np.int16)
-        pixels = dark.telegraphs(dark.EPOCHS[number].telegraphic)
-        known = np.random.default_rng(7).uniform(size=pixels.level.size) < KNOWN_TELEGRAPHIC
-        code[pixels.row[known], pixels.column[known]] = 3
-        exposed = code[: layout.SIZE, layout.EXPOSED]
-        exposed[dead] = np.where(grey[dead] < 0.2, -2, -1)
+    """Hot pixels (above 3 electron/s, 1), partly and wholly dead (-1, -2), and telegraphic (3)."""
+    paths = []
+    for number, start, stop in ((0, FIRST, SECOND_MAP), (2, SECOND_MAP, LAST)):
+        code = _pixel_codes(number)
         sides = {
-            "": exposed,
+            "": code[: layout.SIZE, layout.EXPOSED],
             "Left": code[: layout.SIZE, layout.MARGINS["DarkLeft"]],
             "Right": code[: layout.SIZE, layout.MARGINS["DarkRight"]],
             "Top": code[layout.DARK_TOP, layout.EXPOSED],
@@ -308,33 +254,34 @@ def bad_pixel_map(folder: Path) -> list[Path]:
         words = {
             "METHOD": "absolute value",
             "METH_LIM": HOT_LIMIT,
-            "GAIN_RF": _name("REF_APP_GainCorrection"),
-            "FF_RF": _name("REF_APP_FlatFieldTeff", "PointSource"),
-            "DARK_RF": _name("REF_APP_DarkFrame", start=dark.EPOCHS[number].date),
+            "GAIN_RF": file_name("REF_APP_GainCorrection"),
+            "FF_RF": file_name("REF_APP_FlatFieldTeff", "PointSource"),
+            "DARK_RF": file_name("REF_APP_DarkFrame", start=dark.EPOCHS[number].date),
             "V_STRT_U": f"{start}.000000",
             "V_STOP_U": f"{stop}.000000",
         }
-        parts = [
-            _image(f"REF_APP_BadPixelMap{side}", data, **words) for side, data in sides.items()
-        ]
-        parts += [
-            _image(f"REF_APP_PhotPixelMap{side}", data != 0, **words)
-            for side, data in sides.items()
-        ]
-        paths += _write(folder, parts, start=start)
+        maps = [(f"REF_APP_BadPixelMap{side}", data) for side, data in sides.items()]
+        maps += [(f"REF_APP_PhotPixelMap{side}", data != 0) for side, data in sides.items()]
+        parts = [image(extname, data, **words) for extname, data in maps]
+        paths += write(folder, parts, start=start)
     return paths
 
 
+def _pixel_codes(number: int) -> AnyArray:
+    """Return the code of each pixel of the read-out at one of the epochs; 0 is a good pixel."""
+    code = (_dark_truth(number) > HOT_LIMIT).astype(np.int16)
+    pixels = dark.telegraphs(dark.EPOCHS[number].telegraphic)
+    known = np.random.default_rng(7).uniform(size=pixels.level.size) < KNOWN_TELEGRAPHIC
+    code[pixels.row[known], pixels.column[known]] = 3
+    grey, _, _, dead = flat.patterns()
+    code[: layout.SIZE, layout.EXPOSED][dead] = np.where(grey[dead] < 0.2, -2, -1)
+    return code
+
+
 def white_psf(folder: Path) -> list[Path]:
-    """PSF on 200 x 200 pixels, centred, of sum 1, for four temperatures of the telescope, 0.2 % too
-    large.
-    """
-    change = {
-        "fixed": 0.0,
-        "cold": -1.0,
-        "hot1": 0.5,
-        "hot2": 1.0,
-    }  # from the usual temperature [degC]
+    """PSF at four telescope temperatures, on 200 x 200 pixels, of sum 1 and 0.2 % too large."""
+    # deviation from the usual temperature [degC]
+    change = {"fixed": 0.0, "cold": -1.0, "hot1": 0.5, "hot2": 1.0}
     planes = [
         psf.flight_like_psf((0.0, 0.0), t, 1 + PSF_ERROR).image(100.0, 100.0, 1.0, 0, 0, 200, 200)
         for t in change.values()
@@ -346,18 +293,18 @@ def white_psf(folder: Path) -> list[Path]:
         "INDEX_TEMP": np.arange(4),
     }
     data = np.stack([plane / plane.sum() for plane in planes])
-    return _write(
-        folder, [_image("REF_APP_WhitePSF", data), _table("REF_APP_WhitePSFMetadata", columns, 4)]
+    return write(
+        folder, [image("REF_APP_WhitePSF", data), table("REF_APP_WhitePSFMetadata", columns, 4)]
     )
 
 
 def pixel_scale(folder: Path) -> list[Path]:
-    """Scale of 1.002 arcsec, as simulated."""
-    return _write(folder, [_table("REF_APP_PixelScale", {"PIXEL_SCALE": 1.002}, 1)])
+    """Scale of 1.002 arcsec per pixel, as simulated."""
+    return write(folder, [table("REF_APP_PixelScale", {"PIXEL_SCALE": 1.002}, 1)])
 
 
 def quantum_efficiency(folder: Path) -> list[Path]:
-    """Quantum efficiency with wavelength."""
+    """Quantum efficiency by wavelength."""
     columns = {
         "WAVELENGTH": spectrum.WAVELENGTH,
         "QE": spectrum.quantum_efficiency(spectrum.WAVELENGTH),
@@ -365,33 +312,33 @@ def quantum_efficiency(folder: Path) -> list[Path]:
         "QE_VS_TEMP_SLOPE": 0.0,
     }
     temperature = 273.15 + layout.CCD_TEMPERATURE
-    return _write(
-        folder, [_table("REF_APP_QE", columns, spectrum.WAVELENGTH.size, TEMP_CCD=temperature)]
+    return write(
+        folder, [table("REF_APP_QE", columns, spectrum.WAVELENGTH.size, TEMP_CCD=temperature)]
     )
 
 
 def throughput(folder: Path) -> list[Path]:
-    """Throughput of the optics with wavelength."""
+    """Throughput of the optics by wavelength."""
     columns = {
         "WAVELENGTH": spectrum.WAVELENGTH,
         "THROUGHPUT": spectrum.throughput(spectrum.WAVELENGTH),
     }
-    return _write(folder, [_table("REF_APP_Throughput", columns, spectrum.WAVELENGTH.size)])
+    return write(folder, [table("REF_APP_Throughput", columns, spectrum.WAVELENGTH.size)])
 
 
 def spectra(folder: Path) -> list[Path]:
-    """Spectra of stars, as simulated."""
+    """Spectra of stars by effective temperature, as simulated."""
     teff, wavelength = np.arange(2300.0, 10001.0, 100.0), np.arange(200.0, 1151.0)
     columns = {
         "WAVELENGTH": np.tile(wavelength, (teff.size, 1)),
         "FLUX": np.stack([spectrum.star_spectrum(wavelength, t) for t in teff]),
         "TEMPERATUR": teff,
     }
-    return _write(folder, [_table("REF_APP_SEDTeff", columns, teff.size)])
+    return write(folder, [table("REF_APP_SEDTeff", columns, teff.size)])
 
 
 def flux_conversion(folder: Path) -> list[Path]:
-    """Colour term and mean efficiency with effective temperature; flux at magnitude zero."""
+    """Colour term and mean efficiency by effective temperature, and flux at magnitude zero."""
     teff = np.arange(2300.0, 39501.0, 100.0)
     wavelength = spectrum.WAVELENGTH
     efficiency = spectrum.quantum_efficiency(wavelength) * spectrum.throughput(wavelength)
@@ -403,34 +350,42 @@ def flux_conversion(folder: Path) -> list[Path]:
     }
     words = {"THR_AREV": 1, "THR_PNUM": 0, "QE_AREV": 1, "QE_PNUM": 0}
     zero = spectrum.ELECTRONS_AT_ZERO_MAGNITUDE
-    return _write(
-        folder, [_table("REF_APP_FluxConversion", columns, teff.size, **words, F0_X=zero, X0=0.0)]
+    return write(
+        folder, [table("REF_APP_FluxConversion", columns, teff.size, **words, F0_X=zero, X0=0.0)]
     )
+
+
+# read-out modes: name, script of the main and the redundant hardware, frequency [Hz]
+READ_OUT_MODES = (
+    ("full frame", 4, 3, 230_000),
+    ("bright", 6, 5, 230_000),
+    ("ultrabright", 8, 7, 230_000),
+    ("faint", 31, 32, 100_000),
+    ("faint fast", 33, 34, 100_000),
+)
 
 
 def read_out(folder: Path) -> list[Path]:
     """Durations of the parts of each read-out script [ms]; a row takes its shift and its pixels."""
-    modes = {
-        "full frame": (4, 3, 230_000),
-        "bright": (6, 5, 230_000),
-        "ultrabright": (8, 7, 230_000),
-        "faint": (31, 32, 100_000),
-        "faint fast": (33, 34, 100_000),
-    }
-    rows = [
-        (n, name, hw, f)
-        for name, (*n2, f) in modes.items()
-        for n, hw in zip(n2, ("main", "redundant"), strict=True)
-    ]
-    frequency = np.array([row[3] for row in rows])
+    scripts, names, hardware, frequencies = zip(
+        *(
+            row
+            for name, main, redundant, frequency in READ_OUT_MODES
+            for row in (
+                (main, name, "main", frequency),
+                (redundant, name, "redundant", frequency),
+            )
+        ),
+        strict=True,
+    )
     shift = 1e3 * layout.ROW_SHIFT_TIME
-    row_time = shift + 1e3 * layout.COLUMNS / frequency
-    read = np.where(np.isin([row[1] for row in rows], ("full frame", "faint")), layout.ROWS, 209)
+    row_time = shift + 1e3 * layout.COLUMNS / np.array(frequencies)
+    read = np.where(np.isin(names, ("full frame", "faint")), layout.ROWS, 209)
     columns = {
-        "RO_SCRPT": [row[0] for row in rows],
-        "RD_MODE": [row[1] for row in rows],
-        "RO_HW": [row[2] for row in rows],
-        "RO_FREQU": frequency,
+        "RO_SCRPT": scripts,
+        "RD_MODE": names,
+        "RO_HW": hardware,
+        "RO_FREQU": frequencies,
         "CCD_INIT": 0.0,
         "CCD_CLEAR": 1e3 * layout.TRANSFER_TIME * layout.ROWS,
         "CCD_FAST_SHIFT": 1e3 * layout.TRANSFER_TIME * layout.ROWS,
@@ -441,46 +396,43 @@ def read_out(folder: Path) -> list[Path]:
         "ROW_READ_OUT_OFFSET": 0.0,
         "TOP_READ_OUT": 9 * row_time,
     }
-    return _write(folder, [_table("REF_APP_ReadOut", columns, len(rows))])
+    return write(folder, [table("REF_APP_ReadOut", columns, len(scripts))])
 
 
 def visit_constraints(folder: Path) -> list[Path]:
-    """Soft and hard limits of the angles between the line of sight and Sun, Moon, Earth's limb
-    [deg].
-    """
+    """Soft and hard limits of the angles to the Sun, the Moon and the limb of the Earth [deg]."""
     columns = {
         "MIN_LOS_TO_SUN_ANGLE": [[120.0, 115.0]],
         "MIN_LOS_TO_MOON_ANGLE": [[5.0, 5.0]],
         "MIN_LOS_TO_EARTH_ANGLE": [[3.0, 0.0]],
     }
-    return _write(folder, [_table("REF_APP_VisitConstraints", columns, 1)])
+    return write(folder, [table("REF_APP_VisitConstraints", columns, 1)])
 
 
 def limits(folder: Path) -> list[Path]:
     """Soft and hard limits of housekeeping values [V, degC]."""
-    table = {  # name: value, soft and hard distance from it
+    parameters = {  # nominal value, soft and hard distance from it
         "HK_TEMP_FEE_CCD": (layout.CCD_TEMPERATURE, 0.5, 2.0),
         "HK_TEMP_FEE_BIAS": (-10.0, 1.0, 5.0),
         "HK_TEMP_FEE_ADC": (-8.0, 1.0, 5.0),
         "thermFront_2": (-12.0, 5.0, 15.0),
         **{f"HK_VOLT_FEE_{name}": (value, 0.02, 0.1) for name, value in gain.VOLTAGES.items()},
     }
-    middle = np.array([[value] for value, _, _ in table.values()])
-    distance = np.array([[soft, hard] for _, soft, hard in table.values()])
+    middle = np.array([[value] for value, _, _ in parameters.values()])
+    distance = np.array([[soft, hard] for _, soft, hard in parameters.values()])
     columns = {
-        "PARAM_NAME": list(table),
+        "PARAM_NAME": list(parameters),
         "STRUCT_NAME": "SCI_RAW_ImageMetadata",
         "ACTIVE": True,
         "UPPER_LIMIT": middle + distance,
         "LOWER_LIMIT": middle - distance,
     }
-    return _write(
-        folder, [_table("REF_APP_Limits", columns, len(table), DATANAME="ScienceHk")], "ScienceHk"
-    )
+    part = table("REF_APP_Limits", columns, len(parameters), DATANAME="ScienceHk")
+    return write(folder, [part], "ScienceHk")
 
 
 def saa_map(folder: Path) -> list[Path]:
-    """South Atlantic Anomaly at 700 km on a grid of 2 by 3 degrees."""
+    """South Atlantic Anomaly at 700 km, on a grid of 2 by 3 degrees."""
     latitude, longitude = (
         grid.ravel()
         for grid in np.meshgrid(np.arange(-89, 90, 2), np.arange(-180, 181, 3), indexing="ij")
@@ -490,7 +442,7 @@ def saa_map(folder: Path) -> list[Path]:
         "LONGITUDE": longitude,
         "SAA_FLAG": in_saa(latitude, longitude),
     }
-    return _write(folder, [_table("EXT_APP_SAAMap", columns, latitude.size, ALTITUDE=700.0)])
+    return write(folder, [table("EXT_APP_SAAMap", columns, latitude.size, ALTITUDE=700.0)])
 
 
 BUILDERS: tuple[Callable[[Path], list[Path]], ...] = (

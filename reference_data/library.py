@@ -13,9 +13,7 @@ from tasks.files import disk
 
 
 def library_folder() -> Path:
-    """Return the folder of the default library; it is built first where it is not there yet, in
-    seconds.
-    """
+    """Return the folder of the default library; building it takes some seconds the first time."""
     version = source_digest()
     root = default_work_folder(lambda _: None) / "reference_library"
     folder = root / version
@@ -26,9 +24,8 @@ def library_folder() -> Path:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         if not folder.is_dir():
-            from reference_data import (
-                build,
-            )  # with the simulator behind it: most of a second, for nothing where it stands
+            # imports the simulator, most of a second that an existing library should not cost
+            from reference_data import build
 
             stage = root / f".{version}.stage"
             disk.remove(stage)
@@ -42,9 +39,7 @@ def library_folder() -> Path:
 
 
 def source_digest() -> str:
-    """Return a digest of everything that the library is made from, so that another program builds
-    another library.
-    """
+    """Return a digest of the sources of the library, so that changed code builds another one."""
     sources = [
         *(ROOT / "tasks" / "simulation").glob("*.py"),
         *(ROOT / "reference_data").glob("*.py"),

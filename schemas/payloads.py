@@ -9,10 +9,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.names import VISIT
 from schemas.settings import PsfSettings, PsfUse
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-VisitId = Annotated[str, StringConstraints(pattern=r"^PR\d{6}_TG\d{6}$")]
+VisitId = Annotated[str, StringConstraints(pattern=f"^{VISIT.pattern}$")]
 Scalar = bool | int | float | str
 
 
@@ -259,6 +260,19 @@ class Removed(Bundle):
     def with_defects(self, defects: Defects) -> Removed:
         """Return the bundle with defects."""
         return self.model_copy(update={"defects": defects})
+
+
+class Photometry(Bundle):
+    """What is measured of the target in the stacked images."""
+
+    apertures: Apertures
+    psf_fit: PsfFit
+    contamination: Contamination
+    quality: QualityTerm
+
+    def leaves(self) -> list[Leaf]:
+        """All steps, in order."""
+        return [self.apertures, self.psf_fit, self.contamination, self.quality]
 
 
 class ReportData(Leaf):

@@ -1,23 +1,55 @@
-"""Tools about what is there: explain a point, compare reductions, check and show files. Each
-answers as data and as text.
-"""
+"""The answers of explain, diff, check and show, as data and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from schemas.errors import BadInputError, DrpError, MissingInputError, UsageError, plain
+from schemas.errors import DrpError, plain
+from tasks.delivery.published.answer import as_json
 
-Answer = tuple[Any, list[str]]  # for --json, and lines for a person
+if TYPE_CHECKING:
+    from tasks.delivery.published.check import CheckedFile
+    from tasks.delivery.published.diff import (
+        ColumnDifference,
+        CurveDifference,
+        Difference,
+        Provenance,
+    )
+    from tasks.delivery.published.explain import ErrorTerm, Explanation, Share, Stage
+    from tasks.delivery.published.explain_pixel import PixelExplanation
+    from tasks.delivery.published.show import (
+        ColumnContents,
+        Count,
+        Ends,
+        HduContents,
+        KeywordValue,
+        Truths,
+    )
+
+
+class Answer(NamedTuple):
+    """An answer as JSON values, and as lines of text."""
+
+    data: Any
+    lines: list[str]
+
+
+class CheckAnswer(NamedTuple):
+    """The answer of a check, and the error with which the command ends, if any."""
+
+    data: Any
+    lines: list[str]
+    error: DrpError | None
 
 
 def aligned(
     rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), indent: str = "  "
 ) -> list[str]:
-    """Return rows of texts as lines with aligned columns, those of `numbers` to the right; nothing
-    but printable characters.
+    """Return rows of cells as lines with aligned columns, in printable characters only.
+
+    The columns `numbers` are aligned to the right.
     """
     cells = [[plain(cell, 90) for cell in row] for row in rows]
     widths = [
@@ -30,8 +62,8 @@ def aligned(
     ]
 
 
-def shown(value: Any, style: str = ".6g") -> str:
-    """Return a value for a table; a dash where there is none."""
+def cell_text(value: Any, style: str = ".6g") -> str:
+    """Return the text of a value in a table; a dash for None."""
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -40,265 +72,288 @@ def shown(value: Any, style: str = ".6g") -> str:
     return text.lstrip("+-") if float(text) == 0 else text
 
 
+def table(title: str, rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[str]:
+    """Return an empty line, a title and aligned rows."""
+    return ["", title, *aligned(rows, numbers)]
+
+
 def explain(visit: Path, image: int, aperture: str) -> Answer:
-    """Take the flux of one image apart."""
-    from tasks.delivery.published.explain import explain as explained
+    """Explain the flux of one image."""
+    from tasks.delivery.published.explain import explain as explain_flux
     from tasks.delivery.published.visit import PublishedVisit
 
-    told = explained(PublishedVisit.at(visit), image, aperture)
-    kind = {
-        "Moving": "a circle of {:g} pixels that moves with the star",
-        "Fixed": "a circle of {:g} pixels that stays",
+    explanation = explain_flux(PublishedVisit.at(visit), image, aperture)
+    return Answer(as_json(explanation), explanation_lines(explanation))
+
+
+def explanation_lines(e: Explanation) -> list[str]:
+    """Return the explanation of a flux as text."""
+    kinds = {
+        "Moving": "circle of radius {:g} pixels, centred on the star",
+        "Fixed": "circle of radius {:g} pixels, at a fixed position",
     }
-    x, y = told["centroid"]
-    lines = [
-        f"{told['visit']} {told['version']}, image {image} of 0 to {told['images'] - 1}",
-        f"{told['utc']} UTC, BJD {told['bjd']:.6f} TDB",
-        f"aperture {aperture}: "
-        f"{kind.get(told['type'], 'by PSF, on the scale of {:g} pixels').format(told['radius'])}",
-        f"star at ({shown(x, '.3f')}, {shown(y, '.3f')}) on the CCD, roll angle "
-        f"{shown(told['roll_angle'], '.3f')} deg",
-        "EVENT " + "; ".join([str(told["event"]), *told["event_words"]]),
-        "QUALITY " + "; ".join([str(told["quality"]), *told["quality_words"]]),
-        "",
-        f"electrons in the circle of {told['stages_radius']:g} pixels about the first "
-        f"position, after each operation:",
+    kind = kinds.get(e.type, "PSF fit, scaled to a radius of {:g} pixels").format(e.radius)
+    x, y = (cell_text(place, ".3f") for place in e.centroid)
+    return [
+        f"{e.visit} {e.version}, image {e.image} (0 to {e.images - 1})",
+        f"{e.utc} UTC, BJD {e.bjd:.6f} TDB",
+        f"aperture {e.aperture}: {kind}",
+        f"star at ({x}, {y}) on the CCD, roll angle {cell_text(e.roll_angle, '.3f')} deg",
+        "EVENT " + "; ".join([str(e.event), *e.event_words]),
+        "QUALITY " + "; ".join([str(e.quality), *e.quality_words]),
+        *table(
+            f"electrons within {e.stages_radius:g} pixels of the first position, after each "
+            f"operation:",
+            [["after", "electrons", "change", "error", ""], *map(_stage_row, e.stages)],
+            (1, 2, 3),
+        ),
+        *table(
+            f"electrons in the aperture {e.aperture}:",
+            [_flux_row(e), *map(_share_row, e.within)],
+            (1, 2),
+        ),
+        *table(
+            "error, term by term:",
+            [
+                *map(_error_row, e.errors),
+                ["sum", cell_text(e.errors_sum, ".1f"), "", "quadratic sum"],
+            ],
+            (1, 2),
+        ),
+        *([f"  note: {e.errors_note}"] if e.errors_note else []),
     ]
-    head = [["after", "electrons", "change", "+-", ""]]
-    lines += aligned(
-        head
-        + [
-            [
-                s["stage"],
-                shown(s["electrons"], ".1f"),
-                shown(s["change"], "+.1f"),
-                shown(s["error"], ".1f"),
-                s["meaning"],
-            ]
-            for s in told["stages"]
-        ],
-        (1, 2, 3),
-    )
-    lines += ["", f"in the aperture {aperture}:"]
-    lines += aligned(
-        [
-            [
-                "FLUX",
-                shown(told["flux"], ".1f"),
-                shown(told["error"], ".1f"),
-                f"{shown(told['error_ppm'], '.1f')} ppm",
-            ]
-        ]
-        + [
-            [r["column"], shown(r["electrons"], ".1f"), shown(r["error"], ".1f"), r["meaning"]]
-            for r in told["within"]
-        ],
-        (1, 2),
-    )
-    lines += ["", "the error, term by term:"]
-    lines += aligned(
-        [
-            [
-                e["term"],
-                shown(e["electrons"], ".1f"),
-                "-" if e["share"] is None else f"{100 * e['share']:.2f} %",
-                e["meaning"],
-            ]
-            for e in told["errors"]
-        ]
-        + [["sum", shown(told["errors_sum"], ".1f"), "", "root of the sum of squares"]],
-        (1, 2),
-    )
-    return told, lines + ([f"  note: {told['errors_note']}"] if told["errors_note"] else [])
+
+
+def _stage_row(stage: Stage) -> list[str]:
+    return [
+        stage.stage,
+        cell_text(stage.electrons, ".1f"),
+        cell_text(stage.change, "+.1f"),
+        cell_text(stage.error, ".1f"),
+        stage.meaning,
+    ]
+
+
+def _flux_row(e: Explanation) -> list[str]:
+    ppm = f"{cell_text(e.error_ppm, '.1f')} ppm"
+    return ["FLUX", cell_text(e.flux, ".1f"), cell_text(e.error, ".1f"), ppm]
+
+
+def _share_row(share: Share) -> list[str]:
+    return [
+        share.column,
+        cell_text(share.electrons, ".1f"),
+        cell_text(share.error, ".1f"),
+        share.meaning,
+    ]
+
+
+def _error_row(term: ErrorTerm) -> list[str]:
+    share = "-" if term.share is None else f"{100 * term.share:.2f} %"
+    return [term.term, cell_text(term.electrons, ".1f"), share, term.meaning]
 
 
 def explain_pixel(visit: Path, image: int, x: int, y: int) -> Answer:
-    """Take one pixel of one image apart."""
-    from tasks.delivery.published.explain import explain_pixel as explained
+    """Explain one pixel of one image."""
+    from tasks.delivery.published.explain_pixel import explain_pixel as explain_one
     from tasks.delivery.published.visit import PublishedVisit
 
-    told = explained(PublishedVisit.at(visit), image, x, y)
-    lines = [f"{told['visit']} {told['version']}, image {image}, pixel ({x}, {y}) of the CCD", ""]
-    lines += aligned(
-        [[v["name"], shown(v["value"], ".8g"), v["meaning"]] for v in told["values"]], (1,)
-    )
-    lines += [
+    explanation = explain_one(PublishedVisit.at(visit), image, x, y)
+    return Answer(as_json(explanation), pixel_lines(explanation))
+
+
+def pixel_lines(e: PixelExplanation) -> list[str]:
+    """Return the explanation of a pixel as text."""
+    x, y = e.pixel
+    values = [[v.name, cell_text(v.value, ".8g"), v.meaning] for v in e.values]
+    errors = [[t.term, cell_text(t.electrons, ".2f"), t.meaning] for t in e.errors]
+    total = ["sum", cell_text(e.error, ".2f"), "quadratic sum"]
+    return [
+        f"{e.visit} {e.version}, image {e.image}, pixel ({x}, {y}) of the CCD",
         "",
-        "flags of the pixel: " + (", ".join(told["flag_words"]) or "none"),
+        *aligned(values, (1,)),
         "",
-        "the error of the calibrated stack:",
+        "pixel flags: " + (", ".join(e.flag_words) or "none"),
+        *table("error of the calibrated stack:", [*errors, total], (1,)),
     ]
-    lines += aligned(
-        [[e["term"], shown(e["electrons"], ".2f"), e["meaning"]] for e in told["errors"]]
-        + [["sum", shown(told["error"], ".2f"), "root of the sum of squares"]],
-        (1,),
-    )
-    return told, lines
 
 
-_MADE_FROM = {
+_PROVENANCE = {
     "inputs": "inputs",
     "references": "references",
     "settings": "settings",
     "software": "software",
-    "fallbacks": "fall-backs",
-    "step_versions": "versions of steps",
-    "step_status": "states of steps",
-    "by_hand": "given by hand",
+    "fallbacks": "fallbacks",
+    "step_versions": "step versions",
+    "step_status": "step states",
+    "by_hand": "supplied by hand",
 }
 
 
 def diff(a: Path, b: Path) -> Answer:
-    """Compare two reductions of a visit; as text all columns of DEFAULT, and the flux of every
-    light curve.
+    """Compare two reductions of a visit.
+
+    The text lists all columns of DEFAULT that differ, and the flux of every light curve.
     """
     from tasks.delivery.published.diff import differences
     from tasks.delivery.published.visit import PublishedVisit
 
-    told = differences(PublishedVisit.at(a), PublishedVisit.at(b))
-    lines = [
-        f"{told['visit']}: {told['b']} minus {told['a']}; "
-        + ("the same result" if told["same_result"] else "not the same")
+    difference = differences(PublishedVisit.at(a), PublishedVisit.at(b))
+    return Answer(as_json(difference), difference_lines(difference))
+
+
+def difference_lines(d: Difference) -> list[str]:
+    """Return the differences between two reductions as text."""
+    same = "same result" if d.same_result else "different results"
+    only_in = {"A": d.only_in_a, "B": d.only_in_b}
+    return [
+        f"{d.visit}: {d.b} minus {d.a}; {same}",
+        *_provenance_lines(d.provenance),
+        *(
+            f"light curves only in {which}: {', '.join(names)}"
+            for which, names in only_in.items()
+            if names
+        ),
+        *_image_lines(d.curves),
+        *_curve_lines(d.curves),
     ]
-    for key, name in _MADE_FROM.items():
-        if told[key]:
-            lines += [
-                f"{name}:",
-                *aligned([[k, str(one), "->", str(two)] for k, (one, two) in told[key].items()]),
-            ]
-    lines += (
-        []
-        if any(told[k] for k in _MADE_FROM)
-        else ["inputs, references, settings, versions: the same"]
+
+
+def _provenance_lines(provenance: Provenance) -> list[str]:
+    changes = {title: getattr(provenance, kind) for kind, title in _PROVENANCE.items()}
+    lines = []
+    for title, changed in changes.items():
+        if changed:
+            rows = [[name, str(one), "->", str(two)] for name, (one, two) in changed.items()]
+            lines += [f"{title}:", *aligned(rows)]
+    if not lines:
+        lines.append("inputs, references, settings, versions: identical")
+    if provenance.steps_with_other_products:
+        steps = ", ".join(provenance.steps_with_other_products)
+        lines.append(f"steps with different products: {steps}")
+    return lines
+
+
+def _image_lines(curves: Mapping[str, CurveDifference]) -> list[str]:
+    return [
+        f"{name}: {count} images only in {which}"
+        for name, curve in curves.items()
+        for which, count in (("A", curve.only_in_a), ("B", curve.only_in_b))
+        if count
+    ]
+
+
+def _curve_lines(curves: Mapping[str, CurveDifference]) -> list[str]:
+    rows = [
+        [name, *_column_row(c, curve.images)]
+        for name, curve in curves.items()
+        for c in curve.columns
+        if c.rows and (name == "DEFAULT" or c.column == "FLUX")
+    ]
+    if rows:
+        head = ["light curve", "column", "median", "scatter", "largest", "unit", "rows"]
+        return aligned([head, *rows], (2, 3, 4, 6), "")
+    if any(curve.images for curve in curves.values()):
+        return ["light curves: identical"]
+    return ["light curves: no common image"]
+
+
+def _column_row(c: ColumnDifference, images: int) -> list[str]:
+    numbers = (
+        ["-"] * 3
+        if c.spread is None
+        else [cell_text(n, ".4g") for n in (c.spread.median, c.spread.scatter, c.spread.largest)]
     )
-    if told["steps_with_other_products"]:
-        lines.append(f"steps whose products differ: {', '.join(told['steps_with_other_products'])}")
-    for which in ("a", "b"):
-        if told[f"only_in_{which}"]:
-            lines.append(
-                f"light curves only in {which.upper()}: {', '.join(told[f'only_in_{which}'])}"
-            )
-    rows = [["light curve", "column", "median", "scatter", "largest", "unit", "rows"]]
-    for name, curve in told["curves"].items():
-        for c in curve["columns"]:
-            if c["rows"] and (name == "DEFAULT" or c["column"] == "FLUX"):
-                numbers = [shown(c.get(k), ".4g") for k in ("median", "scatter", "largest")]
-                rows.append(
-                    [name, c["column"], *numbers, c["unit"], f"{c['rows']} of {curve['images']}"]
-                )
-        for which in ("a", "b"):
-            if n := curve[f"only_in_{which}"]:
-                lines.append(f"{name}: {n} images only in {which.upper()}")
-    return told, lines + (
-        aligned(rows, (2, 3, 4, 6), "")
-        if len(rows) > 1
-        else [
-            "light curves: no column differs"
-            if any(c["images"] for c in told["curves"].values())
-            else "no image is in both"
-        ]
-    )
+    return [c.column, *numbers, c.unit, f"{c.rows} of {images}"]
 
 
-def check(paths: Sequence[Path], strict: bool) -> tuple[Any, list[str], DrpError | None]:
-    """Hold files against their definitions; return also the error to end with, if there is one."""
-    from tasks.delivery.published.check import check as checked
-    from tasks.delivery.published.check import products_below
+def check(paths: Sequence[Path], strict: bool) -> CheckAnswer:
+    """Check files against their definitions."""
+    from tasks.delivery.published.check import check_below, failure
 
-    told, lines, failed, missing = [], [], [], []
-    for path in paths:
-        files = products_below(path)
-        if not path.exists() or not files:
-            missing.append(
-                f"{path}: "
-                f"{'no FITS file, PDF or HTML is in it' if path.is_dir() else 'is not there'}"
-            )
-            lines.append(plain(f"missing   {missing[-1]}"))
-            told.append(
-                {
-                    "file": str(path),
-                    "state": "missing",
-                    "type": "",
-                    "faults": [missing[-1]],
-                    "deviations": [],
-                }
-            )
-        for file in files if path.exists() else ():
-            v = checked(file)
-            told.append(
-                {
-                    "file": str(file),
-                    "state": v.state,
-                    "type": v.extname,
-                    "faults": v.faults,
-                    "deviations": v.deviations,
-                }
-            )
-            lines.append(plain(f"{v.state:9s} {file}" + (f" ({v.extname})" if v.extname else "")))
-            lines += [f"    fault: {plain(t)}" for t in v.faults] + [
-                f"    deviation: {plain(t)}" for t in v.deviations
-            ]
-            if v.faults or (strict and v.deviations):
-                failed.append(f"{file}: {(v.faults or v.deviations)[0]}")
-    error: DrpError | None = None
-    if failed:
-        error = BadInputError(
-            f"{len(failed)} of {len(told)} files are not as they are defined; the first: "
-            f"{failed[0]}"
-        )
-    elif missing:
-        error = MissingInputError(missing[0])
-    return told, lines, error
+    files = [file for path in paths for file in check_below(path)]
+    lines = [line for file in files for line in _checked_lines(file)]
+    return CheckAnswer(as_json(files), lines, failure(files, strict))
+
+
+def _checked_lines(file: CheckedFile) -> list[str]:
+    if file.state == "missing":
+        return [plain(f"missing   {file.faults[0]}")]
+    return [
+        plain(f"{file.state:9s} {file.file}" + (f" ({file.type})" if file.type else "")),
+        *(f"    fault: {plain(text)}" for text in file.faults),
+        *(f"    deviation: {plain(text)}" for text in file.deviations),
+    ]
 
 
 def show(path: Path) -> Answer:
-    """Tell what a file holds."""
+    """Show the contents of a file."""
     from tasks.delivery.published.show import contents
 
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, wanted a file")
-    if not path.exists():
-        raise MissingInputError(f"{path}: is not there")
-    told = contents(path)
+    file = contents(path)
+    title = plain(f"{file.file}: {file.type}, {file.bytes} bytes, {len(file.hdus)} HDUs")
+    return Answer(as_json(file), [title, *(line for hdu in file.hdus for line in _hdu_lines(hdu))])
+
+
+def _hdu_lines(hdu: HduContents) -> list[str]:
+    size = (
+        f"{hdu.shape[0]} rows"
+        if hdu.kind == "table"
+        else " x ".join(map(str, reversed(hdu.shape))) or "empty"
+    )
     lines = [
-        plain(f"{told['file']}: {told['type']}, {told['bytes']} bytes, {len(told['hdus'])} HDUs")
+        "",
+        plain(f"HDU {hdu.index} {hdu.extname}: {hdu.kind}, {size}; {hdu.meaning}"),
+        *([f"  note: {plain(hdu.note)}"] if hdu.note else []),
+        *aligned([_keyword_row(k) for k in hdu.keywords]),
     ]
-    for h in told["hdus"]:
-        size = (
-            f"{h['shape'][0]} rows"
-            if h["kind"] == "table"
-            else " x ".join(map(str, reversed(h["shape"]))) or "empty"
-        )
-        lines += [
-            "",
-            plain(f"HDU {h['index']} {h['extname']}: {h['kind']}, {size}; {h['meaning']}"),
-        ]
-        lines += [f"  note: {plain(h['note'])}"] if h["note"] else []
-        for title, key in (("", "keywords"), ("  values that were used", "used")):
-            rows = [[k["name"], shown(k["value"], ".10g"), k["unit"], k["meaning"]] for k in h[key]]
-            lines += ([title] if title and rows else []) + aligned(rows)
-        if h["columns"]:
-            head = [["column", "unit", "least", "median", "largest", "no numbers", "meaning"]]
-            lines += aligned(head + [_column(c) for c in h["columns"]], (2, 3, 4, 5))
-        if p := h["pixels"]:
-            unit = next((str(k["value"]) for k in h["keywords"] if k["name"] == "BUNIT"), "")
-            numbers = ", ".join(
-                f"{k} {shown(p[k])}" for k in ("least", "median", "largest") if p.get(k) is not None
-            )
-            lines.append(
-                f"  pixels [{plain(unit)}]: {numbers or 'no numbers'}; {p['not_numbers']} of "
-                f"{p['values']} are no numbers"
-            )
-    return told, lines
+    if hdu.used:
+        lines += ["  used values", *aligned([_keyword_row(k) for k in hdu.used])]
+    if hdu.columns:
+        head = ["column", "unit", "minimum", "median", "maximum", "NaN", "meaning"]
+        lines += aligned([head, *map(_column_values, hdu.columns)], (2, 3, 4, 5))
+    if hdu.pixels is not None:
+        lines.append(_pixels_line(hdu, hdu.pixels))
+    return lines
 
 
-def _column(c: dict[str, Any]) -> list[str]:
-    if "first" in c:
-        numbers = [c["first"], "", c["last"], ""]
-    elif "true" in c:
-        numbers = ["", f"{c['true']} true", f"of {c['values']}", ""]
-    else:
-        numbers = [shown(c.get(k), ".9g") for k in ("least", "median", "largest")] + [
-            str(c.get("not_numbers", 0) or "")
-        ]
-    return [c["name"], c["unit"], *numbers, c["meaning"]]
+def _keyword_row(keyword: KeywordValue) -> list[str]:
+    return [keyword.name, cell_text(keyword.value, ".10g"), keyword.unit, keyword.meaning]
+
+
+def _column_values(column: ColumnContents) -> list[str]:
+    return [column.name, column.unit, *_in_four_cells(column.values), column.meaning]
+
+
+def _in_four_cells(values: Count | Ends | Truths | None) -> list[str]:
+    """Return the cells for minimum, median, maximum and the number of NaN."""
+    from tasks.delivery.published.show import Count, Ends, Range, Truths
+
+    match values:
+        case Ends():
+            return [values.first, "", values.last, ""]
+        case Truths():
+            return ["", f"{values.true} true", f"of {values.values}", ""]
+        case Range():
+            numbers = [cell_text(n, ".9g") for n in (values.least, values.median, values.largest)]
+            return [*numbers, str(values.not_numbers or "")]
+        case Count():
+            return ["-", "-", "-", str(values.not_numbers or "")]
+        case _:
+            return ["-", "-", "-", ""]
+
+
+def _pixels_line(hdu: HduContents, pixels: Count) -> str:
+    from tasks.delivery.published.show import Range
+
+    unit = next((str(k.value) for k in hdu.keywords if k.name == "BUNIT"), "")
+    numbers = (
+        {"minimum": pixels.least, "median": pixels.median, "maximum": pixels.largest}
+        if isinstance(pixels, Range)
+        else {}
+    )
+    text = ", ".join(f"{name} {cell_text(n)}" for name, n in numbers.items() if n is not None)
+    return (
+        f"  pixels [{plain(unit)}]: {text or 'none finite'}; {pixels.not_numbers} of "
+        f"{pixels.values} are NaN"
+    )

@@ -26,7 +26,7 @@ from schemas.errors import (
     plain,
     short_of_memory,
 )
-from schemas.names import VISIT
+from schemas.names import VISIT, read_soc_name
 from schemas.payloads import Inventory
 from schemas.settings import PipelineSettings
 from tasks.delivery.report.failed import DoneStep, FailedVisit, FileRead, typeset_failed
@@ -36,7 +36,7 @@ from tasks.engine.run import Run, StepReport, Stopped, WorkToDo
 from tasks.files import disk
 from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
-from tasks.visit.search import SOC_NAME, fits_files
+from tasks.visit.search import fits_files
 
 PASSING = (
     Stopped,
@@ -182,9 +182,9 @@ def named_visit(folder: Path) -> str:
     """Return the visit that the names of the files below a folder tell; the folder's own name if it
     is none or several.
     """
-    matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
-    told = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
-    return told.pop() if len(told) == 1 else plain(folder.name)
+    names = (read_soc_name(path.name) for path in fits_files(folder))
+    visits = {name.visit for name in names if name is not None and name.visit}
+    return visits.pop() if len(visits) == 1 else plain(folder.name)
 
 
 def _name_of_folder(folder: Path) -> str:

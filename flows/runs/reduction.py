@@ -37,7 +37,7 @@ from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
-from tasks.visit.inventory import Seen, renewed, retried, take_inventory
+from tasks.visit.inventory import Seen, renew_references, retry, take_inventory
 
 # address space of a reduction with its libraries; memory that is really used is half of it
 NEEDED_MB = 1000
@@ -210,9 +210,11 @@ def open_run(
             settings = make_settings(merged(base, request.settings))
             found = relocated(found, request.references, memory(found.visit).of)
             if request.renew:
-                found, _ = renewed(found, request.references, settings, memory(found.visit))
+                found, _ = renew_references(
+                    found, request.references, settings, memory(found.visit)
+                )
         else:
-            found = retried(
+            found = retry(
                 lambda: take_inventory(
                     request.visit,
                     request.references,

@@ -1,16 +1,18 @@
-"""Light curves as the SOC defines them: one SCI_COR_Lightcurve file for each aperture."""
+"""Light curves as defined by the SOC: one SCI_COR_Lightcurve file per aperture."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.light_curves import (
     DEFAULT_RADIUS,
     FIXED,
+    IMAGETTE,
     IMAGETTE_PSF,
     LIGHT_CURVES,
     OPTIMAL,
@@ -18,17 +20,15 @@ from schemas.light_curves import (
     RADII,
 )
 from schemas.payloads import (
-    Apertures,
     Background,
-    Contamination,
     Corrected,
     ImagettePhotometry,
     Leaf,
     LightCurves,
+    Photometry,
     Pointing,
     Position,
-    PsfFit,
-    QualityTerm,
+    Product,
     Status,
 )
 from schemas.products import Column, Keyword, Structure, soc_structure
@@ -37,33 +37,35 @@ from schemas.used import with_keywords
 from tasks.engine.step import Leaves, history, step
 from tasks.files.reader import Value
 from tasks.files.writer import NewHdu
-from tasks.visit.headers import step_keywords, visit_keywords
+from tasks.visit.headers import Source, step_keywords, visit_keywords
 from tasks.visit.images import Images, open_images, open_imagettes
 from tasks.visit.terms import term_column
 
+Columns = dict[str, AnyArray]
+
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
 _OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
-# What clients of other missions look for, behind the SOC's columns. TIME counts from the day that
-# lightkurve's reader assumes.
+# Columns that software written for other missions looks for; they follow the SOC's columns. TIME
+# counts from the epoch that lightkurve's reader assumes.
 _DAY_ZERO = 2454833
 FOR_CLIENTS = (
     Column("TIME", "double", "d", "BJD_TIME minus BJDREFI: TDB at the barycentre"),
-    Column("BJD_TDB", "double", "d", "BJD_TIME with a unit that FITS knows"),
+    Column("BJD_TDB", "double", "d", "BJD_TIME with a unit of the FITS standard"),
     Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
-    Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good"),
+    Column("QUALITY", "int32", "", "bit flags of bad points; 0 is good"),
 )
-OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all that stand behind the SOC's
+OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all columns that follow the SOC's
 _DAYS = {
     k.name: k
     for k in (
         Keyword("BJDREFI", "integer", "day", "BJD at which TIME is 0", _DAY_ZERO),
-        Keyword("BJDREFF", "real", "day", "its fraction", 0.0),
+        Keyword("BJDREFF", "real", "day", "fraction of the day at which TIME is 0", 0.0),
     )
 }
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
-    """Return the SOC's light curve with our own columns and the keywords of the used values."""
+    """Return the SOC's structure with our own columns and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
     return replace(
         declared, columns=(*declared.columns, *OWN_COLUMNS), keywords={**declared.keywords, **_DAYS}
@@ -73,15 +75,16 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
 def light_curve_hdu(
     declared: Structure,
     keywords: dict[str, Value],
-    columns: dict[str, npt.NDArray[Any]],
+    columns: Columns,
     past: tuple[str, ...],
 ) -> NewHdu:
-    """Return a light curve with its columns for clients, a primary header by which they know it,
-    and what steps made it.
+    """Return the HDU of a light curve, with columns and a primary header for other software.
 
-    lightkurve.read opens a file only if it takes it for one of the kinds that it knows. Of these
-    EVEREST is the one that is told by a comment, so that TELESCOP stays true; it then reads TIME,
-    FLUX, FLUX_ERR and QUALITY.
+    `past` becomes the HISTORY of the HDU.
+
+    ``lightkurve.read`` only opens products that it recognises. EVEREST light curves are the one
+    kind that it recognises by a comment, so that TELESCOP can stay true; it then reads TIME, FLUX,
+    FLUX_ERR and QUALITY.
     """
     bjd = columns["BJD_TIME"]
     for_clients = {"TIME": bjd - _DAY_ZERO, "BJD_TDB": bjd, "FLUX_ERR": columns["FLUXERR"]}
@@ -101,7 +104,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="6",
+    version="7",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
 )
@@ -111,99 +114,23 @@ def write_light_curves(
     pointing: Pointing,
     background: Background,
     position: Position,
-    apertures: Apertures,
-    psf_fit: PsfFit,
-    contamination: Contamination,
-    quality: QualityTerm,
+    photometry: Photometry,
 ) -> Leaves:
     """Write the light curves of all apertures."""
-    event, status, flags, bjd, light_time, error = term_column(
-        quality.product,
-        "TERM_QUALITY",
-        "EVENT",
-        "STATUS",
-        "QUALITY",
-        "BJD_TIME",
-        LIGHT_TIME.name,
-        "FLUXERR",
-    )
-    best, best_error, fixed_error, psf, psf_error = term_column(
-        quality.product, "TERM_QUALITY", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"
-    )
-    (fixed,) = term_column(apertures.product, "TERM_APERTURES", "FIXED")
-    flux, areas, dark, smeared = term_column(
-        apertures.product, "TERM_APERTURES", "FLUX", "AREA", "DARK", "SMEARING"
-    )
-    ratio, ratio_error = term_column(contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR")
-    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
-    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    names = [c.name for c in quality_metrics_columns()]
-    metrics = dict(zip(names, term_column(quality.product, "TERM_METRICS", *names), strict=True))
-    steps = [*upstream, apertures, psf_fit, contamination, quality]
-    used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
-    declared = light_curve_structure(used)
-    states = {
-        **step_keywords(steps),
-        "LC_CFG": str(Status.COMPLETED),
-        "METH_CFG": str(Status.COMPLETED),
-    }
+    steps = [*upstream, *photometry.leaves()]
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        shared = {**visit_keywords(images, declared), **states, **used, **target_angles(images)}
-        n = images.count
-        meta = images.metadata
-        common: dict[str, npt.NDArray[Any]] = {
-            "UTC_TIME": meta.column("UTC_TIME"),
-            "MJD_TIME": images.mjd,
-            "BJD_TIME": bjd,
-            "STATUS": status,
-            "EVENT": event,
-            "ROLL_ANGLE": roll,
-            "LOCATION_X": np.full(n, used["LOC_X"]),
-            "LOCATION_Y": np.full(n, used["LOC_Y"]),
-            "CENTROID_X": x,
-            "CENTROID_Y": y,
-            "QUALITY": flags,
-            LIGHT_TIME.name: light_time,
-        }
-        curves = {
-            name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving")
-            for name, r in LIGHT_CURVES.items()
-        }
-        curves[OPTIMAL] = best, best_error, float(used["AP_OPT"]), "Moving"
-        curves[FIXED] = fixed, fixed_error, DEFAULT_RADIUS, "Fixed"
-        if np.isfinite(psf).any():
-            curves[PSF] = psf, psf_error, DEFAULT_RADIUS, "PSF"
-        tau = float(used["SMEAR_T"])
-        share = float(used["SMEAR_TE"]) / tau if tau > 0 else 0.0
-        files = {}
-        for row, name in enumerate(metrics["DATANAME"]):
-            if name not in curves:
-                continue
-            values, errors, radius, kind = curves[name]
-            k = RADII.index(radius)
-            columns = {
-                **common,
-                "FLUX": values,
-                "FLUXERR": errors,
-                "DARK": dark[:, k],
-                "BACKGROUND": areas[:, k] * level,
-                "SMEARING_LC": smeared[:, k],
-                "SMEARING_LC_ERR": np.full(n, share),
-                "CONTA_LC": ratio[:, k],
-                "CONTA_LC_ERR": ratio_error[:, k],
-            }
-            own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
-            keywords = {**shared, **own, "DATANAME": str(name), "AP_RADI": radius, "AP_TYPE": kind}
-            files[f"SCI_COR_Lightcurve-{name}"] = [
-                light_curve_hdu(declared, keywords, columns, history(steps))
-            ]
-    return Leaves(files)
+        shared = shared_by_curves(images, steps, target_angles(images), ("LC_CFG", "METH_CFG"))
+        columns = {**shared.columns, **stack_columns(images, pointing, position, photometry)}
+    (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
+    curves = read_stack_curves(photometry, level)
+    return curve_files(
+        replace(shared, columns=columns), curves, read_curve_metrics(photometry.quality.product)
+    )
 
 
 @step(
     "imagette_light_curves",
-    version="4",
+    version="5",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
 )
@@ -213,97 +140,195 @@ def write_imagette_light_curves(
     upstream: tuple[Leaf, ...],
     photometry: ImagettePhotometry,
 ) -> Leaves:
-    """Write the light curves of imagettes, one row an imagette: within a circle, and by PSF."""
-    term = photometry.product
-    declared_columns = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
-    values = dict(
-        zip(declared_columns, term_column(term, "TERM_IMAGETTES", *declared_columns), strict=True)
-    )
-    names = [c.name for c in quality_metrics_columns()]
-    metrics = dict(zip(names, term_column(term, "TERM_METRICS", *names), strict=True))
-    steps = [*upstream, photometry]
-    used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
-    declared = light_curve_structure(used)
-    states = {
-        **step_keywords(steps),
-        **dict.fromkeys(("APERTURE", "LC_QUAL", "LC_CFG", "METH_CFG"), str(Status.COMPLETED)),
-    }
-    tau = float(used["SMEAR_T"])
-    share = float(used["SMEAR_TE"]) / tau if tau > 0 else 0.0
+    """Write the light curves of the imagettes, one by aperture and one by PSF photometry."""
     with open_images(subarray.products["SCI_COR_SubArray"]) as images:
         angles = target_angles(images)
     with open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes:
-        n, shared = (
-            imagettes.count,
-            {**visit_keywords(imagettes, declared), **states, **used, **angles},
-        )
-        common: dict[str, npt.NDArray[Any]] = {
-            "UTC_TIME": imagettes.metadata.column("UTC_TIME"),
-            "LOCATION_X": np.full(n, used["LOC_X"]),
-            "LOCATION_Y": np.full(n, used["LOC_Y"]),
-            "CENTROID_X": values["X"],
-            "CENTROID_Y": values["Y"],
-            "BACKGROUND": np.pi * values["RADIUS"] ** 2 * values["LEVEL"],
-            "SMEARING_LC": values["SMEARING"],
-            "SMEARING_LC_ERR": np.full(n, share),
-            "CONTA_LC": values["CONTA"],
-            "CONTA_LC_ERR": values["CONTA_ERR"],
-            **{
-                c: values[c]
-                for c in (
-                    "MJD_TIME",
-                    "BJD_TIME",
-                    "STATUS",
-                    "EVENT",
-                    "QUALITY",
-                    "ROLL_ANGLE",
-                    "DARK",
-                )
-            },
-            LIGHT_TIME.name: values[LIGHT_TIME.name],
+        completed = ("APERTURE", "LC_QUAL", "LC_CFG", "METH_CFG")
+        shared = shared_by_curves(imagettes, [*upstream, photometry], angles, completed)
+    names = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
+    term = dict(zip(names, term_column(photometry.product, "TERM_IMAGETTES", *names), strict=True))
+    columns = {**shared.columns, **imagette_columns(term)}
+    return curve_files(
+        replace(shared, columns=columns),
+        imagette_curves(term, float(photometry.used["IMAG_RAD"])),
+        read_curve_metrics(photometry.product),
+    )
+
+
+class Curve(NamedTuple):
+    """A light curve: flux and error [electron], aperture, and columns specific to the aperture."""
+
+    flux: FloatArray
+    error: FloatArray
+    radius: float  # [pixel]
+    kind: str  # value of AP_TYPE
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class SharedByCurves:
+    """Structure, keywords, columns and history common to the light curves of a set of images."""
+
+    declared: Structure
+    keywords: dict[str, Value]
+    columns: Columns
+    history: tuple[str, ...]
+
+
+def shared_by_curves(
+    images: Source, steps: Sequence[Leaf], angles: dict[str, Value], completed: Iterable[str]
+) -> SharedByCurves:
+    """Return the parts common to all light curves of `images`.
+
+    `completed` lists the step keywords that this step sets to completed.
+    """
+    used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
+    declared = light_curve_structure(used)
+    states = {**step_keywords(steps), **dict.fromkeys(completed, str(Status.COMPLETED))}
+    tau = float(used["SMEAR_T"])
+    smearing_error = float(used["SMEAR_TE"]) / tau if tau > 0 else 0.0
+    return SharedByCurves(
+        declared,
+        {**visit_keywords(images, declared), **states, **used, **angles},
+        {
+            "UTC_TIME": images.metadata.column("UTC_TIME"),
+            "LOCATION_X": np.full(images.count, used["LOC_X"]),
+            "LOCATION_Y": np.full(images.count, used["LOC_Y"]),
+            "SMEARING_LC_ERR": np.full(images.count, smearing_error),
+        },
+        history(steps),
+    )
+
+
+def stack_columns(
+    images: Images, pointing: Pointing, position: Position, photometry: Photometry
+) -> Columns:
+    """Return the columns common to all light curves of the stacked images."""
+    quality = photometry.quality.product
+    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
+    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    names = ("BJD_TIME", "STATUS", "EVENT", "QUALITY", LIGHT_TIME.name)
+    return {
+        "MJD_TIME": images.mjd,
+        "ROLL_ANGLE": roll,
+        "CENTROID_X": x,
+        "CENTROID_Y": y,
+        **dict(zip(names, term_column(quality, "TERM_QUALITY", *names), strict=True)),
+    }
+
+
+def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Curve]:
+    """Return the light curves of the stacked images; `level` is the background [electron/pixel]."""
+    flux, areas, dark, smeared, fixed = term_column(
+        photometry.apertures.product,
+        "TERM_APERTURES",
+        *("FLUX", "AREA", "DARK", "SMEARING", "FIXED"),
+    )
+    ratio, ratio_error = term_column(
+        photometry.contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR"
+    )
+    error, best, best_error, fixed_error, psf, psf_error = term_column(
+        photometry.quality.product,
+        "TERM_QUALITY",
+        *("FLUXERR", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"),
+    )
+
+    def curve(values: FloatArray, errors: FloatArray, radius: float, kind: str) -> Curve:
+        k = RADII.index(radius)
+        within = {
+            "DARK": dark[:, k],
+            "BACKGROUND": areas[:, k] * level,
+            "SMEARING_LC": smeared[:, k],
+            "CONTA_LC": ratio[:, k],
+            "CONTA_LC_ERR": ratio_error[:, k],
         }
+        return Curve(values, errors, radius, kind, within)
+
+    curves = {
+        name: curve(flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving")
+        for name, r in LIGHT_CURVES.items()
+    }
+    best_radius = float(photometry.quality.used["AP_OPT"])
+    curves[OPTIMAL] = curve(best, best_error, best_radius, "Moving")
+    curves[FIXED] = curve(fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
+    if np.isfinite(psf).any():
+        curves[PSF] = curve(psf, psf_error, DEFAULT_RADIUS, "PSF")
+    return curves
+
+
+def imagette_columns(term: Columns) -> Columns:
+    """Return the columns common to both imagette light curves, from the table TERM_IMAGETTES."""
+    same = ("MJD_TIME", "BJD_TIME", "STATUS", "EVENT", "QUALITY", "ROLL_ANGLE", "DARK")
+    return {
+        **{name: term[name] for name in (*same, LIGHT_TIME.name)},
+        "CENTROID_X": term["X"],
+        "CENTROID_Y": term["Y"],
+        "BACKGROUND": np.pi * term["RADIUS"] ** 2 * term["LEVEL"],
+        "SMEARING_LC": term["SMEARING"],
+        "CONTA_LC": term["CONTA"],
+        "CONTA_LC_ERR": term["CONTA_ERR"],
+    }
+
+
+def imagette_curves(term: Columns, radius: float) -> dict[str, Curve]:
+    """Return both imagette light curves, from the table TERM_IMAGETTES."""
+    return {
+        IMAGETTE: Curve(term["FLUX"], term["FLUXERR"], radius, "Moving", {}),
+        IMAGETTE_PSF: Curve(term["PSF_FLUX"], term["PSF_ERR"], radius, "PSF", {}),
+    }
+
+
+def curve_files(
+    shared: SharedByCurves,
+    curves: Mapping[str, Curve],
+    metrics: Mapping[str, Mapping[str, float]],
+) -> Leaves:
+    """Return one file per light curve that has metrics."""
     files = {}
-    for row, name in enumerate(metrics["DATANAME"]):
-        flux, error, kind = (
-            ("PSF_FLUX", "PSF_ERR", "PSF")
-            if name == IMAGETTE_PSF
-            else ("FLUX", "FLUXERR", "Moving")
-        )
-        columns = {**common, "FLUX": values[flux], "FLUXERR": values[error]}
-        own = metric_keywords({m: v[row] for m, v in metrics.items() if m != "DATANAME"})
-        keywords = {
-            **shared,
-            **own,
-            "DATANAME": str(name),
-            "AP_RADI": float(used["IMAG_RAD"]),
-            "AP_TYPE": kind,
+    for name, values in metrics.items():
+        if name not in curves:
+            continue
+        curve = curves[name]
+        columns = {**shared.columns, **curve.columns, "FLUX": curve.flux, "FLUXERR": curve.error}
+        keywords: dict[str, Value] = {
+            **shared.keywords,
+            **metric_keywords(values),
+            "DATANAME": name,
+            "AP_RADI": curve.radius,
+            "AP_TYPE": curve.kind,
         }
         files[f"SCI_COR_Lightcurve-{name}"] = [
-            light_curve_hdu(declared, keywords, columns, history(steps))
+            light_curve_hdu(shared.declared, keywords, columns, shared.history)
         ]
     return Leaves(files)
 
 
-def quality_metrics_columns() -> tuple[Column, ...]:
-    """Return the columns of the table of metrics."""
-    return TERMS["TERM_METRICS"].columns
+def read_curve_metrics(product: Product) -> dict[str, dict[str, float]]:
+    """Return the metrics in the table TERM_METRICS of a product, by light curve."""
+    names = [c.name for c in TERMS["TERM_METRICS"].columns]
+    columns = dict(zip(names, term_column(product, "TERM_METRICS", *names), strict=True))
+    curves = columns.pop("DATANAME")
+    return {
+        str(curve): {name: float(values[row]) for name, values in columns.items()}
+        for row, curve in enumerate(curves)
+    }
 
 
-def metric_keywords(values: dict[str, float]) -> dict[str, Value]:
-    """Return metrics as keywords; FITS has no NaN in headers, so what could not be computed is left
-    at 0.
-    """
+def metric_keywords(values: Mapping[str, float]) -> dict[str, Value]:
+    """Return metrics as keywords; NaN becomes 0, because FITS headers cannot hold NaN."""
     keywords: dict[str, Value] = {}
     for name in (*_HEADER_METRICS, *_OWN_METRICS):
-        value = float(values[name])
+        value = values[name]
         number = value if np.isfinite(value) else 0.0
         keywords[name] = int(number) if name in ("ROBMEAN", "MEDIAN", "N_GOOD") else number
     return keywords
 
 
 def target_angles(images: Images) -> dict[str, Value]:
-    """Return the angles between target and Sun, Moon and Earth's limb at the beginning and end of
-    the visit [deg].
+    """Return the keywords of the angles from the target to Sun, Moon and Earth's limb [deg].
+
+    They hold at the start and at the end of the visit; an unknown angle is 0.
     """
     angles: dict[str, Value] = {}
     for body, column in (("SUN", "SUN"), ("MOON", "MOON"), ("EART", "EARTH")):

@@ -1,31 +1,32 @@
-"""Publication: a visit's products appear under the output folder whole or not at all.
+"""Publication: a visit's products appear under the output folder atomically.
 
-They are staged in a hidden folder on the same file system, given their version and date, read back
-and held against their definitions, forced to the disk, and renamed. What is published is never
-overwritten: another result of the same visit gets the next free processing number. The manifest in
-the folder is the truth about what was done.
+The products are staged in a hidden folder on the same file system, stamped with their version and
+date, read back and checked against their definitions, synced to disk, and renamed into place. A
+published folder is never overwritten: a different result of the same visit gets the next free
+processing number. The manifest in the folder is the authoritative record of the run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
 from schemas.errors import CannotCreateError, DrpError
-from schemas.payloads import Inventory
+from schemas.names import Version, published_name, version_label
+from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
+from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.published.folder import (
-    FOLDER_NAME,
     MANIFEST,
-    MANIFEST_VERSION,
     Digest,
+    holds,
     published_folders,
     read_manifest,
     version_of,
@@ -33,330 +34,269 @@ from tasks.delivery.published.folder import (
 from tasks.delivery.report.sources import sources
 from tasks.delivery.self_check import self_check
 from tasks.engine.folders import folder_lock
-from tasks.engine.keys import canonical, content
-from tasks.engine.run import STEPS, StepReport
-from tasks.engine.store import located
+from tasks.engine.store import Warn
 from tasks.files import disk
 from tasks.files.reader import Value, scan
 from tasks.files.writer import restamp
 
-Warn = Callable[[str], None]
+__all__ = ["Content", "prepare_output", "publish"]
 
-# For the step that leaves the data of a page: ending of its file, and what makes it, given data
-# folder, facts and target.
+# By the step that collects the data of a page: file extension, and the function that writes the
+# page, given the data folder, the facts of the publication and the target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 
-Version = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
+Prescribed = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves the choice open
 
 REPORT_DATA = "report.json"
 
 
-@dataclass(frozen=True)
-class Content:
-    """What is to be published: every step's payload in order with its key, and the typeset
-    report.
-    """
-
-    inventory: Inventory
-    reports: Sequence[StepReport]
-    settings: Mapping[str, Any]
-    warnings: Sequence[str]
-
-    def identity(self) -> str:
-        """Return a digest of everything that decides the bytes of the products."""
-        names = {kind: Path(r.product.path).name for kind, r in self.inventory.references.items()}
-        darks = [Path(r.product.path).name for r in self.inventory.dark_frames]
-        leaves = [content(r.leaf) for r in self.reports]
-        return hashlib.sha256(canonical([leaves, names, darks]).encode()).hexdigest()
-
-    def reference_names(self) -> list[str]:
-        """Return the names that go to RF_FILn."""
-        chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
-        return sorted(Path(r.product.path).name for r in chosen)
-
-
-def existing_publication(
-    output: Path,
-    visit: str,
-    identity: str,
-    digest: Digest,
-    warn: Warn,
-    wanted: Version = (None, None),
-) -> Path | None:
-    """Return the published folder that holds exactly this result, if its files are as they were;
-    the newest of several.
-    """
-    for folder in sorted(published_folders(output, visit), reverse=True):
-        if any(
-            want is not None and want != is_
-            for want, is_ in zip(wanted, version_of(folder), strict=True)
-        ):
-            continue
-        try:
-            manifest = read_manifest(folder)
-            if manifest["identity"] != identity:
-                continue
-            changed = [
-                f["name"]
-                for f in manifest["files"]
-                if not holds(folder / f["name"], f["sha256"], digest)
-            ]
-        except (DrpError, OSError, KeyError, TypeError):
-            warn(f"{folder.name}: its manifest cannot be read, the result is published again")
-            continue
-        if not changed:
-            return folder
-        warn(
-            f"{folder.name}: {changed[0]} is not as it was published, the result is published again"
-        )
-    return None
-
-
-def holds(path: Path, sha256: str, digest: Digest) -> bool:
-    """Whether a file is there with this digest."""
-    return path.is_file() and digest(path) == sha256
-
-
-def next_version(
-    output: Path, inventory: Inventory, wanted: Version = (None, None)
-) -> tuple[int, int]:
-    """Return (ARCH_REV, PROC_NUM) of the next publication: what is wanted, else the input's and
-    from it the next free number.
+def prepare_output(output: Path) -> None:
+    """Create the output folder, and fail early if nothing could be published there.
 
     Raises
     ------
     CannotCreateError
-        If the wanted one, or every one, is taken.
+        If `output` is not a folder, or is not writable.
     """
-    names = [FOLDER_NAME.match(p.name) for p in published_folders(output, inventory.visit)]
-    taken = {int(name[2]) for name in names if name is not None}
-    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
-    if wanted[1] is not None:
-        if 100 * revision + wanted[1] in taken:
-            name = f"CH_{inventory.visit}_V{revision:02d}{wanted[1]:02d}"
-            raise CannotCreateError(f"{output / name}: is there already, with another result")
-        return revision, wanted[1]
-    for number in range(inventory.proc_num, 100):
-        if 100 * revision + number not in taken:
-            return revision, number
-    raise CannotCreateError(
-        f"{output}: no processing number is free for {inventory.visit} (up to 99)"
-    )
-
-
-def prepare_output(output: Path) -> None:
-    """Make the output folder, and fail early where nothing could be published."""
     if output.exists() and not output.is_dir():
         raise CannotCreateError(f"{output}: is not a folder")
     disk.make_folder(output)
     if not os.access(output, os.W_OK | os.X_OK):
-        raise CannotCreateError(f"{output}: cannot be written to")
+        raise CannotCreateError(f"{output}: is not writable")
 
 
 def publish(
     output: Path,
-    what: Content,
+    result: Content,
     date: str,
     pages: Pages,
     digest: Digest = disk.sha256,
     warn: Warn = lambda _: None,
-    wanted: Version = (None, None),
+    prescribed: Prescribed = (None, None),
 ) -> tuple[Path, bool]:
-    """Publish a result, unless it stands there already.
+    """Publish a result, unless it has been published already.
 
     Parameters
     ----------
     output : Path
-        Where published folders stand.
-    what : Content
+        Folder of the published folders.
+    result : Content
         The result.
     date : str
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
     pages : mapping
-        What makes report and viewer from the data that their steps left.
-    digest, warn : callable
-        Gives the SHA-256 of a published file; is told of published folders that were changed.
-    wanted : (int or None, int or None)
-        ARCH_REV and PROC_NUM where they are not free to choose.
+        Extension and writer of each page, by the step that collects its data.
+    digest : callable
+        Returns the SHA-256 of a file.
+    warn : callable
+        Receives a line for each published folder that was modified.
+    prescribed : (int or None, int or None)
+        ARCH_REV and PROC_NUM if they are prescribed.
 
     Returns
     -------
-    folder, new : Path, bool
-        The published folder, and whether this call made it.
+    folder : Path
+        The published folder.
+    new : bool
+        Whether this call created it.
+
+    Raises
+    ------
+    CannotCreateError
+        If `output` cannot be used, or no version is free.
+    SelfCheckError
+        If a product does not read back as defined.
     """
     prepare_output(output)
-    identity = what.identity()
+    visit, identity = result.inventory.visit, result.identity()
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        if (
-            standing := existing_publication(
-                output, what.inventory.visit, identity, digest, warn, wanted
-            )
-        ) is not None:
-            return standing, False
-        version = next_version(output, what.inventory, wanted)
-        name = f"CH_{what.inventory.visit}_V{version[0]:02d}{version[1]:02d}"
-        stage = output / f".{name}.stage"
+        for folder in _candidates(output, visit, prescribed):
+            if _holds_result(folder, identity, digest, warn):
+                return folder, False
+        edition = Edition(result, next_version(output, result.inventory, prescribed), date)
+        stage = output / f".{edition.folder}.stage"
         disk.crash_point("before stage")
         try:
-            with disk.guarded("create", stage):
-                stage.mkdir(mode=0o750)
-            _fill(stage, what, version, date, identity, pages)
-            disk.crash_point("staged")
-            for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
-                disk.sync_folder(folder)
+            _stage(stage, edition, pages)
             disk.crash_point("before rename")
-            disk.rename(stage, output / name)
+            disk.rename(stage, output / edition.folder)
         except BaseException:
-            with_errors_ignored(stage)
+            shutil.rmtree(stage, ignore_errors=True)
             raise
         disk.crash_point("after rename")
         disk.sync_folder(output)
-    return output / name, True
+    return output / edition.folder, True
 
 
-def with_errors_ignored(stage: Path) -> None:
-    """Remove a stage as far as that is possible, whatever went wrong before."""
-    import shutil
+def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
+    """Return the published folders of a visit with the prescribed version, newest first."""
+    return [
+        folder
+        for folder in reversed(published_folders(output, visit))
+        if all(p in (None, v) for p, v in zip(prescribed, version_of(folder), strict=True))
+    ]
 
-    shutil.rmtree(stage, ignore_errors=True)
+
+def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bool:
+    """Return whether a published folder holds exactly this result, with all files intact."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest["identity"] != identity:
+            return False
+        changed = [
+            f["name"]
+            for f in manifest["files"]
+            if not holds(folder / f["name"], f["sha256"], digest)
+        ]
+    except (DrpError, OSError, KeyError, TypeError):
+        warn(f"{folder.name}: its manifest cannot be read; publishing the result again")
+        return False
+    if changed:
+        warn(f"{folder.name}: {changed[0]} is missing or modified; publishing the result again")
+    return not changed
 
 
-def _fill(
-    stage: Path, what: Content, version: tuple[int, int], date: str, identity: str, pages: Pages
-) -> None:
-    stamp: dict[str, Value] = {
-        "DATE": date,
-        "STAMP": f"drp {VERSION}",
-        "PIPE_VER": VERSION,
-        "ARCH_REV": version[0],
-        "PROC_NUM": version[1],
-        **{f"RF_FIL{i}": n for i, n in enumerate(what.reference_names()[:20], 1)},
-    }
-    label = f"V{version[0]:02d}{version[1]:02d}"
-    files: dict[str, dict[str, str]] = {}
-    data_folders: dict[str, Path] = {}
-    for report in what.reports:
+def next_version(
+    output: Path, inventory: Inventory, prescribed: Prescribed = (None, None)
+) -> Version:
+    """Return the version of the next publication.
+
+    Unless prescribed, ARCH_REV is that of the input, and PROC_NUM the first free number from that
+    of the input on.
+
+    Raises
+    ------
+    CannotCreateError
+        If the prescribed version is taken, or no number is left.
+    """
+    existing = {version_of(folder) for folder in published_folders(output, inventory.visit)}
+    revision = inventory.arch_rev if prescribed[0] is None else prescribed[0]
+    if prescribed[1] is not None:
+        version = (revision, prescribed[1])
+        if version in existing:
+            name = published_name(inventory.visit, version)
+            raise CannotCreateError(f"{output / name}: already exists, with a different result")
+        return version
+    for number in range(inventory.proc_num, 100):
+        if (revision, number) not in existing:
+            return revision, number
+    raise CannotCreateError(
+        f"{output}: no free processing number for {inventory.visit} (the last is 99)"
+    )
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A result with its version and date of publication."""
+
+    result: Content
+    version: Version
+    date: str
+
+    @property
+    def visit(self) -> str:
+        """Name of the visit."""
+        return self.result.inventory.visit
+
+    @property
+    def label(self) -> str:
+        """The version in file names, such as V0102."""
+        return version_label(self.version)
+
+    @property
+    def folder(self) -> str:
+        """Name of the published folder."""
+        return published_name(self.visit, self.version)
+
+    def keywords(self) -> dict[str, Value]:
+        """Return the keywords that are set at publication."""
+        return {
+            "DATE": self.date,
+            "STAMP": f"drp {VERSION}",
+            "PIPE_VER": VERSION,
+            "ARCH_REV": self.version[0],
+            "PROC_NUM": self.version[1],
+            **{f"RF_FIL{i}": n for i, n in enumerate(self.result.reference_names()[:20], 1)},
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts of the publication that the pages show."""
+        return {
+            "version": self.label,
+            "date": self.date,
+            "software": VERSION,
+            "folder": self.folder,
+            "sources": sources(self.result.inventory, self.result.settings, software()),
+        }
+
+    def page_name(self, ending: str) -> str:
+        """Return the file name of a page, by its extension."""
+        start = self.result.inventory.start[:19].replace(":", "-")
+        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.label}.{ending}"
+
+
+def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
+    """Write all files of a publication to the folder `stage`, and sync them to disk."""
+    with disk.guarded("create", stage):
+        stage.mkdir(mode=0o750)
+    files, page_data = _stage_products(stage, edition)
+    self_check(stage, files)
+    facts = edition.facts()
+    for step, folder in page_data.items():
+        ending, make = pages[step]
+        name = edition.page_name(ending)
+        make(folder, facts, stage / name)
+        files[name] = Origin(step, "", ending)
+    disk.crash_point("before manifest")
+    manifest = make_manifest(stage, edition.result, files, edition.label, edition.date)
+    if "report" in page_data:
+        report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
+        manifest["verdict"] = report["verdict"]
+    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
+    disk.crash_point("staged")
+    for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
+        disk.sync_folder(folder)
+
+
+def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], dict[str, Path]]:
+    """Write terms and SOC products to `stage`.
+
+    Returns the origin of each file by name, and the folders of page data by step.
+    """
+    keywords = edition.keywords()
+    files: dict[str, Origin] = {}
+    page_data: dict[str, Path] = {}
+    for report in edition.result.reports:
         for product_name, product in report.leaf.products.items():
             if product.extname in TERMS:
-                relative = term_name(report.step, files)
-                disk.make_folder((stage / relative).parent)
-                disk.copy_file(Path(product.path), stage / relative)
+                name = term_name(report.step, files)
+                disk.make_folder((stage / name).parent)
+                disk.copy_file(Path(product.path), stage / name)
             elif product.extname in soc_extnames():
-                relative = soc_name(Path(product.path), what.inventory.visit, label)
-                restamp(Path(product.path), stage / relative, stamp)
+                name = soc_name(product, edition)
+                restamp(Path(product.path), stage / name, keywords)
             else:
-                data_folders[report.step] = Path(product.path).parent
+                page_data[report.step] = Path(product.path).parent
                 continue
-            files[relative] = {"step": report.step, "key": report.key, "product": product_name}
-    self_check(stage, files)
-    start = what.inventory.start[:19].replace(":", "-")
-    facts = {
-        "version": label,
-        "date": date,
-        "software": VERSION,
-        "folder": f"CH_{what.inventory.visit}_{label}",
-        "sources": sources(what.inventory, what.settings, software()),
-    }
-    for step, folder in data_folders.items():
-        ending, make = pages[step]
-        name = f"CH_{what.inventory.visit}_TU{start}_RPT_COR_DataReduction_{label}.{ending}"
-        make(folder, facts, stage / name)
-        files[name] = {"step": step, "key": "", "product": ending}
-    disk.crash_point("before manifest")
-    manifest = _manifest(stage, what, files, date, label, identity)
-    if "report" in data_folders:
-        manifest["verdict"] = json.loads(disk.read_bytes(data_folders["report"] / REPORT_DATA))[
-            "verdict"
-        ]
-    disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
+            files[name] = Origin(report.step, report.key, product_name)
+    return files, page_data
 
 
-def term_name(step: str, taken: Iterable[str]) -> str:
-    """Return the place of a term in a published folder; the second of a step is that of the full
-    array.
+def term_name(step: str, names: Iterable[str]) -> str:
+    """Return the path of a term in a published folder.
+
+    If the step has a term there already, this one is for the full array.
     """
     name = f"terms/{step}.fits"
-    return f"terms/full_array/{step}.fits" if name in taken else name
+    return f"terms/full_array/{step}.fits" if name in names else name
 
 
-def soc_name(path: Path, visit: str, label: str) -> str:
-    """Return the SOC's file name of a product: its time is T_STRT_U, cut to whole seconds."""
-    with scan(path) as file:
+def soc_name(product: Product, edition: Edition) -> str:
+    """Return the SOC's file name of a product; its time is T_STRT_U in whole seconds."""
+    with scan(Path(product.path)) as file:
         header = file.hdus[1].header
         time = str(header.get("T_STRT_U", header.get("V_STRT_U")))[:19].replace(":", "-")
         data = f"-{header['DATANAME']}" if "DATANAME" in header else ""
-        return f"CH_{visit}_TU{time}_{file.extname}{data}_{label}.fits"
-
-
-def _manifest(
-    stage: Path,
-    what: Content,
-    files: Mapping[str, Mapping[str, str]],
-    date: str,
-    label: str,
-    identity: str,
-) -> dict[str, Any]:
-    """Return what the manifest says. Files are named without the folders that they came from."""
-    found = what.inventory
-    listed = []
-    for name, origin in files.items():
-        path = stage / name
-        listed.append(
-            {"name": name, "sha256": disk.sha256(path), "bytes": path.stat().st_size, **origin}
-        )
-    steps = [
-        {
-            "step": r.step,
-            "version": STEPS[r.step].version,
-            "key": r.key,
-            "outcome": r.outcome,
-            "seconds": round(r.seconds, 3),
-            "payload": located(r.leaf, lambda p: Path(p).name).model_dump(mode="json"),
-        }
-        for r in what.reports
-    ]
-    return {
-        "manifest": MANIFEST_VERSION,
-        "visit": found.visit,
-        "version": label,
-        "identity": identity,
-        "published": date,
-        "software": software(),
-        "settings": dict(what.settings),
-        "inventory": without_folders(found),
-        "steps": steps,
-        "files": listed,
-        "warnings": sorted(set(what.warnings)),
-        "deviations": list(found.deviations),
-        "notes": list(found.notes),
-        "fallbacks": dict(found.fallbacks),
-    }
-
-
-def software() -> dict[str, str]:
-    """Return the versions of this program and of the packages that decide its numbers."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("numpy", "scipy", "astropy", "numba", "pyerfa", "pydantic")
-    return {
-        "drp": VERSION,
-        "python": platform.python_version(),
-        **{p: version(p) for p in packages},
-    }
-
-
-def without_folders(found: Inventory) -> dict[str, Any]:
-    """Return the inventory as JSON values with every path cut to the file's name."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                k: Path(v).name if k == "path" and isinstance(v, str) else cut(v)
-                for k, v in value.items()
-            }
-        return [cut(v) for v in value] if isinstance(value, list) else value
-
-    return cut(found.model_dump(mode="json"))  # type: ignore[no-any-return]
+        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.label}.fits"

@@ -1,80 +1,104 @@
-"""Published products turned back into the intermediate ones of a new run."""
+"""Published products turned back into the intermediate products of a new run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import BadInputError, DrpError
 from schemas.payloads import Leaf, Product
 from schemas.terms import TERMS
-from tasks.delivery.publication import Warn, holds
-from tasks.delivery.published.folder import read_manifest
+from tasks.delivery.published.folder import holds, read_manifest
 from tasks.engine.by_hand import UNPUBLISHED
 from tasks.engine.run import STEPS
-from tasks.engine.store import Workspace
+from tasks.engine.store import Warn, Workspace
 from tasks.files import disk
 from tasks.files.writer import restamp
 
+# entries of the manifest's files, by step, key and product
+Files = Mapping[tuple[str, str, str], Mapping[str, Any]]
+
 
 def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str, Path]:
-    """Bring the results of a published folder back into the records of a visit.
+    """Restore the results of a published folder to the records of a visit.
 
-    Products come back to the bytes they had before publication, which their digests prove; a step
-    of which a product is missing or was changed is left out, and so done again. What was given by
-    hand is no result of its step: it is returned, EXTNAME and place, to be given again.
+    Products get back the bytes they had before publication, as verified by their digests. A step
+    with a missing or modified product is not restored, so it will run again. A product that a
+    person had supplied is no result of its step; it is returned instead, to be supplied again.
+
+    Returns
+    -------
+    dict
+        Paths of the supplied products by EXTNAME.
+
+    Raises
+    ------
+    BadInputError
+        If a supplied product was modified after publication.
     """
     manifest = read_manifest(folder)
-    places = {(f["step"], f["key"], f["product"]): f for f in manifest["files"]}
+    files: Files = {(f["step"], f["key"], f["product"]): f for f in manifest["files"]}
     by_hand: dict[str, Path] = {}
     for entry in manifest["steps"]:
         step, key = str(entry["step"]), str(entry["key"])
         if step not in STEPS:
             continue
         leaf = STEPS[step].payload.model_validate(entry["payload"])
-        for name in leaf.by_hand:
-            file = places[step, key, name]
-            if not holds(folder / file["name"], file["sha256"], disk.sha256):
-                raise BadInputError(
-                    f"{folder / file['name']}: was given by hand, and is not as it was published"
-                )
-            by_hand[name] = folder / file["name"]
-        if leaf.by_hand or workspace.believe(step, key, STEPS[step].payload, warn) is not None:
-            continue
-        try:
-            products = _restore(folder, leaf, places, (step, key), workspace)
-        except (DrpError, KeyError) as error:
-            warn(f"{step}: its published products cannot be used again ({error})")
-            continue
-        if products is not None:
-            workspace.remember(
-                step, key, leaf.model_copy(update={"products": products}), {"restored": folder.name}
-            )
+        by_hand |= {name: _supplied_file(folder, files[step, key, name]) for name in leaf.by_hand}
+        if not leaf.by_hand:
+            _restore_step(folder, files, leaf, (step, key), workspace, warn)
     return by_hand
 
 
-def _restore(
+def _supplied_file(folder: Path, file: Mapping[str, Any]) -> Path:
+    path = folder / str(file["name"])
+    if not holds(path, file["sha256"], disk.sha256):
+        raise BadInputError(f"{path}: was supplied by hand and modified after publication")
+    return path
+
+
+def _restore_step(
     folder: Path,
+    files: Files,
     leaf: Leaf,
-    places: Mapping[tuple[str, str, str], Mapping[str, str]],
     origin: tuple[str, str],
     workspace: Workspace,
-) -> dict[str, Product] | None:
+    warn: Warn,
+) -> None:
+    """Add a published step to the records, unless it is there or a product is missing."""
+    step, key = origin
+    if workspace.believe(step, key, STEPS[step].payload, warn) is not None:
+        return
+    if any((*origin, name) not in files for name in leaf.products):
+        return
     target = workspace.folder(*origin)
-    products = {}
-    for name, product in leaf.products.items():
-        if (*origin, name) not in places:
-            return None
-        source = places[*origin, name]["name"]
-        own = target / f"{name}.fits"
-        disk.make_folder(target)
-        disk.remove(own)
-        if product.extname in TERMS:
-            disk.copy_file(folder / source, own)
-        else:
-            restamp(folder / source, own, UNPUBLISHED)
-        if workspace.digests.of(own) != product.sha256:
-            disk.remove(target)
-            raise BadInputError(f"{folder / source}: is not what the manifest says")
-        products[name] = product.model_copy(update={"path": str(own)})
-    return products
+    try:
+        products = {
+            name: _restore_product(
+                folder / str(files[*origin, name]["name"]),
+                product,
+                target / f"{name}.fits",
+                workspace,
+            )
+            for name, product in leaf.products.items()
+        }
+    except (DrpError, KeyError) as error:
+        warn(f"{step}: its published products cannot be reused ({error})")
+        return
+    restored = leaf.model_copy(update={"products": products})
+    workspace.remember(step, key, restored, {"restored": folder.name})
+
+
+def _restore_product(source: Path, product: Product, target: Path, workspace: Workspace) -> Product:
+    """Copy a published file, without the changes that publication made to its header."""
+    disk.make_folder(target.parent)
+    disk.remove(target)
+    if product.extname in TERMS:
+        disk.copy_file(source, target)
+    else:
+        restamp(source, target, UNPUBLISHED)
+    if workspace.digests.of(target) != product.sha256:
+        disk.remove(target.parent)
+        raise BadInputError(f"{source}: does not match its digest in the manifest")
+    return product.model_copy(update={"path": str(target)})

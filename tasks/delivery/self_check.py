@@ -1,4 +1,4 @@
-"""The check of products as they were staged, before they are published."""
+"""The check of staged products before publication."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.files.reader import open_declared, scan
 
 
 def whole(structure: Structure) -> Use:
-    """Return the declaration of an HDU of which everything must be there."""
+    """Return the declaration of an HDU that must hold all its keywords and columns."""
     columns = tuple(c.name for c in structure.columns)
     return Use(
         structure,
@@ -24,26 +24,31 @@ def whole(structure: Structure) -> Use:
 
 
 def self_check(stage: Path, files: Iterable[str]) -> None:
-    """Read every staged product back, with its sums, and hold it against its definition."""
+    """Read back every staged product, and check it and its checksums against its definition.
+
+    Raises
+    ------
+    SelfCheckError
+        If a product cannot be read back, or deviates from its definition.
+    """
     for name in files:
-        path = stage / name
         try:
-            with scan(path) as file:
-                extnames = [hdu.extname for hdu in file.hdus[1:]]
-            uses = {e: whole(TERMS[e] if e in TERMS else soc_structure(e)) for e in extnames}
-            with open_declared(
-                path, Input(extnames[0], (extnames[0],), uses, ""), sums=True
-            ) as file:
-                if file.deviations:
-                    raise SelfCheckError(f"{name}: {file.deviations[0]}")
-                missing = [
-                    e
-                    for e, needed in uses[extnames[0]].structure.associated.items()
-                    if needed and e not in file
-                ]
-                if missing:
-                    raise SelfCheckError(f"{name}: HDU {missing[0]} is missing")
+            deviation = _first_deviation(stage / name)
         except (BadInputError, MissingInputError) as error:
-            raise SelfCheckError(
-                f"a product does not read back as it was written: {error}"
-            ) from error
+            raise SelfCheckError(f"a product cannot be read back as written: {error}") from error
+        if deviation:
+            raise SelfCheckError(f"{name}: {deviation}")
+
+
+def _first_deviation(path: Path) -> str:
+    """Return the first deviation of a file from its definition; empty if it conforms."""
+    with scan(path) as file:
+        extnames = [hdu.extname for hdu in file.hdus[1:]]
+    first = extnames[0]
+    uses = {e: whole(TERMS[e] if e in TERMS else soc_structure(e)) for e in extnames}
+    with open_declared(path, Input(first, (first,), uses, ""), sums=True) as file:
+        associated = uses[first].structure.associated
+        missing = [e for e, needed in associated.items() if needed and e not in file]
+        return next(
+            iter([*file.deviations, *(f"HDU {extname} is missing" for extname in missing)]), ""
+        )

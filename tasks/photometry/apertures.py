@@ -262,14 +262,8 @@ def _sum_stamp(
                     for i in range(full, end):
                         value = row[reach - 1 + i if x_side == 0 else reach - 1 - i]
                         total += value * cut_cell_area(
-                            u[i],
-                            u[i + 1],
-                            w[j],
-                            w[j + 1],
-                            along[k, j],
-                            along[k, j + 1],
-                            across[k, i],
-                            across[k, i + 1],
+                            (u[i], u[i + 1], w[j], w[j + 1]),
+                            (along[k, j], along[k, j + 1], across[k, i], across[k, i + 1]),
                             radii[k],
                         )
                     sums[k] += total

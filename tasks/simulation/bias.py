@@ -7,11 +7,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import Float32Array
 from tasks.simulation.layout import COLUMNS, EXPOSED, ROWS, SIZE
-
-Map = NDArray[np.float32]
 
 BIAS = {100_000: 627.6, 230_000: 565.8}  # in flight [ADU]
 READ_OUT_NOISE = {100_000: 3.5, 230_000: 7.2}  # [ADU]
@@ -19,7 +17,7 @@ SCALE = {100_000: 0.12, 230_000: 0.2}  # of the structure [ADU]
 
 
 @cache
-def structure(frequency: int) -> Map:
+def structure(frequency: int) -> Float32Array:
     """Return the structure about the offset, shape (ROWS, COLUMNS), of mean zero over the exposed
     pixels [ADU].
     """

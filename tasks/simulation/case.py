@@ -263,6 +263,11 @@ class Case(BaseModel):
         return self
 
     @property
+    def window(self) -> layout.Window:
+        """The pixels that are read."""
+        return layout.Window(self.window_x, self.window_y, self.width, self.height)
+
+    @property
     def place(self) -> tuple[float, float]:
         """Intended place of the target in the exposed area [pixel]."""
         x = self.window_x + self.width / 2 if self.target_x is None else self.target_x

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 FULL_WELL = 125_000.0  # [electron]
 CTI_BIRTH = 58_830.0  # no loss before this date [MJD]
@@ -29,7 +28,7 @@ CTI_YEAR, CTI_POWER, CTI_MOST, CTI_LENGTH = 0.0016, -0.65, 0.0333, 100.0
 
 
 @njit(cache=True, nogil=True)
-def bleed(charge: Floats) -> None:
+def bleed(charge: FloatArray) -> None:
     """Let charge above the full well flow along the columns, in place; what leaves the window is
     lost.
     """
@@ -56,7 +55,7 @@ def cti_strength(mjd: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def transfer(charge: Floats, bottom: int, strength: float, gain: float) -> None:
+def transfer(charge: FloatArray, bottom: int, strength: float, gain: float) -> None:
     """Move charge down its column, in place: each pixel loses some and gets what others lost before
     it.
 
@@ -90,7 +89,9 @@ def _loss(charge: float, strength: float, gain: float) -> float:
     return float(max(charge, 0.0) * min(strength * (level / 1e4) ** CTI_POWER, CTI_MOST))
 
 
-def smear(first: Floats, last: Floats, above: Floats, below: Floats, time: float) -> Floats:
+def smear(
+    first: FloatArray, last: FloatArray, above: FloatArray, below: FloatArray, time: float
+) -> FloatArray:
     """Return the charge that the frame transfer adds.
 
     Parameters

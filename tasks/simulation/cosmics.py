@@ -11,10 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
+from schemas.arrays import FloatArray, IntArray
 
 RATE = 10.8 / 60 / 200**2  # hits a second and pixel
 SAA_FACTOR = 100.0
@@ -23,11 +21,11 @@ SAA_FACTOR = 100.0
 class Hits(NamedTuple):
     """The pixels that were hit, each once, in order."""
 
-    row: Places
-    column: Places
-    charge: Floats  # [electron]
+    row: IntArray
+    column: IntArray
+    charge: FloatArray  # [electron]
 
-    def add_to(self, image: Floats) -> None:
+    def add_to(self, image: FloatArray) -> None:
         """Add the charge to an image."""
         image[self.row, self.column] += self.charge
 

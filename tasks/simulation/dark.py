@@ -18,12 +18,9 @@ from typing import NamedTuple
 import erfa
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from tasks.simulation.layout import CCD_TEMPERATURE, COLUMNS, MARGINS, OVERSCAN_TOP, ROWS
-
-Floats = NDArray[np.float64]
-Map = NDArray[np.float32]
 
 
 class Epoch(NamedTuple):
@@ -54,8 +51,8 @@ DWELL, DWELL_SPREAD = 540.0, 0.8  # mean stay in a level [s], scatter of its log
 class Darkness:
     """Dark current at a date [electron/s], shape (ROWS, COLUMNS)."""
 
-    smooth: Map
-    hot: Map  # what hot pixels have more
+    smooth: Float32Array
+    hot: Float32Array  # what hot pixels have more
     telegraphic: float  # part of the pixels that is telegraphic
 
 
@@ -115,14 +112,14 @@ class Telegraphs:
     high level [s].
     """
 
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    level: Floats
-    low: Floats
-    high: Floats
+    row: IntArray
+    column: IntArray
+    level: FloatArray
+    low: FloatArray
+    high: FloatArray
 
     @property
-    def duty(self) -> Floats:
+    def duty(self) -> FloatArray:
         """Part of the time in the high level."""
         return self.high / (self.low + self.high)
 
@@ -158,7 +155,7 @@ def telegraphs(fraction: float) -> Telegraphs:
     return Telegraphs(row[chosen], column[chosen], level[chosen], low[chosen], high[chosen])
 
 
-def telegraphic_mean(fraction: float) -> Map:
+def telegraphic_mean(fraction: float) -> Float32Array:
     """Return the mean charge of the telegraphic pixels, as a dark map shows it, shape (ROWS,
     COLUMNS) [electron/s].
     """
@@ -173,11 +170,11 @@ class Jumps:
     `first[k + 1]` [s].
     """
 
-    high: NDArray[np.bool_]  # whether it begins in the high level
-    first: NDArray[np.int64]
-    time: Floats
+    high: BoolArray  # whether it begins in the high level
+    first: IntArray
+    time: FloatArray
 
-    def high_time(self, start: float, stop: float) -> Floats:
+    def high_time(self, start: float, stop: float) -> FloatArray:
         """Return how long each pixel is in its high level between two times [s]."""
         return np.asarray(_high_time(self.high, self.first, self.time, start, stop))
 
@@ -187,7 +184,7 @@ def draw_jumps(rng: np.random.Generator, pixels: Telegraphs, begin: float, end: 
     stay there.
     """
     high = rng.uniform(size=pixels.level.size) < pixels.duty
-    times: list[Floats] = []
+    times: list[FloatArray] = []
     for k in range(high.size):
         pair = (pixels.high[k], pixels.low[k]) if high[k] else (pixels.low[k], pixels.high[k])
         count = int(2 * (end - begin) / sum(pair)) + 1
@@ -204,8 +201,8 @@ def draw_jumps(rng: np.random.Generator, pixels: Telegraphs, begin: float, end: 
 
 @njit(cache=True, nogil=True)
 def _high_time(
-    high: NDArray[np.bool_], first: NDArray[np.int64], time: Floats, start: float, stop: float
-) -> Floats:
+    high: BoolArray, first: IntArray, time: FloatArray, start: float, stop: float
+) -> FloatArray:
     total = np.zeros(high.size)
     for k in range(high.size):
         jumps = time[first[k] : first[k + 1]]

@@ -20,9 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.ndimage import correlate1d, spline_filter
 
+from schemas.arrays import Float32Array, FloatArray
 from tasks.simulation.psf import REACH, Psf
-
-Floats = NDArray[np.float64]
 
 FINE = 4  # points of the table a pixel
 COARSE = 2  # the same for the convolution of many stars
@@ -35,11 +34,11 @@ class Table:
     n).
     """
 
-    layers: Floats
+    layers: FloatArray
     reach: int  # it is drawn on the pixels from -reach to +reach about the star
 
     def add(
-        self, picture: Floats, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
+        self, picture: FloatArray, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
     ) -> None:
         """Add a star that spends equal times at the given places to a picture whose first pixel is
         (left, bottom).
@@ -72,7 +71,7 @@ def tabulate(psf: Psf, reach: int = REACH) -> Table:
     return from_samples(pixels, reach)
 
 
-def from_samples(pixels: Floats, reach: int) -> Table:
+def from_samples(pixels: FloatArray, reach: int) -> Table:
     """Return the table of samples at FINE points a pixel; the star stands at the sample FINE (reach
     + 3) of each axis.
     """
@@ -83,7 +82,7 @@ def from_samples(pixels: Floats, reach: int) -> Table:
 
 
 @njit(cache=True, nogil=True)
-def _weights(fraction: float, out: Floats) -> None:
+def _weights(fraction: float, out: FloatArray) -> None:
     """Cubic B-spline at 1 + f, f, 1 - f, 2 - f."""
     rest = 1.0 - fraction
     out[0] = rest**3 / 6
@@ -93,35 +92,53 @@ def _weights(fraction: float, out: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux: float) -> None:
-    height, width = picture.shape
-    fine, n = layers.shape[0], layers.shape[2]
+def _add(
+    picture: FloatArray, layers: FloatArray, reach: int, x: FloatArray, y: FloatArray, flux: float
+) -> None:
+    """Add a star at the places x, y, each of which gets `flux`."""
+    fine = layers.shape[0]
     centre = fine * (reach + 3)
-    wx, wy = np.empty(4), np.empty(4)
-    # pixel i at centre i + 0.5 looks the table up at fine (i + 0.5 - x) + centre = fine i + node +
-    # fraction
-    top_x = int(np.floor(fine * (0.5 - x.min()) + centre))
-    low_x = int(np.floor(fine * (0.5 - x.max()) + centre))
-    top_y = int(np.floor(fine * (0.5 - y.min()) + centre))
-    low_y = int(np.floor(fine * (0.5 - y.max()) + centre))
+    # pixel i, with its centre at i + 0.5, reads the table at fine (i + 0.5 - x) + centre, which is
+    # fine i + node + fraction
+    nodes_x, nodes_y = fine * (0.5 - x) + centre, fine * (0.5 - y) + centre
+    low_x, low_y = int(np.floor(nodes_x.min())), int(np.floor(nodes_y.min()))
+    top_x, top_y = int(np.floor(nodes_x.max())), int(np.floor(nodes_y.max()))
     kernel = np.zeros((top_y - low_y + 4, top_x - low_x + 4))
     for k in range(x.size):
-        u, v = fine * (0.5 - x[k]) + centre, fine * (0.5 - y[k]) + centre
-        node_x, node_y = int(np.floor(u)), int(np.floor(v))
-        _weights(u - node_x, wx)
-        _weights(v - node_y, wy)
-        for b in range(4):
-            for a in range(4):
-                kernel[node_y - low_y + b, node_x - low_x + a] += flux * wy[b] * wx[a]
+        _add_weights(kernel, nodes_x[k], nodes_y[k], low_x, low_y, flux)
+    _add_layers(picture, layers, kernel, low_x - 1, low_y - 1)
+
+
+@njit(cache=True, nogil=True)
+def _add_weights(
+    kernel: FloatArray, x: float, y: float, low_x: int, low_y: int, flux: float
+) -> None:
+    """Add the spline weights of one place to those of the nodes from (low_x - 1, low_y - 1) on."""
+    wx, wy = np.empty(4), np.empty(4)
+    node_x, node_y = int(np.floor(x)), int(np.floor(y))
+    _weights(x - node_x, wx)
+    _weights(y - node_y, wy)
+    for b in range(4):
+        for a in range(4):
+            kernel[node_y - low_y + b, node_x - low_x + a] += flux * wy[b] * wx[a]
+
+
+@njit(cache=True, nogil=True)
+def _add_layers(
+    picture: FloatArray, layers: FloatArray, kernel: FloatArray, first_x: int, first_y: int
+) -> None:
+    """Add the table's layers with their weights; the first is that of node (first_x, first_y)."""
+    height, width = picture.shape
+    fine, n = layers.shape[0], layers.shape[2]
     for b in range(kernel.shape[0]):
-        row = low_y - 1 + b
+        row = first_y + b
         shift_y, phase_y = row // fine, row % fine
         first_j, last_j = max(0, -shift_y), min(height, n - shift_y)
         for a in range(kernel.shape[1]):
             weight = kernel[b, a]
             if weight == 0.0:
                 continue
-            column = low_x - 1 + a
+            column = first_x + a
             shift_x, phase_x = column // fine, column % fine
             first_i, last_i = max(0, -shift_x), min(width, n - shift_x)
             layer = layers[phase_y, phase_x]
@@ -132,10 +149,10 @@ def _add(picture: Floats, layers: Floats, reach: int, x: Floats, y: Floats, flux
 
 
 def add_wings(
-    picture: Floats,
+    picture: FloatArray,
     wings: Psf,
-    x: Floats | float,
-    y: Floats | float,
+    x: FloatArray | float,
+    y: FloatArray | float,
     flux: float,
     left: int,
     bottom: int,
@@ -182,14 +199,16 @@ class Crowd:
         places = centre + step * np.arange(-reach, reach + 1)
         return self._transform(samples[np.ix_(places, places)])
 
-    def _transform(self, pixels: Floats) -> NDArray[np.complex64]:
+    def _transform(self, pixels: FloatArray) -> NDArray[np.complex64]:
         """Transform samples at COARSE points a pixel, the star in the middle."""
         padded = np.zeros(self.size, np.float32)
         padded[: pixels.shape[0], : pixels.shape[1]] = pixels
         shift = tuple(-(length // 2) for length in pixels.shape)
         return np.asarray(fft.rfft2(np.roll(padded, shift, axis=(0, 1))) * _sharpening(self.size))
 
-    def draw(self, transform: NDArray[np.complex64], x: Floats, y: Floats, flux: Floats) -> Floats:
+    def draw(
+        self, transform: NDArray[np.complex64], x: FloatArray, y: FloatArray, flux: FloatArray
+    ) -> FloatArray:
         """Return the picture of point-like light at places relative to the window's corner [pixel],
         shape (height, width).
         """
@@ -207,7 +226,7 @@ class Crowd:
 
 
 @cache
-def _sharpening(size: tuple[int, ...]) -> NDArray[np.float32]:
+def _sharpening(size: tuple[int, ...]) -> Float32Array:
     """Transform of the filter that makes spline coefficients of samples, for both axes."""
     rows = 3 / (2 + np.cos(2 * np.pi * fft.fftfreq(size[0])))
     columns = 3 / (2 + np.cos(2 * np.pi * fft.rfftfreq(size[1])))
@@ -216,7 +235,7 @@ def _sharpening(size: tuple[int, ...]) -> NDArray[np.float32]:
 
 @njit(cache=True, nogil=True)
 def _deposit(
-    fine: NDArray[np.float32], shape: tuple[int, ...], x: Floats, y: Floats, flux: Floats
+    fine: Float32Array, shape: tuple[int, ...], x: FloatArray, y: FloatArray, flux: FloatArray
 ) -> None:
     wx, wy = np.empty(4), np.empty(4)
     for k in range(x.size):

@@ -28,11 +28,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from schemas.arrays import BoolArray, FloatArray
 from schemas.constants import DAY
 from tasks.simulation import main_sequence, spectrum
 from tasks.simulation.case import Case
-
-Floats = NDArray[np.float64]
 
 RADIUS = 551.0  # of the field [arcsec]
 OBSERVABLE, LEAST_FAINTER = (
@@ -63,19 +62,19 @@ class Field:
     eta North.
     """
 
-    xi: Floats  # [arcsec]
-    eta: Floats
-    g_magnitude: Floats
-    teff: Floats  # [K]
-    flux: Floats  # while it does not vary [electron/s]
-    motion_xi: Floats  # proper motion [arcsec/year]
-    motion_eta: Floats
-    amplitude: Floats  # relative, of a sine or an eclipse; 0 does not vary
-    period: Floats  # [day]
-    phase: Floats  # at the start of the visit [period]
-    eclipsing: NDArray[np.bool_]
+    xi: FloatArray  # [arcsec]
+    eta: FloatArray
+    g_magnitude: FloatArray
+    teff: FloatArray  # [K]
+    flux: FloatArray  # while it does not vary [electron/s]
+    motion_xi: FloatArray  # proper motion [arcsec/year]
+    motion_eta: FloatArray
+    amplitude: FloatArray  # relative, of a sine or an eclipse; 0 does not vary
+    period: FloatArray  # [day]
+    phase: FloatArray  # at the start of the visit [period]
+    eclipsing: BoolArray
 
-    def flux_at(self, seconds: Floats) -> Floats:
+    def flux_at(self, seconds: FloatArray) -> FloatArray:
         """Return the flux of each star at times from the start of the visit [s], shape (stars, n)
         [electron/s].
         """
@@ -165,7 +164,7 @@ def counts(faintest: float, slope: float) -> float:
     )
 
 
-def magnitudes(share: Floats, faintest: float, slope: float) -> Floats:
+def magnitudes(share: FloatArray, faintest: float, slope: float) -> FloatArray:
     """Return the magnitude below which the given share of the stars lies, inverse of `counts`;
     shape (n,).
     """
@@ -175,7 +174,7 @@ def magnitudes(share: Floats, faintest: float, slope: float) -> Floats:
     return np.asarray(BRIGHTEST + np.log1p(share * np.expm1(rate * (faintest - BRIGHTEST))) / rate)
 
 
-def draw_temperatures(rng: np.random.Generator, magnitude: Floats) -> Floats:
+def draw_temperatures(rng: np.random.Generator, magnitude: FloatArray) -> FloatArray:
     """Return effective temperatures [K] of stars of given magnitudes, shape (n,)."""
     cold, hot, absolute, number, height = _CLASSES.T
     middle = np.where(absolute > 0, absolute, main_sequence.absolute_magnitude((cold + hot) / 2))
@@ -211,7 +210,7 @@ def _with(stars: Field, **columns: NDArray[np.generic]) -> Field:
     )
 
 
-def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> Floats:
+def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> FloatArray:
     """Read a field, without the star in whose place the target stands.
 
     Parameters
@@ -288,14 +287,16 @@ def _sexagesimal(text: str, limit: float) -> float:
     return -value if text.startswith("-") else value
 
 
-def _apart(ra: Floats, dec: Floats) -> Floats:
+def _apart(ra: FloatArray, dec: FloatArray) -> FloatArray:
     """Return the angles to the first position [arcsec]."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
     half = np.sin((d - d[0]) / 2) ** 2 + np.cos(d) * np.cos(d[0]) * np.sin((a - a[0]) / 2) ** 2
     return np.asarray(2 * 3600 * np.rad2deg(np.arcsin(np.sqrt(np.clip(half, 0, 1)))))
 
 
-def standard(ra: Floats, dec: Floats, ra_centre: float, dec_centre: float) -> tuple[Floats, Floats]:
+def standard(
+    ra: FloatArray, dec: FloatArray, ra_centre: float, dec_centre: float
+) -> tuple[FloatArray, FloatArray]:
     """Return standard coordinates [arcsec] of positions [deg] about a centre (gnomonic
     projection).
     """

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from schemas.arrays import AnyArray
 from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
 
 BLOCK = 2880
@@ -33,7 +34,7 @@ class Part:
     keywords: Mapping[str, Any]
     shape: tuple[int, ...]
     date: str
-    data: NDArray[Any] | None = None
+    data: AnyArray | None = None
     header: fits.Header = field(init=False)
     offset: int = 0
     total: int = 0  # sum of the 32-bit words written so far
@@ -91,7 +92,7 @@ def encode_table(
     return Part(structure, keywords, data.shape, date, data)
 
 
-def image(extname: str, keywords: Mapping[str, Any], data: NDArray[Any], date: str) -> Part:
+def image(extname: str, keywords: Mapping[str, Any], data: AnyArray, date: str) -> Part:
     """Return the image or cube `extname` with its pixels."""
     return Part(soc_structure(extname), keywords, data.shape, date, data)
 
@@ -142,7 +143,7 @@ class Stream:
                 self._seal(part)
         self._file.close()
 
-    def put(self, index: int, row: int, values: NDArray[Any]) -> None:
+    def put(self, index: int, row: int, values: AnyArray) -> None:
         """Write plane `row` of the cube that is part number `index`."""
         part = self.parts[index]
         raw = _pixels(part, values).tobytes()
@@ -202,7 +203,7 @@ def _ascii(total: int) -> str:
     return bytes(letters[-1:] + letters[:-1]).decode("ascii")
 
 
-def _pixels(part: Part, values: NDArray[Any]) -> NDArray[Any]:
+def _pixels(part: Part, values: AnyArray) -> AnyArray:
     """Return values as they lie in the file; unsigned integers are shifted by half their range."""
     if part.structure.is_table:
         return values
@@ -214,7 +215,7 @@ def _pixels(part: Part, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(stored)
 
 
-def _stored(column: Column, values: NDArray[Any]) -> NDArray[Any]:
+def _stored(column: Column, values: AnyArray) -> AnyArray:
     """Return the values of a column as they lie in the file."""
     if column.type == "bool":
         return np.where(values, b"T", b"F")
@@ -228,35 +229,7 @@ def _header(part: Part) -> fits.Header:
     unknown = set(part.keywords) - set(structure.keywords)
     if unknown:
         raise KeyError(f"{structure.extname} declares no keyword {', '.join(sorted(unknown))}")
-    cards: list[tuple[str, Any]]
-    if structure.is_table:
-        cards = [
-            ("XTENSION", "BINTABLE"),
-            ("BITPIX", 8),
-            ("NAXIS", 2),
-            ("NAXIS1", part.dtype.itemsize),
-        ]
-        cards += [
-            ("NAXIS2", part.shape[0]),
-            ("PCOUNT", 0),
-            ("GCOUNT", 1),
-            ("TFIELDS", len(structure.columns)),
-        ]
-        for number, column in enumerate(structure.columns, 1):
-            cards += _column_cards(number, column)
-    else:
-        cards = [
-            ("XTENSION", "IMAGE"),
-            ("BITPIX", BITPIX[structure.image]),
-            ("NAXIS", len(part.shape)),
-        ]
-        cards += [(f"NAXIS{i}", size) for i, size in enumerate(reversed(part.shape), 1)]
-        cards += [("PCOUNT", 0), ("GCOUNT", 1)]
-        zero = STORED[structure.image][2]
-        if zero:
-            cards += [("BZERO", zero), ("BSCALE", 1)]
-        if structure.null is not None:
-            cards.append(("BLANK", structure.null - zero))
+    cards = _table_cards(part) if structure.is_table else _image_cards(part)
     cards += [("DATE", part.date), ("STAMP", STAMP), ("SVN_REV", "N/A")]
     header = fits.Header(
         [*cards, ("EXTNAME", structure.extname), ("SCHEMA", f"{structure.extname}.fsd")]
@@ -269,6 +242,39 @@ def _header(part: Part) -> fits.Header:
     header["CHECKSUM"] = ("0" * 16, "HDU checksum")
     header["DATASUM"] = ("0" * 10, "data unit checksum")
     return header
+
+
+def _table_cards(part: Part) -> list[tuple[str, Any]]:
+    columns = part.structure.columns
+    return [
+        ("XTENSION", "BINTABLE"),
+        ("BITPIX", 8),
+        ("NAXIS", 2),
+        ("NAXIS1", part.dtype.itemsize),
+        ("NAXIS2", part.shape[0]),
+        ("PCOUNT", 0),
+        ("GCOUNT", 1),
+        ("TFIELDS", len(columns)),
+        *(card for n, column in enumerate(columns, 1) for card in _column_cards(n, column)),
+    ]
+
+
+def _image_cards(part: Part) -> list[tuple[str, Any]]:
+    structure = part.structure
+    cards: list[tuple[str, Any]] = [
+        ("XTENSION", "IMAGE"),
+        ("BITPIX", BITPIX[structure.image]),
+        ("NAXIS", len(part.shape)),
+        *((f"NAXIS{i}", size) for i, size in enumerate(reversed(part.shape), 1)),
+        ("PCOUNT", 0),
+        ("GCOUNT", 1),
+    ]
+    zero = STORED[structure.image][2]
+    if zero:
+        cards += [("BZERO", zero), ("BSCALE", 1)]
+    if structure.null is not None:
+        cards.append(("BLANK", structure.null - zero))
+    return cards
 
 
 def _column_cards(number: int, column: Column) -> list[tuple[str, Any]]:

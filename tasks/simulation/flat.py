@@ -13,14 +13,11 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, Float32Array, FloatArray
 from tasks.simulation import spectrum
 from tasks.simulation.layout import SIZE
 from tasks.simulation.smooth import smooth_map
-
-Floats = NDArray[np.float64]
-Map = NDArray[np.float32]
 
 WAVELENGTH = np.arange(335.0, 1100.0, 10.0)  # [nm]
 BLUE, RED = 0.006, 0.008  # of the patterns at 400 and 950 nm [rms]
@@ -31,18 +28,18 @@ FAR = (
 EDGE = 100  # pixels that don't count for the mean
 
 
-def blue(wavelength: Floats) -> Floats:
+def blue(wavelength: FloatArray) -> FloatArray:
     """Return the strength of the blue pattern at wavelengths [nm]."""
     return np.asarray(BLUE * np.clip((550 - wavelength) / 150, 0, None) ** 2)
 
 
-def red(wavelength: Floats) -> Floats:
+def red(wavelength: FloatArray) -> FloatArray:
     """Return the strength of the red pattern at wavelengths [nm]."""
     return np.asarray(RED * np.clip((wavelength - 750) / 200, 0, None) ** 2)
 
 
 @cache
-def patterns() -> tuple[Map, Map, Map, NDArray[np.bool_]]:
+def patterns() -> tuple[Float32Array, Float32Array, Float32Array, BoolArray]:
     """Return the grey map, the blue and the red pattern and the dead pixels, each of shape (SIZE,
     SIZE).
     """
@@ -67,19 +64,19 @@ def patterns() -> tuple[Map, Map, Map, NDArray[np.bool_]]:
     return grey.astype(np.float32), annealing.astype(np.float32), fringes.astype(np.float32), dead
 
 
-def monochromatic(wavelength: float) -> Map:
+def monochromatic(wavelength: float) -> Float32Array:
     """Return the flat field for one wavelength [nm], of mean one beyond 100 pixels of the edge."""
     one = np.array([wavelength])
     return _normalised(float(blue(one)[0]), float(red(one)[0]))
 
 
-def star_flat(teff: float) -> Map:
+def star_flat(teff: float) -> Float32Array:
     """Return the flat field for the light of a star of effective temperature `teff` [K]."""
     weight = spectrum.weights(teff, WAVELENGTH)
     return _normalised(float(weight @ blue(WAVELENGTH)), float(weight @ red(WAVELENGTH)))
 
 
-def _normalised(b: float, r: float) -> Map:
+def _normalised(b: float, r: float) -> Float32Array:
     grey, annealing, fringes, _ = patterns()
     flat = grey * (1 + np.float32(b) * annealing + np.float32(r) * fringes)
     return np.asarray(flat / flat[EDGE:-EDGE, EDGE:-EDGE].mean(dtype=np.float64), np.float32)

@@ -8,9 +8,9 @@ voltages of flight give 0.514 ADU/electron.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 VOLTAGES = {"VSS": 8.8002, "VOD": 30.8004, "VRD": 17.8008, "VOG": 3.0523}  # [V]
 GAIN_NOMINAL = 0.5111  # [ADU/electron]
@@ -36,7 +36,7 @@ GAIN_TERMS = (  # factor, exponents of VSS, VOD, VRD, VOG, TEMP
 
 def gain(
     vss: ArrayLike, vod: ArrayLike, vrd: ArrayLike, vog: ArrayLike, temperature: ArrayLike
-) -> Floats:
+) -> FloatArray:
     """Return the gain [ADU/electron] for the voltages [V] and the temperature of the CCD [degC]."""
     vss = np.asarray(vss)
     values = (

@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len
 
+from schemas.arrays import FloatArray
 from tasks.simulation import main_sequence
 from tasks.simulation.spectrum import smooth_step
-
-Floats = NDArray[np.float64]
 
 STEP = 5.0  # of the grid [s]: a tenth of the shortest time scale or less
 
@@ -33,7 +32,7 @@ class Granulation:
     rms: float
     bends: tuple[float, float]
 
-    def power(self, frequency: ArrayLike) -> Floats:
+    def power(self, frequency: ArrayLike) -> FloatArray:
         """Return the one-sided power density [1/Hz]; its integral over the frequencies is the
         variance.
         """
@@ -57,7 +56,7 @@ def granulation(teff: float) -> Granulation:
 
 def draw(
     rng: np.random.Generator, star: Granulation, first: float, last: float, step: float = STEP
-) -> tuple[Floats, Floats]:
+) -> tuple[FloatArray, FloatArray]:
     """Draw the relative change of the flux on a regular grid that covers `first` to `last` [s].
 
     Each frequency of a Fourier series has a complex Gaussian amplitude of variance P(f) df / 2. The

@@ -10,10 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Map = NDArray[np.float32]
+from schemas.arrays import FloatArray
 
 SIZE = 1024
 ROWS, COLUMNS = 1033, 1076
@@ -31,6 +29,33 @@ SIDES = np.r_[0:28, 1052:1076]
 TRANSFER_TIME = 25e-6  # frame transfer, a row [s]
 ROW_SHIFT_TIME = 30e-6  # towards the serial register, a row [s]
 CCD_TEMPERATURE = -45.0  # [degC]
+
+
+class Window(NamedTuple):
+    """A part of the exposed area."""
+
+    left: int
+    bottom: int
+    width: int
+    height: int
+
+    @property
+    def rows(self) -> slice:
+        """Its rows, of the read-out and of the exposed area alike."""
+        return slice(self.bottom, self.bottom + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns of the exposed area."""
+        return slice(self.left, self.left + self.width)
+
+    @property
+    def read_out_columns(self) -> slice:
+        """Its columns of the read-out."""
+        return slice(EXPOSED.start + self.left, EXPOSED.start + self.left + self.width)
+
+
+WHOLE_CCD = Window(0, 0, SIZE, SIZE)
 
 
 class Mode(NamedTuple):
@@ -56,7 +81,7 @@ def read_out_mode(exposure_time: float) -> Mode:
     return Mode("faint", 31, 100_000, True)
 
 
-def read_time(mode: Mode, bottom: int, height: int) -> Floats:
+def read_time(mode: Mode, bottom: int, height: int) -> FloatArray:
     """Return the time from the end of the exposure until each pixel is read, shape (ROWS, COLUMNS)
     [s].
 

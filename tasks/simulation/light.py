@@ -18,12 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, IntArray
 from tasks.simulation import charge, psf_file
 from tasks.simulation.drawing import AROUND, Crowd, Table, add_wings, tabulate
-from tasks.simulation.layout import SIZE, TRANSFER_TIME
+from tasks.simulation.layout import SIZE, TRANSFER_TIME, Window
 from tasks.simulation.psf import REACH, Psf, flight_like_psf, wings
-
-Floats = NDArray[np.float64]
 
 BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
@@ -37,23 +36,14 @@ FAINTEST_TRAIL = (
 STEP = 4.0  # between the places at which faint stars are drawn [s]
 
 
-class Window(NamedTuple):
-    """A part of the exposed pixels."""
-
-    left: int
-    bottom: int
-    width: int
-    height: int
-
-
 class Motion(NamedTuple):
     """Where the field is during an exposure: roll angle [rad] and shift [pixel] at the middle of
     equal parts of it.
     """
 
-    roll: Floats
-    x: Floats
-    y: Floats
+    roll: FloatArray
+    x: FloatArray
+    y: FloatArray
 
 
 class Optics:
@@ -80,12 +70,12 @@ class Optics:
             (self.position * u, self.position * v), self.breathing * temperature, self.size
         )
 
-    def _make(self) -> Floats:
+    def _make(self) -> FloatArray:
         """Return the table's layers in the middle of the window, and their change a degree, and
         half a CCD right and up.
         """
 
-        def slope(u: float, v: float, t: float, step: float) -> Floats:
+        def slope(u: float, v: float, t: float, step: float) -> FloatArray:
             ends = [
                 (self.middle[0] + sign * u, self.middle[1] + sign * v, sign * t)
                 for sign in (step, -step)
@@ -106,7 +96,9 @@ class Optics:
         weights = np.array([1.0, temperature, u - self.middle[0], v - self.middle[1]])
         return Table(np.tensordot(weights, self.shapes, 1), REACH)
 
-    def draw(self, picture: Floats, x: Floats, y: Floats, flux: float, temperature: float) -> None:
+    def draw(
+        self, picture: FloatArray, x: FloatArray, y: FloatArray, flux: float, temperature: float
+    ) -> None:
         """Add a star that spends equal times at each of the places."""
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
@@ -121,7 +113,7 @@ class Optics:
                 self.window.bottom,
             )
 
-    def draw_centred(self, stamp: Floats, x: float, y: float) -> None:
+    def draw_centred(self, stamp: FloatArray, x: float, y: float) -> None:
         """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
         middle = stamp.shape[0] / 2
         self.table(x, y, 0.0).add(stamp, middle, middle, 1.0, 0, 0)
@@ -141,14 +133,16 @@ class Optics:
         usual, warm, cold = (crowd.transform(self.psf(self.middle, t)) for t in (0.0, 1.0, -1.0))
         return crowd, usual, (warm - cold) / 2
 
-    def draw_crowd(self, x: Floats, y: Floats, flux: Floats, temperature: float) -> Floats:
+    def draw_crowd(
+        self, x: FloatArray, y: FloatArray, flux: FloatArray, temperature: float
+    ) -> FloatArray:
         """Return the picture of many points of light."""
         crowd, usual, change = self.crowd
         transform = usual + change * np.float32(temperature)
         return crowd.draw(transform, x - self.window.left, y - self.window.bottom, flux)
 
     @cached_property
-    def profile(self) -> Floats:
+    def profile(self) -> FloatArray:
         """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel
         apart.
         """
@@ -166,7 +160,7 @@ class Optics:
         cells = psf.integral(edges, np.array([-1e4, 1e4]))[0]
         return np.asarray(np.convolve(cells, np.ones(8), "valid"))
 
-    def columns(self, x: Floats, flux: Floats) -> Floats:
+    def columns(self, x: FloatArray, flux: FloatArray) -> FloatArray:
         """Return the light of stars in each column of the window, all rows together; shape
         (width,).
         """
@@ -181,9 +175,9 @@ class Scene:
     def __init__(
         self,
         optics: Optics,
-        xi: Floats,
-        eta: Floats,
-        flux: Floats,
+        xi: FloatArray,
+        eta: FloatArray,
+        flux: FloatArray,
         place: tuple[float, float],
         scale: float,
     ) -> None:
@@ -215,7 +209,7 @@ class Scene:
         axis = np.hypot(*(2 * np.array(place) / SIZE - 1))
         self.ghost = (GHOST + GHOST_EDGE * float(axis) ** 2) / (np.pi * GHOST_RADIUS**2)
 
-    def tracks(self, stars: NDArray[np.int64], motion: Motion) -> tuple[Floats, Floats]:
+    def tracks(self, stars: IntArray, motion: Motion) -> tuple[FloatArray, FloatArray]:
         """Return where stars are in each part of an exposure, shape (stars, parts) [pixel]."""
         xi, eta = self.xi[stars][:, None], self.eta[stars][:, None]
         cosine, sine = np.cos(motion.roll), np.sin(motion.roll)
@@ -223,7 +217,9 @@ class Scene:
         y = self.place[1] + motion.y + eta * cosine + xi * sine
         return x, y
 
-    def stars(self, flux: Floats, motion: Motion, coarse: Motion, temperature: float) -> Floats:
+    def stars(
+        self, flux: FloatArray, motion: Motion, coarse: Motion, temperature: float
+    ) -> FloatArray:
         """Return the light of all stars, shape (height, width), in the unit of `flux`."""
         window = self.optics.window
         picture = np.zeros((window.height, window.width))
@@ -237,8 +233,8 @@ class Scene:
         return picture
 
     def smearing(
-        self, flux: Floats, motion: Motion, sky: float, temperature: float, time: float
-    ) -> Floats:
+        self, flux: FloatArray, motion: Motion, sky: float, temperature: float, time: float
+    ) -> FloatArray:
         """Return what the frame transfer adds, shape (height, width) [electron].
 
         `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in
@@ -265,7 +261,7 @@ class Scene:
         below = outside[1] + sky * window.bottom
         return charge.smear(images[0] + sky, images[1] + sky, above, below, time)
 
-    def _side(self, y: Floats, end: int) -> Floats:
+    def _side(self, y: FloatArray, end: int) -> FloatArray:
         """Return which part of a star's light outside of the window is above it (end 0) or below it
         (end -1), by its row.
         """
@@ -275,7 +271,7 @@ class Scene:
         )
         return np.where((y > 0) & (y < SIZE), above if end == 0 else 1 - above, 0.0)
 
-    def _near(self, x: Floats, y: Floats) -> bool:
+    def _near(self, x: FloatArray, y: FloatArray) -> bool:
         window = self.optics.window
         return bool(
             -AROUND < x.mean() - window.left < window.width + AROUND
@@ -283,7 +279,7 @@ class Scene:
         )
 
 
-def _halo(window: Window, place: tuple[float, float]) -> Floats:
+def _halo(window: Window, place: tuple[float, float]) -> FloatArray:
     """Light that the mirror scatters from a star at `place`, a pixel and unit of its light."""
     y, x = np.ogrid[: window.height, : window.width]
     squared = (
@@ -292,7 +288,7 @@ def _halo(window: Window, place: tuple[float, float]) -> Floats:
     return np.asarray(395e-6 * PIXEL_SIZE**2 * (1 + 19 * squared) ** -1.135)
 
 
-def gradient(window: Window, place: tuple[float, float], direction: float) -> Floats:
+def gradient(window: Window, place: tuple[float, float], direction: float) -> FloatArray:
     """Return stray light over the window relative to that at `place`; the Earth stands at
     `direction` [rad] from +x.
     """

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Spline:
     the full well.
     """
 
-    boundary: Floats
-    c0: Floats
-    c1: Floats
-    c2: Floats
+    boundary: FloatArray
+    c0: FloatArray
+    c1: FloatArray
+    c2: FloatArray
     end: float
 
     @classmethod
@@ -41,13 +41,13 @@ class Spline:
         c0 = np.concatenate([[0.0], np.cumsum(c1 * step + c2 * step**2)[:-1]])
         return cls(np.array(boundary[:-1]), c0, c1, c2, boundary[-1])
 
-    def correct(self, measured: Floats) -> Floats:
+    def correct(self, measured: FloatArray) -> FloatArray:
         """Return the true charge of a measured one."""
         n = np.clip(np.searchsorted(self.boundary, measured, "right") - 1, 0, None)
         d = np.minimum(measured, self.end) - self.boundary[n]
         return np.asarray(self.c0[n] + d * (self.c1[n] + d * self.c2[n]))
 
-    def measure(self, true: Floats) -> Floats:
+    def measure(self, true: FloatArray) -> FloatArray:
         """Return the measured charge of a true one: the inverse of `correct`, cut off at the full
         well.
         """
@@ -58,7 +58,7 @@ class Spline:
             measured[bright] = np.minimum(self._invert(true[bright], n), self.end)
         return measured
 
-    def _invert(self, true: Floats, n: int | NDArray[np.intp]) -> Floats:
+    def _invert(self, true: FloatArray, n: int | NDArray[np.intp]) -> FloatArray:
         rest, c1, c2 = true - self.c0[n], self.c1[n], self.c2[n]
         root = np.sqrt(np.maximum(c1**2 + 4 * c2 * rest, 0))
         return np.asarray(self.boundary[n] + 2 * rest / (c1 + root))

@@ -9,9 +9,9 @@ logarithms are linear in log Teff.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 SUN_LOG_G = 4.438  # log10 of surface gravity [cm/s^2]
 SUN_DENSITY = 1.41  # [g/cm^3]
@@ -40,21 +40,21 @@ _TEFF, _RADIUS, _MASS, _MAGNITUDE = np.array([row[1:] for row in _TYPES], float)
 _CLASSES = "OBAFGKM"
 
 
-def _between(teff: ArrayLike, values: Floats) -> Floats:
+def _between(teff: ArrayLike, values: FloatArray) -> FloatArray:
     return np.asarray(np.interp(np.log(np.asarray(teff, float)), np.log(_TEFF), values))
 
 
-def log_gravity(teff: ArrayLike) -> Floats:
+def log_gravity(teff: ArrayLike) -> FloatArray:
     """Return log10 of the surface gravity [cm/s^2], from log g = log(g Sun) + log(M / R^2)."""
     return SUN_LOG_G + _between(teff, np.log10(_MASS / _RADIUS**2))
 
 
-def density(teff: ArrayLike) -> Floats:
+def density(teff: ArrayLike) -> FloatArray:
     """Return the mean density [g/cm^3], M / R^3 times that of the Sun."""
     return SUN_DENSITY * 10 ** _between(teff, np.log10(_MASS / _RADIUS**3))
 
 
-def absolute_magnitude(teff: ArrayLike) -> Floats:
+def absolute_magnitude(teff: ArrayLike) -> FloatArray:
     """Return the absolute magnitude in Gaia G."""
     return _between(teff, _MAGNITUDE)
 

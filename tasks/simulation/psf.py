@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-Floats = NDArray[np.float64]
+from schemas.arrays import BoolArray, FloatArray
 
 KNOTS = 260
 CORE_RADIUS = 18.5  # of the disc of knots [pixel]
@@ -55,12 +55,12 @@ NARROWEST_WING = 9.0  # [pixel]
 class Psf:
     """Components of the PSF: weight, offset from the star's place and width [pixel]."""
 
-    weight: Floats
-    x: Floats
-    y: Floats
-    sigma: Floats
+    weight: FloatArray
+    x: FloatArray
+    y: FloatArray
+    sigma: FloatArray
 
-    def part(self, chosen: NDArray[np.bool_]) -> Psf:
+    def part(self, chosen: BoolArray) -> Psf:
         """Return some of the components; their weights stay, so that the sum is less than one."""
         return Psf(self.weight[chosen], self.x[chosen], self.y[chosen], self.sigma[chosen])
 
@@ -71,7 +71,7 @@ class Psf:
 
     def image(
         self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int
-    ) -> Floats:
+    ) -> FloatArray:
         """Return the exact pixel sums of one star at rest.
 
         Parameters
@@ -93,8 +93,8 @@ class Psf:
         return flux * self.integral(edges_x, edges_y)
 
     def integral(
-        self, edges_x: Floats, edges_y: Floats, blur: tuple[float, float] = (0.0, 0.0)
-    ) -> Floats:
+        self, edges_x: FloatArray, edges_y: FloatArray, blur: tuple[float, float] = (0.0, 0.0)
+    ) -> FloatArray:
         """Return the integral between edges relative to the star, shape (edges_y - 1, edges_x - 1).
 
         `blur` is the rms of a Gaussian motion in x and y; all in pixels.
@@ -102,27 +102,7 @@ class Psf:
         rows, columns = self._share(edges_y, self.y, blur[1]), self._share(edges_x, self.x, blur[0])
         return np.asarray((rows * self.weight[:, None]).T @ columns)
 
-    def columns(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        flux: ArrayLike,
-        left: int,
-        width: int,
-        bottom: int,
-        top: int,
-    ) -> Floats:
-        """Return the flux of stars in each column, summed over the rows from `bottom` to `top`;
-        shape (width,).
-        """
-        total = np.zeros(width)
-        edges_x, edges_y = np.arange(left, left + width + 1), np.array([bottom, top])
-        for one_x, one_y, one_flux in np.broadcast(x, y, flux):
-            inside = self._share(edges_y - one_y, self.y)[:, 0] * self.weight
-            total += one_flux * (inside @ self._share(edges_x - one_x, self.x))
-        return total
-
-    def _share(self, edges: ArrayLike, offset: Floats, blur: float = 0.0) -> Floats:
+    def _share(self, edges: ArrayLike, offset: FloatArray, blur: float = 0.0) -> FloatArray:
         return np.diff(
             ndtr((np.asarray(edges) - offset[:, None]) / np.hypot(self.sigma, blur)[:, None]),
             axis=1,
@@ -133,13 +113,13 @@ class Psf:
 class _Telescope:
     """The knots at the centre of the CCD, and how they change."""
 
-    radius: Floats  # [pixel]
-    angle: Floats
-    sigma: Floats
-    strength: Floats
-    warm: Floats  # relative change of the strength a degree
-    along_x: Floats  # the same from the centre of the CCD to its edge
-    along_y: Floats
+    radius: FloatArray  # [pixel]
+    angle: FloatArray
+    sigma: FloatArray
+    strength: FloatArray
+    warm: FloatArray  # relative change of the strength a degree
+    along_x: FloatArray  # the same from the centre of the CCD to its edge
+    along_y: FloatArray
 
 
 @cache

@@ -1,27 +1,24 @@
-"""The raw products of a visit in the SOC's structures: names, keywords, columns, and all files that
-are tables only.
-"""
+"""The raw products in the SOC's structures: names, keywords, columns, and all files of tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.products import soc_structure
 from tasks.simulation import bias, field, files, gain, layout, spectrum
 from tasks.simulation.plan import LEAD, PIXEL_SCALE, Plan, present
 from tasks.simulation.spacecraft import draw_housekeeping, from_standard, line_of_sight
 
-Floats = NDArray[np.float64]
 Columns = dict[str, Any]
 
 VOLTAGES = ("VOD", "VRD", "VOG", "VSS")
 HK_CADENCE = 20.0  # [s]
-NO_SENSOR = (  # of the extended housekeeping: not modelled
+NO_SENSOR = (  # columns of the extended housekeeping that are not modelled
     "TEMP_FEE_STRAP",
     "TEMP_FEE_DEB",
     "VOLT_FEE_CLK",
@@ -32,21 +29,16 @@ NO_SENSOR = (  # of the extended housekeeping: not modelled
     "VOLT_SCU_FPGA_P1_5",
     "CURR_SCU_P3_4",
 )
-POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = (
-    0.5e-3,
-    0.02,
-    100.0,
-)  # of the catalogue [arcsec, mag, K]
-UNMOVED, CATALOGUE_EPOCH = (
-    0.05,
-    2016.0,
-)  # part of the stars whose proper motion is not known: they stand where they stood then
+# errors of the catalogue [arcsec, mag, K]
+POSITION_ERROR, MAGNITUDE_ERROR, TEFF_ERROR = 0.5e-3, 0.02, 100.0
+# fraction of the stars without a proper motion: their positions are those of the epoch
+UNMOVED, CATALOGUE_EPOCH = 0.05, 2016.0
 
 
 def product_path(
     folder: Path, plan: Plan, extname: str, seconds: float, dataname: str = ""
 ) -> Path:
-    """Return where a product goes; `seconds` is the time in its name."""
+    """Return the path of a product; `seconds` is the time in its name."""
     case = plan.case
     visit = ""
     if extname.startswith("MPS_") or "REQ_ID" in soc_structure(extname).keywords:
@@ -60,8 +52,8 @@ def product_path(
 def keywords(
     plan: Plan, extname: str, first: float, last: float, more: Mapping[str, Any]
 ) -> Columns:
-    """Return the keywords that `extname` declares; it is valid from `first` to `last` [s]."""
-    case, clock = plan.case, plan.clock
+    """Return the keywords that `extname` declares, valid from `first` to `last` [s]."""
+    clock = plan.clock
     values = {
         "PROC_CHN": "simulation",
         "ARCH_REV": 0,
@@ -70,6 +62,20 @@ def keywords(
         "V_STOP_U": clock.stamp(last),
         "V_STRT_M": clock.mjd(first),
         "V_STOP_M": clock.mjd(last),
+        **_visit_keywords(plan),
+        "ROUNDING": 0,
+        "NLIN_COR": False,
+        "RO_HW": "main",
+        **more,
+    }
+    declared = soc_structure(extname).keywords
+    return {name: value for name, value in values.items() if name in declared}
+
+
+def _visit_keywords(plan: Plan) -> Columns:
+    """Return the keywords that identify the visit and describe its target."""
+    case = plan.case
+    return {
         "PI_NAME": "simulation",
         "PI_UID": 0,
         "PROGTYPE": case.programme_type,
@@ -88,19 +94,13 @@ def keywords(
         "MAG_CERR": 0.01,
         "RA_TARG": plan.orbit.ra,
         "DEC_TARG": plan.orbit.dec,
-        "ROUNDING": 0,
-        "NLIN_COR": False,
-        "RO_HW": "main",
-        **more,
     }
-    declared = soc_structure(extname).keywords
-    return {name: value for name, value in values.items() if name in declared}
 
 
 def exposure_keywords(
-    plan: Plan, middle: Floats, nexp: int, mode: layout.Mode, repetition: float
+    plan: Plan, middle: FloatArray, nexp: int, mode: layout.Mode, repetition: float
 ) -> Columns:
-    """Return the keywords of a series of images with mid-times `middle` [s]."""
+    """Return the keywords of a series of images at mid-times `middle`, shape (n,) [s]."""
     case, clock = plan.case, plan.clock
     words: Columns = {}
     for name, seconds in (("STRT", float(middle[0])), ("STOP", float(middle[-1]))):
@@ -125,8 +125,8 @@ def exposure_keywords(
     }
 
 
-def times(plan: Plan, seconds: Floats) -> Columns:
-    """Return the three columns of time."""
+def times(plan: Plan, seconds: FloatArray) -> Columns:
+    """Return the three time columns."""
     clock = plan.clock
     return {
         "OBT_TIME": clock.obt(seconds),
@@ -136,7 +136,11 @@ def times(plan: Plan, seconds: Floats) -> Columns:
 
 
 def image_metadata(
-    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
+    plan: Plan,
+    middle: FloatArray,
+    counter: AnyArray,
+    hk: Mapping[str, FloatArray],
+    mode: layout.Mode,
 ) -> Columns:
     """Return the columns of SCI_RAW_ImageMetadata."""
     around = plan.orbit.at(middle)
@@ -167,11 +171,13 @@ def image_metadata(
 
 
 def unstacked_metadata(
-    plan: Plan, middle: Floats, counter: NDArray[Any], hk: Mapping[str, Floats], mode: layout.Mode
+    plan: Plan,
+    middle: FloatArray,
+    counter: AnyArray,
+    hk: Mapping[str, FloatArray],
+    mode: layout.Mode,
 ) -> Columns:
-    """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS follows when the exposures are
-    taken.
-    """
+    """Return the columns of SCI_RAW_UnstackedImageMetadata; BIAS is filled in with the images."""
     return {
         **times(plan, middle),
         "CE_COUNTER": counter,
@@ -187,17 +193,13 @@ def unstacked_metadata(
 
 
 def write_tables(folder: Path, plan: Plan) -> None:
-    """Write attitude, centroids, housekeeping, star catalogue and plan into data/, the orbit into
-    aux/.
-    """
-    for write in (
-        write_attitude,
-        write_centroids,
-        write_housekeeping,
-        write_catalogue,
-        write_visit,
-    ):
-        write(folder / "data", plan)
+    """Write all tables: the orbit to aux/, everything else to data/."""
+    data = folder / "data"
+    write_attitude(data, plan)
+    write_centroids(data, plan)
+    write_housekeeping(data, plan)
+    write_catalogue(data, plan)
+    write_visit(data, plan)
     write_orbit(folder / "aux", plan)
 
 
@@ -215,7 +217,7 @@ def _write(
 
 
 def write_attitude(folder: Path, plan: Plan) -> None:
-    """Write the pointing: direction of the target's intended place, and the roll angle."""
+    """Write the direction of the target's intended position, and the roll angle."""
     attitude = plan.attitude
     ra, dec = line_of_sight(plan.orbit, attitude, PIXEL_SCALE)
     columns = {
@@ -256,10 +258,8 @@ def write_centroids(folder: Path, plan: Plan) -> None:
 
 
 def write_housekeeping(folder: Path, plan: Plan) -> None:
-    """Write the extended housekeeping: the same voltages and temperatures as with the images, with
-    noise of its own.
-    """
-    seconds: Floats = np.arange(0.0, plan.stop + LEAD, HK_CADENCE)
+    """Write the extended housekeeping: the values of the image metadata with independent noise."""
+    seconds: FloatArray = np.arange(0.0, plan.stop + LEAD, HK_CADENCE)
     hk = draw_housekeeping(
         plan.rng(15), seconds, plan.case.gain_drift, plan.case.ccd_warmer
     ).measured
@@ -270,47 +270,63 @@ def write_housekeeping(folder: Path, plan: Plan) -> None:
         **times(plan, seconds),
         **{f"VOLT_FEE_{name}": hk[name] for name in VOLTAGES},
         **{f"TEMP_FEE_{name}": hk[name] for name in ("CCD", "ADC", "BIAS")},
-        # PIPE takes this column for the temperature, and adds the offset that is to be subtracted
+        # PIPE reads the temperature from this column, and adds the offset instead of subtracting it
         "VOLT_FEE_CCD": hk["CCD"] - 2 * gain.GAIN_OFFSETS["TEMP"],
     }
     _write(folder, plan, "SCI_RAW_HkExtended", (0.0, float(seconds[-1])), columns, seconds.size)
 
 
-def write_catalogue(folder: Path, plan: Plan) -> None:
-    """Write the star catalogue at the epoch of the visit, by distance from the target.
+class CatalogueStars(NamedTuple):
+    """The stars as a catalogue lists them, the target first: with errors, all but the target."""
 
-    As in a real one, positions, magnitudes and effective temperatures of the field stars have
+    xi: FloatArray  # standard coordinates about the target [arcsec]
+    eta: FloatArray
+    magnitude: FloatArray
+    teff: FloatArray  # NaN where unknown [K]
+    error: FloatArray  # 0 for the target, 1 for all others
+
+
+def draw_catalogue(rng: np.random.Generator, stars: field.Field, epoch: float) -> CatalogueStars:
+    """Draw the catalogue of a field at an epoch [year].
+
+    As in a real catalogue, positions, magnitudes and effective temperatures of the field stars have
     errors, some stars have not been moved to the epoch, and some have no temperature: 2 % at G =
-    12, 30 % at G = 18. The target's row is exact.
+    12, 30 % at G = 18. The target's values are exact.
     """
-    stars, rng = plan.field, plan.rng(6)
     size = stars.xi.size
-    epoch = 2000 + (float(plan.clock.mjd(0.0)) - 51544.5) / 365.25
     error = np.where(np.arange(size) == 0, 0.0, 1.0)
     late = error * (rng.uniform(size=size) < UNMOVED) * (epoch - CATALOGUE_EPOCH)
     xi, eta = (
-        place - late * motion + POSITION_ERROR * error * rng.normal(size=size)
-        for place, motion in ((stars.xi, stars.motion_xi), (stars.eta, stars.motion_eta))
+        position - late * motion + POSITION_ERROR * error * rng.normal(size=size)
+        for position, motion in ((stars.xi, stars.motion_xi), (stars.eta, stars.motion_eta))
     )
     magnitude = stars.g_magnitude + MAGNITUDE_ERROR * error * rng.normal(size=size)
     teff = np.maximum(stars.teff + (TEFF_ERROR * error * rng.normal(size=size)).round(), 2300.0)
     unknown = rng.uniform(size=size) < 0.02 + 0.28 * spectrum.smooth_step(stars.g_magnitude, 12, 18)
     teff[unknown & (error > 0)] = np.nan
-    distance = np.hypot(xi, eta)
-    order = np.argsort(np.where(error > 0, distance, -1.0))
-    ra, dec = from_standard(xi[order], eta[order], plan.orbit.ra, plan.orbit.dec)
+    return CatalogueStars(xi, eta, magnitude, teff, error)
+
+
+def write_catalogue(folder: Path, plan: Plan) -> None:
+    """Write the star catalogue at the epoch of the visit, ordered by distance from the target."""
+    epoch = 2000 + (float(plan.clock.mjd(0.0)) - 51544.5) / 365.25
+    stars = draw_catalogue(plan.rng(6), plan.field, epoch)
+    distance = np.hypot(stars.xi, stars.eta)
+    order = np.argsort(np.where(stars.error > 0, distance, -1.0))
+    xi, eta, magnitude, teff, error = (values[order] for values in stars)
+    ra, dec = from_standard(xi, eta, plan.orbit.ra, plan.orbit.dec)
     columns = {
         "ID": [f"{4_000_000_000 + star}" for star in order],
         "TARGET": order == 0,
         "RA": ra,
-        "RA_ERR": POSITION_ERROR / 3600 * error[order],
+        "RA_ERR": POSITION_ERROR / 3600 * error,
         "DEC": dec,
-        "DEC_ERR": POSITION_ERROR / 3600 * error[order],
+        "DEC_ERR": POSITION_ERROR / 3600 * error,
         "DISTANCE": distance[order],
-        "MAG_GAIA": magnitude[order],
-        "MAG_GAIA_ERR": MAGNITUDE_ERROR * error[order],
-        "T_EFF": teff[order],
-        "T_EFF_ERR": np.where(np.isnan(teff[order]), np.nan, TEFF_ERROR),
+        "MAG_GAIA": magnitude,
+        "MAG_GAIA_ERR": MAGNITUDE_ERROR * error,
+        "T_EFF": teff,
+        "T_EFF_ERR": np.where(np.isnan(teff), np.nan, TEFF_ERROR),
     }
     words = {
         "DATANAME": f"OBSID{plan.obsid:010d}",
@@ -328,19 +344,41 @@ def write_catalogue(folder: Path, plan: Plan) -> None:
 
 
 def write_visit(folder: Path, plan: Plan) -> None:
-    """Write the planned visit and, every minute, its constraints."""
-    case, clock, end = plan.case, plan.clock, plan.stop + LEAD
-    same = {
-        "PROGRAMME_TYPE": case.programme_type,
-        "PROGRAMME_ID": case.programme,
-        "REQUEST_ID": case.request,
+    """Write the planned visit, and its constraints every minute."""
+    end = plan.stop + LEAD
+    time: FloatArray = np.arange(0.0, end + 60, 60.0)
+    first, second = "MPS_PRE_Visits", "MPS_PRE_VisitConstraints"
+    parts = [
+        files.table(first, keywords(plan, first, 0.0, end, {}), visit_columns(plan), 1, plan.date),
+        files.table(
+            second,
+            keywords(plan, second, 0.0, end, {}),
+            constraint_columns(plan, time),
+            time.size,
+            plan.date,
+        ),
+    ]
+    files.write(product_path(folder, plan, first, 0.0), parts)
+
+
+def _identity(plan: Plan) -> Columns:
+    """Return the columns that identify a visit."""
+    return {
+        "PROGRAMME_TYPE": plan.case.programme_type,
+        "PROGRAMME_ID": plan.case.programme,
+        "REQUEST_ID": plan.case.request,
         "OBSID": plan.obsid,
     }
+
+
+def visit_columns(plan: Plan) -> Columns:
+    """Return the columns of MPS_PRE_Visits, one row."""
+    case, clock = plan.case, plan.clock
     transit = clock.barycentric(plan.transit_middle, plan.orbit.ra, plan.orbit.dec)
-    visit = {
-        **same,
+    return {
+        **_identity(plan),
         "UTC_TIME_START": clock.stamp(0.0),
-        "UTC_TIME_STOP": clock.stamp(end),
+        "UTC_TIME_STOP": clock.stamp(plan.stop + LEAD),
         "PI_NAME": "simulation",
         "PI_UID": 0,
         "E_MAIL": "",
@@ -365,31 +403,26 @@ def write_visit(folder: Path, plan: Plan) -> None:
         "TARGET_LOCATION_Y": case.place[1],
         "STRAY_LIGHT_THRESHOLD": 1e9,
     }
-    time: Floats = np.arange(0.0, end + 60, 60.0)
-    around, columns = plan.orbit.at(time), times(plan, time)
-    constraints = {
-        **same,
-        "UTC_TIME": columns["UTC_TIME"],
-        "MJD_TIME": columns["MJD_TIME"],
+
+
+def constraint_columns(plan: Plan, time: FloatArray) -> Columns:
+    """Return the columns of MPS_PRE_VisitConstraints at each time, shape (n,) [s]."""
+    around, stamps = plan.orbit.at(time), times(plan, time)
+    return {
+        **_identity(plan),
+        "UTC_TIME": stamps["UTC_TIME"],
+        "MJD_TIME": stamps["MJD_TIME"],
         "LOS_TO_SUN_ANGLE": around.sun,
         "LOS_TO_MOON_ANGLE": around.moon,
         "STRAY_LIGHT": plan.stray_light(time),
-        "EARTH_OCCULTATION": present(case.occultation, around.occulted),
-        "SAA_FLAG": present(case.saa, around.in_saa),
+        "EARTH_OCCULTATION": present(plan.case.occultation, around.occulted),
+        "SAA_FLAG": present(plan.case.saa, around.in_saa),
     }
-    first, second = "MPS_PRE_Visits", "MPS_PRE_VisitConstraints"
-    parts = [
-        files.table(first, keywords(plan, first, 0.0, end, {}), visit, 1, plan.date),
-        files.table(
-            second, keywords(plan, second, 0.0, end, {}), constraints, time.size, plan.date
-        ),
-    ]
-    files.write(product_path(folder, plan, first, 0.0), parts)
 
 
 def write_orbit(folder: Path, plan: Plan) -> None:
     """Write the orbit every minute, from five minutes before the visit to five minutes after."""
-    time: Floats = np.arange(-300.0, plan.stop + 360, 60.0)
+    time: FloatArray = np.arange(-300.0, plan.stop + 360, 60.0)
     around = plan.orbit.at(time)
     columns: Columns = {
         "EPOCH": plan.clock.text(time),

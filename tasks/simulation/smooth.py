@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from schemas.arrays import FloatArray
 from tasks.simulation.layout import SIZE
 
 
-def smooth_map(rng: np.random.Generator, scale: float) -> NDArray[np.float64]:
+def smooth_map(rng: np.random.Generator, scale: float) -> FloatArray:
     """Return a smooth random map of unit rms, shape (SIZE, SIZE); it is drawn on a coarse grid and
     enlarged.
     """

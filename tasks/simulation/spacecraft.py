@@ -18,12 +18,11 @@ from itertools import accumulate
 
 import erfa
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from schemas.arrays import BoolArray, BytesArray, FloatArray, IntArray
 from schemas.constants import DAY
 from tasks.simulation import gain, layout
-
-Floats = NDArray[np.float64]
 
 EARTH_RADIUS = 6378.137  # [km]
 ATMOSPHERE = 100.0  # [km]
@@ -55,30 +54,30 @@ class Clock:
             utc = erfa.dtf2d("UTC", year, month, day, int(hour), int(minute), float(second))
             self._day, self._fraction = (float(value) for value in erfa.utctai(*utc))
 
-    def tai(self, seconds: ArrayLike) -> tuple[Floats, Floats]:
+    def tai(self, seconds: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return TAI as a Julian date in two parts."""
         return np.full(np.shape(seconds), self._day), self._fraction + np.asarray(
             seconds, float
         ) / DAY
 
-    def tt(self, seconds: ArrayLike) -> tuple[Floats, Floats]:
+    def tt(self, seconds: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return TT = TAI + 32.184 s as a Julian date in two parts."""
         day, fraction = self.tai(seconds)
         return day, fraction + 32.184 / DAY
 
-    def utc(self, seconds: ArrayLike) -> tuple[Floats, Floats]:
+    def utc(self, seconds: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return UTC as ERFA's quasi Julian date in two parts."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             day, fraction = erfa.taiutc(*self.tai(seconds))
         return np.asarray(day), np.asarray(fraction)
 
-    def mjd(self, seconds: ArrayLike) -> Floats:
+    def mjd(self, seconds: ArrayLike) -> FloatArray:
         """Return the modified Julian date in TT."""
         day, fraction = self.tt(seconds)
         return np.asarray((day - 2400000.5) + fraction)
 
-    def obt(self, seconds: ArrayLike) -> NDArray[np.int64]:
+    def obt(self, seconds: ArrayLike) -> IntArray:
         """Return on-board time: seconds since 2000 in units of 1/65536 s, lowest bit set
         (synchronised).
         """
@@ -86,7 +85,7 @@ class Clock:
         ticks = np.rint(((day - 2451544.5) + fraction) * DAY * 65536).astype(np.int64)
         return np.asarray(ticks | 1)
 
-    def text(self, seconds: ArrayLike) -> NDArray[np.bytes_]:
+    def text(self, seconds: ArrayLike) -> BytesArray:
         """Return UTC as ``yyyy-mm-ddThh:mm:ss.ffffff``; a leap second reads 60."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
@@ -114,7 +113,7 @@ class Clock:
         """Return one UTC date as text."""
         return bytes(self.text(seconds)[()]).decode("ascii")
 
-    def barycentric(self, seconds: ArrayLike, ra: float, dec: float) -> Floats:
+    def barycentric(self, seconds: ArrayLike, ra: float, dec: float) -> FloatArray:
         """Return the barycentric Julian date (TT + light travel time of the Earth's centre) for a
         direction [deg].
         """
@@ -126,7 +125,7 @@ class Clock:
         return np.asarray(day + (fraction + delay))
 
 
-def unit_vector(ra: ArrayLike, dec: ArrayLike) -> Floats:
+def unit_vector(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
     """Return the direction of right ascension and declination [deg]; shape (..., 3)."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack(
@@ -134,7 +133,7 @@ def unit_vector(ra: ArrayLike, dec: ArrayLike) -> Floats:
     )
 
 
-def _angle(a: Floats, b: Floats) -> Floats:
+def _angle(a: FloatArray, b: FloatArray) -> FloatArray:
     cosine = np.sum(a * b, axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
     return np.asarray(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
 
@@ -145,21 +144,21 @@ class Surroundings:
     body [deg].
     """
 
-    position: Floats  # shape (n, 3), J2000 [km]
-    velocity: Floats  # shape (n, 3) [km/s]
-    latitude: Floats  # geocentric [deg]
-    longitude: Floats  # East [deg]
-    sun: Floats
-    moon: Floats
-    limb: Floats
+    position: FloatArray  # shape (n, 3), J2000 [km]
+    velocity: FloatArray  # shape (n, 3) [km/s]
+    latitude: FloatArray  # geocentric [deg]
+    longitude: FloatArray  # East [deg]
+    sun: FloatArray
+    moon: FloatArray
+    limb: FloatArray
 
     @property
-    def in_saa(self) -> NDArray[np.bool_]:
+    def in_saa(self) -> BoolArray:
         """Whether the spacecraft is in the South Atlantic Anomaly."""
         return in_saa(self.latitude, self.longitude)
 
     @property
-    def occulted(self) -> NDArray[np.bool_]:
+    def occulted(self) -> BoolArray:
         """Whether the Earth hides the target."""
         return self.limb < 0
 
@@ -193,7 +192,7 @@ class Orbit:
         sun, moon = _angle(self._sun(t), target), _angle(self._moon(t) - position, target)
         return Surroundings(position, velocity, latitude, longitude, sun, moon, limb)
 
-    def limb_angle(self, seconds: ArrayLike) -> Floats:
+    def limb_angle(self, seconds: ArrayLike) -> FloatArray:
         """Return the angle between line of sight and the Earth's limb at each time, shape (n,)
         [deg].
         """
@@ -201,14 +200,14 @@ class Orbit:
         dip = np.rad2deg(np.arccos((EARTH_RADIUS + ATMOSPHERE) / ORBIT_RADIUS))
         return np.asarray(90 - _angle(position, unit_vector(self.ra, self.dec)) + dip)
 
-    def _position(self, t: Floats) -> Floats:
+    def _position(self, t: FloatArray) -> FloatArray:
         argument = (2 * np.pi * t / PERIOD)[:, None]
         ahead = np.cross(self._pole, self._towards_node)
         return np.asarray(
             ORBIT_RADIUS * (np.cos(argument) * self._towards_node + np.sin(argument) * ahead)
         )
 
-    def roll(self, seconds: Floats) -> Floats:
+    def roll(self, seconds: FloatArray) -> FloatArray:
         """Return SC_ROLL_ANGLE at each time, without jumps of 360 deg."""
         position = self._position(seconds)
         a, d = np.deg2rad(self.ra), np.deg2rad(self.dec)
@@ -217,7 +216,7 @@ class Orbit:
         nadir = np.arctan2(-position @ east, -position @ north)
         return np.asarray(np.rad2deg(np.unwrap(nadir + np.pi / 2 - NADIR)))
 
-    def _geographic(self, t: Floats, position: Floats) -> tuple[Floats, Floats]:
+    def _geographic(self, t: FloatArray, position: FloatArray) -> tuple[FloatArray, FloatArray]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             rotation = erfa.era00(*self.clock.utc(t))
@@ -225,18 +224,18 @@ class Orbit:
         longitude = np.rad2deg(np.arctan2(y, x) - rotation)
         return np.rad2deg(np.arcsin(z / ORBIT_RADIUS)), (longitude + 180) % 360 - 180
 
-    def _sun(self, t: Floats) -> Floats:
+    def _sun(self, t: FloatArray) -> FloatArray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             return np.asarray(-erfa.epv00(*self.clock.tt(t))[0]["p"])
 
-    def _moon(self, t: Floats) -> Floats:
+    def _moon(self, t: FloatArray) -> FloatArray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             return np.asarray(erfa.moon98(*self.clock.tt(t))["p"] * 149597870.7)
 
 
-def in_saa(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.bool_]:
+def in_saa(latitude: ArrayLike, longitude: ArrayLike) -> BoolArray:
     """Return whether a place [deg] lies in the South Atlantic Anomaly."""
     x = (np.asarray(longitude) - SAA_CENTRE[1]) / SAA_HALF_AXES[1]
     y = (np.asarray(latitude) - SAA_CENTRE[0]) / SAA_HALF_AXES[0]
@@ -247,12 +246,12 @@ def in_saa(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.bool_]:
 class Attitude:
     """Samples of the pointing; between them it is linear."""
 
-    time: Floats  # [s]
-    roll: Floats  # SC_ROLL_ANGLE without jumps [deg]
-    x: Floats  # shift of the target from its intended place [pixel]
-    y: Floats
+    time: FloatArray  # [s]
+    roll: FloatArray  # SC_ROLL_ANGLE without jumps [deg]
+    x: FloatArray  # shift of the target from its intended place [pixel]
+    y: FloatArray
 
-    def at(self, seconds: Floats) -> tuple[Floats, Floats, Floats]:
+    def at(self, seconds: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return roll [deg] and shift x, y [pixel] at each time."""
         roll, x, y = (
             np.interp(seconds, self.time, values) for values in (self.roll, self.x, self.y)
@@ -261,7 +260,7 @@ class Attitude:
 
 
 def draw_attitude(
-    rng: np.random.Generator, orbit: Orbit, time: Floats, jitter: float, correlation: float
+    rng: np.random.Generator, orbit: Orbit, time: FloatArray, jitter: float, correlation: float
 ) -> Attitude:
     """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in
     each axis.
@@ -280,7 +279,9 @@ def draw_attitude(
     return Attitude(time, orbit.roll(time), x, y)
 
 
-def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tuple[Floats, Floats]:
+def on_ccd(
+    xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float
+) -> tuple[FloatArray, FloatArray]:
     """Return the place of a star relative to the target [pixel], from standard coordinates [arcsec]
     and roll [deg].
 
@@ -292,7 +293,7 @@ def on_ccd(xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float) -> tupl
     return x, y
 
 
-def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Floats, Floats]:
+def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[FloatArray, FloatArray]:
     """Return the sky direction [deg] of the target's intended place on the CCD, for each attitude
     sample.
     """
@@ -302,7 +303,9 @@ def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Float
     return from_standard(-xi, -eta, orbit.ra, orbit.dec)
 
 
-def from_standard(xi: ArrayLike, eta: ArrayLike, ra: float, dec: float) -> tuple[Floats, Floats]:
+def from_standard(
+    xi: ArrayLike, eta: ArrayLike, ra: float, dec: float
+) -> tuple[FloatArray, FloatArray]:
     """Return right ascension and declination [deg] of standard coordinates [arcsec] (inverse
     gnomonic projection).
     """
@@ -319,9 +322,9 @@ class Housekeeping:
     gain.
     """
 
-    true: dict[str, Floats]
-    measured: dict[str, Floats]
-    gain: Floats  # [ADU/electron]
+    true: dict[str, FloatArray]
+    measured: dict[str, FloatArray]
+    gain: FloatArray  # [ADU/electron]
 
 
 VOLTAGE_NOISE = {"VOD": 21.8e-6, "VRD": 16.2e-6, "VOG": 11.6e-6, "VSS": 6.6e-6}  # [V]
@@ -329,7 +332,7 @@ VOLTAGE_DRIFT = {"VOD": 28.4e-6, "VRD": -2.2e-6, "VOG": -3.1e-6, "VSS": 11.1e-6}
 
 
 def draw_housekeeping(
-    rng: np.random.Generator, time: Floats, drift: float, warmer: float = 0.0
+    rng: np.random.Generator, time: FloatArray, drift: float, warmer: float = 0.0
 ) -> Housekeeping:
     """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry
     adds noise.

@@ -20,9 +20,9 @@ same file. M dwarfs were seen brighter by 15 to 22 % than their catalogue's G an
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 AREA = 706.86  # [cm^2]
 ELECTRONS_AT_ZERO_MAGNITUDE = 1.8347e9  # [electron/s]
@@ -62,14 +62,14 @@ THROUGHPUT_POINTS = (
 _PLANCK, _LIGHT, _BOLTZMANN = 6.62607015e-34, 299792458.0, 1.380649e-23  # SI
 
 
-def quantum_efficiency(wavelength: ArrayLike) -> Floats:
+def quantum_efficiency(wavelength: ArrayLike) -> FloatArray:
     """Return electrons per photon that reaches the CCD, at wavelengths [nm]; none outside 330-1100
     nm.
     """
     return np.asarray(np.interp(np.asarray(wavelength, float), *QE_POINTS, left=0.0, right=0.0))
 
 
-def throughput(wavelength: ArrayLike) -> Floats:
+def throughput(wavelength: ArrayLike) -> FloatArray:
     """Return the part of the light that the optics let through, at wavelengths [nm]; none outside
     330-1100 nm.
     """
@@ -78,7 +78,7 @@ def throughput(wavelength: ArrayLike) -> Floats:
     )
 
 
-def black_body(wavelength: ArrayLike, temperature: float) -> Floats:
+def black_body(wavelength: ArrayLike, temperature: float) -> FloatArray:
     """Return pi times Planck's function [erg/s/cm^2/A] for wavelengths in nm."""
     metre = np.asarray(wavelength, float) * 1e-9
     per_metre = (
@@ -92,13 +92,13 @@ def black_body(wavelength: ArrayLike, temperature: float) -> Floats:
     return np.asarray(per_metre * 1e-7)  # W/m^3 is 1e-7 erg/s/cm^2/A
 
 
-def smooth_step(value: ArrayLike, low: float, high: float) -> Floats:
+def smooth_step(value: ArrayLike, low: float, high: float) -> FloatArray:
     """Return 0 below `low`, 1 above `high` and 3 u^2 - 2 u^3 between."""
     u = np.clip((np.asarray(value, float) - low) / (high - low), 0, 1)
     return np.asarray(u * u * (3 - 2 * u))
 
 
-def star_spectrum(wavelength: ArrayLike, teff: float) -> Floats:
+def star_spectrum(wavelength: ArrayLike, teff: float) -> FloatArray:
     """Return the light of a star's surface [erg/s/cm^2/A] at wavelengths [nm]."""
     wavelength = np.asarray(wavelength, float)
     molecules = 0.75 * smooth_step(-teff, -4200, -2400) * (1 - smooth_step(wavelength, 660, 780))
@@ -106,7 +106,7 @@ def star_spectrum(wavelength: ArrayLike, teff: float) -> Floats:
     return black_body(wavelength, teff) * (1 - molecules) * (1 - metals)
 
 
-def detected(wavelength: Floats, light: Floats) -> float:
+def detected(wavelength: FloatArray, light: FloatArray) -> float:
     """Return the electrons/s that a spectrum at the Earth gives, by the trapezium rule.
 
     Parameters
@@ -119,7 +119,7 @@ def detected(wavelength: Floats, light: Floats) -> float:
     return float(AREA * np.trapezoid(rate, 10 * wavelength))
 
 
-def weights(teff: float, wavelength: ArrayLike) -> Floats:
+def weights(teff: float, wavelength: ArrayLike) -> FloatArray:
     """Return the share of each wavelength in the electrons of a star, sum 1.
 
     Parameters
@@ -141,19 +141,19 @@ def weights(teff: float, wavelength: ArrayLike) -> Floats:
     return np.asarray(share / share.sum())
 
 
-def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> Floats:
+def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> FloatArray:
     """Return the magnitude in the CHEOPS band from Gaia G and the effective temperature [K]."""
     return np.asarray(np.asarray(g_magnitude) + np.interp(np.asarray(teff), COLOUR_TEFF, COLOUR))
 
 
-def cool_excess(teff: ArrayLike, scale: float) -> Floats:
+def cool_excess(teff: ArrayLike, scale: float) -> FloatArray:
     """Return by how much a star is brighter than its catalogue tells, as a factor; `scale` 0 is
     none.
     """
     return 1 + scale * COOL_EXCESS * smooth_step(-np.asarray(teff, float), -4000, -3300)
 
 
-def star_flux(g_magnitude: ArrayLike, teff: ArrayLike, excess: float = 0.0) -> Floats:
+def star_flux(g_magnitude: ArrayLike, teff: ArrayLike, excess: float = 0.0) -> FloatArray:
     """Return the flux that the detector sees [electron/s]; `excess` scales that of cool stars."""
     observed = 0.94604 - 2.0074e-6 * np.asarray(teff, float)
     flux = (

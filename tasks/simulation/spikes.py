@@ -11,9 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
 
 SHORTEST, LONGEST = 10.0, 120.0  # [s]
 LEAST, MOST = 3.0, 47.0  # what the sky becomes, of what it is
@@ -27,6 +24,14 @@ class Spike(NamedTuple):
     end: float
     light: float  # at the target [electron/s/pixel]
     slope: tuple[float, float]  # along x and y, relative, a pixel
+
+
+class SpikeLight(NamedTuple):
+    """Mean light of the spikes during an exposure."""
+
+    light: float  # at the target [electron/s/pixel]
+    slope_x: float  # [electron/s/pixel per pixel]
+    slope_y: float
 
 
 def draw_spikes(rng: np.random.Generator, an_hour: float, end: float, sky: float) -> list[Spike]:
@@ -43,14 +48,12 @@ def draw_spikes(rng: np.random.Generator, an_hour: float, end: float, sky: float
     return spikes
 
 
-def mean_light(spikes: list[Spike], start: float, end: float) -> tuple[float, float, float]:
-    """Return the mean light at the target between two times [electron/s/pixel], and its slopes a
-    pixel along x and y.
-    """
+def mean_light(spikes: list[Spike], start: float, end: float) -> SpikeLight:
+    """Return the mean light of the spikes between two times [s]."""
     light, x, y = 0.0, 0.0, 0.0
     for spike in spikes:
         share = max(min(spike.end, end) - max(spike.start, start), 0.0) / (end - start)
         light += share * spike.light
         x += share * spike.light * spike.slope[0]
         y += share * spike.light * spike.slope[1]
-    return light, x, y
+    return SpikeLight(light, x, y)

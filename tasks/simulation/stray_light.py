@@ -13,9 +13,8 @@ fitted.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 LIMB_RADIUS = 6378.137 + 100.0  # of the Earth with its air [km]
 TWILIGHT = 6.0  # [deg]
@@ -23,8 +22,8 @@ POINTS = 48  # on the limb
 
 
 def stray_light(
-    position: Floats, target: Floats, sun: Floats, at_limb: float, angle: float
-) -> Floats:
+    position: FloatArray, target: FloatArray, sun: FloatArray, at_limb: float, angle: float
+) -> FloatArray:
     """Return the stray light [electron/s/pixel].
 
     Parameters

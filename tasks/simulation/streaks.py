@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 CHARGE = 3000.0  # a pixel of the path [electron]
 FURTHEST = 80.0  # distance of the path from the middle of the window [pixel]
@@ -23,9 +22,9 @@ class Streak(NamedTuple):
     """A satellite: when it crosses, and its light as points."""
 
     second: float
-    x: Floats  # [pixel]
-    y: Floats
-    charge: Floats  # [electron]
+    x: FloatArray  # [pixel]
+    y: FloatArray
+    charge: FloatArray  # [electron]
 
 
 def draw_streaks(

@@ -14,10 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
+from schemas.constants import DAY
 
 GRAVITY = 6.6743e-8  # [cm^3/g/s^2]
 NODES = 60
@@ -63,10 +64,10 @@ class Planet:
         """Radius of the orbit in radii of the star, from Kepler's third law: a^3 = G rho P^2 / (3
         pi).
         """
-        seconds = 86400 * self.period
+        seconds = DAY * self.period
         return float((GRAVITY * self.stellar_density * seconds**2 / (3 * np.pi)) ** (1 / 3))
 
-    def light_curve(self, time: ArrayLike) -> Floats:
+    def light_curve(self, time: ArrayLike) -> FloatArray:
         """Return the relative flux at `time` [day] after mid-transit."""
         phase = 2 * np.pi * np.atleast_1d(np.asarray(time, float)) / self.period
         sine, cosine = self.distance * np.sin(phase), self.impact * np.cos(phase)
@@ -74,7 +75,7 @@ class Planet:
         return 1 - hidden_light(separation, self.radius_ratio, self.u1, self.u2)
 
 
-def hidden_light(separation: Floats, radius_ratio: float, u1: float, u2: float) -> Floats:
+def hidden_light(separation: FloatArray, radius_ratio: float, u1: float, u2: float) -> FloatArray:
     """Return the fraction of the star's light that a dark disc hides at each separation of the
     centres [star radius].
 
@@ -97,12 +98,12 @@ def hidden_light(separation: Floats, radius_ratio: float, u1: float, u2: float) 
     return np.asarray(hidden / _disc(np.ones(1), u1, u2))
 
 
-def _brightness(r: Floats, u1: float, u2: float) -> Floats:
+def _brightness(r: FloatArray, u1: float, u2: float) -> FloatArray:
     edge = 1 - np.sqrt(np.clip(1 - r**2, 0, None))
     return np.asarray(1 - u1 * edge - u2 * edge**2)
 
 
-def _disc(radius: Floats, u1: float, u2: float) -> Floats:
+def _disc(radius: FloatArray, u1: float, u2: float) -> FloatArray:
     """Light inside `radius`, with m = sqrt(1 - r^2): 2 pi times the integral of I m dm from
     m(radius) to 1.
     """

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.products import Column, Structure
 from tasks.simulation import bias, files, flat
+from tasks.simulation.camera import Exposure
+from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
-
-if TYPE_CHECKING:
-    from tasks.simulation.camera import Exposure
-    from tasks.simulation.observatory import Studio
-
-Floats = NDArray[np.float64]
 
 HOT, WARM, TELEGRAPHIC, PARTLY_DEAD, DEAD = 1, 2, 3, -1, -2
 STAMP = 200  # pixels of the true PSF's image
@@ -86,124 +84,84 @@ CUBES = {
 }
 
 
+STACK_COLUMNS = (
+    Column("CE_COUNTER", "uint16", "", "counter of stacks"),
+    Column("ROLL_ANGLE", "double", "deg", "SC_ROLL_ANGLE at mid-time"),
+    Column("BACKGROUND", "double", "electron/pixel", "sky and stray light in a stack"),
+    Column("ZODIACAL", "double", "electron/pixel"),
+    Column("STRAY_LIGHT", "double", "electron/pixel", "spikes included"),
+    Column("SPIKE", "double", "electron/pixel", "sudden stray light"),
+    Column("SLOPE_X", "double", "electron/pixel", "increase of the stray light per pixel along x"),
+    Column("SLOPE_Y", "double", "electron/pixel", "increase of the stray light per pixel along y"),
+    Column("SMEARING", "double", "electron", "smearing of a stack by column, mean over the rows"),
+    Column("COSMIC_ELECTRONS", "double", "electron", "charge of cosmic rays in the window"),
+    Column("COSMIC_PIXELS", "double", "", "pixels of the window hit, counted in each exposure"),
+    Column("BIAS", "double", "ADU", "offset of an exposure; its structure has mean zero"),
+    Column("BLUR", "double", "pixel", "motion of the target within the stack, rms of both axes"),
+    Column("TELESCOPE", "double", "degC", "temperature of the front of the tube"),
+    Column("SAA", "bool"),
+    Column("OCCULTED", "bool"),
+    Column("DAMAGED", "bool"),
+    Column("STREAK", "bool", "", "a satellite crossed"),
+)
+# the columns that add up or average the exposures of a stack
+SUMMED = ("BACKGROUND", "ZODIACAL", "STRAY_LIGHT", "SPIKE", "SLOPE_X", "SLOPE_Y")
+COUNTED = ("COSMIC_ELECTRONS", "COSMIC_PIXELS", "BLUR")
+
+
 def stacks(width: int) -> Structure:
-    """Return the declaration of the table with one row a stack."""
+    """Declare the table of stacks, one row per stack, for a window of so many columns."""
     columns = (
-        Column("CE_COUNTER", "uint16", "", "counter of stacks"),
-        Column("ROLL_ANGLE", "double", "deg", "SC_ROLL_ANGLE at mid-time"),
-        Column("BACKGROUND", "double", "electron/pixel", "sky and stray light in a stack"),
-        Column("ZODIACAL", "double", "electron/pixel"),
-        Column("STRAY_LIGHT", "double", "electron/pixel", "spikes included"),
-        Column("SPIKE", "double", "electron/pixel", "sudden stray light"),
-        Column(
-            "SLOPE_X", "double", "electron/pixel", "growth of the stray light by a pixel along x"
-        ),
-        Column(
-            "SLOPE_Y", "double", "electron/pixel", "growth of the stray light by a pixel along y"
-        ),
-        Column(
-            "SMEARING",
-            "double",
-            "electron",
-            "smearing of a stack in each column, mean over the rows",
-            size=width,
-        ),
-        Column("COSMIC_ELECTRONS", "double", "electron", "charge of cosmic rays in the window"),
-        Column(
-            "COSMIC_PIXELS",
-            "double",
-            "",
-            "pixels of the window that were hit, counted in each exposure",
-        ),
-        Column(
-            "BIAS", "double", "ADU", "offset of one exposure; the structure about it has mean zero"
-        ),
-        Column(
-            "BLUR",
-            "double",
-            "pixel",
-            "motion of the target inside the stack about its mean, rms of both axes together",
-        ),
-        Column("TELESCOPE", "double", "degC", "temperature of the front of the tube"),
-        Column("SAA", "bool"),
-        Column("OCCULTED", "bool"),
-        Column("DAMAGED", "bool"),
-        Column("STREAK", "bool", "", "a satellite crossed"),
+        replace(column, size=width) if column.name == "SMEARING" else column
+        for column in STACK_COLUMNS
     )
-    return Structure("TRUTH_STACKS", "one row a stack", columns=(_TIME, *_TARGET, _GAIN, *columns))
+    return Structure(
+        "TRUTH_STACKS", "one row per stack", columns=(_TIME, *_TARGET, _GAIN, *columns)
+    )
 
 
 class Truth:
-    """What is true of each stack and each exposure, while they come in."""
+    """The truth of each stack and each exposure, collected as they are taken."""
 
-    def __init__(self, plan: Plan, studio: Studio) -> None:
-        self.plan, self.studio = plan, studio
+    def __init__(self, plan: Plan, observatory: Observatory) -> None:
+        self.plan, self.observatory = plan, observatory
         rows, names = plan.case.images, [column.name for column in _TARGET]
         self.exposure = {name: np.zeros(rows * plan.case.nexp) for name in names}
-        more = [
-            "BACKGROUND",
-            "ZODIACAL",
-            "STRAY_LIGHT",
-            "SPIKE",
-            "SLOPE_X",
-            "SLOPE_Y",
-            "COSMIC_ELECTRONS",
-            "COSMIC_PIXELS",
-            "BLUR",
-        ]
-        self.stack = {name: np.zeros(rows) for name in [*names, *more]} | {
+        self.stack = {name: np.zeros(rows) for name in (*names, *SUMMED, *COUNTED)} | {
             "SMEARING": np.zeros((rows, plan.case.width))
         }
-        self.telegraphic = np.zeros((rows, studio.camera.telegraphs.level.size), np.float32)
-        self.cosmics: list[Floats] = []
+        self.telegraphic = np.zeros((rows, observatory.camera.telegraphs.level.size), np.float32)
+        self.cosmics: list[FloatArray] = []
 
     def add_stack(self, n: int, exposures: list[Exposure]) -> None:
-        """Note stack `n` and its exposures."""
-        first = n * self.plan.case.nexp
-        for e, one in enumerate(exposures, first):
+        """Record stack `n` and its exposures."""
+        for e, one in enumerate(exposures, n * self.plan.case.nexp):
             values = (one.light, one.target, one.x, one.y)
             for column, value in zip(self.exposure.values(), values, strict=True):
                 column[e] = value
-        track = np.concatenate([exposure.track for exposure in exposures], axis=1)
-        zodiacal, stray = (
-            float(np.sum([getattr(e, name) for e in exposures])) for name in ("zodiacal", "stray")
-        )
-        values_of_stack = {
-            "FLUX": np.mean([exposure.light for exposure in exposures]),
-            "TARGET": np.sum([exposure.target for exposure in exposures]),
-            "CENTROID_X": track[0].mean(),
-            "CENTROID_Y": track[1].mean(),
-            "BACKGROUND": zodiacal + stray,
-            "ZODIACAL": zodiacal,
-            "STRAY_LIGHT": stray,
-            "SPIKE": float(np.sum([exposure.spike for exposure in exposures])),
-            "SLOPE_X": float(np.sum([exposure.slope[0] for exposure in exposures])),
-            "SLOPE_Y": float(np.sum([exposure.slope[1] for exposure in exposures])),
-            "SMEARING": np.sum([exposure.smearing for exposure in exposures], axis=0),
-            "COSMIC_ELECTRONS": np.sum([exposure.cosmics.charge.sum() for exposure in exposures]),
-            "COSMIC_PIXELS": np.sum([exposure.cosmics.charge.size for exposure in exposures]),
-            "BLUR": np.sqrt(track.var(axis=1).sum()),
-        }
-        for name, value in values_of_stack.items():
-            self.stack[name][n] = value
-        self.telegraphic[n] = np.sum([exposure.telegraphic for exposure in exposures], axis=0)
-        for exposure in exposures:
-            hits = exposure.cosmics
+            hits = one.cosmics
             self.cosmics.append(
                 np.stack([np.full(hits.row.size, n, float), hits.column, hits.row, hits.charge])
             )
+        for name, value in _stack_values(exposures).items():
+            self.stack[name][n] = value
+        self.telegraphic[n] = np.sum([exposure.telegraphic for exposure in exposures], axis=0)
 
     def write(self, folder: Path) -> None:
         """Write truth.fits (stacks, exposures, stars, pixels, cosmic rays, maps) and case.json."""
-        plan, case = self.plan, self.plan.case
-        exposure = {
+        files.write(folder / "truth.fits", [*self._tables(), *self._maps()])
+        settings = {"seed": self.plan.seed, **self.plan.case.model_dump(mode="json")}
+        folder.joinpath("case.json").write_text(
+            json.dumps(settings, indent=1) + "\n", encoding="utf-8"
+        )
+
+    def _tables(self) -> list[files.Part]:
+        plan, field = self.plan, self.plan.field
+        exposures = {
             "MJD_TIME": plan.clock.mjd(plan.exposure_middle),
             **self.exposure,
             "GAIN": plan.housekeeping.gain,
         }
-        cosmics = np.concatenate([*self.cosmics, np.empty((4, 0))], axis=1)
-        pixels, images = self._pixels(), self._images()
-        field = plan.field
         stars = {
             "XI": field.xi,
             "ETA": field.eta,
@@ -211,37 +169,39 @@ class Truth:
             "T_EFF": field.teff,
             "FLUX": field.flux,
         }
-        parts = [
-            files.encode_table(stacks(case.width), {}, self._stacks(), case.images, plan.date),
-            files.encode_table(EXPOSURES, {}, exposure, plan.exposure_middle.size, plan.date),
-            files.encode_table(STARS, {}, stars, field.xi.size, plan.date),
-            files.encode_table(PIXELS, {}, pixels, pixels["X"].size, plan.date),
-            files.encode_table(
-                COSMICS,
-                {},
-                dict(zip(("STACK", "X", "Y", "CHARGE"), cosmics, strict=True)),
-                cosmics.shape[1],
-                plan.date,
-            ),
+        hits = np.concatenate([*self.cosmics, np.empty((4, 0))], axis=1)
+        cosmics = dict(zip(("STACK", "X", "Y", "CHARGE"), hits, strict=True))
+        tables: list[tuple[Structure, Mapping[str, AnyArray], int]] = [
+            (stacks(plan.case.width), self._stacks(), plan.case.images),
+            (EXPOSURES, exposures, plan.exposure_middle.size),
+            (STARS, stars, field.xi.size),
+            (PIXELS, pixels := self._pixels(), pixels["X"].size),
+            (COSMICS, cosmics, hits.shape[1]),
         ]
-        for extname, values in images.items():
-            if values.size:
-                structure = Structure(extname, CUBES[extname], image="float")
-                parts.append(
-                    files.Part(structure, {}, values.shape, plan.date, values.astype(np.float32))
-                )
-        files.write(folder / "truth.fits", parts)
-        settings = {"seed": plan.seed, **case.model_dump(mode="json")}
-        folder.joinpath("case.json").write_text(
-            json.dumps(settings, indent=1) + "\n", encoding="utf-8"
-        )
+        return [
+            files.encode_table(structure, {}, columns, rows, plan.date)
+            for structure, columns, rows in tables
+        ]
 
-    def _stacks(self) -> dict[str, NDArray[Any]]:
+    def _maps(self) -> list[files.Part]:
+        return [
+            files.Part(
+                Structure(extname, CUBES[extname], image="float"),
+                {},
+                values.shape,
+                self.plan.date,
+                values.astype(np.float32),
+            )
+            for extname, values in self._images().items()
+            if values.size
+        ]
+
+    def _stacks(self) -> dict[str, AnyArray]:
         plan, case = self.plan, self.plan.case
         shape = case.images, case.nexp
         drift = plan.bias_drift(plan.exposure_middle).reshape(shape).mean(axis=1)
         starts = plan.exposure_start.reshape(shape)
-        streaks = np.array([streak.second for streak in self.studio.streaks])
+        streaks = np.array([streak.second for streak in self.observatory.streaks])
         crossed = (
             (streaks >= starts[..., None]) & (streaks < starts[..., None] + case.exptime)
         ).any(axis=(1, 2))
@@ -259,48 +219,43 @@ class Truth:
             "STREAK": crossed,
         }
 
-    def _pixels(self) -> dict[str, NDArray[Any]]:
-        """List pixels that are hot, telegraphic or dead; a pixel that is two of these stands
-        twice.
-        """
-        camera, window = self.studio.camera, self.studio.camera.window
-        rows = slice(window.bottom, window.bottom + window.height)
-        columns = slice(window.left, window.left + window.width)
-        dead = flat.patterns()[3][rows, columns] & (self.plan.case.flat > 0)
-        tele = camera.telegraphs
-        hot = np.nonzero((camera.hot > 0) & (self.plan.case.hot > 0))
-        warm, faint = np.nonzero(camera.warm), np.nonzero(dead)
-        groups = [
-            (HOT, hot[0], hot[1]),
-            (WARM, warm[0], warm[1]),
-            (TELEGRAPHIC, tele.row, tele.column),
-            (DEAD, faint[0], faint[1]),
-        ]
-        kind = np.concatenate([np.full(row.size, code) for code, row, _ in groups])
-        row, column = (np.concatenate([group[i] for group in groups]) for i in (1, 2))
+    def _pixels(self) -> dict[str, AnyArray]:
+        """List the hot, telegraphic and dead pixels; one that is two of these is listed twice."""
+        case, camera, window = self.plan.case, self.observatory.camera, self.plan.case.window
+        dead = flat.patterns()[3][window.rows, window.columns] & (case.flat > 0)
+        telegraphs = camera.telegraphs
+        groups = {
+            HOT: np.nonzero((camera.hot > 0) & (case.hot > 0)),
+            WARM: np.nonzero(camera.warm),
+            TELEGRAPHIC: (telegraphs.row, telegraphs.column),
+            DEAD: np.nonzero(dead),
+        }
+        kind = np.concatenate([np.full(row.size, code) for code, (row, _) in groups.items()])
+        row, column = (np.concatenate(indices) for indices in zip(*groups.values(), strict=True))
         response = camera.flat[row, column]
         kind[(kind == DEAD) & (response > 0.2)] = PARTLY_DEAD
-        of_tele = np.full((3, row.size), np.nan)
-        of_tele[:, kind == TELEGRAPHIC] = (
-            self.plan.case.telegraphic * tele.level,
-            tele.low,
-            tele.high,
-        )
+        level, low, high = np.full((3, row.size), np.nan)
+        for column_values, values in (
+            (level, case.telegraphic * telegraphs.level),
+            (low, telegraphs.low),
+            (high, telegraphs.high),
+        ):
+            column_values[kind == TELEGRAPHIC] = values
         return {
             "X": column + window.left,
             "Y": row + window.bottom,
             "KIND": kind,
             "RATE": camera.rate[row, column],
-            "LEVEL": of_tele[0],
-            "DWELL_LOW": of_tele[1],
-            "DWELL_HIGH": of_tele[2],
+            "LEVEL": level,
+            "DWELL_LOW": low,
+            "DWELL_HIGH": high,
             "RESPONSE": response,
         }
 
-    def _images(self) -> dict[str, NDArray[Any]]:
-        camera = self.studio.camera
+    def _images(self) -> dict[str, AnyArray]:
+        camera = self.observatory.camera
         psf = np.zeros((STAMP, STAMP))
-        self.studio.optics.draw_centred(psf, *self.plan.case.place)
+        self.observatory.optics.draw_centred(psf, *self.plan.case.place)
         return {
             "TRUTH_TELEGRAPHIC": self.telegraphic,
             "TRUTH_FLAT": camera.flat,
@@ -308,3 +263,29 @@ class Truth:
             "TRUTH_BIAS": camera.parts[0].bias,
             "TRUTH_PSF": psf,
         }
+
+
+def _stack_values(exposures: list[Exposure]) -> dict[str, Any]:
+    """Return the truth of a stack that follows from its exposures, by column."""
+
+    def total(values: Iterable[float]) -> float:
+        return float(np.sum(list(values)))
+
+    track = np.concatenate([exposure.track for exposure in exposures], axis=1)
+    zodiacal, stray = total(e.zodiacal for e in exposures), total(e.stray for e in exposures)
+    return {
+        "FLUX": np.mean([exposure.light for exposure in exposures]),
+        "TARGET": total(exposure.target for exposure in exposures),
+        "CENTROID_X": track[0].mean(),
+        "CENTROID_Y": track[1].mean(),
+        "BACKGROUND": zodiacal + stray,
+        "ZODIACAL": zodiacal,
+        "STRAY_LIGHT": stray,
+        "SPIKE": total(exposure.spike for exposure in exposures),
+        "SLOPE_X": total(exposure.slope[0] for exposure in exposures),
+        "SLOPE_Y": total(exposure.slope[1] for exposure in exposures),
+        "SMEARING": np.sum([exposure.smearing for exposure in exposures], axis=0),
+        "COSMIC_ELECTRONS": total(exposure.cosmics.charge.sum() for exposure in exposures),
+        "COSMIC_PIXELS": total(exposure.cosmics.charge.size for exposure in exposures),
+        "BLUR": np.sqrt(track.var(axis=1).sum()),
+    }

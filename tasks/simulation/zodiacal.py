@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import erfa
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray
 from tasks.simulation import spectrum
-
-Floats = NDArray[np.float64]
 
 V_ZERO = 3.63e-9  # at 550 nm [erg/s/cm^2/A]
 PIXEL_SCALE = 1.002  # [arcsec]
@@ -25,7 +23,7 @@ OBLIQUITY = float(np.deg2rad(23.4392911))  # of the ecliptic, J2000
 SUN_AVOIDED = 0.62  # cosine of the angle to the Sun where the table ends: 52 deg
 
 
-def sun_direction(day: Floats, fraction: Floats) -> Floats:
+def sun_direction(day: FloatArray, fraction: FloatArray) -> FloatArray:
     """Return the unit vector from the Earth to the Sun, shape (..., 3), for Julian dates in two
     parts (TT).
     """
@@ -33,7 +31,7 @@ def sun_direction(day: Floats, fraction: Floats) -> Floats:
     return np.asarray(sun / np.linalg.norm(sun, axis=-1, keepdims=True))
 
 
-def to_ecliptic(direction: Floats) -> tuple[Floats, Floats]:
+def to_ecliptic(direction: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return ecliptic longitude and latitude [deg] of equatorial directions, shape (..., 3)."""
     x, y, z = np.moveaxis(np.asarray(direction), -1, 0)
     cosine, sine = np.cos(OBLIQUITY), np.sin(OBLIQUITY)
@@ -43,7 +41,7 @@ def to_ecliptic(direction: Floats) -> tuple[Floats, Floats]:
     )
 
 
-def surface_brightness(latitude: Floats | float, longitude: Floats | float) -> Floats:
+def surface_brightness(latitude: FloatArray | float, longitude: FloatArray | float) -> FloatArray:
     """Return the brightness in V [mag/arcsec^2] at an ecliptic latitude and longitude from the Sun
     [deg].
 
@@ -54,7 +52,7 @@ def surface_brightness(latitude: Floats | float, longitude: Floats | float) -> F
     return np.asarray(22.06 + 1.42 * s - 0.19 * s**2 - (0.91 - 0.44 * s) * x - 0.76 * x**2)
 
 
-def zodiacal_light(target: Floats, sun: Floats) -> float:
+def zodiacal_light(target: FloatArray, sun: FloatArray) -> float:
     """Return the light [electron/s/pixel] in the direction `target` when the Sun is at `sun`, unit
     vectors of shape (3,).
     """

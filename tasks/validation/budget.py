@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
+from schemas.arrays import BoolArray, FloatArray
 from tasks.validation.files import AbsentError, Part, only_file
 from tasks.validation.light_curves import PPM, overlap
 
-Floats = NDArray[np.float64]
 RADIUS = 25.0
 RING = 45.0, 97.0
 AFTER = ("DEFAULT", "PSF")
@@ -187,7 +186,7 @@ def pipeline_settings(name: str) -> dict[str, Any]:
     return settings | ({} if "smearing" in correct else {"smearing": {"time": 1e-9}})
 
 
-def naive_flux(images: Floats, x: float, y: float, bias: float, gain: float) -> Floats:
+def naive_flux(images: FloatArray, x: float, y: float, bias: float, gain: float) -> FloatArray:
     """Return the sum within 25 pixels of raw stacks, less the mean of the middle half of a ring's
     pixels.
 
@@ -238,7 +237,7 @@ def series(part: Part, raw_folder: Any) -> dict[str, list[float | None]]:
     return found
 
 
-def as_list(values: Floats, used: NDArray[np.bool_]) -> list[float | None]:
+def as_list(values: FloatArray, used: BoolArray) -> list[float | None]:
     """Return values, None where they are not used."""
     return [float(v) if u and np.isfinite(v) else None for v, u in zip(values, used, strict=True)]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks.validation.statistics import Estimate, share
+from schemas.arrays import FloatArray
+from tasks.validation.statistics import Estimate, Statistic, bootstrapped, share
 
 Pool = Literal["rms", "mean", "share", "power"]
 Verdict = Literal["pass", "fail", "open"]
@@ -219,6 +220,18 @@ class Measure:
     value: float
     error: float
     points: int
+
+    @classmethod
+    def of_share(cls, claim: str, hits: int, total: int, of: str = "") -> Measure:
+        """Measure the share of hits in a total."""
+        return cls(claim, of, *share(hits, total), total)
+
+    @classmethod
+    def of_series(
+        cls, claim: str, values: FloatArray, statistic: Statistic, of: str = ""
+    ) -> Measure:
+        """Measure a statistic of a series, shape (n,) or (n, k), with a bootstrapped error."""
+        return cls(claim, of, *bootstrapped(values, statistic), len(values))
 
     def as_json(self) -> dict[str, Any]:
         """Return the measure in JSON's types; what is not finite becomes null."""

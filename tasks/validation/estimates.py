@@ -1,179 +1,191 @@
-"""What the steps estimated, against the truth: flags, defects, calibration, background, smearing,
-places, field stars.
+"""The estimates of the steps against the truth.
+
+Flags, defects, calibration, background, smearing, positions, field stars and contamination.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import EVENT_SAA, PixelFlag, Quality
 from tasks.validation.claims import Measure
 from tasks.validation.files import AbsentError, Part, occulted
 from tasks.validation.light_curves import PPM, overlap
-from tasks.validation.statistics import bootstrapped, root_mean_square, scatter, share
+from tasks.validation.statistics import bootstrapped, root_mean_square, scatter
 
-Floats = NDArray[np.float64]
 Pixels = set[tuple[int, int]]  # row and column of the window
 
-SPIKE, TOO_MUCH = 3.0, 300.0  # of the usual sky; in an exposure [electron/pixel]
+SPIKE, TOO_MUCH = 3.0, 300.0  # times the usual sky; in an exposure [electron/pixel]
 BRIGHT_HIT = 10.0  # [noise of the pixel]
-CLEAR_GAP = 4.0
+CLEAR_GAP = 4.0  # [noise of the pixel]
 HIGH_SHARE = 0.1, 0.9  # of the stacks, between which a telegraphic pixel shows both of its levels
 CORE = 15.0  # [pixel]
 WELL_KNOWN = 0.005  # formal error of a field star [mag]
+SAME_STAR = 1.0  # [arcsec]
 COSMIC_RAY, HOT, WARM, TELEGRAPHIC = 1, 1, 2, 3
 RADIUS = 25.0
 CONTAMINATED_STACKS = 12
 
 
 def measure_flags(part: Part) -> list[Measure]:
-    """Whether stacks in the SAA or behind the Earth are flagged, and no others."""
+    """Measure whether the stacks in the SAA or behind the Earth are flagged, and no others."""
     event = part.products.term("quality", "TERM_QUALITY")["EVENT"]
-    said = {"saa": event % 10 == EVENT_SAA, "occultation": occulted(event)}
+    flagged = {"saa": event % 10 == EVENT_SAA, "occultation": occulted(event)}
     measures = []
     for claim, column in (("saa", "SAA"), ("occultation", "OCCULTED")):
         true = part.truth.stacks[column].astype(bool)
         for name, rows in ((claim, true), (f"{claim}_false", ~true)):
-            if rows.any():
-                n = int(rows.sum())
-                measures.append(Measure(name, "", *share(int(said[claim][rows].sum()), n), n))
+            if n := int(rows.sum()):
+                measures.append(Measure.of_share(name, int(flagged[claim][rows].sum()), n))
     return measures
 
 
 def measure_spikes(part: Part) -> list[Measure]:
-    """Whether stacks with much or sudden stray light are flagged, and no others; and those where it
-    grows to one side.
+    """Measure whether stacks with much or sudden stray light, or a gradient, are flagged.
 
-    The usual sky is that of stacks without sudden light; more than 300 electrons a pixel and
-    exposure are too much in any case. The gradient is that across the ring, over what the ring
-    usually holds, halo of the star included.
+    The usual sky is that of stacks without sudden light; more than 300 electrons per pixel and
+    exposure are too much in any case. The gradient is that across the ring, compared with the usual
+    level of the ring, which includes the halo of the star.
     """
-    stacks, good, term = (
-        part.truth.stacks,
-        part.truth.good,
-        part.products.term("background", "TERM_BACKGROUND"),
-    )
+    stacks, good = part.truth.stacks, part.truth.good
     if "SPIKE" not in stacks.columns:
-        raise AbsentError("the truth does not tell sudden stray light")
+        raise AbsentError("the truth has no sudden stray light")
     quality = part.products.term("quality", "TERM_QUALITY")["QUALITY"].astype(int)
     sky, sudden = stacks["BACKGROUND"], stacks["SPIKE"] > 0
     much = sky > SPIKE * np.median(sky[good & ~sudden])
+    right = much | sudden | (sky > TOO_MUCH * part.nexp)
+    gradient = _has_gradient(part)
+    return [
+        *_score_flag("spike", good & ((quality & Quality.BACKGROUND) != 0), good & much, right),
+        *_score_flag(
+            "gradient", good & ((quality & Quality.GRADIENT) != 0), good & gradient, gradient
+        ),
+    ]
+
+
+def _has_gradient(part: Part) -> BoolArray:
+    """Return the stacks whose gradient across the ring exceeds the usual level of the ring."""
+    term, stacks = part.products.term("background", "TERM_BACKGROUND"), part.truth.stacks
     across = 2 * float(term.header["RING_OUT"]) * np.hypot(stacks["SLOPE_X"], stacks["SLOPE_Y"])
-    gradient = across > np.median(term["LEVEL"][good])
-    measures = []
-    for name, bit, wanted, right in (
-        ("spike", Quality.BACKGROUND, much, much | sudden | (sky > TOO_MUCH * part.nexp)),
-        ("gradient", Quality.GRADIENT, gradient, gradient),
+    return np.asarray(across > np.median(term["LEVEL"][part.truth.good]))
+
+
+def _score_flag(
+    name: str, flagged: BoolArray, expected: BoolArray, right: BoolArray
+) -> Iterator[Measure]:
+    """Yield the share of the expected stacks that are flagged, and of the flags that are right."""
+    for claim, total, hits in (
+        (f"{name}_recall", expected, flagged),
+        (f"{name}_purity", flagged, right),
     ):
-        said = good & ((quality & bit) != 0)
-        for claim, of, found in (
-            (f"{name}_recall", good & wanted, said),
-            (f"{name}_purity", said, right),
-        ):
-            if n := int(of.sum()):
-                measures.append(Measure(claim, "", *share(int((of & found).sum()), n), n))
-    return measures
+        if n := int(total.sum()):
+            yield Measure.of_share(claim, int((total & hits).sum()), n)
 
 
 def measure_cosmic_rays(part: Part) -> list[Measure]:
-    """Share of the bright hits that are found, and of the found pixels that were hit, in good
-    stacks.
-    """
+    """Measure recall of bright hits, and purity of pixels called hit, in good stacks."""
     charge, noise, good = part.truth.cosmic_charge(), part.pixel_noise, part.truth.good
     table = part.products.term("defects", "TERM_DEFECTS")
     rays = table["KIND"] == COSMIC_RAY
-    found = set(
-        zip(*(table[c][rays].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X")), strict=True)
-    )
-    found = {key for key in found if good[key[0]]}
+    places = (table[c][rays].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X"))
+    flagged = {key for key in zip(*places, strict=True) if good[key[0]]}
     bright = {
         key for key, q in charge.items() if good[key[0]] and q > BRIGHT_HIT * noise[key[1], key[2]]
     }
     measures = []
     if bright:
-        measures.append(
-            Measure("cosmic_recall", "", *share(len(bright & found), len(bright)), len(bright))
-        )
-    if found:
-        true = sum(charge.get(key, 0.0) > 0 for key in found)
-        measures.append(Measure("cosmic_purity", "", *share(true, len(found)), len(found)))
+        measures.append(Measure.of_share("cosmic_recall", len(bright & flagged), len(bright)))
+    if flagged:
+        hit = sum(charge.get(key, 0.0) > 0 for key in flagged)
+        measures.append(Measure.of_share("cosmic_purity", hit, len(flagged)))
     return measures
 
 
-def pixels_of(part: Part, kind: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows in TRUTH_PIXELS, and rows and columns of the window, of the pixels of a kind that
-    are inside of it.
-    """
+class TruePixels(NamedTuple):
+    """The pixels of one kind in the window: their entries in TRUTH_PIXELS, rows and columns."""
+
+    entry: IntArray
+    y: IntArray
+    x: IntArray
+
+
+def pixels_of(part: Part, kind: int) -> TruePixels:
+    """Return the pixels of a kind that lie in the window."""
     table = part.truth.table("TRUTH_PIXELS")
     x, y = (table[c].astype(int) - int(part.case[f"window_{c.lower()}"]) for c in "XY")
     shape = part.pixel_noise.shape
     inside = (table["KIND"] == kind) & (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
-    rows = np.flatnonzero(inside)
-    seen = np.isfinite(part.pixel_noise[y[rows], x[rows]])
-    rows = rows[seen]
-    return rows, y[rows], x[rows]
+    entry = np.flatnonzero(inside)
+    entry = entry[np.isfinite(part.pixel_noise[y[entry], x[entry]])]
+    return TruePixels(entry, y[entry], x[entry])
 
 
-def _set(y: NDArray[Any], x: NDArray[Any]) -> Pixels:
+def _pixel_set(y: AnyArray, x: AnyArray) -> Pixels:
     return set(zip(y.astype(int).tolist(), x.astype(int).tolist(), strict=True))
 
 
 def measure_hot_pixels(part: Part) -> list[Measure]:
-    """Share of the pixels that became hot after the last dark frame that are found, and of the
-    found ones that are hot.
-    """
+    """Measure recall of pixels hot since the last dark frame, and purity of pixels called hot."""
     table, noise = part.truth.table("TRUTH_PIXELS"), part.pixel_noise
     flags = part.products.term("defects", "TERM_DEFECTS_FLAGS").data.astype(int)
-    found = _set(*np.nonzero(flags & (PixelFlag.HOT | PixelFlag.TELEGRAPHIC)))
-    hot = _set(*np.nonzero(flags & PixelFlag.HOT))
-    rows, y, x = pixels_of(part, WARM)
-    clear = table["RATE"][rows] * part.duration > CLEAR_GAP * noise[y, x]
-    new = _set(y[clear], x[clear])
+    found = _pixel_set(*np.nonzero(flags & (PixelFlag.HOT | PixelFlag.TELEGRAPHIC)))
+    called_hot = _pixel_set(*np.nonzero(flags & PixelFlag.HOT))
+    warm = pixels_of(part, WARM)
+    clear = table["RATE"][warm.entry] * part.duration > CLEAR_GAP * noise[warm.y, warm.x]
+    new = _pixel_set(warm.y[clear], warm.x[clear])
     measures = []
     if new:
-        measures.append(Measure("hot_recall", "", *share(len(new & found), len(new)), len(new)))
-    if hot:
-        true = set().union(*(_set(*pixels_of(part, kind)[1:]) for kind in (HOT, WARM, TELEGRAPHIC)))
-        measures.append(Measure("hot_purity", "", *share(len(hot & true), len(hot)), len(hot)))
+        measures.append(Measure.of_share("hot_recall", len(new & found), len(new)))
+    if called_hot:
+        true: Pixels = set()
+        for kind in (HOT, WARM, TELEGRAPHIC):
+            pixels = pixels_of(part, kind)
+            true |= _pixel_set(pixels.y, pixels.x)
+        measures.append(Measure.of_share("hot_purity", len(called_hot & true), len(called_hot)))
     return measures
 
 
 def measure_telegraphic_pixels(part: Part) -> list[Measure]:
-    """Share of the clearly jumping pixels that are found, and of the found ones that jump."""
-    table, noise = part.truth.table("TRUTH_PIXELS"), part.pixel_noise
-    charge = part.truth.table("TRUTH_TELEGRAPHIC").data.astype(float)
-    rows, y, x = pixels_of(part, TELEGRAPHIC)
-    place = np.cumsum(table["KIND"] == TELEGRAPHIC)[rows] - 1  # its column in TRUTH_TELEGRAPHIC
-    charge = charge[part.truth.good][:, place]
-    gap = table["LEVEL"][rows] * part.duration
-    high = (charge > gap / 2).mean(axis=0)
-    clear = (gap > CLEAR_GAP * noise[y, x]) & (high > HIGH_SHARE[0]) & (high < HIGH_SHARE[1])
+    """Measure recall of clearly jumping pixels, and purity of pixels called telegraphic."""
+    pixels = pixels_of(part, TELEGRAPHIC)
+    clear = _jumps_clearly(part, pixels)
     listed = part.products.term("defects", "TERM_TELEGRAPHIC")
-    found, true = _set(listed["Y"], listed["X"]), _set(y[clear], x[clear])
+    found = _pixel_set(listed["Y"], listed["X"])
+    true = _pixel_set(pixels.y[clear], pixels.x[clear])
     measures = []
     if true:
-        measures.append(
-            Measure("telegraphic_recall", "", *share(len(true & found), len(true)), len(true))
-        )
+        measures.append(Measure.of_share("telegraphic_recall", len(true & found), len(true)))
     if found:
-        purity = share(len(found & _set(y, x)), len(found))
-        measures.append(Measure("telegraphic_purity", "", *purity, len(found)))
+        right = len(found & _pixel_set(pixels.y, pixels.x))
+        measures.append(Measure.of_share("telegraphic_purity", right, len(found)))
     return measures
 
 
+def _jumps_clearly(part: Part, pixels: TruePixels) -> BoolArray:
+    """Return the telegraphic pixels with a step above the noise that show both of their levels."""
+    table = part.truth.table("TRUTH_PIXELS")
+    charge = part.truth.table("TRUTH_TELEGRAPHIC").data.astype(float)
+    column = np.cumsum(table["KIND"] == TELEGRAPHIC)[pixels.entry] - 1  # in TRUTH_TELEGRAPHIC
+    charge = charge[part.truth.good][:, column]
+    gap = table["LEVEL"][pixels.entry] * part.duration
+    high = (charge > gap / 2).mean(axis=0)
+    clear = gap > CLEAR_GAP * part.pixel_noise[pixels.y, pixels.x]
+    return np.asarray(clear & (high > HIGH_SHARE[0]) & (high < HIGH_SHARE[1]))
+
+
 def measure_bias(part: Part) -> list[Measure]:
-    """Error of the bias level, and of the read-out noise."""
+    """Measure the error of the bias level, and that of the read-out noise."""
     term = part.products.term("bias", "TERM_BIAS")
     error = (term["LEVEL"] - part.truth.stacks["BIAS"])[part.truth.good]
     stated = max(float(np.median(term["LEVEL_ERR"])), 1e-9)
     measures = [
         Measure("bias_level", "", float(error.mean()), stated, len(error)),
-        Measure("bias_drift", "", *bootstrapped(error, root_mean_square), len(error)),
+        Measure.of_series("bias_drift", error, root_mean_square),
     ]
     if part.case["noise"]:
         each = bootstrapped(term["RON"][part.truth.good], lambda v: float(np.sqrt(np.mean(v**2))))
@@ -185,14 +197,14 @@ def measure_bias(part: Part) -> list[Measure]:
 
 
 def measure_gain(part: Part) -> list[Measure]:
-    """Error of the gain about its mean."""
+    """Measure the error of the gain about its mean."""
     gain = part.products.term("gain", "TERM_GAIN")["GAIN"]
     error = PPM * (gain / part.truth.stacks["GAIN"] - 1)
-    return [Measure("gain_drift", "", *bootstrapped(error, root_mean_square), len(error))]
+    return [Measure.of_series("gain_drift", error, root_mean_square)]
 
 
 def measure_dark(part: Part) -> list[Measure]:
-    """Mean error of the dark current of the pixels, as the bulk of them has it."""
+    """Measure the error of the dark current of the typical pixel, the median of all."""
     true = part.truth.table("TRUTH_DARK").data.astype(float)
     seconds = part.facts.dark_seconds
     error = (part.products.term("dark", "TERM_DARK").data / seconds - true).ravel()
@@ -203,11 +215,10 @@ def measure_dark(part: Part) -> list[Measure]:
 
 
 def measure_dark_gradient(part: Part) -> list[Measure]:
-    """Measure what is left of the rise of the thermal charge with the time until a row is read,
-    over the whole of it.
+    """Measure the uncorrected fraction of the rise of the thermal charge with the read-out time.
 
-    The usual pixel of a row tells; the whole is what one time for all rows would leave. Where it is
-    too small to be told to 3 % there is no measure.
+    The rise is that of the medians of the rows; the whole rise is that left by a single time for
+    all rows. There is no measure where the rise is too small to be known to 3 %.
     """
     true, seconds = part.truth.table("TRUTH_DARK").data.astype(float), part.facts.dark_seconds
     left = np.median(part.products.term("dark", "TERM_DARK").data - true * seconds, axis=1)
@@ -221,10 +232,10 @@ def measure_dark_gradient(part: Part) -> list[Measure]:
 
 
 def measure_background(part: Part) -> list[Measure]:
-    """Scatter of the error of the background in units of its stated error.
+    """Measure the scatter of the background's error in units of its stated error.
 
-    A constant does not count: it is the star's own halo. What the bias level was missed by must
-    stand in the background, which takes it away from the star too.
+    A constant error is ignored: it is the star's own halo. An error of the bias level is expected
+    in the background, which subtracts it from the star too.
     """
     term = part.products.term("background", "TERM_BACKGROUND")
     stated = term["LEVEL_ERR"]
@@ -232,22 +243,19 @@ def measure_background(part: Part) -> list[Measure]:
     if good.sum() < 4:
         raise AbsentError("the background has no stated errors")
     stacks = part.truth.stacks
-    left = (
-        part.nexp
-        * (stacks["BIAS"] - part.products.term("bias", "TERM_BIAS")["LEVEL"])
-        / stacks["GAIN"]
-    )
+    bias = part.products.term("bias", "TERM_BIAS")["LEVEL"]
+    left = part.nexp * (stacks["BIAS"] - bias) / stacks["GAIN"]
     error = ((term["LEVEL"] - stacks["BACKGROUND"] - left) / np.where(good, stated, 1.0))[good]
-    return [Measure("background", "", *bootstrapped(error, scatter), len(error))]
+    return [Measure.of_series("background", error, scatter)]
 
 
 def measure_smearing(part: Part) -> list[Measure]:
-    """Time of a row shift, and the error of the smeared light within 25 pixels."""
+    """Measure the time of a row shift, and the error of the smeared light within 25 pixels."""
     term, good = part.products.term("smearing", "TERM_SMEARING"), part.truth.good
     true = part.truth.stacks["SMEARING"]
     chord = overlap(part.pixel_noise.shape, *part.place, RADIUS).sum(axis=0)
     error = PPM * ((term.data - true) @ chord / np.maximum(part.truth.stacks["TARGET"], 1.0))[good]
-    measures = [Measure("smearing_curve", "", *bootstrapped(error, root_mean_square), len(error))]
+    measures = [Measure.of_series("smearing_curve", error, root_mean_square)]
     time, stated = float(term.header["SMEAR_T"]), float(term.header["SMEAR_TE"])
     expected = part.facts.transfer_time * float(part.case["smearing"])
     if (
@@ -262,47 +270,34 @@ def measure_smearing(part: Part) -> list[Measure]:
 
 
 def measure_position(part: Part) -> list[Measure]:
-    """Error of the position about its mean, in x and y."""
+    """Measure the error of the position about its mean, in x and y."""
     term = part.products.term("position", "TERM_POSITION")
     used = part.truth.good & (term["VALIDITY"] == 0)
     measures = []
     for axis in "XY":
         error = (term[axis] - part.truth.stacks[f"CENTROID_{axis}"])[used]
-        measures.append(Measure("position", axis, *bootstrapped(error, scatter), len(error)))
+        measures.append(Measure.of_series("position", error, scatter, axis))
     return measures
 
 
-def core_light(psf: NDArray[Any]) -> float:
-    """Return the share of a PSF, two samples a pixel, within 15 pixels of its centre."""
+def core_light(psf: AnyArray) -> float:
+    """Return the share of a PSF, two samples per pixel, within 15 pixels of its centre."""
     half = psf.shape[0] // 2
     y, x = np.mgrid[-half:half, -half:half] / 2
     return float(psf[np.hypot(x, y) <= CORE].sum() / psf.sum())
 
 
 def measure_field_stars(part: Part) -> list[Measure]:
-    """Error of the magnitudes of the field stars that are known well, on the scale of the target's
-    flux.
-
-    They were measured with another PSF than the target: the light in the cores is compared.
-    """
+    """Measure the rms error of the magnitudes of field stars with a small formal error."""
     term, true = part.products.term("stars", "TERM_STARS"), part.truth.table("TRUTH_STARS")
-    fitted = part.products.term("psf_fit", "TERM_PSF_FIT")["FLUX"]
-    ratio = fitted / np.maximum(part.truth.stacks["TARGET"], 1.0)
-    known = np.isfinite(ratio) & part.truth.good
-    if not known.any():
-        raise AbsentError("no flux was fitted by PSF")
-    scale = (
-        float(np.median(ratio[known]))
-        * core_light(part.products.term("psf", "TERM_PSF").data)
-        / float(term.header["STAR_COR"])
-    )
+    scale = _star_scale(part)
     magnitudes = []
     for xi, eta, flux, error, target in zip(
         *(term[c] for c in ("XI", "ETA", "FLUX", "FLUXERR", "TARGET")), strict=True
     ):
         distance = np.hypot(true["XI"] - xi, true["ETA"] - eta)
         star = int(distance.argmin())
-        if target or distance[star] > 1.0 or not 0 < 1.086 * error < WELL_KNOWN * flux:
+        if target or distance[star] > SAME_STAR or not 0 < 1.086 * error < WELL_KNOWN * flux:
             continue
         magnitudes.append(-2.5 * np.log10(flux / part.duration / scale / true["FLUX"][star]))
     if not magnitudes:
@@ -312,46 +307,60 @@ def measure_field_stars(part: Part) -> list[Measure]:
     return [Measure("field_stars", "", rms, rms / np.sqrt(2 * len(values)), len(values))]
 
 
-def measure_contamination(part: Part) -> list[Measure]:
-    """Error of CONTA_LC, mean and about its mean, against true field stars drawn with the true PSF
-    at some stacks.
+def _star_scale(part: Part) -> float:
+    """Return the scale of the field stars' fluxes, that of the target over its true flux.
+
+    Field stars were measured with another PSF than the target, so the light in the cores is
+    compared.
     """
-    psf, stars = part.truth.table("TRUTH_PSF").data.astype(float), part.truth.table("TRUTH_STARS")
-    curve, stacks = part.products.curve("DEFAULT"), part.truth.stacks
+    fitted = part.products.term("psf_fit", "TERM_PSF_FIT")["FLUX"]
+    ratio = fitted / np.maximum(part.truth.stacks["TARGET"], 1.0)
+    known = np.isfinite(ratio) & part.truth.good
+    if not known.any():
+        raise AbsentError("no flux was fitted by PSF")
+    star_core = float(part.products.term("stars", "TERM_STARS").header["STAR_COR"])
+    core = core_light(part.products.term("psf", "TERM_PSF").data)
+    return float(np.median(ratio[known])) * core / star_core
+
+
+def measure_contamination(part: Part) -> list[Measure]:
+    """Measure the error of CONTA_LC, mean and scatter, in some stacks."""
+    curve = part.products.curve("DEFAULT")
     rows = np.flatnonzero(curve.used & part.truth.good)
-    rows = (
-        rows[np.unique(np.linspace(0, len(rows) - 1, CONTAMINATED_STACKS).astype(int))]
-        if len(rows)
-        else rows
-    )
+    if len(rows) >= 4:
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, CONTAMINATED_STACKS).astype(int))]
     if len(rows) < 4:
         raise AbsentError("too few good stacks")
-    own = float((overlap(psf.shape, psf.shape[1] / 2, psf.shape[0] / 2, RADIUS) * psf).sum())
-    errors = []
-    for row in rows:
-        roll = np.radians(stacks["ROLL_ANGLE"][row])
-        light = 0.0
-        for xi, eta, flux in zip(stars["XI"][1:], stars["ETA"][1:], stars["FLUX"][1:], strict=True):
-            # at roll 0 North is +y and East is -x; North turns towards +x
-            x = (-xi * np.cos(roll) + eta * np.sin(roll)) / part.facts.pixel_scale
-            y = (eta * np.cos(roll) + xi * np.sin(roll)) / part.facts.pixel_scale
-            if np.hypot(x, y) < psf.shape[0] / 2 - 1 + RADIUS:
-                light += flux * light_within(psf, -x, -y, RADIUS)
-        errors.append(
-            PPM * (float(curve.table["CONTA_LC"][row]) - light / (float(stars["FLUX"][0]) * own))
-        )
-    error = np.array(errors)
+    true = np.array([true_contamination(part, int(row)) for row in rows])
+    error = PPM * (curve.table["CONTA_LC"][rows].astype(float) - true)
     return [
-        Measure(
-            "contamination_level", "", *bootstrapped(error, lambda e: float(e.mean())), len(error)
-        ),
-        Measure("contamination", "", *bootstrapped(error, root_mean_square), len(error)),
+        Measure.of_series("contamination_level", error, lambda e: float(e.mean())),
+        Measure.of_series("contamination", error, root_mean_square),
     ]
 
 
-def light_within(psf: Floats, x: float, y: float, radius: float) -> float:
-    """Return the share of a PSF, shape (ny, nx), within a circle about x, y from its centre
-    [pixel]; beyond its image none.
+def true_contamination(part: Part, row: int) -> float:
+    """Return the light of the true field stars within 25 pixels, drawn with the true PSF.
+
+    It is relative to the light of the target in the same circle, in the stack `row`.
+    """
+    psf, stars = part.truth.table("TRUTH_PSF").data.astype(float), part.truth.table("TRUTH_STARS")
+    roll = np.radians(part.truth.stacks["ROLL_ANGLE"][row])
+    light = 0.0
+    for xi, eta, flux in zip(stars["XI"][1:], stars["ETA"][1:], stars["FLUX"][1:], strict=True):
+        # at roll 0 North is +y and East is -x; North turns towards +x
+        x = (-xi * np.cos(roll) + eta * np.sin(roll)) / part.facts.pixel_scale
+        y = (eta * np.cos(roll) + xi * np.sin(roll)) / part.facts.pixel_scale
+        if np.hypot(x, y) < psf.shape[0] / 2 - 1 + RADIUS:
+            light += flux * light_within(psf, -x, -y, RADIUS)
+    inside = overlap((psf.shape[0], psf.shape[1]), psf.shape[1] / 2, psf.shape[0] / 2, RADIUS)
+    return light / (float(stars["FLUX"][0]) * float((inside * psf).sum()))
+
+
+def light_within(psf: FloatArray, x: float, y: float, radius: float) -> float:
+    """Return the share of a PSF, shape (ny, nx), within a circle; none lies outside its image.
+
+    The centre of the circle is at x, y from the centre of the PSF [pixel].
     """
     side = np.arange(-int(radius) - 2, int(radius) + 3)
     inside = overlap((side.size, side.size), side.size / 2, side.size / 2, radius)
@@ -364,10 +373,13 @@ Score = Callable[[Part], list[Measure]]
 
 
 def scores(case: dict[str, Any]) -> dict[str, Score]:
-    """Return what is measured of the estimates of a case, by a name that tells it."""
-    wanted: dict[str, Score] = {"flags": measure_flags, "bias": measure_bias, "gain": measure_gain}
-    wanted["position"] = measure_position
+    """Return the measurements of the estimates that apply to a case, by name."""
+    has_field = case["stars"] > 0 or case["near_stars"] > 0
     conditions: dict[str, tuple[bool, Score]] = {
+        "flags": (True, measure_flags),
+        "bias": (True, measure_bias),
+        "gain": (True, measure_gain),
+        "position": (True, measure_position),
         "sudden stray light": (case.get("spikes", 0.0) > 0, measure_spikes),
         "cosmic rays": (case["cosmic_rays"] > 0 and case["noise"], measure_cosmic_rays),
         "hot pixels": (case["hot"] > 0 or case["warm"] > 0, measure_hot_pixels),
@@ -376,7 +388,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
         "read-out time of the dark current": (case["dark"] > 0, measure_dark_gradient),
         "background": (case["noise"], measure_background),
         "smearing": (case["smearing"] > 0, measure_smearing),
-        "field stars": (case["stars"] > 0 or case["near_stars"] > 0, measure_field_stars),
-        "contamination": (case["stars"] > 0 or case["near_stars"] > 0, measure_contamination),
+        "field stars": (has_field, measure_field_stars),
+        "contamination": (has_field, measure_contamination),
     }
-    return {**wanted, **{name: score for name, (applies, score) in conditions.items() if applies}}
+    return {name: score for name, (applies, score) in conditions.items() if applies}

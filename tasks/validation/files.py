@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
+from schemas.arrays import AnyArray, BoolArray, FloatArray
+from schemas.constants import DAY
 from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 # Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of
 # QUALITY that say the same: stray light, or the Earth's limb within its soft limit, and hits, all
@@ -40,7 +38,7 @@ class Facts:
     transfer_time: float  # frame transfer, a row [s]
     bias: float  # nominal level [ADU]
     pixel_scale: float  # [arcsec]
-    dark_seconds: Floats = field(
+    dark_seconds: FloatArray = field(
         repr=False
     )  # time in which each pixel of the window collects dark charge, an exposure
 
@@ -50,10 +48,10 @@ class Hdu:
     """Header and data of one HDU."""
 
     header: Mapping[str, Any]
-    data: NDArray[Any]
+    data: AnyArray
     columns: tuple[str, ...]
 
-    def __getitem__(self, column: str) -> NDArray[Any]:
+    def __getitem__(self, column: str) -> AnyArray:
         """Return a column in the machine's byte order; AbsentError if it is not there."""
         if column not in self.columns:
             raise AbsentError(f"{self.header['EXTNAME']} has no column {column}")
@@ -106,7 +104,7 @@ class Truth:
         return self.table("TRUTH_STACKS")
 
     @cached_property
-    def good(self) -> Flags:
+    def good(self) -> BoolArray:
         """Stacks of which nothing bad is true."""
         stacks = self.stacks
         bad = [
@@ -146,7 +144,7 @@ class Curve:
         return float(self.header["AP_RADI"])
 
     @cached_property
-    def flux(self) -> Floats:
+    def flux(self) -> FloatArray:
         """Flux of the target alone [electron]: within a circle field stars are divided out, as
         CONTA_LC is meant.
         """
@@ -156,7 +154,7 @@ class Curve:
         return np.asarray(self.table["FLUX"] / (1 + contamination), float)
 
     @cached_property
-    def used(self) -> Flags:
+    def used(self) -> BoolArray:
         """Points that the usual reader keeps: flagged softly at most."""
         grave = ((self.table["QUALITY"] & ~int(SOFT_QUALITY)) != 0) | ~np.isfinite(self.flux)
         for place in EVENT_DIGITS:
@@ -164,7 +162,7 @@ class Curve:
         return np.asarray(~grave)
 
     @cached_property
-    def soft(self) -> Flags:
+    def soft(self) -> BoolArray:
         """Used points that have a soft flag."""
         return np.asarray(self.used & ((self.table["EVENT"] != 0) | (self.table["QUALITY"] != 0)))
 
@@ -195,7 +193,7 @@ class Products:
         return Curve(name, table.header, table)
 
     @cached_property
-    def sample(self) -> tuple[Floats, Mapping[str, Any]]:
+    def sample(self) -> tuple[FloatArray, Mapping[str, Any]]:
         """The median of some corrected images [electron], and their header."""
         with fits.open(only_file(self.folder, "SCI_COR_SubArray"), memmap=True) as hdus:
             header = {k: v for k, v in hdus[1].header.items() if k}
@@ -238,7 +236,7 @@ class Part:
         return self.nexp * float(self.case["exptime"])
 
     @cached_property
-    def pixel_noise(self) -> Floats:
+    def pixel_noise(self) -> FloatArray:
         """Noise of each pixel of a stack: star, sky, dark current and read-out [electron]."""
         image, _ = self.products.sample
         sky = np.median(self.truth.stacks["BACKGROUND"][self.truth.good])
@@ -263,10 +261,10 @@ class Part:
         )
         if len(times) != len(truth):
             return f"{len(times)} rows of products, {len(truth)} stacks of the truth"
-        late = 86400 * float(np.abs(times - truth).max())
+        late = DAY * float(np.abs(times - truth).max())
         return f"products and truth differ in time by {late:.1f} s" if late > 0.5 else ""
 
 
-def occulted(event: NDArray[Any]) -> Flags:
+def occulted(event: AnyArray) -> BoolArray:
     """Return whether EVENT says that the Earth hid the star."""
     return np.asarray(event // EVENT_EARTH % 10 == 9)

@@ -1,5 +1,6 @@
-"""What the light curves are worth: noise over the photon floor, honest errors, transits, red noise,
-what they go with.
+"""The light curves against the truth.
+
+Noise over the photon floor, stated errors, transits, red noise, and correlations.
 """
 
 from __future__ import annotations
@@ -9,36 +10,35 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from schemas.arrays import FloatArray, IntArray
 from tasks.validation.claims import Measure
 from tasks.validation.files import AbsentError, Curve, Part
 from tasks.validation.statistics import (
     Averaged,
     averages,
-    bootstrapped,
     linear_fit,
     root_mean_square,
     scatter,
     scatter_of_differences,
-    share,
     within_windows,
 )
-
-Floats = NDArray[np.float64]
 
 PPM = 1e6
 CIRCLES = range(15, 41)
 CURVES = ("DEFAULT", "OPTIMAL", "PSF")
-WILD = 5.0  # [errors]
-FEW = 4  # points that tell a scatter, though with a large error
-DEEP = 500.0  # a transit of which the depth must be right to a percent [ppm]
+OUTLIER = 5.0  # [errors]
+FEW = 4  # points that give a scatter, though with a large error
+DEEP = 500.0  # a deeper transit must be right to a percent [ppm]
 SUBPIXELS = 10
+# a star this bright must reach 20 ppm in 6 h, or 85 ppm in 3 h: length [h], faintest G
+PRECISION = ((6, 9.0), (3, 12.0))
 
 
-def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats:
-    """Return the share of every pixel within a circle about x, y (pixel i spans [i, i+1)), by 10 x
-    10 parts of each.
+def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> FloatArray:
+    """Return the share of every pixel within a circle, from 10 x 10 subpixels of each.
+
+    The centre is at x, y, where pixel i spans [i, i+1).
     """
     fine = (np.arange(SUBPIXELS) + 0.5) / SUBPIXELS
     across = (np.arange(shape[1])[:, None] + fine).ravel() - x
@@ -48,16 +48,16 @@ def overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats
 
 
 def photon_floor(
-    target: Floats, sky: Floats, dark: float, read_out: float, nexp: int, radius: float
-) -> Floats:
-    """Return the relative noise of the flux in a circle that light and read-out alone make.
+    target: FloatArray, sky: FloatArray, dark: float, read_out: float, nexp: int, radius: float
+) -> FloatArray:
+    """Return the relative noise of the flux in a circle due to light and read-out alone.
 
     ``sqrt(F + pi R^2 (sky + n RON^2) + dark) / F``
 
     Parameters
     ----------
     target : ndarray, shape (n,)
-        The star's electrons within the circle, F.
+        Electrons of the star within the circle, F.
     sky : ndarray, shape (n,)
         Background [electron/pixel].
     dark : float
@@ -67,7 +67,7 @@ def photon_floor(
     nexp : int
         Exposures in a point, n.
     radius : float
-        Of the circle, R [pixel].
+        Radius of the circle, R [pixel].
     """
     return np.asarray(
         np.sqrt(target + np.pi * radius**2 * (sky + nexp * read_out**2) + dark) / target
@@ -87,15 +87,16 @@ def dark_within(part: Part, radius: float, nexp: int) -> float:
     )
 
 
-def floor_of(part: Part, curve: Curve) -> Floats:
-    """Return the floor of every point of a light curve of stacks; the star's share in the circle is
-    the measured one.
+def floor_of(part: Part, curve: Curve) -> FloatArray:
+    """Return the photon floor of every point of a light curve of stacks, shape (n,).
+
+    The star's share of light in the circle is the measured one.
     """
     target = part.truth.stacks["TARGET"]
     held = np.median((curve.flux / np.maximum(target, 1.0))[curve.used & part.truth.good])
     try:
         dark = dark_within(part, curve.radius, part.nexp)
-    except AbsentError:  # the truth had no image of it at first
+    except AbsentError:  # early versions of the truth have no dark image
         dark = float(np.median(curve.table["DARK"]))
     return photon_floor(
         held * np.maximum(target, 1.0),
@@ -108,31 +109,37 @@ def floor_of(part: Part, curve: Curve) -> Floats:
 
 
 class Residual:
-    """A light curve over its truth: the points that are used, about their median."""
+    """A light curve over its truth: the used points, about their median."""
 
     def __init__(self, part: Part, curve: Curve) -> None:
         self.part, self.curve = part, curve
         target = part.truth.stacks["TARGET"]
         self.used = curve.used & (target > 0)
-        if self.used.sum() < FEW:
-            raise AbsentError(f"{curve.name} has {int(self.used.sum())} points that are used")
+        check_points(curve.name, int(self.used.sum()))
         ratio = curve.flux[self.used] / target[self.used]
         self.level = float(np.median(ratio))
-        self.relative: Floats = np.asarray(ratio / self.level - 1)
-        self.error: Floats = np.asarray(
+        self.relative: FloatArray = np.asarray(ratio / self.level - 1)
+        self.error: FloatArray = np.asarray(
             curve.table["FLUXERR"][self.used] / (self.level * target[self.used]), float
         )
-        self.hours: Floats = np.asarray(24 * curve.table["MJD_TIME"][self.used], float)
+        self.hours: FloatArray = np.asarray(24 * curve.table["MJD_TIME"][self.used], float)
         self.step: float = 24 * float(np.median(np.diff(curve.table["MJD_TIME"])))
+        self.near = np.abs(self.relative) < OUTLIER * max(scatter(self.relative), 1e-12)
 
-    def clipped(self) -> tuple[Floats, Floats]:
-        """Return hours and residuals [ppm] without wild points."""
-        near = np.abs(self.relative) < WILD * max(scatter(self.relative), 1e-12)
-        return self.hours[near], PPM * (self.relative[near] - self.relative[near].mean())
+    def clipped(self) -> tuple[FloatArray, FloatArray]:
+        """Return hours and residuals [ppm] without outliers."""
+        inliers = self.relative[self.near]
+        return self.hours[self.near], PPM * (inliers - inliers.mean())
 
-    def of_stacks(self, name: str) -> Floats:
-        """Return a column of the truth at the points that are used."""
+    def of_stacks(self, name: str) -> FloatArray:
+        """Return a column of the truth at the used points."""
         return np.asarray(self.part.truth.stacks[name][self.used], float)
+
+
+def check_points(name: str, used: int) -> None:
+    """Raise AbsentError if a light curve has too few used points for a scatter."""
+    if used < FEW:
+        raise AbsentError(f"{name} has {used} used points, expected at least {FEW}")
 
 
 def residual(part: Part, name: str) -> Residual:
@@ -141,35 +148,31 @@ def residual(part: Part, name: str) -> Residual:
 
 
 def measure_noise(part: Part, name: str) -> list[Measure]:
-    """Scatter over the photon floor, from point to point too, and in units of the stated errors."""
+    """Measure the scatter over the photon floor, and in units of the stated errors."""
     r = residual(part, name)
     over = r.relative / floor_of(part, r.curve)[r.used]
-    n = len(over)
-    wild = int((np.abs(r.relative) > WILD * r.error).sum())
-    soft = (r.relative / r.error)[r.curve.soft[r.used]]
-    return [
-        Measure("noise", name, *bootstrapped(over, scatter), n),
-        Measure(
-            "noise_neighbours", name, *bootstrapped(np.diff(over), scatter_of_differences), n - 1
-        ),
-        Measure("outliers", name, *share(wild, n), n),
-        Measure("honesty", name, *bootstrapped(r.relative / r.error, scatter), n),
-        *(
-            [Measure("honesty_soft", name, *bootstrapped(soft, from_the_rest), len(soft))]
-            if len(soft) >= FEW
-            else []
-        ),
+    outliers = int((np.abs(r.relative) > OUTLIER * r.error).sum())
+    measures = [
+        Measure.of_series("noise", over, scatter, name),
+        Measure.of_series("noise_neighbours", np.diff(over), scatter_of_differences, name),
+        Measure.of_share("outliers", outliers, len(over), name),
+        Measure.of_series("honesty", r.relative / r.error, scatter, name),
     ]
+    soft = (r.relative / r.error)[r.curve.soft[r.used]]
+    if len(soft) >= FEW:
+        measures.append(Measure.of_series("honesty_soft", soft, mean_square_root, name))
+    return measures
 
 
-def from_the_rest(values: Floats) -> float:
-    """Return the root of the mean square of `values`, shape (n,), their mean included."""
+def mean_square_root(values: FloatArray) -> float:
+    """Return the root of the mean square of `values`, shape (n,), without subtracting the mean."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
 def measure_used(part: Part, name: str) -> list[Measure]:
-    """Share of the good stacks without sudden stray light that are used; where there is no light
-    curve none is.
+    """Measure the share of the good stacks without sudden stray light that are used.
+
+    It is zero if the light curve does not exist.
     """
     good, stacks = part.truth.good, part.truth.stacks
     if "SPIKE" in stacks.columns:
@@ -178,48 +181,48 @@ def measure_used(part: Part, name: str) -> list[Measure]:
         kept = int((part.products.curve(name).used & good).sum())
     except AbsentError:
         kept = 0
-    n = int(good.sum())
-    return [Measure("used", name, *share(kept, n), n)]
+    return [Measure.of_share("used", kept, int(good.sum()), name)]
 
 
 def measure_best_circle(part: Part) -> list[Measure]:
-    """Scatter over the photon floor in the circle in which the light curve scatters least."""
-    known = {}
+    """Measure the scatter over the photon floor of the light curve that scatters least."""
+    residuals = {}
     for radius in CIRCLES:
         try:
-            known[f"R{radius}"] = residual(part, f"R{radius}")
+            residuals[f"R{radius}"] = residual(part, f"R{radius}")
         except AbsentError:
             continue
-    if not known:
+    if not residuals:
         raise AbsentError("there are no light curves R15 to R40")
-    name = min(known, key=lambda n: scatter(known[n].relative))
-    over = known[name].relative / floor_of(part, known[name].curve)[known[name].used]
-    return [Measure("noise_best", "R15 to R40", *bootstrapped(over, scatter), len(over))]
+    best = min(residuals.values(), key=lambda r: scatter(r.relative))
+    over = best.relative / floor_of(part, best.curve)[best.used]
+    return [Measure.of_series("noise_best", over, scatter, "R15 to R40")]
 
 
 def measure_long_noise(part: Part, name: str) -> list[Measure]:
-    """Noise over hours, and how far it exceeds that of independent points."""
+    """Measure the noise over hours, and its excess over that of independent points."""
     r = residual(part, name)
-    hours, ppm = r.clipped()
-    measures = []
-    for a in averaging(r):
-        measures += [
-            Measure(f"beta_{h}h", name, *a.ratio, int(a.freedom))
-            for h in (1, 6)
-            if spans(a, h, r.step)
-        ]
-    # a star of G = 9 or brighter must reach 20 ppm in 6 h, one of G = 12 or brighter 85 ppm in 3 h
-    magnitude = float(part.case["magnitude"])
-    for length, faintest in ((6, 9.0), (3, 12.0)):
-        if magnitude > faintest:
+    curve = averaging(r)
+    measures = [
+        Measure(f"beta_{hours}h", name, *a.ratio, int(a.freedom))
+        for a in curve
+        for hours in (1, 6)
+        if spans(a, hours, r.step)
+    ]
+    times, ppm = r.clipped()
+    for length, faintest in PRECISION:
+        if float(part.case["magnitude"]) > faintest:
             continue
-        noise = within_windows(hours, ppm, r.step, length)
+        noise = within_windows(times, ppm, r.step, length)
         if np.isfinite(noise):
             measures.append(
                 Measure(f"windows_{length}h", name, noise, noise / np.sqrt(2 * len(ppm)), len(ppm))
             )
-        long = [a for a in averaging(r) if spans(a, length, r.step)]
-        measures += [Measure(f"means_{length}h", name, *a.noise, int(a.freedom)) for a in long]
+        measures += [
+            Measure(f"means_{length}h", name, *a.noise, int(a.freedom))
+            for a in curve
+            if spans(a, length, r.step)
+        ]
     return measures
 
 
@@ -234,84 +237,83 @@ def averaging(r: Residual) -> list[Averaged]:
 
 
 def measure_depth(part: Part, name: str) -> list[Measure]:
-    """Depth of the transit over the true one: the true shape fitted to the light curve, with a
-    slope.
-    """
+    """Measure the depth of the transit over the true one, from a fit of the true shape."""
     r = residual(part, name)
     shape = r.of_stacks("FLUX")
     depth = PPM * float(part.case["radius_ratio"]) ** 2
     if np.ptp(shape) < 0.3e-6 * depth:
-        raise AbsentError("the transit lies outside of the points that are used")
+        raise AbsentError("the transit lies outside the used points")
     time = r.hours - r.hours.mean()
     flux = (1 + r.relative) * shape / np.median(shape)
     fit = linear_fit([np.ones_like(time), time, shape - 1], flux)
     value = float(fit.coefficients[2] / fit.coefficients[0])
-    # noise that goes on from point to point makes the error larger
+    # correlated noise makes the error larger
     long = [a.ratio.value for a in averaging(r) if abs(a.hours - 1) < 0.5]
     error = float(np.sqrt(fit.covariance[2, 2])) * max([1.0, *long])
     return [Measure("depth" if depth >= DEEP else "shallow", name, value, error, len(flux))]
 
 
 def measure_exactness(part: Part, name: str) -> list[Measure]:
-    """Scatter about the truth of a visit without noise."""
-    r = residual(part, name)
-    return [
-        Measure("exact", name, *bootstrapped(PPM * r.relative, root_mean_square), len(r.relative))
-    ]
+    """Measure the scatter about the truth of a visit without noise."""
+    ppm = PPM * residual(part, name).relative
+    return [Measure.of_series("exact", ppm, root_mean_square, name)]
 
 
 def measure_correlations(part: Part, name: str) -> list[Measure]:
-    """Measure what goes with roll, place, background, temperature and blur: squares freed of their
-    noise.
+    """Measure correlations with roll, position, background, temperature and blur.
+
+    Each is a squared amplitude from which the expectation of its noise is subtracted.
     """
     r = residual(part, name)
-    near = np.abs(r.relative) < WILD * max(scatter(r.relative), 1e-12)
-    values, hours = PPM * r.relative[near], r.hours[near]
-    stacks = part.truth.stacks
-    phase = np.radians(r.of_stacks("ROLL_ANGLE")[near])
-    groups: dict[str, list[Floats]] = {
-        f"roll_{k}": [np.cos(k * phase), np.sin(k * phase)] for k in (1, 2, 3)
-    }
-    if np.ptp(np.unwrap(phase)) < 2 * np.pi:  # harmonics of part of a turn depend on each other
-        groups = {}
-    wanted = {
+    hours, values = r.hours[r.near], PPM * r.relative[r.near]
+    time = (hours - hours.mean()) / max(np.ptp(hours), 1e-9)
+    measures = []
+    for claim, columns in (_roll_columns(r) | _truth_columns(r)).items():
+        # one at a time: background, temperature and roll are correlated, so that a common fit would
+        # determine none of them
+        fit = linear_fit([np.ones_like(time), time, *columns], values)
+        amplitude, variance = fit.coefficients[2:], np.diag(fit.covariance)[2:]
+        excess = amplitude**2 - variance
+        error = np.sqrt((2 * variance**2 + 4 * variance * np.maximum(excess, 0)).sum())
+        measures.append(Measure(claim, name, float(excess.sum()), float(error), len(values)))
+    return measures
+
+
+def _roll_columns(r: Residual) -> dict[str, list[FloatArray]]:
+    """Return harmonics of the roll angle at the inliers; none for less than one turn."""
+    phase = np.radians(r.of_stacks("ROLL_ANGLE")[r.near])
+    if np.ptp(np.unwrap(phase)) < 2 * np.pi:  # harmonics of a part of a turn are not independent
+        return {}
+    return {f"roll_{k}": [np.cos(k * phase), np.sin(k * phase)] for k in (1, 2, 3)}
+
+
+def _truth_columns(r: Residual) -> dict[str, list[FloatArray]]:
+    """Return normalised columns of the truth at the inliers, where they vary."""
+    groups = {
         "with_position": ("CENTROID_X", "CENTROID_Y"),
         "with_background": ("BACKGROUND",),
         "with_temperature": ("TELESCOPE",),
         "with_blur": ("BLUR",),
     }
-    for claim, names in wanted.items():
-        if all(n in stacks.columns for n in names):
-            columns = [r.of_stacks(n)[near] for n in names]
+    normalised = {}
+    for claim, names in groups.items():
+        if all(n in r.part.truth.stacks.columns for n in names):
+            columns = [r.of_stacks(n)[r.near] for n in names]
             if all(np.ptp(c) > 1e-9 * max(np.abs(c).max(), 1e-9) for c in columns):
-                groups[claim] = [(c - c.mean()) / c.std() for c in columns]
-    time = (hours - hours.mean()) / max(np.ptp(hours), 1e-9)
-    measures = []
-    for claim, columns in groups.items():
-        # one at a time: background, temperature and roll go with each other, together none would be
-        # told
-        fit = linear_fit([np.ones_like(time), time, *columns], values)
-        found, variance = fit.coefficients[2:], np.diag(fit.covariance)[2:]
-        power = float((found**2 - variance).sum())
-        error = float(
-            np.sqrt((2 * variance**2 + 4 * variance * np.maximum(found**2 - variance, 0)).sum())
-        )
-        measures.append(Measure(claim, name, power, error, len(values)))
-    return measures
+                normalised[claim] = [(c - c.mean()) / c.std() for c in columns]
+    return normalised
 
 
 def measure_imagettes(part: Part, name: str) -> list[Measure]:
-    """Scatter of imagettes over their photon floor."""
+    """Measure the scatter of imagettes over their photon floor."""
     curve = part.products.curve(name)
     group = int(part.case["imagette_nexp"])
     exposures = part.truth.table("TRUTH_EXPOSURES")
     time = exposures["MJD_TIME"].reshape(-1, group).mean(axis=1)
-    electrons = exposures["TARGET"].reshape(-1, group).sum(axis=1)
     row = nearest(time, curve.table["MJD_TIME"])
-    target = electrons[row]
+    target = exposures["TARGET"].reshape(-1, group).sum(axis=1)[row]
     used = curve.used & (target > 0)
-    if used.sum() < FEW:
-        raise AbsentError(f"{name} has {int(used.sum())} points that are used")
+    check_points(name, int(used.sum()))
     ratio = curve.flux[used] / target[used]
     level = float(np.median(ratio))
     stack = row * group // part.nexp
@@ -320,49 +322,52 @@ def measure_imagettes(part: Part, name: str) -> list[Measure]:
     floor = photon_floor(
         level * target[used], sky, dark, read_out_electrons(part), group, curve.radius
     )
-    over = (ratio / level - 1) / floor
-    return [Measure("imagettes", name, *bootstrapped(over, scatter), len(over))]
+    return [Measure.of_series("imagettes", (ratio / level - 1) / floor, scatter, name)]
 
 
-def nearest(ascending: Floats, values: Floats) -> NDArray[np.intp]:
-    """Return where in an ascending series the nearest to each value stands."""
+def nearest(ascending: FloatArray, values: FloatArray) -> IntArray:
+    """Return the index of the nearest element of an ascending series to each value, shape (n,)."""
     after = np.clip(np.searchsorted(ascending, values), 1, len(ascending) - 1)
     return np.asarray(after - (values - ascending[after - 1] < ascending[after] - values))
 
 
 def noise_ratio(part: Part, quiet: Part, name: str) -> list[Measure]:
-    """Noise of a light curve over that of another visit of the same star and seed, in the same
-    stacks.
+    """Measure the noise of a light curve over that of a quieter visit, in the same stacks.
+
+    The other visit has the same star and seed.
     """
     one, other = residual(part, name), residual(quiet, name)
     both = one.used & other.used
     pairs = np.stack([one.relative[both[one.used]], other.relative[both[other.used]]], axis=1)
-    found = bootstrapped(pairs, lambda p: scatter(p[:, 0]) / scatter(p[:, 1]))
-    return [Measure("telegraphic_noise", name, *found, len(pairs))]
+    return [
+        Measure.of_series(
+            "telegraphic_noise", pairs, lambda p: scatter(p[:, 0]) / scatter(p[:, 1]), name
+        )
+    ]
 
 
 Score = Callable[[Part], list[Measure]]
 
 
 def scores(case: dict[str, Any]) -> dict[str, Score]:
-    """Return what is measured of the light curves of a case, by a name that tells it."""
-    wanted: dict[str, Score] = {}
+    """Return the measurements of the light curves that apply to a case, by name."""
+    applicable: dict[str, Score] = {}
     for name in CURVES:
-        wanted[f"points of {name}"] = partial(measure_used, name=name)
+        applicable[f"points of {name}"] = partial(measure_used, name=name)
         if not case["noise"]:
-            wanted[f"exactness of {name}"] = partial(measure_exactness, name=name)
+            applicable[f"exactness of {name}"] = partial(measure_exactness, name=name)
         else:
-            wanted[f"noise of {name}"] = partial(measure_noise, name=name)
-            wanted[f"noise of {name} over hours"] = partial(measure_long_noise, name=name)
+            applicable[f"noise of {name}"] = partial(measure_noise, name=name)
+            applicable[f"noise of {name} over hours"] = partial(measure_long_noise, name=name)
             if case["transit"] and case["light_curve"] is None:
-                wanted[f"transit in {name}"] = partial(measure_depth, name=name)
-        wanted[f"correlations of {name}"] = partial(measure_correlations, name=name)
+                applicable[f"transit in {name}"] = partial(measure_depth, name=name)
+        applicable[f"correlations of {name}"] = partial(measure_correlations, name=name)
     if case["noise"]:
-        wanted["noise in the best circle"] = measure_best_circle
+        applicable["noise in the best circle"] = measure_best_circle
     if case["imagettes"] and case["noise"]:
         for name in ("IMAGETTE", "IMAGETTE_PSF"):
-            wanted[f"noise of {name}"] = partial(measure_imagettes, name=name)
-    return wanted
+            applicable[f"noise of {name}"] = partial(measure_imagettes, name=name)
+    return applicable
 
 
 def curve_points(part: Part, name: str) -> dict[str, Any]:

@@ -11,26 +11,26 @@ from tasks.validation.light_curves import CURVES, curve_points, noise_ratio
 
 
 def measure_part(part: Part, quiet: Part | None = None) -> dict[str, Any]:
-    """Measure whatever the settings of the case ask for.
+    """Measure everything that the settings of the case call for.
 
     Parameters
     ----------
     part : Part
         A reduced visit and its truth.
     quiet : Part, optional
-        The same without telegraphic pixels.
+        The same visit without telegraphic pixels.
 
     Returns
     -------
     dict
-        ``measures``, ``averaging`` (noise of means by light curve) and ``notes``: what could not be
-        measured, and why.
+        ``measures``, ``averaging`` (noise of means, by light curve) and ``notes``, the reasons why
+        something could not be measured.
     """
     if part.contradiction:
         return {
             "measures": [],
             "averaging": [],
-            "notes": [f"nothing is measured: {part.contradiction}"],
+            "notes": [f"nothing was measured: {part.contradiction}"],
         }
     measures: list[Measure] = []
     averaging: list[dict[str, Any]] = []
@@ -54,11 +54,9 @@ def measure_part(part: Part, quiet: Part | None = None) -> dict[str, Any]:
 
 
 def telegraphic_share(part: Part) -> float:
-    """Return the share of the window's pixels that are telegraphic; 0 where the truth does not
-    tell.
-    """
+    """Return the share of the window's pixels that are telegraphic; 0 if the truth lists none."""
     try:
-        rows, _, _ = estimates.pixels_of(part, estimates.TELEGRAPHIC)
-        return len(rows) / part.pixel_noise.size
+        pixels = estimates.pixels_of(part, estimates.TELEGRAPHIC)
+        return len(pixels.entry) / part.pixel_noise.size
     except AbsentError:
         return 0.0

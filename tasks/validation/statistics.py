@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Statistic = Callable[[Floats], float]
+from schemas.arrays import FloatArray
+
+Statistic = Callable[[FloatArray], float]
 
 # standard deviation of a normal distribution in units of its median deviation
 MAD = 1.482602218505602
@@ -25,24 +25,24 @@ class Estimate(NamedTuple):
     error: float
 
 
-def scatter(values: Floats) -> float:
+def scatter(values: FloatArray) -> float:
     """Return the standard deviation of the bulk of `values`, shape (n,), by their median
     deviation.
     """
     return float(MAD * np.median(np.abs(values - np.median(values))))
 
 
-def scatter_of_differences(differences: Floats) -> float:
+def scatter_of_differences(differences: FloatArray) -> float:
     """Return the noise of one point, given the differences of neighbours, shape (n,)."""
     return float(MAD * np.median(np.abs(differences)) / np.sqrt(2))
 
 
-def root_mean_square(values: Floats) -> float:
+def root_mean_square(values: FloatArray) -> float:
     """Return the root of the mean square about the mean of `values`, shape (n,)."""
     return float(np.sqrt(np.mean(np.square(values - values.mean()))))
 
 
-def bootstrapped(values: Floats, statistic: Statistic, seed: int = 1) -> Estimate:
+def bootstrapped(values: FloatArray, statistic: Statistic, seed: int = 1) -> Estimate:
     """Return a statistic of a series and its error, from blocks of the series drawn with
     replacement.
 
@@ -88,12 +88,12 @@ def share(hits: int, of: int) -> Estimate:
 class Fit(NamedTuple):
     """A linear fit: coefficients, their covariance, and what is left."""
 
-    coefficients: Floats
-    covariance: Floats
-    residual: Floats
+    coefficients: FloatArray
+    covariance: FloatArray
+    residual: FloatArray
 
 
-def linear_fit(columns: list[Floats], values: Floats) -> Fit:
+def linear_fit(columns: list[FloatArray], values: FloatArray) -> Fit:
     """Fit `values`, shape (n,), by a sum of columns, each of shape (n,); errors follow from what is
     left.
 
@@ -147,7 +147,7 @@ FEWEST_MEANS = 3
 HOURS = (1.0, 3.0, 6.0)
 
 
-def averages(hours: Floats, residual: Floats, step: float) -> list[Averaged]:
+def averages(hours: FloatArray, residual: FloatArray, step: float) -> list[Averaged]:
     """Return the noise of means over one point, two, four and so on, and over 1, 3 and 6 hours.
 
     A mean counts if at least half of its points are there.
@@ -186,7 +186,7 @@ def averages(hours: Floats, residual: Floats, step: float) -> list[Averaged]:
     return found
 
 
-def within_windows(hours: Floats, residual: Floats, step: float, window: float) -> float:
+def within_windows(hours: FloatArray, residual: FloatArray, step: float, window: float) -> float:
     """Return the noise of a mean over `window` hours if points within it are independent: CDPP.
 
     The root of the mean variance inside windows, over the root of the number of points of a full

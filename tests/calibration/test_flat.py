@@ -30,6 +30,7 @@ from tasks.simulation import flat
 from tests.conftest import raw_file
 from tests.support.faults import Bench as Faulty
 from tests.support.faults import raw_product
+from tests.support.flat_filters import flat_filters
 from tests.support.outside import outside
 from tests.support.runs import Bench
 
@@ -58,7 +59,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> ByWavelength:
     """Flat fields without noise every 20 nm, with spectra, throughput and efficiency."""
     folder = tmp_path_factory.mktemp("flat")
     made = (
-        build.flat_filters(folder, noisy=False),
+        flat_filters(folder, noisy=False),
         build.spectra(folder),
         build.throughput(folder),
         build.quantum_efficiency(folder),
@@ -113,7 +114,7 @@ def test_hot_stars_are_bluer_and_what_lies_outside_is_told(parts: ByWavelength) 
 def test_errors_of_many_planes_average_out(
     tmp_path: Path, parts: ByWavelength, library: Path
 ) -> None:
-    (path,) = build.flat_filters(tmp_path, 40.0)
+    (path,) = flat_filters(tmp_path, 40.0)
     noisy = parts._replace(filters=Reference(kind="", product=raw_product(path), valid_from=""))
     found = built(noisy, 5777.0, [])
     expected = build.FLAT_ERROR * np.sqrt(np.sum(found.weights**2))
@@ -129,7 +130,7 @@ def test_errors_of_many_planes_average_out(
 
 @pytest.mark.slow
 def test_a_filter_without_a_wavelength_is_refused(tmp_path: Path, parts: ByWavelength) -> None:
-    (path,) = build.flat_filters(tmp_path, 250.0, noisy=False)
+    (path,) = flat_filters(tmp_path, 250.0, noisy=False)
     with fits.open(path, mode="update") as hdus:
         hdus[2].data["FILTER"][1] = "blue"
         hdus[2].add_checksum()
@@ -145,7 +146,7 @@ def test_a_visit_is_reduced_with_a_flat_field_that_is_built(
     bench = Faulty(tiny_visit, tmp_path, references)
     more = "--set", "flat.source=wavelengths"
     bench.refused(66, "reference flat fields by wavelength (REF_APP_FlatFieldFilter)", more=more)
-    build.flat_filters(references, 100.0)
+    flat_filters(references, 100.0)
     for path in references.rglob("*FlatFieldTeff*"):
         path.unlink()  # it is not needed
     outcome = bench.published(*more)

@@ -9,9 +9,8 @@ import pytest
 
 from tasks.calibration.spread import offsets_of
 from tasks.simulation.case import Case
-from tasks.simulation.light import Window
 from tasks.simulation.linearity import linearisation
-from tasks.simulation.observatory import Studio
+from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
 from tests.calibration.test_spread import variances
 
@@ -45,14 +44,14 @@ def test_stacks_of_a_moving_star_are_linear(
         stars=0.0,
     )
     plan = Plan(case, 1)
-    studio = Studio(plan, Window(case.window_x, case.window_y, case.width, case.height), plan.mode)
-    studio.prepare()
-    curve, bias = linearisation(plan.mode.frequency), studio.camera.parts[0].bias
+    observatory = Observatory(plan, case.window, plan.mode)
+    observatory.prepare()
+    curve, bias = linearisation(plan.mode.frequency), observatory.camera.parts[0].bias
     gains = plan.housekeeping.gain.reshape(-1, nexp)
     y, x = np.mgrid[: case.height, : case.width] + 0.5
     rest = []
     for n in range(case.images):
-        exposures = studio.stack(n)
+        exposures = observatory.stack(n)
         each = np.stack([(e.image - bias) / g for e, g in zip(exposures, gains[n], strict=True)])
         place, mean = np.array([[e.x, e.y] for e in exposures]), each.mean(axis=0)
         true, whole = curve.correct(each).mean(axis=0), curve.correct(mean)

@@ -28,7 +28,8 @@ from tasks.correction.ring import (
     free_windows,
     sector_means,
 )
-from tasks.simulation.visit import Case, simulate_visit
+from tasks.simulation.case import Case
+from tasks.simulation.visit import simulate_visit
 from tasks.visit.clean import Effects
 from tests.support.runs import Bench
 

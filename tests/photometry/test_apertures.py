@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from photutils.aperture import CircularAperture
 from scipy.special import erf
 
-from tasks.numerics.geometry import circle_overlap, circular_window
+from tasks.numerics.geometry import circle_overlap
 from tasks.photometry.apertures import (
     RADII,
     Collected,
@@ -25,6 +25,7 @@ from tasks.photometry.apertures import (
     flux_variances,
     masked_fraction,
 )
+from tasks.simulation.cubes import window_mask
 from tests.support.outside import SHARED
 
 Floats = NDArray[np.float64]
@@ -149,7 +150,7 @@ def test_each_image_may_have_its_own_mask_and_position() -> None:
 
 
 def test_the_circular_window_leaves_a_centred_star_whole_and_cuts_one_at_its_rim() -> None:
-    outside = ~circular_window((200, 200))
+    outside = ~window_mask(200, 200, 100, "circular")
     _, areas = aperture_sums(np.ones((2, 200, 200)), [100.5, 30.0], [100.5, 50.0], [40.0], outside)
     fraction = masked_fraction(areas, [40.0])[:, 0]
     assert fraction[0] == 0

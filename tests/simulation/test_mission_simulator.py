@@ -19,12 +19,12 @@ from scipy.interpolate import CubicHermiteSpline
 from tasks.photometry.apertures import aperture_sums
 from tasks.simulation import bias, cosmics, gain, layout, spacecraft
 from tasks.simulation.camera import Camera
-from tasks.simulation.case import Case
+from tasks.simulation.case import Case, load_case
 from tasks.simulation.field import RADIUS, counts, read_catalogue, standard
-from tasks.simulation.light import Window
+from tasks.simulation.layout import Window
 from tasks.simulation.plan import Plan
 from tasks.simulation.psf import flight_like_psf
-from tasks.simulation.visit import load_case, simulate_visit
+from tasks.simulation.visit import simulate_visit
 from tests.conftest import raw_file
 from tests.support.outside import outside
 

@@ -310,18 +310,18 @@ def test_the_users_own_light_curve_is_read(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no table"),
-        ("time,light\n0,1\n1,1\n", "columns are time, light; wanted flux"),
-        ("flux\n1\n1\n", "wanted flux, and time"),
+        ("", "has no table"),
+        ("time,light\n0,1\n1,1\n", "columns are time, light; expected flux"),
+        ("flux\n1\n1\n", "expected flux, and time"),
         ("time,flux\n0,1\n", "at least two rows"),
         ("time,flux\n0,1\n0.5,nan\n1,1\n", "flux in row 2 is not a finite number"),
         ("time,flux\n0,1\n0.5,\n1,1\n", "flux in row 2 is not a finite number"),
-        ("time,flux\n0,1\n0.5,one\n1,1\n", "flux in row 2 is 'one', wanted a number"),
+        ("time,flux\n0,1\n0.5,one\n1,1\n", "flux in row 2 is 'one', expected a number"),
         ("time,flux\n0,1\n0.5\n1,1\n", "row 2 has 1 values"),
         ("time,flux\n0,1\n0.5,1\n0.5,1\n1,1\n", "time does not increase after row 2"),
-        ("time,flux\n0,1\n0.5,0\n1,1\n", "flux in row 2 is 0, wanted more than 0"),
-        ("time,flux\n0.1,1\n1,1\n", "covers day 0.10000 to 1.00000"),
-        ("time,flux\n0,1\n0.2,1\n", "covers day 0.00000 to 0.20000"),
+        ("time,flux\n0,1\n0.5,0\n1,1\n", "flux in row 2 is 0, expected more than 0"),
+        ("time,flux\n0.1,1\n1,1\n", "covers days 0.10000 to 1.00000"),
+        ("time,flux\n0,1\n0.2,1\n", "covers days 0.00000 to 0.20000"),
     ],
 )
 def test_what_is_no_light_curve_of_the_visit_is_refused(
@@ -339,9 +339,9 @@ def test_a_fits_file_without_a_table_or_that_is_none_is_refused(tmp_path: Path) 
     (tmp_path / "text.fits").write_text("time,flux\n0,1\n1,1\n")
     (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
     for name, message in (
-        ("image.fits", "holds no table"),
-        ("text.fits", "is no FITS file"),
-        ("binary.csv", "is no text"),
+        ("image.fits", "has no table"),
+        ("text.fits", "is not a FITS file"),
+        ("binary.csv", "is not a text file"),
     ):
         with pytest.raises(ValueError, match=message):
             light_curve.read_light_curve(tmp_path / name, 60379.0, 10.0, 40_000.0)
@@ -627,4 +627,3 @@ def test_stray_light_rises_steeply_once_an_orbit() -> None:
     assert np.median(light) < 0.01 * light.max()
     assert np.abs(np.diff(light)).max() > 0.005 * light.max()  # in 10 s
     assert not Plan(case(images=2, stray_light=0.0), 1).stray_light(time).any()
-    np.testing.assert_allclose(plan.background(time), plan.zodiacal + light)

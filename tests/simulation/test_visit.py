@@ -17,9 +17,10 @@ from pydantic import ValidationError
 
 from schemas import ROOT
 from tasks.simulation import bias, layout, spacecraft, truth
+from tasks.simulation.case import Case, case_names, load_case
 from tasks.simulation.plan import PIXEL_SCALE, Plan
 from tasks.simulation.psf import flight_like_psf
-from tasks.simulation.visit import Case, case_names, load_case, simulate_visit
+from tasks.simulation.visit import simulate_visit
 from tests.support.outside import outside
 
 SMALL = {

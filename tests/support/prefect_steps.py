@@ -1,7 +1,7 @@
 """Small steps under a Prefect server, in a process of their own since Prefect's imports warn; the
 answer is JSON.
 
-Run as ``python -m tests.prefect_steps FOLDER`` with PREFECT_API_URL set.
+Run as ``python -m tests.support.prefect_steps FOLDER`` with PREFECT_API_URL set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from flows.service.environment import silence
 from schemas.errors import BadInputError, Interrupted, StorageError
 from tasks.engine import step as machine
-from tests.engine.test_step import Bench, fault_once, outcomes, own_flat, permanent
+from tests.support.step_bench import Bench, fault_once, outcomes, own_flat, permanent
 
 
 def ended(run: Callable[[], Any]) -> str:

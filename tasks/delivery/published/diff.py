@@ -1,97 +1,148 @@
-"""Two reductions of one visit side by side: in ppm of flux, column by column, and what they were
-made from.
-"""
+"""The differences between two reductions of one visit: light curves, inputs and versions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.errors import BadInputError, UsageError
-from schemas.products import soc_structure
+from schemas.products import Column, soc_structure
 from schemas.terms import LIGHT_TIME
 from tasks.delivery.light_curves import OWN_COLUMNS
+from tasks.delivery.published.answer import MERGED
 from tasks.delivery.published.visit import CURVE, Columns, PublishedVisit
 
-_SAME_TIME = 1e-8  # day; a millisecond, far below any exposure
+_SAME_TIME = 1e-8  # day; a millisecond, far shorter than any exposure
 
 
-def differences(a: PublishedVisit, b: PublishedVisit) -> dict[str, Any]:
-    """Return how two reductions of a visit differ; values are b minus a.
+Changes = dict[str, list[Any]]  # the value in a and in b, by name
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Differences between the inputs, settings, versions and step results of two reductions."""
+
+    inputs: Changes
+    references: Changes
+    settings: Changes
+    software: Changes
+    fallbacks: Changes
+    step_versions: Changes
+    step_status: Changes
+    by_hand: Changes
+    steps_with_other_products: list[str]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Size of the differences in a column, over rows finite in both; None without such rows."""
+
+    median: float | None
+    scatter: float | None
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class ColumnDifference:
+    """Number of rows of a column that differ, and by how much; a column of flags has no spread."""
+
+    column: str
+    unit: str
+    rows: int
+    spread: Spread | None = field(metadata=MERGED)
+
+
+@dataclass(frozen=True)
+class CurveDifference:
+    """Differences between two light curves over their common images."""
+
+    images: int
+    only_in_a: int
+    only_in_b: int
+    columns: list[ColumnDifference]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Differences between two reductions of a visit, as b minus a."""
+
+    visit: str
+    a: str
+    b: str
+    same_result: bool
+    provenance: Provenance = field(metadata=MERGED)
+    only_in_a: list[str]
+    only_in_b: list[str]
+    curves: dict[str, CurveDifference]
+
+
+def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
+    """Return the differences between two reductions of a visit, as b minus a.
 
     Raises
     ------
     UsageError
         If they are of different visits.
+    BadInputError
+        If an entry is missing from a manifest.
     """
     if a.manifest["visit"] != b.manifest["visit"]:
         raise UsageError(
             f"reductions of different visits: {a.manifest['visit']} and {b.manifest['visit']}"
         )
     try:
-        made_from = _made_from(a.manifest, b.manifest)
+        provenance = _provenance(a.manifest, b.manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInputError(
-            f"a manifest lacks what is compared ({type(error).__name__}: {error})"
+            f"an entry of a manifest is missing or malformed ({type(error).__name__}: {error})"
         ) from error
     of_a, of_b = a.curve_names(), b.curve_names()
-    return {
-        "visit": a.manifest["visit"],
-        "a": a.folder.name,
-        "b": b.folder.name,
-        "same_result": a.manifest["identity"] == b.manifest["identity"],
-        **made_from,
-        "only_in_a": [n for n in of_a if n not in of_b],
-        "only_in_b": [n for n in of_b if n not in of_a],
-        "curves": {
+    return Difference(
+        visit=a.manifest["visit"],
+        a=a.folder.name,
+        b=b.folder.name,
+        same_result=a.manifest["identity"] == b.manifest["identity"],
+        provenance=provenance,
+        only_in_a=[n for n in of_a if n not in of_b],
+        only_in_b=[n for n in of_b if n not in of_a],
+        curves={
             name: compare_curves(a.curve(name), b.curve(name)) for name in of_a if name in of_b
         },
-    }
+    )
 
 
-def _made_from(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Return which inputs, references, settings, versions and products of steps differ, each with
-    both values.
-    """
+def _provenance(a: Mapping[str, Any], b: Mapping[str, Any]) -> Provenance:
+    """Return the differences between two manifests."""
     one, two = a["inventory"], b["inventory"]
     steps_a, steps_b = _steps(a), _steps(b)
-    return {
-        "inputs": _unequal(_files(one), _files(two)),
-        "references": _unequal(_references(one), _references(two)),
-        "settings": _unequal(_settings(a), _settings(b)),
-        "software": _unequal(a["software"], b["software"]),
-        "fallbacks": _unequal(a.get("fallbacks", {}), b.get("fallbacks", {})),
-        "step_versions": _unequal(
-            {k: s["version"] for k, s in steps_a.items()},
-            {k: s["version"] for k, s in steps_b.items()},
-        ),
-        "step_status": _unequal(
-            {k: s["payload"].get("status", {}) for k, s in steps_a.items()},
-            {k: s["payload"].get("status", {}) for k, s in steps_b.items()},
-        ),
-        "by_hand": _unequal(
-            {k: s["payload"]["by_hand"] for k, s in steps_a.items() if s["payload"].get("by_hand")},
-            {k: s["payload"]["by_hand"] for k, s in steps_b.items() if s["payload"].get("by_hand")},
-        ),
-        "steps_with_other_products": [
+    return Provenance(
+        inputs=_unequal(_files(one), _files(two)),
+        references=_unequal(_references(one), _references(two)),
+        settings=_unequal(_settings(a), _settings(b)),
+        software=_unequal(a["software"], b["software"]),
+        fallbacks=_unequal(a.get("fallbacks", {}), b.get("fallbacks", {})),
+        step_versions=_unequal(_versions(steps_a), _versions(steps_b)),
+        step_status=_unequal(_states(steps_a), _states(steps_b)),
+        by_hand=_unequal(_by_hand(steps_a), _by_hand(steps_b)),
+        steps_with_other_products=[
             k for k in steps_a if k in steps_b and _digests(steps_a[k]) != _digests(steps_b[k])
         ],
-    }
+    )
 
 
-def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
     return {
         k: [a.get(k), b.get(k)] for k in [*a, *(k for k in b if k not in a)] if a.get(k) != b.get(k)
     }
 
 
 def _steps(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the steps by name; one that was done more than once (for the full array) gets a
-    number.
-    """
+    """Return the steps by name; repetitions of a step (for the full array) are numbered."""
     steps: dict[str, Any] = {}
     for entry in manifest["steps"]:
         name, n = str(entry["step"]), 2
@@ -99,6 +150,19 @@ def _steps(manifest: Mapping[str, Any]) -> dict[str, Any]:
             name, n = f"{entry['step']} ({n})", n + 1
         steps[name] = entry
     return steps
+
+
+def _versions(steps: Mapping[str, Any]) -> dict[str, str]:
+    return {name: step["version"] for name, step in steps.items()}
+
+
+def _states(steps: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: step["payload"].get("status", {}) for name, step in steps.items()}
+
+
+def _by_hand(steps: Mapping[str, Any]) -> dict[str, Any]:
+    by_hand = {name: step["payload"].get("by_hand") for name, step in steps.items()}
+    return {name: products for name, products in by_hand.items() if products}
 
 
 def _digests(step: Mapping[str, Any]) -> dict[str, str]:
@@ -135,58 +199,57 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def compare_curves(a: Columns, b: Columns) -> dict[str, Any]:
-    """Return the differences of two light curves, over the images that both have.
+def compare_curves(a: Columns, b: Columns) -> CurveDifference:
+    """Return the differences between two light curves over their common images.
 
-    Columns in electrons are given in ppm of the median flux of `a`, the others in their own unit;
-    flags by the number of rows that differ. A value that only one of them has counts as differing,
-    and does not enter the numbers.
+    Columns in electrons are compared in ppm of the median flux of `a`, other columns in their own
+    unit, and flags by the number of rows that differ. A value that is NaN in only one of them
+    counts as a differing row, but does not enter the spread.
     """
     rows_a, rows_b = _common_rows(a["MJD_TIME"], b["MJD_TIME"])
     flux = a["FLUX"][np.isfinite(a["FLUX"])]
     median = float(np.median(flux)) if flux.size else math.nan
-    # the columns for clients but QUALITY repeat what is compared already
-    declared = (
-        *soc_structure(CURVE).columns,
-        *(c for c in OWN_COLUMNS if c.name in ("QUALITY", LIGHT_TIME.name)),
+    return CurveDifference(
+        images=len(rows_a),
+        only_in_a=len(a["MJD_TIME"]) - len(rows_a),
+        only_in_b=len(b["MJD_TIME"]) - len(rows_b),
+        columns=[
+            _compare_column(c, a[c.name][rows_a], b[c.name][rows_b], median)
+            for c in _compared_columns()
+            if c.name in a and c.name in b
+        ],
     )
-    columns = []
-    for c in declared:
-        if c.name not in a or c.name not in b or c.letter == "A":
-            continue
-        one, two = a[c.name][rows_a], b[c.name][rows_b]
-        if c.letter == "J":
-            columns.append(
-                {"column": c.name, "unit": "", "rows": int(np.count_nonzero(one != two))}
-            )
-            continue
-        in_ppm = c.unit == "electrons"
-        shift = (two.astype(np.float64) - one) * (1e6 / median if in_ppm else 1.0)
-        if c.unit == "deg":
-            shift = (shift + 180) % 360 - 180
-        finite = shift[np.isfinite(shift)]
-        odd = int(np.count_nonzero(np.isfinite(one) != np.isfinite(two)))
-        columns.append(
-            {
-                "column": c.name,
-                "unit": "ppm of flux" if in_ppm else c.unit,
-                "rows": int(np.count_nonzero(finite != 0)) + odd,
-                "median": float(np.median(finite)) if finite.size else None,
-                "scatter": float(np.std(finite)) if finite.size else None,
-                "largest": float(np.abs(finite).max()) if finite.size else None,
-            }
-        )
-    return {
-        "images": len(rows_a),
-        "only_in_a": len(a["MJD_TIME"]) - len(rows_a),
-        "only_in_b": len(b["MJD_TIME"]) - len(rows_b),
-        "columns": columns,
-    }
 
 
-def _common_rows(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[list[int], list[int]]:
-    """Return the rows of both tables that belong to one image; times of a visit rise, but two may
-    be equal.
+def _compared_columns() -> list[Column]:
+    """Return the columns of a light curve to compare: no text, and no copy of another column."""
+    own = (c for c in OWN_COLUMNS if c.name in ("QUALITY", LIGHT_TIME.name))
+    return [c for c in (*soc_structure(CURVE).columns, *own) if c.letter != "A"]
+
+
+def _compare_column(column: Column, a: AnyArray, b: AnyArray, flux: float) -> ColumnDifference:
+    """Return the differences in a column, row by row; `flux` is the median flux [electron]."""
+    if column.letter == "J":
+        return ColumnDifference(column.name, "", int(np.count_nonzero(a != b)), None)
+    in_ppm = column.unit == "electrons"
+    shift = (b.astype(np.float64) - a) * (1e6 / flux if in_ppm else 1.0)
+    if column.unit == "deg":
+        shift = (shift + 180) % 360 - 180
+    finite = shift[np.isfinite(shift)]
+    in_one_only = int(np.count_nonzero(np.isfinite(a) != np.isfinite(b)))
+    spread = (
+        Spread(float(np.median(finite)), float(np.std(finite)), float(np.abs(finite).max()))
+        if finite.size
+        else Spread(None, None, None)
+    )
+    rows = int(np.count_nonzero(finite != 0)) + in_one_only
+    return ColumnDifference(column.name, "ppm of flux" if in_ppm else column.unit, rows, spread)
+
+
+def _common_rows(a: FloatArray, b: FloatArray) -> tuple[list[int], list[int]]:
+    """Return the rows of both tables that hold the same images.
+
+    Times never decrease within a visit, but two may be equal.
     """
     one, two = [], []
     i = j = 0

@@ -1,22 +1,21 @@
-"""What a file holds, for a person: its HDUs with their meanings, key numbers, and the values that
-the steps used.
-"""
+"""The contents of a FITS file: HDUs with their meanings, key numbers and used values."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from schemas.errors import BadInputError
+from schemas.arrays import AnyArray
+from schemas.errors import BadInputError, MissingInputError, UsageError
 from schemas.inputs import Input, Use
 from schemas.products import Structure
 from schemas.used import USED
 from tasks.delivery.light_curves import OWN_COLUMNS
-from tasks.delivery.published.visit import CURVE, sizes
-from tasks.files.reader import FitsFile, Hdu, blocks, open_declared, scan
+from tasks.delivery.published.answer import MERGED
+from tasks.delivery.published.visit import CURVE
+from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared, scan
 from tasks.files.writer import PUBLICATION, structure_of
 
 _KEY = (
@@ -40,59 +39,144 @@ _KEY = (
 )
 
 
-def contents(path: Path) -> dict[str, Any]:
-    """Return what a FITS file holds; what is not declared is told by its shape only.
+@dataclass(frozen=True)
+class KeywordValue:
+    """A keyword with its value; `unit` and `meaning` are empty if it is not declared."""
+
+    name: str
+    value: Value
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """Number of values, and how many of them are NaN or infinite."""
+
+    values: int
+    not_numbers: int
+
+
+@dataclass(frozen=True)
+class Range(Count):
+    """Minimum, median and maximum of the finite values; no median if the middle plane has none."""
+
+    least: float
+    median: float | None
+    largest: float
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The first and last value of a text column."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Number of values, and how many of them are true."""
+
+    values: int
+    true: int
+
+
+@dataclass(frozen=True)
+class ColumnContents:
+    """A column and a summary of its values, which is None for a table without rows."""
+
+    name: str
+    unit: str
+    meaning: str
+    format: str
+    values: Count | Ends | Truths | None = field(metadata=MERGED)
+
+
+@dataclass(frozen=True)
+class HduContents:
+    """An HDU; a table has columns, an image has pixels."""
+
+    index: int
+    extname: str
+    kind: str
+    shape: list[int]
+    meaning: str
+    keywords: list[KeywordValue]
+    used: list[KeywordValue] = field(default_factory=list)
+    columns: list[ColumnContents] = field(default_factory=list)
+    pixels: Count | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of a FITS file."""
+
+    file: str
+    type: str
+    bytes: int
+    hdus: list[HduContents]
+
+
+def contents(path: Path) -> Contents:
+    """Return the contents of a FITS file; of undeclared HDUs only the shape.
 
     Raises
     ------
     BadInputError
         If the file is damaged.
+    UsageError
+        If `path` is a folder.
+    MissingInputError
+        If there is no such file.
     """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, expected a file")
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such file")
     with scan(path) as file:
-        hdus = [_hdu(file, hdu) for hdu in file.hdus[1:]]
-        return {"file": path.name, "type": file.extname, "bytes": path.stat().st_size, "hdus": hdus}
+        hdus = [_hdu_contents(file, hdu) for hdu in file.hdus[1:]]
+        return Contents(path.name, file.extname, path.stat().st_size, hdus)
 
 
-def _hdu(file: FitsFile, hdu: Hdu) -> dict[str, Any]:
-    kind = {"IMAGE": "image", "BINTABLE": "table"}.get(
-        str(hdu.header.get("XTENSION", "")).strip(), "other"
+def _hdu_contents(file: FitsFile, hdu: Hdu) -> HduContents:
+    extension = str(hdu.header.get("XTENSION", "")).strip()
+    undeclared = HduContents(
+        hdu.index,
+        hdu.extname,
+        {"IMAGE": "image", "BINTABLE": "table"}.get(extension, "other"),
+        list(hdu.shape),
+        "not declared here",
+        _key_values(hdu, None),
     )
-    told: dict[str, Any] = {
-        "index": hdu.index,
-        "extname": hdu.extname,
-        "kind": kind,
-        "shape": list(hdu.shape),
-        "meaning": "not declared here",
-        "keywords": _values(hdu, None),
-        "used": [],
-        "columns": [],
-        "pixels": None,
-        "note": "",
-    }
     try:
         structure = structure_of(hdu.extname)
     except KeyError:
-        return told
+        return undeclared
     if hdu.extname == CURVE:
         structure = replace(structure, columns=(*structure.columns, *OWN_COLUMNS))
-    told |= {
-        "meaning": structure.meaning or _meaning(structure),
-        "keywords": _values(hdu, structure),
-        "used": _used(hdu),
-    }
+    declared = replace(
+        undeclared,
+        meaning=structure.meaning or _meaning(structure),
+        keywords=_key_values(hdu, structure),
+        used=_used_values(hdu),
+    )
     try:
-        use = Use(structure, shape_matters=False, may_be_empty=True)
-        with open_declared(
-            file.path, Input(hdu.extname, (file.extname,), {hdu.extname: use}, "")
-        ) as opened:
-            here = opened[hdu.extname]
-            if structure.is_table:
-                told["columns"] = _columns(here, structure)
-            else:
-                told["pixels"] = _pixels(here)
+        return _with_data(declared, file, structure)
     except BadInputError as error:
-        told["note"] = str(error).removeprefix(f"{file.path}: ")
-    return told
+        return replace(declared, note=str(error).removeprefix(f"{file.path}: "))
+
+
+def _with_data(hdu: HduContents, file: FitsFile, structure: Structure) -> HduContents:
+    """Return an HDU with a summary of its columns or pixels."""
+    use = Use(structure, shape_matters=False, may_be_empty=True)
+    declared = Input(hdu.extname, (file.extname,), {hdu.extname: use}, "")
+    with open_declared(file.path, declared) as opened:
+        here = opened[hdu.extname]
+        if structure.is_table:
+            return replace(hdu, columns=_columns(here, structure))
+        return replace(hdu, pixels=_pixels(here))
 
 
 def _meaning(structure: Structure) -> str:
@@ -102,58 +186,60 @@ def _meaning(structure: Structure) -> str:
     return f"defined by the SOC, level {structure.level} ({level})"
 
 
-def _values(hdu: Hdu, structure: Structure | None) -> list[dict[str, Any]]:
+def _key_values(hdu: Hdu, structure: Structure | None) -> list[KeywordValue]:
     declared = structure.keywords if structure else {}
     return [
-        {
-            "name": k,
-            "value": hdu.header[k],
-            "unit": declared[k].unit if k in declared else "",
-            "meaning": declared[k].meaning if k in declared else "",
-        }
-        for k in _KEY
-        if k in hdu.header and not (k == "DATE" and hdu.header[k] == PUBLICATION["DATE"])
+        KeywordValue(
+            name,
+            hdu.header[name],
+            declared[name].unit if name in declared else "",
+            declared[name].meaning if name in declared else "",
+        )
+        for name in _KEY
+        if name in hdu.header and not (name == "DATE" and hdu.header[name] == PUBLICATION["DATE"])
     ]
 
 
-def _used(hdu: Hdu) -> list[dict[str, Any]]:
+def _used_values(hdu: Hdu) -> list[KeywordValue]:
     return [
-        {"name": k.name, "value": hdu.header[k.name], "unit": k.unit, "meaning": k.meaning}
+        KeywordValue(k.name, hdu.header[k.name], k.unit, k.meaning)
         for k in USED.values()
         if k.name in hdu.header
     ]
 
 
-def _columns(hdu: Hdu, structure: Structure) -> list[dict[str, Any]]:
-    rows = []
-    for column in structure.columns:
-        if column.name not in hdu.present():
-            continue
-        values = hdu.column(column.name)
-        told: dict[str, Any] = {
-            "name": column.name,
-            "unit": column.unit,
-            "meaning": column.meaning,
-            "format": column.tform,
-        }
-        if values.dtype.kind in "US":
-            told |= (
-                {"first": str(values.flat[0]), "last": str(values.flat[-1])} if values.size else {}
-            )
-        elif values.dtype.kind == "b":
-            told |= {"values": int(values.size), "true": int(np.count_nonzero(values))}
-        elif values.size:
-            told |= sizes(values)
-        rows.append(told)
-    return rows
+def _columns(hdu: Hdu, structure: Structure) -> list[ColumnContents]:
+    present = hdu.present()
+    return [
+        ColumnContents(c.name, c.unit, c.meaning, c.tform, _summary(hdu.column(c.name)))
+        for c in structure.columns
+        if c.name in present
+    ]
 
 
-def _pixels(hdu: Hdu) -> dict[str, Any]:
-    """Return numbers of an image or cube, read in blocks; the median is that of the middle
-    plane.
-    """
+def _summary(values: AnyArray) -> Count | Ends | Truths | None:
+    if values.dtype.kind == "b":
+        return Truths(int(values.size), int(np.count_nonzero(values)))
+    if not values.size:
+        return None
+    if values.dtype.kind in "US":
+        return Ends(str(values.flat[0]), str(values.flat[-1]))
+    return _range(values)
+
+
+def _range(values: AnyArray) -> Count:
+    """Return the range of the finite values, or only a count if there are none."""
+    numbers = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not numbers.size:
+        return Count(int(values.size), int(values.size))
+    least, median, largest = (float(f(numbers)) for f in (np.min, np.median, np.max))
+    return Range(int(values.size), int(values.size - numbers.size), least, median, largest)
+
+
+def _pixels(hdu: Hdu) -> Count:
+    """Return the range of an image or cube; the median of a cube is that of its middle plane."""
     if len(hdu.shape) == 2:
-        return sizes(hdu.image())
+        return _range(hdu.image())
     total = bad = 0
     least, largest = np.inf, -np.inf
     plane = abs(int(hdu.header["BITPIX"])) // 8 * int(np.prod(hdu.shape[1:]))
@@ -163,8 +249,8 @@ def _pixels(hdu: Hdu) -> dict[str, Any]:
         total, bad = total + pixels.size, bad + pixels.size - good.size
         if good.size:
             least, largest = min(least, float(good.min())), max(largest, float(good.max()))
-    middle = sizes(hdu.image(hdu.rows // 2, hdu.rows // 2 + 1))
-    numbers = (
-        {} if bad == total else {"least": least, "median": middle.get("median"), "largest": largest}
-    )
-    return {"values": int(total), "not_numbers": int(bad), **numbers}
+    if bad == total:
+        return Count(int(total), int(bad))
+    middle = _range(hdu.image(hdu.rows // 2, hdu.rows // 2 + 1))
+    median = middle.median if isinstance(middle, Range) else None
+    return Range(int(total), int(bad), least, median, largest)

@@ -1,25 +1,26 @@
-"""What the viewer shows of a visit, in little space: series as whole numbers of a decimal place, in
-as few bytes as hold them.
+"""The data of the viewer, packed: each series as integers, in as few bytes as possible.
 
-A series is rounded to a decimal place that is far below its noise, so that the page shows and
-exports the numbers of the FITS files to a stated digit, and thousands of points of all apertures
-fit in less than a megabyte.
+A series is rounded to a decimal place far below its noise. The page thus shows and exports the
+values of the FITS files to a stated number of digits, and thousands of points in all apertures fit
+into less than a megabyte.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.flags import Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF, RADII
 from schemas.payloads import MeasuredVisit, Product
 from schemas.terms import TERMS
+from tasks.delivery.light_curves import read_curve_metrics
 from tasks.delivery.report.findings import Findings, Quantity
 from tasks.delivery.report.series import thin
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
@@ -27,12 +28,12 @@ from tasks.visit.terms import term_column
 
 Json = dict[str, Any]
 
-WIDTHS = (1, 2, 3, 4, 6)  # bytes; six are exact in a double
+WIDTHS = (1, 2, 3, 4, 6)  # bytes per integer; a double holds six bytes exactly
 
-# Steps at which series are rounded, relative to the median flux and to the median error.
+# rounding steps: of fluxes relative to the median flux, of errors relative to the median error
 FLUX_STEP, ERROR_STEP, TERM_STEP = 1e-7, 1e-2, 1e-3
 
-TIME_STEP = 1e-8  # day, about a millisecond
+TIME_STEP = 1e-8  # day; about a millisecond
 
 STEPS_OF = {
     "roll": 1e-3,
@@ -51,177 +52,155 @@ STEPS_OF = {
 
 
 def pack(values: FloatArray, step: float) -> Json:
-    """Return a series as whole numbers n above `first`; a value is (first + n) / 10**digits.
+    """Return a series as integers n, where a value is (first + n) / 10**digits.
 
     Parameters
     ----------
     values : ndarray, shape (n,)
-        The series; what is no finite number comes back as none.
+        The series; NaN and infinite values are kept as missing.
     step : float
-        Values are rounded to the power of ten at or below it.
+        Values are rounded to the largest power of ten that does not exceed it.
 
     Returns
     -------
     dict
-        ``first``, ``digits``, ``width`` in bytes of a number, low byte first, and ``data`` in
-        base64. The highest number stands for a value that is not known. A span that six bytes don't
-        hold is rounded to fewer digits.
+        ``first``, ``digits``, ``width`` of an integer in bytes, and ``data``, the little-endian
+        integers in base64. The largest integer marks a missing value. If the span exceeds six
+        bytes, values are rounded to fewer digits.
     """
-    known = np.isfinite(values)
-    digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
-    largest = float(np.abs(values[known]).max()) if known.any() else 0.0
-    digits = min(
-        digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0)
-    )  # a double holds no more
-    whole = np.zeros(len(values))
-    whole[known] = np.rint(scaled(values[known], digits))
-    first = float(whole[known].min()) if known.any() else 0.0
-    span = float(whole[known].max()) - first if known.any() else 0.0
-    width = next((w for w in WIDTHS if span < 256.0**w - 1), WIDTHS[-1])
-    while span >= 256.0**width - 1:
-        digits -= 1
-        whole[known] = np.rint(scaled(values[known], digits))
-        first, span = float(whole[known].min()), float(np.ptp(whole[known]))
-    numbers = np.where(known, whole - first, 256.0**width - 1).astype("<u8")
-    data = np.ascontiguousarray(numbers.view(np.uint8).reshape(-1, 8)[:, :width]).tobytes()
+    finite = np.isfinite(values)
+    integers, digits = round_to_step(values[finite], step)
+    first = float(integers.min()) if finite.any() else 0.0
+    span = float(integers.max()) - first if finite.any() else 0.0
+    width = next(w for w in WIDTHS if span < 256.0**w - 1)
+    numbers = np.full(len(values), 256.0**width - 1)
+    numbers[finite] = integers - first
+    octets = np.ascontiguousarray(numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width])
     return {
         "first": int(first),
         "digits": digits,
         "width": width,
-        "data": base64.b64encode(data).decode("ascii"),
+        "data": base64.b64encode(octets.tobytes()).decode("ascii"),
     }
+
+
+def round_to_step(values: FloatArray, step: float) -> tuple[FloatArray, int]:
+    """Return finite values as integer multiples of 10**-digits, and digits.
+
+    There are fewer digits than `step` asks for if a double, or the widest integer, cannot hold
+    them.
+    """
+    if not values.size:
+        return values, decimal_digits(step, 0.0)
+    digits = decimal_digits(step, float(np.abs(values).max()))
+    integers = np.rint(scaled(values, digits))
+    while float(np.ptp(integers)) >= 256.0 ** WIDTHS[-1] - 1:
+        digits -= 1
+        integers = np.rint(scaled(values, digits))
+    return integers, digits
+
+
+def decimal_digits(step: float, largest: float) -> int:
+    """Return the decimal digits that `step` asks for, or that a double of this size can hold."""
+    digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
+    return min(digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0))
 
 
 def scaled(values: FloatArray, digits: int) -> FloatArray:
-    """Return values in units of a decimal place; powers of ten above one are exact, so the division
-    is the exact one.
-    """
+    """Return values times 10**digits, always scaled by a power of ten that is exact."""
     return values * 10.0**digits if digits >= 0 else values / 10.0**-digits
 
 
-def unpack(packed: Mapping[str, Any]) -> FloatArray:
-    """Return the series that `pack` took, as the page reads it."""
-    width = int(packed["width"])
-    raw = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(-1, width)
-    wide = np.zeros((len(raw), 8), np.uint8)
-    wide[:, :width] = raw
-    numbers = wide.view("<u8")[:, 0]
-    values = scaled(numbers.astype(np.float64) + packed["first"], -packed["digits"])
-    return np.where(numbers == 256**width - 1, np.nan, values)
+class Curve(NamedTuple):
+    """A light curve with its error [electron], and the radius of its aperture [pixel]."""
+
+    flux: FloatArray
+    error: FloatArray
+    radius: float
 
 
-def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
-    """Return light curves, conditions and budget of the stacked images; of more than `most` a part
-    that is spread evenly.
+@dataclass(frozen=True)
+class PointSet:
+    """A set of points with common times: their flags, light curves and conditions."""
+
+    label: str
+    bjd: FloatArray
+    event: AnyArray
+    quality: AnyArray
+    curves: Mapping[str, Curve]
+    metrics: Mapping[str, Mapping[str, float]]
+    quantities: Sequence[Quantity]
+
+
+def image_points(findings: Findings, measured: MeasuredVisit, most: int) -> Json:
+    """Return light curves, conditions and budget of the stacked images, packed.
+
+    Of more than `most` points, an evenly spaced subset is kept.
     """
     product = measured.quality.product
-    bjd, errors = term_column(product, "TERM_QUALITY", "BJD_TIME", "FLUXERR")
-    single = dict(
-        zip(
-            (OPTIMAL, FIXED, PSF),
-            term_column(product, "TERM_QUALITY", "OPT_ERR", "FIXED_ERR", "PSF_ERR"),
-            strict=True,
-        )
+    bjd, errors, *own_errors = term_column(
+        product, "TERM_QUALITY", "BJD_TIME", "FLUXERR", "OPT_ERR", "FIXED_ERR", "PSF_ERR"
     )
-    kept = thin(found.points.count, most)
-    curves = {
-        name: (flux, single[name] if name in single else errors[:, RADII.index(radius)], radius)
-        for name, (flux, radius) in found.curves.items()
-        if np.isfinite(flux).any()
-    }
-    shown = [q for name, q in found.quantities.items() if name != "time"]
-    return {
-        **points(
-            "stacked images",
-            bjd,
-            found.points.event,
-            found.points.quality,
-            curves,
-            found.metrics,
-            shown,
-            kept,
-        ),
-        "budget": budget(found, product, kept),
-    }
+    single = dict(zip((OPTIMAL, FIXED, PSF), own_errors, strict=True))
+    points = PointSet(
+        "stacked images",
+        bjd,
+        findings.points.event,
+        findings.points.quality,
+        {
+            name: Curve(
+                flux, single[name] if name in single else errors[:, RADII.index(radius)], radius
+            )
+            for name, (flux, radius) in findings.curves.items()
+            if np.isfinite(flux).any()
+        },
+        findings.metrics,
+        [q for name, q in findings.quantities.items() if name != "time"],
+    )
+    kept = thin(findings.points.count, most)
+    return {**pack_points(points, kept), "budget": pack_budget(findings, product, kept)}
 
 
 def imagette_points(term: Product, most: int) -> Json:
-    """Return light curves and conditions of the imagettes; of more than `most` a part that is
-    spread evenly.
+    """Return light curves and conditions of the imagettes, packed.
+
+    Of more than `most` points, an evenly spaced subset is kept.
     """
     names = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
     values = dict(zip(names, term_column(term, "TERM_IMAGETTES", *names), strict=True))
-    columns = [c.name for c in TERMS["TERM_METRICS"].columns]
-    metrics = dict(zip(columns, term_column(term, "TERM_METRICS", *columns), strict=True))
-    rows = {
-        str(n): {c: float(metrics[c][i]) for c in columns if c != "DATANAME"}
-        for i, n in enumerate(metrics["DATANAME"])
-    }
     radius = float(np.median(values["RADIUS"]))
-    curves = {
-        IMAGETTE: (values["FLUX"], values["FLUXERR"], radius),
-        IMAGETTE_PSF: (values["PSF_FLUX"], values["PSF_ERR"], radius),
-    }
-    shown = (
-        Quantity("roll", "roll angle", "deg", values["ROLL_ANGLE"]),
-        Quantity("x", "x", "pixel", values["X"]),
-        Quantity("y", "y", "pixel", values["Y"]),
-        Quantity("background", "background", "electron/pixel", values["LEVEL"]),
-        Quantity("contamination", "contamination", "ppm", 1e6 * values["CONTA"]),
-        Quantity("smearing", "smearing", "electron", values["SMEARING"]),
-    )
-    kept = thin(len(values["BJD_TIME"]), most)
-    return points(
+    points = PointSet(
         "imagettes",
         values["BJD_TIME"],
         values["EVENT"],
         values["QUALITY"],
-        curves,
-        rows,
-        shown,
-        kept,
+        {
+            IMAGETTE: Curve(values["FLUX"], values["FLUXERR"], radius),
+            IMAGETTE_PSF: Curve(values["PSF_FLUX"], values["PSF_ERR"], radius),
+        },
+        read_curve_metrics(term),
+        (
+            Quantity("roll", "roll angle", "deg", values["ROLL_ANGLE"]),
+            Quantity("x", "x", "pixel", values["X"]),
+            Quantity("y", "y", "pixel", values["Y"]),
+            Quantity("background", "background", "electron/pixel", values["LEVEL"]),
+            Quantity("contamination", "contamination", "ppm", 1e6 * values["CONTA"]),
+            Quantity("smearing", "smearing", "electron", values["SMEARING"]),
+        ),
     )
+    return pack_points(points, thin(len(points.bjd), most))
 
 
-def points(
-    label: str,
-    bjd: FloatArray,
-    event: Any,
-    quality: Any,
-    curves: Mapping[str, tuple[FloatArray, FloatArray, float]],
-    metrics: Mapping[str, Mapping[str, float]],
-    quantities: Iterable[Quantity],
-    kept: Any,
-) -> Json:
-    """Return one set of points that share their times: flux, error and radius of each curve, and
-    conditions.
-
-    A curve that has the numbers of another one (DEFAULT is R25) only names it.
-    """
-    told: dict[bytes, str] = {}
-
-    def packed(name: str) -> Json:
-        flux, error, radius = curves[name]
-        own: Json = {
-            "radius": round(float(radius), 3),
-            "metrics": {k: number(v) for k, v in metrics.get(name, {}).items()},
-        }
-        if (same := told.setdefault(flux.tobytes() + error.tobytes(), name)) != name:
-            return {**own, "same": same}
-        return {
-            **own,
-            "flux": pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux)),
-            "error": pack(error[kept].astype(np.float64), ERROR_STEP * middle(error)),
-        }
-
+def pack_points(points: PointSet, kept: IntArray) -> Json:
+    """Return the points `kept` of a set: times, flags, light curves and conditions."""
     return {
-        "label": label,
-        "count": len(bjd),
+        "label": points.label,
+        "count": len(points.bjd),
         "index": pack(kept.astype(np.float64), 1.0),
-        "bjd": pack(bjd[kept].astype(np.float64), TIME_STEP),
-        "event": pack(event[kept].astype(np.float64), 1.0),
-        "quality": pack(quality[kept].astype(np.float64), 1.0),
-        "curves": {name: packed(name) for name in curves},
+        "bjd": pack(points.bjd[kept].astype(np.float64), TIME_STEP),
+        "event": pack(points.event[kept].astype(np.float64), 1.0),
+        "quality": pack(points.quality[kept].astype(np.float64), 1.0),
+        "curves": pack_curves(points, kept),
         "quantities": [
             {
                 "name": q.name,
@@ -229,43 +208,60 @@ def points(
                 "unit": q.unit,
                 **pack(q.values[kept].astype(np.float64), STEPS_OF[q.name]),
             }
-            for q in quantities
+            for q in points.quantities
             if np.isfinite(q.values).any()
         ],
     }
 
 
-def budget(found: Findings, product: Product, kept: Any) -> Json:
-    """Return what every step did to each flux, and what each error is made of.
+def pack_curves(points: PointSet, kept: IntArray) -> dict[str, Json]:
+    """Return the light curves by name; a copy of another one (DEFAULT is R25) only refers to it."""
+    first_with: dict[bytes, str] = {}
+    packed: dict[str, Json] = {}
+    for name, (flux, error, radius) in points.curves.items():
+        packed[name] = {
+            "radius": round(float(radius), 3),
+            "metrics": {k: number(v) for k, v in points.metrics.get(name, {}).items()},
+        }
+        if (same := first_with.setdefault(flux.tobytes() + error.tobytes(), name)) != name:
+            packed[name]["same"] = same
+        else:
+            packed[name]["flux"] = pack(flux[kept].astype(np.float64), FLUX_STEP * middle(flux))
+            packed[name]["error"] = pack(error[kept].astype(np.float64), ERROR_STEP * middle(error))
+    return packed
 
-    The stages are those of one circle about the first position, electrons; the error terms are
-    standard deviations of the flux within `DEFAULT_RADIUS`, and ``typical`` is their median for
-    every radius.
+
+def pack_budget(findings: Findings, product: Product, kept: IntArray) -> Json:
+    """Return the change of each flux at every step, and the terms of each error [electron].
+
+    The stages refer to a fixed circle about the first position. The error terms are standard
+    deviations of the flux within `DEFAULT_RADIUS`; ``typical`` is their median within each of
+    `RADII`.
     """
     meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
-    terms = [name for name in found.variances if name != "DRP"]
+    terms = [name for name in findings.variances if name != "DRP"]
     typical = np.array(
         [np.nanmedian(deviation(v), axis=0) for v in term_column(product, "TERM_ERRORS", *terms)]
     )
-    step = FLUX_STEP * middle(found.points.flux)
-    error = TERM_STEP * middle(deviation(sum(found.variances[name] for name in terms)))
+    step = FLUX_STEP * middle(findings.points.flux)
+    error = TERM_STEP * middle(deviation(sum(findings.variances[name] for name in terms)))
     return {
         "radius": DEFAULT_RADIUS,
         "radii": list(RADII),
-        "start": pack(found.stages[0].before[kept], step),
+        "start": pack(findings.stages[0].before[kept], step),
         "stages": [
             {
                 "label": stage_name(s.name),
                 "meaning": s.meaning,
                 **pack((s.after - s.before)[kept], step),
             }
-            for s in found.stages
+            for s in findings.stages
         ],
         "errors": [
             {
                 "label": stage_name(name),
                 "meaning": meanings[name],
-                **pack(deviation(found.variances[name])[kept], error),
+                **pack(deviation(findings.variances[name])[kept], error),
                 "typical": [number(v, 4) for v in row],
             }
             for name, row in zip(terms, typical, strict=True)
@@ -274,7 +270,7 @@ def budget(found: Findings, product: Product, kept: Any) -> Json:
 
 
 def flags() -> Json:
-    """Return the digits of EVENT and the bits of QUALITY with what they mean."""
+    """Return the digits of EVENT and the bits of QUALITY with their meanings."""
     bits = [
         {"value": int(bit), "label": bit_name(bit), "meaning": BIT_WORDS.get(bit, "")}
         for bit in Quality
@@ -291,16 +287,16 @@ def flags() -> Json:
 
 
 def deviation(variance: Any) -> FloatArray:
-    """Return the root of a variance."""
+    """Return the square root of a variance; a negative variance counts as 0."""
     return np.sqrt(np.maximum(np.asarray(variance, dtype=np.float64), 0.0))
 
 
 def middle(values: FloatArray) -> float:
-    """Return the size of a series: the median of what is positive, or 1 where nothing is."""
+    """Return the median of the positive values of a series, or 1 if there are none."""
     positive = values[np.isfinite(values) & (values > 0)]
     return float(np.median(positive)) if positive.size else 1.0
 
 
 def number(value: float, digits: int = 6) -> float | None:
-    """Return a number for JSON with some significant digits; None where it is none."""
+    """Return a number rounded to `digits` significant digits; None if it is not finite."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
