@@ -29,9 +29,10 @@ from tasks.delivery.published.folder import (
 )
 from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
+from tasks.engine.generic import L
 from tasks.engine.run import STEPS, Run, running
-from tasks.engine.store import L, Warn, Workspace
-from tasks.visit.inventory import renewed
+from tasks.engine.store import Warn, Workspace
+from tasks.visit.inventory import renew_references
 
 
 class ManifestRecords(Workspace):
@@ -85,7 +86,7 @@ def replay(request: ReduceRequest) -> Replay:
     inventory = relocated(published, request.references, digests.of)
     changes = changed_references(published, inventory)
     if request.renew:
-        inventory, newer = renewed(inventory, request.references, settings, digests)
+        inventory, newer = renew_references(inventory, request.references, settings, digests)
         changes += newer
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
@@ -188,7 +189,7 @@ class Reprocessing:
             if not folder.is_dir():
                 raise UsageError(f"{folder}: is not a folder")
         names = (path.name for path in self.output.iterdir())
-        visits = sorted({m[1] for name in names if (m := PUBLISHED.fullmatch(name))})
+        visits = sorted({m["visit"] for name in names if (m := PUBLISHED.fullmatch(name))})
         planned = []
         for visit in visits:
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import DrpError
-from schemas.names import PUBLISHED, VISIT
+from schemas.names import VISIT, read_published_name
 from tasks.files import disk
 
 
@@ -41,13 +41,9 @@ def visit_states(output: Path, work: Path) -> list[VisitState]:
     """Return the states of all visits in an output folder and a work folder, sorted by name."""
     folders: dict[str, Path] = {}
     for path in _entries(output):
-        match = PUBLISHED.fullmatch(path.name)
-        if (
-            match
-            and path.is_dir()
-            and (match[1] not in folders or path.name > folders[match[1]].name)
-        ):
-            folders[match[1]] = path
+        name = read_published_name(path.name)
+        if name and path.is_dir() and (name[0] not in folders or path.name > folders[name[0]].name):
+            folders[name[0]] = path
     records = {
         p.name: p for p in _entries(work / "records") if VISIT.fullmatch(p.name) and p.is_dir()
     }
@@ -69,7 +65,7 @@ def _state(
     if folder is not None:
         state.state, state.version, state.folder, state.last_step = (
             "published",
-            folder.name[-5:],
+            folder.name.rpartition("_")[2],
             str(folder),
             "publish",
         )

@@ -151,11 +151,25 @@ def _soc() -> dict[str, Any]:
 
 @cache
 def soc_structure(extname: str) -> Structure:
-    """Return the SOC's definition of `extname`; KeyError if this project neither reads nor writes
-    it.
-    """
+    """Return the SOC's definition of `extname`; KeyError if this project does not use it."""
+    entry = _soc()["structure"][extname]
+    associated = entry.get("associated", ())
+    return Structure(
+        extname=extname,
+        meaning=entry.get("meaning", ""),
+        version=entry["version"],
+        level=entry["level"],
+        keywords=_soc_keywords(entry),
+        columns=_soc_columns(entry),
+        image=entry.get("image", ""),
+        axes=tuple(entry.get("axes", ())),
+        null=entry.get("null"),
+        associated={name.rstrip("?"): not name.endswith("?") for name in associated},
+    )
+
+
+def _soc_keywords(entry: Mapping[str, Any]) -> dict[str, Keyword]:
     model = _soc()
-    entry = model["structure"][extname]
     names = ["EXT_VER", "DATA_LVL"]
     for name in entry["keywords"]:
         names += model["group"][name[1:]] if name.startswith("@") else [name]
@@ -176,26 +190,17 @@ def soc_structure(extname: str) -> Structure:
         kind, unit, meaning = model["keyword"][name]
         kind, unit = entry.get("keyword_types", {}).get(name, (kind, unit))
         keywords[name] = Keyword(name, kind, unit, meaning, defaults.get(name))
+    return keywords
+
+
+def _soc_columns(entry: Mapping[str, Any]) -> tuple[Column, ...]:
     columns = []
     for name in entry.get("columns", ()):
-        kind, unit, meaning = model["column"][name]
+        kind, unit, meaning = _soc()["column"][name]
         kind, unit = entry.get("column_types", {}).get(name, (kind, unit))
         kind, size = sized(kind)
         columns.append(Column(name, kind, unit, meaning, size, entry.get("nulls", {}).get(name)))
-    return Structure(
-        extname=extname,
-        meaning=entry.get("meaning", ""),
-        version=entry["version"],
-        level=entry["level"],
-        keywords=keywords,
-        columns=tuple(columns),
-        image=entry.get("image", ""),
-        axes=tuple(entry.get("axes", ())),
-        null=entry.get("null"),
-        associated={
-            name.rstrip("?"): not name.endswith("?") for name in entry.get("associated", ())
-        },
-    )
+    return tuple(columns)
 
 
 def soc_extnames() -> tuple[str, ...]:

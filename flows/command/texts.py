@@ -1,6 +1,4 @@
-"""Tools about what is there: explain a point, compare reductions, check and show files. Each
-answers as data and as text.
-"""
+"""The answers of explain, diff, check and show, as data and as text."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
         ColumnDifference,
         CurveDifference,
         Difference,
-        MadeFrom,
+        Provenance,
     )
     from tasks.delivery.published.explain import ErrorTerm, Explanation, Share, Stage
     from tasks.delivery.published.explain_pixel import PixelExplanation
@@ -32,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """An answer as values of JSON, and as lines for a person."""
+    """An answer as JSON values, and as lines of text."""
 
     data: Any
     lines: list[str]
 
 
 class CheckAnswer(NamedTuple):
-    """The answer of a check, and the error that the command ends with, if there is one."""
+    """The answer of a check, and the error with which the command ends, if any."""
 
     data: Any
     lines: list[str]
@@ -49,8 +47,9 @@ class CheckAnswer(NamedTuple):
 def aligned(
     rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), indent: str = "  "
 ) -> list[str]:
-    """Return rows of texts as lines with aligned columns, those of `numbers` to the right; nothing
-    but printable characters.
+    """Return rows of cells as lines with aligned columns, in printable characters only.
+
+    The columns `numbers` are aligned to the right.
     """
     cells = [[plain(cell, 90) for cell in row] for row in rows]
     widths = [
@@ -63,8 +62,8 @@ def aligned(
     ]
 
 
-def shown(value: Any, style: str = ".6g") -> str:
-    """Return a value for a table; a dash where there is none."""
+def cell_text(value: Any, style: str = ".6g") -> str:
+    """Return the text of a value in a table; a dash for None."""
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -74,12 +73,12 @@ def shown(value: Any, style: str = ".6g") -> str:
 
 
 def table(title: str, rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[str]:
-    """Return an empty line, a title, and aligned rows."""
+    """Return an empty line, a title and aligned rows."""
     return ["", title, *aligned(rows, numbers)]
 
 
 def explain(visit: Path, image: int, aperture: str) -> Answer:
-    """Take the flux of one image apart."""
+    """Explain the flux of one image."""
     from tasks.delivery.published.explain import explain as explain_flux
     from tasks.delivery.published.visit import PublishedVisit
 
@@ -88,34 +87,36 @@ def explain(visit: Path, image: int, aperture: str) -> Answer:
 
 
 def explanation_lines(e: Explanation) -> list[str]:
-    """Return the flux of one image taken apart as text."""
+    """Return the explanation of a flux as text."""
     kinds = {
-        "Moving": "a circle of {:g} pixels that moves with the star",
-        "Fixed": "a circle of {:g} pixels that stays",
+        "Moving": "circle of radius {:g} pixels, centred on the star",
+        "Fixed": "circle of radius {:g} pixels, at a fixed position",
     }
-    kind = kinds.get(e.type, "by PSF, on the scale of {:g} pixels").format(e.radius)
-    x, y = (shown(place, ".3f") for place in e.centroid)
+    kind = kinds.get(e.type, "PSF fit, scaled to a radius of {:g} pixels").format(e.radius)
+    x, y = (cell_text(place, ".3f") for place in e.centroid)
     return [
-        f"{e.visit} {e.version}, image {e.image} of 0 to {e.images - 1}",
+        f"{e.visit} {e.version}, image {e.image} (0 to {e.images - 1})",
         f"{e.utc} UTC, BJD {e.bjd:.6f} TDB",
         f"aperture {e.aperture}: {kind}",
-        f"star at ({x}, {y}) on the CCD, roll angle {shown(e.roll_angle, '.3f')} deg",
+        f"star at ({x}, {y}) on the CCD, roll angle {cell_text(e.roll_angle, '.3f')} deg",
         "EVENT " + "; ".join([str(e.event), *e.event_words]),
         "QUALITY " + "; ".join([str(e.quality), *e.quality_words]),
         *table(
-            f"electrons in the circle of {e.stages_radius:g} pixels about the first position, "
-            f"after each operation:",
-            [["after", "electrons", "change", "+-", ""], *map(_stage_row, e.stages)],
+            f"electrons within {e.stages_radius:g} pixels of the first position, after each "
+            f"operation:",
+            [["after", "electrons", "change", "error", ""], *map(_stage_row, e.stages)],
             (1, 2, 3),
         ),
         *table(
-            f"in the aperture {e.aperture}:", [_flux_row(e), *map(_share_row, e.within)], (1, 2)
+            f"electrons in the aperture {e.aperture}:",
+            [_flux_row(e), *map(_share_row, e.within)],
+            (1, 2),
         ),
         *table(
-            "the error, term by term:",
+            "error, term by term:",
             [
                 *map(_error_row, e.errors),
-                ["sum", shown(e.errors_sum, ".1f"), "", "root of the sum of squares"],
+                ["sum", cell_text(e.errors_sum, ".1f"), "", "quadratic sum"],
             ],
             (1, 2),
         ),
@@ -126,29 +127,34 @@ def explanation_lines(e: Explanation) -> list[str]:
 def _stage_row(stage: Stage) -> list[str]:
     return [
         stage.stage,
-        shown(stage.electrons, ".1f"),
-        shown(stage.change, "+.1f"),
-        shown(stage.error, ".1f"),
+        cell_text(stage.electrons, ".1f"),
+        cell_text(stage.change, "+.1f"),
+        cell_text(stage.error, ".1f"),
         stage.meaning,
     ]
 
 
 def _flux_row(e: Explanation) -> list[str]:
-    ppm = f"{shown(e.error_ppm, '.1f')} ppm"
-    return ["FLUX", shown(e.flux, ".1f"), shown(e.error, ".1f"), ppm]
+    ppm = f"{cell_text(e.error_ppm, '.1f')} ppm"
+    return ["FLUX", cell_text(e.flux, ".1f"), cell_text(e.error, ".1f"), ppm]
 
 
 def _share_row(share: Share) -> list[str]:
-    return [share.column, shown(share.electrons, ".1f"), shown(share.error, ".1f"), share.meaning]
+    return [
+        share.column,
+        cell_text(share.electrons, ".1f"),
+        cell_text(share.error, ".1f"),
+        share.meaning,
+    ]
 
 
 def _error_row(term: ErrorTerm) -> list[str]:
     share = "-" if term.share is None else f"{100 * term.share:.2f} %"
-    return [term.term, shown(term.electrons, ".1f"), share, term.meaning]
+    return [term.term, cell_text(term.electrons, ".1f"), share, term.meaning]
 
 
 def explain_pixel(visit: Path, image: int, x: int, y: int) -> Answer:
-    """Take one pixel of one image apart."""
+    """Explain one pixel of one image."""
     from tasks.delivery.published.explain_pixel import explain_pixel as explain_one
     from tasks.delivery.published.visit import PublishedVisit
 
@@ -157,36 +163,37 @@ def explain_pixel(visit: Path, image: int, x: int, y: int) -> Answer:
 
 
 def pixel_lines(e: PixelExplanation) -> list[str]:
-    """Return one pixel of one image taken apart as text."""
+    """Return the explanation of a pixel as text."""
     x, y = e.pixel
-    values = [[v.name, shown(v.value, ".8g"), v.meaning] for v in e.values]
-    errors = [[t.term, shown(t.electrons, ".2f"), t.meaning] for t in e.errors]
-    total = ["sum", shown(e.error, ".2f"), "root of the sum of squares"]
+    values = [[v.name, cell_text(v.value, ".8g"), v.meaning] for v in e.values]
+    errors = [[t.term, cell_text(t.electrons, ".2f"), t.meaning] for t in e.errors]
+    total = ["sum", cell_text(e.error, ".2f"), "quadratic sum"]
     return [
         f"{e.visit} {e.version}, image {e.image}, pixel ({x}, {y}) of the CCD",
         "",
         *aligned(values, (1,)),
         "",
-        "flags of the pixel: " + (", ".join(e.flag_words) or "none"),
-        *table("the error of the calibrated stack:", [*errors, total], (1,)),
+        "pixel flags: " + (", ".join(e.flag_words) or "none"),
+        *table("error of the calibrated stack:", [*errors, total], (1,)),
     ]
 
 
-_MADE_FROM = {
+_PROVENANCE = {
     "inputs": "inputs",
     "references": "references",
     "settings": "settings",
     "software": "software",
-    "fallbacks": "fall-backs",
-    "step_versions": "versions of steps",
-    "step_status": "states of steps",
-    "by_hand": "given by hand",
+    "fallbacks": "fallbacks",
+    "step_versions": "step versions",
+    "step_status": "step states",
+    "by_hand": "supplied by hand",
 }
 
 
 def diff(a: Path, b: Path) -> Answer:
-    """Compare two reductions of a visit; as text all columns of DEFAULT, and the flux of every
-    light curve.
+    """Compare two reductions of a visit.
+
+    The text lists all columns of DEFAULT that differ, and the flux of every light curve.
     """
     from tasks.delivery.published.diff import differences
     from tasks.delivery.published.visit import PublishedVisit
@@ -196,12 +203,12 @@ def diff(a: Path, b: Path) -> Answer:
 
 
 def difference_lines(d: Difference) -> list[str]:
-    """Return how two reductions differ as text."""
-    same = "the same result" if d.same_result else "not the same"
+    """Return the differences between two reductions as text."""
+    same = "same result" if d.same_result else "different results"
     only_in = {"A": d.only_in_a, "B": d.only_in_b}
     return [
         f"{d.visit}: {d.b} minus {d.a}; {same}",
-        *_made_from_lines(d.made_from),
+        *_provenance_lines(d.provenance),
         *(
             f"light curves only in {which}: {', '.join(names)}"
             for which, names in only_in.items()
@@ -212,18 +219,18 @@ def difference_lines(d: Difference) -> list[str]:
     ]
 
 
-def _made_from_lines(made_from: MadeFrom) -> list[str]:
-    changes = {title: getattr(made_from, kind) for kind, title in _MADE_FROM.items()}
+def _provenance_lines(provenance: Provenance) -> list[str]:
+    changes = {title: getattr(provenance, kind) for kind, title in _PROVENANCE.items()}
     lines = []
     for title, changed in changes.items():
         if changed:
             rows = [[name, str(one), "->", str(two)] for name, (one, two) in changed.items()]
             lines += [f"{title}:", *aligned(rows)]
     if not lines:
-        lines.append("inputs, references, settings, versions: the same")
-    if made_from.steps_with_other_products:
-        steps = ", ".join(made_from.steps_with_other_products)
-        lines.append(f"steps whose products differ: {steps}")
+        lines.append("inputs, references, settings, versions: identical")
+    if provenance.steps_with_other_products:
+        steps = ", ".join(provenance.steps_with_other_products)
+        lines.append(f"steps with different products: {steps}")
     return lines
 
 
@@ -247,21 +254,21 @@ def _curve_lines(curves: Mapping[str, CurveDifference]) -> list[str]:
         head = ["light curve", "column", "median", "scatter", "largest", "unit", "rows"]
         return aligned([head, *rows], (2, 3, 4, 6), "")
     if any(curve.images for curve in curves.values()):
-        return ["light curves: no column differs"]
-    return ["no image is in both"]
+        return ["light curves: identical"]
+    return ["light curves: no common image"]
 
 
 def _column_row(c: ColumnDifference, images: int) -> list[str]:
     numbers = (
         ["-"] * 3
         if c.spread is None
-        else [shown(n, ".4g") for n in (c.spread.median, c.spread.scatter, c.spread.largest)]
+        else [cell_text(n, ".4g") for n in (c.spread.median, c.spread.scatter, c.spread.largest)]
     )
     return [c.column, *numbers, c.unit, f"{c.rows} of {images}"]
 
 
 def check(paths: Sequence[Path], strict: bool) -> CheckAnswer:
-    """Hold files against their definitions."""
+    """Check files against their definitions."""
     from tasks.delivery.published.check import check_below, failure
 
     files = [file for path in paths for file in check_below(path)]
@@ -280,7 +287,7 @@ def _checked_lines(file: CheckedFile) -> list[str]:
 
 
 def show(path: Path) -> Answer:
-    """Show what a file holds."""
+    """Show the contents of a file."""
     from tasks.delivery.published.show import contents
 
     file = contents(path)
@@ -301,9 +308,9 @@ def _hdu_lines(hdu: HduContents) -> list[str]:
         *aligned([_keyword_row(k) for k in hdu.keywords]),
     ]
     if hdu.used:
-        lines += ["  values that were used", *aligned([_keyword_row(k) for k in hdu.used])]
+        lines += ["  used values", *aligned([_keyword_row(k) for k in hdu.used])]
     if hdu.columns:
-        head = ["column", "unit", "least", "median", "largest", "no numbers", "meaning"]
+        head = ["column", "unit", "minimum", "median", "maximum", "NaN", "meaning"]
         lines += aligned([head, *map(_column_values, hdu.columns)], (2, 3, 4, 5))
     if hdu.pixels is not None:
         lines.append(_pixels_line(hdu, hdu.pixels))
@@ -311,7 +318,7 @@ def _hdu_lines(hdu: HduContents) -> list[str]:
 
 
 def _keyword_row(keyword: KeywordValue) -> list[str]:
-    return [keyword.name, shown(keyword.value, ".10g"), keyword.unit, keyword.meaning]
+    return [keyword.name, cell_text(keyword.value, ".10g"), keyword.unit, keyword.meaning]
 
 
 def _column_values(column: ColumnContents) -> list[str]:
@@ -319,7 +326,7 @@ def _column_values(column: ColumnContents) -> list[str]:
 
 
 def _in_four_cells(values: Count | Ends | Truths | None) -> list[str]:
-    """Return least, median, largest and the number of values that are no numbers."""
+    """Return the cells for minimum, median, maximum and the number of NaN."""
     from tasks.delivery.published.show import Count, Ends, Range, Truths
 
     match values:
@@ -328,7 +335,7 @@ def _in_four_cells(values: Count | Ends | Truths | None) -> list[str]:
         case Truths():
             return ["", f"{values.true} true", f"of {values.values}", ""]
         case Range():
-            numbers = [shown(n, ".9g") for n in (values.least, values.median, values.largest)]
+            numbers = [cell_text(n, ".9g") for n in (values.least, values.median, values.largest)]
             return [*numbers, str(values.not_numbers or "")]
         case Count():
             return ["-", "-", "-", str(values.not_numbers or "")]
@@ -341,12 +348,12 @@ def _pixels_line(hdu: HduContents, pixels: Count) -> str:
 
     unit = next((str(k.value) for k in hdu.keywords if k.name == "BUNIT"), "")
     numbers = (
-        {"least": pixels.least, "median": pixels.median, "largest": pixels.largest}
+        {"minimum": pixels.least, "median": pixels.median, "maximum": pixels.largest}
         if isinstance(pixels, Range)
         else {}
     )
-    text = ", ".join(f"{name} {shown(n)}" for name, n in numbers.items() if n is not None)
+    text = ", ".join(f"{name} {cell_text(n)}" for name, n in numbers.items() if n is not None)
     return (
-        f"  pixels [{plain(unit)}]: {text or 'no numbers'}; {pixels.not_numbers} of "
-        f"{pixels.values} are no numbers"
+        f"  pixels [{plain(unit)}]: {text or 'none finite'}; {pixels.not_numbers} of "
+        f"{pixels.values} are NaN"
     )

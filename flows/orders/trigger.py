@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 from flows.orders.xml import Element, read_xml
 from schemas import VERSION
 from schemas.errors import BadInputError, plain
+from schemas.names import visit_name
 from schemas.orders import PROCESSOR, TRIGGER, Trigger
 from tasks.files import disk
 
@@ -97,10 +98,8 @@ def _time(element: Element, path: Path) -> str:
 def visit_of(trigger: Trigger) -> str | None:
     """Return the visit of a trigger, or None if the trigger does not name it."""
     numbers = [trigger.number(n) for n in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR")]
-    if None in numbers:
-        return None
-    kind, programme, request, counter = numbers
-    return f"PR{kind:02d}{programme:04d}_TG{request:04d}{counter:02d}"
+    known = [n for n in numbers if n is not None]
+    return visit_name(*known) if len(known) == len(numbers) else None
 
 
 def write_trigger(output: Path, trigger: Trigger, visit: str, label: str, date: str) -> Path:

@@ -26,7 +26,7 @@ from schemas.errors import (
     plain,
     short_of_memory,
 )
-from schemas.names import VISIT
+from schemas.names import VISIT, read_soc_name
 from schemas.payloads import Inventory
 from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
@@ -39,7 +39,7 @@ from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
-from tasks.visit.search import SOC_NAME, fits_files
+from tasks.visit.search import fits_files
 
 PASSING = (Stopped, WorkToDo, BusyError, MemoryError)  # not failures of the visit
 
@@ -211,8 +211,8 @@ def named_visit(folder: Path) -> str:
 
     If they contain none or several, return the name of the folder.
     """
-    matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
-    visits = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
+    names = (read_soc_name(path.name) for path in fits_files(folder))
+    visits = {name.visit for name in names if name is not None and name.visit}
     return visits.pop() if len(visits) == 1 else plain(folder.name)
 
 

@@ -29,7 +29,7 @@ from tasks.engine.by_hand import check_images, replacement
 from tasks.engine.folders import default_work_folder
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
-from tasks.visit.inventory import renewed, retried, take_inventory
+from tasks.visit.inventory import renew_references, retry, take_inventory
 
 # address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
@@ -215,7 +215,7 @@ def check_request(request: ReduceRequest) -> None:
 
 
 def retry_delay() -> float:
-    """Return the time to wait before a failed read is retried [s]."""
+    """Return the time to wait before a failed read is retry [s]."""
     return float(os.environ.get("DRP_RETRY_DELAY", "1"))
 
 
@@ -238,7 +238,7 @@ def read_replacements(paths: Iterable[Path]) -> dict[str, Path]:
 def read_visit(attempt: Attempt, notes: list[str]) -> None:
     """Take the inventory of a visit's raw files."""
     request = attempt.request
-    attempt.inventory = retried(
+    attempt.inventory = retry(
         lambda: take_inventory(
             request.visit,
             request.references,
@@ -261,7 +261,7 @@ def read_published(attempt: Attempt) -> None:
     inventory = relocated(published, request.references, attempt.digests(published.visit).of)
     if request.renew:
         digests = attempt.digests(inventory.visit)
-        inventory, _ = renewed(inventory, request.references, attempt.settings, digests)
+        inventory, _ = renew_references(inventory, request.references, attempt.settings, digests)
     attempt.inventory = inventory
 
 

@@ -1,20 +1,18 @@
-"""Smearing: there is no shutter, so stars shine on while the image is shifted into the shielded
-half of the CCD, and before.
+"""Smearing: light collected without a shutter, while images shift to the shielded half of the CCD.
 
-Every pixel passes every row of its column and collects each row's light for the time of one shift,
-tau. Without motion the sum is the same in the whole column: S(x) = n tau sum over y of rate(x, y),
-over all 1024 rows, stars outside of the window included. The margin rows at the top see nothing but
-this (and their read-out's dark current), too noisily to correct an image; over a visit they tell
-tau, which is weighed with what is known of the clock.
+Every pixel passes every row of its column and collects the light of each row for the time of one
+shift, tau. Without motion the sum is the same in a whole column: S(x) = n tau sum over y of
+rate(x, y), over all 1024 rows, including stars outside of the window. The margin rows at the top
+contain only this light (and the dark current of their read-out). They are too noisy to correct an
+image, but over a visit they measure tau, which is combined with the time by the clock.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
-from schemas.payloads import Bias, Gain, Linearity, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.arrays import BoolArray, FloatArray
+from schemas.payloads import Linearity, Product, ReadOut, Scene, Smearing
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
@@ -27,20 +25,19 @@ from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures, open_exposures
-from tasks.visit.terms import read_linearity, term_column
+from tasks.visit.terms import read_bias, read_gain, read_linearity, read_look, read_stars
 
-# the clock is exact, but not all light of the columns is in the model: far wings, faint stars
+# the clock is exact, but the model of the columns' light lacks far wings and faint stars
 KNOWN = 0.05
-OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]
-# electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
+OFF = 4.0  # sigma; beyond this deviation from the clock the margin is believed
+# electron in all columns; a star that smears less in an exposure is negligible
 FAINTEST = 0.2
 BLUR_SAMPLES = 8
+CCD_ROWS = 1024
 
 
 def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return offsets [pixel] and the share of a star's light that falls on a column at that offset
-    from its centre.
-    """
+    """Return offsets from a star [pixel], and the share of its light in a column at each offset."""
     half = grid.shape[0] // 2
     return (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
 
@@ -55,11 +52,11 @@ def column_sums(
     columns : int
         Number of columns.
     x : ndarray, shape (k, m)
-        Index of each star's column at m times of the exposure.
+        Index of the column of each star at m times of the exposure.
     flux : ndarray, shape (k,)
         Fluxes [electron].
     offsets, profile : ndarray, shape (l,)
-        See `column_profile`.
+        Profile of a star, see `column_profile`.
     """
     place = np.arange(columns)
     sums = np.zeros(columns)
@@ -74,12 +71,10 @@ def column_sums(
 def columns_passed(
     start: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray], height: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return where stars stand as the rows of the window pass them: columns and rows, shape (k, 2
-    m).
+    """Return columns and rows of stars as the rows of the window pass them, shape (k, 2 m).
 
-    On its way into the window before an exposure the charge passes what lies above, and on its way
-    out what lies below. Stars in the window are passed by some of its rows before, and by the
-    others after.
+    Charge passes stars above the window on its way in, before an exposure, and stars below it on
+    its way out. Stars in the window are passed by some of its rows before, and by the others after.
 
     Parameters
     ----------
@@ -99,17 +94,16 @@ def columns_passed(
 
 
 def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
-    """Return tau and its error from margin columns: measured = constant + tau model, by least
-    squares clipped once.
+    """Fit tau, and its error, to the margin: measured = constant + tau model, clipped once.
 
-    Every image counts by itself: a bright star may cross the columns in a few of them only.
+    Images are not averaged, since a bright star may cross the columns in only a few of them.
 
     Parameters
     ----------
     measured : ndarray, shape (n, nx)
         Mean charge of the margin rows [electron per stack].
     model : ndarray, shape (n, nx)
-        What they would hold for tau = 1 s [electron/s].
+        Expected charge for tau = 1 s [electron/s].
     """
     measured, model = measured.ravel(), model.ravel()
     good = np.isfinite(measured) & np.isfinite(model)
@@ -126,8 +120,9 @@ def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
 
 
 def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
-    """Return the mean of values with errors, and its error; a value of infinite error does not
-    count.
+    """Return the weighted mean of (value, error) pairs, and its error.
+
+    A value with an infinite error is ignored.
     """
     weights = [1.0 / error**2 for _, error in values]
     total = sum(weights)
@@ -141,15 +136,13 @@ def margin_rows(
     level: FloatArray,
     gain: FloatArray,
     curve: tuple[FloatArray, FloatArray],
-    good: npt.NDArray[np.bool_],
+    good: BoolArray,
     size: int = 1 << 23,
 ) -> FloatArray | None:
-    """Return the mean charge of the top overscan rows in every column of the images that are
-    `good`, shape (n, nx).
+    """Return the mean charge of the top overscan rows by column, (n, nx) [electron per stack].
 
-    [electron per stack]; None without them as images.
-
-    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes
+    Only `good` images are returned; None if the rows are not available as images. `level` and
+    `gain`, shape (n,), and the linearity `curve` are those of the images, since the charge passes
     the same amplifier. The rows are read in blocks of about `size` bytes.
     """
     if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
@@ -169,82 +162,101 @@ def margin_rows(
 
 @step("smearing", "SMEARING", version="5", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product,
-    look: Look,
-    pointing: Pointing,
-    bias: Bias,
-    gain: Gain,
-    linearity: Linearity,
-    psf: Psf,
-    stars: Stars,
-    settings: SmearingSettings,
+    raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
 ) -> Leaves:
-    """Model the smeared light of all stars of a column, and fit the time of a shift to the top
-    margin.
-    """
-    # the centre of light is good to a tenth of a pixel, over which the sum of a column does not
-    # change
-    flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
-    (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    xi, eta, light, target = term_column(
-        stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET"
-    )
-    target = target.astype(bool)
-    model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
-    made = int(psf.used.get("PSF_N", 0)) >= 3
-    known = made and bool(target.any())
-    offsets, profile = column_profile(to_grid(model.psf.mean))
+    """Model the smeared light of all stars, and fit the time of a shift to the top margin."""
+    made = scene.has_psf
+    known = made and bool(read_stars(scene.stars).target.any())
     missing = "star catalogue" if made else "PSF of the visit"
-    warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
+    warnings = [] if known else [f"there is no {missing}: smeared light is not subtracted"]
     with open_exposures(raw) as exposures:
-        nx = exposures.shape[1]
-        sums = np.zeros((exposures.count, nx))
-        duration = exposures.nexp * exposures.exposure_time
-        smears = light / duration * settings.time > FAINTEST
-        xi, eta, light = xi[smears], eta[smears], light[smears]
-        good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
-        some = np.unique(
-            np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round()
-        )
-        starts = some * max(exposures.repetition, exposures.exposure_time) - exposures.span / 2
-        for i in np.flatnonzero(good) if known else ():
-            when = float(exposures.mjd[i]), exposures.span, model.lag
-            ends = []
-            for seconds in (starts, starts + exposures.exposure_time):
-                dx, dy, roll = track.at(seconds, *when)
-                px, py = x[i] - exposures.x_offset - 0.5 + dx, y[i] - exposures.y_offset - 0.5 + dy
-                ends.append(
-                    field_places(xi, eta, roll + turn, px, py, float(stars.used["STAR_SCL"]))
-                )
-            places, rows = columns_passed(ends[0], ends[1], exposures.shape[0])
-            on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(
-                axis=1
-            )
-            sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
-        rate = sums / exposures.exposure_time
-        margin = (
-            margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
-        )
-        mjd = exposures.mjd
+        columns = Columns(exposures, scene, settings.time)
+        rate = np.zeros((exposures.count, exposures.shape[1]))
+        margin, mjd = None, exposures.mjd
+        if known:
+            for i in np.flatnonzero(columns.good):
+                rate[i] = columns.sums(int(i)) / exposures.exposure_time
+            margin = read_margin(exposures, readout, linearity, columns.good)
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    tau, error = fit_time(margin, rate[good]) if margin is not None else (0.0, float("inf"))
+    tau, error = 0.0, float("inf")
+    if margin is not None:
+        tau, error = fit_time(margin, rate[columns.good])
     if known:
-        measured, clock = (tau, error), (settings.time, KNOWN * settings.time)
-        if abs(tau - settings.time) > OFF * np.hypot(error, clock[1]):
-            warnings.append(
-                f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not "
-                f"{settings.time * 1e6:.1f}"
-            )
-        else:
-            tau, error = weighted_mean(measured, clock)
+        tau, error = choose_time((tau, error), settings.time, warnings)
     used = {
         "SMEAR_T": tau,
         "SMEAR_TE": error if np.isfinite(error) else 0.0,
         "SMEAR_MX": float((tau * rate).max()) if known else 0.0,
     }
     images = NewHdu(TERMS["TERM_SMEARING"], {**corner, **used}, pixels=tau * rate)
-    times = NewHdu(
-        TERMS["TERM_SMEARING_IMAGES"], columns={"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)}
-    )
+    totals = {"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)}
+    times = NewHdu(TERMS["TERM_SMEARING_IMAGES"], columns=totals)
     return Leaves({"TERM_SMEARING": [images, times]}, used=used, warnings=warnings)
+
+
+class Columns:
+    """Light of the smearing stars, summed along the columns of every image.
+
+    The centre of light of the first look is good to a tenth of a pixel, which does not affect the
+    sum of a column.
+    """
+
+    def __init__(self, exposures: Exposures, scene: Scene, shift: float) -> None:
+        look, stars = read_look(scene.look), read_stars(scene.stars)
+        model = read_psf(scene.psf, scene.psf_use.radius)
+        self.exposures, self.x, self.y = exposures, look.x, look.y
+        self.good = np.isfinite(look.flux) & (look.flux > 0) & np.isfinite(look.x)
+        self.track, self.lag = read_track(scene.pointing), model.lag
+        self.profile = column_profile(to_grid(model.psf.mean))
+        self.scale = float(scene.stars.used["STAR_SCL"])
+        self.turn = float(scene.stars.used["STAR_ROL"])
+        duration = exposures.nexp * exposures.exposure_time
+        smears = stars.flux / duration * shift > FAINTEST
+        self.xi, self.eta, self.flux = stars.xi[smears], stars.eta[smears], stars.flux[smears]
+        some = np.unique(
+            np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round()
+        )
+        step = max(exposures.repetition, exposures.exposure_time)
+        self.starts = some * step - exposures.span / 2
+
+    def places(self, i: int, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return column and row of the stars at times since the middle of image `i` [s]."""
+        e = self.exposures
+        dx, dy, roll = self.track.at(seconds, float(e.mjd[i]), e.span, self.lag)
+        x, y = self.x[i] - e.x_offset - 0.5 + dx, self.y[i] - e.y_offset - 0.5 + dy
+        return field_places(self.xi, self.eta, roll + self.turn, x, y, self.scale)
+
+    def sums(self, i: int) -> FloatArray:
+        """Return the light of image `i` summed along every column, shape (nx,) [electron]."""
+        height, width = self.exposures.shape
+        start = self.places(i, self.starts)
+        end = self.places(i, self.starts + self.exposures.exposure_time)
+        columns, rows = columns_passed(start, end, height)
+        on_ccd = rows + self.exposures.y_offset
+        lit = ((on_ccd > 0) & (on_ccd < CCD_ROWS)).all(axis=1)
+        return column_sums(width, columns[lit], self.flux[lit], *self.profile)
+
+
+def read_margin(
+    exposures: Exposures, readout: ReadOut, linearity: Linearity, good: BoolArray
+) -> FloatArray | None:
+    """Return the charge of the top margin in the `good` images (see `margin_rows`)."""
+    level, gains = read_bias(readout.bias).level, read_gain(readout.gain).gain
+    return margin_rows(exposures, level, gains, read_linearity(linearity), good)
+
+
+def choose_time(
+    measured: tuple[float, float], clock: float, warnings: list[str]
+) -> tuple[float, float]:
+    """Return the time of a shift and its error [s].
+
+    This is the weighted mean of measurement and clock, or the measurement if it contradicts the
+    clock.
+    """
+    tau, error = measured
+    if abs(tau - clock) > OFF * np.hypot(error, KNOWN * clock):
+        warnings.append(
+            f"the top margin gives a shift of {tau * 1e6:.1f} microseconds, not {clock * 1e6:.1f}"
+        )
+        return measured
+    return weighted_mean(measured, (clock, KNOWN * clock))

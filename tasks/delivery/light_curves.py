@@ -1,4 +1,4 @@
-"""Light curves as the SOC defines them: one SCI_COR_Lightcurve file for each aperture."""
+"""Light curves as defined by the SOC: one SCI_COR_Lightcurve file per aperture."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ Columns = dict[str, AnyArray]
 
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
 _OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
-# What clients of other missions look for, behind the SOC's columns. TIME counts from the day that
-# lightkurve's reader assumes.
+# Columns that software written for other missions looks for; they follow the SOC's columns. TIME
+# counts from the epoch that lightkurve's reader assumes.
 _DAY_ZERO = 2454833
 FOR_CLIENTS = (
     Column("TIME", "double", "d", "BJD_TIME minus BJDREFI: TDB at the barycentre"),
-    Column("BJD_TDB", "double", "d", "BJD_TIME with a unit that FITS knows"),
+    Column("BJD_TDB", "double", "d", "BJD_TIME with a unit of the FITS standard"),
     Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
-    Column("QUALITY", "int32", "", "bits, why the point may be bad; 0 is good"),
+    Column("QUALITY", "int32", "", "bit flags of bad points; 0 is good"),
 )
-OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all that stand behind the SOC's
+OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all columns that follow the SOC's
 _DAYS = {
     k.name: k
     for k in (
         Keyword("BJDREFI", "integer", "day", "BJD at which TIME is 0", _DAY_ZERO),
-        Keyword("BJDREFF", "real", "day", "its fraction", 0.0),
+        Keyword("BJDREFF", "real", "day", "fraction of the day at which TIME is 0", 0.0),
     )
 }
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
-    """Return the SOC's light curve with our own columns and the keywords of the used values."""
+    """Return the SOC's structure with our own columns and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
     return replace(
         declared, columns=(*declared.columns, *OWN_COLUMNS), keywords={**declared.keywords, **_DAYS}
@@ -78,12 +78,13 @@ def light_curve_hdu(
     columns: Columns,
     past: tuple[str, ...],
 ) -> NewHdu:
-    """Return a light curve with its columns for clients, a primary header by which they know it,
-    and what steps made it.
+    """Return the HDU of a light curve, with columns and a primary header for other software.
 
-    lightkurve.read opens a file only if it takes it for one of the kinds that it knows. Of these
-    EVEREST is the one that is told by a comment, so that TELESCOP stays true; it then reads TIME,
-    FLUX, FLUX_ERR and QUALITY.
+    `past` becomes the HISTORY of the HDU.
+
+    ``lightkurve.read`` only opens products that it recognises. EVEREST light curves are the one
+    kind that it recognises by a comment, so that TELESCOP can stay true; it then reads TIME, FLUX,
+    FLUX_ERR and QUALITY.
     """
     bjd = columns["BJD_TIME"]
     for_clients = {"TIME": bjd - _DAY_ZERO, "BJD_TDB": bjd, "FLUX_ERR": columns["FLUXERR"]}
@@ -103,7 +104,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="6",
+    version="7",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
 )
@@ -129,7 +130,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="4",
+    version="5",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
 )
@@ -139,7 +140,7 @@ def write_imagette_light_curves(
     upstream: tuple[Leaf, ...],
     photometry: ImagettePhotometry,
 ) -> Leaves:
-    """Write the light curves of imagettes, one row an imagette: within a circle, and by PSF."""
+    """Write the light curves of the imagettes, one by aperture and one by PSF photometry."""
     with open_images(subarray.products["SCI_COR_SubArray"]) as images:
         angles = target_angles(images)
     with open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes:
@@ -156,7 +157,7 @@ def write_imagette_light_curves(
 
 
 class Curve(NamedTuple):
-    """A light curve: flux and error [electron], its aperture, and its own columns."""
+    """A light curve: flux and error [electron], aperture, and columns specific to the aperture."""
 
     flux: FloatArray
     error: FloatArray
@@ -167,7 +168,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class SharedByCurves:
-    """What the light curves of one set of images have in common."""
+    """Structure, keywords, columns and history common to the light curves of a set of images."""
 
     declared: Structure
     keywords: dict[str, Value]
@@ -178,7 +179,10 @@ class SharedByCurves:
 def shared_by_curves(
     images: Source, steps: Sequence[Leaf], angles: dict[str, Value], completed: Iterable[str]
 ) -> SharedByCurves:
-    """Return what the light curves of `images` share; `completed` names steps that end here."""
+    """Return the parts common to all light curves of `images`.
+
+    `completed` lists the step keywords that this step sets to completed.
+    """
     used: dict[str, Value] = {k: v for leaf in steps for k, v in leaf.used.items()}
     declared = light_curve_structure(used)
     states = {**step_keywords(steps), **dict.fromkeys(completed, str(Status.COMPLETED))}
@@ -200,7 +204,7 @@ def shared_by_curves(
 def stack_columns(
     images: Images, pointing: Pointing, position: Position, photometry: Photometry
 ) -> Columns:
-    """Return the columns that all light curves of the stacked images share."""
+    """Return the columns common to all light curves of the stacked images."""
     quality = photometry.quality.product
     (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
@@ -254,7 +258,7 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
 
 
 def imagette_columns(term: Columns) -> Columns:
-    """Return the columns that both light curves of the imagettes share, from TERM_IMAGETTES."""
+    """Return the columns common to both imagette light curves, from the table TERM_IMAGETTES."""
     same = ("MJD_TIME", "BJD_TIME", "STATUS", "EVENT", "QUALITY", "ROLL_ANGLE", "DARK")
     return {
         **{name: term[name] for name in (*same, LIGHT_TIME.name)},
@@ -268,7 +272,7 @@ def imagette_columns(term: Columns) -> Columns:
 
 
 def imagette_curves(term: Columns, radius: float) -> dict[str, Curve]:
-    """Return both light curves of the imagettes, from TERM_IMAGETTES."""
+    """Return both imagette light curves, from the table TERM_IMAGETTES."""
     return {
         IMAGETTE: Curve(term["FLUX"], term["FLUXERR"], radius, "Moving", {}),
         IMAGETTE_PSF: Curve(term["PSF_FLUX"], term["PSF_ERR"], radius, "PSF", {}),
@@ -280,16 +284,16 @@ def curve_files(
     curves: Mapping[str, Curve],
     metrics: Mapping[str, Mapping[str, float]],
 ) -> Leaves:
-    """Return a file for each light curve that has metrics."""
+    """Return one file per light curve that has metrics."""
     files = {}
-    for name, own in metrics.items():
+    for name, values in metrics.items():
         if name not in curves:
             continue
         curve = curves[name]
         columns = {**shared.columns, **curve.columns, "FLUX": curve.flux, "FLUXERR": curve.error}
         keywords: dict[str, Value] = {
             **shared.keywords,
-            **metric_keywords(own),
+            **metric_keywords(values),
             "DATANAME": name,
             "AP_RADI": curve.radius,
             "AP_TYPE": curve.kind,
@@ -301,7 +305,7 @@ def curve_files(
 
 
 def read_curve_metrics(product: Product) -> dict[str, dict[str, float]]:
-    """Return the metrics of light curves from the TERM_METRICS of a product, by data name."""
+    """Return the metrics in the table TERM_METRICS of a product, by light curve."""
     names = [c.name for c in TERMS["TERM_METRICS"].columns]
     columns = dict(zip(names, term_column(product, "TERM_METRICS", *names), strict=True))
     curves = columns.pop("DATANAME")
@@ -312,9 +316,7 @@ def read_curve_metrics(product: Product) -> dict[str, dict[str, float]]:
 
 
 def metric_keywords(values: Mapping[str, float]) -> dict[str, Value]:
-    """Return metrics as keywords; FITS has no NaN in headers, so what could not be computed is left
-    at 0.
-    """
+    """Return metrics as keywords; NaN becomes 0, because FITS headers cannot hold NaN."""
     keywords: dict[str, Value] = {}
     for name in (*_HEADER_METRICS, *_OWN_METRICS):
         value = values[name]
@@ -324,8 +326,9 @@ def metric_keywords(values: Mapping[str, float]) -> dict[str, Value]:
 
 
 def target_angles(images: Images) -> dict[str, Value]:
-    """Return the angles between target and Sun, Moon and Earth's limb at the beginning and end of
-    the visit [deg].
+    """Return the keywords of the angles from the target to Sun, Moon and Earth's limb [deg].
+
+    They hold at the start and at the end of the visit; an unknown angle is 0.
     """
     angles: dict[str, Value] = {}
     for body, column in (("SUN", "SUN"), ("MOON", "MOON"), ("EART", "EARTH")):

@@ -1,4 +1,4 @@
-"""The manifest of a published folder: what was published, and how it came about."""
+"""The manifest of a published folder: its files, the steps behind them, and their inputs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ from tasks.engine.run import STEPS, StepReport
 from tasks.engine.store import located
 from tasks.files import disk
 
-# packages that decide the numbers of products
+# packages whose version can change the numbers in a product
 _PACKAGES = ("numpy", "scipy", "astropy", "numba", "pyerfa", "pydantic")
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is to be published: the inventory, the report of every step in order, and what goes with
-    them into the manifest.
-    """
+    """The result of a run, to be published; `reports` are those of its steps, in order."""
 
     inventory: Inventory
     reports: Sequence[StepReport]
@@ -34,21 +32,21 @@ class Content:
     warnings: Sequence[str]
 
     def identity(self) -> str:
-        """Return a digest of everything that decides the bytes of the products."""
+        """Return a digest of everything that determines the bytes of the products."""
         names = {kind: Path(r.product.path).name for kind, r in self.inventory.references.items()}
         darks = [Path(r.product.path).name for r in self.inventory.dark_frames]
         leaves = [content(r.leaf) for r in self.reports]
         return hashlib.sha256(canonical([leaves, names, darks]).encode()).hexdigest()
 
     def reference_names(self) -> list[str]:
-        """Return the names that go to RF_FILn."""
+        """Return the reference file names for the keywords RF_FILn."""
         chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
         return sorted(Path(r.product.path).name for r in chosen)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The product of a step that a published file holds; a page has no key."""
+    """The step and product that a published file comes from; `key` is empty for pages."""
 
     step: str
     key: str
@@ -56,22 +54,22 @@ class Origin:
 
 
 def make_manifest(
-    stage: Path, what: Content, files: Mapping[str, Origin], version: str, date: str
+    stage: Path, result: Content, files: Mapping[str, Origin], version: str, date: str
 ) -> dict[str, Any]:
-    """Return the manifest of the files in `stage`. Inputs are named without their folders."""
-    inventory = what.inventory
+    """Return the manifest of the files in `stage`; inputs are listed without their folders."""
+    inventory = result.inventory
     return {
         "manifest": MANIFEST_VERSION,
         "visit": inventory.visit,
         "version": version,
-        "identity": what.identity(),
+        "identity": result.identity(),
         "published": date,
         "software": software(),
-        "settings": dict(what.settings),
+        "settings": dict(result.settings),
         "inventory": without_folders(inventory),
-        "steps": [_step_entry(report) for report in what.reports],
+        "steps": [_step_entry(report) for report in result.reports],
         "files": [_file_entry(stage, name, origin) for name, origin in files.items()],
-        "warnings": sorted(set(what.warnings)),
+        "warnings": sorted(set(result.warnings)),
         "deviations": list(inventory.deviations),
         "notes": list(inventory.notes),
         "fallbacks": dict(inventory.fallbacks),
@@ -102,20 +100,20 @@ def _file_entry(stage: Path, name: str, origin: Origin) -> dict[str, Any]:
 
 
 def software() -> dict[str, str]:
-    """Return the versions of this program, of Python, and of the packages that decide numbers."""
+    """Return the versions of drp, Python, and the packages that can change the numbers."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
     return {"drp": VERSION, "python": platform.python_version(), **packages}
 
 
 def without_folders(inventory: Inventory) -> dict[str, Any]:
-    """Return the inventory as JSON values with every path cut to the file's name."""
+    """Return the inventory as JSON values, with every path reduced to its file name."""
 
-    def cut(value: Any) -> Any:
+    def strip(value: Any) -> Any:
         if isinstance(value, dict):
             return {
-                k: Path(v).name if k == "path" and isinstance(v, str) else cut(v)
+                k: Path(v).name if k == "path" and isinstance(v, str) else strip(v)
                 for k, v in value.items()
             }
-        return [cut(v) for v in value] if isinstance(value, list) else value
+        return [strip(v) for v in value] if isinstance(value, list) else value
 
-    return cut(inventory.model_dump(mode="json"))  # type: ignore[no-any-return]
+    return strip(inventory.model_dump(mode="json"))  # type: ignore[no-any-return]

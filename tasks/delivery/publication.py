@@ -1,9 +1,9 @@
-"""Publication: a visit's products appear under the output folder whole or not at all.
+"""Publication: a visit's products appear under the output folder atomically.
 
-They are staged in a hidden folder on the same file system, given their version and date, read back
-and held against their definitions, forced to the disk, and renamed. What is published is never
-overwritten: another result of the same visit gets the next free processing number. The manifest in
-the folder is the truth about what was done.
+The products are staged in a hidden folder on the same file system, stamped with their version and
+date, read back and checked against their definitions, synced to disk, and renamed into place. A
+published folder is never overwritten: a different result of the same visit gets the next free
+processing number. The manifest in the folder is the authoritative record of the run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from schemas import VERSION
 from schemas.errors import CannotCreateError, DrpError
+from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
@@ -25,7 +26,6 @@ from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.published.folder import (
     MANIFEST,
     Digest,
-    Version,
     holds,
     published_folders,
     read_manifest,
@@ -41,64 +41,81 @@ from tasks.files.writer import restamp
 
 __all__ = ["Content", "prepare_output", "publish"]
 
-# For the step that leaves the data of a page: ending of its file, and what makes it, given data
-# folder, facts and target.
+# By the step that collects the data of a page: file extension, and the function that writes the
+# page, given the data folder, the facts of the publication and the target.
 Pages = Mapping[str, tuple[str, Callable[[Path, Mapping[str, Any], Path], None]]]
 
-Wanted = tuple[int | None, int | None]  # ARCH_REV, PROC_NUM; None is free
+Prescribed = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves the choice open
 
 REPORT_DATA = "report.json"
 
 
 def prepare_output(output: Path) -> None:
-    """Make the output folder, and fail early where nothing could be published."""
+    """Create the output folder, and fail early if nothing could be published there.
+
+    Raises
+    ------
+    CannotCreateError
+        If `output` is not a folder, or is not writable.
+    """
     if output.exists() and not output.is_dir():
         raise CannotCreateError(f"{output}: is not a folder")
     disk.make_folder(output)
     if not os.access(output, os.W_OK | os.X_OK):
-        raise CannotCreateError(f"{output}: cannot be written to")
+        raise CannotCreateError(f"{output}: is not writable")
 
 
 def publish(
     output: Path,
-    what: Content,
+    result: Content,
     date: str,
     pages: Pages,
     digest: Digest = disk.sha256,
     warn: Warn = lambda _: None,
-    wanted: Wanted = (None, None),
+    prescribed: Prescribed = (None, None),
 ) -> tuple[Path, bool]:
-    """Publish a result, unless it stands there already.
+    """Publish a result, unless it has been published already.
 
     Parameters
     ----------
     output : Path
-        Where published folders stand.
-    what : Content
+        Folder of the published folders.
+    result : Content
         The result.
     date : str
         Time of publication, UTC, yyyy-mm-ddThh:mm:ss.
     pages : mapping
-        What makes report and viewer from the data that their steps left.
-    digest, warn : callable
-        Gives the SHA-256 of a published file; is told of published folders that were changed.
-    wanted : (int or None, int or None)
-        ARCH_REV and PROC_NUM where they are not free to choose.
+        Extension and writer of each page, by the step that collects its data.
+    digest : callable
+        Returns the SHA-256 of a file.
+    warn : callable
+        Receives a line for each published folder that was modified.
+    prescribed : (int or None, int or None)
+        ARCH_REV and PROC_NUM if they are prescribed.
 
     Returns
     -------
-    folder, new : Path, bool
-        The published folder, and whether this call made it.
+    folder : Path
+        The published folder.
+    new : bool
+        Whether this call created it.
+
+    Raises
+    ------
+    CannotCreateError
+        If `output` cannot be used, or no version is free.
+    SelfCheckError
+        If a product does not read back as defined.
     """
     prepare_output(output)
-    visit, identity = what.inventory.visit, what.identity()
+    visit, identity = result.inventory.visit, result.identity()
     with folder_lock(output):
         for stale in output.glob(".CH_*.stage"):
             disk.remove(stale)
-        for folder in _candidates(output, visit, wanted):
+        for folder in _candidates(output, visit, prescribed):
             if _holds_result(folder, identity, digest, warn):
                 return folder, False
-        edition = Edition(what, next_version(output, what.inventory, wanted), date)
+        edition = Edition(result, next_version(output, result.inventory, prescribed), date)
         stage = output / f".{edition.folder}.stage"
         disk.crash_point("before stage")
         try:
@@ -113,17 +130,17 @@ def publish(
     return output / edition.folder, True
 
 
-def _candidates(output: Path, visit: str, wanted: Wanted) -> list[Path]:
-    """Return the published folders of a visit that have a wanted version, the newest first."""
+def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
+    """Return the published folders of a visit with the prescribed version, newest first."""
     return [
         folder
         for folder in reversed(published_folders(output, visit))
-        if all(w in (None, is_) for w, is_ in zip(wanted, version_of(folder), strict=True))
+        if all(p in (None, v) for p, v in zip(prescribed, version_of(folder), strict=True))
     ]
 
 
 def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bool:
-    """Return whether a published folder holds exactly this result, its files as they were."""
+    """Return whether a published folder holds exactly this result, with all files intact."""
     try:
         manifest = read_manifest(folder)
         if manifest["identity"] != identity:
@@ -134,87 +151,94 @@ def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bo
             if not holds(folder / f["name"], f["sha256"], digest)
         ]
     except (DrpError, OSError, KeyError, TypeError):
-        warn(f"{folder.name}: its manifest cannot be read, the result is published again")
+        warn(f"{folder.name}: its manifest cannot be read; publishing the result again")
         return False
     if changed:
-        warn(
-            f"{folder.name}: {changed[0]} is not as it was published, the result is published again"
-        )
+        warn(f"{folder.name}: {changed[0]} is missing or modified; publishing the result again")
     return not changed
 
 
-def next_version(output: Path, inventory: Inventory, wanted: Wanted = (None, None)) -> Version:
-    """Return the version of the next publication: what is wanted, else the input's and from it the
-    next free processing number.
+def next_version(
+    output: Path, inventory: Inventory, prescribed: Prescribed = (None, None)
+) -> Version:
+    """Return the version of the next publication.
+
+    Unless prescribed, ARCH_REV is that of the input, and PROC_NUM the first free number from that
+    of the input on.
 
     Raises
     ------
     CannotCreateError
-        If the wanted one, or every one, is taken.
+        If the prescribed version is taken, or no number is left.
     """
-    taken = {version_of(folder) for folder in published_folders(output, inventory.visit)}
-    revision = inventory.arch_rev if wanted[0] is None else wanted[0]
-    if wanted[1] is not None:
-        version = Version(revision, wanted[1])
-        if version in taken:
-            name = version.folder(inventory.visit)
-            raise CannotCreateError(f"{output / name}: is there already, with another result")
+    existing = {version_of(folder) for folder in published_folders(output, inventory.visit)}
+    revision = inventory.arch_rev if prescribed[0] is None else prescribed[0]
+    if prescribed[1] is not None:
+        version = (revision, prescribed[1])
+        if version in existing:
+            name = published_name(inventory.visit, version)
+            raise CannotCreateError(f"{output / name}: already exists, with a different result")
         return version
     for number in range(inventory.proc_num, 100):
-        if (version := Version(revision, number)) not in taken:
-            return version
+        if (revision, number) not in existing:
+            return revision, number
     raise CannotCreateError(
-        f"{output}: no processing number is free for {inventory.visit} (up to 99)"
+        f"{output}: no free processing number for {inventory.visit} (the last is 99)"
     )
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A result with the version and date under which it is published."""
+    """A result with its version and date of publication."""
 
-    what: Content
+    result: Content
     version: Version
     date: str
 
     @property
     def visit(self) -> str:
-        """The visit."""
-        return self.what.inventory.visit
+        """Name of the visit."""
+        return self.result.inventory.visit
+
+    @property
+    def label(self) -> str:
+        """The version in file names, such as V0102."""
+        return version_label(self.version)
 
     @property
     def folder(self) -> str:
         """Name of the published folder."""
-        return self.version.folder(self.visit)
+        return published_name(self.visit, self.version)
 
     def keywords(self) -> dict[str, Value]:
-        """Return the keywords that only publication knows."""
+        """Return the keywords that are set at publication."""
         return {
             "DATE": self.date,
             "STAMP": f"drp {VERSION}",
             "PIPE_VER": VERSION,
-            "ARCH_REV": self.version.revision,
-            "PROC_NUM": self.version.number,
-            **{f"RF_FIL{i}": n for i, n in enumerate(self.what.reference_names()[:20], 1)},
+            "ARCH_REV": self.version[0],
+            "PROC_NUM": self.version[1],
+            **{f"RF_FIL{i}": n for i, n in enumerate(self.result.reference_names()[:20], 1)},
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what pages say of the publication."""
+        """Return the facts of the publication that the pages show."""
         return {
-            "version": self.version.label,
+            "version": self.label,
             "date": self.date,
             "software": VERSION,
             "folder": self.folder,
-            "sources": sources(self.what.inventory, self.what.settings, software()),
+            "sources": sources(self.result.inventory, self.result.settings, software()),
         }
 
     def page_name(self, ending: str) -> str:
-        """Return the file name of a page."""
-        start = self.what.inventory.start[:19].replace(":", "-")
-        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.version.label}.{ending}"
+        """Return the file name of a page, by its extension."""
+        start = self.result.inventory.start[:19].replace(":", "-")
+        return f"CH_{self.visit}_TU{start}_RPT_COR_DataReduction_{self.label}.{ending}"
 
 
 def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
-    """Write everything that is published to the folder `stage`, and force it to the disk."""
+    """Write all files of a publication to the folder `stage`, and sync them to disk."""
     with disk.guarded("create", stage):
         stage.mkdir(mode=0o750)
     files, page_data = _stage_products(stage, edition)
@@ -226,7 +250,7 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
         make(folder, facts, stage / name)
         files[name] = Origin(step, "", ending)
     disk.crash_point("before manifest")
-    manifest = make_manifest(stage, edition.what, files, edition.version.label, edition.date)
+    manifest = make_manifest(stage, edition.result, files, edition.label, edition.date)
     if "report" in page_data:
         report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
         manifest["verdict"] = report["verdict"]
@@ -237,13 +261,14 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
 
 
 def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], dict[str, Path]]:
-    """Write terms and products of the SOC; return their origins by name, and folders of page data
-    by step.
+    """Write terms and SOC products to `stage`.
+
+    Returns the origin of each file by name, and the folders of page data by step.
     """
     keywords = edition.keywords()
     files: dict[str, Origin] = {}
     page_data: dict[str, Path] = {}
-    for report in edition.what.reports:
+    for report in edition.result.reports:
         for product_name, product in report.leaf.products.items():
             if product.extname in TERMS:
                 name = term_name(report.step, files)
@@ -259,18 +284,19 @@ def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], d
     return files, page_data
 
 
-def term_name(step: str, taken: Iterable[str]) -> str:
-    """Return the place of a term in a published folder; the second of a step is that of the full
-    array.
+def term_name(step: str, names: Iterable[str]) -> str:
+    """Return the path of a term in a published folder.
+
+    If the step has a term there already, this one is for the full array.
     """
     name = f"terms/{step}.fits"
-    return f"terms/full_array/{step}.fits" if name in taken else name
+    return f"terms/full_array/{step}.fits" if name in names else name
 
 
 def soc_name(product: Product, edition: Edition) -> str:
-    """Return the SOC's file name of a product: its time is T_STRT_U, cut to whole seconds."""
+    """Return the SOC's file name of a product; its time is T_STRT_U in whole seconds."""
     with scan(Path(product.path)) as file:
         header = file.hdus[1].header
         time = str(header.get("T_STRT_U", header.get("V_STRT_U")))[:19].replace(":", "-")
         data = f"-{header['DATANAME']}" if "DATANAME" in header else ""
-        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.version.label}.fits"
+        return f"CH_{edition.visit}_TU{time}_{file.extname}{data}_{edition.label}.fits"

@@ -1,4 +1,4 @@
-"""Published products turned back into the intermediate ones of a new run."""
+"""Published products turned back into the intermediate products of a new run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ from tasks.engine.store import Warn, Workspace
 from tasks.files import disk
 from tasks.files.writer import restamp
 
-# entries of published files in the manifest, by step, key and product
+# entries of the manifest's files, by step, key and product
 Files = Mapping[tuple[str, str, str], Mapping[str, Any]]
 
 
 def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str, Path]:
-    """Bring the results of a published folder back into the records of a visit.
+    """Restore the results of a published folder to the records of a visit.
 
-    Products come back to the bytes they had before publication, which their digests prove; a step
-    of which a product is missing or was changed is left out, and so done again. What was given by
-    hand is no result of its step: it is returned, EXTNAME and place, to be given again.
+    Products get back the bytes they had before publication, as verified by their digests. A step
+    with a missing or modified product is not restored, so it will run again. A product that a
+    person had supplied is no result of its step; it is returned instead, to be supplied again.
+
+    Returns
+    -------
+    dict
+        Paths of the supplied products by EXTNAME.
+
+    Raises
+    ------
+    BadInputError
+        If a supplied product was modified after publication.
     """
     manifest = read_manifest(folder)
     files: Files = {(f["step"], f["key"], f["product"]): f for f in manifest["files"]}
@@ -35,18 +45,16 @@ def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str,
         if step not in STEPS:
             continue
         leaf = STEPS[step].payload.model_validate(entry["payload"])
-        by_hand |= {
-            name: _file_given_by_hand(folder, files[step, key, name]) for name in leaf.by_hand
-        }
+        by_hand |= {name: _supplied_file(folder, files[step, key, name]) for name in leaf.by_hand}
         if not leaf.by_hand:
             _restore_step(folder, files, leaf, (step, key), workspace, warn)
     return by_hand
 
 
-def _file_given_by_hand(folder: Path, file: Mapping[str, Any]) -> Path:
+def _supplied_file(folder: Path, file: Mapping[str, Any]) -> Path:
     path = folder / str(file["name"])
     if not holds(path, file["sha256"], disk.sha256):
-        raise BadInputError(f"{path}: was given by hand, and is not as it was published")
+        raise BadInputError(f"{path}: was supplied by hand and modified after publication")
     return path
 
 
@@ -58,7 +66,7 @@ def _restore_step(
     workspace: Workspace,
     warn: Warn,
 ) -> None:
-    """Put a published step into the records, unless they hold it, or a product is not there."""
+    """Add a published step to the records, unless it is there or a product is missing."""
     step, key = origin
     if workspace.believe(step, key, STEPS[step].payload, warn) is not None:
         return
@@ -76,14 +84,14 @@ def _restore_step(
             for name, product in leaf.products.items()
         }
     except (DrpError, KeyError) as error:
-        warn(f"{step}: its published products cannot be used again ({error})")
+        warn(f"{step}: its published products cannot be reused ({error})")
         return
     restored = leaf.model_copy(update={"products": products})
     workspace.remember(step, key, restored, {"restored": folder.name})
 
 
 def _restore_product(source: Path, product: Product, target: Path, workspace: Workspace) -> Product:
-    """Bring a published file back to the bytes that it had before publication."""
+    """Copy a published file, without the changes that publication made to its header."""
     disk.make_folder(target.parent)
     disk.remove(target)
     if product.extname in TERMS:
@@ -92,5 +100,5 @@ def _restore_product(source: Path, product: Product, target: Path, workspace: Wo
         restamp(source, target, UNPUBLISHED)
     if workspace.digests.of(target) != product.sha256:
         disk.remove(target.parent)
-        raise BadInputError(f"{source}: is not what the manifest says")
+        raise BadInputError(f"{source}: does not match its digest in the manifest")
     return product.model_copy(update={"path": str(target)})

@@ -1,4 +1,4 @@
-"""The check of products as they were staged, before they are published."""
+"""The check of staged products before publication."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.files.reader import open_declared, scan
 
 
 def whole(structure: Structure) -> Use:
-    """Return the declaration of an HDU of which everything must be there."""
+    """Return the declaration of an HDU that must hold all its keywords and columns."""
     columns = tuple(c.name for c in structure.columns)
     return Use(
         structure,
@@ -24,26 +24,24 @@ def whole(structure: Structure) -> Use:
 
 
 def self_check(stage: Path, files: Iterable[str]) -> None:
-    """Read every staged product back, with its sums, and hold it against its definition.
+    """Read back every staged product, and check it and its checksums against its definition.
 
     Raises
     ------
     SelfCheckError
-        If one does not read back, or deviates from its definition.
+        If a product cannot be read back, or deviates from its definition.
     """
     for name in files:
         try:
-            fault = _fault(stage / name)
+            deviation = _first_deviation(stage / name)
         except (BadInputError, MissingInputError) as error:
-            raise SelfCheckError(
-                f"a product does not read back as it was written: {error}"
-            ) from error
-        if fault:
-            raise SelfCheckError(f"{name}: {fault}")
+            raise SelfCheckError(f"a product cannot be read back as written: {error}") from error
+        if deviation:
+            raise SelfCheckError(f"{name}: {deviation}")
 
 
-def _fault(path: Path) -> str:
-    """Return the first deviation of a file from its definition, empty if there is none."""
+def _first_deviation(path: Path) -> str:
+    """Return the first deviation of a file from its definition; empty if it conforms."""
     with scan(path) as file:
         extnames = [hdu.extname for hdu in file.hdus[1:]]
     first = extnames[0]

@@ -1,4 +1,4 @@
-"""The archive that pycheops opens."""
+"""The archive of a published visit in the form that pycheops opens."""
 
 from __future__ import annotations
 
@@ -9,21 +9,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.delivery.published.folder import FOLDER_NAME
+from schemas.names import read_published_name, version_label
 from tasks.engine.folders import folder_lock
 from tasks.files import disk
 
-# light curves of imagettes, and the viewer
+# parts of the names of files that the archive leaves out: imagette light curves and the viewer
 _LEFT_OUT = ("_SCI_COR_Lightcurve-IMAGETTE", ".html")
 
 
 def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
-    """Write the .tgz that pycheops opens, next to a published folder, unless it stands there; same
-    content, same bytes.
+    """Write the .tgz next to a published folder, unless it exists; equal content gives equal bytes.
 
-    Light curves of imagettes are left out: pycheops' aperture_scan wants a row for each image of
-    the sub-array in all that it finds, and ends with an error where it is not so. So is the viewer:
-    it looks for one file of the report's name.
+    The light curves of imagettes are left out, because the aperture_scan of pycheops requires one
+    row per sub-array image in every light curve that it finds, and fails otherwise. So is the
+    viewer, because pycheops expects a single file with the name of the report.
+
+    Parameters
+    ----------
+    folder : Path
+        The published folder.
+    extra : sequence of Path
+        Further files to include.
+
+    Returns
+    -------
+    Path
+        The archive.
     """
     target = folder.parent / f"{folder.name}.tgz"
     with folder_lock(target.parent):
@@ -57,14 +68,15 @@ def _published_members(folder: Path) -> list[Path]:
 
 
 def _folder_inside(folder: Path) -> str:
-    """Return the name of the archive's only folder; pycheops expects none of the prefix CH_."""
-    match = FOLDER_NAME.match(folder.name)
-    assert match is not None
-    return f"{match[1]}_V{match[2]}"
+    """Return the name of the folder in the archive; pycheops expects it without the prefix CH_."""
+    name = read_published_name(folder.name)
+    assert name is not None
+    visit, version = name
+    return f"{visit}_{version_label(version)}"
 
 
 def _pack(members: Sequence[Path], inside: str, raw: BinaryIO) -> None:
-    """Write a compressed archive whose bytes depend on names and contents only."""
+    """Write a compressed archive whose bytes depend only on names and contents."""
     with (
         gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,

@@ -61,34 +61,41 @@ def replacement(path: Path) -> tuple[str, Path]:
     return extname, path
 
 
-def check_images(path: Path, found: Inventory) -> None:
-    """Refuse a replacement that is not of the visit's images, or of its window where the raw
-    sub-array is there to compare.
+def check_images(path: Path, inventory: Inventory) -> None:
+    """Reject a replacement of other images than the visit's, or of another window.
+
+    The window is compared only while the raw sub-array exists.
     """
     with scan(path) as file:
-        for hdu in file.hdus[1:] if not file.extname.endswith(("Imagette", "FullArray")) else ():
-            axes = hdu.shape
-            if "TFIELDS" in hdu.header:
-                of_images = "MJD_TIME" in hdu.present() and hdu.extname not in NOT_OF_IMAGES
-            else:
-                of_images = len(axes) == 3 or hdu.extname == "TERM_SMEARING"
-            if of_images and axes[0] != found.images:
-                raise hdu.refuse(f"is of {axes[0]} images, the visit has {found.images}")
+        if file.extname.endswith(("Imagette", "FullArray")):
+            return
+        for hdu in file.hdus[1:]:
+            if _is_of_images(hdu) and hdu.rows != inventory.images:
+                raise hdu.refuse(f"is of {hdu.rows} images, the visit has {inventory.images}")
             if (
                 "X_WINOFF" in hdu.header
                 and hdu.extname not in NOT_OF_WINDOW
-                and os.path.exists(found.subarray.path)
+                and os.path.exists(inventory.subarray.path)
             ):
-                with scan(Path(found.subarray.path)) as raw:
-                    header, shape = raw.hdus[1].header, raw.hdus[1].shape[1:]
-                window = [
-                    (h.get("X_WINOFF"), h.get("Y_WINOFF"), s)
-                    for h, s in ((hdu.header, axes[-2:]), (header, shape))
-                ]
-                if window[0] != window[1]:
-                    raise hdu.refuse(
-                        f"is of the window (x, y, shape) {window[0]}, the visit's is {window[1]}"
-                    )
+                _check_window(hdu, Path(inventory.subarray.path))
+
+
+def _is_of_images(hdu: Hdu) -> bool:
+    """Whether an HDU has one row or plane per image of the visit."""
+    if "TFIELDS" in hdu.header:
+        return "MJD_TIME" in hdu.present() and hdu.extname not in NOT_OF_IMAGES
+    return len(hdu.shape) == 3 or hdu.extname == "TERM_SMEARING"
+
+
+def _check_window(hdu: Hdu, subarray: Path) -> None:
+    with scan(subarray) as raw:
+        header, shape = raw.hdus[1].header, raw.hdus[1].shape[1:]
+    window, visit_window = (
+        (h.get("X_WINOFF"), h.get("Y_WINOFF"), s)
+        for h, s in ((hdu.header, hdu.shape[-2:]), (header, shape))
+    )
+    if window != visit_window:
+        raise hdu.refuse(f"is of the window (x, y, shape) {window}, the visit's is {visit_window}")
 
 
 def own_copy(workspace: Workspace, name: str, path: Path) -> Path:
@@ -124,18 +131,7 @@ def check_no_infinity(hdu: Hdu) -> None:
 # Columns of terms that hold a number in every row: what cannot be measured is filled in by the step
 # and flagged.
 _FILLED = frozenset(
-    (
-        "MJD_TIME",
-        "LEVEL",
-        "LEVEL_ERR",
-        "RON",
-        "GAIN",
-        "BOUNDARY",
-        "COEF_0",
-        "COEF_1",
-        "COEF_2",
-        "COEF_3",
-    )
+    ("MJD_TIME", "LEVEL", "LEVEL_ERR", "RON", "GAIN", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
 )
 
 _NOT_FILLED = frozenset((("TERM_PSF_FIT", "LEVEL"),))

@@ -1,4 +1,4 @@
-"""Where intermediate products lie, and the lock on a folder."""
+"""The folder of intermediate products, and the lock on a folder."""
 
 from __future__ import annotations
 
@@ -27,35 +27,46 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def default_work_folder(warn: Warn) -> Path:
-    """Return where intermediate products go if nobody says: DRP_WORK, the user's cache folder, or
-    else a temporary one.
+    """Return the folder of intermediate products if the user names none.
+
+    It is DRP_WORK, else one in the user's cache, else a temporary one, which is reported by `warn`.
     """
     if named := os.environ.get("DRP_WORK"):
         return Path(named).absolute()
+    folder = _cache_folder()
+    if folder is None:
+        folder = _temporary_folder()
+        warn(
+            f"no folder for intermediate products can be written: they go to {folder} (--work "
+            f"names another)"
+        )
+    return folder
+
+
+def _cache_folder() -> Path | None:
     home = os.environ.get("HOME")
     cache = os.environ.get("XDG_CACHE_HOME") or (str(Path(home) / ".cache") if home else "")
-    if cache:
-        folder = Path(cache) / "cheops-drp"
-        try:
-            disk.make_folder(folder)
-            if os.access(folder, os.W_OK):
-                return folder
-        except DrpError:
-            pass
+    if not cache:
+        return None
+    folder = Path(cache) / "cheops-drp"
+    try:
+        disk.make_folder(folder)
+    except DrpError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _temporary_folder() -> Path:
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"cheops-drp-{os.getuid()}"
     with disk.guarded("create", folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
-    # anybody may write into a temporary folder: one that is not ours alone could hold results that
-    # are not ours
+    # everyone may write to the temporary folder: in a folder that others can write to, results
+    # could be forged
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise CannotCreateError(
             f"{folder}: is not ours alone; name a folder for intermediate products by --work"
         )
-    warn(
-        f"no folder for intermediate products can be written: they go to {folder} (--work "
-        f"names another)"
-    )
     return folder

@@ -7,20 +7,16 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from schemas.errors import StorageError, plain
 from schemas.payloads import Leaf
+from tasks.engine.generic import L, R
 from tasks.engine.run import Run, Stopped
-
-L = TypeVar("L", bound=Leaf)
-R = TypeVar("R")
 
 
 def uses_prefect(run: Run) -> bool:
-    """Whether a call goes to Prefect; where its server is gone, the rest of the run is done
-    plain.
-    """
+    """Whether a call goes to Prefect; without its server the run continues plain."""
     if run.engine != "prefect" or run.dry:
         return False
     if not server_answers():
@@ -29,7 +25,7 @@ def uses_prefect(run: Run) -> bool:
 
 
 def leave_prefect(run: Run, error: Exception | None) -> None:
-    """Do the rest of the run plain, and say why."""
+    """Continue the run without Prefect, and warn why."""
     if run.engine == "plain":
         return
     run.engine = "plain"
@@ -39,22 +35,20 @@ def leave_prefect(run: Run, error: Exception | None) -> None:
     run.warn(f"the Prefect server {reason}: the rest of this run is done without it")
     from prefect.context import SyncClientContext
 
-    # the flows that are still open report their end over this connection: closed, it fails at once,
-    # and not after minutes
+    # open flows report their end over this connection: once it is closed that fails at once, and
+    # not after minutes
     if (context := SyncClientContext.get()) is not None:
         context.client.__exit__(None, None, None)
 
 
 def is_transient(error: object) -> bool:
-    """Whether the same call may succeed when it is repeated."""
+    """Whether the call that raised `error` may succeed if it is repeated."""
     return isinstance(error, StorageError) and not error.permanent
 
 
 def server_answers(timeout: float = 5.0) -> bool:
-    """Whether the Prefect server that is named by PREFECT_API_URL answers now."""
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return False
+    """Whether the Prefect server at PREFECT_API_URL answers now."""
+    url = os.environ.get("PREFECT_API_URL", "")
     if not url.startswith(("http://", "https://")):
         return False
     request = urllib.request.Request(f"{url.rstrip('/')}/health")  # noqa: S310
@@ -79,12 +73,10 @@ def call_task(
 ) -> L:
     """Run a step as a Prefect task.
 
-    `work` does the step with a number of retries and returns its payload, and whether that was
-    found in the records. What it did counts, whatever Prefect makes of it; where Prefect fails, the
-    step is done plain.
+    `work` runs the step with a number of retries and returns its payload, and whether it was found
+    in the records. Its outcome counts, not the state that Prefect reports; if Prefect itself fails,
+    the step runs without it.
     """
-    from prefect.states import Completed
-
     last: list[L | Exception] = []  # the outcome of the last attempt
 
     @functools.wraps(fn)
@@ -98,9 +90,7 @@ def call_task(
                 run.warn(f"{name}: {error}; tried again")
             raise
         last.append(leaf)
-        state = "Cached" if cached else "ByHand" if leaf.by_hand else None
-        data = leaf.model_dump(mode="json")
-        return Completed(name=state, data=data) if state else data
+        return _task_state(leaf, cached)
 
     try:
         _as_task(run, name, (fn.__doc__ or "").splitlines()[0], body)(*args, **kwargs)
@@ -113,6 +103,15 @@ def call_task(
     if last and not isinstance(last[0], Exception):
         return last[0]
     return work(run.retries)[0]
+
+
+def _task_state(leaf: Leaf, cached: bool) -> Any:
+    """Return what the task run shows: the payload, under a state of its own unless it is new."""
+    from prefect.states import Completed
+
+    state = "Cached" if cached else "ByHand" if leaf.by_hand else None
+    data = leaf.model_dump(mode="json")
+    return Completed(name=state, data=data) if state else data
 
 
 def _as_task(run: Run, name: str, text: str, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,9 +135,7 @@ def _as_task(run: Run, name: str, text: str, body: Callable[..., Any]) -> Callab
 def call_flow(
     run: Run, name: str, fn: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> R:
-    """Run a recipe as a Prefect flow; where Prefect fails before the recipe has ended, it is done
-    plain.
-    """
+    """Run a recipe as a Prefect flow; if Prefect fails before the recipe ends, run it plain."""
     from prefect import tags
 
     ended: list[R | BaseException] = []

@@ -1,4 +1,4 @@
-"""The current run over one visit: its settings, reports and warnings."""
+"""The current run over one visit: its options, reports and warnings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from schemas.payloads import Leaf
 from tasks.engine.store import Workspace
@@ -17,17 +15,12 @@ from tasks.engine.store import Workspace
 if TYPE_CHECKING:
     from tasks.engine.step import Step
 
-P = ParamSpec("P")
-
-L = TypeVar("L", bound=Leaf)
-
-R = TypeVar("R", bound=BaseModel)
-
 
 @dataclass
 class StepReport:
-    """What happened to one step in a run, for progress, manifest and tests. `why` says why a step
-    would run.
+    """What happened to one step in a run, for progress, manifest and tests.
+
+    `why` gives the reason why a step would run; it is empty except in a dry run.
     """
 
     step: str
@@ -42,20 +35,18 @@ class StepReport:
 class Run:
     """One run over one visit.
 
-    A replacement takes the place of what the first call of its step leaves, the sub-array's, and is
-    then struck off.
+    A replacement takes the place of the product of the first call of its step, which is the
+    sub-array's, and is then removed from `replacements`.
     """
 
     workspace: Workspace
     engine: str = "plain"  # plain or prefect
-    forget: set[str] = field(
-        default_factory=set
-    )  # steps that are done again whatever the records say
-    made: set[str] = field(default_factory=set)  # keys of what was done in this run
+    forget: set[str] = field(default_factory=set)  # steps to repeat whatever the records say
+    made: set[str] = field(default_factory=set)  # keys of the results computed in this run
     until: str | None = None
-    replacements: dict[str, Path] = field(default_factory=dict)  # EXTNAME -> a person's own version
+    replacements: dict[str, Path] = field(default_factory=dict)  # EXTNAME -> the user's own file
     dry: bool = False
-    records_only: bool = False  # what is not in the records raises WorkToDo
+    records_only: bool = False  # a step without a record raises WorkToDo
     retries: int = 2
     retry_delay: float = 1.0
     reports: list[StepReport] = field(default_factory=list)
@@ -63,21 +54,21 @@ class Run:
     tell: Callable[[str, StepReport | None], None] = lambda _step, _report: None
 
     def warn(self, text: str) -> None:
-        """Note something that a person should know."""
+        """Record a warning for the user."""
         self.warnings.append(text)
 
 
 class Stopped(Exception):
-    """The run reached the step it was to stop behind."""
+    """The run reached the step after which it was to stop."""
 
 
 class WorkToDo(Exception):
-    """A run from the records alone came to a step that is not in them."""
+    """A run restricted to the records came to a step that has none."""
 
 
 _run: ContextVar[Run | None] = ContextVar("drp_run", default=None)
 
-product_folder: ContextVar[Path | None] = ContextVar("drp_folder", default=None)
+_product_folder: ContextVar[Path | None] = ContextVar("drp_folder", default=None)
 
 STEPS: dict[str, Step[..., Any]] = {}
 
@@ -100,9 +91,19 @@ def running(run: Run) -> Iterator[Run]:
         _run.reset(token)
 
 
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Make `folder` the place of the files that the current step streams."""
+    token = _product_folder.set(folder)
+    try:
+        yield
+    finally:
+        _product_folder.reset(token)
+
+
 def new_file(name: str) -> Path:
-    """Return where a step that streams its product writes the file `name`."""
-    folder = product_folder.get()
+    """Return the path under which the current step streams its product `name`."""
+    folder = _product_folder.get()
     if folder is None:
         raise RuntimeError("no step is running")
     return folder / f"{name}.fits"

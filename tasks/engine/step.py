@@ -1,11 +1,11 @@
-"""Declares steps and recipes, and runs them plain or under Prefect.
+"""Steps and recipes: how they are declared, and how they run, plain or under Prefect.
 
-A step is a function of payloads and settings that returns `Leaves`: what it estimated, as HDUs,
-with its state and the values it used. Calling it finds its record or runs it, writes the products,
-and returns the payload. A recipe is a function that calls steps. Under the plain engine both are
-mere function calls. Under Prefect a step is a task, a recipe a flow; what is found again ends as
-the state `Cached`. Products never depend on the server: where it stops answering in mid-run, the
-rest is done plain.
+A step is a function of payloads and settings that returns `Leaves`: its estimates as HDUs, its
+state and the values it used. Calling it finds its record or runs it, writes the products, and
+returns the payload. A recipe is a function that calls steps. Under the plain engine both are mere
+function calls. Under Prefect a step is a task and a recipe a flow; a result found in the records
+ends in the state `Cached`. Products never depend on the server: if it stops answering during a
+run, the run continues without it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
 
@@ -26,32 +27,22 @@ from schemas.payloads import Leaf, Product, Scalar, Status
 from schemas.terms import TERMS
 from schemas.used import USED
 from tasks.engine.by_hand import own_copy, used_values
+from tasks.engine.generic import L, P, R
 from tasks.engine.keys import make_key
 from tasks.engine.prefect import call_flow, call_task, is_transient, uses_prefect
 from tasks.engine.reasons import NOT_YET, ingredients, why
-from tasks.engine.run import (
-    STEPS,
-    L,
-    P,
-    R,
-    Run,
-    StepReport,
-    Stopped,
-    WorkToDo,
-    current_run,
-    product_folder,
-)
+from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, current_run, writing_to
 from tasks.files import disk
 from tasks.files.writer import NewHdu, write_fits
 
 
 @dataclass
 class Leaves:
-    """What a step function returns.
+    """The result of a step function.
 
     `files` are products as HDUs, by name; `written` are names of products that the function wrote
     itself, under `new_file`; `blobs` are other files by name. `used` are values by declared
-    keyword; `warning` says which fall-back was used.
+    keyword; a warning names the fall-back that was used.
     """
 
     files: Mapping[str, Sequence[NewHdu]] = field(default_factory=dict)
@@ -60,15 +51,36 @@ class Leaves:
     used: Mapping[str, Scalar] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     skipped: bool = False
-    status: dict[str, Status] = field(
-        default_factory=dict
-    )  # where a step owns more than one keyword
+    # of a step that owns more than one keyword
+    status: dict[str, Status] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Status:
+        """How the step ended."""
+        if self.skipped:
+            return Status.SKIPPED
+        return Status.WARNING if self.warnings else Status.COMPLETED
+
+
+class _Call(NamedTuple):
+    """One call of a step within a run."""
+
+    run: Run
+    key: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class _Result(NamedTuple, Generic[L]):
+    """The payload of a call and its outcome; `why` gives the reason for work in a dry run."""
+
+    leaf: L
+    outcome: str
+    why: str = ""
 
 
 class Step(Generic[P, L]):
-    """A declared step. `fn` is the bare function, `leaves` the EXTNAMEs of the products it
-    leaves.
-    """
+    """A declared step: `fn` is the bare function, `leaves` are the EXTNAMEs of its products."""
 
     def __init__(
         self,
@@ -89,7 +101,7 @@ class Step(Generic[P, L]):
         self._signature = inspect.signature(fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
-        """Run the step, or take its result from the records."""
+        """Run the step, or return its result from the records."""
         run = current_run()
         run.tell(self.name, None)
 
@@ -114,165 +126,157 @@ class Step(Generic[P, L]):
         bound.apply_defaults()
         return bound.arguments
 
+    def _ingredients(self, call: _Call) -> dict[str, Scalar | None]:
+        return ingredients(self.version, self._arguments(call.args, call.kwargs))
+
     def _work(
         self, run: Run, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int
     ) -> tuple[L, bool]:
         """Return the payload, and whether it was found in the records."""
         started = time.perf_counter()
-        key = self.key(args, kwargs)
-        known = self.name not in run.forget or key in run.made
+        call = _Call(run, self.key(args, kwargs), args, kwargs)
         replaced = {
             name: run.replacements[name] for name in self.leaves if name in run.replacements
         }
-        outcome, reason = "cached", ""
-        doubts = len(run.warnings)
-        leaf: L | None
         if replaced and run.records_only:
             raise WorkToDo(self.name)
         if replaced and set(replaced) == set(self.leaves):
-            leaf = self.payload(
-                step=self.name, status=dict.fromkeys(self.keywords, Status.COMPLETED)
-            )
-        elif (
-            known
-            and (leaf := run.workspace.believe(self.name, key, self.payload, run.warn)) is not None
-        ):
-            pass
-        elif run.dry:
-            nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
-            leaf, outcome = self.payload(step=self.name, products=nothing), "would run"
-            made = ingredients(self.version, self._arguments(args, kwargs))
-            reason = (
-                "asked for"
-                if not known
-                else (run.warnings[doubts:] or [why(run.workspace, self.name, made)])[0]
-            )
-        elif run.records_only:
-            raise WorkToDo(self.name)
+            status = dict.fromkeys(self.keywords, Status.COMPLETED)
+            result = _Result(self.payload(step=self.name, status=status), "by hand")
         else:
-            leaf, outcome = self._retry(run, key, args, kwargs, retries), "done"
-            made = ingredients(self.version, self._arguments(args, kwargs))
-            facts = {
-                "seconds": round(time.perf_counter() - started, 4),
-                "engine": run.engine,
-                "made_from": made,
-            }
-            run.workspace.remember(self.name, key, leaf, facts)
-            run.made.add(key)
-            disk.crash_point(f"after {self.name}")
+            result = self._find_or_run(call, retries)
         if replaced:
-            leaf, outcome = self._by_hand(run, leaf, replaced), "by hand"
+            leaf = self._replace_products(run, result.leaf, replaced)
+            result = _Result(leaf, "by hand", result.why)
             for name in replaced:
                 del run.replacements[name]
-        report = StepReport(self.name, outcome, time.perf_counter() - started, key, leaf, reason)
+        seconds = time.perf_counter() - started
+        report = StepReport(self.name, result.outcome, seconds, call.key, result.leaf, result.why)
         run.reports.append(report)
         run.tell(self.name, report)
-        return leaf, outcome == "cached"
+        return result.leaf, result.outcome == "cached"
 
-    def _retry(
-        self, run: Run, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int
-    ) -> L:
+    def _find_or_run(self, call: _Call, retries: int) -> _Result[L]:
+        """Return the recorded payload, or run the step; in a dry run only say that it would run."""
+        run, doubts = call.run, len(call.run.warnings)
+        forgotten = self.name in run.forget and call.key not in run.made
+        if not forgotten:
+            leaf = run.workspace.believe(self.name, call.key, self.payload, run.warn)
+            if leaf is not None:
+                return _Result(leaf, "cached")
+        if run.dry:
+            nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
+            if forgotten:
+                reason = "asked for"
+            elif run.warnings[doubts:]:
+                reason = run.warnings[doubts]
+            else:
+                reason = why(run.workspace, self.name, self._ingredients(call))
+            return _Result(self.payload(step=self.name, products=nothing), "would run", reason)
+        if run.records_only:
+            raise WorkToDo(self.name)
+        return _Result(self._run_and_record(call, retries), "done")
+
+    def _run_and_record(self, call: _Call, retries: int) -> L:
+        started = time.perf_counter()
+        leaf = self._retry(call, retries)
+        facts = {
+            "seconds": round(time.perf_counter() - started, 4),
+            "engine": call.run.engine,
+            "made_from": self._ingredients(call),
+        }
+        call.run.workspace.remember(self.name, call.key, leaf, facts)
+        call.run.made.add(call.key)
+        disk.crash_point(f"after {self.name}")
+        return leaf
+
+    def _retry(self, call: _Call, retries: int) -> L:
         for attempt in range(retries + 1):
             try:
-                return self._execute(run, key, args, kwargs)
+                return self._execute(call)
             except StorageError as error:
                 if attempt == retries or not is_transient(error):
                     raise
-                run.warn(f"{self.name}: {error}; tried again")
-                time.sleep(run.retry_delay * 2**attempt)
+                call.run.warn(f"{self.name}: {error}; tried again")
+                time.sleep(call.run.retry_delay * 2**attempt)
             except (MemoryError, ImportError, OSError) as error:
                 if not short_of_memory(error):
                     raise
                 raise BusyError(f"{self.name}: {wanted_memory(error)}") from error
         raise AssertionError("unreachable")
 
-    def _execute(self, run: Run, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> L:
-        inputs = list(products_in([*args, *kwargs.values()]))
-        before = {
-            p.path: run.workspace.digests.fingerprint(Path(p.path))
-            for p in inputs
-            if os.path.exists(p.path)
-        }
+    def _execute(self, call: _Call) -> L:
+        """Run the function on inputs that stay the same meanwhile, and write its products."""
+        with self._unchanged_inputs(call):
+            folder = call.run.workspace.folder(self.name, call.key)
+            disk.remove(folder)
+            disk.make_folder(folder)
+            disk.crash_point(f"before {self.name}")
+            with writing_to(folder):
+                made = self.fn(*call.args, **call.kwargs)
+                products = self._write(made, folder, call.run)
+        disk.crash_point(f"within {self.name}")
+        if unknown := sorted(set(made.used) - set(USED)):
+            raise KeyError(f"{self.name} used {unknown[0]}, which is not declared")
+        return self.payload(
+            step=self.name,
+            products=products,
+            status={**dict.fromkeys(self.keywords, made.state), **made.status},
+            used=dict(made.used),
+            warnings=tuple(made.warnings),
+        )
+
+    @contextmanager
+    def _unchanged_inputs(self, call: _Call) -> Iterator[None]:
+        """Reject input files that differ from their digests, or change within the block."""
+        digests = call.run.workspace.digests
+        inputs = [
+            p for p in products_in([*call.args, *call.kwargs.values()]) if os.path.exists(p.path)
+        ]
+        before = {p.path: digests.fingerprint(Path(p.path)) for p in inputs}
         for product in inputs:
-            if (
-                product.path in before
-                and run.workspace.digests.of(Path(product.path)) != product.sha256
-            ):
+            if digests.of(Path(product.path)) != product.sha256:
                 raise BadInputError(f"{product.path}: changed since this run began")
 
-        def unchanged() -> None:
+        def check() -> None:
             for path, fingerprint in before.items():
-                if (
-                    not os.path.exists(path)
-                    or run.workspace.digests.fingerprint(Path(path)) != fingerprint
-                ):
+                if not os.path.exists(path) or digests.fingerprint(Path(path)) != fingerprint:
                     raise BadInputError(f"{path}: changed while {self.name} read it")
 
-        folder = run.workspace.folder(self.name, key)
-        disk.remove(folder)
-        disk.make_folder(folder)
-        disk.crash_point(f"before {self.name}")
-        token = product_folder.set(folder)
         try:
-            made = self.fn(*args, **kwargs)
-            products = self._write(made, folder, run)
+            yield
         except Exception:
-            # whatever the step met in a file that was being written is not what the file says
-            unchanged()
+            # an error met in a file that was being rewritten says nothing of the file itself
+            check()
             raise
-        finally:
-            product_folder.reset(token)
-        unchanged()
-        disk.crash_point(f"within {self.name}")
-        unknown = set(made.used) - set(USED)
-        if unknown:
-            raise KeyError(f"{self.name} used {sorted(unknown)[0]}, which is not declared")
-        state = (
-            Status.SKIPPED
-            if made.skipped
-            else Status.WARNING
-            if made.warnings
-            else Status.COMPLETED
-        )
-        status = {**dict.fromkeys(self.keywords, state), **made.status}
-        used, warnings = dict(made.used), tuple(made.warnings)
-        return self.payload(
-            step=self.name, products=products, status=status, used=used, warnings=warnings
-        )
+        check()
 
     def _write(self, made: Leaves, folder: Path, run: Run) -> dict[str, Product]:
+        def product(path: Path, extname: str) -> Product:
+            return Product(path=str(path), sha256=run.workspace.digests.of(path), extname=extname)
+
         products = {}
         for name, hdus in made.files.items():
             path = folder / f"{name}.fits"
             write_fits(path, hdus)
-            products[name] = Product(
-                path=str(path),
-                sha256=run.workspace.digests.of(path),
-                extname=hdus[0].declared.extname,
-            )
+            products[name] = product(path, hdus[0].declared.extname)
         for name, extname in made.written.items():
-            path = folder / f"{name}.fits"
-            products[name] = Product(
-                path=str(path), sha256=run.workspace.digests.of(path), extname=extname
-            )
+            products[name] = product(folder / f"{name}.fits", extname)
         for name, data in made.blobs.items():
-            path = folder / name
-            disk.write_file(path, data)
-            products[name] = Product(
-                path=str(path), sha256=run.workspace.digests.of(path), extname=name
-            )
+            disk.write_file(folder / name, data)
+            products[name] = product(folder / name, name)
         return products
 
-    def _by_hand(self, run: Run, leaf: L, replaced: Mapping[str, Path]) -> L:
-        """Return the payload with a person's own products in place of the step's."""
+    def _replace_products(self, run: Run, leaf: L, replaced: Mapping[str, Path]) -> L:
+        """Return the payload with the user's own products in place of the step's."""
         products, used = dict(leaf.products), dict(leaf.used)
         for name, path in replaced.items():
-            own = path if run.dry else own_copy(run.workspace, name, path)
+            copy = path if run.dry else own_copy(run.workspace, name, path)
             products[name] = Product(
-                path=str(own), sha256=run.workspace.digests.of(own), extname=name
+                path=str(copy), sha256=run.workspace.digests.of(copy), extname=name
             )
             if name in TERMS:
-                used.update(used_values(own, name))
+                used.update(used_values(copy, name))
         text = f"{self.name}: {', '.join(replaced)} given by hand"
         return leaf.model_copy(
             update={
@@ -287,11 +291,10 @@ class Step(Generic[P, L]):
 def step(
     name: str, *keywords: str, version: str, payload: type[L], leaves: Sequence[str]
 ) -> Callable[[Callable[P, Leaves]], Step[P, L]]:
-    """Declare a step: its name, its header keywords, its version, the payload it returns, the
-    products it leaves.
+    """Declare a step: its name, header keywords, version, payload and the EXTNAMEs of its products.
 
-    A version changes whenever the same input could give other bytes: what the step made before is
-    then made again.
+    The version changes whenever the same input could give other bytes: earlier results of the step
+    are then computed again.
     """
 
     def declare(fn: Callable[P, Leaves]) -> Step[P, L]:
@@ -303,16 +306,14 @@ def step(
 
 
 def history(leaves: Sequence[Leaf]) -> tuple[str, ...]:
-    """Return a line for each step that made something: its name, version and state, and what was
-    odd.
-    """
+    """Return a line for each step: its name, version, state and warnings."""
     lines = []
     for leaf in leaves:
         states = dict.fromkeys(map(str, leaf.status.values())) or {
             str(Status.WARNING if leaf.warnings else Status.COMPLETED): None
         }
-        told = "".join(f"; {warning}" for warning in leaf.warnings)
-        lines.append(f"{leaf.step} {STEPS[leaf.step].version}: {', '.join(states)}{told}")
+        warnings = "".join(f"; {warning}" for warning in leaf.warnings)
+        lines.append(f"{leaf.step} {STEPS[leaf.step].version}: {', '.join(states)}{warnings}")
     return tuple(lines)
 
 
@@ -339,7 +340,7 @@ def recipe(result: type[R], name: str) -> Callable[[Callable[P, R]], Recipe[P, R
 
 
 def products_in(values: Sequence[object]) -> Iterator[Product]:
-    """Yield the products that some payloads, or collections of them, name."""
+    """Yield the products in payloads, or in collections of them."""
     for value in values:
         if isinstance(value, Product):
             yield value

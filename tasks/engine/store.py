@@ -22,19 +22,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from schemas.errors import BusyError, DrpError
 from schemas.payloads import Leaf, Product
 from tasks.engine.digests import Digests
+from tasks.engine.generic import L
 from tasks.engine.keys import sha256_of
 from tasks.files import disk
 
 RECORD_VERSION = 1
-
-L = TypeVar("L", bound=Leaf)
 
 Warn = Callable[[str], None]
 
@@ -60,33 +56,19 @@ class Workspace:
         return self.products / f"{step}-{key[:24]}"
 
     def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
-        """Return the recorded payload if there is one and its products are as they were; else None,
-        saying why.
+        """Return the recorded payload, or None if there is none or a product of it was changed.
+
+        A record or product that cannot be used is reported by `warn`.
         """
         path = self.record_path(step, key)
         if not path.exists():
             return None
         try:
-            record = json.loads(disk.read_bytes(path, limit=4 << 20))
-            if (
-                not isinstance(record, dict)
-                or record.get("version") != RECORD_VERSION
-                or record.get("key") != key
-            ):
-                raise ValueError("is of another version")
-            if record["digest"] != sha256_of(record["payload"]):
-                raise ValueError("was changed")
-            leaf = payload.model_validate(record["payload"])
-        except (
-            DrpError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RecursionError,
-            ValidationError,
-        ) as error:
-            what = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
-            warn(f"record of {step} {what}: the step is done again")
+            leaf = _read_record(path, key, payload)
+        except (DrpError, ValueError, KeyError, TypeError, RecursionError) as error:
+            # errors of JSON and of pydantic are ValueErrors too
+            fault = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
+            warn(f"record of {step} {fault}: the step is done again")
             return None
         leaf = located(leaf, lambda p: str(self.root / p))
         for name, product in leaf.products.items():
@@ -138,17 +120,34 @@ class Workspace:
                 notify(f"waiting for another run on {self.visit}")
                 while not _try_lock(fd):
                     time.sleep(0.2)
-            # what a killed run was writing; `.old` is what it was about to replace
-            memory = f".{self.visit}.digests.json.*"
-            for left in (
-                *self.records.glob(".*.part"),
-                *self.records.glob(".*.old"),
-                *self.records.parent.glob(memory),
-            ):
-                disk.remove(left)
+            self._remove_remnants()
             yield
         finally:
             os.close(fd)
+
+    def _remove_remnants(self) -> None:
+        """Remove what a killed run was writing (`.part`) or about to replace (`.old`)."""
+        memory = f".{self.visit}.digests.json.*"
+        for remnant in (
+            *self.records.glob(".*.part"),
+            *self.records.glob(".*.old"),
+            *self.records.parent.glob(memory),
+        ):
+            disk.remove(remnant)
+
+
+def _read_record(path: Path, key: str, payload: type[L]) -> L:
+    """Return the payload in a record; ValueError if it is of another version or was changed."""
+    record = json.loads(disk.read_bytes(path, limit=4 << 20))
+    if (
+        not isinstance(record, dict)
+        or record.get("version") != RECORD_VERSION
+        or record.get("key") != key
+    ):
+        raise ValueError("is of another version")
+    if record["digest"] != sha256_of(record["payload"]):
+        raise ValueError("was changed")
+    return payload.model_validate(record["payload"])
 
 
 def _try_lock(fd: int) -> bool:

@@ -32,15 +32,20 @@ _UNREADABLE = (VerifyError, ValueError)
 
 
 class Cards(dict[str, Any]):
-    """The keywords of a header and their values, of which the first counts; a value that is not
-    given is None.
+    """The keywords of a header and their values, read-only; an undefined value is None.
 
-    It is for reading only. Astropy's header takes as long for one value as this for some hundred.
+    Of a keyword that occurs more than once the first value counts; `times` counts them. Astropy's
+    own header takes as long for one value as this for some hundred.
     """
 
     def __init__(self, cards: Sequence[tuple[str, Any]]) -> None:
         super().__init__(reversed(cards))
         self.times = Counter(name for name, _ in cards)
+
+    def text(self, name: str) -> str:
+        """Return a value as text without surrounding blanks; empty if there is none."""
+        value = self.get(name)
+        return "" if value is None else str(value).strip()
 
 
 def parse_cards(text: str, where: str) -> tuple[Cards, frozenset[str]]:

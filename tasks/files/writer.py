@@ -4,9 +4,7 @@ over every HDU.
 
 from __future__ import annotations
 
-import functools
 import math
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io import fits as afits
 
 from schemas.errors import CannotCreateError
 from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
 from schemas.terms import TERMS
 from tasks.files import disk
-from tasks.files.reader import BLOCK, Hdu, Value, folded, ones_complement_sum, scan
+from tasks.files.cards import card, close_header, history_cards, set_cards, sum_header
+from tasks.files.hdu import Hdu, Value
+from tasks.files.reader import scan
+from tasks.files.structure import BLOCK
+from tasks.files.sums import folded, ones_complement_sum
 
-# What publication fills in; until then each stands for nothing, so that a product made again has
+# Values that publication fills in; until then neutral, so that a product that is computed again has
 # the same bytes.
 PUBLICATION: dict[str, Value] = {
     "DATE": "1970-01-01T00:00:00",
@@ -32,9 +33,9 @@ PUBLICATION: dict[str, Value] = {
     "PROC_NUM": 0,
 }
 
-_COMMENTS = {"DATE": "time of publication, UTC", "STAMP": "program and version"}
+Card = tuple[str, Value, str]  # keyword, value, comment
 
-_LONGEST = 68  # characters of a string in one card
+_COMMENTS = {"DATE": "time of publication, UTC", "STAMP": "program and version"}
 
 _CONTROL = bytes(c if 32 <= c <= 126 else ord("?") for c in range(256))
 
@@ -50,77 +51,8 @@ class NewHdu:
     pixels: npt.NDArray[Any] | None = None
     columns: Mapping[str, npt.NDArray[Any]] | None = None
     shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
-    primary: tuple[
-        tuple[str, Value, str], ...
-    ] = ()  # cards of the primary HDU, if this one comes first
+    primary: tuple[Card, ...] = ()  # of the primary HDU, if this HDU comes first
     history: tuple[str, ...] = ()  # lines for HISTORY cards
-
-
-def encode_checksum(total: int) -> str:
-    """Return the 16 characters that make an HDU with sum `total` add up to all ones (FITS 4.0,
-    appendix J.2).
-    """
-    value = 0xFFFFFFFF - total
-    characters = np.zeros((4, 4), dtype=int)
-    for byte in range(4):
-        quotient, remainder = divmod((value >> (24 - 8 * byte)) & 0xFF, 4)
-        four = np.full(4, quotient + 48)
-        four[0] += remainder
-        while any(58 <= c <= 64 or 91 <= c <= 96 for c in four):
-            for i in (0, 2):
-                if any(58 <= c <= 64 or 91 <= c <= 96 for c in four[i : i + 2]):
-                    four[i] += 1
-                    four[i + 1] -= 1
-        characters[:, byte] = four
-    text = "".join(chr(c) for c in characters.ravel())
-    return text[-1] + text[:-1]
-
-
-def card(name: str, value: Value, comment: str = "") -> bytes:
-    """Return one card of 80 bytes: long strings and comments are cut, what is not printable ASCII
-    is escaped.
-
-    Real numbers have all their digits, for which they may stand beyond the 20 columns of the fixed
-    format.
-    """
-    if isinstance(value, str):
-        value = _printable(value)[:_LONGEST].rstrip()
-        while len(value.replace("'", "''")) > _LONGEST:
-            value = value[:-1]
-    if isinstance(value, float):
-        mantissa, e, exponent = repr(float(value)).upper().partition("E")
-        text = f"{name:8}= {mantissa + ('.0' if '.' not in mantissa else '') + e + exponent:>20}"
-    else:
-        text = _card_text(name, value)
-    # an empty string before a comment with an apostrophe would be read as one long string
-    if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
-        text += f" / {comment}"
-    return text.ljust(80).encode("ascii")
-
-
-@functools.lru_cache(maxsize=4096, typed=True)
-def _card_text(name: str, value: str | int) -> str:
-    """Return a card without its comment. Most stand in each of some hundred headers, and astropy
-    takes long for one.
-    """
-    return str(afits.Card(name, value)).rstrip().ljust(30)
-
-
-def history_cards(line: str) -> list[bytes]:
-    """Return HISTORY cards for a line of text; what does not fit goes on in further cards, set in
-    by four spaces.
-    """
-    text = _printable(line)
-    parts = textwrap.wrap(text, 72, subsequent_indent="    ", break_on_hyphens=False) or [""]
-    return [f"HISTORY {part}".ljust(80).encode("ascii") for part in parts]
-
-
-def _printable(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 def _comment(keyword: Keyword) -> str:
@@ -148,31 +80,31 @@ def _typed(keyword: Keyword, value: Value) -> Value:
     raise ValueError(f"keyword {keyword.name} is {value!r}, which is not of type {keyword.type}")
 
 
-def _structural_cards(hdu: NewHdu, rows: int) -> list[tuple[str, Value, str]]:
-    s = hdu.declared
-    if s.is_table:
-        width = sum(c.stored.itemsize for c in s.columns)
-        cards: list[tuple[str, Value, str]] = [
-            ("XTENSION", "BINTABLE", "binary table"),
-            ("BITPIX", 8, "bytes"),
-            ("NAXIS", 2, "axes"),
-            ("NAXIS1", width, "bytes of a row"),
-            ("NAXIS2", rows, "rows"),
-            ("PCOUNT", 0, "no heap"),
-            ("GCOUNT", 1, "one group"),
-            ("TFIELDS", len(s.columns), "columns"),
-        ]
-        for i, c in enumerate(s.columns, 1):
-            cards += [(f"TTYPE{i}", c.name, c.meaning), (f"TFORM{i}", c.tform, "")]
-            cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
-            cards += (
-                [(f"TCOMM{i}", c.meaning, "")] if c.meaning else []
-            )  # whole, and shown by TOPCAT
-            cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
-            cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
-        return cards
-    shape = _image_shape(hdu)
-    cards = [
+def _table_cards(s: Structure, rows: int) -> list[Card]:
+    width = sum(c.stored.itemsize for c in s.columns)
+    cards: list[Card] = [
+        ("XTENSION", "BINTABLE", "binary table"),
+        ("BITPIX", 8, "bytes"),
+        ("NAXIS", 2, "axes"),
+        ("NAXIS1", width, "bytes of a row"),
+        ("NAXIS2", rows, "rows"),
+        ("PCOUNT", 0, "no heap"),
+        ("GCOUNT", 1, "one group"),
+        ("TFIELDS", len(s.columns), "columns"),
+    ]
+    for i, c in enumerate(s.columns, 1):
+        cards += [(f"TTYPE{i}", c.name, c.meaning), (f"TFORM{i}", c.tform, "")]
+        cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
+        # the comment of TTYPE may be cut; TOPCAT shows TCOMM
+        cards += [(f"TCOMM{i}", c.meaning, "")] if c.meaning else []
+        cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
+        cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
+    return cards
+
+
+def _image_cards(hdu: NewHdu) -> list[Card]:
+    s, shape = hdu.declared, _image_shape(hdu)
+    cards: list[Card] = [
         ("XTENSION", "IMAGE", "image"),
         ("BITPIX", BITPIX[s.image], s.image),
         ("NAXIS", len(shape), "axes"),
@@ -198,7 +130,8 @@ def _image_shape(hdu: NewHdu) -> tuple[int, ...]:
 def compose_header(hdu: NewHdu, rows: int) -> bytes:
     """Return the header of `hdu` as bytes, CHECKSUM and DATASUM not yet filled in."""
     s = hdu.declared
-    cards = [card(*c) for c in _structural_cards(hdu, rows)]
+    structural = _table_cards(s, rows) if s.is_table else _image_cards(hdu)
+    cards = [card(*c) for c in structural]
     cards += [card(name, PUBLICATION[name], comment) for name, comment in _COMMENTS.items()]
     cards += [
         card("SVN_REV", "N/A", "revision of the source"),
@@ -215,41 +148,7 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
         cards.append(card(keyword.name, _typed(keyword, value), _comment(keyword)))
     if s.image and s.null is not None:
         cards.append(card("BLANK", s.null - STORED[s.image][2], "stored value of no data"))
-    return _closed([*cards, *(part for line in hdu.history for part in history_cards(line))])
-
-
-def _closed(cards: list[bytes]) -> bytes:
-    """Return cards as a header with room for the sums, up to the end of its last block."""
-    sums = [card("CHECKSUM", "0" * 16, "HDU checksum"), card("DATASUM", "0", "data checksum")]
-    text = b"".join([*cards, *sums, b"END".ljust(80)])
-    return text + b" " * (-len(text) % BLOCK)
-
-
-def set_cards(
-    header: bytes, values: Mapping[str, Value], comments: Mapping[str, str] | None = None
-) -> bytes:
-    """Return a header with the values of some of its cards replaced; absent cards are left out.
-
-    Comments stay, but for those in `comments`: what a long value leaves no room for would be lost
-    for good.
-    """
-    cards = [header[i : i + 80] for i in range(0, len(header), 80)]
-    for i, old in enumerate(cards):
-        name = old[:8].decode("ascii").strip()
-        if name in values:
-            comment = (comments or {}).get(name)
-            cards[i] = card(
-                name,
-                values[name],
-                afits.Card.fromstring(old).comment if comment is None else comment,
-            )
-    return b"".join(cards)
-
-
-def sum_header(header: bytes, data_sum: int) -> bytes:
-    """Return the header with DATASUM and CHECKSUM filled in for data that sum up to `data_sum`."""
-    header = set_cards(header, {"DATASUM": str(data_sum), "CHECKSUM": "0" * 16})
-    return set_cards(header, {"CHECKSUM": encode_checksum(ones_complement_sum(header, data_sum))})
+    return close_header([*cards, *(part for line in hdu.history for part in history_cards(line))])
 
 
 def table_bytes(declared: Structure, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -320,7 +219,7 @@ class FitsWriter:
     and their sum, `end_cube`.
     """
 
-    def __init__(self, path: Path, primary: Iterable[tuple[str, Value, str]] = ()) -> None:
+    def __init__(self, path: Path, primary: Iterable[Card] = ()) -> None:
         self.path = path
         self._fd, self.partial = disk.create_partial(path)
         self._end = 0
@@ -335,7 +234,7 @@ class FitsWriter:
                 ("NAXIS", 0, "no data"),
                 ("EXTEND", True, ""),
             ]
-            self._append(_closed([card(*c) for c in (*needed, *primary)]), b"")
+            self._append(close_header([card(*c) for c in (*needed, *primary)]), b"")
         except BaseException:
             self.abandon()
             raise

@@ -1,4 +1,4 @@
-"""Geometry: overlap of circle and pixel, roll angle, sky <-> pixel.
+"""Geometry: overlap of circle and pixel, mean roll angle, projection of the sky.
 
 Positions are edge based: pixel i spans [i, i+1), the centre of pixel 0 lies at 0.5. Angles are in
 degrees.
@@ -6,23 +6,21 @@ degrees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import asin, ceil, floor, pi, sqrt
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from schemas.arrays import FloatArray
 
 ARCSEC_PER_RADIAN = 180 * 3600 / pi
 
 # Below this resultant length (1: all samples agree) a mean direction is rounding noise.
 SHORTEST_RESULTANT = 1e-6
 
-# ---- circle and pixel
-# Kernels of other files take these functions in. Numba's cache looks at the date of those files
-# only: after a change here clear it (tasks/**/__pycache__/*.nb?).
+# Kernels in other files inline these functions. Numba's cache checks the date of those files only:
+# after a change here clear it (tasks/**/__pycache__/*.nb?).
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -43,7 +41,7 @@ def segment_area(chord_squared: float, radius: float) -> float:
 
     Notes
     -----
-    ----- Short chords (all pixels of circles of R > 14) take the series in s: it costs one square
+    Short chords (all pixels of circles of R > 14) take the series in s: it costs one square
     root, does not cancel, and its first omitted term, 0.05 R^2 s^11, is below 4e-14 pixel^2 for
     chords inside one pixel.
     """
@@ -66,25 +64,21 @@ def half_chord(distance: float, radius: float) -> float:
 
 @njit(cache=True, nogil=True, inline="always")
 def cut_cell_area(
-    left: float,
-    right: float,
-    bottom: float,
-    top: float,
-    x_bottom: float,
-    x_top: float,
-    y_left: float,
-    y_right: float,
+    edges: tuple[float, float, float, float],
+    crossings: tuple[float, float, float, float],
     radius: float,
 ) -> float:
-    """Return the area inside a circle about the origin of a first-quadrant rectangle that the
-    circle cuts.
+    """Return the area of a rectangle inside a circle about the origin.
+
+    The rectangle lies in the first quadrant, and the circle cuts it.
 
     Parameters
     ----------
-    left, right, bottom, top : float
-        Edges of the rectangle, all >= 0 [pixel].
-    x_bottom, x_top, y_left, y_right : float
-        `half_chord` of the lines through these edges: where the circle crosses them [pixel].
+    edges : tuple of float
+        Left, right, bottom and top edge of the rectangle, all >= 0 [pixel].
+    crossings : tuple of float
+        Where the circle crosses the lines through the bottom and top (x) and through the left and
+        right edge (y): `half_chord` of each [pixel].
     radius : float
         Radius of the circle; between the distances of the nearest and the farthest corner [pixel].
 
@@ -94,6 +88,8 @@ def cut_cell_area(
         Area [pixel^2]: full columns to the left of the arc, a trapezium under its chord, and the
         segment beyond it.
     """
+    left, right, bottom, top = edges
+    x_bottom, x_top, y_left, y_right = crossings
     xa = max(x_top, left)
     xb = min(x_bottom, right)
     ya = min(y_left, top)
@@ -109,17 +105,9 @@ def _cell_overlap(left: float, right: float, bottom: float, top: float, radius: 
         return (right - left) * (top - bottom)
     if left * left + bottom * bottom >= radius * radius:
         return 0.0
-    return cut_cell_area(
-        left,
-        right,
-        bottom,
-        top,
-        half_chord(bottom, radius),
-        half_chord(top, radius),
-        half_chord(left, radius),
-        half_chord(right, radius),
-        radius,
-    )
+    x_bottom, x_top = half_chord(bottom, radius), half_chord(top, radius)
+    y_left, y_right = half_chord(left, radius), half_chord(right, radius)
+    return cut_cell_area((left, right, bottom, top), (x_bottom, x_top, y_left, y_right), radius)
 
 
 @njit(cache=True, nogil=True)
@@ -140,7 +128,7 @@ def pixel_overlap(dx: float, dy: float, radius: float) -> float:
 
     Notes
     -----
-    ----- The pixel is cut along the axes through the centre; each of the up to four rectangles lies
+    The pixel is cut along the axes through the centre; each of the up to four rectangles lies
     in one quadrant.
     """
     area = 0.0
@@ -152,14 +140,14 @@ def pixel_overlap(dx: float, dy: float, radius: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _fill_overlap(overlap: Floats, x: float, y: float, radius: float) -> None:
+def _fill_overlap(overlap: FloatArray, x: float, y: float, radius: float) -> None:
     ny, nx = overlap.shape
     for j in range(max(floor(y - radius), 0), min(ceil(y + radius), ny)):
         for i in range(max(floor(x - radius), 0), min(ceil(x + radius), nx)):
             overlap[j, i] = pixel_overlap(i - x, j - y, radius)
 
 
-def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> Floats:
+def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) -> FloatArray:
     """Return the area of each pixel of an image that lies inside a circle.
 
     Parameters
@@ -191,7 +179,9 @@ def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) ->
 
 
 @njit(cache=True, nogil=True)
-def _sum_circles(images: Floats, x: Floats, y: Floats, radius: float, sums: Floats) -> None:
+def _sum_circles(
+    images: FloatArray, x: FloatArray, y: FloatArray, radius: float, sums: FloatArray
+) -> None:
     ny, nx = images.shape[1:]
     for i in range(images.shape[0]):
         sums[i] = 0.0 if np.isfinite(x[i]) and np.isfinite(y[i]) else np.nan
@@ -205,7 +195,7 @@ def _sum_circles(images: Floats, x: Floats, y: Floats, radius: float, sums: Floa
                     )
 
 
-def circle_sums(images: Floats, x: Floats, y: Floats, radius: float) -> Floats:
+def circle_sums(images: FloatArray, x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
     """Return the sum of each image within a circle, pixels on its border by their exact share.
 
     Parameters
@@ -231,31 +221,9 @@ def circle_sums(images: Floats, x: Floats, y: Floats, radius: float) -> Floats:
     return sums
 
 
-def circular_window(shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return which pixels of a window of SHAPE circular are downlinked.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the window (ny, nx).
-
-    Returns
-    -------
-    ndarray of bool, shape (ny, nx)
-        True for the pixels whose index is no farther than half a side from the index of half a
-        side: 78.5 % of the 200 x 200 sub-array, and not symmetric about the middle of the window.
-    """
-    ny, nx = shape
-    j, i = np.ogrid[:ny, :nx]
-    half = min(ny, nx) // 2
-    inside: NDArray[np.bool_] = (i - nx // 2) ** 2 + (j - ny // 2) ** 2 <= half**2
-    return inside
-
-
-# ---- roll angle
-
-
-def mean_angle(times: ArrayLike, angles: ArrayLike, starts: ArrayLike, stops: ArrayLike) -> Floats:
+def mean_angle(
+    times: ArrayLike, angles: ArrayLike, starts: ArrayLike, stops: ArrayLike
+) -> FloatArray:
     """Return the circular mean of sampled angles over time intervals.
 
     Parameters
@@ -296,46 +264,15 @@ def mean_angle(times: ArrayLike, angles: ArrayLike, starts: ArrayLike, stops: Ar
     return np.where(known, _positive(np.rad2deg(np.angle(resultant))), np.nan)
 
 
-def _positive(angle: Floats) -> Floats:
+def _positive(angle: FloatArray) -> FloatArray:
     """Return `angle` in [0, 360) [deg]."""
     wrapped = np.mod(angle, 360.0)  # of a tiny negative angle this rounds to 360 itself
     return np.where(wrapped == 360.0, 0.0, wrapped)
 
 
-# ---- sky and pixel
-
-
-@dataclass(frozen=True, slots=True)
-class PlateSolution:
-    """Where the sky lies on the CCD in one image.
-
-    Attributes
-    ----------
-    ra, dec : float
-        Point of tangency, right ascension and declination [deg].
-    roll_angle : float
-        Roll angle as in SC_ROLL_ANGLE: at 0 North is +y and East is -x, North turns towards +x as
-        it grows [deg].
-    scale : float
-        Pixel scale [arcsec/pixel].
-    x, y : float
-        Position of (ra, dec), edge based, full-CCD coordinates [pixel].
-    """
-
-    ra: float
-    dec: float
-    roll_angle: float
-    scale: float
-    x: float
-    y: float
-
-    def __post_init__(self) -> None:
-        """Refuse a scale that maps the sky to nothing."""
-        if not self.scale > 0:
-            raise ValueError(f"the pixel scale is {self.scale} arcsec/pixel, it must be positive")
-
-
-def sky_to_tangent(ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float) -> tuple[Floats, Floats]:
+def sky_to_tangent(
+    ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float
+) -> tuple[FloatArray, FloatArray]:
     """Project the sky onto the plane that touches it at (ra0, dec0) (gnomonic, TAN).
 
     Parameters
@@ -363,59 +300,7 @@ def sky_to_tangent(ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float) -> tu
     return xi * ARCSEC_PER_RADIAN, eta * ARCSEC_PER_RADIAN
 
 
-def tangent_to_sky(xi: ArrayLike, eta: ArrayLike, ra0: float, dec0: float) -> tuple[Floats, Floats]:
-    """Undo `sky_to_tangent`: return right ascension in [0, 360) and declination [deg] of `xi`,
-    `eta` [arcsec].
-    """
-    x, y = (
-        np.asarray(xi, dtype=np.float64) / ARCSEC_PER_RADIAN,
-        np.asarray(eta, dtype=np.float64) / ARCSEC_PER_RADIAN,
-    )
-    d0 = np.deg2rad(dec0)
-    along = np.cos(d0) - y * np.sin(d0)
-    ra = _positive(ra0 + np.rad2deg(np.arctan2(x, along)))
-    dec = np.rad2deg(np.arctan2(np.sin(d0) + y * np.cos(d0), np.hypot(x, along)))
-    return ra, dec
-
-
-def sky_to_pixel(ra: ArrayLike, dec: ArrayLike, plate: PlateSolution) -> tuple[Floats, Floats]:
-    """Return where points of the sky fall on the CCD.
-
-    Parameters
-    ----------
-    ra, dec : array_like, shape (n,)
-        Right ascension and declination [deg].
-    plate : PlateSolution
-        Pointing, roll angle and scale of the image.
-
-    Returns
-    -------
-    x, y : ndarray, shape (n,)
-        ``x = X0 + (-xi cos phi + eta sin phi)/s, y = Y0 + (eta cos phi + xi sin phi)/s``, edge
-        based [pixel].
-    """
-    xi, eta = sky_to_tangent(ra, dec, plate.ra, plate.dec)
-    cos, sin = np.cos(np.deg2rad(plate.roll_angle)), np.sin(np.deg2rad(plate.roll_angle))
-    return plate.x + (-xi * cos + eta * sin) / plate.scale, plate.y + (
-        eta * cos + xi * sin
-    ) / plate.scale
-
-
-def pixel_to_sky(x: ArrayLike, y: ArrayLike, plate: PlateSolution) -> tuple[Floats, Floats]:
-    """Undo `sky_to_pixel`: return right ascension in [0, 360) and declination [deg] of edge-based
-    `x`, `y` [pixel].
-    """
-    dx, dy = np.asarray(x, dtype=np.float64) - plate.x, np.asarray(y, dtype=np.float64) - plate.y
-    cos, sin = np.cos(np.deg2rad(plate.roll_angle)), np.sin(np.deg2rad(plate.roll_angle))
-    return tangent_to_sky(
-        plate.scale * (-dx * cos + dy * sin),
-        plate.scale * (dy * cos + dx * sin),
-        plate.ra,
-        plate.dec,
-    )
-
-
-def cd_matrix(roll_angle: ArrayLike, scale: float) -> Floats:
+def cd_matrix(roll_angle: ArrayLike, scale: float) -> FloatArray:
     """Return the WCS matrix of the plate solution, from pixel offsets to (xi, eta).
 
     Parameters
@@ -437,7 +322,7 @@ def cd_matrix(roll_angle: ArrayLike, scale: float) -> Floats:
     return np.asarray(rows * (scale / 3600))
 
 
-def reference_pixel(position: ArrayLike, window_offset: ArrayLike) -> Floats:
+def reference_pixel(position: ArrayLike, window_offset: ArrayLike) -> FloatArray:
     """Return CRPIX, which counts the centre of the first pixel as 1, of an edge-based full-CCD
     position.
 

@@ -11,12 +11,13 @@ MAD_TO_SIGMA = 1.482602218505602  # of a normal distribution
 
 MOST_ROUNDS = 50
 
-RESTS = 1e-4  # of the clipping limit; a centre that moves less rests
+RESTS = 1e-4  # of the clipping limit; a level that moves less has converged
 
 
 def robust_scatter(values: FloatArray) -> float:
-    """Return 1.4826 times the median distance from the median of the finite values; 0 if there are
-    none.
+    """Return the robust standard deviation of the finite values: ``1.4826 median|v - median v|``.
+
+    Without finite values it is 0.
     """
     good = values[np.isfinite(values)]
     return float(MAD_TO_SIGMA * np.median(np.abs(good - np.median(good)))) if good.size else 0.0
@@ -32,54 +33,66 @@ def ring_statistics(
     clip: float,
     out: FloatArray,
 ) -> None:
-    """Measure the ring around a place in every image.
+    """Measure the level of a ring around a position in every image.
 
     Parameters
     ----------
     images : ndarray, shape (n, ny, nx)
-        Images; pixels that are no numbers are left out.
+        Images; pixels that are not finite are left out.
     x, y : ndarray, shape (n,)
-        Centre, in the image's own axes, pixel i spans [i, i+1) [pixel].
+        Centre, in the axes of the image, pixel i spans [i, i+1) [pixel].
     inner, outer : float
         Radii [pixel]; pixels whose centres lie between them are used.
     clip : float
-        Pixels further than this from the centre are left out [robust sigma of the ring]. The centre
-        begins at the median and becomes the mean of the kept pixels, until it rests.
+        Pixels further than this from the level are left out [robust sigma of the ring]. The level
+        starts at the median and becomes the mean of the kept pixels, until it stops moving.
     out : ndarray, shape (n, 4)
-        Receives median of all pixels, mean, standard deviation and number of the kept; NaN, NaN,
-        NaN, 0 without pixels.
+        Receives the median of all pixels, and mean, standard deviation and number of the kept
+        ones; NaN, NaN, NaN, 0 without pixels.
     """
-    ny, nx = images.shape[1:]
-    values = np.empty(ny * nx)
+    values = np.empty(images.shape[1] * images.shape[2])
     for i in range(images.shape[0]):
-        count = 0
-        for row in range(max(int(y[i] - outer) - 1, 0), min(int(y[i] + outer) + 2, ny)):
-            for col in range(max(int(x[i] - outer) - 1, 0), min(int(x[i] + outer) + 2, nx)):
-                d2 = (col + 0.5 - x[i]) ** 2 + (row + 0.5 - y[i]) ** 2
-                if inner * inner <= d2 <= outer * outer and np.isfinite(images[i, row, col]):
-                    values[count] = images[i, row, col]
-                    count += 1
+        count = _collect_ring(images[i], x[i], y[i], inner, outer, values)
         if count == 0:
             out[i] = np.nan, np.nan, np.nan, 0.0
-            continue
-        ring = values[:count]
-        centre = np.median(ring)
-        limit = clip * MAD_TO_SIGMA * np.median(np.abs(ring - centre))
-        out[i, 0] = centre
-        for _ in range(MOST_ROUNDS):
-            number, total, squares = 0, 0.0, 0.0
-            for value in ring:
-                d = value - centre
-                if np.abs(d) <= limit:
-                    number += 1
-                    total += d
-                    squares += d * d
-            shift = total / number
-            out[i, 1], out[i, 2], out[i, 3] = (
-                centre + shift,
-                np.sqrt(max(squares / number - shift * shift, 0.0)),
-                number,
-            )
-            centre += shift
-            if np.abs(shift) <= RESTS * limit:
-                break
+        else:
+            _measure_level(values[:count], clip, out[i])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _collect_ring(
+    image: FloatArray, x: float, y: float, inner: float, outer: float, values: FloatArray
+) -> int:
+    """Copy the finite pixels of a ring to `values`, and return their number."""
+    ny, nx = image.shape
+    count = 0
+    for row in range(max(int(y - outer) - 1, 0), min(int(y + outer) + 2, ny)):
+        for col in range(max(int(x - outer) - 1, 0), min(int(x + outer) + 2, nx)):
+            d2 = (col + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2
+            if inner * inner <= d2 <= outer * outer and np.isfinite(image[row, col]):
+                values[count] = image[row, col]
+                count += 1
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _measure_level(ring: FloatArray, clip: float, out: FloatArray) -> None:
+    """Write median, clipped mean, standard deviation and number of the kept pixels to `out`."""
+    centre = np.median(ring)
+    limit = clip * MAD_TO_SIGMA * np.median(np.abs(ring - centre))
+    out[0] = centre
+    for _ in range(MOST_ROUNDS):
+        number, total, squares = 0, 0.0, 0.0
+        for value in ring:
+            d = value - centre
+            if np.abs(d) <= limit:
+                number += 1
+                total += d
+                squares += d * d
+        shift = total / number
+        out[1] = centre + shift
+        out[2] = np.sqrt(max(squares / number - shift * shift, 0.0))
+        out[3] = number
+        centre += shift
+        if np.abs(shift) <= RESTS * limit:
+            break

@@ -32,11 +32,7 @@ _TEMPLATE = np.frombuffer(b"0000-00-00T00:00:00.000000", dtype=np.uint8)
 
 _DIGIT = ord("0")
 
-# Sun/planet mass ratios (Jupiter to Neptune) of DE200 and of DE405, which erfa's series are fitted
-# to. The two barycentres lie about 1000 km apart, nearly all of it in the mass of Neptune.
-_DE200 = {5: 1047.350, 6: 3498.0, 7: 22960.0, 8: 19314.0}
-
-_DE405 = {5: 1047.3486, 6: 3497.898, 7: 22902.98, 8: 19412.24}
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def now() -> str:
@@ -69,20 +65,7 @@ def leap_second_expiry() -> float:
         raise ValueError(f"{IERS_LEAP_SECOND_FILE} does not say when it expires")
     rows = np.loadtxt(text.splitlines(), usecols=(3, 2, 4))
     erfa.leap_seconds.update(np.array([tuple(r) for r in rows], dtype=erfa.dt_eraLEAPSECOND))
-    month = [
-        "Jan",
-        "Feb",
-        "Mar",
-        "Apr",
-        "May",
-        "Jun",
-        "Jul",
-        "Aug",
-        "Sep",
-        "Oct",
-        "Nov",
-        "Dec",
-    ].index(found[2]) + 1
+    month = _MONTHS.index(found[2]) + 1
     return float(erfa.cal2jd(int(found[3]), month, int(found[1]))[1])
 
 
@@ -139,8 +122,8 @@ def _refuse(bad: BoolArray, text: BytesArray, why: str) -> None:
 def utc_to_mjd(utc: npt.ArrayLike) -> FloatArray:
     """Convert UTC texts to MJD in TT.
 
-    A double resolves 0.6 microseconds at these dates, so that `mjd_to_utc` gives the text back
-    until 2038.
+    A double resolves 0.6 microseconds at these dates: until 2038 the text can be recovered from the
+    result.
 
     Parameters
     ----------
@@ -177,47 +160,6 @@ def utc_to_mjd(utc: npt.ArrayLike) -> FloatArray:
     return np.where(np.char.startswith(text, NO_UTC[:19]), np.nan, (tt1 - MJD_ZERO) + tt2)
 
 
-def mjd_to_utc(mjd_tt: npt.ArrayLike) -> BytesArray:
-    """Convert MJD in TT to UTC texts, rounded to a microsecond.
-
-    Parameters
-    ----------
-    mjd_tt : array_like, shape (n,)
-        Dates [MJD, TT].
-
-    Returns
-    -------
-    ndarray of bytes, shape (n,)
-        Dates as yyyy-mm-ddThh:mm:ss.ffffff; the definitions' null, 1970-01-01T00:00:00.000000,
-        where `mjd_tt` is NaN.
-
-    Raises
-    ------
-    ValueError
-        If a date is infinite or outside the years 1960 to 9999.
-    """
-    leap_second_expiry()
-    mjd = np.atleast_1d(np.asarray(mjd_tt, dtype=np.float64))
-    known = ~np.isnan(mjd)
-    if bad := [
-        f"row {i + 1}: MJD {mjd[i]}"
-        for i in np.flatnonzero(known & ~((mjd >= 36934) & (mjd < 2973483)))
-    ]:
-        raise ValueError(f"{bad[0]} is outside the years 1960 to 9999")
-    text = np.full(mjd.shape, NO_UTC)
-    day = np.floor(mjd[known])
-    tai1, tai2, _ = erfa.ufunc.tttai(MJD_ZERO + day, mjd[known] - day)
-    utc1, utc2, _ = erfa.ufunc.taiutc(tai1, tai2)
-    years, months, days, clocks, _ = erfa.ufunc.d2dtf(b"UTC", 6, utc1, utc2)
-    text[known] = [
-        f"{y:04d}-{m:02d}-{d:02d}T{c['h']:02d}:{c['m']:02d}:{c['s']:02d}.{c['f']:06d}".encode(
-            "ascii"
-        )
-        for y, m, d, c in zip(years, months, days, clocks, strict=True)
-    ]
-    return text
-
-
 def _direction(right_ascension: float, declination: float) -> FloatArray:
     """Return the unit vector (3,) to a place on the sky [deg]."""
     if not (np.isfinite(right_ascension) and -90 <= declination <= 90):
@@ -238,8 +180,8 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
 
     Left out: the satellite's place (`satellite_light_time`, up to 24 ms, a column of its own in
     light curves), the Shapiro delay (0.01 ms away from the Sun), the star's parallax and proper
-    motion. The operational light curves refer to the barycentre of DE200 and differ by up to 4 ms
-    (`de200_light_time`). A double resolves 0.04 ms here.
+    motion. The operational light curves refer to the barycentre of DE200 and differ by up to 4 ms.
+    A double resolves 0.04 ms here.
 
     Parameters
     ----------
@@ -265,42 +207,6 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
         _, earth, _ = erfa.ufunc.epv00(MJD_ZERO, mjd + tdb_minus_tt)
     light_time = earth["p"] @ star * (AU / SPEED_OF_LIGHT / DAY)
     return np.asarray(MJD_ZERO + (mjd + (tdb_minus_tt + light_time)))
-
-
-def de200_light_time(
-    mjd_tt: npt.ArrayLike, right_ascension: float, declination: float
-) -> FloatArray:
-    """Return what to add to `bjd_tdb` to refer to the barycentre of DE200, as the operational light
-    curves do.
-
-    The barycentre moves by the sum over the giant planets of (change of mass) x (heliocentric
-    place).
-
-    Parameters
-    ----------
-    mjd_tt : array_like, shape (n,)
-        Dates [MJD, TT].
-    right_ascension, declination : float
-        Place of the star, ICRS [deg].
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Difference in light travel time [day].
-
-    Raises
-    ------
-    ValueError
-        If the place is not finite or the declination beyond 90 deg.
-    """
-    star = _direction(right_ascension, declination)
-    mjd = np.asarray(mjd_tt, dtype=np.float64)
-    shift = np.zeros((*mjd.shape, 3))
-    for planet, ratio in _DE200.items():
-        with np.errstate(invalid="ignore"):
-            place, _ = erfa.ufunc.plan94(MJD_ZERO, mjd, planet)
-        shift -= (1 / ratio - 1 / _DE405[planet]) * place["p"]
-    return np.asarray(shift @ star * (AU / SPEED_OF_LIGHT / DAY))
 
 
 def satellite_light_time(

@@ -1,33 +1,38 @@
-"""Aperture photometry: the star's electrons inside circles that follow it, all radii in one pass
-over the image.
+"""Aperture photometry: sums within circles that follow the star, for all radii in one pass.
 
-Pixels on a circle's border count by the exact area inside it. A circle is worked through in its
-four quadrants: there the columns of a row that lie wholly inside come first, so that one running
-sum along the row serves all radii, and only the few cells that a circle cuts need geometry.
+Pixels on the border of a circle count by the exact area inside. Circles are summed by quadrants: in
+a quadrant, the pixels of a row wholly inside a circle come first, so that one cumulative sum along
+the row serves all radii, and only the few pixels cut by a circle need geometry.
 """
 
 from __future__ import annotations
 
 from math import ceil, floor, pi
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from schemas import light_curves
+from schemas.arrays import BoolArray, Float32Array, FloatArray
 from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smearing
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap, cut_cell_area, half_chord
 from tasks.visit.images import open_images
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.terms import (
+    read_dark,
+    read_position,
+    read_smearing,
+    read_steady_excess,
+)
 
-Floats = NDArray[np.float64]
-Images = NDArray[np.float64] | NDArray[np.float32]
+Images = FloatArray | Float32Array
 
 RADII = np.array(light_curves.RADII)
-MOST_MISSING = 1e-3  # of an aperture, before it is worth a warning
+MOST_MISSING = 1e-3  # of an aperture, before a warning
 
 
 def aperture_sums(
@@ -35,30 +40,29 @@ def aperture_sums(
     x: ArrayLike,
     y: ArrayLike,
     radii: ArrayLike = RADII,
-    mask: NDArray[np.bool_] | None = None,
-) -> tuple[Floats, Floats]:
-    """Sum images in circles of all radii about a centre that moves from image to image.
+    mask: BoolArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Sum images within circles of all radii about a centre that moves from image to image.
 
     Parameters
     ----------
     images : ndarray of native float64 or float32, shape (n, ny, nx)
-        Signal; pixels that are not finite are left out [electron].
+        Signal; pixels that are not finite are ignored [electron].
     x, y : array_like, shape (n,)
         Centres, edge based: pixel i spans [i, i+1) of the image's own axes [pixel].
     radii : array_like, shape (k,)
         Radii, ascending and positive [pixel].
     mask : ndarray of bool, shape (ny, nx) or (n, ny, nx), optional
-        True for pixels to leave out: outside of the circular window, or bad.
+        True for pixels to ignore: outside of the circular window, or bad.
 
     Returns
     -------
     sums : ndarray, shape (n, k)
-        Signal inside the circles, border pixels by exact overlap, float64 sums [electron]. What is
-        left out counts as zero and is not made up for; NaN where nothing is left, or the centre is
-        not finite.
+        Signal inside the circles, with border pixels by exact overlap, summed in float64
+        [electron]. Ignored pixels count as zero. NaN without any pixel or a finite centre.
     areas : ndarray, shape (n, k)
-        Area that entered the sum: pi R^2 less masked pixels, pixels that are not finite and what
-        lies outside of the image [pixel^2].
+        Summed area: pi R^2 without masked pixels, pixels that are not finite, and the area
+        outside of the image [pixel^2].
 
     Raises
     ------
@@ -68,19 +72,7 @@ def aperture_sums(
     """
     centre_x, centre_y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     r = np.asarray(radii, dtype=np.float64)
-    if (
-        images.ndim != 3
-        or images.dtype not in (np.float64, np.float32)
-        or not images.dtype.isnative
-    ):
-        raise ValueError(
-            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of "
-            f"{images.dtype.str}"
-        )
-    if centre_x.shape != images.shape[:1] or centre_y.shape != images.shape[:1]:
-        raise ValueError(
-            f"{len(images)} images need as many centres, not {centre_x.shape} and {centre_y.shape}"
-        )
+    _check_images(images, centre_x, centre_y)
     if (
         r.ndim != 1
         or not r.size
@@ -99,13 +91,27 @@ def aperture_sums(
     return sums, areas
 
 
-def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> Floats:
-    """Return the part of each aperture that was left out of its sum.
+def _check_images(images: Images, x: FloatArray, y: FloatArray) -> None:
+    if (
+        images.ndim != 3
+        or images.dtype not in (np.float64, np.float32)
+        or not images.dtype.isnative
+    ):
+        raise ValueError(
+            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of "
+            f"{images.dtype.str}"
+        )
+    if x.shape != images.shape[:1] or y.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images need as many centres, not {x.shape} and {y.shape}")
+
+
+def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> FloatArray:
+    """Return the fraction of each aperture that is missing from its sum.
 
     Parameters
     ----------
     areas : array_like, shape (n, k)
-        Area that entered the sums [pixel^2].
+        Summed area [pixel^2].
     radii : array_like, shape (k,)
         Radii [pixel].
 
@@ -120,12 +126,12 @@ def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> Floats:
 @njit(cache=True, nogil=True)
 def _sum_images(
     images: Images,
-    x: Floats,
-    y: Floats,
-    radii: Floats,
-    masks: NDArray[np.bool_],
-    sums: Floats,
-    areas: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+    masks: BoolArray,
+    sums: FloatArray,
+    areas: FloatArray,
 ) -> None:
     n, ny, nx = images.shape
     reach = ceil(radii[-1]) + 1
@@ -162,15 +168,16 @@ def _sum_images(
 @njit(cache=True, nogil=True)
 def _cut_stamp(
     image: Images,
-    mask: NDArray[np.bool_],
+    mask: BoolArray,
     masked: bool,
     i0: int,
     j0: int,
-    stamp: Floats,
-    hole: Floats,
+    stamp: FloatArray,
+    hole: FloatArray,
 ) -> int:
-    """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there.
-    Count these.
+    """Copy the surroundings of the star to `stamp`, and count the missing pixels.
+
+    These are 0 in `stamp` and 1 in `hole`.
     """
     ny, nx = image.shape
     side = len(stamp)
@@ -200,11 +207,13 @@ def _cut_stamp(
 
 
 @njit(cache=True, nogil=True)
-def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats) -> None:
-    """Tabulate the pixel grid seen from the centre and where circles cross it.
+def _cross(
+    fx: float, fy: float, radii: FloatArray, lines: FloatArray, crossings: FloatArray
+) -> None:
+    """Tabulate the pixel grid as seen from the centre, and its crossings with the circles.
 
-    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, the axis
-    itself first. `crossings` (4, k, m): half chords that circle k cuts from these lines.
+    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, starting
+    with the axis itself. `crossings` (4, k, m): half chords of circle k on these lines.
     """
     for side, first in enumerate((1 - fx, fx, 1 - fy, fy)):
         lines[side, 0] = 0.0
@@ -217,10 +226,11 @@ def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"})
 def _sum_stamp(
-    stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, sums: Floats
+    stamp: FloatArray, radii: FloatArray, lines: FloatArray, crossings: FloatArray, sums: FloatArray
 ) -> None:
-    """Sum a stamp in circles about its middle pixel (lines and crossings of `_cross`), quadrant by
-    quadrant.
+    """Sum a stamp within circles about its middle pixel, by quadrants.
+
+    `lines` and `crossings` are those of `_cross`.
     """
     reach = len(stamp) // 2
     sums[:] = 0.0
@@ -240,7 +250,7 @@ def _sum_stamp(
                 done = 0
                 running[0] = 0.0
                 for k in range(first_k, len(radii)):
-                    # cells up to `full` lie wholly inside the circle, those from `full` to `end`
+                    # pixels up to `full` are wholly inside the circle, those from `full` to `end`
                     # are cut by it
                     full = floor(along[k, j + 1] - u[1]) + 1 if along[k, j + 1] >= u[1] else 0
                     end = ceil(along[k, j] - u[1]) + 1 if along[k, j] > u[1] else 1
@@ -252,14 +262,8 @@ def _sum_stamp(
                     for i in range(full, end):
                         value = row[reach - 1 + i if x_side == 0 else reach - 1 - i]
                         total += value * cut_cell_area(
-                            u[i],
-                            u[i + 1],
-                            w[j],
-                            w[j + 1],
-                            along[k, j],
-                            along[k, j + 1],
-                            across[k, i],
-                            across[k, i + 1],
+                            (u[i], u[i + 1], w[j], w[j + 1]),
+                            (along[k, j], along[k, j + 1], across[k, i], across[k, i + 1]),
                             radii[k],
                         )
                     sums[k] += total
@@ -272,9 +276,8 @@ def flux_error(
     radii: ArrayLike,
     n_exposures: int,
     ron: float,
-) -> Floats:
-    """Return the flux error as the operational pipeline writes it to FLUXERR: ``sqrt(F + B + D + pi
-    R^2 n RON^2)``.
+) -> FloatArray:
+    """Return the operational pipeline's flux error, ``sqrt(F + B + D + pi R^2 n RON^2)``.
 
     Parameters
     ----------
@@ -290,12 +293,12 @@ def flux_error(
     Returns
     -------
     ndarray, shape (n, k)
-        Error [electron]; NaN where the sum under the root is negative.
+        Error [electron]; NaN where the variance is negative.
 
     Notes
     -----
-    ----- Exact on real FLUXERR (DRP 14.1.3). It leaves out the errors of background, smearing, flat
-    field and contamination: `flux_variance` has room for them.
+    Reproduces FLUXERR of DRP 14.1.3 exactly. It omits the errors of background, smearing, flat
+    field and contamination; see `flux_variances`.
     """
     area = pi * np.square(np.asarray(radii, dtype=np.float64))
     variance = (
@@ -304,26 +307,34 @@ def flux_error(
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
+class Collected(NamedTuple):
+    """Charge collected in an aperture, by source, broadcast to (n, k) [electron].
+
+    Negative values are noise, and contribute no variance.
+    """
+
+    star: ArrayLike
+    sky: ArrayLike
+    dark: ArrayLike
+    hot: ArrayLike  # steady excess
+    smeared: ArrayLike
+
+
 def flux_variances(
-    flux: ArrayLike,
-    sky: ArrayLike,
-    dark: ArrayLike,
-    hot: ArrayLike,
-    smeared: ArrayLike,
+    collected: Collected,
     areas: ArrayLike,
     n_exposures: int,
     ron: ArrayLike,
     background_error: ArrayLike,
-) -> dict[str, Floats]:
-    """Return the variance of aperture fluxes, term by term.
+) -> dict[str, FloatArray]:
+    """Return the variance of aperture fluxes by source.
 
     Parameters
     ----------
-    flux, sky, dark, hot, smeared : array_like, broadcast to (n, k)
-        Electrons in the aperture: star, sky, dark current, steady excess, smeared light. Negative
-        values are noise and add none [electron].
+    collected : Collected
+        Charge in the aperture.
     areas : array_like, broadcast to (n, k)
-        Area that entered the sums, N [pixel^2].
+        Summed area, N [pixel^2].
     n_exposures : int
         Exposures stacked in an image, m.
     ron : array_like, broadcast to (n, k)
@@ -334,14 +345,13 @@ def flux_variances(
     Returns
     -------
     dict of ndarray, shape (n, k)
-        Photon noise of what was collected is its number of electrons; READ_OUT is ``N m RON^2``,
+        The variance of collected charge is its number of electrons; READ_OUT is ``N m RON^2``,
         BACKGROUND ``(N sigma_B)^2`` [electron^2].
     """
     area = np.asarray(areas, dtype=np.float64)
-    collected = {"STAR": flux, "SKY": sky, "DARK": dark, "HOT": hot, "SMEARED": smeared}
     variances = {
         name: np.maximum(np.asarray(value, dtype=np.float64), 0.0) + 0.0 * area
-        for name, value in collected.items()
+        for name, value in zip(("STAR", "SKY", "DARK", "HOT", "SMEARED"), collected, strict=True)
     }
     variances["READ_OUT"] = area * n_exposures * np.square(np.asarray(ron))
     variances["BACKGROUND"] = np.square(area * np.asarray(background_error))
@@ -349,28 +359,33 @@ def flux_variances(
 
 
 def flat_variance(
-    star: Floats, error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
-) -> Floats:
-    """Return the variance that errors of the flat field make when the star moves over them.
+    star: FloatArray,
+    error: FloatArray,
+    x: float,
+    y: float,
+    motion: tuple[float, float],
+    radii: ArrayLike,
+) -> FloatArray:
+    """Return the variance caused by errors of the flat field under a moving star.
 
     Parameters
     ----------
     star : ndarray, shape (ny, nx)
-        The star as it usually is [electron].
+        Median image of the star [electron].
     error : ndarray, shape (ny, nx)
         Error of the flat field.
     x, y : float
-        Usual place of the star, index pixel i spans [i, i+1) [pixel].
+        Median place of the star, pixel i spans [i, i+1) [pixel].
     motion : tuple of float
-        Scatter of its places along x and y [pixel].
+        Scatter of the places along x and y [pixel].
     radii : array_like, shape (k,)
         Radii [pixel].
 
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)``: an error that stands
-        still under a star that stands still is none of the light curve [electron^2].
+        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)`` [electron^2]. Static
+        errors under a static star have no effect on the light curve.
     """
     if star.shape != error.shape:
         raise ValueError(
@@ -383,29 +398,28 @@ def flat_variance(
 
 
 def edge_variance(
-    error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
-) -> Floats:
-    """Return the variance that errors which stand still make in a circle that moves over them: only
-    its edge counts.
+    error: FloatArray, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
+) -> FloatArray:
+    """Return the variance caused by static errors at the edge of a moving circle.
 
     Parameters
     ----------
     error : ndarray, shape (ny, nx)
-        Error of every pixel, those of different pixels independent [electron].
+        Independent error of every pixel [electron].
     x, y : float
-        Usual centre of the circle, index pixel i spans [i, i+1) [pixel].
+        Median centre of the circle, pixel i spans [i, i+1) [pixel].
     motion : tuple of float
-        Scatter of its places along x and y [pixel].
+        Scatter of the places along x and y [pixel].
     radii : array_like, shape (k,)
         Radii [pixel].
 
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, with half the change d of a pixel's share in
-        the circle from one sigma on one side to one sigma on the other [electron^2].
+        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, where d is half the change of a pixel's area
+        in the circle between displacements by -1 and +1 sigma [electron^2].
     """
-    found = []
+    variances = []
     for radius in np.asarray(radii, np.float64):
         moved = np.zeros_like(error)
         for dx, dy in ((motion[0], 0.0), (0.0, motion[1])):
@@ -413,51 +427,40 @@ def edge_variance(
                 circle_overlap(error.shape, x + s * dx, y + s * dy, float(radius)) for s in (1, -1)
             )
             moved += np.square((next(shares) - next(shares)) / 2)
-        found.append(float(np.sum(np.square(error) * moved)))
-    return np.array(found)
+        variances.append(float(np.sum(np.square(error) * moved)))
+    return np.array(variances)
 
 
 @step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:
-    """Measure the target within circles of all radii that follow it, and in one that stays."""
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    charge, (factor,) = (
-        term_image(dark.product, "TERM_DARK"),
-        term_column(dark.product, "TERM_DARK_SCALE", "SCALE"),
-    )
-    rows = term_image(smearing.product, "TERM_SMEARING")
-    static = term_image(defects.product, "TERM_DEFECTS_STATIC")
+    """Measure the target within circles of all radii that follow it, and in a fixed one."""
+    x, y, _ = read_position(position)
+    charge, _, factor = read_dark(dark)
+    rows, static = read_smearing(smearing), read_steady_excess(defects)
+    usual = [
+        float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)
+    ]
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         sums, areas, thermal, smeared, hot = (
             np.empty((images.count, len(RADII))) for _ in range(5)
         )
         fixed = np.empty((images.count, 2))
-        usual = [
-            float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)
-        ]
+        stays = usual[0] - images.x_offset, usual[1] - images.y_offset
         for block, pixels in images.blocks():
-            cx, cy = x[block] - images.x_offset, y[block] - images.y_offset
-            sums[block], areas[block] = aperture_sums(pixels, cx, cy)
-            stays = (
-                np.full(len(cx), usual[0] - images.x_offset),
-                np.full(len(cx), usual[1] - images.y_offset),
-            )
-            flux, area = aperture_sums(pixels, *stays, [light_curves.DEFAULT_RADIUS])
-            fixed[block, 0], fixed[block, 1] = flux[:, 0], area[:, 0]
-            for image, out in ((images.nexp * charge, thermal), (static, hot)):
-                same = np.ascontiguousarray(np.broadcast_to(image, pixels.shape))
-                out[block], _ = aperture_sums(same, cx, cy)
-            spread = np.broadcast_to(rows[block][:, None, :], pixels.shape)
-            smeared[block], _ = aperture_sums(np.ascontiguousarray(spread), cx, cy)
+            place = x[block] - images.x_offset, y[block] - images.y_offset
+            sums[block], areas[block] = aperture_sums(pixels, *place)
+            fixed[block] = fixed_sums(pixels, *stays)
+            thermal[block] = sums_of(images.nexp * charge, pixels.shape, place)
+            hot[block] = sums_of(static, pixels.shape, place)
+            smeared[block] = sums_of(rows[block][:, None, :], pixels.shape, place)
         mjd = images.mjd
-        thermal *= factor[:, None]
     columns = {
         "MJD_TIME": mjd,
         "FLUX": sums,
         "AREA": areas,
-        "DARK": thermal,
+        "DARK": thermal * factor[:, None],
         "SMEARING": smeared,
         "HOT": hot,
         "FIXED": fixed[:, 0],
@@ -467,11 +470,30 @@ def measure_apertures(
     }
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
     radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
-    warnings = []
-    cut = masked_fraction(areas)[:, list(RADII).index(light_curves.DEFAULT_RADIUS)] > MOST_MISSING
-    if cut.any():
-        warnings.append(
-            f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.1%} of its "
-            f"area at R25"
-        )
-    return Leaves({"TERM_APERTURES": [table, radii]}, warnings=warnings)
+    return Leaves({"TERM_APERTURES": [table, radii]}, warnings=cut_warnings(areas))
+
+
+def cut_warnings(areas: FloatArray) -> list[str]:
+    """Return a warning if summed areas, shape (n, radii), miss much of the aperture [pixel^2]."""
+    usual = light_curves.RADII.index(light_curves.DEFAULT_RADIUS)
+    cut = int((masked_fraction(areas)[:, usual] > MOST_MISSING).sum())
+    if not cut:
+        return []
+    return [f"the aperture R25 of {cut} images misses more than {MOST_MISSING:.1%} of its area"]
+
+
+def sums_of(
+    pixels: FloatArray, shape: tuple[int, ...], place: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Return the sums within all circles of pixels broadcast to the shape of a block of images."""
+    sums, _ = aperture_sums(np.ascontiguousarray(np.broadcast_to(pixels, shape)), *place)
+    return sums
+
+
+def fixed_sums(images: Images, x: float, y: float) -> FloatArray:
+    """Return sum and area within a fixed circle, shape (n, 2)."""
+    count = len(images)
+    flux, area = aperture_sums(
+        images, np.full(count, x), np.full(count, y), [light_curves.DEFAULT_RADIUS]
+    )
+    return np.concatenate([flux, area], axis=1)

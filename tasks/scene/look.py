@@ -1,18 +1,19 @@
-"""First look: a coarse position, ring level and flux of every calibrated image, and what stands
-still in them.
+"""First look: coarse position, ring level and flux of every calibrated image, and a median image.
 
-Nothing here enters a light curve; it tells the later steps where to begin, and a person what the
-visit looks like.
+None of this enters a light curve. It gives later steps a starting point, and people an overview of
+the visit.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
-from schemas.arrays import FloatArray
+import numpy as np
+
+from schemas.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE, Quality
+from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import Events, Look, Pointing, Prior, Product
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
@@ -24,26 +25,24 @@ from tasks.scene.light import centre_of_light
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_events
 
-FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
-# neighbours change the place at which they are drawn, and the flux to which theirs is relative
+# neighbours affect the place at which they are drawn, and the flux to which theirs is relative
 TWICE = 2
-FOLLOWS = (
-    0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
-)
-SEEN = 5.0  # a flux below this many sigma of its noise is no star
+MOVES = 10  # of a window that finds the target
+# pixel; if centres of light scatter more about the attitude's places, the attitude is not used
+FOLLOWS = 0.5
+SEEN = 5.0  # sigma; a star is detected above it
 BLOCK = 8  # pixel
-FEWEST_USUAL = 12  # images; fewer do not tell what is usual
-# share of the sky that is unusual, above that of the other images, where a satellite crossed the
-# image
+FEWEST_USUAL = 12  # images; needed to recognise an unusual one
+# unusual share of the sky, above that of the other images, in an image crossed by a satellite
 CROSSED = 0.05
-NEGLIGIBLE = 1e-4  # light in the aperture that a trail may bring, of the star's
-FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
+NEGLIGIBLE = 1e-4  # of the star's light; a trail may add as much to the aperture
+FAR = 10.0  # pixel; a target this far from its intended place causes a warning
 
 
-def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.int64]:
+def sample_indices(usable: BoolArray, size: int) -> IntArray:
     """Return at most `size` of the usable images, evenly spread."""
     indices = np.flatnonzero(usable)
     if len(indices) <= size:
@@ -61,197 +60,210 @@ def take_look(
     prior: Prior,
     ring: BackgroundSettings,
     settings: LookSettings,
+    stamp: int,
 ) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
-    Neighbours that the catalogue has are drawn with the reference PSF and don't count for position
-    and flux.
+    Catalogued neighbours are drawn with the reference PSF, in stamps of side `stamp` [pixel], and
+    do not contribute to position and flux.
     """
-    (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
+    flags = read_events(events).quality
+    intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
     with open_images(calibrated) as images:
-        n = images.count
-        place = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
-        x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
-        rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
-        for block, pixels in images.blocks():
-            ring_statistics(
-                pixels, x[block], y[block], ring.inner, ring.outer, ring.clip, rings[block]
-            )
-            pixels -= rings[block, 0][:, None, None]
-            floor = np.maximum(rings[block, 2], 1.0) ** 2
-            centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
-            centre_of_light(
-                pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block]
-            )
-            _sum_light(pixels, block, found, flux)
+        seen = first_sight(images, intended, ring)
         for _ in range(TWICE):
-            field = neighbours_by_reference(prior, flux, pointing)
+            field = neighbours_by_reference(prior, seen.flux, pointing, stamp)
             if field is not None:
-                _look_without(field, images, (x, y), ring, rings, found, flux)
-                _follow(field.track, images, found)
-        noise = np.maximum(rings[:, 2], 1.0) * np.sqrt(np.pi) * FLUX_RADIUS
-        usable = (
-            np.isfinite(flux) & (flux > SEEN * noise) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
-        )
-        if not usable.any():
-            raise NoScienceDataError(
-                f"no star stands out within {WIDE:.0f} pixels of the intended place "
-                f"({place[0]:.1f}, {place[1]:.1f}) "
-                f"in any of {n} images"
-            )
-        chosen = sample_indices(
-            usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample
-        )
-        sample = _sample(images, chosen, rings[:, 0], field, found)
-        static = _median(sample)
-        # they tell nothing of the star that the others do not tell better
-        negligible = NEGLIGIBLE * float(np.median(flux[chosen])) / (np.pi * FLUX_RADIUS**2)
-        chosen = chosen[
-            ~crossed(sample, np.median(found[chosen, :2], axis=0), ring.inner, negligible)
-        ]
-        mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
-    warnings = []
-    lost = ~usable & (flags & int(UNUSABLE) == 0)
-    if lost.any():
-        warnings.append(f"no star stands out in {lost.sum()} images: flagged")
-    away = np.hypot(
-        *(
-            np.median(found[usable, i]) + offsets[k] - place[i]
-            for i, k in enumerate(("X_WINOFF", "Y_WINOFF"))
-        )
-    )
-    if away > FAR:
-        warnings.append(
-            f"the target lies {away:.1f} pixels from its intended place ({place[0]:.1f}, "
-            f"{place[1]:.1f})"
-        )
-    sampled = np.zeros(n, dtype=bool)
+                look_without(field, images, seen, ring)
+                follow(field.track, images, seen.places)
+        usable = shows_star(seen, flags, intended)
+        clear = usable & (flags == 0)
+        chosen = sample_indices(clear if clear.any() else usable, settings.sample)
+        sample = cut_sample(images, chosen, field, seen)
+        static = median_image(sample)
+        # images crossed by a satellite are not needed, as there are enough others
+        chosen = chosen[~crossed_in_sample(sample, chosen, seen, ring.inner)]
+        mjd, offset = images.mjd, (images.x_offset, images.y_offset)
+    x, y = seen.places[:, 0] + offset[0], seen.places[:, 1] + offset[1]
+    sampled = np.zeros(len(mjd), dtype=bool)
     sampled[chosen] = True
     columns = {
         "MJD_TIME": mjd,
-        "CENTROID_X": np.where(usable, found[:, 0] + offsets["X_WINOFF"], np.nan),
-        "CENTROID_Y": np.where(usable, found[:, 1] + offsets["Y_WINOFF"], np.nan),
-        "RING": rings[:, 0],
-        "FLUX": flux,
+        "CENTROID_X": np.where(usable, x, np.nan),
+        "CENTROID_Y": np.where(usable, y, np.nan),
+        "RING": seen.rings[:, 0],
+        "FLUX": seen.flux,
         "SAMPLED": sampled,
         "QUALITY": np.where(usable, 0, int(Quality.UNUSABLE_IMAGE)),
     }
+    corner = {"X_WINOFF": offset[0], "Y_WINOFF": offset[1]}
     table = NewHdu(TERMS["TERM_LOOK"], columns=columns)
-    image = NewHdu(TERMS["TERM_LOOK_STATIC"], offsets, pixels=static)
+    image = NewHdu(TERMS["TERM_LOOK_STATIC"], corner, pixels=static)
+    lost = ~usable & (flags & int(UNUSABLE) == 0)
+    usual = [float(np.median(seen.places[usable, k]) + offset[k]) for k in range(2)]
+    warnings = look_warnings(int(lost.sum()), (usual[0], usual[1]), intended)
     return Leaves({"TERM_LOOK": [table, image]}, warnings=warnings)
 
 
-def _sum_light(pixels: FloatArray, block: slice, found: FloatArray, flux: FloatArray) -> None:
-    """Sum the light within 25 pixels of the places found, of images without their ring's level."""
-    for i, image in enumerate(pixels, block.start):
-        if np.isfinite(found[i, :2]).all():
-            share = circle_overlap(image.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
-            flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
+@dataclass
+class Seen:
+    """The target in every image, refined in place."""
+
+    intended: tuple[FloatArray, FloatArray]  # (n,) place in the images where the ring is centred
+    rings: FloatArray  # (n, 4) see `ring_statistics`
+    places: FloatArray  # (n, 5) in the images, see `centre_of_light`
+    flux: FloatArray  # (n,) within the default aperture [electron]
+
+    def subtract_ring(
+        self, pixels: FloatArray, block: slice, ring: BackgroundSettings
+    ) -> FloatArray:
+        """Subtract the ring's level from a block of images; return the variance of its pixels."""
+        x, y = (v[block] for v in self.intended)
+        ring_statistics(pixels, x, y, ring.inner, ring.outer, ring.clip, self.rings[block])
+        pixels -= self.rings[block, 0][:, None, None]
+        floor: FloatArray = np.maximum(self.rings[block, 2], 1.0) ** 2
+        return floor
+
+    def find_centre(
+        self, pixels: FloatArray, block: slice, floor: FloatArray, radius: float
+    ) -> None:
+        """Move the places in a block of images to the centre of light in a circular window."""
+        places = self.places[block]
+        centre_of_light(pixels, places[:, 0], places[:, 1], radius, MOVES, floor, places)
+
+    def sum_light(self, pixels: FloatArray, block: slice) -> None:
+        """Sum the light within the default aperture in images without their ring's level."""
+        for i, image in enumerate(pixels, block.start):
+            x, y = self.places[i, :2]
+            if np.isfinite(self.places[i, :2]).all():
+                share = circle_overlap(image.shape, x, y, DEFAULT_RADIUS)
+                self.flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
 
 
-def _look_without(
-    field: Field,
-    images: Images,
-    place: tuple[FloatArray, FloatArray],
-    ring: BackgroundSettings,
-    rings: FloatArray,
-    found: FloatArray,
-    flux: FloatArray,
-) -> None:
-    """Measure ring, place and light of the target once more, in place, without its neighbours,
-    drawn where it was found.
-    """
+def first_sight(images: Images, intended: tuple[float, float], ring: BackgroundSettings) -> Seen:
+    """Find the target near its intended place on the CCD, in a wide and then a narrow window."""
+    n = images.count
+    x = np.full(n, intended[0] - images.x_offset)
+    y = np.full(n, intended[1] - images.y_offset)
+    seen = Seen((x, y), np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan))
+    seen.places[:, 0], seen.places[:, 1] = x, y
+    for block, pixels in images.blocks():
+        floor = seen.subtract_ring(pixels, block, ring)
+        seen.find_centre(pixels, block, floor, WIDE)
+        seen.find_centre(pixels, block, floor, NARROW)
+        seen.sum_light(pixels, block)
+    return seen
+
+
+def look_without(field: Field, images: Images, seen: Seen, ring: BackgroundSettings) -> None:
+    """Re-measure the target without its neighbours, which are drawn relative to its place."""
     duration = field.track.span(images.nexp, images.exposure_time)
     for block, pixels in images.blocks():
         for i, image in enumerate(pixels, block.start):
-            image -= field.image(
-                images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration
-            )
-        ring_statistics(
-            pixels,
-            place[0][block],
-            place[1][block],
-            ring.inner,
-            ring.outer,
-            ring.clip,
-            rings[block],
+            place = float(seen.places[i, 0]), float(seen.places[i, 1])
+            image -= field.image(images.shape, *place, float(images.mjd[i]), duration)
+        seen.find_centre(pixels, block, seen.subtract_ring(pixels, block, ring), NARROW)
+        seen.sum_light(pixels, block)
+
+
+def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> BoolArray:
+    """Return in which images the star is detected.
+
+    Raises
+    ------
+    NoScienceDataError
+        If it is detected in none.
+    """
+    noise = np.maximum(seen.rings[:, 2], 1.0) * np.sqrt(np.pi) * DEFAULT_RADIUS
+    bright = np.isfinite(seen.flux) & (seen.flux > SEEN * noise)
+    usable = bright & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
+    if not usable.any():
+        raise NoScienceDataError(
+            f"no star stands out within {WIDE:.0f} pixels of the intended place "
+            f"({intended[0]:.1f}, {intended[1]:.1f}) "
+            f"in any of {len(flags)} images"
         )
-        pixels -= rings[block, 0][:, None, None]
-        floor = np.maximum(rings[block, 2], 1.0) ** 2
-        centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
-        _sum_light(pixels, block, found, flux)
+    return np.asarray(usable)
 
 
-def _follow(track: Track, images: Images, found: FloatArray) -> None:
-    """Put the target where the attitude has it about its usual place, in place, if that is near
-    where it was found.
+def crossed_in_sample(
+    sample: Float32Array, chosen: IntArray, seen: Seen, radius: float
+) -> BoolArray:
+    """Return which sampled images were crossed by a satellite, outside of `radius` [pixel]."""
+    negligible = NEGLIGIBLE * float(np.median(seen.flux[chosen])) / (np.pi * DEFAULT_RADIUS**2)
+    return crossed(sample, np.median(seen.places[chosen, :2], axis=0), radius, negligible)
 
-    What is left of neighbours pulls at the centre of light, differently in every image, but not at
-    the attitude.
+
+def look_warnings(
+    lost: int, place: tuple[float, float], intended: tuple[float, float]
+) -> list[str]:
+    """Return warnings about images without a star, and a target far from its intended place."""
+    warnings = []
+    if lost:
+        warnings.append(f"no star stands out in {lost} images: flagged")
+    away = np.hypot(place[0] - intended[0], place[1] - intended[1])
+    if away > FAR:
+        warnings.append(
+            f"the target lies {away:.1f} pixels from its intended place ({intended[0]:.1f}, "
+            f"{intended[1]:.1f})"
+        )
+    return warnings
+
+
+def follow(track: Track, images: Images, places: FloatArray) -> None:
+    """Replace the places by those of the attitude about the usual place, if these agree.
+
+    Residuals of neighbours displace the centre of light, differently in every image, but not the
+    attitude.
     """
     duration = track.span(images.nexp, images.exposure_time)
     means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
-    away = found[:, :2] - means
+    away = places[:, :2] - means
     good = np.isfinite(away).all(axis=1)
     if (
         good.any()
         and robust_scatter((away[good] - np.median(away[good], axis=0)).ravel()) < FOLLOWS
     ):
-        found[good, :2] = means[good] + np.median(away[good], axis=0)
+        places[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
-def _sample(
-    images: Images,
-    chosen: npt.NDArray[np.int64],
-    level: FloatArray,
-    field: Field | None,
-    found: FloatArray,
-) -> npt.NDArray[np.float32]:
-    """Return some images above their rings' level, without the target's neighbours, shape (k, ny,
-    nx).
-    """
+def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen) -> Float32Array:
+    """Return some images without ring level and the target's neighbours, shape (k, ny, nx)."""
     sample = np.empty((len(chosen), *images.shape), np.float32)
     for k, i in enumerate(chosen):
-        sample[k] = images.take(int(i)) - level[i]
+        sample[k] = images.take(int(i)) - seen.rings[i, 0]
         if field is not None:
-            place = float(found[i, 0]), float(found[i, 1])
-            sample[k] -= field.image(
-                images.shape,
-                *place,
-                float(images.mjd[i]),
-                field.track.span(images.nexp, images.exposure_time),
-            )
+            duration = field.track.span(images.nexp, images.exposure_time)
+            place = float(seen.places[i, 0]), float(seen.places[i, 1])
+            sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), duration)
     return sample
 
 
-def _median(sample: npt.NDArray[np.float32]) -> FloatArray:
-    """Return the median of some images, 0 where one of them has no number."""
+def median_image(sample: Float32Array) -> FloatArray:
+    """Return the median of some images; 0 where any of them is NaN."""
     if not len(sample):
         return np.zeros(sample.shape[1:])
     median: FloatArray = np.median(sample, axis=0).astype(np.float64)
     return np.where(np.isfinite(median), median, 0.0)
 
 
-def crossed(
-    sample: npt.NDArray[np.float32], place: FloatArray, radius: float, negligible: float
-) -> npt.NDArray[np.bool_]:
-    """Return in which images much of the sky is not as usual: a satellite crossed them, or light
-    came in.
+def crossed(sample: Float32Array, place: FloatArray, radius: float, negligible: float) -> BoolArray:
+    """Return in which images much of the sky is unusual, by a satellite's trail or stray light.
 
-    A trail is as wide as the PSF, and its edges are too faint to be seen in single pixels: medians
-    of blocks of pixels show them, which cosmic rays do not move. What turning field stars do in all
-    images makes none of these special.
+    A trail is as wide as the PSF, and its edges are too faint for single pixels. The medians of
+    blocks of pixels show it, and are insensitive to cosmic rays. Rotating field stars affect all
+    images, and do not make any of them unusual.
 
     Parameters
     ----------
     sample : ndarray of float32, shape (k, ny, nx)
-        Images without the level of their sky [electron].
+        Images without their sky level [electron].
     place : ndarray, shape (2,)
         Usual place x, y of the target; pixel i spans [i, i+1).
     radius : float
-        Blocks that are nearer to it [pixel] show the target, and do not count.
+        Blocks closer to it show the target, and are ignored [pixel].
     negligible : float
-        Blocks that are off by less [electron] do not count either.
+        Blocks that deviate by less are ignored too [electron].
     """
     k, ny, nx = sample.shape
     rows, columns = ny // BLOCK, nx // BLOCK

@@ -6,26 +6,30 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import AnyArray, FloatArray
 from schemas.payloads import Leaf
-from schemas.products import Column, Structure, soc_structure
+from schemas.products import Column, KeywordType, Structure, soc_structure
 from tasks.files.reader import Hdu, Value
 from tasks.files.writer import NewHdu
 from tasks.numerics.times import bjd_tdb
 
-# What stands in a header where the raw file does not say: text, number of the type.
-_NOTHING: Mapping[str, Value] = {
+_WHOLE = ("integer", "unsigned", "obt")
+
+_REAL = ("real", "mjd", "bjd")
+
+# values of keywords that the raw file lacks
+_NEUTRAL: Mapping[str, Value] = {
     "string": "N/A",
     "utc": "1970-01-01T00:00:00.000000",
     "boolean": False,
+    **dict.fromkeys(_WHOLE, 0),
+    **dict.fromkeys(_REAL, 0.0),
 }
 
 
 class Source(Protocol):
-    """A cube with its metadata from which headers are taken over: raw exposures, or images of level
-    1.
-    """
+    """A cube with its metadata, raw or of level 1, whose headers a product inherits."""
 
     @property
     def image(self) -> Hdu:
@@ -33,20 +37,21 @@ class Source(Protocol):
 
     @property
     def metadata(self) -> Hdu:
-        """The table with one row an image."""
+        """The table with one row per image."""
 
     @property
     def count(self) -> int:
         """Number of images."""
 
     @property
-    def mjd(self) -> npt.NDArray[np.float64]:
-        """Middle of every image, TT."""
+    def mjd(self) -> FloatArray:
+        """Middle of every image [MJD, TT]."""
 
 
 def visit_keywords(source: Source, declared: Structure, hdu: Hdu | None = None) -> dict[str, Value]:
-    """Return values of the declared keywords as the source has them; those it lacks get a neutral
-    value.
+    """Return the values of the declared keywords in the source.
+
+    A keyword that it lacks, or has with another type, gets its default or a neutral value.
     """
     header = (hdu or source.image).header
     bjd = bjd_tdb(source.mjd[[0, -1]], *target_position(source))
@@ -59,23 +64,21 @@ def visit_keywords(source: Source, declared: Structure, hdu: Hdu | None = None) 
         if k.name in values or k.name in ("EXT_VER", "DATA_LVL", "BUNIT"):
             continue
         value: Any = header.get(k.name, source.image.header.get(k.name))
-        if k.type in ("integer", "unsigned", "obt"):
-            fits = (
-                isinstance(value, int)
-                and not isinstance(value, bool)
-                and (value >= 0 or k.type != "unsigned")
-            )
-        elif k.type in ("real", "mjd", "bjd"):
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-        else:
-            fits = isinstance(value, bool if k.type == "boolean" else str)
-        if fits:
+        if _has_type(value, k.type):
             values[k.name] = value
         elif k.default is None:
-            values[k.name] = _NOTHING.get(
-                k.type, 0 if k.type in ("integer", "unsigned", "obt") else 0.0
-            )
+            values[k.name] = _NEUTRAL[k.type]
     return {name: value for name, value in values.items() if name in declared.keywords}
+
+
+def _has_type(value: object, declared: KeywordType) -> bool:
+    if declared in ("string", "utc"):
+        return isinstance(value, str)
+    if isinstance(value, bool) or declared == "boolean":
+        return isinstance(value, bool) and declared == "boolean"
+    if declared in _REAL:
+        return isinstance(value, int | float)
+    return isinstance(value, int) and (value >= 0 or declared != "unsigned")
 
 
 def target_position(source: Source) -> tuple[float, float]:
@@ -85,7 +88,7 @@ def target_position(source: Source) -> tuple[float, float]:
 
 
 def step_keywords(leaves: Iterable[Leaf]) -> dict[str, Value]:
-    """Return the state of every step keyword; of two steps that share one, the worse."""
+    """Return the state of every step keyword, the worse of two steps that share one."""
     order = ("N/A", "completed", "skipped", "warning")
     states: dict[str, Value] = {}
     for leaf in leaves:
@@ -94,14 +97,16 @@ def step_keywords(leaves: Iterable[Leaf]) -> dict[str, Value]:
     return states
 
 
-def image_metadata(source: Source, extname: str, columns: Mapping[str, npt.NDArray[Any]]) -> NewHdu:
-    """Return the metadata table of a product: `columns`, and what the source's metadata hold under
-    the same names.
+def image_metadata(source: Source, extname: str, columns: Mapping[str, AnyArray]) -> NewHdu:
+    """Return the metadata table of a product.
+
+    Columns that are not in `columns` are copied from the metadata of the source, so far as it has
+    them.
     """
     declared = soc_structure(extname)
     table = source.metadata
     known = table.present().keys() & {c.name for c in soc_structure(table.extname).columns}
-    values: dict[str, npt.NDArray[Any]] = {
+    values: dict[str, AnyArray] = {
         "BJD_TIME": bjd_tdb(source.mjd, *target_position(source)),
         **columns,
     }
@@ -111,8 +116,8 @@ def image_metadata(source: Source, extname: str, columns: Mapping[str, npt.NDArr
     return NewHdu(declared, visit_keywords(source, declared), columns=values)
 
 
-def nothing(column: Column, rows: int) -> npt.NDArray[Any]:
-    """Return what stands in a column of which nothing is known."""
+def nothing(column: Column, rows: int) -> AnyArray:
+    """Return the values of a column without data: NaN, empty text, or 0."""
     if column.letter in "ED":
         return np.full(rows, np.nan)
     if column.letter == "A":

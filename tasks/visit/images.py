@@ -1,4 +1,4 @@
-"""Headers and metadata that calibrated and corrected products take over from the raw ones."""
+"""Calibrated and corrected cubes, opened: their images with times and places."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from schemas.arrays import FloatArray, IntArray
 from schemas.errors import BadInputError
 from schemas.inputs import LEVEL1, level1_input
 from schemas.payloads import Product
@@ -18,8 +18,9 @@ from tasks.files.reader import Hdu, blocks, open_declared
 
 @dataclass(frozen=True)
 class Images:
-    """An open calibrated or corrected cube. `x_offset` and `y_offset` place index [0, 0] on the
-    exposed CCD area.
+    """An open calibrated or corrected cube.
+
+    `x_offset` and `y_offset` are the position of index [0, 0] on the exposed area of the CCD.
     """
 
     image: Hdu
@@ -30,17 +31,17 @@ class Images:
     exposure_time: float
     x_offset: int
     y_offset: int
-    mjd: npt.NDArray[np.float64]
+    mjd: FloatArray
 
-    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, FloatArray]]:
         """Yield slices and native float64 images, block by block."""
         ny, nx = self.shape
         for a, b in blocks(self.count, ny * nx * 8, size):
             yield slice(a, b), self.image.stored(a, b).astype(np.float64)
 
-    def take(self, index: int) -> npt.NDArray[np.float64]:
+    def take(self, index: int) -> FloatArray:
         """Return one image."""
-        image: npt.NDArray[np.float64] = self.image.stored(index, index + 1)[0].astype(np.float64)
+        image: FloatArray = self.image.stored(index, index + 1)[0].astype(np.float64)
         return image
 
 
@@ -51,7 +52,7 @@ def open_images(product: Product) -> Iterator[Images]:
     Raises
     ------
     BadInputError
-        If counts differ, or most pixels of an image hold no finite number.
+        If image and table differ in the number of images, or a time is not finite.
     """
     with open_declared(require(product.path), level1_input(product.extname)) as file:
         hdu, table = file[product.extname], file[LEVEL1[product.extname]]
@@ -60,21 +61,14 @@ def open_images(product: Product) -> Iterator[Images]:
             raise BadInputError(
                 f"{file.path}: {hdu.extname} has {n} images, {table.extname} {table.rows} rows"
             )
-        offsets = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
-        yield Images(
-            hdu,
-            table,
-            n,
-            (ny, nx),
-            hdu.integer("NEXP"),
-            hdu.number("EXPTIME"),
-            *offsets,
-            table.finite_column("MJD_TIME"),
-        )
+        exposure = hdu.integer("NEXP"), hdu.number("EXPTIME")
+        offset = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
+        mjd = table.finite_column("MJD_TIME")
+        yield Images(hdu, table, n, (ny, nx), *exposure, *offset, mjd)
 
 
 @contextmanager
-def open_frame(product: Product) -> Iterator[tuple[Images, npt.NDArray[np.float64]]]:
+def open_frame(product: Product) -> Iterator[tuple[Images, FloatArray]]:
     """Open a calibrated or corrected full array; yield it with its pixels, shape (ny, nx)."""
     with open_declared(require(product.path), level1_input(product.extname)) as file:
         hdu, table = file[product.extname], file[LEVEL1[product.extname]]
@@ -83,45 +77,35 @@ def open_frame(product: Product) -> Iterator[tuple[Images, npt.NDArray[np.float6
                 f"{file.path}: {hdu.extname} is one image, {table.extname} has {table.rows} rows"
             )
         ny, nx = hdu.shape
-        frame = Images(
-            hdu,
-            table,
-            1,
-            (ny, nx),
-            hdu.integer("NEXP"),
-            hdu.number("EXPTIME"),
-            0,
-            0,
-            table.finite_column("MJD_TIME"),
-        )
-        yield frame, hdu.stored().astype(np.float64)
+        exposure = hdu.integer("NEXP"), hdu.number("EXPTIME")
+        mjd = table.finite_column("MJD_TIME")
+        yield Images(hdu, table, 1, (ny, nx), *exposure, 0, 0, mjd), hdu.stored().astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Imagettes:
-    """An open calibrated or corrected cube of imagettes, each with its own place and number of
-    exposures.
+    """An open calibrated or corrected cube of imagettes.
 
-    `x_offset` and `y_offset`, shape (n,), place index [0, 0] of each imagette on the exposed CCD
-    area.
+    Each has its own position and number of exposures: `x_offset` and `y_offset`, shape (n,), are
+    the position of index [0, 0] on the exposed area of the CCD.
     """
 
     image: Hdu
     metadata: Hdu
     count: int
     shape: tuple[int, int]
-    nexp: npt.NDArray[np.float64]
+    nexp: FloatArray
     exposure_time: float
-    x_offset: npt.NDArray[np.int64]
-    y_offset: npt.NDArray[np.int64]
-    mjd: npt.NDArray[np.float64]
+    x_offset: IntArray
+    y_offset: IntArray
+    mjd: FloatArray
 
     @property
-    def duration(self) -> npt.NDArray[np.float64]:
+    def duration(self) -> FloatArray:
         """Exposure time of every imagette [s]."""
         return self.nexp * self.exposure_time
 
-    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    def blocks(self, size: int = 1 << 23) -> Iterator[tuple[slice, FloatArray]]:
         """Yield slices and native float64 imagettes, block by block."""
         ny, nx = self.shape
         for a, b in blocks(self.count, ny * nx * 8, size):
@@ -135,7 +119,8 @@ def open_imagettes(product: Product) -> Iterator[Imagettes]:
     Raises
     ------
     BadInputError
-        If counts differ, or an imagette holds no exposure.
+        If image and table differ in the number of imagettes, a time is not finite, or an imagette
+        holds no exposure.
     """
     with open_declared(require(product.path), level1_input(product.extname)) as file:
         hdu, table = file[product.extname], file[LEVEL1[product.extname]]

@@ -1,16 +1,15 @@
 """Which files a visit is reduced from: found, opened, checked and digested before the first step.
 
-A file's type is the EXTNAME of its HDU 1. Of one kind the file with the highest (ARCH_REV,
-PROC_NUM) whose validity covers the visit's V_STRT_U is taken; two valid ones of equal version are
-an error. Dark frames are the exception: the two nearest in V_STRT_U bracket the visit, the version
-decides only between equal dates.
+The type of a file is the EXTNAME of its HDU 1. Of each kind the file with the highest (ARCH_REV,
+PROC_NUM) whose validity covers the visit's V_STRT_U is used; two valid files of the same version
+are an error. Dark frames are the exception: the two nearest in V_STRT_U bracket the visit, and the
+version decides only between equal dates.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -26,11 +25,12 @@ from schemas.inputs import (
     VISIT_INPUTS,
     Input,
 )
+from schemas.names import read_version, visit_name
 from schemas.payloads import Inventory, Product, Reference
 from schemas.settings import PipelineSettings
 from tasks.engine.digests import Digests
 from tasks.files.reader import FitsFile, note_unused, open_declared
-from tasks.visit.choice import choose_dark_frames, choose_kind, needed_references, newest
+from tasks.visit.choice import choose_newest, choose_references, needed_references
 from tasks.visit.raw import open_exposures
 from tasks.visit.search import Found, Search, search
 
@@ -49,18 +49,17 @@ FIELD_OF_KIND = {
 
 @dataclass
 class Seen:
-    """How far an inventory has come, for the report on one that fails."""
+    """How far an inventory has come, for the report on a failed one."""
 
-    visit: str = ""  # empty where it is not known yet
+    visit: str = ""  # empty until it is known
     read: list[tuple[str, str, str]] = field(default_factory=list)  # kind, path, digest
     notes: list[str] = field(default_factory=list)
 
 
-def retried(
-    take: Callable[[], T], delay: float, warn: Callable[[str], None], retries: int = 2
-) -> T:
-    """Return what `take` gives; where the disk fails in a way that may pass, it is tried again
-    after a while [s].
+def retry(take: Callable[[], T], delay: float, warn: Callable[[str], None], retries: int = 2) -> T:
+    """Return the result of `take`, called again after `delay` [s] if a disk error may pass.
+
+    The delay doubles with each retry.
     """
     for attempt in range(retries):
         try:
@@ -87,25 +86,27 @@ def take_inventory(
     Parameters
     ----------
     visit : Path
-        Folder of the visit, searched downwards.
+        Folder of the visit, searched recursively.
     folders : sequence of Path
-        Folders with references. If none is given the default library is used; it never fills a gap
-        in given ones.
+        Folders with references. Without any the default library is used; it never fills a gap in
+        other folders.
     settings : PipelineSettings
-        They decide which references are needed.
+        Decide which references are needed.
     digests : callable
-        Gives the memory of digests of a visit, by the visit's identifier.
+        Returns the remembered digests of a visit, by the visit's identifier.
     library : callable
-        Makes the default library where it is not there yet, and returns its folder.
+        Returns the folder of the default library, which it creates if necessary.
     strict : bool
-        Refuse deviations from the definitions too.
+        Reject deviations from the definitions too.
     seen : Seen or None
-        Is told how far the inventory has come, from its beginning.
+        Receives the progress of the inventory.
 
     Raises
     ------
+    UsageError
+        If a folder does not exist, or `visit` holds more than one visit.
     MissingInputError
-        If something mandatory is not there; names kind and time.
+        If a mandatory file is missing; names kind and time.
     BadInputError
         If a file is damaged, or two files claim the same place.
     """
@@ -115,138 +116,188 @@ def take_inventory(
     kinds = needed_references(settings)
     seen = Seen() if seen is None else seen
     seen.visit, seen.read, seen.notes = "", [], []
-    found = search([visit], [*VISIT_INPUTS, *kinds])
-    seen.notes += found.notes
-    subarray = _only_visit(found, visit)
+    files = search([visit], [*VISIT_INPUTS, *kinds])
+    seen.notes += files.notes
+    subarray = _only_visit(files, visit)
     seen.visit = visit_id(subarray)
-    memory = digests(seen.visit)
-    when = subarray.valid_from
-    reader = _Reader(memory, strict, seen)
-    given = search(folders or [library()], kinds)
-    seen.notes += given.notes
+    reader = _Reader(digests(seen.visit), strict, seen)
+    supplied = search(folders or [library()], kinds)
+    seen.notes += supplied.notes
+    inputs, missing_inputs = _read_inputs(reader, files, subarray, visit)
+    references, missing_references = _read_references(
+        reader,
+        [(d, [*files.of(d), *supplied.of(d)]) for d in kinds],
+        subarray.valid_from,
+        ", ".join(map(str, folders)) or "the default library",
+    )
+    reader.memory.save()
+    return _assemble(reader, subarray, inputs, references, {**missing_inputs, **missing_references})
+
+
+def _read_inputs(
+    reader: _Reader, files: Search, subarray: Found, folder: Path
+) -> tuple[dict[str, Product], dict[str, str]]:
+    """Return the visit's own files by kind, and the fall-backs of kinds without one."""
     inputs = {RAW_SUBARRAY.kind: reader.read(subarray, RAW_SUBARRAY)}
     fallbacks = {}
     for declared in VISIT_INPUTS[1:]:
-        same = [c for c in found.of(declared) if c.visit is None or c.visit == subarray.visit]
-        chosen = newest(same, declared)
+        same = [c for c in files.of(declared) if c.visit is None or c.visit == subarray.visit]
+        chosen = choose_newest(same, f"files of the kind {declared.kind}")
         if chosen is not None:
             inputs[declared.kind] = reader.read(chosen, declared)
         elif declared.mandatory:
             raise MissingInputError(
-                f"{visit}: no {declared.kind} ({declared.first[0]}) of the visit {seen.visit}"
+                f"{folder}: no {declared.kind} ({declared.first[0]}) of the visit "
+                f"{visit_id(subarray)}"
             )
         else:
             fallbacks[declared.kind] = str(declared.fallback)
-    references: dict[str, Reference] = {}
-    darks: list[Reference] = []
-    for declared in kinds:
-        candidates = [*found.of(declared), *given.of(declared)]
-        if declared is DARK_FRAME:
-            picked = choose_dark_frames(candidates, when)
-            darks = [reader.reference(c, declared) for c in picked]
+    return inputs, fallbacks
+
+
+def _read_references(
+    reader: _Reader, candidates: Sequence[tuple[Input, list[Found]]], when: str, places: str
+) -> tuple[dict[str, list[Reference]], dict[str, str]]:
+    """Return the references valid at `when` by kind, and the fall-backs of kinds without one."""
+    references, fallbacks = {}, {}
+    for declared, found in candidates:
+        chosen = choose_references(found, declared, when)
+        if chosen:
+            references[declared.kind] = [reader.read_reference(c, declared) for c in chosen]
+        elif declared.mandatory or declared in BY_WAVELENGTH:
+            raise _no_reference(declared, found, when, places)
         else:
-            picked = [c for c in [choose_kind(candidates, declared, when)] if c is not None]
-            for c in picked:
-                references[declared.kind] = reader.reference(c, declared)
-        if not picked and (declared.mandatory or declared in BY_WAVELENGTH):
-            places = ", ".join(str(f) for f in folders) or "the default library"
-            what = f"reference {declared.kind} ({declared.first[0]})"
-            if not candidates:
-                raise MissingInputError(f"{what}: there is none for {when} in {places}")
-            spans = ", ".join(
-                f"{c.path.name} from {c.valid_from} to {c.valid_to}" for c in candidates[:3]
-            )
-            raise MissingInputError(
-                f"{what}: none of {len(candidates)} is valid at {when} in {places}: {spans}"
-            )
-        if not picked:
             fallbacks[declared.kind] = str(declared.fallback)
-    optional = {FIELD_OF_KIND[k]: p for k, p in inputs.items() if k in FIELD_OF_KIND}
+    return references, fallbacks
+
+
+def _no_reference(
+    declared: Input, found: Sequence[Found], when: str, places: str
+) -> MissingInputError:
+    name = f"reference {declared.kind} ({declared.first[0]})"
+    if not found:
+        return MissingInputError(f"{name}: there is none for {when} in {places}")
+    spans = ", ".join(f"{c.path.name} from {c.valid_from} to {c.valid_to}" for c in found[:3])
+    return MissingInputError(
+        f"{name}: none of {len(found)} is valid at {when} in {places}: {spans}"
+    )
+
+
+def _assemble(
+    reader: _Reader,
+    subarray: Found,
+    inputs: Mapping[str, Product],
+    references: Mapping[str, Sequence[Reference]],
+    fallbacks: Mapping[str, str],
+) -> Inventory:
     with open_declared(Path(inputs[RAW_SUBARRAY.kind].path), RAW_SUBARRAY) as file:
         hdu = file["SCI_RAW_SubArray"]
         target, obsid, images = hdu.text("TARGNAME"), hdu.integer("OBSID"), hdu.rows
-    memory.save()
+    optional = {FIELD_OF_KIND[k]: p for k, p in inputs.items() if k in FIELD_OF_KIND}
     return Inventory(
-        visit=seen.visit,
+        visit=reader.seen.visit,
         obsid=obsid,
         target=plain(target),
         arch_rev=subarray.version[0],
         proc_num=subarray.version[1],
-        start=when,
+        start=subarray.valid_from,
         images=images,
         subarray=inputs[RAW_SUBARRAY.kind],
-        references=references,
-        dark_frames=tuple(darks),
+        references={k: r[0] for k, r in references.items() if k != DARK_FRAME.kind},
+        dark_frames=tuple(references.get(DARK_FRAME.kind, ())),
         deviations=tuple(reader.deviations),
-        notes=tuple(seen.notes),
-        fallbacks=fallbacks,
+        notes=tuple(reader.seen.notes),
+        fallbacks=dict(fallbacks),
         **optional,
     )
 
 
-def renewed(
-    found: Inventory, folders: Sequence[Path], settings: PipelineSettings, memory: Digests
+def renew_references(
+    inventory: Inventory, folders: Sequence[Path], settings: PipelineSettings, memory: Digests
 ) -> tuple[Inventory, list[str]]:
-    """Return an inventory with those references in some folders that are to be taken in place of
-    what it has.
+    """Replace references of an inventory by better ones from some folders.
 
-    What it has is known by name, which tells its version, and was valid for the visit. Only files
-    that are taken are digested.
+    The references of the inventory need not exist any more: their names give their versions, and
+    they were valid for the visit. Only files that are used are digested.
 
     Returns
     -------
     inventory, changes : Inventory, list of str
-        `changes` has a line for each reference that another one, or other content, replaces.
+        `changes` has a line for each reference that was replaced or has other content.
     """
-    given = search(folders, REFERENCES)
+    supplied = search(folders, REFERENCES)
     reader = _Reader(memory, strict=False)
-    references, darks, fallbacks, changes = dict(found.references), [], dict(found.fallbacks), []
+    before = {kind: [reference] for kind, reference in inventory.references.items()}
+    darks = {DARK_FRAME.kind: list(inventory.dark_frames)}
+    after: dict[str, list[Reference]] = {**before, DARK_FRAME.kind: []}
+    changes: list[str] = []
     for declared in needed_references(settings):
-        new = given.of(declared)
-        had = (
-            list(found.dark_frames)
-            if declared is DARK_FRAME
-            else [r for r in [references.get(declared.kind)] if r is not None]
-        )
-        names = {c.path.name for c in new}
-        candidates = [
-            *new,
-            *(_remembered(r) for r in had if Path(r.product.path).name not in names),
-        ]
-        if declared is DARK_FRAME:
-            picked = choose_dark_frames(candidates, found.start)
-        else:
-            picked = [c for c in [choose_kind(candidates, declared, found.start)] if c is not None]
-        before = {Path(r.product.path).name: r for r in had}
-        after = [reader.reference(c, declared) if c in new else before[c.path.name] for c in picked]
-        for r in after:
-            name = Path(r.product.path).name
-            if name not in before:
-                changes.append(f"{declared.kind}: {name} in place of {', '.join(before) or 'none'}")
-            elif before[name].product.sha256 != r.product.sha256:
-                changes.append(f"{declared.kind}: {name} has other content")
-        if declared is DARK_FRAME:
-            darks = after
-        elif after:
-            references[declared.kind] = after[0]
-            fallbacks.pop(declared.kind, None)
-    inventory = found.model_copy(
-        update={"references": references, "dark_frames": tuple(darks), "fallbacks": fallbacks}
-    )
-    left = {Path(r.product.path).name for r in (*references.values(), *darks)}
-    gone = {
-        Path(r.product.path).name for r in (*found.references.values(), *found.dark_frames)
-    } - left
-    deviations = [d for d in found.deviations if d.split(": ", 1)[0] not in gone]
-    deviations += [d for d in reader.deviations if d not in deviations]
-    return inventory.model_copy(update={"deviations": tuple(deviations)}), changes
+        had = (before | darks).get(declared.kind, [])
+        chosen = _choose_renewed(reader, declared, had, supplied.of(declared), inventory.start)
+        changes += _changes(declared.kind, had, chosen)
+        if chosen:
+            after[declared.kind] = chosen
+    return inventory.model_copy(
+        update={
+            "references": {k: r[0] for k, r in after.items() if k != DARK_FRAME.kind},
+            "dark_frames": tuple(after[DARK_FRAME.kind]),
+            "fallbacks": {k: text for k, text in inventory.fallbacks.items() if not after.get(k)},
+            "deviations": _renewed_deviations(inventory, after, reader),
+        }
+    ), changes
 
 
-def _remembered(reference: Reference) -> Found:
+def _choose_renewed(
+    reader: _Reader,
+    declared: Input,
+    had: Sequence[Reference],
+    new: Sequence[Found],
+    when: str,
+) -> list[Reference]:
+    """Return the references of a kind to use, of those in hand and new files; read only the latter.
+
+    A new file takes the place of one of the same name.
+    """
+    by_name = {_file_name(r): r for r in had}
+    names = {c.path.name for c in new}
+    candidates = [*new, *(_as_found(r) for name, r in by_name.items() if name not in names)]
+    return [
+        reader.read_reference(c, declared) if c in new else by_name[c.path.name]
+        for c in choose_references(candidates, declared, when)
+    ]
+
+
+def _changes(kind: str, had: Sequence[Reference], chosen: Sequence[Reference]) -> list[str]:
+    before = {_file_name(r): r.product.sha256 for r in had}
+    lines = []
+    for r in chosen:
+        name = _file_name(r)
+        if name not in before:
+            lines.append(f"{kind}: {name} in place of {', '.join(before) or 'none'}")
+        elif before[name] != r.product.sha256:
+            lines.append(f"{kind}: {name} has other content")
+    return lines
+
+
+def _renewed_deviations(
+    inventory: Inventory, after: Mapping[str, Sequence[Reference]], reader: _Reader
+) -> tuple[str, ...]:
+    """Return the deviations of an inventory without those of files that it no longer holds."""
+    kept = {_file_name(r) for references in after.values() for r in references}
+    gone = {_file_name(r) for r in (*inventory.references.values(), *inventory.dark_frames)} - kept
+    deviations = [d for d in inventory.deviations if d.split(": ", 1)[0] not in gone]
+    return (*deviations, *(d for d in reader.deviations if d not in deviations))
+
+
+def _file_name(reference: Reference) -> str:
+    return Path(reference.product.path).name
+
+
+def _as_found(reference: Reference) -> Found:
+    """Return a reference of an inventory as a candidate that stays valid."""
     path = Path(reference.product.path)
-    version = re.search(r"_V(\d\d)(\d\d)\.fits$", path.name)
-    numbers = (int(version[1]), int(version[2])) if version else (0, 0)
-    return Found(path, reference.product.extname, numbers, reference.valid_from, "9999")
+    version = read_version(path.name) or (0, 0)
+    return Found(path, reference.product.extname, version, reference.valid_from, "9999")
 
 
 def visit_id(subarray: Found) -> str:
@@ -259,25 +310,27 @@ def visit_id(subarray: Found) -> str:
             f"{subarray.path}: HDU 1 {subarray.extname}: PROGTYPE, PROG_ID, REQ_ID, VISITCTR "
             f"do not name a visit"
         )
-    kind, programme, request, counter = subarray.visit
-    return f"PR{kind:02d}{programme:04d}_TG{request:04d}{counter:02d}"
+    return visit_name(*subarray.visit)
 
 
-def _only_visit(found: Search, visit: Path) -> Found:
-    candidates = found.of(RAW_SUBARRAY)
+def _only_visit(files: Search, folder: Path) -> Found:
+    """Return the newest raw sub-array of the only visit in a folder."""
+    candidates = files.of(RAW_SUBARRAY)
     if not candidates:
-        raise MissingInputError(f"{visit}: no raw sub-array (SCI_RAW_SubArray) below this folder")
+        raise MissingInputError(f"{folder}: no raw sub-array (SCI_RAW_SubArray) below this folder")
     if len({c.visit for c in candidates}) > 1:
         names = ", ".join(sorted(visit_id(c) for c in candidates))
-        raise UsageError(f"{visit}: holds more than one visit ({names}); name one of their folders")
-    chosen = newest(candidates, RAW_SUBARRAY)
+        raise UsageError(
+            f"{folder}: holds more than one visit ({names}); name one of their folders"
+        )
+    chosen = choose_newest(candidates, f"files of the kind {RAW_SUBARRAY.kind}")
     assert chosen is not None
     return chosen
 
 
 @dataclass
 class _Reader:
-    """Opens every chosen file once through the gate, and digests it."""
+    """Opens each chosen file once, checks it against its definition and digests it."""
 
     memory: Digests
     strict: bool
@@ -294,14 +347,14 @@ class _Reader:
             path=str(found.path.absolute()), sha256=self.memory.of(found.path), extname=extname
         )
         if declared in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE):
-            # counts and shapes that do not fit are found now, not after the first hours
+            # counts and shapes that do not fit are found here, not after the first hours
             open_exposures(product).file.close()
         if self.memory.fingerprint(found.path) != before:
             raise BadInputError(f"{found.path}: changed while it was read")
         self.seen.read.append((declared.kind, product.path, product.sha256))
         return product
 
-    def reference(self, found: Found, declared: Input) -> Reference:
+    def read_reference(self, found: Found, declared: Input) -> Reference:
         return Reference(
             kind=declared.kind, product=self.read(found, declared), valid_from=found.valid_from
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +11,11 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import BadInputError, plain
-from schemas.inputs import (
-    REFERENCES,
-    VISIT_INPUTS,
-    Input,
-)
+from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
+from schemas.names import read_soc_name
 from tasks.files import disk
-from tasks.files.reader import scan
+from tasks.files.reader import Hdu, scan
 from tasks.numerics.times import utc_to_mjd
-
-SOC_NAME = re.compile(
-    r"^CH(_PR\d{6}_TG\d{6})?(_PS\d{8})?_TU\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}_([A-Z]{3}_[A-Z]{3,4}_[A-Za-z0-9]+)"
-    r"(-[A-Za-z0-9_.+]+?)?_V\d{4}\.fits$"
-)
 
 KINDS = {
     extname: declared for declared in (*VISIT_INPUTS, *REFERENCES) for extname in declared.first
@@ -58,28 +49,34 @@ class Search:
 
 
 def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
-    """Look through folders, downwards, for SOC product names; `truth` folders and hidden files are
-    never opened.
+    """Search folders recursively for SOC products of the kinds in `known`.
 
-    A folder that cannot be read is refused, one further down is noted.
+    Folders named `truth` and hidden files are never opened.
+
+    Raises
+    ------
+    MissingInputError
+        If a folder cannot be read; one further down is noted.
+    BadInputError
+        If the header of a file contradicts its name or has no version or validity.
     """
     result = Search()
     extnames = {extname for declared in known for extname in declared.first}
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for folder in folders:
         for path in sorted(fits_files(folder, _unread(folder, result.notes))):
-            if (
-                real := Path(os.path.realpath(path))
-            ) in seen:  # unlike that of Path, it takes a link to itself for a file
+            # unlike Path.resolve, realpath accepts a link to itself
+            real = os.path.realpath(path)
+            if real in seen:
                 continue
             seen.add(real)
-            match = SOC_NAME.match(path.name)
-            if match is None:
+            name = read_soc_name(path.name)
+            if name is None:
                 result.notes.append(f"{plain(path.name)}: not named as a SOC product, ignored")
-            elif not _may_be(match[3], extnames):
-                result.notes.append(f"{plain(path.name)}: no step reads {match[3]}, ignored")
+            elif not _may_be(name.extname, extnames):
+                result.notes.append(f"{plain(path.name)}: no step reads {name.extname}, ignored")
             else:
-                _add(result, path, match[3], extnames)
+                _add(result, path, name.extname, extnames)
     return result
 
 
@@ -108,15 +105,18 @@ def fits_files(folder: Path, unread: Callable[[OSError], None] | None = None) ->
                 yield Path(place, name)
 
 
-def _may_be(name: str, extnames: set[str]) -> bool:
-    return name in extnames or (
-        name.startswith(("REF_APP_", "EXT_APP_")) and any(name.startswith(e[:16]) for e in extnames)
+def _may_be(named: str, extnames: set[str]) -> bool:
+    """Whether a file with this EXTNAME in its name may be of one of the kinds."""
+    return named in extnames or (
+        named.startswith(("REF_APP_", "EXT_APP_"))
+        and any(named.startswith(e[:16]) for e in extnames)
     )
 
 
 def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
+    """Add a file whose name says `named` to the candidates, or note why it is not one."""
     with scan(path) as file:
-        extname, header = file.extname, file.hdus[1].header
+        hdu, extname = file.hdus[1], file.extname
         if extname not in extnames and named in extnames:
             raise BadInputError(
                 f"{path}: HDU 1 is {plain(extname) or '(no EXTNAME)'}, the file's name says {named}"
@@ -128,36 +128,35 @@ def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
             return
         if extname != named:
             result.notes.append(f"{plain(path.name)}: holds {extname}")
-        values: list[Any] = []
-        for key, kind in (
-            ("ARCH_REV", int),
-            ("PROC_NUM", int),
-            ("V_STRT_U", str),
-            ("V_STOP_U", str),
-        ):
-            value = header.get(key)
-            if type(value) is not kind:
-                raise file.hdus[1].refuse(
-                    f"keyword {key} is {'missing' if value is None else repr(value)}, wanted "
-                    f"{kind.__name__}"
-                )
-            if kind is str and not _is_time(str(value)):
-                raise file.hdus[1].refuse(
-                    f"keyword {key} is {plain(value)!r}, wanted a time yyyy-mm-ddThh:mm:ss"
-                )
-            values.append(value)
+        version = _read_integer(hdu, "ARCH_REV"), _read_integer(hdu, "PROC_NUM")
+        validity = _read_time(hdu, "V_STRT_U"), _read_time(hdu, "V_STOP_U")
         visit: tuple[Any, ...] = tuple(
-            header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR")
+            hdu.header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR")
         )
-    found = Found(
-        path,
-        extname,
-        (values[0], values[1]),
-        values[2],
-        values[3],
-        visit if None not in visit else None,
-    )
+    found = Found(path, extname, version, *validity, None if None in visit else visit)
     result.by_kind.setdefault(KINDS[extname].kind, []).append(found)
+
+
+def _read_integer(hdu: Hdu, name: str) -> int:
+    value = hdu.header.get(name)
+    if type(value) is not int:
+        raise _wrong_keyword(hdu, name, "int")
+    return value
+
+
+def _read_time(hdu: Hdu, name: str) -> str:
+    value = hdu.header.get(name)
+    if type(value) is not str:
+        raise _wrong_keyword(hdu, name, "str")
+    if not _is_time(value):
+        raise hdu.refuse(f"keyword {name} is {plain(value)!r}, wanted a time yyyy-mm-ddThh:mm:ss")
+    return value
+
+
+def _wrong_keyword(hdu: Hdu, name: str, wanted: str) -> BadInputError:
+    value = hdu.header.get(name)
+    shown = "missing" if value is None else repr(value)
+    return hdu.refuse(f"keyword {name} is {shown}, wanted {wanted}")
 
 
 def _is_time(text: str) -> bool:

@@ -7,11 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.errors import ConfigurationError
 from schemas.flags import Quality
 from schemas.settings import BackgroundSettings
@@ -20,6 +19,7 @@ from tasks.correction.background import check_ring, running_median, spikes, stee
 from tasks.correction.ring import (
     ANGLES,
     SECTORS,
+    Ring,
     add_to_field,
     cell_of,
     cells,
@@ -50,12 +50,13 @@ def plane(level: float, gx: float, gy: float) -> FloatArray:
     return level + gx * (i + 0.5 - X) + gy * (j + 0.5 - Y)
 
 
-def fit(
-    image: FloatArray, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True
-) -> tuple[float, ...]:
-    return fit_plane(
-        image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, 2.0, sloped
-    )
+def ring(roll: float, windows: BoolArray) -> Ring:
+    return Ring(RING.inner, RING.outer, X, Y, roll, NONE_BAD, windows)
+
+
+def fit(image: FloatArray, windows: BoolArray = ALL, sloped: bool = True) -> tuple[float, ...]:
+    fitted: tuple[float, ...] = fit_plane(image, ring(30.0, windows), RING.clip, 2.0, sloped)
+    return fitted
 
 
 def test_a_plane_is_found_and_stars_and_cosmic_rays_are_clipped() -> None:
@@ -108,7 +109,7 @@ def test_a_star_that_no_catalogue_has_is_masked_and_nothing_else() -> None:
         x, y = (X + 70 * np.sin(np.radians(roll - 40)), Y + 70 * np.cos(np.radians(roll - 40)))
         j, i = np.mgrid[:SIDE, :SIDE]
         image += 15.0 * np.exp(-((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2) / 8.0)
-        add_to_field(image, NONE_BAD, X, Y, roll, RING.inner, RING.outer, 0.0, 8.0, sums)
+        add_to_field(image, ring(roll, ALL), 0.0, 8.0, sums)
     mean, free = free_windows(sums)
     r, a = int((70 - RING.inner) / 4), int(40 / (360 / ANGLES))
     assert mean[r, a] > 0.2
@@ -155,7 +156,7 @@ def test_noise_is_no_spike_however_little_sky_there_is() -> None:
     ).any()
 
 
-def test_a_running_median_leaves_out_what_is_no_number() -> None:
+def test_a_running_median_ignores_nan() -> None:
     values = np.array([1.0, 2.0, 9.0, np.nan, 4.0, 5.0])
     # by hand: medians of (1, 2), (1, 2, 9), (2, 9), (9, 4), (4, 5), (4, 5)
     np.testing.assert_array_equal(running_median(values, 1), [1.5, 2.0, 5.5, 6.5, 4.5, 4.5])
@@ -173,7 +174,7 @@ def test_a_gradient_is_steep_when_it_changes_the_ring_by_more_than_its_usual_lev
     assert not steep(level, slope, np.zeros(5, dtype=bool), 97.0).any()
 
 
-def test_sudden_stray_light_is_flagged_and_its_gradient_taken_away(tmp_path: Path) -> None:
+def test_sudden_stray_light_is_flagged_and_its_gradient_subtracted(tmp_path: Path) -> None:
     case = Case(
         images=24,
         nexp=1,
@@ -225,7 +226,7 @@ def test_sudden_stray_light_is_flagged_and_its_gradient_taken_away(tmp_path: Pat
         )
 
 
-def test_the_delivered_background_is_what_cleaning_takes_away() -> None:
+def test_the_delivered_background_is_the_subtracted_one() -> None:
     from tasks.visit.clean import clean_block
 
     slope, centre = np.array([[0.1, -0.2], [0.0, 0.3]]), (3.0, 2.5)
@@ -259,9 +260,7 @@ def sectors(images: list[FloatArray], sigma: float) -> FloatArray:
     """Return what a level of 0 leaves in the sectors of some images."""
     means = np.zeros((len(images), SECTORS, 2))
     for image, out in zip(images, means, strict=True):
-        sector_means(
-            image, NONE_BAD, ALL, X, Y, 30.0, RING.inner, RING.outer, 3 * sigma, np.zeros(3), out
-        )
+        sector_means(image, ring(30.0, ALL), 3 * sigma, np.zeros(3), out)
     return means
 
 
@@ -285,6 +284,6 @@ def test_light_that_turns_makes_the_error_of_the_level_as_large_as_it_is() -> No
     assert 2.0 < excess(sectors(images, 8.0), np.full(40, 8.0)) < 5.0
 
 
-def test_too_few_sectors_tell_nothing_of_an_excess() -> None:
+def test_too_few_sectors_give_no_excess() -> None:
     assert excess(np.zeros((3, SECTORS, 2)), np.full(3, 8.0)) == 1.0
     assert excess(np.full((40, SECTORS, 2), 100.0), np.full(40, np.nan)) == 1.0

@@ -1,5 +1,6 @@
-"""The programs that people use open what is published: astropy, and in environments of their own
-lightkurve, pycheops and PIPE.
+"""Published products open in astropy, STILTS, lightkurve, pycheops and PIPE.
+
+The last three run in environments of their own.
 """
 
 from __future__ import annotations
@@ -36,12 +37,10 @@ CLIENTS = ROOT / "tests" / "clients"
 
 
 def client(name: str) -> Path:
-    """Return the Python of a client; the test is skipped where `make clients` did not install
-    it.
-    """
+    """Return the Python of a client; skip the test if `make clients` did not install it."""
     python = ROOT / ".clients" / name / "bin" / "python"
     if not (python.parent.parent / ".installed").is_file():
-        reason = f"{name} is not installed here (make clients)"
+        reason = f"{name} is not installed (make clients)"
         if os.environ.get("DRP_CLIENTS") == "required":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -49,7 +48,7 @@ def client(name: str) -> Path:
 
 
 def last_line(name: str, script: str, *arguments: object, **environment: str) -> dict[str, Any]:
-    """Run a script by a client's Python and return what it saw."""
+    """Run a script with a client's Python and return its last line as JSON."""
     command = [str(client(name)), str(CLIENTS / script), *map(str, arguments)]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
@@ -71,7 +70,7 @@ def curve(reduced: Bench) -> Path:
     return raw_file(reduced.published()[0], "Lightcurve-DEFAULT")
 
 
-def test_the_columns_of_the_soc_come_first_and_those_for_clients_behind_them(curve: Path) -> None:
+def test_the_columns_of_the_soc_come_first_and_those_for_clients_follow(curve: Path) -> None:
     with fits.open(curve) as file:
         names, found = file[1].columns.names, file[1].columns.units
         soc = soc_structure("SCI_COR_Lightcurve").columns
@@ -89,7 +88,7 @@ def test_the_columns_of_the_soc_come_first_and_those_for_clients_behind_them(cur
         )
 
 
-def test_every_light_curve_says_in_its_primary_header_what_it_shows(reduced: Bench) -> None:
+def test_every_light_curve_identifies_itself_in_its_primary_header(reduced: Bench) -> None:
     files = sorted(reduced.published()[0].glob("*Lightcurve-*.fits"))
     assert len(files) >= len(LIGHT_CURVES)
     for path in files:
@@ -98,7 +97,7 @@ def test_every_light_curve_says_in_its_primary_header_what_it_shows(reduced: Ben
         assert (first["RA_OBJ"], first["DEC_OBJ"]) == (table["RA_TARG"], table["DEC_TARG"])
 
 
-def test_the_header_of_a_light_curve_tells_which_steps_made_it_and_how_they_ended(
+def test_the_history_of_a_light_curve_lists_its_steps_and_their_states(
     reduced: Bench,
 ) -> None:
     made = json.loads((reduced.published()[0] / "manifest.json").read_text())["steps"]
@@ -110,19 +109,18 @@ def test_the_header_of_a_light_curve_tells_which_steps_made_it_and_how_they_ende
         lines = "\n".join(
             map(str, fits.getheader(raw_file(reduced.published()[0], name), 1)["HISTORY"])
         ).replace("\n    ", " ")
-        told = {line.split()[0]: line for line in lines.splitlines()}
-        assert [*told][:: len(told) - 1] == ["events", last]
-        for step, line in told.items():
+        steps = {line.split()[0]: line for line in lines.splitlines()}
+        assert [*steps][:: len(steps) - 1] == ["events", last]
+        for step, line in steps.items():
             assert line.startswith(f"{step} {STEPS[step].version}: ")
             assert all(" ".join(warning.split()) in line for warning in warned[step])
-        assert told["bias"] == f"bias {STEPS['bias'].version}: completed"
+        assert steps["bias"] == f"bias {STEPS['bias'].version}: completed"
 
 
 def test_astropy_reads_a_light_curve_as_table_and_as_time_series(curve: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UnitsWarning
-        )  # 'electrons' and 'day' are the SOC's units, not those of FITS
+        # 'electrons' and 'day' are units of the SOC, not of FITS
+        warnings.simplefilter("ignore", UnitsWarning)
         warnings.filterwarnings("ignore", "column UTC_TIME has a unit")
         table = Table.read(curve)
         series = TimeSeries.read(
@@ -133,7 +131,7 @@ def test_astropy_reads_a_light_curve_as_table_and_as_time_series(curve: Path) ->
     assert np.all(np.asarray(series["FLUX"].value) > 0)
 
 
-def test_units_survive_reading_and_writing_by_astropy(curve: Path, tmp_path: Path) -> None:
+def test_units_survive_a_round_trip_through_astropy(curve: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnitsWarning)
         Table.read(curve).write(tmp_path / "copy.fits")
@@ -145,11 +143,11 @@ def test_units_survive_reading_and_writing_by_astropy(curve: Path, tmp_path: Pat
     assert {n: same.get(u, u) for n, u in after.items()} == before
 
 
-def test_temperatures_of_stars_are_in_the_one_name_of_their_unit_that_the_soc_and_fits_share(
+def test_star_temperatures_use_the_unit_name_common_to_the_soc_and_fits(
     reduced: Bench,
 ) -> None:
-    # the SOC's star catalogue says Kelvin, its flat fields K; to astropy's reader of FITS Kelvin is
-    # no unit, nor by an alias
+    # the SOC's star catalogue has Kelvin, its flat fields K; astropy does not accept Kelvin as a
+    # FITS unit, not even as an alias
     soc = {c.name: c.unit for c in soc_structure("REF_APP_FlatFieldTeffMetadata").columns}
     for term, hdu in (("stars", "TERM_STARS"), ("prior", "TERM_PRIOR_STARS")):
         with fits.open(reduced.published()[0] / "terms" / f"{term}.fits") as file:
@@ -172,7 +170,7 @@ def test_lightkurve_reads_a_light_curve_unaided(curve: Path) -> None:
     assert seen["flux"] == table["FLUX"].tolist()
     assert seen["flux_err"] == table["FLUXERR"].tolist()
     assert seen["quality"] == table["QUALITY"].tolist()
-    # TIME is labelled TT, as TIMESYS of the file is; both scales agree within 2 ms
+    # TIME is labelled TT, like TIMESYS of the file; both scales agree within 2 ms
     assert seen["bjd"] == pytest.approx(table["BJD_TIME"][0], abs=2e-8)
     assert seen["series_bjd"] == table["BJD_TIME"][0]
     assert (seen["median"], seen["unit"]) == (pytest.approx(1, abs=1e-12), "")
@@ -183,14 +181,12 @@ def test_lightkurve_reads_a_light_curve_unaided(curve: Path) -> None:
 
 
 def stilts(*arguments: str) -> list[dict[str, str]]:
-    """Run STILTS, which is TOPCAT without a window, and return the table that it answers; the test
-    is skipped without it.
-    """
+    """Run STILTS, the command line of TOPCAT, and return its table; skip the test without it."""
     command = shutil.which("stilts")
     if command is None:
         if os.environ.get("DRP_CLIENTS") == "required" and shutil.which("java"):
-            pytest.fail("stilts is not installed here, though Java is")
-        pytest.skip("stilts is not installed here (it needs Java)")
+            pytest.fail("stilts is not installed, although Java is")
+        pytest.skip("stilts is not installed (it needs Java)")
     done = subprocess.run(
         [command, "tpipe", *arguments, "ofmt=csv"],
         capture_output=True,
@@ -203,14 +199,14 @@ def stilts(*arguments: str) -> list[dict[str, str]]:
 
 
 def test_topcat_reads_columns_units_and_numbers_of_a_light_curve(curve: Path) -> None:
-    told = stilts(f"in={curve}", "cmd=meta Name Units Description")
+    columns = stilts(f"in={curve}", "cmd=meta Name Units Description")
     with fits.open(curve) as file:
         declared = {c.name: c.unit or "" for c in file[1].columns}
         table = file[1].data
         good = (table["EVENT"] == 0) & (table["QUALITY"] == 0)
         free = table["FLUX"][good] / (1 + table["CONTA_LC"][good])
-    assert {row["Name"]: row["Units"] for row in told} == declared
-    meanings = {row["Name"]: row["Description"] for row in told}
+    assert {row["Name"]: row["Units"] for row in columns} == declared
+    meanings = {row["Name"]: row["Description"] for row in columns}
     assert all(meanings.values())
     assert meanings["BJD_TIME"] == "BJD in TDB at the geocentre, mid-exposure"
     assert (
@@ -232,7 +228,9 @@ def archive(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(f"{published.folder}.tgz")
 
 
-def test_the_archive_holds_one_of_each_file_that_pycheops_looks_for(archive: Path) -> None:
+def test_the_archive_holds_exactly_one_file_of_each_kind_that_pycheops_expects(
+    archive: Path,
+) -> None:
     with tarfile.open(archive) as tar:
         names = tar.getnames()
     for part in (
@@ -252,9 +250,9 @@ def test_pycheops_opens_the_archive_and_fits_every_aperture(archive: Path, tmp_p
     assert (seen["target"], seen["obsid"]) == ("Simulated", 101)
     assert set(LIGHT_CURVES) | {"OPTIMAL", "PSF", "R25_Fixed"} == set(seen["apertures"])
     for aperture, (points, scatter, decontaminated) in seen["apertures"].items():
-        # the demo star's photon noise is 200 ppm a point
+        # photon noise of the demo star: 200 ppm per point
         assert (points, scatter < 1e-3, decontaminated < 1e-12) == (12, True, True), aperture
-    # a fit to twelve points fails in one or the other aperture, which pycheops leaves out then
+    # a fit to twelve points may fail in some apertures, which pycheops then leaves out
     assert {"R15", "R20", "R30"} <= set(seen["scan"]) | {"RSUP"}
     assert len(seen["scan"]) >= 20
     assert all(np.isfinite(rms) for rms in seen["scan"].values())
@@ -282,14 +280,13 @@ def test_pipe_reads_a_raw_visit_with_the_references(
     corner = [words["X_WINOFF"], words["Y_WINOFF"]]
     assert seen["offsets"][0] == corner
     assert [a - b for a, b in zip(*seen["offsets"][1:], strict=True)] == corner
-    # the reference's factors are wrong by 1 % of 0.6 %
+    # the factors of the reference are off by 1 % of 0.6 %
     assert seen["gain"] == pytest.approx(1 / stacks["GAIN"].mean(), rel=1e-4)
-    # one value for all images, of whole numbers of three exposures
+    # one value for all images, from integers of three exposures
     assert seen["bias"] == pytest.approx(np.median(stacks["BIAS"]), abs=0.2)
     assert seen["ron"] == pytest.approx(3.5, rel=0.05)
     assert seen["mjd"] == stacks["MJD_TIME"].tolist()
-    # MJD_TIME in TT is taken for UTC: the Earth is where it was 69 s before, 2000 km or 7 ms off at
-    # most
+    # PIPE takes MJD_TIME, in TT, for UTC: its Earth is 69 s behind, at most 2000 km or 7 ms
     expected = bjd_tdb(stacks["MJD_TIME"], words["RA_TARG"], words["DEC_TARG"])
     np.testing.assert_allclose(seen["bjd"], expected, rtol=0, atol=7e-3 / 86400)
     turned = (np.array(seen["roll"]) - stacks["ROLL_ANGLE"] + 180) % 360 - 180
@@ -302,8 +299,8 @@ def test_pipe_reads_a_raw_visit_with_the_references(
     assert seen["masked"] > 0
     assert seen["dark"] > 0
     assert seen["stars"] == len(fits.getdata(raw_file(tiny_visit, "EXT_PRE_StarCatalogue"), 1))
-    # what it has before its photometry: the light within 25 pixels, 92 to 93 % of the target's,
-    # equal to the photon noise
+    # before its photometry it has the light within 25 pixels, 92 to 93 % of the target's, with a
+    # scatter equal to the photon noise
     held = np.array(seen["flux"]) / stacks["TARGET"]
     assert 0.90 < held.mean() < 0.95
     assert held.std() / held.mean() < 3 / np.sqrt(stacks["TARGET"].mean())

@@ -1,6 +1,4 @@
-"""The viewer: its numbers are those of the light curves, nothing in it runs but its own scripts,
-and a person can use it.
-"""
+"""The viewer: it shows the published numbers, runs only its own scripts, and can be used."""
 
 from __future__ import annotations
 
@@ -55,16 +53,16 @@ FACTS = {
 HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & \u2028"
 
 needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium is not here (Debian package chromium)"
+    CHROMIUM is None, reason="Chromium is not installed (Debian package chromium)"
 )
 
 
 def collect(visit: Visit, folder: Path, settings: ViewerSettings | None = None) -> dict[str, Any]:
-    """Return what the viewer shows of a visit; it is left in `folder`."""
+    """Return the data that the viewer shows of a visit; they are written to `folder`."""
     *arguments, _ = visit.arguments(folder)
-    made = collect_viewer.fn(*arguments, settings or ViewerSettings())
-    (folder / DATA).write_bytes(made.blobs[DATA])
-    return dict(json.loads(made.blobs[DATA]))
+    leaves = collect_viewer.fn(*arguments, settings or ViewerSettings())
+    (folder / DATA).write_bytes(leaves.blobs[DATA])
+    return dict(json.loads(leaves.blobs[DATA]))
 
 
 def page_of(visit: Visit, folder: Path) -> Path:
@@ -74,7 +72,7 @@ def page_of(visit: Visit, folder: Path) -> Path:
 
 
 def block(page: str, name: str) -> Any:
-    """Return the data in a page."""
+    """Return a JSON block of a page."""
     found = re.search(
         rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL
     )
@@ -83,7 +81,7 @@ def block(page: str, name: str) -> Any:
 
 
 def unpack(packed: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Return the series that `pack` took, as the page reads it."""
+    """Return the values of a packed series, as the page reads them."""
     width = int(packed["width"])
     raw = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(-1, width)
     wide = np.zeros((len(raw), 8), np.uint8)
@@ -103,17 +101,19 @@ def published_page(bench: Bench) -> Path:
     arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e8, 1e8)),
     st.sampled_from([1.0, 0.3, 0.01, 1e-4, 250.0]),
 )
-def test_a_series_comes_back_to_half_a_step(values: np.ndarray[Any, Any], step: float) -> None:
+def test_a_series_is_unpacked_to_within_half_a_step(
+    values: np.ndarray[Any, Any], step: float
+) -> None:
     packed = pack(values, step)
     assert 10.0 ** -packed["digits"] <= step * (1 + 1e-9)
-    # half a step, and what a double of that size is rounded to
+    # half a step, plus the rounding of a double of that size
     np.testing.assert_allclose(
         unpack(packed), values, rtol=1e-14, atol=0.5000001 * 10.0 ** -packed["digits"]
     )
 
 
 @given(arrays(np.float64, st.integers(0, 20)), st.floats())
-def test_any_series_is_packed_and_what_is_no_number_comes_back_as_none(
+def test_any_series_is_packed_and_missing_values_stay_missing(
     values: np.ndarray[Any, Any], step: float
 ) -> None:
     known = np.isfinite(values)
@@ -125,7 +125,7 @@ def test_any_series_is_packed_and_what_is_no_number_comes_back_as_none(
     assert not np.isfinite(back[~known]).any()
 
 
-def test_a_series_takes_as_few_bytes_as_hold_it() -> None:
+def test_a_series_takes_as_few_bytes_as_possible() -> None:
     widths = [
         pack(np.array([0.0, top]), 1.0)["width"]
         for top in (0, 254, 255, 65534, 65535, 2**24, 2**32)
@@ -173,8 +173,8 @@ def test_the_budget_adds_up_to_flux_and_error(reduced: Bench) -> None:
     shown = block(published_page(reduced).read_text(), "data")["sets"][0]
     budget, default = shown["budget"], shown["curves"]["DEFAULT"]
     left = unpack(budget["start"]) + sum(unpack(stage) for stage in budget["stages"])
-    # the circle of the stages stands still, that of the light curve follows the star: some per
-    # mille apart
+    # the circle of the stages is fixed, that of the light curve follows the star: they differ by
+    # some per mille
     np.testing.assert_allclose(left, unpack(default["flux"]), rtol=0.01)
     total = np.sqrt(sum(unpack(term) ** 2 for term in budget["errors"]))
     np.testing.assert_allclose(total, unpack(default["error"]), rtol=ERROR_STEP)
@@ -185,7 +185,7 @@ def test_the_budget_adds_up_to_flux_and_error(reduced: Bench) -> None:
         )
 
 
-def test_manifest_and_folder_name_the_page_by_the_rule_of_the_report(reduced: Bench) -> None:
+def test_the_page_is_named_like_the_report_and_listed_in_the_manifest(reduced: Bench) -> None:
     page = published_page(reduced)
     assert page.with_suffix(".pdf").is_file()
     listed = {
@@ -211,7 +211,12 @@ def test_verdict_and_key_numbers_are_those_of_the_report(tmp_path: Path) -> None
     assert shown["verdict"]["word"] == "usable with care"
 
 
-def test_of_more_points_than_the_setting_allows_a_part_is_shown_and_that_is_said(
+def test_the_tiles_are_key_numbers_of_the_report(tmp_path: Path) -> None:
+    shown = collect(Visit(), tmp_path)
+    assert set(shown["tiles"]) <= {row["label"] for row in shown["metrics"]}
+
+
+def test_points_beyond_the_limit_of_the_setting_are_thinned_evenly(
     tmp_path: Path,
 ) -> None:
     shown = collect(Visit(n=450), tmp_path, ViewerSettings(points=100))["sets"][0]
@@ -221,7 +226,7 @@ def test_of_more_points_than_the_setting_allows_a_part_is_shown_and_that_is_said
     assert len(unpack(shown["curves"]["DEFAULT"]["flux"])) == 100
 
 
-def test_three_thousand_points_of_all_apertures_stay_below_a_megabyte(tmp_path: Path) -> None:
+def test_three_thousand_points_in_all_apertures_take_less_than_a_megabyte(tmp_path: Path) -> None:
     n, rng = 3000, np.random.default_rng(5)
     inventory, calibrated, corrected, measured, _ = Visit(n=n).arguments(tmp_path)
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
@@ -232,7 +237,7 @@ def test_three_thousand_points_of_all_apertures_stay_below_a_megabyte(tmp_path: 
         values[::97] += wild
         return values
 
-    # noise of 200 ppm and points that are far off, as in the SAA
+    # noise of 200 ppm and far outliers, as in the SAA
     curves = {name: (noisy(2.4e7, 5e3, 3e6), radius) for name, (_, radius) in found.curves.items()}
     curves.update({twin: curves[f"R{LIGHT_CURVES[twin]:g}"] for twin in ("DEFAULT", "RSUP")})
     levels = {
@@ -266,12 +271,12 @@ def test_three_thousand_points_of_all_apertures_stay_below_a_megabyte(tmp_path: 
     assert len(make_page(data, FACTS)) < 1_000_000
 
 
-def test_the_page_without_data_is_some_hundred_kilobytes() -> None:
-    # the code that draws 51 kB, its licence 1 kB, our own 40 kB
+def test_the_page_without_data_takes_about_a_hundred_kilobytes() -> None:
+    # the plotting code takes 51 kB, its licence 1 kB, our own files 40 kB
     assert len(make_page(b"{}", FACTS)) < 105_000
 
 
-def test_the_policy_names_each_script_and_style_by_its_digest_and_nothing_else(
+def test_the_policy_lists_exactly_the_digests_of_the_scripts_and_styles(
     tmp_path: Path,
 ) -> None:
     page = page_of(Visit(), tmp_path).read_text()
@@ -290,8 +295,7 @@ def test_the_policy_names_each_script_and_style_by_its_digest_and_nothing_else(
     assert rules["script-src"] == digests(r"<script>(.*?)</script>")
     assert rules["style-src"] == digests(r"<style>(.*?)</style>")
     assert len(rules["script-src"]) == len(rules["style-src"]) == 2
-    # nothing is fetched: no address, no attribute that names one, no style or handler in an
-    # attribute
+    # nothing is fetched: no address, no attribute with one, no style or handler in an attribute
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
     assert not re.search(r"https?:|\bsrc=|\bstyle=|\bon\w+=|<link|<iframe|<object|<base", markup)
     assert page.index("Content-Security-Policy") < page.index("<style>")
@@ -300,21 +304,21 @@ def test_the_policy_names_each_script_and_style_by_its_digest_and_nothing_else(
 @pytest.mark.parametrize(
     "name", ["uplot/uPlot.iife.min.js", "uplot/uPlot.min.css", "viewer.js", "viewer.css"]
 )
-def test_no_file_of_the_page_ends_its_element_or_makes_code_of_text(name: str) -> None:
+def test_no_file_of_the_page_closes_its_element_or_evaluates_text(name: str) -> None:
     text = asset(name)
     assert not re.search(
         r"</(script|style)|<!--|\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write",
         text,
     )
-    assert "{{" not in text  # would be taken for a place to be filled
+    assert "{{" not in text  # it would look like a slot
 
 
-def test_the_code_of_others_is_unchanged_and_comes_with_its_licence(tmp_path: Path) -> None:
-    told = asset("uplot/README.md")
-    assert f"# uPlot {UPLOT}\n" in told
+def test_third_party_code_is_unchanged_and_comes_with_its_licence(tmp_path: Path) -> None:
+    readme = asset("uplot/README.md")
+    assert f"# uPlot {UPLOT}\n" in readme
     for name in ("uPlot.iife.min.js", "uPlot.min.css"):
         data = (ROOT / "tasks/delivery/viewer/web/uplot" / name).read_bytes()
-        assert f"| `{name}` | `{hashlib.sha256(data).hexdigest()}` |" in told
+        assert f"| `{name}` | `{hashlib.sha256(data).hexdigest()}` |" in readme
     assert f"v{UPLOT}" in asset("uplot/uPlot.iife.min.js")[:200]
     page = page_of(Visit(), tmp_path).read_text()
     assert "The MIT License (MIT)" in page
@@ -342,13 +346,13 @@ def test_hostile_header_strings_stay_text(tmp_path: Path) -> None:
         max_leaves=8,
     )
 )
-def test_any_data_come_back_from_json_that_no_element_ends_in(value: Any) -> None:
+def test_any_data_survive_json_that_cannot_close_an_element(value: Any) -> None:
     text = as_json(value)
     assert not set(b"<>&") & set(text)
     assert json.loads(text) == value
 
 
-def test_the_same_input_gives_the_same_bytes_and_only_facts_tell_publications_apart(
+def test_equal_input_gives_equal_bytes_and_publications_differ_only_in_their_facts(
     tmp_path: Path,
 ) -> None:
     one, two = (page_of(Visit(), tmp_path / name).read_bytes() for name in ("one", "two"))
@@ -383,21 +387,21 @@ def test_a_full_disk_leaves_no_page(
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"viewer\.json: no such file"):
         write_viewer(tmp_path, FACTS, tmp_path / "viewer.html")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("browser"))
-    yield made
-    made.close()
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of 240 points of which every twelfth is flagged, once in EVENT and once in QUALITY."""
+    """A page of 240 points, every twelfth flagged: by EVENT and QUALITY, or QUALITY alone."""
     event, quality = np.zeros((2, 240), np.int32)
     event[::24] = 1
     quality[::24] = int(Quality.SAA)
@@ -468,7 +472,7 @@ def test_flags_are_toggled(loaded: Browser) -> None:
 
 
 @needs_chromium
-def test_dragging_and_the_wheel_zoom_all_panels_and_a_double_click_shows_all(
+def test_drag_and_wheel_zoom_all_panels_and_a_double_click_shows_all(
     loaded: Browser,
 ) -> None:
     loaded.drag(OVER, 0.25, 0.75)
@@ -495,7 +499,7 @@ def test_dragging_and_the_wheel_zoom_all_panels_and_a_double_click_shows_all(
 
 
 @needs_chromium
-def test_hovering_tells_a_point_and_a_click_takes_it_apart(loaded: Browser) -> None:
+def test_hovering_describes_a_point_and_a_click_shows_its_budget(loaded: Browser) -> None:
     loaded.click(OVER, across=0.5)
     hover = loaded.ask("document.getElementById('hover').textContent")
     assert re.match(
@@ -519,7 +523,7 @@ def test_hovering_tells_a_point_and_a_click_takes_it_apart(loaded: Browser) -> N
 
 
 @needs_chromium
-def test_everything_is_reached_with_the_keys(loaded: Browser) -> None:
+def test_everything_can_be_reached_with_the_keyboard(loaded: Browser) -> None:
     loaded.ask("document.querySelector('[data-panel=flux]').focus()")
     loaded.press("Home")
     heading = "document.querySelector('#point h2').textContent"
@@ -539,7 +543,7 @@ def test_everything_is_reached_with_the_keys(loaded: Browser) -> None:
     loaded.press("Escape")
     assert shown_points(loaded) == 240
     assert loaded.ask("document.getElementById('point').children.length") == 0
-    # tabs lead through every control and panel, and each has a name
+    # the tab key reaches every control and panel, and each has a name
     names = loaded.ask(
         "[...document.querySelectorAll('button, input, select, [tabindex=\"0\"], a, summary')]"
         ".map(e => e.getAttribute('aria-label') || e.labels?.[0]?.textContent || e.textContent)"
@@ -549,7 +553,7 @@ def test_everything_is_reached_with_the_keys(loaded: Browser) -> None:
 
 
 @needs_chromium
-def test_other_curves_units_axes_and_panels_are_chosen(loaded: Browser) -> None:
+def test_other_curves_and_units_can_be_chosen(loaded: Browser) -> None:
     loaded.ask(CHOOSE.format("PSF"))
     assert status(loaded).startswith("PSF, 25 pixels: 240 of 240")
     loaded.ask(CHOOSE.format("DEFAULT"))
@@ -560,7 +564,7 @@ def test_other_curves_units_axes_and_panels_are_chosen(loaded: Browser) -> None:
 
 
 @needs_chromium
-def test_what_is_shown_is_saved_as_csv(loaded: Browser, page: Path) -> None:
+def test_the_points_in_view_are_saved_as_csv(loaded: Browser, page: Path) -> None:
     loaded.drag(OVER, 0.25, 0.75)
     expected = shown_points(loaded)
     loaded.click("#csv")
@@ -604,7 +608,7 @@ def test_the_page_fits_wide_and_narrow_light_and_dark(
 
 @needs_chromium
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_panel_has_two_numbers_at_its_axis_so_that_its_scale_can_be_read(
+def test_every_panel_has_at_least_two_labelled_ticks(
     browser: Browser, reduced: Bench, width: int
 ) -> None:
     browser.load(published_page(reduced), width=width)
@@ -621,7 +625,7 @@ def test_every_panel_has_two_numbers_at_its_axis_so_that_its_scale_can_be_read(
 
 
 @needs_chromium
-def test_a_published_page_shows_roll_phase_imagettes_and_where_the_electrons_went(
+def test_a_published_page_shows_roll_angle_imagettes_and_the_flux_step_by_step(
     browser: Browser, reduced: Bench
 ) -> None:
     browser.load(published_page(reduced))
@@ -647,7 +651,7 @@ def test_a_published_page_shows_roll_phase_imagettes_and_where_the_electrons_wen
 
 
 @needs_chromium
-def test_hostile_strings_run_nothing_in_a_browser(browser: Browser, tmp_path: Path) -> None:
+def test_hostile_strings_are_not_executed_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     browser.load(page_of(Visit(header={"TARGNAME": HOSTILE[:60]}), tmp_path))
     assert browser.ask("document.getElementById('target').textContent") == HOSTILE[:60]
     assert browser.ask("document.querySelectorAll('script:not([type])').length") == 2
@@ -655,9 +659,7 @@ def test_hostile_strings_run_nothing_in_a_browser(browser: Browser, tmp_path: Pa
 
 
 @needs_chromium
-def test_a_script_that_was_slipped_in_is_refused(
-    browser: Browser, page: Path, tmp_path: Path
-) -> None:
+def test_an_injected_script_is_blocked(browser: Browser, page: Path, tmp_path: Path) -> None:
     changed = page.read_text().replace(
         "</body>",
         "<script>window.slipped = 1</script><img src=x onerror='window.slipped = 1'></body>",
@@ -673,7 +675,7 @@ def test_a_script_that_was_slipped_in_is_refused(
     "make",
     [lambda: Visit(n=1), lambda: Visit(n=2), lambda: Visit(n=4, quality=np.ones(4, np.int32))],
 )
-def test_pages_of_hardly_any_points_complain_of_nothing(
+def test_pages_with_very_few_points_give_no_errors(
     make: Callable[[], Visit], browser: Browser, tmp_path: Path
 ) -> None:
     browser.load(page_of(make(), tmp_path))

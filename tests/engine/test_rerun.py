@@ -184,7 +184,7 @@ def test_changed_content_of_a_reference_runs_what_depends_on_it_and_is_reported(
         "calibrate_imagettes",
         *AFTER_CALIBRATE,
     ]
-    assert run.warnings == [f"{flat.name}: was changed since {published.name} was published"]
+    assert run.warnings == [f"{flat.name}: changed since {published.name} was published"]
     assert again.new
     assert again.folder == str(published.with_name(published.name[:-4] + "0001"))
     assert tree(published) == before
@@ -333,7 +333,7 @@ def test_a_spoiled_publication_is_left_alone_and_the_result_published_anew(
     assert again.new
     assert again.folder != str(published)
     assert tree(published) == before
-    assert any("Lightcurve-DEFAULT" in w and "not as it was published" in w for w in again.warnings)
+    assert any("Lightcurve-DEFAULT" in w and "is missing or modified" in w for w in again.warnings)
     assert set(comparable(Path(again.folder))) == {n.replace("V0000", "V0001") for n in whole}
     third, _ = bench.reduce()
     assert third is not None
@@ -441,7 +441,7 @@ def test_a_version_that_the_scheduler_wants_is_taken_or_refused(
     assert Path(again.folder).name == f"{published.name[:-4]}0307"
     assert not bench.reduce(arch_rev=3, proc_num=7)[0].new  # type: ignore[union-attr]
     before = tree(bench.output)
-    with pytest.raises(CannotCreateError, match="V0307: is there already, with another result"):
+    with pytest.raises(CannotCreateError, match="V0307: already exists, with a different result"):
         bench.reduce(arch_rev=3, proc_num=7, settings={"imagettes": {"radius": 10.0}})
     assert tree(bench.output) == before
 
@@ -722,7 +722,7 @@ def test_a_product_by_hand_that_was_changed_after_publication_is_refused(
     altered(folder / "terms/gain.fits")
     fresh = Bench(folder, (), tmp_path / "fresh", tmp_path / "again")
     with pytest.raises(
-        BadInputError, match=r"terms/gain\.fits: was given by hand, and is not as it was published"
+        BadInputError, match=r"gain\.fits: was supplied by hand and modified after publication"
     ):
         fresh.reduce()
 
@@ -756,7 +756,7 @@ def test_a_reference_that_changed_since_the_manifest_is_reported_and_what_depend
     alone.references = (references, tiny_visit)
     again, run = alone.reduce()
     assert again is not None
-    assert run.warnings == [f"{flat.name}: was changed since {alone.visit.name} was published"]
+    assert run.warnings == [f"{flat.name}: changed since {alone.visit.name} was published"]
     assert executed(run) == [
         "flat",
         "flat_field",
@@ -773,7 +773,7 @@ def test_a_raw_file_that_changed_since_the_manifest_is_refused(alone: Bench, vis
     alone.references = (visit,)
     with pytest.raises(
         BadInputError,
-        match=r"SCI_RAW_Attitude_V\d{4}\.fits: is not the file that the visit was reduced from",
+        match=r"SCI_RAW_Attitude_V\d{4}\.fits: is not the file from which the visit was reduced",
     ):
         alone.reduce()
 

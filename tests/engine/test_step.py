@@ -5,141 +5,41 @@ what is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from schemas.errors import BadInputError, BusyError, StorageError, UsageError
-from schemas.payloads import Leaf, Payload, Product, Status
-from schemas.settings import Settings
-from schemas.terms import TERMS
+from schemas.payloads import Product, Status
 from tasks.engine import step as machine
 from tasks.engine.by_hand import replacement
-from tasks.engine.run import Run, Stopped, WorkToDo, new_file, running
-from tasks.engine.step import Leaves, Recipe, Step, recipe, step
+from tasks.engine.run import STEPS, Run, WorkToDo, new_file, running
+from tasks.engine.step import Leaves, step
 from tasks.engine.store import Workspace
-from tasks.files.writer import NewHdu, write_fits
-
-VISIT = "PR900001_TG000001"
-
-
-class Doubled(Leaf):
-    """What the first step of these tests leaves."""
-
-
-class Summed(Leaf):
-    """What the second step of these tests leaves."""
-
-
-class Both(Payload):
-    """What the recipe of these tests returns."""
-
-    doubled: Doubled
-    summed: Summed
-
-
-class SumSettings(Settings):
-    """Settings of the second step."""
-
-    weight: float = 1.0
-
-
-def flat(value: float, teff: float) -> list[NewHdu]:
-    """A flat field of four equal pixels, as it is defined."""
-    window = {"X_WINOFF": 0, "Y_WINOFF": 0}
-    image = NewHdu(
-        TERMS["TERM_FLAT"],
-        {**window, "FLAT_T": teff, "FLAT_STD": 0.0},
-        pixels=np.full((2, 2), value),
-    )
-    return [image, NewHdu(TERMS["TERM_FLAT_ERROR"], window, pixels=np.zeros((2, 2)))]
-
-
-@dataclass
-class Bench:
-    """Two steps, one after the other, in a work folder of their own; `calls` counts how often each
-    function really ran.
-    """
-
-    root: Path
-    calls: list[str] = field(default_factory=list)
-    before: Callable[[], None] = lambda: None  # runs within the second step
-    source: Path = Path()
-    version: str = "1"
-
-    def __post_init__(self) -> None:
-        self.source = self.root / "source.txt"
-        self.source.write_text("21")
-        self.declare()
-
-    def declare(self) -> None:
-        """Declare the steps, with the version that the second one has now."""
-
-        @step("double", "DARK", version="1", payload=Doubled, leaves=["TERM_DARK"])
-        def double(raw: Product) -> Leaves:
-            """Double a number."""
-            self.calls.append("double")
-            number = 2 * int(Path(raw.path).read_text())
-            return Leaves(
-                blobs={"double.txt": str(number).encode()}, used={"DARK_AVG": float(number)}
-            )
-
-        @step("sum", "FFIELD", version=self.version, payload=Summed, leaves=["TERM_FLAT"])
-        def total(doubled: Doubled, settings: SumSettings) -> Leaves:
-            """Weigh a number."""
-            self.calls.append("sum")
-            self.before()
-            number = float(Path(doubled.products["double.txt"].path).read_text()) * settings.weight
-            return Leaves(
-                {"TERM_FLAT": flat(number, 5000.0)}, used={"FLAT_T": 5000.0, "FLAT_STD": 0.0}
-            )
-
-        @recipe(Both, "both")
-        def both(raw: Product, settings: SumSettings) -> Both:
-            """Do one after the other."""
-            doubled = double(raw)
-            return Both(doubled=doubled, summed=total(doubled, settings))
-
-        self.double: Step[..., Doubled] = double
-        self.sum: Step[..., Summed] = total
-        self.both: Recipe[..., Both] = both
-
-    @property
-    def raw(self) -> Product:
-        """The input as it is now."""
-        return Product(
-            path=str(self.source), sha256=machine.disk.sha256(self.source), extname="text"
-        )
-
-    def run(self, weight: float = 1.0, **options: object) -> tuple[Both | None, Run]:
-        """Run the recipe; the functions that really ran stand in `calls`."""
-        self.calls.clear()
-        run = Run(Workspace(self.root / "work", VISIT), retry_delay=0.0, **options)  # type: ignore[arg-type]
-        with running(run):
-            try:
-                return self.both(self.raw, SumSettings(weight=weight)), run
-            except Stopped:
-                return None, run
+from tests.support.step_bench import (
+    VISIT,
+    Bench,
+    Doubled,
+    Summed,
+    SumSettings,
+    fault_once,
+    outcomes,
+    own_flat,
+    permanent,
+    product_of_first,
+    reasons,
+    tree,
+)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    # steps enter a table of the module when they are declared: here one that is the test's own
-    monkeypatch.setattr(machine, "STEPS", {})
-    return Bench(tmp_path)
-
-
-def outcomes(run: Run) -> list[str]:
-    return [f"{r.step} {r.outcome}" for r in run.reports]
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()
-    }
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    # steps enter a table when they are declared: here it holds those of the test only
+    with patch.dict(STEPS, clear=True):
+        yield Bench(tmp_path)
 
 
 def test_a_run_executes_each_step_once_and_the_next_run_none(bench: Bench) -> None:
@@ -344,23 +244,6 @@ def test_a_run_is_told_when_each_step_begins_and_ends(bench: Bench) -> None:
     assert told == [("double", None), ("double", "done"), ("sum", None), ("sum", "done")]
 
 
-def fault_once(error: BaseException, times: int = 1) -> Callable[[], None]:
-    left = [times]
-
-    def fault() -> None:
-        if left[0]:
-            left[0] -= 1
-            raise error
-
-    return fault
-
-
-def permanent(text: str) -> StorageError:
-    error = StorageError(text)
-    error.permanent = True
-    return error
-
-
 def test_a_disk_error_that_passes_is_tried_again_and_said(bench: Bench) -> None:
     bench.before = fault_once(StorageError("in.fits: read failed"), times=2)
     _, run = bench.run()
@@ -393,11 +276,6 @@ def test_what_would_only_happen_again_is_not_tried_again(
     with pytest.raises(raised):
         bench.run()
     assert bench.calls == ["double", "sum"]
-
-
-def product_of_first(bench: Bench) -> Path:
-    (path,) = (bench.root / "work/products").rglob("double.txt")
-    return path
 
 
 def test_an_input_that_changes_while_a_step_reads_it_ends_the_run(bench: Bench) -> None:
@@ -437,12 +315,6 @@ def test_an_input_that_changed_between_inventory_and_step_is_refused(bench: Benc
     with running(run), pytest.raises(BadInputError, match="changed since this run began"):
         bench.double(raw)
     assert bench.calls == []
-
-
-def own_flat(path: Path, value: float = 7.0, teff: float = 6000.0) -> Path:
-    """A person's own flat field: a term as it is defined."""
-    write_fits(path, flat(value, teff))
-    return path
 
 
 def test_a_product_given_by_hand_stands_in_for_its_step_and_says_so(bench: Bench) -> None:
@@ -525,7 +397,7 @@ def test_a_replacement_is_known_by_its_extname(bench: Bench) -> None:
 
 def test_a_replacement_that_no_step_leaves_is_refused(bench: Bench) -> None:
     own = own_flat(bench.root / "own.fits")
-    machine.STEPS.pop("sum")
+    STEPS.pop("sum")
     with pytest.raises(
         UsageError, match="no step leaves TERM_FLAT; what can be replaced: TERM_DARK"
     ):
@@ -553,10 +425,6 @@ def test_a_record_tells_a_person_how_long_the_step_took(bench: Bench) -> None:
     facts = json.loads(record.read_text())["facts"]
     assert facts["engine"] == "plain"
     assert facts["seconds"] >= 0
-
-
-def reasons(run: Run) -> dict[str, str]:
-    return {r.step: r.why for r in run.reports if r.outcome == "would run"}
 
 
 def test_a_dry_run_says_why_a_step_would_run(bench: Bench) -> None:

@@ -440,7 +440,7 @@ def test_files_that_are_gone_are_forgotten(tmp_path: Path, monkeypatch: pytest.M
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tasks.store import Workspace
+from tasks.engine.store import Workspace
 with Workspace(Path(sys.argv[1]), sys.argv[2]).lock(False, print):
     print("held", flush=True)
     time.sleep(60)

@@ -22,23 +22,21 @@ from schemas.inputs import Input, Use
 from schemas.products import Column, Keyword, Structure, soc_extnames, soc_structure
 from schemas.terms import TERMS
 from tasks.files import disk
-from tasks.files.reader import BLOCK, ones_complement_sum, open_declared, scan
+from tasks.files.cards import card, sum_header
+from tasks.files.reader import open_declared, scan
+from tasks.files.structure import BLOCK
+from tasks.files.sums import encode_checksum, ones_complement_sum
 from tasks.files.writer import (
     PUBLICATION,
     FitsWriter,
     NewHdu,
-    card,
     compose_header,
-    encode_checksum,
     restamp,
     structure_of,
-    sum_header,
     write_fits,
 )
-from tests.files.test_disk import calls, fail_every_call, faults, listing, no_fault_stays
+from tests.support.disk_faults import fail_every_call, faults, listing
 from tests.support.small_product import COLUMNS, IMAGE, INPUT, PIXELS, TABLE, VALUES, new_hdus
-
-__all__ = ["calls", "no_fault_stays"]  # fixtures
 
 many = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -1,4 +1,4 @@
-"""Geometry: overlap of circle and pixel, roll angle, sky <-> pixel."""
+"""Geometry: overlap of circle and pixel, mean roll angle, projection of the sky."""
 
 from __future__ import annotations
 
@@ -12,17 +12,12 @@ from hypothesis import strategies as st
 from photutils.geometry import circular_overlap_grid
 
 from tasks.numerics.geometry import (
-    PlateSolution,
     cd_matrix,
     circle_overlap,
-    circular_window,
     mean_angle,
     pixel_overlap,
-    pixel_to_sky,
     reference_pixel,
-    sky_to_pixel,
     sky_to_tangent,
-    tangent_to_sky,
 )
 
 in_its_own_time = settings(deadline=None)  # the first call may compile
@@ -84,16 +79,6 @@ def test_a_circle_without_place_is_refused() -> None:
         circle_overlap((5, 5), np.nan, 2.0, 1.0)
 
 
-def test_the_circular_window_keeps_the_pixels_that_the_spacecraft_keeps() -> None:
-    # Shares of zeros in sub-arrays and imagettes of the mission's simulator: 21.4625 % and 26 %.
-    assert (~circular_window((200, 200))).mean() == 0.214625
-    assert (~circular_window((35, 35))).mean() == pytest.approx(
-        0.26, abs=0.005
-    )  # given to two digits
-    assert circular_window((200, 200))[0, 100]
-    assert not circular_window((200, 200))[0, 99]
-
-
 # ---- roll angle
 
 
@@ -142,50 +127,26 @@ def test_attitude_of_unequal_columns_is_refused() -> None:
 # ---- sky and pixel
 
 
-@given(
-    ra0=ANGLES,
-    dec0=st.floats(-89.9, 89.9),
-    roll=ANGLES,
-    x=st.floats(0, 1024),
-    y=st.floats(0, 1024),
-    scale=st.just(1.002),
-)
-def test_pixels_come_back_from_the_sky(
-    ra0: float, dec0: float, roll: float, x: float, y: float, scale: float
-) -> None:
-    plate = PlateSolution(ra0, dec0, roll, scale, 280.0, 840.0)
-    back = sky_to_pixel(*pixel_to_sky(x, y, plate), plate)
-    # 1e-6 pixel: one unit in the last place of 360 deg is 2e-10 arcsec; 1e4 times that near the
-    # pole.
-    np.testing.assert_allclose(back, (x, y), rtol=0, atol=1e-6)
-
-
 @given(ra0=ANGLES, dec0=st.floats(-85, 85), roll=ANGLES)
-def test_the_plate_solution_is_the_wcs_of_astropy(ra0: float, dec0: float, roll: float) -> None:
-    offset = (180, 740)
-    plate = PlateSolution(ra0, dec0, roll, 1.002, 281.3, 839.6)
+def test_matrix_and_reference_pixel_make_the_wcs_of_astropy(
+    ra0: float, dec0: float, roll: float
+) -> None:
+    offset, position, scale = np.array([180, 740]), np.array([281.3, 839.6]), 1.002
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = [ra0, dec0]
-    wcs.wcs.crpix = [reference_pixel(plate.x, offset[0]), reference_pixel(plate.y, offset[1])]
-    wcs.wcs.cd = cd_matrix(roll, plate.scale)
+    wcs.wcs.crpix = reference_pixel(position, offset)
+    wcs.wcs.cd = cd_matrix(roll, scale)
     x, y = np.meshgrid(np.linspace(180, 380, 5), np.linspace(740, 940, 5))
-    sky = pixel_to_sky(x, y, plate)
-    # numpy index = edge-based position - window offset - 0.5.
+    # numpy index = edge-based position - window offset - 0.5
+    sky = wcs.wcs_pix2world(x - offset[0] - 0.5, y - offset[1] - 0.5, 0)
+    xi, eta = sky_to_tangent(*sky, ra0, dec0)
+    # x = X0 + (-xi cos phi + eta sin phi) / s, y = Y0 + (eta cos phi + xi sin phi) / s.
     # 1e-7 pixel: rounding of right ascension, at most 85 deg off the equator.
-    index = wcs.wcs_world2pix(*sky, 0)
-    np.testing.assert_allclose(index[0], x - offset[0] - 0.5, rtol=0, atol=1e-7)
-    np.testing.assert_allclose(index[1], y - offset[1] - 0.5, rtol=0, atol=1e-7)
-
-
-def test_north_is_up_and_east_is_left_at_roll_0_and_north_turns_to_the_right() -> None:
-    arcsec = 1 / 3600
-    level, turned = PlateSolution(0, 0, 0, 1, 512, 512), PlateSolution(0, 0, 90, 1, 512, 512)
-    # A step of 1 arcsec along each axis; 1e-9: (1 arcsec)^3 in radians is far below.
-    np.testing.assert_allclose(sky_to_pixel(0, arcsec, level), (512, 513), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(sky_to_pixel(arcsec, 0, level), (511, 512), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(sky_to_pixel(0, arcsec, turned), (513, 512), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(sky_to_pixel(arcsec, 0, turned), (512, 513), rtol=0, atol=1e-9)
+    cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+    right, up = (-xi * cos + eta * sin) / scale, (eta * cos + xi * sin) / scale
+    np.testing.assert_allclose(position[0] + right, x, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(position[1] + up, y, rtol=0, atol=1e-7)
 
 
 def test_standard_coordinates_on_a_meridian_are_tangents() -> None:
@@ -196,19 +157,6 @@ def test_standard_coordinates_on_a_meridian_are_tangents() -> None:
 
 def test_the_far_half_of_the_sky_has_no_place_on_the_tangent_plane() -> None:
     assert np.isnan(sky_to_tangent([180.0, 91.0], [0.0, 0.0], 0.0, 0.0)).all()
-
-
-def test_points_beyond_the_pole_come_back_on_the_other_side() -> None:
-    ra, dec = tangent_to_sky(0.0, 2 * 3600.0, 30.0, 89.0)
-    assert float(ra) == pytest.approx(210, abs=1e-9)  # rounding; 30 deg and half a turn
-    assert float(dec) == pytest.approx(
-        89.0, abs=1e-3
-    )  # 2 deg along a great circle, less (2 deg)^3 / 3
-
-
-def test_a_plate_without_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match="pixel scale is 0"):
-        PlateSolution(0, 0, 0, 0, 512, 512)
 
 
 def test_the_first_pixel_of_the_full_ccd_has_its_centre_at_crpix_1() -> None:

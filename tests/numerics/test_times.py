@@ -18,9 +18,7 @@ from tasks.numerics import times
 from tasks.numerics.times import (
     after_leap_second_expiry,
     bjd_tdb,
-    de200_light_time,
     leap_second_expiry,
-    mjd_to_utc,
     satellite_light_time,
     utc_to_mjd,
 )
@@ -40,15 +38,49 @@ def light_curve(visit: str) -> tuple[Any, float, float]:
         return hdus[1].data, hdus[1].header["RA_TARG"], hdus[1].header["DEC_TARG"]
 
 
+def to_utc(mjd_tt: Any) -> Any:
+    """Return the UTC texts of dates, rounded to a microsecond."""
+    mjd = np.atleast_1d(mjd_tt)
+    day = np.floor(mjd)
+    tai1, tai2, _ = erfa.ufunc.tttai(times.MJD_ZERO + day, mjd - day)
+    utc1, utc2, _ = erfa.ufunc.taiutc(tai1, tai2)
+    years, months, days, clocks, _ = erfa.ufunc.d2dtf(b"UTC", 6, utc1, utc2)
+    return [
+        f"{y:04d}-{m:02d}-{d:02d}T{c['h']:02d}:{c['m']:02d}:{c['s']:02d}.{c['f']:06d}"
+        for y, m, d, c in zip(years, months, days, clocks, strict=True)
+    ]
+
+
+# Sun/planet mass ratios (Jupiter to Neptune) of DE200 and of DE405, to which erfa's series are
+# fitted. The two barycentres lie about 1000 km apart, nearly all of it due to the mass of Neptune.
+DE200 = {5: 1047.350, 6: 3498.0, 7: 22960.0, 8: 19314.0}
+
+DE405 = {5: 1047.3486, 6: 3497.898, 7: 22902.98, 8: 19412.24}
+
+
+def de200_light_time(mjd_tt: Any, right_ascension: float, declination: float) -> Any:
+    """Return what to add to `bjd_tdb` [day] to refer to the barycentre of DE200, as the operational
+    light curves do: the sum over the giant planets of (change of mass) x (heliocentric place).
+    """
+    ra, dec = np.radians(right_ascension), np.radians(declination)
+    star = np.array([np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)])
+    mjd = np.asarray(mjd_tt, dtype=np.float64)
+    shift = np.zeros((*mjd.shape, 3))
+    for planet, ratio in DE200.items():
+        place, _ = erfa.ufunc.plan94(times.MJD_ZERO, mjd, planet)
+        shift -= (1 / ratio - 1 / DE405[planet]) * place["p"]
+    return shift @ star * (times.AU / times.SPEED_OF_LIGHT / DAY)
+
+
 # ---- UTC and MJD
 
 
 @given(st.datetimes(min_value=datetime(1972, 1, 1), max_value=datetime(2037, 12, 31)))
 def test_a_utc_survives_the_way_to_mjd_and_back(date: Any) -> None:
-    text = date.isoformat(timespec="microseconds").encode()
+    text = date.isoformat(timespec="microseconds")
     # Exact: until MJD 65536 half a unit in the last place of a double is 0.31 microseconds, below
     # half a digit.
-    assert mjd_to_utc(utc_to_mjd([text])) == text
+    assert to_utc(utc_to_mjd([text])) == [text]
 
 
 def test_tt_is_69_184_seconds_ahead_of_utc_in_2020() -> None:
@@ -77,20 +109,16 @@ def test_tdb_runs_on_through_the_leap_second_of_2016() -> None:
     np.testing.assert_allclose(
         np.diff(bjd_tdb(mjd, 10.0, 10.0)) * DAY, 0.25, atol=2.5e-5 + 8.1e-5, rtol=0
     )
-    assert mjd_to_utc(mjd).tolist() == [u.encode() for u in utc]
+    assert to_utc(mjd) == utc
 
 
-def test_the_null_of_the_definitions_is_nan_and_back() -> None:
+def test_the_null_of_the_definitions_is_nan() -> None:
     assert np.isnan(utc_to_mjd(["1970-01-01T00:00:00.000000"])).all()
-    assert mjd_to_utc([np.nan, 59000.0]).tolist() == [
-        b"1970-01-01T00:00:00.000000",
-        b"2020-05-30T23:58:50.816000",
-    ]
 
 
 def test_no_rows_give_no_times() -> None:
     assert utc_to_mjd(np.array([], dtype="S26")).shape == (0,)
-    assert mjd_to_utc([]).shape == bjd_tdb([], 10.0, 10.0).shape == (0,)
+    assert bjd_tdb([], 10.0, 10.0).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +153,6 @@ def test_a_time_that_does_not_exist_is_refused(text: Any) -> None:
         utc_to_mjd(text)
 
 
-@pytest.mark.parametrize("mjd", [np.inf, -np.inf, 0.0, 1e7])
-def test_an_mjd_without_a_utc_is_refused(mjd: Any) -> None:
-    with pytest.raises(ValueError, match=r"row 2: MJD .* is outside the years 1960 to 9999"):
-        mjd_to_utc([59000.0, mjd])
-
-
 @pytest.mark.parametrize("visit", FLIGHT)
 def test_the_times_of_real_light_curves_come_out_again(visit: Any) -> None:
     rows, _, _ = light_curve(visit)
@@ -146,10 +168,7 @@ def test_the_times_of_real_light_curves_come_out_again(visit: Any) -> None:
 def test_a_date_of_2031_is_after_the_expiry_of_the_leap_seconds_and_still_converted() -> None:
     mjd = utc_to_mjd(["2020-09-02T05:30:00", "2100-01-01T00:00:00"])
     assert after_leap_second_expiry([*mjd, np.nan]).tolist() == [False, True, False]
-    assert mjd_to_utc(mjd).tolist() == [
-        b"2020-09-02T05:30:00.000000",
-        b"2100-01-01T00:00:00.000000",
-    ]
+    assert to_utc(mjd) == ["2020-09-02T05:30:00.000000", "2100-01-01T00:00:00.000000"]
 
 
 def test_the_bundled_table_reaches_beyond_that_of_erfa_and_agrees_with_it() -> None:
@@ -214,14 +233,12 @@ def test_barycentric_dates_agree_with_real_light_curves(visit: Any) -> None:
 
 def test_an_unknown_time_stays_unknown() -> None:
     assert np.isnan(bjd_tdb([np.nan, 59000.0], 10.0, 10.0)).tolist() == [True, False]
-    assert np.isnan(de200_light_time([np.nan, 59000.0], 10.0, 10.0)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("place", [(10.0, 90.1), (10.0, np.nan), (np.nan, 10.0), (np.inf, 10.0)])
-@pytest.mark.parametrize("date", [bjd_tdb, de200_light_time])
-def test_a_star_that_is_nowhere_is_refused(date: Any, place: Any) -> None:
+def test_a_star_that_is_nowhere_is_refused(place: Any) -> None:
     with pytest.raises(ValueError, match=r"deg is no place on the sky"):
-        date([59000.0], *place)
+        bjd_tdb([59000.0], *place)
 
 
 @given(st.floats(50000, 65000), right_ascensions, declinations)

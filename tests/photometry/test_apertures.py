@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from photutils.aperture import CircularAperture
 from scipy.special import erf
 
-from tasks.numerics.geometry import circle_overlap, circular_window
+from tasks.numerics.geometry import circle_overlap
 from tasks.photometry.apertures import (
     RADII,
+    Collected,
     aperture_sums,
     flat_variance,
     flux_error,
     flux_variances,
     masked_fraction,
 )
+from tasks.simulation.cubes import window_mask
 from tests.support.outside import SHARED
 
 Floats = NDArray[np.float64]
@@ -113,7 +115,7 @@ def test_a_flat_image_of_ones_gives_the_area_of_the_circle(
 
 @few
 @given(x=st.floats(-20, 60), y=st.floats(-20, 60), seed=st.integers(0, 99))
-def test_missing_pixels_and_what_lies_outside_are_left_out_and_their_area_is_told(
+def test_pixels_missing_or_outside_are_ignored_and_reduce_the_area(
     x: float, y: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -148,7 +150,7 @@ def test_each_image_may_have_its_own_mask_and_position() -> None:
 
 
 def test_the_circular_window_leaves_a_centred_star_whole_and_cuts_one_at_its_rim() -> None:
-    outside = ~circular_window((200, 200))
+    outside = ~window_mask(200, 200, 100, "circular")
     _, areas = aperture_sums(np.ones((2, 200, 200)), [100.5, 30.0], [100.5, 50.0], [40.0], outside)
     fraction = masked_fraction(areas, [40.0])[:, 0]
     assert fraction[0] == 0
@@ -229,7 +231,8 @@ def test_a_negative_sum_has_no_error() -> None:
 
 def variance(*arguments: Any) -> Floats:
     """Return the sum of all terms."""
-    return np.asarray(sum(flux_variances(*arguments).values(), np.float64(0)))
+    terms = flux_variances(Collected(*arguments[:5]), *arguments[5:])
+    return np.asarray(sum(terms.values(), np.float64(0)))
 
 
 def test_the_background_error_of_a_faint_star_adds_29_ppm() -> None:
@@ -262,9 +265,8 @@ def test_the_variance_without_further_terms_is_that_of_the_operational_pipeline(
 
 def test_variances_of_images_and_radii_broadcast_and_are_named() -> None:
     flux, areas = np.full((4, 2), 1e6), np.full((4, 2), 700.0)
-    terms = flux_variances(
-        flux, 1e3, 1e3, 0.0, 5.0, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1)
-    )
+    collected = Collected(flux, 1e3, 1e3, 0.0, 5.0)
+    terms = flux_variances(collected, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1))
     assert set(terms) == {"STAR", "SKY", "DARK", "HOT", "SMEARED", "READ_OUT", "BACKGROUND"}
     assert {v.shape for v in terms.values()} == {(4, 2)}
     assert terms["READ_OUT"][0, 0] == 700 * 2 * 49

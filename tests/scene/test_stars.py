@@ -13,6 +13,7 @@ from astropy.io import fits
 
 from schemas.payloads import (
     Calibrated,
+    FirstScene,
     Look,
     Plate,
     Pointing,
@@ -23,7 +24,7 @@ from schemas.payloads import (
     Stars,
 )
 from schemas.products import Structure, soc_structure
-from schemas.settings import PlateSettings
+from schemas.settings import PlateSettings, PsfSettings, PsfUse
 from schemas.terms import TERMS
 from tasks.files.disk import sha256
 from tasks.files.writer import NewHdu, write_fits
@@ -53,7 +54,7 @@ def test_gaia_magnitudes_go_to_the_band_of_cheops_by_temperature() -> None:
     mag, teff = np.array([9.0, 12.0, 13.0, 14.0]), np.array([6000.0, 4500.0, np.nan, 0.0])
     # half-way between the two temperatures; the stars without one have the target's colour
     assert to_cheops_band(mag, teff, 0, table) == pytest.approx([9.0, 12.01, 13.0, 14.0])
-    with pytest.raises(ValueError, match="column T_EFF does not rise"):
+    with pytest.raises(ValueError, match="column T_EFF is not increasing"):
         to_cheops_band(mag, teff, 0, (table[0][::-1], table[1]))
 
 
@@ -172,8 +173,9 @@ def prior_of(raw: Product, catalogue: Path, path: Path) -> Prior:
 
 def found_stars(inputs: dict[str, Any], **other: Any) -> Any:
     """Run `stars_1` with some of its inputs replaced."""
-    names = ("prior", "look", "pointing", "psf", "plate")
-    return find_stars.fn(**{name: inputs[name] for name in names} | other)
+    given = inputs | other
+    first = FirstScene(**{name: given[name] for name in ("look", "pointing", "prior")})
+    return find_stars.fn(first, given["psf"], given["plate"], PsfUse.of(PsfSettings()))
 
 
 def test_a_plate_solution_is_used_where_it_holds(inputs: dict[str, Any]) -> None:
@@ -304,3 +306,14 @@ def test_the_step_solves_a_frame_from_attitude_and_catalogue(sky: Sky, tmp_path:
     assert (alone.used["PLT_OK"], alone.status["WCS"], alone.warnings) == (False, "N/A", [])
     assert alone.used["PLT_SCAL"] == NOMINAL
     assert TARGET[0] == sky.ra[0]
+
+
+def test_a_psf_from_fewer_images_than_the_setting_is_not_used(inputs: dict[str, Any]) -> None:
+    first = FirstScene(**{name: inputs[name] for name in ("look", "pointing", "prior")})
+    fluxes = []
+    for fewest in (12, 13):  # the PSF is from 12 images
+        use = PsfUse.of(PsfSettings(fewest=fewest))
+        (table,) = find_stars.fn(first, inputs["psf"], None, use).files["TERM_STARS_1"]
+        fluxes.append(np.asarray(table.columns["FLUX"]).max())
+    # without a PSF the light beyond the aperture is unknown, and the flux lower
+    assert fluxes[1] < fluxes[0]

@@ -1,6 +1,4 @@
-"""Chromium without a window, led over a pipe: a page is loaded, clicked and looked at; no port, no
-network, no driver.
-"""
+"""Headless Chromium, controlled over a pipe, without port, network or driver."""
 
 from __future__ import annotations
 
@@ -39,15 +37,13 @@ FLAGS = (
 
 
 class Browser:
-    """One browser with one page. `complaints` holds what the console said of errors and warnings,
-    and what was refused.
-    """
+    """A browser with one page; `complaints` lists console errors, warnings and web requests."""
 
     def __init__(self, folder: Path, seconds: float = 120.0) -> None:
         assert CHROMIUM is not None
         to_browser, self._commands = os.pipe()
         self._answers, from_browser = os.pipe()
-        # the browser reads commands from descriptor 3 and answers on 4
+        # the browser reads commands from file descriptor 3 and answers on 4
         line = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         command = [
             "bash",
@@ -83,7 +79,7 @@ class Browser:
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         for pipe in (self._commands, self._answers):
             os.close(pipe)
         try:
@@ -109,42 +105,42 @@ class Browser:
     def _next(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._waiting:
             ready, _, _ = select.select([self._answers], [], [], max(end - time.monotonic(), 0))
-            assert ready, "the browser does not answer"
+            assert ready, "the browser does not respond"
             more = os.read(self._answers, 1 << 20)
             assert more, "the browser ended"
             self._waiting += more
         line, self._waiting = self._waiting.split(b"\0", 1)
-        told: dict[str, Any] = json.loads(line)
-        self._listen(told.get("method", ""), told.get("params", {}))
-        return told
+        message: dict[str, Any] = json.loads(line)
+        self._listen(message.get("method", ""), message.get("params", {}))
+        return message
 
-    def _listen(self, method: str, told: dict[str, Any]) -> None:
+    def _listen(self, method: str, event: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
-            details = told["exceptionDetails"]
+            details = event["exceptionDetails"]
             self.complaints.append(
                 str(details.get("exception", {}).get("description", details["text"]))
             )
-        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(told["entry"]["text"])
-        elif method == "Runtime.consoleAPICalled" and told["type"] in (
+        elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(event["entry"]["text"])
+        elif method == "Runtime.consoleAPICalled" and event["type"] in (
             "error",
             "warning",
             "assert",
         ):
-            self.complaints.append(str(told["args"]))
-        elif method == "Network.requestWillBeSent" and not told["request"]["url"].startswith(
+            self.complaints.append(str(event["args"]))
+        elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith(
             ("file:", "blob:", "about:")
         ):
-            self.complaints.append(f"asked for {told['request']['url']}")
+            self.complaints.append(f"asked for {event['request']['url']}")
         elif method == "Page.loadEventFired":
             self._loaded = True
 
     def load(self, page: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file from disk in a window of some size."""
+        """Load a file from disk."""
         self.go(page.as_uri(), width, height, dark)
 
     def go(self, address: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a page of a server on loopback, or of the disk."""
+        """Load a page from a local server or from disk."""
         self.complaints.clear()
         self._loaded = False
         self.call(
@@ -164,7 +160,7 @@ class Browser:
             self._next(end)
 
     def ask(self, script: str) -> Any:
-        """Return the value of an expression in the page."""
+        """Evaluate an expression in the page and return its value."""
         answer = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -172,7 +168,7 @@ class Browser:
         return answer["result"].get("value")
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
-        """Return left, top, width and height of an element that is scrolled into sight."""
+        """Scroll an element into view and return its left, top, width and height."""
         box = self.ask(
             f"(e => {{ e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect(); "
             f"return [b.left, b.top, b.width, b.height]; "
@@ -182,11 +178,11 @@ class Browser:
         return left, top, width, height
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """Send one event of the mouse."""
+        """Send a mouse event."""
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def click(self, selector: str, across: float = 0.5, down: float = 0.5, times: int = 1) -> None:
-        """Click an element at some share of its width and height."""
+        """Click an element at a fraction of its width and height."""
         left, top, width, height = self.box(selector)
         x, y = left + across * width, top + down * height
         self.mouse("mouseMoved", x, y)
@@ -195,7 +191,7 @@ class Browser:
                 self.mouse(kind, x, y, button="left", clickCount=count)
 
     def drag(self, selector: str, start: float, stop: float) -> None:
-        """Drag the mouse over an element, from one share of its width to another."""
+        """Drag the mouse across an element, between two fractions of its width."""
         left, top, width, height = self.box(selector)
         y = top + height / 2
         self.mouse("mouseMoved", left + start * width, y)
@@ -211,7 +207,7 @@ class Browser:
         self.mouse("mouseReleased", left + stop * width, y, button="left", clickCount=1)
 
     def wheel(self, selector: str, turn: float) -> None:
-        """Turn the wheel over the middle of an element; negative is away from the person."""
+        """Scroll over the middle of an element; negative scrolls up."""
         left, top, width, height = self.box(selector)
         self.mouse("mouseWheel", left + width / 2, top + height / 2, deltaX=0, deltaY=turn)
 
@@ -232,7 +228,7 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **more)
 
     def picture(self, target: Path, *, whole: bool = False) -> Path:
-        """Save what is seen as PNG."""
+        """Save a screenshot as PNG."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         target.write_bytes(base64.b64decode(shot["data"]))
         return target

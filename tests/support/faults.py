@@ -22,8 +22,8 @@ from click.testing import CliRunner
 from schemas.light_curves import DEFAULT_RADIUS, RADII
 from schemas.payloads import Product
 from tasks.files import disk
-from tasks.files.reader import ones_complement_sum, scan
-from tasks.files.writer import encode_checksum
+from tasks.files.reader import scan
+from tasks.files.sums import encode_checksum, ones_complement_sum
 from tests.support.runs import undrawn
 
 BLOCK = 2880

@@ -1,6 +1,4 @@
-"""A small product of one cube and one table of every column type, written by our writer or,
-independently, by astropy.
-"""
+"""A small product with a cube and a table of all column types, from our writer or astropy."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ KEYWORDS = (
     Keyword("EXPTIME", "real", "s", "exposure time"),
     Keyword("V_STRT_U", "utc", "", "start of validity"),
     Keyword("DONE", "boolean", "", "whether it is done"),
-    Keyword("TARGNAME", "string", "", "target, a text from outside"),
+    Keyword("TARGNAME", "string", "", "target, text from outside"),
     Keyword("ARCH_REV", "integer", "", "archive revision"),
     Keyword(
         "PIPE_VER",
         "string",
         "",
-        "version of the pipeline, with a comment that is far longer than a card",
+        "version of the pipeline, with a comment far longer than a card",
     ),
 )
 
@@ -115,20 +113,20 @@ COLUMNS: dict[str, np.ndarray[Any, Any]] = {
 
 
 def new_hdus(**keywords: str | int | float | bool) -> list[NewHdu]:
-    """Return what our writer writes."""
+    """Return the HDUs for our writer."""
     return [NewHdu(IMAGE, {**VALUES, **keywords}, pixels=PIXELS), NewHdu(TABLE, columns=COLUMNS)]
 
 
 def astropy_hdus() -> afits.HDUList:
-    """Return the same as astropy's objects."""
+    """Return the same HDUs as astropy objects."""
     image = afits.ImageHDU(PIXELS, name="TST_IMAGE")
     image.header.update({"EXT_VER": "1.0", **VALUES, "PIPE_VER": "N/A"})
     return afits.HDUList([afits.PrimaryHDU(), image, astropy_table(COLUMNS)])
 
 
 def astropy_table(columns: Mapping[str, np.ndarray[Any, Any]], **units: str) -> afits.BinTableHDU:
-    """Return a table as declared, made by astropy; `units` replace declared ones."""
-    made = [
+    """Return the table as an astropy object; `units` replace those declared."""
+    declared = [
         afits.Column(
             c.name,
             c.tform,
@@ -139,10 +137,10 @@ def astropy_table(columns: Mapping[str, np.ndarray[Any, Any]], **units: str) -> 
         for c in TABLE.columns
         if c.name in columns
     ]
-    return afits.BinTableHDU.from_columns(made, name="TST_TABLE")
+    return afits.BinTableHDU.from_columns(declared, name="TST_TABLE")
 
 
 def write_astropy(path: Path, hdus: afits.HDUList, checksum: bool = True) -> Path:
-    """Write with astropy, with sums unless a test wants none."""
+    """Write with astropy; checksums are optional."""
     hdus.writeto(path, checksum=checksum, overwrite=True)
     return path

@@ -1,1 +1,1 @@
-"""Published visits: read again, checked, compared, taken apart."""
+"""Tools that read published visits: explain, diff, check and show."""

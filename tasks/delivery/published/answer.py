@@ -1,4 +1,4 @@
-"""Answers of the tools on published files: frozen dataclasses, and their one way to JSON."""
+"""The JSON form of answers: the tools on published files return frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-# metadata of a field whose own fields stand among those of its owner in JSON
+# metadata of a field whose members become members of its owner in JSON
 MERGED = {"merged": True}
 
 
 def as_json(value: Any) -> Any:
-    """Return an answer as values of JSON: dataclasses as objects, None as null."""
+    """Return an answer as JSON values; dataclasses become objects."""
     if is_dataclass(value):
         members: dict[str, Any] = {}
         for each in fields(value):
@@ -30,5 +30,5 @@ def as_json(value: Any) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """Return a float, None where it is no finite number: JSON has none."""
+    """Return a float, or None if it is not finite: JSON has neither NaN nor infinity."""
     return float(value) if math.isfinite(value) else None

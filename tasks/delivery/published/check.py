@@ -1,10 +1,11 @@
-"""Whether a file is what the definition of its product says: structure, sums, keywords, columns,
-units and name.
+"""The check of a file against the definition of its product.
+
+Checked are structure, checksums, keywords, columns, units and name; of a file in a published folder
+also its digest in the manifest.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.errors import BadInputError, DrpError, MissingInputError
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
+from schemas.names import PAGE, SocName, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
 from tasks.delivery.light_curves import OWN_COLUMNS
@@ -23,31 +25,19 @@ from tasks.files import disk
 from tasks.files.reader import FitsFile, Hdu, open_declared, scan, verify_sums
 from tasks.files.writer import structure_of
 
-# <EXTNAME>-<DATANAME>, after the visit, the pass and the time
-_NAME = re.compile(
-    r"CH(?:_PR(?P<program>\d{6})_TG(?P<target>\d{6}))?(?:_PS\d{8})?_TU(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)"
-    r"_(?P<extname>[A-Z]{3}_[A-Z]{3}_[A-Za-z0-9]+)(?:-(?P<data>[A-Za-z0-9_-]+?))?_V(?P<version>\d{3,4})\.fits"
-)
-
-_PAGE_NAME = re.compile(
-    r"CH_PR\d{6}_TG\d{6}_TU\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d_RPT_COR_DataReduction_V\d{4}\.(pdf|html)"
-)
-
 PAGES = {
     ".pdf": ("RPT_COR_DataReduction", report_faults),
-    ".html": ("viewer, no SOC product", viewer_faults),
+    ".html": ("viewer, not a SOC product", viewer_faults),
 }
 
 _CONSTANT = ("TELESCOP", "INSTRUME", "TIMESYS")
 
-# levels of products that must hold everything that is declared
+# levels of our own products, which must hold every declared element
 _MADE_HERE = ("L1", "L2", "QL", "TERM")
 
 
 class Remark(NamedTuple):
-    """Something about a file that is not as defined: a fault, which nobody may have, or a
-    deviation, which is accepted.
-    """
+    """A difference between a file and its definition: a fault, or a tolerated deviation."""
 
     text: str
     is_fault: bool
@@ -65,7 +55,7 @@ def deviation(text: str) -> Remark:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """What was found in one file. `state` is conforms, deviates, fails or missing."""
+    """The result for one file; `state` is conforms, deviates, fails or missing."""
 
     file: str
     state: str
@@ -75,12 +65,13 @@ class CheckedFile:
 
 
 def check_below(path: Path) -> list[CheckedFile]:
-    """Check a file, or the FITS files, reports and viewers below a folder; without one it is said
-    to be missing.
+    """Check a file, or all FITS files, reports and viewers below a folder.
+
+    If there are none, the result has the state missing.
     """
     files = products_below(path)
     if not path.exists() or not files:
-        reason = "no FITS file, PDF or HTML is in it" if path.is_dir() else "is not there"
+        reason = "holds no FITS, PDF or HTML file" if path.is_dir() else "no such file"
         return [CheckedFile(str(path), "missing", "", [f"{path}: {reason}"], [])]
     return [check(file) for file in files]
 
@@ -95,9 +86,9 @@ def products_below(path: Path) -> list[Path]:
 
 
 def failure(files: Sequence[CheckedFile], strict: bool) -> DrpError | None:
-    """Return the error that a check ends with, None if all files are as they are defined.
+    """Return the error for files that do not conform or are missing, None if there are none.
 
-    `strict` takes deviations for faults.
+    With `strict`, deviations count as faults.
     """
     failed = [
         f"{f.file}: {(f.faults or f.deviations)[0]}"
@@ -106,7 +97,7 @@ def failure(files: Sequence[CheckedFile], strict: bool) -> DrpError | None:
     ]
     if failed:
         return BadInputError(
-            f"{len(failed)} of {len(files)} files are not as they are defined; the first: "
+            f"{len(failed)} of {len(files)} files do not conform to their definition; the first: "
             f"{failed[0]}"
         )
     missing = [f.faults[0] for f in files if f.state == "missing"]
@@ -114,12 +105,12 @@ def failure(files: Sequence[CheckedFile], strict: bool) -> DrpError | None:
 
 
 def check(path: Path) -> CheckedFile:
-    """Return what is wrong with a file; everything that can be told, not only the first.
+    """Return all faults and deviations of a file.
 
     Raises
     ------
     DrpError
-        If the file cannot be read at all, as it is not there.
+        If the file cannot be read, for example because it is missing.
     """
     extname, remarks = _check_page(path) if path.suffix in PAGES else _check_fits(path)
     remarks += _published_remarks(path)
@@ -135,14 +126,12 @@ def check(path: Path) -> CheckedFile:
 
 
 def _check_page(path: Path) -> tuple[str, list[Remark]]:
-    """Hold report and viewer against what they are; the viewer is no product of the SOC, which
-    knows no HTML.
-    """
+    """Return the kind of a page, and its faults and deviations."""
     kind, faults = PAGES[path.suffix]
     remarks = [fault(text) for text in faults(path)]
-    if _PAGE_NAME.fullmatch(path.name) is None:
+    if PAGE.fullmatch(path.name) is None:
         expected = f"CH_PRnnnnnn_TGnnnnnn_TU(time)_RPT_COR_DataReduction_Vnnnn{path.suffix}"
-        remarks.append(deviation(f"name: is not {expected}"))
+        remarks.append(deviation(f"name: expected {expected}"))
     return kind, remarks
 
 
@@ -152,7 +141,7 @@ def _check_fits(path: Path) -> tuple[str, list[Remark]]:
         with scan(path) as file:
             extname = file.extname
             for part in (_sum_remarks, _scan_remarks, _name_remarks, _definition_remarks):
-                # one by one, so that those before an error are kept
+                # one by one, to keep the remarks that precede an error
                 for remark in part(file):
                     remarks.append(remark)  # noqa: PERF402
     except BadInputError as error:
@@ -176,34 +165,34 @@ def _scan_remarks(file: FitsFile) -> Iterator[Remark]:
 
 
 def _name_remarks(file: FitsFile) -> Iterator[Remark]:
-    """Hold the file's name against its headers. A term has the name of its step."""
+    """Compare the file's name with its header; a term is named after its step instead."""
     if file.extname in TERMS:
         return
-    match = _NAME.fullmatch(file.path.name)
-    if match is None:
-        yield deviation(f"name: is not CH[_PRnnnnnn_TGnnnnnn]_TU(time)_{file.extname}_Vnnnn.fits")
+    name = read_soc_name(file.path.name)
+    if name is None:
+        yield deviation(f"name: expected CH[_PRnnnnnn_TGnnnnnn]_TU(time)_{file.extname}_Vnnnn.fits")
         return
     header = file.hdus[1].header
-    for part, value in _parts_of_name(file, header, in_program=bool(match["program"])).items():
-        if value is not None and (match[part] or "") != value:
+    for part, value in _parts_of_name(file, name, header).items():
+        if value is not None and getattr(name, part) != value:
             yield deviation(
-                f"name: says {match[part] or 'nothing'} for the {part}, the header {value}"
+                f"name: {part} is {getattr(name, part) or 'missing'}, in the header {value}"
             )
     times = [str(header[k])[:19].replace(":", "-") for k in ("T_STRT_U", "V_STRT_U") if k in header]
-    if times and match["time"] not in times:
-        yield deviation(f"name: says {match['time']}, the header {' or '.join(times)}")
+    if times and name.time not in times:
+        yield deviation(f"name: time is {name.time}, in the header {' or '.join(times)}")
 
 
 def _parts_of_name(
-    file: FitsFile, header: Mapping[str, Any], in_program: bool
+    file: FitsFile, name: SocName, header: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    """Return the parts of the file's name as the header has them, None where it does not."""
+    """Return the parts of the file's name according to the header, None if it lacks them."""
     parts = {
         "extname": file.extname,
         "data": header.get("DATANAME"),
         "version": _digits(header, ("ARCH_REV", "PROC_NUM"), (2, 2)),
     }
-    if in_program:
+    if name.program:
         parts["program"] = _digits(header, ("PROGTYPE", "PROG_ID"), (2, 4))
         parts["target"] = _digits(header, ("REQ_ID", "VISITCTR"), (4, 2))
     return parts
@@ -223,7 +212,7 @@ def _definition_remarks(file: FitsFile) -> Iterator[Remark]:
         first = structure_of(file.extname)
     except KeyError:
         name = file.extname or "(no EXTNAME)"
-        yield deviation(f"HDU 1 {name}: is no product that is defined here")
+        yield deviation(f"HDU 1 {name}: is not a defined product")
         return
     inputs = {extname: each for each in (*VISIT_INPUTS, *REFERENCES) for extname in each.first}
     if file.extname in inputs:
@@ -234,7 +223,7 @@ def _definition_remarks(file: FitsFile) -> Iterator[Remark]:
     names = [hdu.extname for hdu in file.hdus[1:]]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            yield fault(f"HDU {name}: stands there {names.count(name)} times")
+            yield fault(f"HDU {name}: occurs {names.count(name)} times")
     needed = [e for e, mandatory in first.associated.items() if mandatory]
     for name in (*needed, *COMPANIONS.get(file.extname, ())):
         if name not in names:
@@ -248,7 +237,7 @@ def _definition_remarks(file: FitsFile) -> Iterator[Remark]:
 def _hdu_remarks(file: FitsFile, hdu: Hdu) -> Iterator[Remark]:
     label = f"HDU {hdu.index} {hdu.extname or '(no EXTNAME)'}"
     if hdu.extname not in TERMS and hdu.extname not in soc_extnames():
-        yield deviation(f"{label}: is not defined here")
+        yield deviation(f"{label}: is not defined")
         return
     structure = structure_of(hdu.extname)
     everything = whole(structure)
@@ -284,15 +273,15 @@ def _keyword_remarks(hdu: Hdu, name: str, structure: Structure) -> Iterator[Rema
     except BadInputError as error:
         yield fault(_short(error, hdu.file.path))
         return
-    wanted = structure.keywords[name].default
-    if name in _CONSTANT and wanted is not None and value != wanted:
+    expected = structure.keywords[name].default
+    if name in _CONSTANT and expected is not None and value != expected:
         yield fault(
-            f"HDU {hdu.index} {hdu.extname}: keyword {name} is {value!r}, wanted {wanted!r}"
+            f"HDU {hdu.index} {hdu.extname}: keyword {name} is {value!r}, expected {expected!r}"
         )
 
 
 def _accepted(text: str) -> bool:
-    """Whether a deviation is none that only this program's own products are blamed for."""
+    """Return whether a deviation is tolerated even in our own products."""
     return (
         ": EXT_VER " in text
         or ": no CHECKSUM" in text
@@ -313,7 +302,7 @@ def _count_remarks(file: FitsFile) -> Iterator[Remark]:
 
 
 def _published_remarks(path: Path) -> Iterator[Remark]:
-    """Hold a file of a published folder against the digest that the manifest names."""
+    """Compare a file of a published folder with its digest in the manifest."""
     absolute = path.absolute()
     folder = next((p for p in list(absolute.parents)[:3] if (p / MANIFEST).is_file()), None)
     if folder is None:
@@ -325,6 +314,6 @@ def _published_remarks(path: Path) -> Iterator[Remark]:
         return
     name = absolute.relative_to(folder).as_posix()
     if name not in listed:
-        yield deviation(f"is not named by the {MANIFEST} of its folder")
+        yield deviation(f"is not listed in the {MANIFEST} of its folder")
     elif listed[name] != disk.sha256(path):
-        yield fault(f"is not as it was published: its SHA-256 is not that of the {MANIFEST}")
+        yield fault(f"was modified after publication: its SHA-256 differs from the {MANIFEST}")

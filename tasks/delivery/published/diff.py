@@ -1,6 +1,4 @@
-"""Two reductions of one visit side by side: in ppm of flux, column by column, and what they were
-made from.
-"""
+"""The differences between two reductions of one visit: light curves, inputs and versions."""
 
 from __future__ import annotations
 
@@ -19,15 +17,15 @@ from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.answer import MERGED
 from tasks.delivery.published.visit import CURVE, Columns, PublishedVisit
 
-_SAME_TIME = 1e-8  # day; a millisecond, far below any exposure
+_SAME_TIME = 1e-8  # day; a millisecond, far shorter than any exposure
 
 
-Changes = dict[str, list[Any]]  # both values, by name
+Changes = dict[str, list[Any]]  # the value in a and in b, by name
 
 
 @dataclass(frozen=True)
-class MadeFrom:
-    """What two reductions were made from, as far as it differs."""
+class Provenance:
+    """Differences between the inputs, settings, versions and step results of two reductions."""
 
     inputs: Changes
     references: Changes
@@ -42,7 +40,7 @@ class MadeFrom:
 
 @dataclass(frozen=True)
 class Spread:
-    """Differences of a column, over the rows where both have a number; None where there is none."""
+    """Size of the differences in a column, over rows finite in both; None without such rows."""
 
     median: float | None
     scatter: float | None
@@ -51,7 +49,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class ColumnDifference:
-    """How a column differs: in how many rows, and by how much if it is no column of flags."""
+    """Number of rows of a column that differ, and by how much; a column of flags has no spread."""
 
     column: str
     unit: str
@@ -61,7 +59,7 @@ class ColumnDifference:
 
 @dataclass(frozen=True)
 class CurveDifference:
-    """How two light curves differ over the images that both have."""
+    """Differences between two light curves over their common images."""
 
     images: int
     only_in_a: int
@@ -71,35 +69,37 @@ class CurveDifference:
 
 @dataclass(frozen=True)
 class Difference:
-    """How two reductions of a visit differ; values are b minus a."""
+    """Differences between two reductions of a visit, as b minus a."""
 
     visit: str
     a: str
     b: str
     same_result: bool
-    made_from: MadeFrom = field(metadata=MERGED)
+    provenance: Provenance = field(metadata=MERGED)
     only_in_a: list[str]
     only_in_b: list[str]
     curves: dict[str, CurveDifference]
 
 
 def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
-    """Return how two reductions of a visit differ; values are b minus a.
+    """Return the differences between two reductions of a visit, as b minus a.
 
     Raises
     ------
     UsageError
         If they are of different visits.
+    BadInputError
+        If an entry is missing from a manifest.
     """
     if a.manifest["visit"] != b.manifest["visit"]:
         raise UsageError(
             f"reductions of different visits: {a.manifest['visit']} and {b.manifest['visit']}"
         )
     try:
-        made_from = _made_from(a.manifest, b.manifest)
+        provenance = _provenance(a.manifest, b.manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInputError(
-            f"a manifest lacks what is compared ({type(error).__name__}: {error})"
+            f"an entry of a manifest is missing or malformed ({type(error).__name__}: {error})"
         ) from error
     of_a, of_b = a.curve_names(), b.curve_names()
     return Difference(
@@ -107,7 +107,7 @@ def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
         a=a.folder.name,
         b=b.folder.name,
         same_result=a.manifest["identity"] == b.manifest["identity"],
-        made_from=made_from,
+        provenance=provenance,
         only_in_a=[n for n in of_a if n not in of_b],
         only_in_b=[n for n in of_b if n not in of_a],
         curves={
@@ -116,13 +116,11 @@ def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
     )
 
 
-def _made_from(a: Mapping[str, Any], b: Mapping[str, Any]) -> MadeFrom:
-    """Return which inputs, references, settings, versions and products of steps differ, each with
-    both values.
-    """
+def _provenance(a: Mapping[str, Any], b: Mapping[str, Any]) -> Provenance:
+    """Return the differences between two manifests."""
     one, two = a["inventory"], b["inventory"]
     steps_a, steps_b = _steps(a), _steps(b)
-    return MadeFrom(
+    return Provenance(
         inputs=_unequal(_files(one), _files(two)),
         references=_unequal(_references(one), _references(two)),
         settings=_unequal(_settings(a), _settings(b)),
@@ -144,9 +142,7 @@ def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
 
 
 def _steps(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the steps by name; one that was done more than once (for the full array) gets a
-    number.
-    """
+    """Return the steps by name; repetitions of a step (for the full array) are numbered."""
     steps: dict[str, Any] = {}
     for entry in manifest["steps"]:
         name, n = str(entry["step"]), 2
@@ -165,8 +161,8 @@ def _states(steps: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_hand(steps: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: step["payload"].get("by_hand") for name, step in steps.items()}
-    return {name: products for name, products in given.items() if products}
+    by_hand = {name: step["payload"].get("by_hand") for name, step in steps.items()}
+    return {name: products for name, products in by_hand.items() if products}
 
 
 def _digests(step: Mapping[str, Any]) -> dict[str, str]:
@@ -204,11 +200,11 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare_curves(a: Columns, b: Columns) -> CurveDifference:
-    """Return the differences of two light curves, over the images that both have.
+    """Return the differences between two light curves over their common images.
 
-    Columns in electrons are given in ppm of the median flux of `a`, the others in their own unit;
-    flags by the number of rows that differ. A value that only one of them has counts as differing,
-    and does not enter the numbers.
+    Columns in electrons are compared in ppm of the median flux of `a`, other columns in their own
+    unit, and flags by the number of rows that differ. A value that is NaN in only one of them
+    counts as a differing row, but does not enter the spread.
     """
     rows_a, rows_b = _common_rows(a["MJD_TIME"], b["MJD_TIME"])
     flux = a["FLUX"][np.isfinite(a["FLUX"])]
@@ -226,15 +222,13 @@ def compare_curves(a: Columns, b: Columns) -> CurveDifference:
 
 
 def _compared_columns() -> list[Column]:
-    """Return the columns of a light curve that are compared: all but texts, and those for clients
-    that repeat another one.
-    """
+    """Return the columns of a light curve to compare: no text, and no copy of another column."""
     own = (c for c in OWN_COLUMNS if c.name in ("QUALITY", LIGHT_TIME.name))
     return [c for c in (*soc_structure(CURVE).columns, *own) if c.letter != "A"]
 
 
 def _compare_column(column: Column, a: AnyArray, b: AnyArray, flux: float) -> ColumnDifference:
-    """Return how the same rows of a column differ; `flux` is the median flux [electron]."""
+    """Return the differences in a column, row by row; `flux` is the median flux [electron]."""
     if column.letter == "J":
         return ColumnDifference(column.name, "", int(np.count_nonzero(a != b)), None)
     in_ppm = column.unit == "electrons"
@@ -253,8 +247,9 @@ def _compare_column(column: Column, a: AnyArray, b: AnyArray, flux: float) -> Co
 
 
 def _common_rows(a: FloatArray, b: FloatArray) -> tuple[list[int], list[int]]:
-    """Return the rows of both tables that belong to one image; times of a visit rise, but two may
-    be equal.
+    """Return the rows of both tables that hold the same images.
+
+    Times never decrease within a visit, but two may be equal.
     """
     one, two = [], []
     i = j = 0

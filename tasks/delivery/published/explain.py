@@ -1,6 +1,4 @@
-"""The flux of one point taken apart: what each step left in the aperture, what is in it still, and
-where its error is from.
-"""
+"""The flux of one image, step by step, and the terms of its error."""
 
 from __future__ import annotations
 
@@ -26,10 +24,10 @@ from tasks.delivery.published.answer import number
 from tasks.delivery.published.visit import Columns, PublishedVisit
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name
 
-_NOT_SUMMED = ("DRP",)  # stands in TERM_ERRORS for comparison only
+_NOT_SUMMED = ("DRP",)  # in TERM_ERRORS for comparison only
 
-# the term of TERM_ERRORS that says how well a stage is known
-_KNOWN_TO = {
+# the term of TERM_ERRORS that is the error of a stage
+_ERROR_OF_STAGE = {
     "GAIN": "GAIN",
     "DARK": "DARK",
     "FLAT": "FLAT",
@@ -38,7 +36,7 @@ _KNOWN_TO = {
     "BACKGROUND": "BACKGROUND",
 }
 
-# columns of a light curve that tell what is in its flux, and what was
+# columns with the other light in the flux, and with the light that was subtracted
 _WITHIN = (
     "FLUX",
     "CONTA_LC",
@@ -52,7 +50,7 @@ _WITHIN = (
 
 @dataclass(frozen=True)
 class Stage:
-    """The electrons in the circle of the stages after one operation."""
+    """The flux in the circle of the stages after one operation [electron]."""
 
     part: str
     stage: str
@@ -64,7 +62,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the light in the aperture that is not the target's."""
+    """Light in the aperture that is not the target's [electron]."""
 
     column: str
     meaning: str
@@ -74,7 +72,7 @@ class Share:
 
 @dataclass(frozen=True)
 class ErrorTerm:
-    """A term of the error, and its share of the variance."""
+    """A term of the error [electron], and its share of the variance."""
 
     term: str
     meaning: str
@@ -84,7 +82,7 @@ class ErrorTerm:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The budget of one image in one aperture [electron]."""
+    """The flux budget of one image in one aperture [electron]."""
 
     visit: str
     version: str
@@ -113,7 +111,7 @@ class Explanation:
 
 
 def event_words(event: int) -> list[str]:
-    """Return the digits of EVENT that are not 0 in words."""
+    """Return the meaning of each non-zero digit of EVENT."""
     digits = [(name, event // place % 10, words) for place, name, words in EVENT_DIGITS]
     return [
         f"{name}: {words.get(digit, f'digit {digit}')}" for name, digit, words in digits if digit
@@ -121,23 +119,23 @@ def event_words(event: int) -> list[str]:
 
 
 def quality_words(quality: int) -> list[str]:
-    """Return the bits of QUALITY in words; one that is not declared is told as such."""
+    """Return the meaning of each bit set in QUALITY; undeclared bits are listed as unknown."""
     known = [f"{bit_name(bit)}: {BIT_WORDS.get(bit, 'set')}" for bit in Quality if quality & bit]
-    rest = quality & ~sum(int(bit) for bit in Quality)
-    return [*known, *([f"unknown bits {rest:#x}"] if rest else [])]
+    unknown = quality & ~sum(int(bit) for bit in Quality)
+    return [*known, *([f"unknown bits {unknown:#x}"] if unknown else [])]
 
 
 def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
-    """Return the budget of one image in one aperture.
+    """Return the flux budget of one image in one aperture.
 
     Parameters
     ----------
     visit : PublishedVisit
-        The reduction.
+        The published reduction.
     image : int
-        The image, counted from 0.
+        Index of the image, from 0.
     aperture : str
-        Name of a light curve: DEFAULT, OPTIMAL, R25, PSF and so on.
+        Name of a light curve, such as DEFAULT, OPTIMAL, R25 or PSF.
 
     Raises
     ------
@@ -150,7 +148,7 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
     curve = visit.curve(aperture)
     count = len(curve["FLUX"])
     if not 0 <= image < count:
-        raise UsageError(f"image {image}: the visit has the images 0 to {count - 1}")
+        raise UsageError(f"image {image}: the visit has images 0 to {count - 1}")
     header = visit.keywords(aperture, "AP_RADI", "AP_TYPE", "NEXP")
     radius = float(header["AP_RADI"])
     flux, error = float(curve["FLUX"][image]), float(curve["FLUXERR"][image])
@@ -186,10 +184,8 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
 
 
 def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[Stage]:
-    """Return what each operation left in the circle of the stages, and by how much it changed
-    it.
-    """
-    known = _errors_of_stages(visit, image, exposures)
+    """Return the flux in the circle of the stages after each operation, and its change."""
+    errors = _errors_of_stages(visit, image, exposures)
     rows: list[Stage] = []
     before = None
     for part, meanings, step, extname in (
@@ -200,28 +196,28 @@ def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[Stage]:
         for name, meaning in meanings.items():
             after = float(term[name][image])
             change = None if before is None else number(after - before)
-            error = number(known[name]) if name in known else None
+            error = number(errors[name]) if name in errors else None
             rows.append(Stage(part, name, meaning, number(after), change, error))
             before = after
     return rows
 
 
 def _errors_of_stages(visit: PublishedVisit, image: int, exposures: int) -> dict[str, float]:
-    """Return how well the change of a stage is known, where a term of the error says so."""
+    """Return the error of the change at each stage that has a term of its own [electron]."""
     errors = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
     level, gain = visit.term("bias", "TERM_BIAS"), visit.term("gain", "TERM_GAIN")
     k = RADII.index(DEFAULT_RADIUS)
-    # a level is wrong in all pixels of the circle alike, and in all exposures of the stack
+    # an error of the bias level is common to all pixels of the circle and all exposures
     pixels = math.pi * DEFAULT_RADIUS**2
     bias = pixels * exposures * float(level["LEVEL_ERR"][image]) / float(gain["GAIN"][image])
-    known = {stage: math.sqrt(float(errors[term][image, k])) for stage, term in _KNOWN_TO.items()}
-    return {**known, "BIAS": bias}
+    stages = {
+        stage: math.sqrt(float(errors[term][image, k])) for stage, term in _ERROR_OF_STAGE.items()
+    }
+    return {**stages, "BIAS": bias}
 
 
 def _within(curve: Columns, image: int) -> list[Share]:
-    """Return what belongs to the flux but is not the target's (contamination), and what was taken
-    away within the aperture.
-    """
+    """Return the light of field stars, still in the flux, and the light that was subtracted."""
     here = {name: float(curve[name][image]) for name in curve if name in _WITHIN}
     target = here["FLUX"] / (1 + here["CONTA_LC"])
     rows = [
@@ -231,11 +227,11 @@ def _within(curve: Columns, image: int) -> list[Share]:
             target * here["CONTA_LC"],
             target * here["CONTA_LC_ERR"],
         ),
-        ("BACKGROUND", "background, taken away", here["BACKGROUND"], math.nan),
-        ("DARK", "thermal charge, taken away", here["DARK"], math.nan),
+        ("BACKGROUND", "background, subtracted", here["BACKGROUND"], math.nan),
+        ("DARK", "thermal charge, subtracted", here["DARK"], math.nan),
         (
             "SMEARING_LC",
-            "smeared light, taken away",
+            "smeared light, subtracted",
             here["SMEARING_LC"],
             here["SMEARING_LC"] * here["SMEARING_LC_ERR"],
         ),
@@ -245,11 +241,11 @@ def _within(curve: Columns, image: int) -> list[Share]:
 
 class _ErrorBudget(NamedTuple):
     terms: list[ErrorTerm]
-    total: float  # root of the sum of squares
+    total: float  # quadratic sum [electron]
 
 
 def _error_budget(visit: PublishedVisit, image: int, radius: float) -> _ErrorBudget:
-    """Return the terms of the error within a radius, and their sum."""
+    """Return the terms of the error within a radius, and their quadratic sum."""
     variances = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
     k = RADII.index(radius)
     values = {n: float(v[image, k]) for n, v in variances.items() if n != "MJD_TIME"}
@@ -268,18 +264,16 @@ def _error_budget(visit: PublishedVisit, image: int, radius: float) -> _ErrorBud
 
 
 def _note(aperture: str, radius: float, total: float, error: float) -> str:
-    """Return what must be known of the terms of a light curve that is no sum within a circle, and
-    whether they add up to its error.
-    """
+    """Return a note on the terms, if they are not those of this light curve or miss its error."""
     notes = {
-        OPTIMAL: f"terms are those of the circle of {radius:g} pixels; FLUX and FLUXERR make "
-        f"up for what it loses",
-        FIXED: f"terms are those of the circle of {radius:g} pixels that moves with the star",
-        PSF: f"FLUXERR is that of the fit; terms are those of the circle of {radius:g} pixels, "
+        OPTIMAL: f"terms are those of the {radius:g} pixel circle; FLUX and FLUXERR are corrected "
+        f"for the light outside it",
+        FIXED: f"terms are those of the {radius:g} pixel circle that moves with the star",
+        PSF: f"FLUXERR is the error of the fit; terms are those of the {radius:g} pixel circle, "
         f"for comparison",
     }
     if aperture in notes:
         return notes[aperture]
     if math.isfinite(error) and not math.isclose(total, error, rel_tol=1e-6):
-        return "the terms do not add up to FLUXERR: the files are not of one reduction"
+        return "the terms do not add up to FLUXERR: the files are from different reductions"
     return ""

@@ -1,4 +1,4 @@
-"""One pixel of one image taken apart: its calibration, corrections and error."""
+"""The calibration, corrections and error of one pixel in one image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks.visit.images import Images, open_images
 
 @dataclass(frozen=True)
 class PixelValue:
-    """Something that was estimated for the pixel, or its signal at one level."""
+    """An estimate for the pixel, or its signal at one level."""
 
     name: str
     meaning: str
@@ -33,7 +33,7 @@ class PixelValue:
 
 @dataclass(frozen=True)
 class PixelError:
-    """A term of the error of the calibrated stack."""
+    """A term of the error of the calibrated stack [electron]."""
 
     term: str
     meaning: str
@@ -57,33 +57,38 @@ class PixelExplanation:
 
 
 def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> PixelExplanation:
-    """Return what is known of one pixel in one image.
+    """Return the calibration, corrections and error of one pixel in one image.
 
     Parameters
     ----------
     visit : PublishedVisit
-        The reduction.
+        The published reduction.
     image : int
-        The image, counted from 0.
+        Index of the image, from 0.
     x, y : int
-        The pixel of the CCD's exposed area, counted from 0.
+        Pixel in the exposed area of the CCD, from 0.
 
     Raises
     ------
     UsageError
-        If the visit has no such image, or the pixel is not in its window.
+        If the visit has no such image, or the pixel is outside its window.
     """
     with open_images(visit.cube("calibrate", "SCI_CAL_SubArray")) as images:
         at = _place_in_window(images, image, x, y)
         exposures, signal = images.nexp, float(images.take(image)[at])
     terms = _read_calibration(visit, image, at)
-    variances = _variances(terms, signal, exposures)
+    errors = calibrated_variances(signal, exposures, terms.readout, terms.thermal, terms.flat)
+    variances = {name: float(variance) for name, variance in errors.items()}
     flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
     rows = [
-        ("bias", "bias of an exposure [ADU]", terms.bias),
-        ("gain", "ADU an electron", terms.gain),
-        ("thermal", "thermal charge of the stack, taken away", exposures * terms.thermal),
-        ("response", "response of the pixel", terms.flat),
+        ("bias", "bias of one exposure [ADU]", terms.bias),
+        ("gain", "ADU per electron", terms.readout.gain),
+        (
+            "thermal",
+            "thermal charge of the stack, subtracted",
+            exposures * np.asarray(terms.thermal.charge),
+        ),
+        ("response", "pixel response", terms.flat.response),
         ("calibrated", "calibrated stack", signal),
         *_corrections(visit, image, (x, y), at),
     ]
@@ -102,37 +107,31 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> PixelExp
 
 
 def _place_in_window(images: Images, image: int, x: int, y: int) -> tuple[int, int]:
-    """Return row and column of a pixel of the CCD in the window.
+    """Return the row and column, in the window, of a pixel of the CCD.
 
     Raises
     ------
     UsageError
-        If there is no such image, or the pixel is not in its window.
+        If there is no such image, or the pixel is outside its window.
     """
     if not 0 <= image < images.count:
-        raise UsageError(f"image {image}: the visit has the images 0 to {images.count - 1}")
+        raise UsageError(f"image {image}: the visit has images 0 to {images.count - 1}")
     (ny, nx), left, bottom = images.shape, images.x_offset, images.y_offset
     if not (left <= x < left + nx and bottom <= y < bottom + ny):
         raise UsageError(
-            f"pixel ({x}, {y}): the window holds x from {left} to {left + nx - 1} and y "
+            f"pixel ({x}, {y}): the window spans x from {left} to {left + nx - 1} and y "
             f"from {bottom} to {bottom + ny - 1}"
         )
     return y - bottom, x - left
 
 
 class _Calibration(NamedTuple):
-    """The terms by which one pixel of one image was calibrated, with their errors."""
+    """The calibration terms of one pixel in one image, with their errors."""
 
     bias: float  # level and structure [ADU]
-    level_error: float  # [ADU]
-    ron: float  # [ADU]
-    gain: float  # [ADU/electron]
-    gain_error: float
-    thermal: float  # charge of one exposure [electron]
-    thermal_error: float  # without that of the scale
-    scale_error: float  # relative
-    flat: float
-    flat_error: float
+    readout: ReadOutErrors
+    thermal: ThermalErrors
+    flat: FlatErrors
 
 
 def _read_calibration(visit: PublishedVisit, image: int, at: tuple[int, int]) -> _Calibration:
@@ -143,51 +142,40 @@ def _read_calibration(visit: PublishedVisit, image: int, at: tuple[int, int]) ->
     scale = float(visit.term("dark", "TERM_DARK", "TERM_DARK_SCALE")["SCALE"][image])
     return _Calibration(
         float(level["LEVEL"][image]) + pixel("bias", "TERM_BIAS", "TERM_BIAS_STRUCTURE"),
-        float(level["LEVEL_ERR"][image]),
-        float(level["RON"][image]),
-        float(gain["GAIN"][image]),
-        float(gain["GAIN_ERR"][image]),
-        scale * pixel("dark", "TERM_DARK"),
-        scale * pixel("dark", "TERM_DARK", "TERM_DARK_ERROR"),
-        float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
-        pixel("flat", "TERM_FLAT"),
-        pixel("flat", "TERM_FLAT", "TERM_FLAT_ERROR"),
+        ReadOutErrors(
+            float(level["RON"][image]),
+            float(level["LEVEL_ERR"][image]),
+            float(gain["GAIN"][image]),
+            float(gain["GAIN_ERR"][image]),
+        ),
+        ThermalErrors(
+            scale * pixel("dark", "TERM_DARK"),
+            scale * pixel("dark", "TERM_DARK", "TERM_DARK_ERROR"),
+            float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
+        ),
+        FlatErrors(pixel("flat", "TERM_FLAT"), pixel("flat", "TERM_FLAT", "TERM_FLAT_ERROR")),
     )
-
-
-def _variances(terms: _Calibration, signal: float, exposures: int) -> dict[str, float]:
-    """Return the variance of the calibrated pixel, term by term [electron^2]."""
-    variances = calibrated_variances(
-        signal,
-        exposures,
-        ReadOutErrors(terms.ron, terms.level_error, terms.gain, terms.gain_error),
-        ThermalErrors(terms.thermal, terms.thermal_error, terms.scale_error),
-        FlatErrors(terms.flat, terms.flat_error),
-    )
-    return {name: float(variance) for name, variance in variances.items()}
 
 
 def _corrections(
     visit: PublishedVisit, image: int, pixel: tuple[int, int], at: tuple[int, int]
 ) -> Iterator[tuple[str, str, Any]]:
-    """Yield name, meaning and amount of everything that led from the calibrated to the corrected
-    pixel, and what it came to.
-    """
-    yield "background", "background, taken away", _background(visit, image, pixel)
+    """Yield name, meaning and amount of each correction, then the corrected signal [electron]."""
+    yield "background", "background, subtracted", _background(visit, image, pixel)
     smeared = visit.image("smearing", "TERM_SMEARING")[image, at[1]]
-    yield "smearing", "smeared light, taken away", smeared
+    yield "smearing", "smeared light, subtracted", smeared
     static = visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_STATIC")[at]
-    yield "static", "steady excess, taken away", static
+    yield "static", "steady excess, subtracted", static
     hits = visit.term("defects", "TERM_DEFECTS")
     here = (hits["IMAGE_INDEX"] == image) & (hits["X"] == at[1]) & (hits["Y"] == at[0])
     amount = hits["AMOUNT"][here].sum()
-    yield "hit", "cosmic ray or state of this image, taken away", amount
+    yield "hit", "cosmic ray or telegraphic state, subtracted", amount
     with open_images(visit.cube("correct", "SCI_COR_SubArray")) as images:
         yield "corrected", "corrected stack", images.take(image)[at]
 
 
 def _background(visit: PublishedVisit, image: int, pixel: tuple[int, int]) -> float:
-    """Return the plane of the background at a pixel [electron]."""
+    """Return the background plane at a pixel [electron]."""
     sky = visit.term("background", "TERM_BACKGROUND")
     slopes = []
     for axis, place in zip("XY", pixel, strict=True):

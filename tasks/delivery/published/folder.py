@@ -1,16 +1,16 @@
-"""A published folder: its name, its manifest, what it was made from."""
+"""A published folder: its name, its manifest, and the inputs that the manifest lists."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES
+from schemas.names import Version, read_published_name
 from schemas.payloads import Inventory
 from tasks.engine.step import products_in
 from tasks.files import disk
@@ -23,48 +23,38 @@ MANIFEST = "manifest.json"
 
 MANIFEST_VERSION = 1
 
-FOLDER_NAME = re.compile(r"^CH_(PR\d{6}_TG\d{6})_V(\d{4})$")
-
-
-class Version(NamedTuple):
-    """ARCH_REV and PROC_NUM of a publication."""
-
-    revision: int
-    number: int
-
-    @property
-    def label(self) -> str:
-        """The version as file names have it, such as V0102."""
-        return f"V{self.revision:02d}{self.number:02d}"
-
-    def folder(self, visit: str) -> str:
-        """Return the name of the published folder of a visit."""
-        return f"CH_{visit}_{self.label}"
-
 
 def version_of(folder: Path) -> Version:
-    """Return the version of a published folder."""
-    return Version(*divmod(int(folder.name[-4:]), 100))
+    """Return the version, ARCH_REV and PROC_NUM, of a published folder."""
+    name = read_published_name(folder.name)
+    assert name is not None
+    return name[1]
 
 
 def holds(path: Path, sha256: str, digest: Digest) -> bool:
-    """Return whether a file is there with this digest."""
+    """Return whether a file exists and has this digest."""
     return path.is_file() and digest(path) == sha256
 
 
 def published_folders(output: Path, visit: str) -> list[Path]:
-    """Return the published folders of a visit, in order of their version."""
+    """Return the published folders of a visit, sorted by version."""
     if not output.is_dir():
         return []
     return sorted(
         p
         for p in output.iterdir()
-        if (m := FOLDER_NAME.match(p.name)) and m[1] == visit and p.is_dir()
+        if (name := read_published_name(p.name)) and name[0] == visit and p.is_dir()
     )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a published folder."""
+    """Return the manifest of a published folder.
+
+    Raises
+    ------
+    BadInputError
+        If the file is no manifest of a known version.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(disk.read_bytes(path, limit=64 << 20))
@@ -76,9 +66,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verdict_of(folder: Path) -> str:
-    """Return the word of the verdict on a published light curve; empty where the manifest does not
-    hold it.
-    """
+    """Return the verdict on a published light curve; empty if the manifest does not hold it."""
     try:
         return str(read_manifest(folder)["verdict"]["word"])
     except (DrpError, KeyError, TypeError):
@@ -86,15 +74,20 @@ def verdict_of(folder: Path) -> str:
 
 
 def is_published(folder: Path) -> bool:
-    """Whether `folder` is a published one: it holds a manifest."""
-    return os.path.isfile(
-        folder / MANIFEST
-    )  # unlike that of Path, it takes a folder that cannot be read for one without
+    """Return whether `folder` is a published one: it holds a manifest."""
+    # unlike Path.is_file, os.path.isfile returns False for an unreadable folder
+    return os.path.isfile(folder / MANIFEST)
 
 
 def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
-    """Return inventory and settings of a published folder. Its raw inputs are known by their
-    digests only.
+    """Return the inventory and settings of a published folder.
+
+    The paths in the inventory are bare file names; see `relocated`.
+
+    Raises
+    ------
+    BadInputError
+        If the manifest is damaged.
     """
     manifest = read_manifest(folder)
     try:
@@ -105,53 +98,51 @@ def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
         ) from error
 
 
-def relocated(found: Inventory, folders: Sequence[Path], digest: Digest) -> Inventory:
-    """Return the inventory of a manifest with the places of those of its files that lie, under
-    their names, in `folders`.
+def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> Inventory:
+    """Return the inventory of a manifest with the paths of its files found in `folders`.
 
-    A reference that has other content now is taken as it is now, so that what depends on it is done
-    again.
+    Files are found by name. A reference whose content has changed gets its new digest, so that the
+    steps that depend on it run again.
 
     Raises
     ------
     BadInputError
-        If a file of the visit is not the one that it was reduced from, or a changed reference is
-        damaged.
+        If a file of the visit is not the one that was reduced, or a changed reference is damaged.
     """
     places = {path.name: path.absolute() for folder in folders for path in fits_files(folder)}
-    references = {r.product.path: r.kind for r in (*found.references.values(), *found.dark_frames)}
+    references = {
+        r.product.path: r.kind for r in (*inventory.references.values(), *inventory.dark_frames)
+    }
     declared = {d.kind: d for d in REFERENCES}
 
-    def placed(value: Any) -> Any:
+    def locate(value: Any) -> Any:
         if isinstance(value, list):
-            return [placed(v) for v in value]
+            return [locate(v) for v in value]
         if not isinstance(value, dict):
             return value
         name = value.get("path")
         if "sha256" not in value or name not in places:
-            return {k: placed(v) for k, v in value.items()}
+            return {k: locate(v) for k, v in value.items()}
         now = digest(places[name])
         if now != value["sha256"] and name not in references:
-            raise BadInputError(f"{places[name]}: is not the file that the visit was reduced from")
+            raise BadInputError(f"{places[name]}: is not the file from which the visit was reduced")
         if now != value["sha256"]:
             open_declared(places[name], declared[references[name]], sums=True).close()
         return {**value, "path": str(places[name]), "sha256": now}
 
-    return Inventory.model_validate(placed(found.model_dump(mode="json")))
+    return Inventory.model_validate(locate(inventory.model_dump(mode="json")))
 
 
-def changed_inputs(folder: Path, found: Inventory) -> list[str]:
-    """Return a line for each file of the inventory that has other content now than when `folder`
-    was published.
-    """
+def changed_inputs(folder: Path, inventory: Inventory) -> list[str]:
+    """Return a warning for each file of the inventory that changed since `folder` was published."""
     try:
         before, _ = published_inventory(folder)
     except DrpError:
         return []
     then = {Path(p.path).name: p.sha256 for p in products_in([before])}
-    now = {Path(p.path).name: p.sha256 for p in products_in([found])}
+    now = {Path(p.path).name: p.sha256 for p in products_in([inventory])}
     return [
-        f"{plain(n)}: was changed since {folder.name} was published"
+        f"{plain(n)}: changed since {folder.name} was published"
         for n in now
         if then.get(n, now[n]) != now[n]
     ]

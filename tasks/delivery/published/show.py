@@ -1,6 +1,4 @@
-"""What a file holds, for a person: its HDUs with their meanings, key numbers, and the values that
-the steps used.
-"""
+"""The contents of a FITS file: HDUs with their meanings, key numbers and used values."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ _KEY = (
 
 @dataclass(frozen=True)
 class KeywordValue:
-    """A keyword of a header with its value; without a meaning where it is not declared."""
+    """A keyword with its value; `unit` and `meaning` are empty if it is not declared."""
 
     name: str
     value: Value
@@ -53,7 +51,7 @@ class KeywordValue:
 
 @dataclass(frozen=True)
 class Count:
-    """How many values there are, and how many of them are no numbers."""
+    """Number of values, and how many of them are NaN or infinite."""
 
     values: int
     not_numbers: int
@@ -61,7 +59,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Range(Count):
-    """Least, median and largest of the numbers."""
+    """Minimum, median and maximum of the finite values; no median if the middle plane has none."""
 
     least: float
     median: float | None
@@ -70,7 +68,7 @@ class Range(Count):
 
 @dataclass(frozen=True)
 class Ends:
-    """The first and the last of some texts."""
+    """The first and last value of a text column."""
 
     first: str
     last: str
@@ -78,7 +76,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Truths:
-    """How many values there are, and how many of them are true."""
+    """Number of values, and how many of them are true."""
 
     values: int
     true: int
@@ -86,7 +84,7 @@ class Truths:
 
 @dataclass(frozen=True)
 class ColumnContents:
-    """A column, and its values in few numbers; None for a column without rows."""
+    """A column and a summary of its values, which is None for a table without rows."""
 
     name: str
     unit: str
@@ -97,7 +95,7 @@ class ColumnContents:
 
 @dataclass(frozen=True)
 class HduContents:
-    """An HDU: its columns if it is a table, its pixels if it is an image."""
+    """An HDU; a table has columns, an image has pixels."""
 
     index: int
     extname: str
@@ -113,7 +111,7 @@ class HduContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """A FITS file."""
+    """The contents of a FITS file."""
 
     file: str
     type: str
@@ -122,7 +120,7 @@ class Contents:
 
 
 def contents(path: Path) -> Contents:
-    """Return what a FITS file holds; what is not declared is told by its shape only.
+    """Return the contents of a FITS file; of undeclared HDUs only the shape.
 
     Raises
     ------
@@ -134,9 +132,9 @@ def contents(path: Path) -> Contents:
         If there is no such file.
     """
     if path.is_dir():
-        raise UsageError(f"{path}: is a folder, wanted a file")
+        raise UsageError(f"{path}: is a folder, expected a file")
     if not path.exists():
-        raise MissingInputError(f"{path}: is not there")
+        raise MissingInputError(f"{path}: no such file")
     with scan(path) as file:
         hdus = [_hdu_contents(file, hdu) for hdu in file.hdus[1:]]
         return Contents(path.name, file.extname, path.stat().st_size, hdus)
@@ -171,7 +169,7 @@ def _hdu_contents(file: FitsFile, hdu: Hdu) -> HduContents:
 
 
 def _with_data(hdu: HduContents, file: FitsFile, structure: Structure) -> HduContents:
-    """Return an HDU with its columns or pixels in few numbers."""
+    """Return an HDU with a summary of its columns or pixels."""
     use = Use(structure, shape_matters=False, may_be_empty=True)
     declared = Input(hdu.extname, (file.extname,), {hdu.extname: use}, "")
     with open_declared(file.path, declared) as opened:
@@ -213,13 +211,13 @@ def _used_values(hdu: Hdu) -> list[KeywordValue]:
 def _columns(hdu: Hdu, structure: Structure) -> list[ColumnContents]:
     present = hdu.present()
     return [
-        ColumnContents(c.name, c.unit, c.meaning, c.tform, _in_few_numbers(hdu.column(c.name)))
+        ColumnContents(c.name, c.unit, c.meaning, c.tform, _summary(hdu.column(c.name)))
         for c in structure.columns
         if c.name in present
     ]
 
 
-def _in_few_numbers(values: AnyArray) -> Count | Ends | Truths | None:
+def _summary(values: AnyArray) -> Count | Ends | Truths | None:
     if values.dtype.kind == "b":
         return Truths(int(values.size), int(np.count_nonzero(values)))
     if not values.size:
@@ -230,7 +228,7 @@ def _in_few_numbers(values: AnyArray) -> Count | Ends | Truths | None:
 
 
 def _range(values: AnyArray) -> Count:
-    """Return the range of the numbers, or only the count where there is none."""
+    """Return the range of the finite values, or only a count if there are none."""
     numbers = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not numbers.size:
         return Count(int(values.size), int(values.size))
@@ -239,9 +237,7 @@ def _range(values: AnyArray) -> Count:
 
 
 def _pixels(hdu: Hdu) -> Count:
-    """Return the range of an image or cube, read in blocks; the median is that of the middle
-    plane.
-    """
+    """Return the range of an image or cube; the median of a cube is that of its middle plane."""
     if len(hdu.shape) == 2:
         return _range(hdu.image())
     total = bad = 0

@@ -1,5 +1,6 @@
-"""A published visit, read back: its manifest, terms and light curves, each through the gate and
-with its sums.
+"""A published visit: its manifest, terms and light curves.
+
+Every file is checked against its definition, and its checksums are verified.
 """
 
 from __future__ import annotations
@@ -25,63 +26,63 @@ CURVE = "SCI_COR_Lightcurve"
 
 
 def published_folder(path: Path) -> Path:
-    """Return `path`, or the one published folder that it holds.
+    """Return `path` if it is a published folder, else the single published folder in it.
 
     Raises
     ------
     MissingInputError
-        If there is none.
+        If there is no published folder.
     UsageError
         If there are several, or `path` is a file.
     """
     if path.is_file():
-        raise UsageError(f"{path}: is a file, wanted the folder of a published visit")
+        raise UsageError(f"{path}: is a file, expected the folder of a published visit")
     if not path.is_dir():
-        raise MissingInputError(f"{path}: is not there")
+        raise MissingInputError(f"{path}: no such folder")
     if is_published(path):
         return path
-    found = sorted(
+    folders = sorted(
         p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and is_published(p)
     )
-    if not found:
-        raise MissingInputError(f"{path}: no published visit is here (a folder with {MANIFEST})")
-    if len(found) > 1:
+    if not folders:
+        raise MissingInputError(f"{path}: holds no published visit (a folder with {MANIFEST})")
+    if len(folders) > 1:
         raise UsageError(
-            f"{path}: holds {len(found)} published visits, name one: "
-            f"{', '.join(p.name for p in found[:8])}"
+            f"{path}: holds {len(folders)} published visits, choose one: "
+            f"{', '.join(p.name for p in folders[:8])}"
         )
-    return found[0]
+    return folders[0]
 
 
 @dataclass(frozen=True)
 class PublishedVisit:
-    """A published folder and what its manifest says."""
+    """A published folder and its manifest."""
 
     folder: Path
     manifest: Mapping[str, Any]
 
     @classmethod
     def at(cls, path: Path) -> PublishedVisit:
-        """Return the published visit at, or in, `path`."""
+        """Return the published visit at `path`, or the single one in it."""
         folder = published_folder(path)
         return cls(folder, read_manifest(folder))
 
     def place(self, step: str, product: str) -> Path:
-        """Return the file that holds a product of a step."""
+        """Return the path of a product of a step."""
         for file in self.manifest["files"]:
             if (file["step"], file["product"]) == (step, product):
                 path = self.folder / str(file["name"])
                 if not path.resolve().is_relative_to(self.folder.resolve()):
                     raise BadInputError(
-                        f"{self.folder / MANIFEST}: {file['name']} leads out of the folder"
+                        f"{self.folder / MANIFEST}: {file['name']} is outside the folder"
                     )
                 if not path.is_file():
                     raise MissingInputError(f"{path}: is missing")
                 return path
-        raise MissingInputError(f"{self.folder}: holds no {product} of the step {step}")
+        raise MissingInputError(f"{self.folder}: holds no {product} of step {step}")
 
     def term(self, step: str, extname: str, hdu: str = "") -> Columns:
-        """Return the columns of a term, or of the HDU `hdu` that follows it in its file."""
+        """Return the columns of a term, or of another HDU in its file."""
         declared = TERMS[hdu or extname]
         return table(self.place(step, extname), extname, declared)
 
@@ -92,7 +93,7 @@ class PublishedVisit:
             return file[extname].keyword(key)
 
     def image(self, step: str, extname: str, hdu: str = "") -> FloatArray:
-        """Return the image of a term, or of the HDU `hdu` that follows it in its file."""
+        """Return the image of a term, or of another HDU in its file."""
         declared = TERMS[hdu or extname]
         with open_declared(
             self.place(step, extname), _only(extname, Use(declared)), sums=True
@@ -100,7 +101,7 @@ class PublishedVisit:
             return file[declared.extname].finite_image()
 
     def cube(self, step: str, extname: str) -> Product:
-        """Return calibrated or corrected images, to be opened by `tasks.level1.open_images`."""
+        """Return the product of calibrated or corrected images, for `open_images`."""
         path = self.place(step, extname)
         (digest,) = (
             str(f["sha256"])
@@ -110,21 +111,21 @@ class PublishedVisit:
         return Product(path=str(path), sha256=digest, extname=extname)
 
     def curve_names(self) -> list[str]:
-        """Return the names of the light curves of the stacks."""
+        """Return the names of the light curves of the stacked images."""
         names = [str(f["product"]) for f in self.manifest["files"] if f["step"] == "light_curves"]
         return [n.removeprefix(f"{CURVE}-") for n in names if n.startswith(f"{CURVE}-")]
 
     def curve(self, name: str) -> Columns:
-        """Return the columns of a light curve, those that this reduction does not have left out."""
+        """Return the columns of a light curve; our own columns only if it has them."""
         return table(
             self.place("light_curves", f"{CURVE}-{name}"), CURVE, soc_structure(CURVE), OWN_COLUMNS
         )
 
-    def keywords(self, name: str, *wanted: str) -> dict[str, Any]:
-        """Return some values of the header of a light curve."""
+    def keywords(self, name: str, *keys: str) -> dict[str, Any]:
+        """Return values from the header of a light curve."""
         path = self.place("light_curves", f"{CURVE}-{name}")
         with open_declared(path, _only(CURVE, Use(soc_structure(CURVE)))) as file:
-            return {k: file[CURVE].keyword(k) for k in wanted}
+            return {k: file[CURVE].keyword(k) for k in keys}
 
 
 def _only(first: str, use: Use) -> Input:
@@ -132,7 +133,7 @@ def _only(first: str, use: Use) -> Input:
 
 
 def table(path: Path, first: str, declared: Structure, more: tuple[Column, ...] = ()) -> Columns:
-    """Return the declared columns of a table, and those of `more` that it has."""
+    """Return the declared columns of a table, and any of the columns `more` that it has."""
     names = tuple(c.name for c in declared.columns)
     use = Use(replace(declared, columns=(*declared.columns, *more)), columns=names)
     with open_declared(path, _only(first, use), sums=True) as file:

@@ -1,9 +1,8 @@
-"""What the viewer shows of a visit, in little space: series as whole numbers of a decimal place, in
-as few bytes as hold them.
+"""The data of the viewer, packed: each series as integers, in as few bytes as possible.
 
-A series is rounded to a decimal place that is far below its noise, so that the page shows and
-exports the numbers of the FITS files to a stated digit, and thousands of points of all apertures
-fit in less than a megabyte.
+A series is rounded to a decimal place far below its noise. The page thus shows and exports the
+values of the FITS files to a stated number of digits, and thousands of points in all apertures fit
+into less than a megabyte.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from tasks.visit.terms import term_column
 
 Json = dict[str, Any]
 
-WIDTHS = (1, 2, 3, 4, 6)  # bytes; six are exact in a double
+WIDTHS = (1, 2, 3, 4, 6)  # bytes per integer; a double holds six bytes exactly
 
-# Steps at which series are rounded, relative to the median flux and to the median error.
+# rounding steps: of fluxes relative to the median flux, of errors relative to the median error
 FLUX_STEP, ERROR_STEP, TERM_STEP = 1e-7, 1e-2, 1e-3
 
-TIME_STEP = 1e-8  # day, about a millisecond
+TIME_STEP = 1e-8  # day; about a millisecond
 
 STEPS_OF = {
     "roll": 1e-3,
@@ -53,29 +52,29 @@ STEPS_OF = {
 
 
 def pack(values: FloatArray, step: float) -> Json:
-    """Return a series as whole numbers n above `first`; a value is (first + n) / 10**digits.
+    """Return a series as integers n, where a value is (first + n) / 10**digits.
 
     Parameters
     ----------
     values : ndarray, shape (n,)
-        The series; what is no finite number comes back as none.
+        The series; NaN and infinite values are kept as missing.
     step : float
-        Values are rounded to the power of ten at or below it.
+        Values are rounded to the largest power of ten that does not exceed it.
 
     Returns
     -------
     dict
-        ``first``, ``digits``, ``width`` in bytes of a number, low byte first, and ``data`` in
-        base64. The highest number stands for a value that is not known. A span that six bytes don't
-        hold is rounded to fewer digits.
+        ``first``, ``digits``, ``width`` of an integer in bytes, and ``data``, the little-endian
+        integers in base64. The largest integer marks a missing value. If the span exceeds six
+        bytes, values are rounded to fewer digits.
     """
-    known = np.isfinite(values)
-    whole, digits = whole_numbers(values[known], step)
-    first = float(whole.min()) if known.any() else 0.0
-    span = float(whole.max()) - first if known.any() else 0.0
+    finite = np.isfinite(values)
+    integers, digits = round_to_step(values[finite], step)
+    first = float(integers.min()) if finite.any() else 0.0
+    span = float(integers.max()) - first if finite.any() else 0.0
     width = next(w for w in WIDTHS if span < 256.0**w - 1)
     numbers = np.full(len(values), 256.0**width - 1)
-    numbers[known] = whole - first
+    numbers[finite] = integers - first
     octets = np.ascontiguousarray(numbers.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width])
     return {
         "first": int(first),
@@ -85,35 +84,35 @@ def pack(values: FloatArray, step: float) -> Json:
     }
 
 
-def whole_numbers(values: FloatArray, step: float) -> tuple[FloatArray, int]:
-    """Return finite values as whole numbers of a decimal place, and its digits: at or below `step`,
-    but above what a double or the widest number hold.
+def round_to_step(values: FloatArray, step: float) -> tuple[FloatArray, int]:
+    """Return finite values as integer multiples of 10**-digits, and digits.
+
+    There are fewer digits than `step` asks for if a double, or the widest integer, cannot hold
+    them.
     """
     if not values.size:
-        return values, decimal_place(step, 0.0)
-    digits = decimal_place(step, float(np.abs(values).max()))
-    whole = np.rint(scaled(values, digits))
-    while float(np.ptp(whole)) >= 256.0 ** WIDTHS[-1] - 1:
+        return values, decimal_digits(step, 0.0)
+    digits = decimal_digits(step, float(np.abs(values).max()))
+    integers = np.rint(scaled(values, digits))
+    while float(np.ptp(integers)) >= 256.0 ** WIDTHS[-1] - 1:
         digits -= 1
-        whole = np.rint(scaled(values, digits))
-    return whole, digits
+        integers = np.rint(scaled(values, digits))
+    return integers, digits
 
 
-def decimal_place(step: float, largest: float) -> int:
-    """Return the digits of the decimal place at or below `step`; a double holds 15 in all."""
+def decimal_digits(step: float, largest: float) -> int:
+    """Return the decimal digits that `step` asks for, or that a double of this size can hold."""
     digits = -math.floor(math.log10(step) + 1e-9) if step > 0 and math.isfinite(step) else 0
     return min(digits, 15, 14 - (math.floor(math.log10(largest)) if largest > 1 else 0))
 
 
 def scaled(values: FloatArray, digits: int) -> FloatArray:
-    """Return values in units of a decimal place; powers of ten above one are exact, so the division
-    is the exact one.
-    """
+    """Return values times 10**digits, always scaled by a power of ten that is exact."""
     return values * 10.0**digits if digits >= 0 else values / 10.0**-digits
 
 
 class Curve(NamedTuple):
-    """A light curve, flux and error [electron], and the radius of its aperture [pixel]."""
+    """A light curve with its error [electron], and the radius of its aperture [pixel]."""
 
     flux: FloatArray
     error: FloatArray
@@ -122,7 +121,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class PointSet:
-    """Points that share their times, and what is shown of each."""
+    """A set of points with common times: their flags, light curves and conditions."""
 
     label: str
     bjd: FloatArray
@@ -133,9 +132,10 @@ class PointSet:
     quantities: Sequence[Quantity]
 
 
-def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
-    """Return light curves, conditions and budget of the stacked images; of more than `most` a part
-    that is spread evenly.
+def image_points(findings: Findings, measured: MeasuredVisit, most: int) -> Json:
+    """Return light curves, conditions and budget of the stacked images, packed.
+
+    Of more than `most` points, an evenly spaced subset is kept.
     """
     product = measured.quality.product
     bjd, errors, *own_errors = term_column(
@@ -145,25 +145,26 @@ def image_points(found: Findings, measured: MeasuredVisit, most: int) -> Json:
     points = PointSet(
         "stacked images",
         bjd,
-        found.points.event,
-        found.points.quality,
+        findings.points.event,
+        findings.points.quality,
         {
             name: Curve(
                 flux, single[name] if name in single else errors[:, RADII.index(radius)], radius
             )
-            for name, (flux, radius) in found.curves.items()
+            for name, (flux, radius) in findings.curves.items()
             if np.isfinite(flux).any()
         },
-        found.metrics,
-        [q for name, q in found.quantities.items() if name != "time"],
+        findings.metrics,
+        [q for name, q in findings.quantities.items() if name != "time"],
     )
-    kept = thin(found.points.count, most)
-    return {**pack_points(points, kept), "budget": pack_budget(found, product, kept)}
+    kept = thin(findings.points.count, most)
+    return {**pack_points(points, kept), "budget": pack_budget(findings, product, kept)}
 
 
 def imagette_points(term: Product, most: int) -> Json:
-    """Return light curves and conditions of the imagettes; of more than `most` a part that is
-    spread evenly.
+    """Return light curves and conditions of the imagettes, packed.
+
+    Of more than `most` points, an evenly spaced subset is kept.
     """
     names = [c.name for c in TERMS["TERM_IMAGETTES"].columns]
     values = dict(zip(names, term_column(term, "TERM_IMAGETTES", *names), strict=True))
@@ -191,7 +192,7 @@ def imagette_points(term: Product, most: int) -> Json:
 
 
 def pack_points(points: PointSet, kept: IntArray) -> Json:
-    """Return the points `kept` of a set: flux, error and radius of each curve, and conditions."""
+    """Return the points `kept` of a set: times, flags, light curves and conditions."""
     return {
         "label": points.label,
         "count": len(points.bjd),
@@ -214,9 +215,7 @@ def pack_points(points: PointSet, kept: IntArray) -> Json:
 
 
 def pack_curves(points: PointSet, kept: IntArray) -> dict[str, Json]:
-    """Return the light curves by name; one that has the numbers of another one (DEFAULT is R25)
-    only names it.
-    """
+    """Return the light curves by name; a copy of another one (DEFAULT is R25) only refers to it."""
     first_with: dict[bytes, str] = {}
     packed: dict[str, Json] = {}
     for name, (flux, error, radius) in points.curves.items():
@@ -232,37 +231,37 @@ def pack_curves(points: PointSet, kept: IntArray) -> dict[str, Json]:
     return packed
 
 
-def pack_budget(found: Findings, product: Product, kept: IntArray) -> Json:
-    """Return what every step did to each flux, and what each error is made of.
+def pack_budget(findings: Findings, product: Product, kept: IntArray) -> Json:
+    """Return the change of each flux at every step, and the terms of each error [electron].
 
-    The stages are those of one circle about the first position, electrons; the error terms are
-    standard deviations of the flux within `DEFAULT_RADIUS`, and ``typical`` is their median for
-    every radius.
+    The stages refer to a fixed circle about the first position. The error terms are standard
+    deviations of the flux within `DEFAULT_RADIUS`; ``typical`` is their median within each of
+    `RADII`.
     """
     meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
-    terms = [name for name in found.variances if name != "DRP"]
+    terms = [name for name in findings.variances if name != "DRP"]
     typical = np.array(
         [np.nanmedian(deviation(v), axis=0) for v in term_column(product, "TERM_ERRORS", *terms)]
     )
-    step = FLUX_STEP * middle(found.points.flux)
-    error = TERM_STEP * middle(deviation(sum(found.variances[name] for name in terms)))
+    step = FLUX_STEP * middle(findings.points.flux)
+    error = TERM_STEP * middle(deviation(sum(findings.variances[name] for name in terms)))
     return {
         "radius": DEFAULT_RADIUS,
         "radii": list(RADII),
-        "start": pack(found.stages[0].before[kept], step),
+        "start": pack(findings.stages[0].before[kept], step),
         "stages": [
             {
                 "label": stage_name(s.name),
                 "meaning": s.meaning,
                 **pack((s.after - s.before)[kept], step),
             }
-            for s in found.stages
+            for s in findings.stages
         ],
         "errors": [
             {
                 "label": stage_name(name),
                 "meaning": meanings[name],
-                **pack(deviation(found.variances[name])[kept], error),
+                **pack(deviation(findings.variances[name])[kept], error),
                 "typical": [number(v, 4) for v in row],
             }
             for name, row in zip(terms, typical, strict=True)
@@ -271,7 +270,7 @@ def pack_budget(found: Findings, product: Product, kept: IntArray) -> Json:
 
 
 def flags() -> Json:
-    """Return the digits of EVENT and the bits of QUALITY with what they mean."""
+    """Return the digits of EVENT and the bits of QUALITY with their meanings."""
     bits = [
         {"value": int(bit), "label": bit_name(bit), "meaning": BIT_WORDS.get(bit, "")}
         for bit in Quality
@@ -288,16 +287,16 @@ def flags() -> Json:
 
 
 def deviation(variance: Any) -> FloatArray:
-    """Return the root of a variance."""
+    """Return the square root of a variance; a negative variance counts as 0."""
     return np.sqrt(np.maximum(np.asarray(variance, dtype=np.float64), 0.0))
 
 
 def middle(values: FloatArray) -> float:
-    """Return the size of a series: the median of what is positive, or 1 where nothing is."""
+    """Return the median of the positive values of a series, or 1 if there are none."""
     positive = values[np.isfinite(values) & (values > 0)]
     return float(np.median(positive)) if positive.size else 1.0
 
 
 def number(value: float, digits: int = 6) -> float | None:
-    """Return a number for JSON with some significant digits; None where it is none."""
+    """Return a number rounded to `digits` significant digits; None if it is not finite."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -1,0 +1,235 @@
+"""An open FITS file and its HDUs: keywords, images and columns as their declared types."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from schemas.arrays import AnyArray, FloatArray
+from schemas.errors import BadInputError, BusyError
+from schemas.products import Keyword, Structure
+from tasks.files import disk
+from tasks.files.columns import column_names, column_width, to_native
+from tasks.files.header import Cards
+
+Value = str | int | float | bool
+
+# types of keywords other than real numbers, which may be written as integers
+_PYTHON_TYPES: dict[str, type] = {
+    "string": str,
+    "utc": str,
+    "boolean": bool,
+    "integer": int,
+    "unsigned": int,
+    "obt": int,
+}
+
+_PIXEL_TYPES = {8: "u1", 16: ">i2", 32: ">i4", -32: ">f4", -64: ">f8"}
+
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
+
+
+@dataclass
+class Hdu:
+    """One HDU of a file that passed the gate. `declared` is its definition, None for an HDU that is
+    not used.
+    """
+
+    file: FitsFile
+    index: int
+    header: Cards
+    header_start: int
+    data_start: int
+    data_size: int
+    declared: Structure | None = None
+    unreadable: frozenset[str] = (
+        frozenset()
+    )  # keywords whose cards can't be parsed; they are no longer in `header`
+    unused: set[str] = field(default_factory=set)  # columns that deviate so that they can't be read
+
+    @property
+    def extname(self) -> str:
+        """EXTNAME, or PRIMARY."""
+        return "PRIMARY" if self.index == 0 else self.header.text("EXTNAME")
+
+    @property
+    def where(self) -> str:
+        """How messages name this HDU."""
+        return f"{self.file.path}: HDU {self.index} {self.extname or '(no EXTNAME)'}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in numpy order; for a table (rows, bytes of a row)."""
+        return tuple(int(self.header[f"NAXIS{i}"]) for i in range(int(self.header["NAXIS"]), 0, -1))
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of a table, or of planes of a cube."""
+        return self.shape[0]
+
+    def refuse(self, text: str) -> BadInputError:
+        """Return the error that says `text` of this HDU."""
+        return BadInputError(f"{self.where}: {text}")
+
+    def deviates(self, text: str) -> None:
+        """Note that this HDU is not as it is defined."""
+        self.file.deviations.append(f"HDU {self.index} {self.extname}: {text}")
+
+    def keyword(self, name: str) -> Value:
+        """Return the value of a declared keyword, checked for its type."""
+        if self.declared is None or name not in self.declared.keywords:
+            raise KeyError(f"{self.extname} declares no keyword {name}")
+        keyword = self.declared.keywords[name]
+        if name in self.unreadable:
+            raise self.refuse(f"keyword {name} cannot be read")
+        if name not in self.header:
+            raise self.refuse(f"keyword {name} is missing")
+        if self.header.times[name] > 1:
+            raise self.refuse(f"keyword {name} stands there {self.header.times[name]} times")
+        value: Value = self.header[name]
+        if fault := _value_fault(keyword, value):
+            raise self.refuse(f"keyword {name} is {fault}")
+        return value
+
+    def text(self, name: str) -> str:
+        """Return a string keyword."""
+        return str(self.keyword(name))
+
+    def number(self, name: str) -> float:
+        """Return a numeric keyword as float."""
+        return float(self.keyword(name))
+
+    def integer(self, name: str) -> int:
+        """Return an integer keyword."""
+        return int(self.keyword(name))
+
+    def read(self, start: int = 0, count: int | None = None) -> bytearray:
+        """Return `count` bytes of the data from byte `start` on."""
+        size = self.data_size - start if count is None else count
+        try:
+            buffer = bytearray(size)
+        except MemoryError as error:
+            raise BusyError(f"{self.where}: needs {size / 1e6:.0f} MB of memory") from error
+        self.file.read_at(self.data_start + start, memoryview(buffer))
+        return buffer
+
+    def stored(self, start: int = 0, stop: int | None = None) -> AnyArray:
+        """Return the image as it lies in the file, or planes `start` to `stop` of a cube:
+        big-endian, offset not added.
+        """
+        shape = self.shape
+        dtype = np.dtype(_PIXEL_TYPES[int(self.header["BITPIX"])])
+        plane = math.prod(shape[1:]) * dtype.itemsize
+        stop = shape[0] if stop is None else stop
+        raw = self.read(start * plane, (stop - start) * plane)
+        return np.frombuffer(raw, dtype).reshape(stop - start, *shape[1:])
+
+    def image(self, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Return the image, or planes of a cube, as float64 with the offset added."""
+        return self.stored(start, stop).astype(np.float64) + float(self.header.get("BZERO", 0.0))
+
+    def finite_image(self, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Return the image like `image`; NaN or infinite pixels are refused and counted."""
+        pixels = self.image(start, stop)
+        if bad := int(np.count_nonzero(~np.isfinite(pixels))):
+            raise self.refuse(f"{bad} pixels are not finite numbers")
+        return pixels
+
+    def column(self, name: str) -> AnyArray:
+        """Return a declared column in native byte order: strings and UTC as str, integers as
+        declared.
+
+        Values that the file holds in another unit come in the declared one, as float64.
+        """
+        if self.declared is None:
+            raise KeyError(f"{self.extname} is not declared")
+        declared = self.declared.column(name)
+        number = self.present().get(name)
+        if number is None:
+            raise self.refuse(
+                f"column {name} {'cannot be used' if name in self.unused else 'is missing'}"
+            )
+        widths = [column_width(self.header, i) for i in range(1, number + 1)]
+        rows, row = self.shape
+        table = np.frombuffer(self._table_bytes(), np.uint8).reshape(rows, row)
+        values = to_native(table[:, sum(widths[:-1]) : sum(widths)], declared)
+        if (change := self.file.unit_changes.get((self.extname, name), (1.0, 0.0))) != (1.0, 0.0):
+            values = values.astype(np.float64) * change[0] + change[1]
+        return values
+
+    def finite_column(self, name: str) -> FloatArray:
+        """Return a numeric column as float64; NaN or infinite cells are refused and counted."""
+        values = self.column(name).astype(np.float64)
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
+            raise self.refuse(f"column {name}: {bad} values are not finite numbers")
+        return values
+
+    def _table_bytes(self) -> bytearray:
+        if self.extname not in self.file.tables:
+            self.file.tables[self.extname] = self.read()
+        return self.file.tables[self.extname]
+
+    def present(self) -> dict[str, int]:
+        """Return the columns that the table has and that can be read: name and number."""
+        names = enumerate(column_names(self.header), 1)
+        return {name: i for i, name in names if name not in self.unused}
+
+
+def _value_fault(keyword: Keyword, value: Value | None) -> str | None:
+    """Return what is wrong with the value of a keyword, or None if it is of its type."""
+    if not isinstance(value, _PYTHON_TYPES.get(keyword.type, (int, float))) or (
+        isinstance(value, bool) and keyword.type != "boolean"
+    ):
+        return f"{'empty' if value is None else repr(value)}, which is not of type {keyword.type}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}, which is not a finite number"
+    if keyword.type == "utc" and not _UTC.fullmatch(str(value)):
+        return f"{value!r}, wanted a time yyyy-mm-ddThh:mm:ss"
+    return None
+
+
+@dataclass
+class FitsFile:
+    """An open FITS file whose structure was checked."""
+
+    path: Path
+    hdus: list[Hdu] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
+    tables: dict[str, bytearray] = field(default_factory=dict)
+    unit_changes: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    _fd: int = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            disk.close(self._fd)
+            self._fd = -1
+
+    def __getitem__(self, extname: str) -> Hdu:
+        for hdu in self.hdus[1:]:
+            if hdu.extname == extname:
+                return hdu
+        raise BadInputError(f"{self.path}: HDU {extname} is missing")
+
+    def __contains__(self, extname: str) -> bool:
+        return any(hdu.extname == extname for hdu in self.hdus[1:])
+
+    def read_at(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from byte `offset` of the file."""
+        disk.read_at(self._fd, offset, buffer, self.path)
+
+    @property
+    def extname(self) -> str:
+        """The type of the file: EXTNAME of HDU 1."""
+        return self.hdus[1].extname
