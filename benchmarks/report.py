@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import flows.reduce
+from flows.runs.reduction import run_reduce
 from schemas.requests import ReduceRequest
 from tasks.delivery.report.report import collect_report
 from tasks.simulation.visit import load_case, simulate_visit
@@ -55,7 +56,7 @@ def main() -> None:
         request = ReduceRequest(
             visit=visit, references=references, output=root / "out", work=root / "work"
         )
-        published, _ = flows.reduce.run_reduce(request, "plain")
+        published, _ = run_reduce(request, "plain")
         whole = time.process_time() - started - spent.pop("extra")
         assert published is not None
         for name, seconds in spent.items():

@@ -33,7 +33,7 @@ Show = Callable[[Published, ReportData], None]
 
 
 @contextmanager
-def shown(found: Inventory) -> Iterator[Show]:
+def run_shown(inventory: Inventory) -> Iterator[Show]:
     """Show the run in Prefect while it goes on; yield what is told the outcome. Under the plain
     engine nothing happens.
     """
@@ -41,14 +41,14 @@ def shown(found: Inventory) -> Iterator[Show]:
     if run.engine != "prefect" or run.dry:
         yield lambda _published, _report: None
         return
-    board = Board(run, found.visit)
+    board = Board(run, inventory.visit)
     tell = run.tell
 
-    def told(step: str, report: StepReport | None) -> None:
+    def show_step(step: str, report: StepReport | None) -> None:
         tell(step, report)
         board.step(step, report)
 
-    run.tell = told
+    run.tell = show_step
     try:
         yield board.published
     except Stopped:
@@ -202,8 +202,10 @@ def verdict_page(data: dict[str, Any], published: Published, warnings: list[str]
         value = " ".join(part for part in (metric["shown"], metric["unit"]) if part)
         reason = f" ({metric['reason']})" if metric["reason"] else ""
         lines.append(f"| {literal(metric['label'])} | {literal(value + reason)} |")
-    said = dict.fromkeys([*warnings, *data["all_warnings"]])
-    lines += ["", "## Warnings", "", *(f"- {literal(warning)}" for warning in said)] if said else []
+    all_warnings = dict.fromkeys([*warnings, *data["all_warnings"]])
+    if all_warnings:
+        lines += ["", "## Warnings", ""]
+        lines += [f"- {literal(warning)}" for warning in all_warnings]
     lines += [
         "",
         f"Published in `{published.folder}`"

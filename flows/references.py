@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
-from schemas.inputs import DARK_FRAME, REFERENCES
+from schemas.inputs import DARK_FRAME, REFERENCES, Input
 from tasks.visit.choice import choose, choose_dark_frames
 from tasks.visit.search import Found, search
 
@@ -36,41 +36,50 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
-    found = search(folders or [default_library()], REFERENCES)
-    rows: list[dict[str, Any]] = []
-    for declared in REFERENCES:
-        candidates = found.of(declared)
-        note, chosen = "", []
-        try:
-            if declared is DARK_FRAME:
-                chosen = choose_dark_frames(candidates, when)
-            else:
-                each = (
-                    choose([c for c in candidates if c.extname == e], when, declared.kind)
-                    for e in declared.first
-                )
-                chosen = [c for c in each if c is not None][:1]
-        except DrpError as error:
-            note = str(error)
-        rows += [
-            _row(declared.kind, c, c in chosen)
-            for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
-        ]
-        if not chosen:
-            missing = (
-                "mandatory: a visit cannot be reduced"
-                if declared.mandatory
-                else f"without it: {declared.fallback}"
-            )
-            nothing = {
-                "version": "-",
-                "valid_from": "-",
-                "valid_to": "-",
-                "file": "none valid",
-                "chosen": False,
-            }
-            rows.append({"kind": declared.kind, **nothing, "note": note or missing})
-    return rows
+    inventory = search(folders or [default_library()], REFERENCES)
+    return [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
+
+
+def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dict[str, Any]]:
+    """Return the rows of one kind."""
+    note, chosen = "", []
+    try:
+        chosen = choose_valid(declared, candidates, when)
+    except DrpError as error:
+        note = str(error)
+    rows = [
+        _row(declared.kind, c, c in chosen)
+        for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
+    ]
+    return rows if chosen else [*rows, _row_of_none(declared, note)]
+
+
+def choose_valid(declared: Input, candidates: Sequence[Found], when: str) -> list[Found]:
+    """Return the references that a visit of this time would take; empty if there is none."""
+    if declared is DARK_FRAME:
+        return choose_dark_frames(candidates, when)
+    valid = (
+        choose([c for c in candidates if c.extname == extname], when, declared.kind)
+        for extname in declared.first
+    )
+    return [reference for reference in valid if reference is not None][:1]
+
+
+def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
+    missing = (
+        "mandatory: a visit cannot be reduced"
+        if declared.mandatory
+        else f"without it: {declared.fallback}"
+    )
+    return {
+        "kind": declared.kind,
+        "version": "-",
+        "valid_from": "-",
+        "valid_to": "-",
+        "file": "none valid",
+        "chosen": False,
+        "note": note or missing,
+    }
 
 
 def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:

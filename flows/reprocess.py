@@ -9,7 +9,7 @@ reduction from the published folder.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.reduce import reduce_visit
-from flows.runs.reduction import Tell, merged, run_reduce
+from flows.runs.reduction import Tell, merge_settings, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
-from schemas.payloads import Inventory
+from schemas.names import PUBLISHED
+from schemas.payloads import Inventory, Reference
 from schemas.requests import ReduceRequest, make_settings
 from tasks.delivery.published.folder import (
     published_folders,
@@ -67,12 +68,12 @@ class Replay:
     """
 
     run: Run
-    found: Inventory
+    inventory: Inventory
     manifest: dict[str, Any]
     changes: list[str]
 
 
-def replayed(request: ReduceRequest) -> Replay:
+def replay(request: ReduceRequest) -> Replay:
     """Return what a reduction from a published folder would do.
 
     Raises
@@ -81,24 +82,14 @@ def replayed(request: ReduceRequest) -> Replay:
         If the manifest, or a reference that would be taken, is damaged.
     """
     manifest = read_manifest(request.visit)
-    found, base = published_inventory(request.visit)
-    digests = Digests(
-        (request.work or default_work_folder(lambda _: None))
-        / "records"
-        / f"{found.visit}.digests.json"
-    )
-    settings = make_settings(merged(base, request.settings))
-    before = {
-        r.product.path: r.product.sha256 for r in (*found.references.values(), *found.dark_frames)
-    }
-    found = relocated(found, request.references, digests.of)
-    changes = [
-        f"{r.kind}: {Path(r.product.path).name} has other content"
-        for r in (*found.references.values(), *found.dark_frames)
-        if before[Path(r.product.path).name] != r.product.sha256
-    ]
+    published, base = published_inventory(request.visit)
+    work = request.work or default_work_folder(lambda _: None)
+    digests = Digests(work / "records" / f"{published.visit}.digests.json")
+    settings = make_settings(merge_settings(base, request.settings))
+    inventory = relocated(published, request.references, digests.of)
+    changes = changed_references(published, inventory)
     if request.renew:
-        found, newer = renewed(found, request.references, settings, digests)
+        inventory, newer = renewed(inventory, request.references, settings, digests)
         changes += newer
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
@@ -106,18 +97,39 @@ def replayed(request: ReduceRequest) -> Replay:
         raise BadInputError(
             f"{request.visit}: its manifest does not tell its steps ({plain(error)})"
         ) from error
-    versions = {s["step"]: s["version"] for s in manifest["steps"]}
     with running(run):
-        reduce_visit(request, found, settings)
+        reduce_visit(request, inventory, settings)
+    explain_reports(run, manifest)
+    return Replay(run, inventory, manifest, changes)
+
+
+def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
+    """Return which references of a published folder have other content where they are now."""
+
+    def references(inventory: Inventory) -> Iterator[Reference]:
+        yield from inventory.references.values()
+        yield from inventory.dark_frames
+
+    before = {r.product.path: r.product.sha256 for r in references(published)}
+    names = ((r, Path(r.product.path).name) for r in references(relocated))
+    return [
+        f"{r.kind}: {name} has other content"
+        for r, name in names
+        if before[name] != r.product.sha256
+    ]
+
+
+def explain_reports(run: Run, manifest: dict[str, Any]) -> None:
+    """Say of steps of which the manifest has no result why that is so."""
+    versions = {s["step"]: s["version"] for s in manifest["steps"]}
     for report in run.reports:
-        now, then = STEPS[report.step].version, versions.get(report.step)
         if report.outcome == "would run" and report.why == "there is no record":
+            now, then = STEPS[report.step].version, versions.get(report.step)
             report.why = (
                 f"version {then} is now {now}"
                 if then not in (now, None)
                 else "it is made from something else"
             )
-    return Replay(run, found, manifest, changes)
 
 
 @dataclass
@@ -144,101 +156,119 @@ class Done:
     text: str
 
 
-def request_for(
-    folder: Path, output: Path, places: Sequence[Path], work: Path | None, dry: bool
-) -> ReduceRequest:
-    """Return the request to reduce a visit again from its published folder."""
-    return ReduceRequest(
-        visit=folder, references=tuple(places), output=output, work=work, renew=True, dry_run=dry
-    )
+@dataclass(frozen=True)
+class Reprocessing:
+    """Published visits, and the folders from which they are reduced again.
 
-
-def plan(
-    output: Path, places: Sequence[Path], work: Path | None, warn: Callable[[str], None]
-) -> list[Planned]:
-    """Return the visits below `output` that references in `places`, or versions of steps, touch; of
-    each the newest version.
-
-    `places` are folders with references, and with raw files where steps need them. A visit of which
-    the manifest cannot be read is told of by `warn`, and left out.
-
-    Raises
-    ------
-    UsageError
-        If a folder is not there.
+    `places` are folders with references, and with raw files where steps need them.
     """
-    for folder in (output, *places):
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: is not a folder")
-    visits = sorted({p.name[3:-6] for p in output.glob("CH_PR*_TG*_V[0-9][0-9][0-9][0-9]")})
-    planned = []
-    for visit in visits:
-        folders = published_folders(output, visit)
-        try:
-            replay = replayed(request_for(folders[-1], output, places, work, dry=True))
-        except (DrpError, IndexError) as error:
-            warn(f"{visit}: cannot be planned, {error}")
-            continue
-        todo = [r for r in replay.run.reports if r.outcome == "would run"]
-        if not todo:
-            continue
-        versions = [f"{r.step}: {r.why}" for r in todo if r.why.startswith("version ")]
-        seconds, unknown = cost([r.step for r in todo], folders)
-        planned.append(
-            Planned(
-                visit,
-                str(folders[-1]),
-                [*replay.changes, *versions],
-                [r.step for r in todo],
-                seconds,
-                unknown,
-                Path(replay.found.subarray.path).is_file(),
-            )
+
+    output: Path
+    places: tuple[Path, ...]
+    work: Path | None = None
+
+    def request(self, folder: Path, dry: bool) -> ReduceRequest:
+        """Return the request to reduce a visit again from its published folder."""
+        return ReduceRequest(
+            visit=folder,
+            references=self.places,
+            output=self.output,
+            work=self.work,
+            renew=True,
+            dry_run=dry,
         )
-    return planned
+
+    def plan(self, warn: Callable[[str], None]) -> list[Planned]:
+        """Return the visits that references in the places, or versions of steps, touch; of each
+        the newest version.
+
+        A visit of which the manifest cannot be read is told of by `warn`, and left out.
+
+        Raises
+        ------
+        UsageError
+            If a folder is not there.
+        """
+        for folder in (self.output, *self.places):
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: is not a folder")
+        names = (path.name for path in self.output.iterdir())
+        visits = sorted({m[1] for name in names if (m := PUBLISHED.fullmatch(name))})
+        planned = []
+        for visit in visits:
+            try:
+                each = self.plan_visit(visit)
+            except (DrpError, IndexError) as error:
+                warn(f"{visit}: cannot be planned, {error}")
+                continue
+            if each is not None:
+                planned.append(each)
+        return planned
+
+    def plan_visit(self, visit: str) -> Planned | None:
+        """Return what would be done for a visit, None if nothing would."""
+        folders = published_folders(self.output, visit)
+        outcome = replay(self.request(folders[-1], dry=True))
+        steps = [r for r in outcome.run.reports if r.outcome == "would run"]
+        if not steps:
+            return None
+        versions = [f"{r.step}: {r.why}" for r in steps if r.why.startswith("version ")]
+        seconds, unknown = estimate_cost([r.step for r in steps], folders)
+        return Planned(
+            visit,
+            str(folders[-1]),
+            [*outcome.changes, *versions],
+            [r.step for r in steps],
+            seconds,
+            unknown,
+            Path(outcome.inventory.subarray.path).is_file(),
+        )
+
+    def reduce(
+        self,
+        planned: Sequence[Planned],
+        engine: Any,
+        tell: Tell,
+        report_end: Callable[[Done], None],
+    ) -> list[Done]:
+        """Reduce planned visits again; one that fails leaves the others alone."""
+        results = []
+        for each in planned:
+            try:
+                published, _ = run_reduce(self.request(Path(each.folder), dry=False), engine, tell)
+                result = Done(each.visit, 0, published.folder if published is not None else "")
+            except DrpError as error:
+                result = Done(each.visit, error.exit_code, str(error))
+            results.append(result)
+            report_end(result)
+        return results
 
 
-def cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str]]:
+def estimate_cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str]]:
     """Return what steps took when they were last done, and those of which no manifest tells."""
     took: dict[str, list[float]] = {}
     for folder in folders:
-        try:
-            entries = read_manifest(folder)["steps"]
-        except (DrpError, KeyError):
-            continue
-        here: defaultdict[str, list[float]] = defaultdict(list)
-        for entry in entries:
-            if entry["outcome"] == "done":
-                here[entry["step"]].append(float(entry["seconds"]))
-        took |= here
-    left = {step: list(seconds) for step, seconds in took.items()}
+        took |= durations(folder)
     total, unknown = 0.0, []
     for step in steps:
-        if left.get(step):
-            total += left[step].pop(0)
+        if took.get(step):
+            total += took[step].pop(0)
         else:
             unknown.append(step)
     return round(total, 3), unknown
 
 
-def reprocess(
-    planned: Sequence[Planned],
-    output: Path,
-    places: Sequence[Path],
-    work: Path | None,
-    engine: Any,
-    tell: Tell,
-    ended: Callable[[Done], None],
-) -> list[Done]:
-    """Reduce planned visits again; one that fails leaves the others alone."""
-    results = []
-    for each in planned:
-        request = request_for(Path(each.folder), output, places, work, dry=False)
-        try:
-            published, _ = run_reduce(request, engine, tell)
-            result = Done(each.visit, 0, published.folder if published is not None else "")
-        except DrpError as error:
-            result = Done(each.visit, error.exit_code, str(error))
-        results.append(result)
-        ended(result)
-    return results
+def durations(folder: Path) -> dict[str, list[float]]:
+    """Return what the steps that were done for a published folder took, one number for each call.
+
+    Empty if its manifest cannot be read.
+    """
+    try:
+        entries = read_manifest(folder)["steps"]
+    except (DrpError, KeyError):
+        return {}
+    took: defaultdict[str, list[float]] = defaultdict(list)
+    for entry in entries:
+        if entry["outcome"] == "done":
+            took[entry["step"]].append(float(entry["seconds"]))
+    return took

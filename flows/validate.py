@@ -25,6 +25,7 @@ from tasks.validation.measure import measure_part, telegraphic_share
 from tasks.validation.page import figures, page, summary
 
 if TYPE_CHECKING:
+    from schemas.payloads import Published
     from tasks.engine.run import StepReport
     from tasks.simulation.case import Case
 
@@ -37,6 +38,7 @@ MOST_SEEDS = 34  # of the case with the fewest images
 MANY = (
     0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
 )
+COMMAND = ROOT / "flows" / "command"  # decides nothing about a part
 JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
 
 
@@ -80,59 +82,71 @@ def run_validation(
     UsageError
         If there is no case of a name.
     """
-    works = list(planned(request))
+    works = list(plan_parts(request))
     output = request.output.absolute()
     disk.make_folder(output / "parts")
     code = code_digest()
     parts: list[dict[str, Any]] = []
     effects: dict[str, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
     for i, work in enumerate(works):
-        result = do_part(
-            work, output, code, request.again, numbered(tell, f"[{i + 1}/{len(works)}]")
-        )
+        tell_part = with_number(tell, f"[{i + 1}/{len(works)}]")
+        part = do_part(work, output, code, request.again, tell_part)
         if work.effect:
-            effects[work.effect] = result
+            effects[work.effect] = part
         else:
-            parts.append(result)
+            parts.append(part)
         if i + 1 == len(works) or works[i + 1].name != work.name:
-            write_result(output, {"software": VERSION, "code": code, **summary(parts, effects)})
-    return {"software": VERSION, "code": code, **summary(parts, effects)}
+            result = {"software": VERSION, "code": code, **summary(parts, effects)}
+            write_result(output, result)
+    return result
 
 
-def numbered(tell: Tell, place: str) -> Tell:
+def with_number(tell: Tell, place: str) -> Tell:
     """Return what tells the same with the number of the part before it."""
     return lambda text, end: tell(f"{place} {text}", end)
 
 
-def planned(request: ValidateRequest) -> Iterator[Work]:
+def plan_parts(request: ValidateRequest) -> Iterator[Work]:
     """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise
     is known to 2 %.
     """
-    from pydantic import ValidationError
-
-    from tasks.simulation.case import Case, case_names, load_case
+    from tasks.simulation.case import Case, case_names
 
     names = request.cases or (*(n for n in case_names() if n not in FIXTURES), BUDGET)
     images = {} if request.images is None else {"images": request.images}
     for name in dict.fromkeys(names):
         if name == BUDGET:
             for effect in EFFECTS:
-                yield Work(
-                    BUDGET, Case.model_validate({**case_settings(effect), **images}), 1, effect
-                )
+                case = Case.model_validate({**case_settings(effect), **images})
+                yield Work(BUDGET, case, 1, effect)
             continue
-        try:
-            case = load_case(name)
-        except OSError as error:
-            raise UsageError(
-                f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}"
-            ) from error
-        except (ValidationError, ValueError) as error:
-            raise UsageError(f"case {name}: {error}") from error
-        case = Case.model_validate({**case.model_dump(), **images})
+        case = Case.model_validate({**find_case(name).model_dump(), **images})
         enough = min(-(-POINTS // case.images), MOST_SEEDS) if case.noise else 1
         for seed in range(1, (request.seeds or enough) + 1):
             yield Work(Path(name).stem, case, seed)
+
+
+def find_case(name: str) -> Case:
+    """Return a case.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this name, or it is not possible.
+    """
+    from pydantic import ValidationError
+
+    from tasks.simulation.case import case_names, load_case
+
+    try:
+        return load_case(name)
+    except OSError as error:
+        raise UsageError(
+            f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}"
+        ) from error
+    except (ValidationError, ValueError) as error:
+        raise UsageError(f"case {name}: {error}") from error
 
 
 def code_digest() -> str:
@@ -140,7 +154,8 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for folder in ("schemas", "tasks", "reference_data", "flows"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".toml") and path.name not in (*JUDGES, "cli.py"):
+            decides = path.name not in JUDGES and not path.is_relative_to(COMMAND)
+            if decides and path.suffix in (".py", ".toml"):
                 digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -164,7 +179,7 @@ def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dic
     result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
     try:
         with scratch(output) as folder:
-            result |= measured(work, folder, tell)
+            result |= measure(work, folder, tell)
     except NotReducedError as error:
         tell(f"{work.label}: failed, {error}", True)
         return result | {"failed": str(error)}
@@ -207,42 +222,50 @@ def alive(process: int) -> bool:
     return True
 
 
-def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
+def measure(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
     """Simulate, reduce and measure one part."""
-    part = reduced(work, folder / "full", tell)
+    part = simulate_and_reduce(work, folder / "full", tell)
     tell(f"{work.label}: measuring", False)
     if work.effect:
         return {"series": series(part, folder / "full" / "visit" / "data")}
     quiet = None
     if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
         case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
-        quiet = reduced(
-            Work(f"{work.name} without telegraphic pixels", case, work.seed), folder / "quiet", tell
-        )
+        name = f"{work.name} without telegraphic pixels"
+        quiet = simulate_and_reduce(Work(name, case, work.seed), folder / "quiet", tell)
     return measure_part(part, quiet)
 
 
-def reduced(work: Work, folder: Path, tell: Tell) -> Part:
+def simulate_and_reduce(work: Work, folder: Path, tell: Tell) -> Part:
     """Simulate a visit below `folder` and reduce it there."""
-    from tasks.simulation import bias, layout
-    from tasks.simulation.plan import PIXEL_SCALE
+    visit = folder / "visit"
 
-    case, visit = work.case, folder / "visit"
-    simulate_case(
-        visit,
-        case,
-        work.seed,
-        lambda done, of: tell(f"{work.label}: simulating {done}/{of}", False),
-    )
+    def report_images(done: int, total: int) -> None:
+        tell(f"{work.label}: simulating {done}/{total}", False)
 
-    def step(name: str, report: StepReport | None) -> None:
-        tell(f"{work.label}: {name}", False) if report is None else None
+    simulate_case(visit, work.case, work.seed, report_images)
+    published = reduce_part(work, visit, folder, tell)
+    return Part(Truth(visit), Products(Path(published.folder)), case_facts(work.case))
+
+
+def reduce_part(work: Work, visit: Path, folder: Path, tell: Tell) -> Published:
+    """Reduce the simulated visit of a part.
+
+    Raises
+    ------
+    NotReducedError
+        If the pipeline fails on it.
+    """
+
+    def report_step(name: str, report: StepReport | None) -> None:
+        if report is None:
+            tell(f"{work.label}: {name}", False)
 
     request = ReduceRequest(
         visit=visit, output=folder / "products", work=folder / "work", settings=work.settings
     )
     try:
-        published, _ = run_reduce(request, "plain", step)
+        published, _ = run_reduce(request, "plain", report_step)
     except (
         StorageError,
         BusyError,
@@ -253,18 +276,25 @@ def reduced(work: Work, folder: Path, tell: Tell) -> Part:
     except Exception as error:
         raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
     assert published is not None
+    return published
+
+
+def case_facts(case: Case) -> Facts:
+    """Return what is known of the simulated instrument in a case."""
+    from tasks.simulation import bias, layout
+    from tasks.simulation.plan import PIXEL_SCALE
+
     mode = layout.read_out_mode(case.exptime)
     waiting = layout.read_time(mode, case.window_y, case.height)
     left = layout.EXPOSED.start + case.window_x
-    facts = Facts(
+    rows = slice(case.window_y, case.window_y + case.height)
+    return Facts(
         read_out_noise=bias.READ_OUT_NOISE[mode.frequency],
         transfer_time=layout.TRANSFER_TIME,
         bias=bias.BIAS[mode.frequency],
         pixel_scale=PIXEL_SCALE,
-        dark_seconds=case.exptime
-        + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
+        dark_seconds=case.exptime + waiting[rows, left : left + case.width],
     )
-    return Part(Truth(visit), Products(Path(published.folder)), facts)
 
 
 def write_result(output: Path, result: dict[str, Any]) -> None:

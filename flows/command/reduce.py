@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from schemas.errors import UsageError
-from tasks.files.toml import read_toml
+from flows.command.console import (
+    Console,
+    Progress,
+    command,
+    first_code,
+    progress_bar,
+)
+from flows.command.options import (
+    FOLDER,
+    VISIT,
+    archive_option,
+    as_arguments,
+    engine_option,
+    output_option,
+    read_settings,
+    references_option,
+    refuse_nul,
+    set_option,
+    settings_option,
+    strict_option,
+    work_option,
+)
 
 if TYPE_CHECKING:
+    from flows.campaign import VisitResult
+    from schemas.payloads import Published
+    from schemas.requests import ReduceRequest
     from tasks.engine.run import Run
-from flows.command.console import FOLDER, VISIT, Progress, bar, common, guarded, note, say
 
 
 @click.command()
 @click.argument("visit", type=VISIT)
-@click.option(
-    "--references",
-    multiple=True,
-    type=FOLDER,
-    help="Folder of reference files; several are searched together.",
-)
-@click.option(
-    "--output",
-    type=FOLDER,
-    default=Path("products"),
-    show_default=True,
-    help="Where products are published.",
-)
-@click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
-)
+@references_option("Folder of reference files; several are searched together.")
+@output_option
+@work_option
 @click.option("--from", "from_step", metavar="STEP", help="Do STEP again, and what depends on it.")
 @click.option("--until", metavar="STEP", help="Stop behind STEP; nothing is published.")
 @click.option(
@@ -45,101 +53,58 @@ from flows.command.console import FOLDER, VISIT, Progress, bar, common, guarded,
     metavar="FILE",
     help="Your own version of an intermediate product.",
 )
-@click.option(
-    "--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="Change a setting."
-)
-@click.option("--settings", "settings_file", type=FOLDER, help="TOML file of settings.")
-@click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
-)
-@click.option("--archive", is_flag=True, help="Also write the .tgz that pycheops opens.")
-@click.option(
-    "--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning."
-)
+@set_option("Change a setting.")
+@settings_option
+@engine_option
+@archive_option
+@strict_option
 @click.option("--wait", is_flag=True, help="Wait for another run on the visit.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@common
+@command
 def reduce(
-    visit: Path,
-    references: tuple[Path, ...],
-    output: Path,
-    work: Path | None,
-    from_step: str | None,
-    until: str | None,
-    replace: tuple[Path, ...],
+    console: Console,
     assignments: tuple[str, ...],
     settings_file: Path | None,
     engine: str,
-    archive: bool,
-    strict: bool,
-    wait: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+    **options: Any,
+) -> int:
     """Reduce the visit in the folder VISIT, or go on from a published folder.
 
     Only what is missing or changed is done. The last line names the published folder.
     """
+    from schemas.requests import ReduceRequest
 
-    def body() -> int:
-        from schemas.requests import ReduceRequest, assign
-
-        settings = read_toml(settings_file) if settings_file is not None else {}
-        for assignment in assignments:
-            assign(settings, assignment)
-        for path in (visit, output, *references, *replace, *([work] if work else [])):
-            if "\0" in str(path):
-                raise UsageError("a path holds a NUL byte")
-        request = ReduceRequest(
-            visit=visit,
-            references=references,
-            output=output,
-            work=work,
-            from_step=from_step,
-            until=until,
-            replace=replace,
-            settings=settings,
-            archive=archive,
-            strict=strict,
-            wait=wait,
-            dry_run=dry_run,
-        )
-        return reduced(request, engine, strict, as_json, quiet, verbose)
-
-    guarded(body, verbose, work)
+    settings = read_settings(assignments, settings_file)
+    paths = [options["visit"], options["output"], *options["references"], *options["replace"]]
+    refuse_nul(*paths, *([options["work"]] if options["work"] else []))
+    return reduce_visit(console, ReduceRequest(settings=settings, **options), engine)
 
 
-def reduced(
-    request: Any, engine: str, strict: bool, as_json: bool, quiet: bool, verbose: bool
-) -> int:
+def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     """Reduce a visit under the engine that was asked for, and report; return the exit code."""
     from flows.runs.reduction import run_reduce
     from flows.service.engine import engine_for
 
     def chosen() -> contextlib.AbstractContextManager[str]:
-        return engine_for(engine, request.work, quiet, verbose)
+        return engine_for(engine, request.work, console.quiet, console.verbose)
 
-    published, run = run_reduce(request, chosen, Progress(quiet or as_json))
-    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
-    if not quiet:
-        for warning in dict.fromkeys(run.warnings):
-            note(f"WARNING {warning}")
-    if as_json:
-        say(json.dumps(answer(published, run), indent=1))
-    elif published is not None and published.folder:
-        note(f"{'published' if published.new else 'nothing to do, it stands in'}")
-        say(published.folder)
+    reduction = run_reduce(request, chosen, Progress(console.silent))
+    published, run = reduction
+    for warning in dict.fromkeys(run.warnings) if not console.quiet else ():
+        console.warn(warning)
+    lines: list[str] = []
+    if published is not None and published.folder:
+        console.remark("published" if published.new else "nothing to do, it stands in")
+        lines = [published.folder]
     elif request.dry_run:
-        for r in run.reports:
-            say(f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip())
+        lines = [f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip() for r in run.reports]
     else:
-        note(f"stopped behind {request.until}; nothing is published")
-    return 3 if strict and warned else 0
+        console.remark(f"stopped behind {request.until}; nothing is published")
+    console.answer(reduction_row(published, run), lines)
+    return 3 if request.strict and reduction.warned else 0
 
 
-def answer(published: Any, run: Run) -> dict[str, Any]:
+def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
     """Return what --json says of a reduction."""
     steps = [
         {
@@ -151,10 +116,9 @@ def answer(published: Any, run: Run) -> dict[str, Any]:
         }
         for r in run.reports
     ]
-    outcome = published.model_dump(mode="json") if published is not None else None
     return {
         "visit": run.workspace.visit,
-        "published": outcome,
+        "published": published.model_dump(mode="json") if published is not None else None,
         "engine": run.engine,
         "steps": steps,
         "warnings": run.warnings,
@@ -166,27 +130,14 @@ def answer(published: Any, run: Run) -> dict[str, Any]:
 @click.option("--case", "case_name", default="demo", show_default=True, help="Which visit.")
 @click.option("--images", type=click.IntRange(min=1), help="Number of stacked images.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-@common
-def simulate(
-    output: Path,
-    case_name: str,
-    images: int | None,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+@command
+def simulate(console: Console, output: Path, case_name: str, images: int | None, seed: int) -> None:
     """Simulate the raw products of a visit into the new folder OUTPUT."""
+    from flows.simulate import simulate_into
 
-    def body() -> int:
-        from flows.simulate import simulate_into
-
-        show = not quiet and not as_json
-        simulate_into(output, case_name, images, seed, bar(show, "simulating") if show else None)
-        say(json.dumps({"visit": str(output)}) if as_json else str(output))
-        return 0
-
-    guarded(body, verbose)
+    report_progress = None if console.silent else progress_bar("simulating")
+    simulate_into(output, case_name, images, seed, report_progress)
+    console.answer({"visit": str(output)}, [str(output)], indent=None)
 
 
 @click.command()
@@ -198,77 +149,48 @@ def simulate(
     show_default="processors",
     help="At a time.",
 )
-@click.option(
-    "--references", multiple=True, type=FOLDER, help="Folder of reference files, as for reduce."
-)
-@click.option(
-    "--output",
-    type=FOLDER,
-    default=Path("products"),
-    show_default=True,
-    help="Where products are published.",
-)
-@click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
-)
-@click.option(
-    "--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help="Change a setting."
-)
-@click.option("--settings", "settings_file", type=FOLDER, help="TOML file of settings.")
-@click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
-)
-@click.option("--archive", is_flag=True, help="Also write the .tgz that pycheops opens.")
-@click.option(
-    "--strict", is_flag=True, help="Refuse deviating inputs; exit 3 if a step ended with a warning."
-)
-@common
+@references_option("Folder of reference files, as for reduce.")
+@output_option
+@work_option
+@set_option("Change a setting.")
+@settings_option
+@engine_option
+@archive_option
+@strict_option
+@command
 def campaign(
+    console: Console,
     visits: tuple[Path, ...],
     jobs: int,
-    references: tuple[Path, ...],
-    output: Path,
-    work: Path | None,
     assignments: tuple[str, ...],
     settings_file: Path | None,
-    engine: str,
-    archive: bool,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+    **options: Any,
+) -> int:
     """Reduce several VISITS side by side. Each fails alone; the exit code is that of the first one
     that failed.
     """
+    from dataclasses import asdict
 
-    def body() -> int:
-        from dataclasses import asdict
+    from flows.campaign import run_campaign
 
-        from flows.campaign import VisitResult, run_campaign
+    arguments = as_arguments(
+        {
+            "--set": assignments,
+            "--settings": settings_file,
+            **{f"--{name}": value for name, value in options.items()},
+        }
+    )
 
-        valued = [
-            *(("--references", p) for p in references),
-            *(("--set", a) for a in assignments),
-            ("--output", output),
-            ("--work", work),
-            ("--settings", settings_file),
-            ("--engine", engine),
-        ]
-        options = [
-            str(part) for name, value in valued if value is not None for part in (name, value)
-        ]
-        options += [name for name, on in (("--archive", archive), ("--strict", strict)) if on]
+    def report_visit(r: VisitResult) -> None:
+        outcome = f"code {r.code}" if r.code else "done"
+        console.report(f"  {r.visit}: {outcome}, {r.seconds:.1f} s")
 
-        def tell(r: VisitResult) -> None:
-            if not (quiet or as_json):
-                note(f"  {r.visit}: {f'code {r.code}' if r.code else 'done'}, {r.seconds:.1f} s")
-
-        results = run_campaign(visits, options, jobs, tell)
-        if as_json:
-            say(json.dumps([asdict(r) for r in results], indent=1))
-        for r in results if not as_json else ():
-            say(f"{r.code:3d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}")
-        return next((r.code for r in results if r.code), 0)
-
-    guarded(body, verbose, work)
+    results = run_campaign(visits, arguments, jobs, report_visit)
+    console.answer(
+        [asdict(r) for r in results],
+        [
+            f"{r.code:3d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}"
+            for r in results
+        ],
+    )
+    return first_code(results)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from flows.command.console import FOLDER, common, guarded, note, say, stop_if_asked
+from flows.command.console import Console, command, note, stop_if_asked
+from flows.command.options import FOLDER
 
 CLAIM_FAILED = 4  # exit code of a validation that was done, but found a claim that is not met
 
@@ -33,44 +34,40 @@ CLAIM_FAILED = 4  # exit code of a validation that was done, but found a claim t
     help="Where results and parts stand.",
 )
 @click.option("--again", is_flag=True, help="Do parts again that are there.")
-@common
+@command
 def validate(
+    console: Console,
     cases: tuple[str, ...],
     seeds: int | None,
     images: int | None,
     output: Path,
     again: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+) -> int:
     """Simulate visits, reduce them, and measure every claim of accuracy against the truth.
 
     Takes hours, in parts of a minute that are kept: the same command goes on where it was stopped.
     The last line names the page. Exit code 4: done, but a claim is not met.
     """
+    from flows.validate import run_validation
+    from schemas.requests import ValidateRequest
 
-    def body() -> int:
-        from flows.validate import run_validation
-        from schemas.requests import ValidateRequest
+    request = ValidateRequest(cases=cases, seeds=seeds, images=images, output=output, again=again)
+    result = run_validation(request, part_progress(console))
+    counts = result["counts"]
+    console.remark(f"claims: {counts['pass']} pass, {counts['fail']} fail, {counts['open']} open")
+    console.answer(result, [str(output / "validation.md")])
+    return CLAIM_FAILED if result["failed"] else 0
 
-        terminal = sys.stderr.isatty()
 
-        def tell(text: str, end: bool) -> None:
-            stop_if_asked()
-            if not (quiet or as_json) and (end or terminal):
-                note(f"\r\033[K{text}" if terminal else text, nl=end)
+def part_progress(console: Console) -> Callable[[str, bool], None]:
+    """Return a function that shows what is done for a part: one line that changes on a terminal,
+    else only its end.
+    """
+    terminal = sys.stderr.isatty()
 
-        request = ValidateRequest(
-            cases=cases, seeds=seeds, images=images, output=output, again=again
-        )
-        result = run_validation(request, tell)
-        if as_json:
-            say(json.dumps(result, indent=1))
-        else:
-            counts = result["counts"]
-            note(f"claims: {counts['pass']} pass, {counts['fail']} fail, {counts['open']} open")
-            say(str(output / "validation.md"))
-        return CLAIM_FAILED if result["failed"] else 0
+    def report_part(text: str, end: bool) -> None:
+        stop_if_asked()
+        if not console.silent and (end or terminal):
+            note(f"\r\033[K{text}" if terminal else text, nl=end)
 
-    guarded(body, verbose)
+    return report_part

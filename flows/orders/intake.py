@@ -24,7 +24,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -97,19 +97,28 @@ def intake(
         _put_away_the_finished(folder)
         before = len(outcomes)
         claims = [p for p in sorted((folder / "running").glob("*.xml")) if p.name not in later]
-        for path in (*claims, *_complete(folder, settle, later)):
+        for path in (*claims, *_find_complete(folder, settle, later)):
             order = folder / "running" / path.name
-            with _claimed(path, order) as lock:
+            with _locked_claim(path, order) as lock:
                 if (
                     lock is None or order.with_suffix(".json").exists()
                 ):  # the latter is put away in the next round
                     continue
-                outcome = _worked(folder, order, do or job_process, lock, tell)
+                outcome = _work_on(folder, order, do or job_process, lock, tell)
                 outcomes.append(outcome)
                 later |= {path.name} if outcome.state == "again" else set()
                 tell(f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}")
         if len(outcomes) == before:
             return outcomes
+
+
+def count_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return how many orders ended in each state."""
+    counts = [
+        f"{sum(o.state == state for o in outcomes)} {state}"
+        for state in ("done", "failed", "again")
+    ]
+    return f"{len(outcomes)} orders: {', '.join(counts)}"
 
 
 def watch(
@@ -161,7 +170,7 @@ def job_process(order: Path, lock: int, engine: str = "auto") -> int:
         raise
 
 
-def _complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
+def _find_complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
     """Return the orders that are complete and keep still, in order of their names."""
     seen = {
         p: mark
@@ -196,7 +205,7 @@ def _has_its_end(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _claimed(path: Path, target: Path) -> Iterator[int | None]:
+def _locked_claim(path: Path, target: Path) -> Iterator[int | None]:
     """Lock the order `path` and rename it to `target`; give the lock, or None if it is another
     process's.
     """
@@ -237,38 +246,48 @@ def _claim(path: Path, target: Path) -> int | None:
     return None
 
 
-def _worked(folder: Path, order: Path, do: Do, lock: int, tell: Tell) -> Outcome:
+def _work_on(folder: Path, order: Path, do: Do, lock: int, tell: Tell) -> Outcome:
     """Do a claimed order and put it away."""
     began, attempts = _now(), _attempts(order)
     outcome = Outcome(order.name, "failed", None, attempts, began, began)
-    twice = folder / "done" / order.name
-    if twice.is_file() and twice.read_bytes() == order.read_bytes():
+    twin = folder / "done" / order.name
+    if twin.is_file() and twin.read_bytes() == order.read_bytes():
         outcome.state, outcome.note = "done", "delivered twice, not done again"
-        return _finished(order, outcome)
+        return _close(order, outcome)
     if attempts >= MOST_ATTEMPTS:
         outcome.note = f"{attempts} attempts did not come to an end: a person is needed"
-        return _finished(order, outcome)
-    _write_attempts(order, attempts + 1)
+        return _close(order, outcome)
     tell(f"{order.name}: begins")
-    try:
-        outcome.code = do(order, lock)
-    except BaseException as error:
-        if isinstance(error, Exception):
-            outcome.note = plain(f"{type(error).__name__}: {error}")
-        else:  # asked to stop: the order is left as it came
-            _write_attempts(order, attempts)
-            _give_back(order, folder)
-            raise
-    disk.crash_point("order worked")
-    outcome.attempts, outcome.ended = attempts + 1, _now()
-    killed = outcome.code is not None and (outcome.code < 0 or outcome.code in (130, 143))
-    if outcome.code in (0, 3):
-        outcome.state = "done"
-    elif (killed or outcome.code in MAY_PASS) and outcome.attempts < MOST_ATTEMPTS:
+    _attempt(folder, order, do, lock, outcome)
+    if _may_pass(outcome):
         outcome.state = "again"
         _give_back(order, folder)
         return outcome
-    return _finished(order, outcome)
+    return _close(order, outcome)
+
+
+def _attempt(folder: Path, order: Path, do: Do, lock: int, outcome: Outcome) -> None:
+    """Do a claimed order; note in `outcome` how that ended."""
+    _write_attempts(order, outcome.attempts + 1)
+    try:
+        outcome.code = do(order, lock)
+    except Exception as error:
+        outcome.note = plain(f"{type(error).__name__}: {error}")
+    except BaseException:  # asked to stop: the order is left as it came
+        _write_attempts(order, outcome.attempts)
+        _give_back(order, folder)
+        raise
+    disk.crash_point("order worked")
+    outcome.attempts, outcome.ended = outcome.attempts + 1, _now()
+    if outcome.code in (0, 3):
+        outcome.state = "done"
+
+
+def _may_pass(outcome: Outcome) -> bool:
+    """Return whether an order that failed is to be tried again."""
+    code = outcome.code
+    killed = code is not None and (code < 0 or code in (130, 143))
+    return (killed or code in MAY_PASS) and outcome.attempts < MOST_ATTEMPTS
 
 
 def _give_back(order: Path, folder: Path) -> None:
@@ -295,7 +314,7 @@ def _write_attempts(order: Path, number: int) -> None:
         order.with_suffix(".attempts").write_text(str(number))
 
 
-def _finished(order: Path, outcome: Outcome) -> Outcome:
+def _close(order: Path, outcome: Outcome) -> Outcome:
     """Write down what became of an order: from then on it is over. Put it away."""
     place = order.parent.parent / outcome.state
     names = (order.stem if i == 1 else f"{order.stem}.{i}" for i in itertools.count(1))
@@ -334,6 +353,6 @@ def _put_away_the_finished(folder: Path) -> None:
             outcome = json.loads(result.read_text())
             places.append(folder / outcome["state"] / f"{outcome['name']}.xml")
         order = next((p for p in places if p.exists()), places[0])
-        with _claimed(order, order) as lock:
+        with _locked_claim(order, order) as lock:
             if lock is not None or not order.exists():
                 _put_away(result)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows.orders.log import SocLog
 from flows.orders.order import allowed_path, read_order, rules_of_environment
 from flows.orders.trigger import read_trigger, visit_of, write_trigger
-from flows.runs.ending import BESIDE, explained
+from flows.runs.ending import BESIDE, describe_error
 from schemas import VERSION
 from schemas.errors import (
     BadInputError,
@@ -32,6 +32,7 @@ from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
 
 if TYPE_CHECKING:
+    from flows.runs.reduction import Engine
     from schemas.payloads import Published
     from tasks.engine.run import StepReport
 
@@ -93,7 +94,7 @@ class Job:
 
 def run_job(
     path: Path,
-    engine: Any,
+    engine: Engine,
     log: SocLog,
     log_file: Path | None = None,
     stop_if_asked: Callable[[], None] = lambda: None,
@@ -123,10 +124,10 @@ def run_job(
         order = read_order(path, rules_of_environment())
         log.levels(order.stdout_level, order.stderr_level)
         job = Job(path, order, log, stop_if_asked)
-        return _done(job, engine)
+        return _reduce_order(job, engine)
     except (Exception, Interrupted) as error:
         _report(error, path, job)
-        code, text = explained(error, path.parent)
+        code, text = describe_error(error, path.parent)
         log(Level.ERROR, job.named(text) if job is not None else text)
         if code == 70:
             log(Level.ALERT, "a person is needed: this is a fault of the program")
@@ -145,39 +146,50 @@ def _report(error: BaseException, path: Path, job: Job | None) -> None:
     order_failure_reported(error, path, visit, named)
 
 
-def _done(job: Job, engine: Any) -> int:
+def _reduce_order(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
     job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
     for line in job.order.ignored:
         job.log(Level.WARNING, line)
-    trigger = the_trigger(job.order)
+    trigger = input_trigger(job.order)
     with scratch(job) as folder:
         for ending in BESIDE:
             disk.discard(job.path.with_suffix(ending))  # of an earlier try
-        request = requested(job, folder, trigger)
+        request = build_request(job, folder, trigger)
         try:
-            published, run = run_reduce(
-                request, engine, job.tell, order=OfOrder(job.path, job.named)
-            )
+            reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         job.over = True
-    assert published is not None
-    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
-    for warning in dict.fromkeys(run.warnings):
+    for warning in dict.fromkeys(reduction.run.warnings):
         job.log(Level.WARNING, job.named(warning))
+    assert reduction.published is not None
+    _hand_over(job, trigger, reduction.published)
+    return 3 if request.strict and reduction.warned else 0
+
+
+def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
+    """Log what was published, and write the trigger file."""
     what = "published" if published.new else "nothing to do, it stands in"
     job.log(Level.INFO, f"{what} {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
-    told = write_trigger(job.order.output, *passed_on(trigger, published))
-    job.log(Level.INFO, f"trigger file {told.name}")
-    return 3 if request.strict and warned else 0
+    path = write_trigger(job.order.output, *output_trigger(trigger, published))
+    job.log(Level.INFO, f"trigger file {path.name}")
 
 
-def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
+@dataclass
+class Asked:
+    """What the parameters of an order ask for."""
+
+    options: dict[str, Any]
+    replace: list[Path] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def build_request(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
     """Return the request that an order makes, with its input files brought together below `folder`.
 
     Raises
@@ -187,39 +199,70 @@ def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
     MissingInputError, BadInputError
         If a file is not there, or is not of the type that the order says.
     """
-    from schemas.inputs import REFERENCES
-    from tasks.engine.run import STEPS
-    from tasks.visit.search import KINDS
-
-    order = job.order
     visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
     for place in (visit, references):
         disk.remove(place)
         disk.make_folder(place)
-    replaceable = {name for step in STEPS.values() for name in step.leaves}
-    options: dict[str, Any] = {
-        "visit": visit,
-        "references": (references,),
-        "output": order.output,
-        "work": folder / "work",
-        "resume": True,
-        "arch_rev": None,
-        "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
-    }
-    replace: list[Path] = []
-    settings: dict[str, Any] = {}
-    for parameter in order.parameters:
+    asked = Asked(
+        {
+            "visit": visit,
+            "references": (references,),
+            "output": job.order.output,
+            "work": folder / "work",
+            "resume": True,
+            "arch_rev": None,
+            "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
+        }
+    )
+    read_parameters(job, asked)
+    link_inputs(job, visit, references, asked)
+    if asked.options["visit"] != visit:
+        asked.options["references"] = (visit, references)
+    elif not job.order.of_type(RAW):
+        raise MissingInputError(
+            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
+        )
+    elif trigger is not None:
+        _check_visit(job, job.order.of_type(RAW)[0].path, trigger)
+    return ReduceRequest(**asked.options, replace=tuple(asked.replace), settings=asked.settings)
+
+
+def read_parameters(job: Job, asked: Asked) -> None:
+    """Add what the parameters of an order ask for.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is not known, or its value is not possible; names the line.
+    """
+    for parameter in job.order.parameters:
         try:
-            _take_parameter(parameter, options, replace, settings)
+            _take_parameter(parameter, asked)
         except (ConfigurationError, UsageError) as error:
             raise ConfigurationError(
                 f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
             ) from error
-    for i, given in enumerate(order.inputs):
+
+
+def link_inputs(job: Job, visit: Path, references: Path, asked: Asked) -> None:
+    """Link the input files of an order into the folders of the visit and of the references; those
+    that are to replace a product are only noted.
+
+    Raises
+    ------
+    MissingInputError, BadInputError
+        If a file is not there, or is not of the type that the order says.
+    """
+    from schemas.inputs import REFERENCES
+    from tasks.engine.run import STEPS
+    from tasks.visit.search import KINDS
+
+    replaceable = {name for step in STEPS.values() for name in step.leaves}
+    for i, given in enumerate(job.order.inputs):
         if given.file_type == TRIGGER:
             continue
         if given.file_type in replaceable:
-            replace.append(given.path)
+            asked.replace.append(given.path)
         elif given.file_type in KINDS:
             is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
             _link(job, given, (references if is_reference else visit) / f"{i:04d}")
@@ -227,20 +270,9 @@ def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
             job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
     # behind those of the files in them
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
-    if options["visit"] != visit:
-        options["references"] = (visit, references)
-    elif not order.of_type(RAW):
-        raise MissingInputError(
-            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
-        )
-    elif trigger is not None:
-        _check_visit(job, order.of_type(RAW)[0].path, trigger)
-    return ReduceRequest(**options, replace=tuple(replace), settings=settings)
 
 
-def _take_parameter(
-    parameter: Parameter, options: dict[str, Any], replace: list[Path], settings: dict[str, Any]
-) -> None:
+def _take_parameter(parameter: Parameter, asked: Asked) -> None:
     from tasks.engine.run import STEPS
 
     name, value = parameter.name, parameter.value
@@ -249,26 +281,26 @@ def _take_parameter(
             raise ConfigurationError(
                 f"there is no step {value!r}; the steps are {', '.join(STEPS)}"
             )
-        options["from_step"] = value
+        asked.options["from_step"] = value
     elif name == "replace":
-        replace.append(allowed_path(value, rules_of_environment()))
+        asked.replace.append(allowed_path(value, rules_of_environment()))
     elif name == "published":
-        options["visit"] = allowed_path(value, rules_of_environment())
+        asked.options["visit"] = allowed_path(value, rules_of_environment())
     elif name in ("strict", "archive"):
         if value.lower() not in FLAGS:
             raise ConfigurationError(f"is {value!r}, wanted true or false")
-        options[name] = FLAGS[value.lower()]
+        asked.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
         if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
             raise ConfigurationError(f"is {value!r}, wanted a number up to 99")
-        options[name] = int(value)
+        asked.options[name] = int(value)
     elif "." in name:
-        assign(settings, f"{name}={value}")
+        assign(asked.settings, f"{name}={value}")
     else:
-        known = (
+        names = (
             "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"
         )
-        raise ConfigurationError(f"is not known; wanted {known}")
+        raise ConfigurationError(f"is not known; wanted {names}")
 
 
 def _link(job: Job, given: JobInput, folder: Path) -> None:
@@ -291,7 +323,7 @@ def _link(job: Job, given: JobInput, folder: Path) -> None:
     job.links[str(link)] = str(given.path)
 
 
-def the_trigger(order: JobOrder) -> Trigger | None:
+def input_trigger(order: JobOrder) -> Trigger | None:
     """Return what the order's trigger file says, if it has one.
 
     Raises
@@ -311,13 +343,13 @@ def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
     with scan(raw) as file:
         header = file.hdus[1].header
     for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"):
-        said = trigger.number(name)
-        if said is not None and header.get(name) != said:
+        number = trigger.number(name)
+        if number is not None and header.get(name) != number:
             path = job.order.of_type(TRIGGER)[0].path
-            raise BadInputError(f"{path}: {name} is {said}, but {header.get(name)} in {raw.name}")
+            raise BadInputError(f"{path}: {name} is {number}, but {header.get(name)} in {raw.name}")
 
 
-def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
+def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
     """Return the trigger of the products, with the visit, the version and the date that stand in
     it.
     """

@@ -10,6 +10,7 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from schemas.errors import plain
 from schemas.orders import Level
@@ -41,7 +42,7 @@ class SocLog:
         above that.
         """
         self.stdout_level: Level | None = None if self.quiet or self.errors_only else stdout
-        self.stderr_level = max(stderr, Level.ERROR) if self.errors_only else stderr
+        self.stderr_level: Level | None = max(stderr, Level.ERROR) if self.errors_only else stderr
 
     def open(self, path: Path) -> None:
         """Write every line to the end of a file too."""
@@ -65,20 +66,21 @@ class SocLog:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
         line = f"{now} {self.origin}: [{level.name[0]}] {plain(text, limit=2000)}\n"
         if level in ON_ERROR_STREAM:
-            stream, wanted = sys.stderr, level >= self.stderr_level
+            stream, lowest = sys.stderr, self.stderr_level
         else:
-            stream, wanted = (
-                sys.stdout,
-                self.stdout_level is not None and level >= self.stdout_level,
-            )
-        if wanted:
-            try:
-                stream.write(line)
-                stream.flush()
-            except OSError:  # what is still in its buffer would fail again when Python ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            stream, lowest = sys.stdout, self.stdout_level
+        if lowest is not None and level >= lowest:
+            _write_to(stream, line)
         if self._file is not None:
             try:
                 os.write(self._file, line.encode())  # at once: a signal finds no half-filled buffer
             except OSError:
                 self.close()
+
+
+def _write_to(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line)
+        stream.flush()
+    except OSError:  # what is still in its buffer would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -122,39 +122,9 @@ def read_order(path: Path, rules: Rules) -> JobOrder:
     conf, procs = root.children
     _must_be(conf, "Processor_Name", PROCESSOR, path)
     _must_be(conf, "Version", PROCESSOR_VERSION, path)
-    ours = [p for p in procs.children if p.get("Task_Name") == TASK]
-    if len(ours) != 1:
-        raise ConfigurationError(
-            f"{path} line {procs.line}: {len(ours)} Ipf_Proc with the Task_Name {TASK}, wanted one"
-        )
-    _must_be(ours[0], "Task_Version", PROCESSOR_VERSION, path)
-    inputs, ignored = [], []
-    _, _, listed, outputs = ours[0].children
-    for given in listed.children:
-        kind, how = str(given.get("File_Type")), given.get("File_Name_Type")
-        for name in given.all("List_of_File_Names")[0].children:
-            if how == "Physical":
-                inputs.append(
-                    JobInput(file_type=kind, path=_place(name, path, rules), line=name.line)
-                )
-            else:
-                ignored.append(
-                    f"line {name.line}: input {kind} is {how}, not Physical, and is not read"
-                )
-    folders: dict[str, Path] = {}
-    for wanted in outputs.children:
-        if wanted.get("File_Name_Type") == "Directory":
-            kind = str(wanted.get("File_Type"))
-            if kind in folders:
-                raise ConfigurationError(
-                    f"{path} line {wanted.line}: there is a second output {kind}"
-                )
-            folders[kind] = _place(wanted.all("File_Name")[0], path, rules)
-    for kind in ("OUT", "TMP"):
-        if kind not in folders:
-            raise ConfigurationError(
-                f"{path} line {outputs.line}: there is no output {kind} of the type Directory"
-            )
+    _, _, listed, outputs = _our_proc(procs, path).children
+    inputs, ignored = _read_inputs(listed, path, rules)
+    folders = _read_folders(outputs, path, rules)
     return JobOrder(
         stdout_level=Level[str(conf.get("Stdout_Log_Level"))],
         stderr_level=Level[str(conf.get("Stderr_Log_Level"))],
@@ -168,6 +138,52 @@ def read_order(path: Path, rules: Rules) -> JobOrder:
             if p.name == "Processing_Parameter"
         ),
     )
+
+
+def _our_proc(procs: Element, path: Path) -> Element:
+    """Return the one process of the order that is ours."""
+    ours = [p for p in procs.children if p.get("Task_Name") == TASK]
+    if len(ours) != 1:
+        raise ConfigurationError(
+            f"{path} line {procs.line}: {len(ours)} Ipf_Proc with the Task_Name {TASK}, wanted one"
+        )
+    _must_be(ours[0], "Task_Version", PROCESSOR_VERSION, path)
+    return ours[0]
+
+
+def _read_inputs(listed: Element, path: Path, rules: Rules) -> tuple[list[JobInput], list[str]]:
+    """Return the input files, and lines about those that are not read."""
+    inputs, ignored = [], []
+    for element in listed.children:
+        kind, how = str(element.get("File_Type")), element.get("File_Name_Type")
+        for name in element.all("List_of_File_Names")[0].children:
+            if how == "Physical":
+                place = _place(name, path, rules)
+                inputs.append(JobInput(file_type=kind, path=place, line=name.line))
+            else:
+                ignored.append(
+                    f"line {name.line}: input {kind} is {how}, not Physical, and is not read"
+                )
+    return inputs, ignored
+
+
+def _read_folders(outputs: Element, path: Path, rules: Rules) -> dict[str, Path]:
+    """Return the folders for products and for scratch, OUT and TMP."""
+    folders: dict[str, Path] = {}
+    for element in outputs.children:
+        if element.get("File_Name_Type") == "Directory":
+            kind = str(element.get("File_Type"))
+            if kind in folders:
+                raise ConfigurationError(
+                    f"{path} line {element.line}: there is a second output {kind}"
+                )
+            folders[kind] = _place(element.all("File_Name")[0], path, rules)
+    for kind in ("OUT", "TMP"):
+        if kind not in folders:
+            raise ConfigurationError(
+                f"{path} line {outputs.line}: there is no output {kind} of the type Directory"
+            )
+    return folders
 
 
 def _must_be(parent: Element, name: str, wanted: str, path: Path) -> None:

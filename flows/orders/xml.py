@@ -5,6 +5,7 @@ structure.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,37 +79,9 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
         raise
     except DrpError as error:
         raise wrong(str(error)) from error
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    open_elements: list[Element] = []
-    roots: list[Element] = []
-
-    def refuse(*_: object) -> None:
-        raise wrong(f"{path} line {parser.CurrentLineNumber}: a DTD or an entity is not allowed")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        if len(open_elements) == DEEPEST:
-            raise wrong(
-                f"{path} line {parser.CurrentLineNumber}: nested deeper than {DEEPEST} elements"
-            )
-        element = Element(name, parser.CurrentLineNumber, attributes)
-        (open_elements[-1].children if open_elements else roots).append(element)
-        open_elements.append(element)
-
-    def end(_name: str) -> None:
-        open_elements.pop()
-
-    def text(part: str) -> None:
-        open_elements[-1].raw.append(part)
-
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
-        start,
-        end,
-        text,
-    )
+    reader = _Reader(path, wrong)
     try:
-        parser.Parse(data, True)
+        reader.parser.Parse(data, True)
     except (
         expat.ExpatError,
         ValueError,
@@ -116,7 +89,41 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
     ) as error:  # an unknown encoding is one of the last two
         line = getattr(error, "lineno", 1)
         raise wrong(f"{path} line {line}: is not well-formed XML, {plain(error)}") from error
-    return roots[0]
+    return reader.roots[0]
+
+
+class _Reader:
+    """Builds the tree of elements while a file is parsed."""
+
+    def __init__(self, path: Path, wrong: type[DrpError]) -> None:
+        self.path, self.wrong = path, wrong
+        self.roots: list[Element] = []
+        self.open: list[Element] = []
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self.refuse
+        self.parser.StartElementHandler = self.start
+        self.parser.EndElementHandler = self.end
+        self.parser.CharacterDataHandler = self.text
+
+    def error(self, text: str) -> DrpError:
+        return self.wrong(f"{self.path} line {self.parser.CurrentLineNumber}: {text}")
+
+    def refuse(self, *_: object) -> None:
+        raise self.error("a DTD or an entity is not allowed")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self.open) == DEEPEST:
+            raise self.error(f"nested deeper than {DEEPEST} elements")
+        element = Element(name, self.parser.CurrentLineNumber, attributes)
+        (self.open[-1].children if self.open else self.roots).append(element)
+        self.open.append(element)
+
+    def end(self, _name: str) -> None:
+        self.open.pop()
+
+    def text(self, part: str) -> None:
+        self.open[-1].raw.append(part)
 
 
 def check(element: Element, kind: Kind, path: Path, wrong: type[DrpError]) -> None:
@@ -127,41 +134,62 @@ def check(element: Element, kind: Kind, path: Path, wrong: type[DrpError]) -> No
     DrpError
         Of the class `wrong`; it names the line, what stands there and what is wanted.
     """
+    try:
+        _check(element, kind)
+    except _Misfit as misfit:
+        at = misfit.element
+        raise wrong(f"{path} line {at.line}: {plain(at.name)} {misfit}") from None
 
-    def refuse(at: Element, what: str) -> DrpError:
-        return wrong(f"{path} line {at.line}: {plain(at.name)} {what}")
 
+class _Misfit(Exception):
+    """An element is not what it must be."""
+
+    def __init__(self, element: Element, text: str) -> None:
+        super().__init__(text)
+        self.element = element
+
+
+def _check(element: Element, kind: Kind) -> None:
     if kind.anything:
         return
     allowed = {"count"} if kind.counted else set()
     for name in element.attributes:
         if name not in allowed and not name.startswith(("xmlns", "xsi:")):
-            raise refuse(element, f"has the attribute {plain(name)!r}, which is not known")
+            raise _Misfit(element, f"has the attribute {plain(name)!r}, which is not known")
     if kind.text is not None:
-        if element.children:
-            raise refuse(element, f"holds {plain(element.children[0].name)}, wanted text")
-        if not re.fullmatch(kind.text, element.text):
-            raise refuse(element, f"is {plain(element.text)!r}, wanted {kind.text}")
-        return
+        _check_text(element, kind.text)
+    else:
+        _check_children(element, kind)
+        _check_count(element)
+
+
+def _check_text(element: Element, pattern: str) -> None:
+    if element.children:
+        raise _Misfit(element, f"holds {plain(element.children[0].name)}, wanted text")
+    if not re.fullmatch(pattern, element.text):
+        raise _Misfit(element, f"is {plain(element.text)!r}, wanted {pattern}")
+
+
+def _check_children(element: Element, kind: Kind) -> None:
+    """Hold the children of an element against those that it must have, in their order."""
     if element.text:
-        raise refuse(element, f"holds the text {plain(element.text)!r}, wanted elements")
-    at = 0
+        raise _Misfit(element, f"holds the text {plain(element.text)!r}, wanted elements")
+    left = deque(element.children)
     for name, child, least, most in kind.children:
         met = 0
-        while at < len(element.children) and element.children[at].name == name and met < most:
-            check(element.children[at], child, path, wrong)
-            at, met = at + 1, met + 1
+        while left and left[0].name == name and met < most:
+            _check(left.popleft(), child)
+            met += 1
         if met < least:
-            found = (
-                plain(element.children[at].name) if at < len(element.children) else "nothing more"
-            )
-            raise refuse(element, f"holds {found} where {name} is wanted")
-    if at < len(element.children):
-        raise refuse(
-            element.children[at],
-            f"is not known here, or is in the wrong place or too often, in {element.name}",
+            instead = plain(left[0].name) if left else "nothing more"
+            raise _Misfit(element, f"holds {instead} where {name} is wanted")
+    if left:
+        raise _Misfit(
+            left[0], f"is not known here, or is in the wrong place or too often, in {element.name}"
         )
-    if (count := element.attributes.get("count")) is not None and count != str(
-        len(element.children)
-    ):
-        raise refuse(element, f"has count {plain(count)!r}, but holds {len(element.children)}")
+
+
+def _check_count(element: Element) -> None:
+    count, held = element.attributes.get("count"), len(element.children)
+    if count is not None and count != str(held):
+        raise _Misfit(element, f"has count {plain(count)!r}, but holds {held}")

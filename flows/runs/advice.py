@@ -102,17 +102,17 @@ _ORDER_FAULT = (
 )
 
 
-def reason(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
+def explain(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
     """Return in a few words why a visit was not reduced, and what to do about it."""
     for kind, words, advice in _OF_ORDERS if of_order else _REASONS:
         if isinstance(error, kind):
             if not advice:
-                told = _ADVICE.get(step, _ADVICE["quality"])
-                return words, f"{told} {_GONE}" if of_order and step != "events" else told
+                advice = _ADVICE.get(step, _ADVICE["quality"])
+                return words, f"{advice} {_GONE}" if of_order and step != "events" else advice
             return words, f"{advice} {_ORDER_AGAIN if of_order else _AGAIN}"
     return _ORDER_FAULT if of_order else _FAULT
 
 
-def why_of(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return what an error says."""
     return str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,26 +29,29 @@ BESIDE = (
     ".report.pdf",
 )  # endings of the report of a job order, which stands beside it
 
+# a server that was used does not answer any more: Prefect would wait for it when Python ends
+server_lost = threading.Event()
+
 NO_REPORT, NO_PDF = "its report could not be written: ", "it could not be made a PDF: "
 
 
-def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
+def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]:
     """Return the exit code of an error and the line that tells of it; what is not ours goes to a
     crash file in `folder`.
     """
     if isinstance(error, DrpError | Interrupted):
-        return error.exit_code, str(error) + report_of(error)
+        return error.exit_code, str(error) + report_notes(error)
     if short_of_memory(error):
         return 75, wanted_memory(error)
     place = crash_file(error, folder)
     return (
         70,
         f"internal error, please report it with {place}: {type(error).__name__}: "
-        f"{plain(error)}{report_of(error)}",
+        f"{plain(error)}{report_notes(error)}",
     )
 
 
-def report_of(error: BaseException) -> str:
+def report_notes(error: BaseException) -> str:
     """Return what was noted of the report on the visit, without files that are gone."""
 
     def holds(note: str) -> bool:

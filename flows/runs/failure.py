@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.runs.advice import reason, why_of
-from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_of
+from flows.runs.advice import error_text, explain
+from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_notes
 from schemas import VERSION
 from schemas.errors import (
     BusyError,
@@ -28,11 +28,14 @@ from schemas.errors import (
 )
 from schemas.names import VISIT
 from schemas.payloads import Inventory
+from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
 from tasks.delivery.report.failed import DoneStep, FailedVisit, FileRead, typeset_failed
 from tasks.delivery.report.sources import changed_settings, inputs_of
 from tasks.delivery.report.summary import step_row
+from tasks.engine.digests import Digests
 from tasks.engine.run import Run, StepReport, Stopped, WorkToDo
+from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
@@ -61,44 +64,74 @@ class OfOrder:
     named: Callable[[str], str]
 
 
-@contextmanager
-def failure_reported(
-    root: Path,
-    folder: Path,
-    make: Callable[[Exception], FailedVisit],
-    dry: bool,
-    order: OfOrder | None = None,
-) -> Iterator[None]:
-    """Leave a report where what is done in this context fails; the error goes on with notes of
-    where the report is.
+class Attempt:
+    """A reduction under way, and how far it came: what a report on its failure is made from.
 
-    Parameters
-    ----------
-    root, folder : Path
-        The work folder, and the visit's.
-    make : callable
-        Returns what the report shows, of the error.
-    dry : bool
-        Nothing is to be written.
-    order : OfOrder, optional
-        The order beside which the report is to stand.
+    `stage` is what is being done before the visit has a run, and empty from then on; `inventory` is
+    there behind it. `step` is the step under way.
+    """
+
+    root: Path
+    settings: PipelineSettings
+    inventory: Inventory
+    run: Run
+
+    def __init__(self, request: ReduceRequest, order: OfOrder | None = None) -> None:
+        self.request = request
+        self.order = order
+        self.seen = Seen()
+        self.stage = "files that are to replace others"
+        self.step = ""
+
+    def digests(self, visit: str) -> Digests:
+        """Return what is remembered of the files of a visit."""
+        return Workspace(self.root, visit).digests
+
+    def begin(self, run: Run) -> None:
+        """Note that the visit has a run."""
+        self.run, self.stage = run, ""
+
+    def follow(self, run: Run) -> None:
+        """Note from now on which step of a run is under way."""
+        tell = run.tell
+        self.step = ""
+
+        def note_step(step: str, report: StepReport | None) -> None:
+            self.step = step if report is None else ""
+            tell(step, report)
+
+        run.tell = note_step
+
+    def failed(self, error: Exception) -> FailedVisit:
+        """Return what the report shows."""
+        folder = self.request.visit
+        if self.stage:
+            return failed_inventory(error, self.stage, folder, self.seen, self.settings, self.order)
+        return failed_visit(
+            error, self.step, folder, self.run, self.inventory, self.settings, self.order
+        )
+
+    def report_path(self, failed: FailedVisit) -> Path:
+        """Return where the report stands: beside the order, or in the work folder."""
+        if self.order is not None:
+            return self.order.path.with_suffix(BESIDE[0])
+        folder = self.request.visit
+        name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
+        return self.root / "reports" / f"{name}.txt"
+
+
+@contextmanager
+def failure_reported(attempt: Attempt) -> Iterator[None]:
+    """Leave a report where what is done in this context fails, but for a dry run; the error goes on
+    with notes of where the report is.
     """
     try:
         yield
     except (*PASSING, *COMMAND):
         raise
     except Exception as error:
-        if not (dry or short_of_memory(error)):
-
-            def text_of(failed: FailedVisit) -> Path:
-                name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
-                return (
-                    root / "reports" / f"{name}.txt"
-                    if order is None
-                    else order.path.with_suffix(BESIDE[0])
-                )
-
-            report_failure(error, make, text_of)
+        if not (attempt.request.dry_run or short_of_memory(error)):
+            report_failure(error, attempt.failed, attempt.report_path)
         raise
 
 
@@ -119,11 +152,11 @@ def order_failure_reported(
     named : callable
         Gives files in a text the names that the order has for them.
     """
-    if isinstance(error, PASSING) or report_of(error) or not path.is_file():
+    if isinstance(error, PASSING) or report_notes(error) or not path.is_file():
         return
 
     def make(error: Exception) -> FailedVisit:
-        words, advice = reason(error, "", of_order=True)
+        words, advice = explain(error, "", of_order=True)
         failed = FailedVisit(
             of="visit" if visit else "job order",
             visit=visit or plain(path.name),
@@ -131,7 +164,7 @@ def order_failure_reported(
             target="",
             reason=words,
             where="job order, before the visit was looked at",
-            why=why_of(error),
+            why=error_text(error),
             advice=advice,
             read=(_file_read("job order", path.name, ""),),
             software=VERSION,
@@ -183,8 +216,8 @@ def named_visit(folder: Path) -> str:
     is none or several.
     """
     matches = (SOC_NAME.match(path.name) for path in fits_files(folder))
-    told = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
-    return told.pop() if len(told) == 1 else plain(folder.name)
+    visits = {match[1].removeprefix("_") for match in matches if match is not None and match[1]}
+    return visits.pop() if len(visits) == 1 else plain(folder.name)
 
 
 def _name_of_folder(folder: Path) -> str:
@@ -193,7 +226,7 @@ def _name_of_folder(folder: Path) -> str:
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _given(folder: Path, order: OfOrder | None) -> str:
+def _request_text(folder: Path, order: OfOrder | None) -> str:
     """Return what the reduction was asked for with: an order by its name, since it may be moved, a
     visit by its folder.
     """
@@ -209,17 +242,17 @@ def failed_inventory(
     order: OfOrder | None = None,
 ) -> FailedVisit:
     """Return what the report shows where `at` failed: all that comes before the first step."""
-    words, advice = reason(error, "", order is not None)
+    words, advice = explain(error, "", order is not None)
     failed = FailedVisit(
         visit=seen.visit or named_visit(folder),
-        given=_given(folder, order),
+        given=_request_text(folder, order),
         target="",
         reason=words,
         where=f"{at}, before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
         read=tuple(_file_read(kind, path, digest) for kind, path, digest in seen.read),
-        settings=_changed(settings),
+        settings=_changed_settings(settings),
         notes=tuple(map(plain, seen.notes)),
         software=VERSION,
         date=now(),
@@ -232,7 +265,7 @@ def failed_visit(
     step: str,
     folder: Path,
     run: Run,
-    found: Inventory,
+    inventory: Inventory,
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
@@ -240,23 +273,23 @@ def failed_visit(
 
     `step` is the one that was under way, empty where none was.
     """
-    words, advice = reason(error, step, order is not None)
+    words, advice = explain(error, step, order is not None)
     failed = FailedVisit(
-        visit=found.visit,
-        given=_given(folder, order),
-        target=plain(found.target),
+        visit=inventory.visit,
+        given=_request_text(folder, order),
+        target=plain(inventory.target),
         reason=words,
         where=f"step {step}" if step else "publication" if run.reports else "before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
-        steps=tuple(map(_done, run.reports)),
+        steps=tuple(map(_done_step, run.reports)),
         read=tuple(
-            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(found)
+            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(inventory)
         ),
-        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in found.fallbacks.items()),
-        deviations=tuple(map(plain, found.deviations)),
-        notes=tuple(map(plain, (*found.notes, *run.warnings))),
-        settings=_changed(settings),
+        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in inventory.fallbacks.items()),
+        deviations=tuple(map(plain, inventory.deviations)),
+        notes=tuple(map(plain, (*inventory.notes, *run.warnings))),
+        settings=_changed_settings(settings),
         software=VERSION,
         date=now(),
     )
@@ -288,7 +321,7 @@ def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
     )
 
 
-def _done(report: StepReport) -> DoneStep:
+def _done_step(report: StepReport) -> DoneStep:
     leaf = report.leaf
     return DoneStep(
         outcome=report.outcome,
@@ -302,7 +335,7 @@ def _file_read(kind: str, path: str, digest: str) -> FileRead:
     return FileRead(kind=plain(kind), name=plain(Path(path).name), sha256=digest)
 
 
-def _changed(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
+def _changed_settings(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
     return tuple(
         (name, value, usual)
         for name, value, usual in changed_settings(settings.model_dump(mode="json"))

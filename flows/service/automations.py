@@ -40,7 +40,7 @@ PAYLOAD = (
 )
 
 
-def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
+def detect_lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
     """Yield what takes a run for crashed that neither lives nor ends: silent since its start, or
     since its last heartbeat.
     """
@@ -72,7 +72,7 @@ def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
         )
 
 
-def resumed(deployments: list[UUID], recover: UUID) -> Automation:
+def resume_crashed(deployments: list[UUID], recover: UUID) -> Automation:
     """Return what has crashed runs resumed; the deployment `recover` counts how often."""
     return Automation(
         name=f"{PREFIX}resume",
@@ -95,7 +95,7 @@ def resumed(deployments: list[UUID], recover: UUID) -> Automation:
     )
 
 
-def notified(block: UUID) -> Automation:
+def notify_failures(block: UUID) -> Automation:
     """Return what tells of failed runs by a web hook."""
     return Automation(
         name=f"{PREFIX}notify",
@@ -126,10 +126,10 @@ def main() -> None:
                 client.update_deployment_schedule(
                     intake, schedule.id, active=True, parameters=asked
                 )
-        wanted = [*lost(ours, seconds), resumed(ours, recover)]
+        wanted = [*detect_lost(ours, seconds), resume_crashed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))
-            wanted.append(notified(cast("UUID", block.save(WEBHOOK, overwrite=True))))
+            wanted.append(notify_failures(cast("UUID", block.save(WEBHOOK, overwrite=True))))
         for old in client.read_automations():
             if old.name.startswith(PREFIX):
                 client.delete_automation(old.id)

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -30,7 +31,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from flows.runs.ending import report_of, watch_storage
+from flows.runs.ending import report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 
@@ -47,7 +48,7 @@ FAILED = "drp.run.failed"
 NEEDS_PERSON = "drp.run.needs-person"
 
 
-def _asked_folder() -> str:
+def _first_name() -> str:
     """Return the name of a run before more is known: the flow's and that of the folder that was
     asked for.
     """
@@ -64,7 +65,7 @@ def _asked_folder() -> str:
 
 
 OPTIONS: dict[str, Any] = {
-    "flow_run_name": _asked_folder,
+    "flow_run_name": _first_name,
     "persist_result": False,
     "result_serializer": "json",
 }
@@ -73,7 +74,7 @@ OPTIONS: dict[str, Any] = {
 @flow(name="reduce", **OPTIONS)
 def reduce_visit(request: ReduceForm) -> Any:
     """Reduce a visit: raw images to published light curves and report."""
-    with failure_told(request, request.visit):
+    with failure_announced(request, request.visit):
         from flows.reduce import reduce_visit as recipe
         from flows.runs.reduction import run_reduce
 
@@ -95,7 +96,7 @@ def reduce_visit(request: ReduceForm) -> Any:
 @flow(name="simulate", **OPTIONS)
 def simulate(request: SimulateForm) -> Any:
     """Simulate the raw products of a visit."""
-    with failure_told(request, request.output):
+    with failure_announced(request, request.output):
         from flows.simulate import simulate_into
 
         simulate_into(Path(request.output), request.case, request.images, request.seed, None)
@@ -105,7 +106,7 @@ def simulate(request: SimulateForm) -> Any:
 @flow(name="validate", **OPTIONS)
 def validate(request: ValidateForm) -> Any:
     """Measure every claim of accuracy on simulated visits."""
-    with failure_told(request, request.output):
+    with failure_announced(request, request.output):
         from flows.validate import run_validation
 
         result = run_validation(request.request())
@@ -122,7 +123,8 @@ def validate(request: ValidateForm) -> Any:
 @flow(name="intake", **OPTIONS)
 def intake(request: IntakeForm) -> Any:
     """Do the job orders that are in a folder, each once."""
-    with failure_told(request, request.folder):
+    with failure_announced(request, request.folder):
+        from flows.orders.intake import count_outcomes
         from flows.orders.intake import intake as take
 
         outcomes = take(Path(request.folder), tell=log)
@@ -135,11 +137,7 @@ def intake(request: IntakeForm) -> Any:
             plain(text),
             outcome.code or 70,
         )
-    counts = ", ".join(
-        f"{sum(o.state == state for o in outcomes)} {state}"
-        for state in ("done", "failed", "again")
-    )
-    return Completed(message=f"{len(outcomes)} orders: {counts}")
+    return Completed(message=count_outcomes(outcomes))
 
 
 @flow(name="reprocess", **OPTIONS)
@@ -149,40 +147,28 @@ def reprocess(request: ReprocessForm) -> Any:
     """
     output = Path(request.output) if request.output else output_folder()
     work = Path(request.work) if request.work else None
-    with failure_told(request, str(output)):
-        from flows import reprocess as again
+    with failure_announced(request, str(output)):
+        from flows.reprocess import Reprocessing
 
-        places = [Path(folder) for folder in (*request.references, *request.visits)]
-        planned = again.plan(output, places, work, log)
+        places = tuple(Path(folder) for folder in (*request.references, *request.visits))
+        reprocessing = Reprocessing(output, places, work)
+        planned = reprocessing.plan(log)
         show_plan(planned)
         if not request.do:
             return Completed(
                 name="Planned", message=f"{len(planned)} visits would be reduced again"
             )
-        done = again.reprocess(
-            planned,
-            output,
-            places,
-            work,
-            "prefect",
-            lambda _step, _report: None,
-            lambda d: log(d.text),
+        done = reprocessing.reduce(
+            planned, "prefect", lambda _step, _report: None, lambda d: log(d.text)
         )
     failed = [d for d in done if d.code]
     for each in failed:
-        tell(
-            FAILED,
-            f"{runtime.flow_run.id}.{each.visit}",
-            f"reprocess {each.visit}",
-            plain(each.text),
-            each.code,
-        )
+        run = f"{runtime.flow_run.id}.{each.visit}"
+        tell(FAILED, run, f"reprocess {each.visit}", plain(each.text), each.code)
     text = f"{len(done) - len(failed)} visits reduced again, {len(failed)} failed"
-    return (
-        Failed(message=f"{text}: {', '.join(d.visit for d in failed)}")
-        if failed
-        else Completed(message=text)
-    )
+    if failed:
+        return Failed(message=f"{text}: {', '.join(d.visit for d in failed)}")
+    return Completed(message=text)
 
 
 def show_plan(planned: Sequence[Planned]) -> None:
@@ -220,30 +206,10 @@ def recover() -> Any:
     """
     resumed, given_up = [], []
     with get_client(sync_client=True) as client:
-        crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        ours = FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(is_null_=False),
-            tags=FlowRunFilterTags(all_=[OURS]),
-            state=crashed,
-        )
-        for run in client.read_flow_runs(flow_run_filter=ours):
-            open_states = [StateType.RUNNING, StateType.PENDING]
-            parts = FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)),
-            )
-            for part in client.read_flow_runs(flow_run_filter=parts):
-                client.set_flow_run_state(
-                    part.id, Crashed(message="its process was lost"), force=True
-                )
+        for run in client.read_flow_runs(flow_run_filter=crashed_runs()):
+            crash_parts(client, run.id)
             if run.run_count <= MOST_RESUMED:
-                text = (
-                    f"its process was lost; resumed from its records, {run.run_count} of "
-                    f"{MOST_RESUMED} times"
-                )
-                state: State[Any] = Scheduled(
-                    name="Resumed", message=text, scheduled_time=datetime.now(UTC)
-                )
+                state = resumed_state(run.run_count)
                 resumed.append(run.name)
             else:
                 text = f"its process was lost {run.run_count} times; a person must look why"
@@ -257,8 +223,38 @@ def recover() -> Any:
     )
 
 
+def crashed_runs() -> FlowRunFilter:
+    """Return the filter of our deployments' runs whose process was lost."""
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+        tags=FlowRunFilterTags(all_=[OURS]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+    )
+
+
+def crash_parts(client: SyncPrefectClient, run: UUID) -> None:
+    """Set the sub-flows of a lost run, which nobody ends any more, to crashed."""
+    still_open = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    parts = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]),
+        state=FlowRunFilterState(type=still_open),
+    )
+    for part in client.read_flow_runs(flow_run_filter=parts):
+        client.set_flow_run_state(part.id, Crashed(message="its process was lost"), force=True)
+
+
+def resumed_state(run_count: int) -> State[Any]:
+    """Return the state of a lost run that is scheduled again."""
+    return Scheduled(
+        name="Resumed",
+        message=f"its process was lost; resumed from its records, {run_count} of "
+        f"{MOST_RESUMED} times",
+        scheduled_time=datetime.now(UTC),
+    )
+
+
 @contextmanager
-def failure_told(form: Form, folder: str) -> Iterator[None]:
+def failure_announced(form: Form, folder: str) -> Iterator[None]:
     """Tell by an event when a run fails; what is done about it is a matter of automations.
 
     A form that names a path outside of the allowed roots fails at once.
@@ -278,9 +274,9 @@ def failure_told(form: Form, folder: str) -> Iterator[None]:
             else 70
         )
         name = runtime.flow_run.name or Path(folder).name
-        told = f"{plain(error)}{report_of(error)}"
+        told = f"{plain(error)}{report_notes(error)}"
         tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {told}", code)
-        if isinstance(error, DrpError) and report_of(error):
+        if isinstance(error, DrpError) and report_notes(error):
             raise type(error)(
                 told
             ) from error  # the state's message is what the error says, without its notes

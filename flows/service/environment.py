@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 
 START_SECONDS = 120
@@ -22,6 +23,36 @@ def quiet_environment(home: Path) -> None:
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     }.items():
         os.environ.setdefault(name, value)
+
+
+def free_port(port: int = 0) -> int:
+    """Return a port of loopback that can be taken: this one, or any for 0.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return int(probe.getsockname()[1])
+
+
+def server_command(port: int) -> list[str]:
+    """Return the module and arguments of a server on loopback."""
+    return ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+
+
+def reach_directly() -> None:
+    """Let no proxy of the site stand between this process and a server on loopback."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = without_proxy(os.environ.get(name))
+
+
+def without_proxy(hosts: str | None) -> str:
+    """Return the hosts that are reached without a proxy, with loopback among them."""
+    return ",".join(filter(None, (hosts, "127.0.0.1")))
 
 
 def silence(verbose: bool) -> None:

@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs.child import die_with_parent
-from flows.service.environment import START_SECONDS, quiet_environment
+from flows.service.environment import (
+    START_SECONDS,
+    quiet_environment,
+    server_command,
+    without_proxy,
+)
 from flows.service.state import State, state_file, write_state
 from schemas import ROOT
 from tasks.engine.prefect import server_answers
@@ -64,6 +69,10 @@ class Kept:
         if now >= self.next_start:
             self.started = now
             self.process = run(self.command, self.environment, self.log)
+
+    def runs(self) -> bool:
+        """Return whether the process runs."""
+        return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
         """Ask the process to end, and wait for it."""
@@ -115,6 +124,8 @@ def environments(
         for name, value in os.environ.items()
         if name not in ("DRP_DATABASE", "DRP_NOTIFY_URL")
     }
+    # a proxy of the site must not stand between the server and us
+    direct = without_proxy(os.environ.get("no_proxy"))
     others |= {
         "PREFECT_API_URL": api,
         "PREFECT_API_AUTH_STRING": auth,
@@ -123,8 +134,8 @@ def environments(
         "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "no_proxy": _no_proxy(),
-        "NO_PROXY": _no_proxy(),
+        "no_proxy": direct,
+        "NO_PROXY": direct,
     }
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         others.setdefault(name, "1")
@@ -150,9 +161,108 @@ def _python_path() -> list[str]:
     ]
 
 
-def _no_proxy() -> str:
-    # a proxy of the site must not stand between the server and us
-    return ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+class NotStartedError(Exception):
+    """The server, or the deployments, did not come up."""
+
+
+class Keeper:
+    """Server and worker of one user, and the state that others read."""
+
+    def __init__(self, home: Path, port: int, limit: int) -> None:
+        self.home = home
+        self.stop_asked: list[int] = []
+        database, auth = os.environ.get("DRP_DATABASE", ""), f"drp:{secrets.token_urlsafe(24)}"
+        for_server, self.for_others = environments(home, port, auth, database)
+        api = self.for_others["PREFECT_API_URL"]
+        os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = api, auth
+        kind = "postgresql" if database else "sqlite"
+        self.state = State("starting", os.getpid(), api, auth, kind)
+        self.server = Kept(server_command(port), for_server, home / "server.log")
+        self.worker = Kept(worker_command(limit), self.for_others, home / "worker.log")
+
+    def start(self) -> None:
+        """Start the server, make the deployments, start the worker.
+
+        Raises
+        ------
+        NotStartedError
+            If one of them fails, or a signal says to stop.
+        """
+        write_state(self.home, self.state)
+        self.server.look()
+        self.wait_for_server()
+        self.deploy()
+        self.worker.look()
+        self.state.phase = "up"
+        write_state(self.home, self.state)
+
+    def wait_for_server(self) -> None:
+        """Wait until the server answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while not server_answers(1.0):
+            late = time.monotonic() > deadline
+            if self.stop_asked or late or not self.server.runs():
+                raise NotStartedError(f"the server did not start; its log is {self.server.log}")
+            time.sleep(0.2)
+
+    def deploy(self) -> None:
+        """Make work pool, deployments and automations."""
+        log = self.home / "deploy.log"
+        # a secret of the site, which only automations need
+        notify = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
+        for command, more in (
+            (["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"], {}),
+            (
+                [
+                    *("prefect", "--no-prompt", "deploy", "--all"),
+                    *("--prefect-file", "deploy/prefect.yaml"),
+                ],
+                {},
+            ),
+            (["flows.service.automations"], notify),
+        ):
+            process = run(command, {**self.for_others, **more}, log)
+            while process.poll() is None and not self.stop_asked:
+                time.sleep(0.1)
+            if process.poll() != 0:
+                raise NotStartedError(f"the deployments could not be made; see {log}")
+
+    def watch(self) -> None:
+        """Keep server and worker running, and have crashed runs resumed, until a signal says to
+        stop.
+        """
+        chased = time.monotonic()
+        while not self.stop_asked:
+            self.server.look()
+            self.worker.look()
+            _reap(self.server, self.worker)
+            if time.monotonic() - chased > CHASE_SECONDS:
+                chase(self.state)
+                chased = time.monotonic()
+            time.sleep(0.5)
+
+    def fail(self, message: str) -> None:
+        """Write down that nothing came up, and why."""
+        self.state.phase = "failed"
+        self.state.message = "it was stopped" if self.stop_asked else message
+        write_state(self.home, self.state)
+
+    def end(self) -> None:
+        """End worker, runs and server, in this order."""
+        self.worker.stop()
+        _end(signal.SIGTERM, self.server)
+        self.server.stop()
+        _end(signal.SIGKILL, None)
+        if self.state.phase != "failed":
+            state_file(self.home).unlink(missing_ok=True)
+
+
+def worker_command(limit: int) -> list[str]:
+    """Return the module and arguments of the worker, which has at most `limit` runs at a time."""
+    return [
+        *("prefect", "worker", "start", "--pool", POOL, "--type", "process"),
+        *("--name", "drp", "--limit", str(limit)),
+    ]
 
 
 def keep(home: Path, port: int, limit: int) -> int:
@@ -164,80 +274,19 @@ def keep(home: Path, port: int, limit: int) -> int:
         return 75
     # flows of a worker that was killed become our children, so that none is left at the end
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    stop: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: stop.append(number))
     quiet_environment(home)
-    database, auth = os.environ.get("DRP_DATABASE", ""), f"drp:{secrets.token_urlsafe(24)}"
-    for_server, for_others = environments(home, port, auth, database)
-    os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = (
-        for_others["PREFECT_API_URL"],
-        auth,
-    )
-    state = State(
-        "starting",
-        os.getpid(),
-        for_others["PREFECT_API_URL"],
-        auth,
-        "postgresql" if database else "sqlite",
-    )
-    write_state(home, state)
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = Kept(command, for_server, home / "server.log")
-    command = [
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        POOL,
-        "--type",
-        "process",
-        "--name",
-        "drp",
-        "--limit",
-        str(limit),
-    ]
-    worker = Kept(command, for_others, home / "worker.log")
+    keeper = Keeper(home, port, limit)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: keeper.stop_asked.append(number))
     try:
-        server.look()
-        if not _until(server_answers, server, stop):
-            return _failed(home, state, stop, f"the server did not start; its log is {server.log}")
-        for step in (
-            ["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"],
-            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
-            ["flows.service.automations"],
-        ):
-            log = home / "deploy.log"
-            extra = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
-            process = run(
-                step,
-                {**for_others, **extra} if step == ["flows.service.automations"] else for_others,
-                log,
-            )
-            while process.poll() is None and not stop:
-                time.sleep(0.1)
-            if process.poll() != 0:
-                return _failed(home, state, stop, f"the deployments could not be made; see {log}")
-        worker.look()
-        state.phase = "up"
-        write_state(home, state)
-        looked = time.monotonic()
-        while not stop:
-            server.look()
-            worker.look()
-            _reap(server, worker)
-            if time.monotonic() - looked > CHASE_SECONDS:
-                chase(state)
-                looked = time.monotonic()
-            time.sleep(0.5)
+        keeper.start()
+        keeper.watch()
         return 0
+    except NotStartedError as error:
+        keeper.fail(str(error))
+        return 75
     finally:
-        worker.stop()
-        _end(signal.SIGTERM, server)
-        server.stop()
-        _end(signal.SIGKILL, None)
-        if state.phase != "failed":
-            state_file(home).unlink(missing_ok=True)
+        keeper.end()
         os.close(lock)
 
 
@@ -277,25 +326,6 @@ def ask(state: State, path: str, data: object = None) -> Any:
     headers |= {"Prefect-Csrf-Client": "drp", "Content-Type": "application/json"}
     headers["Prefect-Csrf-Token"] = sent("csrf-token?client=drp", headers, None)["token"]
     return sent(path, headers, json.dumps(data).encode())
-
-
-def _until(condition: Any, server: Kept, stop: list[int]) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition(1.0):
-        if (
-            stop
-            or time.monotonic() > deadline
-            or (server.process is not None and server.process.poll() is not None)
-        ):
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _failed(home: Path, state: State, stop: list[int], message: str) -> int:
-    state.phase, state.message = "failed", "it was stopped" if stop else message
-    write_state(home, state)
-    return 75
 
 
 def _reap(*kept: Kept) -> None:

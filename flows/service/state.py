@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flows.service.environment import reach_directly
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
 
@@ -33,7 +34,7 @@ def state_file(home: Path) -> Path:
 
 def read_state(home: Path) -> State | None:
     """Return the state of the keeper that lives, or None: what a dead one left is not believed."""
-    if not held(home):
+    if not keeper_lives(home):
         return None
     try:
         return State(**json.loads(state_file(home).read_text()))
@@ -41,7 +42,7 @@ def read_state(home: Path) -> State | None:
         return None
 
 
-def held(home: Path) -> bool:
+def keeper_lives(home: Path) -> bool:
     """Return whether a keeper lives."""
     try:
         fd = os.open(home / "up.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -79,5 +80,4 @@ def find() -> State | None:
 def use(state: State) -> None:
     """Let this process use the server."""
     os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = state.api, state.auth
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    reach_directly()

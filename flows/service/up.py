@@ -5,7 +5,6 @@ later commands find.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows.service.state import State, held, home_folder, read_state, state_file
+from flows.service.environment import free_port
+from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from tasks.files import disk
@@ -51,25 +51,30 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
     disk.make_folder(home)
     with disk.guarded("create", home):
         home.chmod(0o700)
-    if held(home):
+    if keeper_lives(home):
         return _wait(home, None), False
     if database:
-        database = checked(database)
+        database = database_url(database)
     if state_file(home).exists():
         tell("an earlier server ended without a word; its state is forgotten")
         disk.remove(state_file(home))
-    port = free_port(port)
+    port = chosen_port(port)
     tell("starting server, worker and deployments ...")
-    environment = {**os.environ, **({"DRP_DATABASE": database} if database else {})}
+    return _wait(home, start_keeper(home, database, port, limit)), True
+
+
+def start_keeper(home: Path, database: str, port: int, limit: int) -> subprocess.Popen[bytes]:
+    """Start the process that keeps server and worker running, beyond the end of this one."""
+    environment = {**os.environ, "DRP_DATABASE": database}
     if not database:
-        environment.pop("DRP_DATABASE", None)
+        del environment["DRP_DATABASE"]
     environment.pop("PREFECT_API_URL", None)
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     )
     with disk.guarded("create", home / "keeper.log"), open(home / "keeper.log", "ab") as log:
         command = [sys.executable, "-m", "flows.service.keeper", str(home), str(port), str(limit)]
-        keeper = subprocess.Popen(
+        return subprocess.Popen(
             command,
             env=environment,
             cwd=ROOT,
@@ -78,7 +83,6 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
             stderr=log,
             start_new_session=True,
         )
-    return _wait(home, keeper), True
 
 
 def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
@@ -87,7 +91,7 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         state = read_state(home)
         if state is not None and state.phase == "up":
             return state
-        if not held(home) if keeper is None else keeper.poll() is not None:
+        if not keeper_lives(home) if keeper is None else keeper.poll() is not None:
             break
         time.sleep(0.2)
     try:
@@ -116,14 +120,14 @@ def down() -> bool:
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
-    while held(home):
+    while keeper_lives(home):
         if time.monotonic() > deadline:
             raise BusyError(f"process {state.pid} does not end; see {home / 'keeper.log'}")
         time.sleep(0.1)
     return True
 
 
-def checked(database: str) -> str:
+def database_url(database: str) -> str:
     """Return the URL of a data base as Prefect wants it.
 
     Raises
@@ -142,18 +146,15 @@ def has_password(database: str) -> bool:
     return urlsplit(database).password is not None or "password=" in urlsplit(database).query
 
 
-def free_port(port: int) -> int:
-    """Return a port of loopback that can be taken.
+def chosen_port(port: int) -> int:
+    """Return the port of the server on loopback.
 
     Raises
     ------
     BusyError
         If the one that is wanted is taken.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise BusyError(f"port {port} is taken; name another by --port") from error
-        return int(probe.getsockname()[1])
+    try:
+        return free_port(port)
+    except OSError as error:
+        raise BusyError(f"port {port} is taken; name another by --port") from error

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 import flows.command.main
-import flows.reduce
+import flows.runs.reduction
 from schemas import ROOT
 from schemas.payloads import Inventory
 from tasks.calibration import dark_scale
@@ -215,7 +215,10 @@ def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) ->
     result = with_memory(bench, 550)
     outcome = Outcome(result.returncode, "", result.stderr)
     bench.check_refusal(
-        outcome, 75, f"not enough memory: needs {flows.reduce.NEEDED_MB} MB", "the limit is 550 MB"
+        outcome,
+        75,
+        f"not enough memory: needs {flows.runs.reduction.NEEDED_MB} MB",
+        "the limit is 550 MB",
     )
     assert tree(bench.output) == before
     assert not (bench.work / "reports").exists()
@@ -228,7 +231,8 @@ def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_
     shutil.rmtree(bench.work)  # every step is done anew
     before = tree(bench.output)
     code = (
-        "import flows.reduce, flows.command.main; flows.reduce.check_memory = lambda: None; "
+        "import flows.runs.reduction, flows.command.main; "
+        "flows.runs.reduction.check_memory = lambda: None; "
         "flows.command.main.main()"
     )
 
@@ -251,7 +255,7 @@ def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_
 
 def test_with_the_memory_that_is_needed_a_run_comes_to_its_end(bench: Bench, right: Any) -> None:
     shutil.rmtree(bench.work)
-    result = with_memory(bench, flows.reduce.NEEDED_MB)
+    result = with_memory(bench, flows.runs.reduction.NEEDED_MB)
     assert result.returncode == 0, result.stderr
     assert product(bench) == right
 
@@ -498,7 +502,7 @@ def known(warm: Bench) -> Inventory:
         return taken[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.reduce, "take_inventory", take)
+        patch.setattr(flows.runs.reduction, "take_inventory", take)
         assert warm.run().code == 0
     return taken[0]
 
@@ -591,7 +595,7 @@ LONG = {
 def test_no_single_call_of_a_step_can_fail_unnoticed(
     bench: Bench, right: Any, known: Inventory, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.reduce, "take_inventory", lambda *_: known)
+    monkeypatch.setattr(flows.runs.reduction, "take_inventory", lambda *_: known)
     for module, name in LONG.get(step, []):
         monkeypatch.setattr(module, name, remembered(getattr(module, name)))
     (record,) = (bench.work / "records").rglob(f"{step}-*.json")
@@ -640,7 +644,7 @@ def test_no_single_call_of_a_step_can_fail_unnoticed(
 def test_no_single_call_of_the_publication_can_fail_unnoticed(
     bench: Bench, right: Any, known: Inventory, lasting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.reduce, "take_inventory", lambda *_: known)
+    monkeypatch.setattr(flows.runs.reduction, "take_inventory", lambda *_: known)
 
     def run() -> Outcome:
         return bench.run()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.reprocess import Planned, plan, replayed, request_for
+from flows.reprocess import Planned, Reprocessing, replay
 from tasks.engine.run import STEPS
 from tests.support.faults import edited, run_in_process, tree
 from tests.support.runs import STEPS as ORDER
@@ -28,7 +28,7 @@ def bench(reduced: Bench, tmp_path: Path) -> Bench:
 def planned(bench: Bench, *places: Path) -> list[Planned]:
     warnings: list[str] = []
     before = (tree(bench.output), tree(bench.work))
-    found = plan(bench.output, places, bench.work, warnings.append)
+    found = Reprocessing(bench.output, places, bench.work).plan(warnings.append)
     assert warnings == []
     assert (tree(bench.output), tree(bench.work)) == before  # a plan leaves everything as it is
     return found
@@ -149,5 +149,5 @@ def test_a_product_given_by_hand_stays_in_the_plan(
     assert planned(bench) == []
     monkeypatch.setattr(STEPS["psf_fit"], "version", "99")
     assert planned(bench) == []  # nothing of that step is asked for
-    replay = replayed(request_for(newest, bench.output, (), bench.work, dry=True))
-    assert all(r.outcome == "cached" for r in replay.run.reports)
+    request = Reprocessing(bench.output, (), bench.work).request(newest, dry=True)
+    assert all(r.outcome == "cached" for r in replay(request).run.reports)

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 import flows.reduce  # noqa: F401  (declares all steps)
 from flows.artifacts import literal, verdict_page
 from flows.service.keeper import Kept
-from flows.service.state import State, held, read_state, write_state
-from flows.service.up import checked, free_port, has_password
+from flows.service.state import State, keeper_lives, read_state, write_state
+from flows.service.up import chosen_port, database_url, has_password
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from schemas.forms import ReduceForm, StepName, ValidateForm
@@ -40,7 +40,7 @@ STATE = State("up", 1, "http://127.0.0.1:1/api", "drp:very-secret", "sqlite")
 def test_the_state_that_a_dead_keeper_left_is_not_believed(tmp_path: Path) -> None:
     write_state(tmp_path, STATE)
     (tmp_path / "up.lock").touch()
-    assert not held(tmp_path)
+    assert not keeper_lives(tmp_path)
     assert read_state(tmp_path) is None
     code = (
         "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); "
@@ -103,15 +103,15 @@ def test_a_port_that_is_taken_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(BusyError, match="is taken"):
-            free_port(taken.getsockname()[1])
+            chosen_port(taken.getsockname()[1])
 
 
 def test_only_postgresql_is_taken_for_a_data_base() -> None:
-    assert checked("postgresql://drp@db/drp") == "postgresql+asyncpg://drp@db/drp"
+    assert database_url("postgresql://drp@db/drp") == "postgresql+asyncpg://drp@db/drp"
     assert not has_password("postgresql://drp@db/drp")
     assert has_password("postgresql://db/drp?user=drp&password=hush")
     with pytest.raises(UsageError, match="postgresql://") as refused:
-        checked("mysql://drp:hush@db/drp")
+        database_url("mysql://drp:hush@db/drp")
     assert "hush" not in str(refused.value)
 
 
@@ -172,7 +172,7 @@ def test_what_comes_from_headers_is_no_markup() -> None:
 
 def test_without_prefect_nothing_of_it_is_imported() -> None:
     code = (
-        "import sys, flows.service.keeper, flows.local, flows.shown, flows.reduce, "
+        "import sys, flows.service.keeper, flows.service.up, flows.artifacts, flows.reduce, "
         "schemas.forms; sys.exit('prefect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -107,8 +107,8 @@ class Zygote:
 
 def serve(warm: Sequence[str]) -> None:
     """Import everything, then make a run of each order."""
-    from flows.runs import reduction as pipeline
     from flows.command.main import main
+    from flows.runs import reduction as pipeline
 
     known: dict[str, Any] = {}
     real = pipeline.take_inventory

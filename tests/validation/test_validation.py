@@ -748,7 +748,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(work.label)
         return part_of(work.name, work.seed, 2.0 if work.name == "demo" else 1.0)
 
-    monkeypatch.setattr(flows.validate, "measured", stand_in)
+    monkeypatch.setattr(flows.validate, "measure", stand_in)
     return done
 
 
@@ -781,7 +781,7 @@ def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_tried_again(
         counted.append(work.label)
         raise flows.validate.NotReducedError("NoScienceDataError: nothing left")
 
-    monkeypatch.setattr(flows.validate, "measured", broken)
+    monkeypatch.setattr(flows.validate, "measure", broken)
     request = ValidateRequest(cases=("tiny",), seeds=1, output=tmp_path)
     result = flows.validate.run_validation(request)
     assert result["failed"] == 1
@@ -808,7 +808,7 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(
 
 
 def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[str]) -> None:
-    works = list(flows.validate.planned(ValidateRequest()))
+    works = list(flows.validate.plan_parts(ValidateRequest()))
     assert not counted
     assert {w.name for w in works} >= {"demo", "budget"}
     assert "tiny" not in {w.name for w in works}
@@ -818,7 +818,7 @@ def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[s
 
 def test_an_unknown_case_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(UsageError, match=r"no case 'nothing'; there are .*demo.*budget"):
-        list(flows.validate.planned(ValidateRequest(cases=("nothing",))))
+        list(flows.validate.plan_parts(ValidateRequest(cases=("nothing",))))
 
 
 @pytest.mark.parametrize(("case", "code"), [("tiny", 0), ("demo", 4)])
@@ -830,11 +830,11 @@ def test_a_claim_that_is_not_met_makes_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from flows.command import console
     from flows.command import main as cli
-    from flows.command import validate
 
     ends: list[int] = []
-    monkeypatch.setattr(validate, "guarded", lambda body, *_: ends.append(body()))
+    monkeypatch.setattr(console, "run_guarded", lambda body, *_: ends.append(body()))
     cli.main(
         ["validate", "--case", case, "--seeds", "2", "--output", str(tmp_path)],
         standalone_mode=False,
@@ -879,7 +879,7 @@ def test_an_effect_of_the_budget_is_simulated_and_reduced(tmp_path: Path) -> Non
         effect="motion",
     )
     with_it, without = (
-        flows.validate.measured(w, tmp_path / w.effect, lambda _text, _end: None)["series"]
+        flows.validate.measure(w, tmp_path / w.effect, lambda _text, _end: None)["series"]
         for w in (work, base)
     )
     before, after = (
