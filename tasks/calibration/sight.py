@@ -85,9 +85,7 @@ class Orbit(NamedTuple):
     """Geometry of every image from the orbit, shape (n,); NaN where the orbit does not cover it."""
 
     limb: FloatArray  # angle of the target above the Earth's limb [deg]
-    light_time: (
-        FloatArray  # the satellite is nearer to the target than the geocentre by so much [s]
-    )
+    light_time: FloatArray  # by which the satellite is nearer to the target than the geocentre [s]
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
@@ -101,7 +99,7 @@ class _Constraints(NamedTuple):
 
 
 def _read_constraints(product: Product) -> _Constraints | None:
-    """Return the rows of visit constraints, None where there are none."""
+    """Return the rows of visit constraints, None if there are none."""
     if product.extname == "AUX_RES_VisitConstraints":
         with open_declared(require(product.path), CONSTRAINTS) as file:
             table = file[product.extname]

@@ -55,7 +55,7 @@ class EventsTerm(NamedTuple):
     bjd: FloatArray  # middle of the image, TDB at the barycentre
     event: Int32Array  # decimal digits of conditions
     quality: Int32Array  # bits of `Quality`
-    light_time: FloatArray  # how much nearer to the target than the geocentre the satellite is [s]
+    light_time: FloatArray  # by which the satellite is nearer to the target than the geocentre [s]
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
