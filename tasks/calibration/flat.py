@@ -198,7 +198,7 @@ class _Spectra(NamedTuple):
 
 
 def _read_spectra(reference: Reference) -> _Spectra:
-    """Return spectra in rising order of temperature."""
+    """Return the spectra in order of temperature."""
     with open_declared(require(reference.product.path), SPECTRA) as file:
         hdu = file["REF_APP_SEDTeff"]
         teff, wavelength, flux = (

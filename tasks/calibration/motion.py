@@ -140,7 +140,7 @@ def _shift(
 
 @njit(cache=True, inline="always", error_model="numpy")
 def _cubic(f: float) -> tuple[float, float, float, float]:
-    """Return the weights of four samples for a position `f` after the second one."""
+    """Return the weights of four samples at a position `f` after the second one."""
     return (
         f * (-0.5 + f * (1.0 - 0.5 * f)),
         1.0 + f * f * (-2.5 + 1.5 * f),
