@@ -253,7 +253,7 @@ def test_a_flat_field_with_two_planes_of_one_temperature_is_refused(own: Bench) 
 
     path = own.reference("FlatFieldTeff")
     change_rows(path, "REF_APP_FlatFieldTeffMetadata", change)
-    own.refused(65, str(path), "two planes FLAT FIELD of one T_EFF")
+    own.refused(65, str(path), "two FLAT FIELD planes with the same T_EFF")
 
 
 def test_a_flat_field_of_zero_is_refused(own: Bench) -> None:
@@ -262,7 +262,7 @@ def test_a_flat_field_of_zero_is_refused(own: Bench) -> None:
         pixels = part.pixels
         pixels[:, 500, 500:502] = 0
         part.pixels = pixels
-    own.refused(65, str(path), "REF_APP_FlatFieldTeff", "2 pixels of the window are not positive")
+    own.refused(65, str(path), "REF_APP_FlatFieldTeff", "2 pixels in the window are not positive")
 
 
 def test_a_linearity_curve_that_does_not_rise_is_refused(own: Bench) -> None:
