@@ -1,4 +1,4 @@
-"""Terms as steps read them."""
+"""Readers of the terms: the estimates that steps pass on to other steps."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def first_sampled(look: Look) -> int:
 
 
 def term_image(product: Product, extname: str) -> FloatArray:
-    """Return an image of a term; pixels that are no numbers are refused."""
+    """Return an image of a term, and check that all pixels are finite."""
     with open_declared(Path(require(product.path)), term_input(product.extname)) as file:
         return file[extname].finite_image()
 
@@ -74,7 +74,7 @@ class EventsTerm(NamedTuple):
     bjd: FloatArray  # middle of the image, TDB at the barycentre
     event: Int32Array  # decimal digits of conditions
     quality: Int32Array  # bits of `Quality`
-    light_time: FloatArray  # how much nearer to the target than the geocentre the satellite is [s]
+    light_time: FloatArray  # by which the satellite is nearer to the target than the geocentre [s]
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
@@ -95,31 +95,25 @@ class GainTerm(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Linearity curve: where its pieces begin, shape (m,), and their cubics, shape (m, 4)
-    [electron].
-    """
+    """Linearity curve of one exposure as m cubic pieces [electron]."""
 
-    boundary: FloatArray
-    coefficients: FloatArray
+    boundary: FloatArray  # measured signal at the start of each piece, increasing, shape (m,)
+    coefficients: FloatArray  # of its cubic in (signal - boundary), shape (m, 4)
 
 
 class SpreadTerm(NamedTuple):
-    """Motion within stacks: offsets of exposures, shape (n, 2, 8), NaN where there is none
-    [pixel], and the index of each stack's first imagette, shape (n,), -1 where there is none.
-    """
+    """Motion within stacks."""
 
-    offsets: FloatArray
-    first: IntArray
+    offsets: FloatArray  # of exposures from their mean position, padded with NaN, (n, 2, 8) [pixel]
+    first: IntArray  # index of each stack's first imagette, -1 for none, shape (n,)
 
 
 class DarkTerm(NamedTuple):
-    """Thermal charge of one exposure and its error, shape (ny, nx) [electron], and the factor of
-    every image, shape (n,).
-    """
+    """Thermal charge of one exposure."""
 
-    charge: FloatArray
-    error: FloatArray
-    scale: FloatArray
+    charge: FloatArray  # at the visit's median temperature, shape (ny, nx) [electron]
+    error: FloatArray  # of the charge, shape (ny, nx) [electron]
+    scale: FloatArray  # charge of every image over `charge`, shape (n,)
 
 
 class FlatTerm(NamedTuple):
@@ -159,13 +153,13 @@ def read_linearity(linearity: Linearity) -> Curve:
 
 
 def read_spread(spread: Spread, extname: str = "TERM_SPREAD") -> SpreadTerm:
-    """Return the motion within stacks, or within imagettes that are stacks themselves."""
+    """Return the motion within the stacks, or within stacked imagettes."""
     x, y, first = term_column(spread.product, extname, "OFFSET_X", "OFFSET_Y", "FIRST")
     return SpreadTerm(np.stack([x, y], axis=1).astype(np.float64), first.astype(np.int64))
 
 
 def read_dark(dark: Dark) -> DarkTerm:
-    """Return the thermal charge, and how it changes from image to image."""
+    """Return the thermal charge of the visit."""
     charge, error = (term_image(dark.product, name) for name in ("TERM_DARK", "TERM_DARK_ERROR"))
     return DarkTerm(charge, error, *term_column(dark.product, "TERM_DARK_SCALE", "SCALE"))
 

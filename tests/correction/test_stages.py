@@ -265,5 +265,5 @@ def test_terms_of_another_window_are_refused(reduced: Bench) -> None:
         dark=Dark(step="dark", products=term("dark")),
         flat=Flat(step="flat", products=term("flat")),
     )
-    with pytest.raises(ValueError, match="the terms are not of"):
+    with pytest.raises(ValueError, match="the terms do not match"):
         measure_calibration_stages.fn(raw, None, look, detector)

@@ -81,8 +81,8 @@ def test_where_the_orbit_ends_the_light_time_of_the_satellite_ends_with_a_warnin
     left = times["MJD_TIME"] > epoch[last]
     rows, said = bench.measured()
     assert (
-        f"the orbit does not cover {left.sum()} images: the satellite's own light time is not "
-        f"known for them" in said
+        f"the orbit does not cover {left.sum()} of {len(left)} images: the satellite's own light "
+        f"time is unknown for them" in said
     )
     np.testing.assert_array_equal(np.isnan(rows["SAT_LIGHT_TIME"]), left)
     # a cubic piece depends on its two rows alone

@@ -50,4 +50,4 @@ def test_planned_constraints_without_rows_leave_the_word_to_orbit_and_map(bench:
     change_rows(bench.raw("MPS_PRE_Visits"), "MPS_PRE_VisitConstraints", lambda rows: rows[:0])
     rows, said = bench.measured()
     assert (rows["EVENT"] % EVENT_COSMIC_RAYS == 0).all()  # the simulated orbit is far from both
-    assert "taken as" not in said
+    assert "treated as" not in said

@@ -47,7 +47,7 @@ def test_a_visit_with_an_image_without_data_is_published(bench: Bench, sound: An
     assert flagged(rows, Quality.UNUSABLE_IMAGE) == [BAD]
     alike(rows, sound, [BAD])
     assert manifest(outcome)["steps"][0]["payload"]["used"]["N_BADIMG"] == 1
-    assert any("margins of 1 images show no bias" in w for w in manifest(outcome)["warnings"])
+    assert any("bias interpolated for 1 of 12 images" in w for w in manifest(outcome)["warnings"])
 
 
 def test_an_image_that_the_camera_marked_as_damaged_is_flagged(bench: Bench, sound: Any) -> None:

@@ -143,7 +143,7 @@ def test_without_optional_references_the_fall_backs_are_named(own: Bench, reduce
             path.unlink()
     outcome = own.published()
     assert manifest(outcome)["fallbacks"].keys() >= OPTIONAL.keys()
-    for text in ("no limits of angles are given", "no limits of housekeeping are given"):
+    for text in ("no limits for angles", "no limits for housekeeping"):
         assert text in outcome.err
 
 
@@ -207,7 +207,7 @@ def test_a_bias_of_the_other_channel_stands_in_with_a_warning(own: Bench) -> Non
             table["RO_HW"] = b"redundant"
             part.rows = table
     put_together(path, parts)
-    assert "has no read-out channel main: the other one is used" in own.measured()[1]
+    assert "has no read-out channel main: using the other channel" in own.measured()[1]
 
 
 def test_a_linearisation_of_another_frequency_is_refused(own: Bench) -> None:
@@ -234,7 +234,7 @@ def test_a_flat_field_grid_that_does_not_reach_the_target_falls_back_to_its_edge
     change_rows(own.reference("FlatFieldTeff"), "REF_APP_FlatFieldTeffMetadata", change)
     outcome = own.published()
     assert (
-        "T_EFF 5900 K lies outside of those of the reference: the flat field of 4000 K is used"
+        "T_EFF 5900 K is outside the range of the reference: using the flat field of 4000 K"
         in outcome.err
     )
     with fits.open(next(outcome.folder.glob("*SCI_CAL_SubArray*"))) as hdus:
@@ -253,7 +253,7 @@ def test_a_flat_field_with_two_planes_of_one_temperature_is_refused(own: Bench) 
 
     path = own.reference("FlatFieldTeff")
     change_rows(path, "REF_APP_FlatFieldTeffMetadata", change)
-    own.refused(65, str(path), "two planes FLAT FIELD of one T_EFF")
+    own.refused(65, str(path), "two FLAT FIELD planes with the same T_EFF")
 
 
 def test_a_flat_field_of_zero_is_refused(own: Bench) -> None:
@@ -262,7 +262,7 @@ def test_a_flat_field_of_zero_is_refused(own: Bench) -> None:
         pixels = part.pixels
         pixels[:, 500, 500:502] = 0
         part.pixels = pixels
-    own.refused(65, str(path), "REF_APP_FlatFieldTeff", "2 pixels of the window are not positive")
+    own.refused(65, str(path), "REF_APP_FlatFieldTeff", "2 pixels in the window are not positive")
 
 
 def test_a_linearity_curve_that_does_not_rise_is_refused(own: Bench) -> None:
@@ -272,7 +272,7 @@ def test_a_linearity_curve_that_does_not_rise_is_refused(own: Bench) -> None:
         rows["BOUNDARY"][1] = rows["BOUNDARY"][0]
 
     change_rows(path, "REF_APP_CCDLinearisation100", change)
-    own.refused(65, str(path), "REF_APP_CCDLinearisation100", "column BOUNDARY does not rise")
+    own.refused(65, str(path), "REF_APP_CCDLinearisation100", "column BOUNDARY does not increase")
 
 
 def test_limits_in_the_wrong_order_are_refused(own: Bench) -> None:

@@ -38,7 +38,7 @@ def test_images_with_one_time_are_published_with_a_flag_on_the_second(
     assert flagged(rows, Quality.DUPLICATE_TIME) == [BAD]
     unflagged = rows["MJD_TIME"][rows["QUALITY"] == 0]
     assert len(np.unique(unflagged)) == len(unflagged)
-    assert "1 images repeat the time of another one" in outcome.err
+    assert "1 of 12 images flagged: same time as the image before" in outcome.err
 
 
 def test_images_with_one_time_throughout_are_published_with_flags(bench: Bench) -> None:
