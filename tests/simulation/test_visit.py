@@ -274,7 +274,7 @@ def test_a_case_with_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window_x": 1000}, "leaves the exposed area"),
+        ({"window_x": 1000}, "extends beyond the exposed area"),
         ({"imagettes": True, "nexp": 1}, "nexp must be at least 2"),
         ({"saa": "always"}, "kept_flagged"),
         ({"exptime": float("nan")}, "finite number"),
