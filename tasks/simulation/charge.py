@@ -56,7 +56,7 @@ def cti_strength(mjd: float) -> float:
 
 @njit(cache=True, nogil=True)
 def transfer(charge: FloatArray, bottom: int, strength: float, gain: float) -> None:
-    """Move charge down its column, in place: what a pixel loses, later ones gain.
+    """Move charge down its column, in place: pixels lose charge, and later ones gain it.
 
     Parameters
     ----------
