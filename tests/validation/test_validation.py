@@ -800,7 +800,7 @@ def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[s
     assert sum(w.case.images for w in works if w.name == "demo") >= 5000
 
 
-def test_an_unknown_case_is_rejected_with_the_existing_names() -> None:
+def test_an_unknown_case_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(UsageError, match=r"no case 'nothing'; there are .*demo.*budget"):
         list(flows.validate.planned(ValidateRequest(cases=("nothing",))))
 
