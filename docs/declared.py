@@ -185,7 +185,8 @@ def anchor(heading: str) -> str:
 
 def term_outputs(leaf: str) -> tuple[list[str], dict[str, Keyword]]:
     """Return a description of each HDU of a term, and the used values that its header carries."""
-    descriptions, used = [], {}
+    descriptions: list[str] = []
+    used: dict[str, Keyword] = {}
     for structure in (TERMS[extname] for extname in (leaf, *COMPANIONS.get(leaf, ()))):
         content = f".\n\n{columns(structure.columns)}" if structure.is_table else ", an image."
         descriptions.append(f"{term_link(structure.extname)}: {structure.meaning}{content}")
