@@ -18,6 +18,8 @@ from reference_data.library import library_folder
 from schemas.products import soc_structure
 from schemas.settings import PipelineSettings
 from tasks.calibration.apply import calibrate_images
+from tasks.calibration.detector import PerImage, Response
+from tasks.calibration.motion import BlockMotion
 from tasks.calibration.spread import offsets_of
 from tasks.engine.store import Workspace
 from tasks.files.byte_order import to_big_endian
@@ -26,6 +28,7 @@ from tasks.files.writer import FitsWriter, NewHdu
 from tasks.visit.headers import visit_keywords
 from tasks.visit.inventory import take_inventory
 from tasks.visit.raw import open_exposures
+from tasks.visit.terms import Curve
 
 IMAGES, ROUNDS = 300, 5
 
@@ -47,7 +50,9 @@ def main() -> None:
             keywords = {**visit_keywords(raw, declared), "BUNIT": "electrons"}
             zero, image = np.zeros(raw.count, np.int64), np.full((ny, nx), 0.1)
             numbers = [np.full(raw.count, v) for v in (3.0, 3.0, 610.0, 0.511, 1.0)]
-            curve = np.arange(7) * 2e4, np.tile([0.0, 1.0, 1e-8, 0.0], (7, 1))
+            images = PerImage(*numbers, zero, zero)
+            response = Response(image, image, image)
+            curve = Curve(np.arange(7) * 2e4, np.tile([0.0, 1.0, 1e-8, 0.0], (7, 1)))
             motion = offsets_of(*np.random.default_rng(1).normal(0, 0.5, (2, raw.count, 3)))
             core = np.full((raw.count, 0, 0), np.nan)
 
@@ -57,21 +62,8 @@ def main() -> None:
                 return 0
 
             def calibrate(words: np.ndarray, a: int, b: int, out: np.ndarray) -> int | None:
-                per_image = [v[a:b] for v in numbers]
-                calibrate_images(
-                    words,
-                    *per_image,
-                    zero[a:b],
-                    zero[a:b],
-                    image,
-                    image,
-                    image,
-                    *curve,
-                    motion[a:b],
-                    core[a:b],
-                    (0, 0),
-                    out,
-                )
+                block = BlockMotion(motion[a:b], core[a:b], (0, 0))
+                calibrate_images(words, images.block(a, b), response, curve, block, out)
                 return int(to_big_endian(out.view(np.uint64)))
 
             def write(

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.calibration.spread import motion_variances, offsets_of
+from tasks.calibration.motion import motion_variances
+from tasks.calibration.spread import offsets_of
 from tasks.simulation.case import Case
 from tasks.simulation.light import Window
 from tasks.simulation.linearity import linearisation

@@ -14,7 +14,15 @@ from schemas.inputs import (
     SAA_MAP,
     VISIT_LIMITS,
 )
-from schemas.payloads import Calibrated, CalibratedVisit, Inventory, Product, Reference
+from schemas.payloads import (
+    CalibratedVisit,
+    Detector,
+    Events,
+    Inventory,
+    Product,
+    ReadOut,
+    Reference,
+)
 from schemas.settings import PipelineSettings
 from tasks.calibration.apply import calibrate_full_array, calibrate_imagettes, calibrate_subarray
 from tasks.calibration.bias import estimate_bias
@@ -29,84 +37,75 @@ from tasks.engine.step import recipe
 
 
 @recipe(CalibratedVisit, "calibrate")
-def calibrate_visit(found: Inventory, settings: PipelineSettings) -> CalibratedVisit:
-    """Flag events, estimate what the detector does, and undo it."""
-    raw, reference = found.subarray, found.references
-    tables = tuple(p for p in (found.constraints, found.planned) if p is not None)
-    limits, housekeeping = reference.get(VISIT_LIMITS.kind), reference.get(HOUSEKEEPING_LIMITS.kind)
-    events = flag_events(
-        raw, tables, found.orbit, reference.get(SAA_MAP.kind), limits, housekeeping, settings.events
-    )
-    checked = judge_housekeeping(raw, housekeeping)
-    bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
-    gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
-    linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
-    spread = estimate_spread(
-        raw, found.imagettes, found.attitude, reference.get(PIXEL_SCALE.kind), settings.spread
-    )
-    dark = estimate_dark(
-        raw,
-        bias,
-        gain,
-        linearity,
-        reference[BIAS_FRAME.kind],
-        found.dark_frames,
-        reference.get(READ_OUT.kind),
-        settings.dark,
-    )
-    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
-    flat_field = write_flat_field(
-        raw, flat, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat
-    )
-    subarray = calibrate_subarray(
-        raw, found.imagettes, events, bias, gain, linearity, spread, dark, flat
-    )
+def calibrate_visit(inventory: Inventory, settings: PipelineSettings) -> CalibratedVisit:
+    """Flag events, estimate the effects of the detector, and undo them."""
+    raw, flats = inventory.subarray, flat_references(inventory)
+    events = flag_visit(inventory, settings)
+    limits = inventory.references.get(HOUSEKEEPING_LIMITS.kind)
+    housekeeping = judge_housekeeping(raw, limits)
+    detector = estimate_detector(raw, inventory, settings)
+    assert detector.spread is not None  # only that of the full array is
+    flat_field = write_flat_field(raw, detector.flat, *flats, settings.flat)
+    subarray = calibrate_subarray(raw, inventory.imagettes, events, detector)
     imagettes = full_array = None
-    if found.imagettes is not None:
-        imagettes = calibrate_imagettes(
-            found.imagettes, raw, bias, gain, linearity, spread, dark, flat
-        )
-    if found.full_array is not None:
-        full_array = calibrate_whole_ccd(found.full_array, found, settings)
+    if inventory.imagettes is not None:
+        imagettes = calibrate_imagettes(inventory.imagettes, raw, detector)
+    if (whole := inventory.full_array) is not None:
+        full_array = calibrate_full_array(whole, estimate_detector(whole, inventory, settings))
     return CalibratedVisit(
         events=events,
-        bias=bias,
-        gain=gain,
-        linearity=linearity,
-        spread=spread,
-        dark=dark,
-        flat=flat,
+        bias=detector.readout.bias,
+        gain=detector.readout.gain,
+        linearity=detector.linearity,
+        spread=detector.spread,
+        dark=detector.dark,
+        flat=detector.flat,
         flat_field=flat_field,
         subarray=subarray,
         imagettes=imagettes,
         full_array=full_array,
-        housekeeping=checked,
+        housekeeping=housekeeping,
     )
 
 
-def built_from(found: Inventory) -> tuple[Reference, ...]:
-    """Return the references that a flat field is built from, none where it is not to be built."""
-    given = (found.references.get(declared.kind) for declared in BY_WAVELENGTH)
-    return tuple(r for r in given if r is not None)
+def flag_visit(inventory: Inventory, settings: PipelineSettings) -> Events:
+    """Flag the images of the sub-array."""
+    reference = inventory.references.get
+    return flag_events(
+        inventory.subarray,
+        tuple(p for p in (inventory.constraints, inventory.planned) if p is not None),
+        inventory.orbit,
+        reference(SAA_MAP.kind),
+        reference(VISIT_LIMITS.kind),
+        reference(HOUSEKEEPING_LIMITS.kind),
+        settings.events,
+    )
 
 
-def calibrate_whole_ccd(raw: Product, found: Inventory, settings: PipelineSettings) -> Calibrated:
-    """Calibrate the full array by the same steps, with its own margins, housekeeping and read-out
-    mode.
+def estimate_detector(raw: Product, inventory: Inventory, settings: PipelineSettings) -> Detector:
+    """Estimate the effects of the detector on the sub-array, or on the full array with its own
+    margins, housekeeping and read-out mode.
     """
-    reference = found.references
-    bias = estimate_bias(raw, reference[BIAS_FRAME.kind], settings.bias)
+    reference = inventory.references
+    bias_frame, timing = reference[BIAS_FRAME.kind], reference.get(READ_OUT.kind)
+    bias = estimate_bias(raw, bias_frame, settings.bias)
     gain = estimate_gain(raw, reference[GAIN_CORRECTION.kind], settings.gain)
+    readout = ReadOut(bias=bias, gain=gain)
     linearity = estimate_linearity(raw, reference.get(LINEARISATION.kind), settings.linearity)
-    dark = estimate_dark(
-        raw,
-        bias,
-        gain,
-        linearity,
-        reference[BIAS_FRAME.kind],
-        found.dark_frames,
-        reference.get(READ_OUT.kind),
-        settings.dark,
-    )
-    flat = estimate_flat(raw, reference.get(FLAT_FIELD.kind), built_from(found), settings.flat)
-    return calibrate_full_array(raw, bias, gain, linearity, dark, flat)
+    spread = None
+    if raw is inventory.subarray:  # the full array is a single exposure
+        scale, attitude = reference.get(PIXEL_SCALE.kind), inventory.attitude
+        spread = estimate_spread(raw, inventory.imagettes, attitude, scale, settings.spread)
+    frames = inventory.dark_frames
+    dark = estimate_dark(raw, readout, linearity, bias_frame, frames, timing, settings.dark)
+    flat = estimate_flat(raw, *flat_references(inventory), settings.flat)
+    return Detector(readout=readout, linearity=linearity, spread=spread, dark=dark, flat=flat)
+
+
+def flat_references(inventory: Inventory) -> tuple[Reference | None, tuple[Reference, ...]]:
+    """Return the flat field by effective temperature and the references that one is built from;
+    the visit has either.
+    """
+    by_wavelength = (inventory.references.get(declared.kind) for declared in BY_WAVELENGTH)
+    parts = tuple(reference for reference in by_wavelength if reference is not None)
+    return inventory.references.get(FLAT_FIELD.kind), parts

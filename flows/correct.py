@@ -42,15 +42,7 @@ def correct_visit(
     prior = read_prior(found.subarray, white, bad, found.stars, reference.get(FLUX_CONVERSION.kind))
     look = take_look(images, calibrated.events, pointing, prior, settings.background, settings.look)
     calibration_stages = measure_calibration_stages(
-        found.subarray,
-        found.imagettes,
-        look,
-        bias,
-        gain,
-        calibrated.linearity,
-        calibrated.spread,
-        calibrated.dark,
-        calibrated.flat,
+        found.subarray, found.imagettes, look, calibrated.detector
     )
     first_background = estimate_background_1(images, look, pointing, prior, settings.background)
     first_psf = estimate_psf_1(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from docs.figures.drawing import BLUE, GREEN, GREY, RED, histogram, over_time, panels, show
 from docs.figures.visit import CASE, ReducedVisit
 from schemas.flags import Quality
-from tasks.calibration.spread import motion_variances
+from tasks.calibration.motion import motion_variances
 from tasks.visit.linearity_curve import linearise
 
 

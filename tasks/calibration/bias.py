@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import Quality
 from schemas.inputs import BIAS_FRAME
 from schemas.payloads import Bias, Product, Reference
@@ -106,43 +107,41 @@ class BiasReference:
     warning: str = ""
 
 
+def _choose_rows(file: FitsFile, frequency: int, hardware: str) -> tuple[int, int, str]:
+    """Return the plane and the row of the offsets of one read-out mode, with a warning if they are
+    of the other channel.
+    """
+    table, planes = file["REF_APP_BiasOffset"], file["REF_APP_BiasFrameMetadata"]
+    kinds, frequencies, channels = (planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW"))
+    same = (kinds == "BIAS") & (frequencies == frequency)
+    rows = table.column("RO_FREQU") == frequency
+    if not same.any() or not rows.any():
+        raise file["REF_APP_BiasFrame"].refuse(
+            f"has no bias for the read-out frequency {frequency} Hz"
+        )
+    if planes.rows != file["REF_APP_BiasFrame"].rows:
+        raise planes.refuse(f"{planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
+    own_planes, own_rows = same & (channels == hardware), rows & (table.column("RO_HW") == hardware)
+    if own_planes.any() and own_rows.any():
+        return int(np.argmax(own_planes)), int(np.argmax(own_rows)), ""
+    warning = f"the bias frame has no read-out channel {hardware}: the other one is used"
+    return int(np.argmax(same)), int(np.argmax(rows)), warning
+
+
 def read_bias_reference(product: Product, frequency: int, hardware: str) -> BiasReference:
-    """Read the bias frame of one read-out frequency and channel; the other channel stands in where
+    """Read the bias frame of one read-out frequency and channel, or of the other channel where that
     one is missing.
     """
     with open_declared(require(product.path), BIAS_FRAME) as file:
-        table, planes = file["REF_APP_BiasOffset"], file["REF_APP_BiasFrameMetadata"]
-        kinds, frequencies, channels = (
-            planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW")
+        plane, row, warning = _choose_rows(file, frequency, hardware)
+        table = file["REF_APP_BiasOffset"]
+        level, level_error, ron = (
+            float(table.finite_column(name)[row])
+            for name in ("BIAS_OFFSET", "BIAS_OFFSET_ERR", "RON")
         )
-        same = (kinds == "BIAS") & (frequencies == frequency)
-        rows = table.column("RO_FREQU") == frequency
-        if not same.any() or not rows.any():
-            raise file["REF_APP_BiasFrame"].refuse(
-                f"has no bias for the read-out frequency {frequency} Hz"
-            )
-        if planes.rows != file["REF_APP_BiasFrame"].rows:
-            raise planes.refuse(f"{planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
-        warning = ""
-        if (same & (channels == hardware)).any() and (
-            rows & (table.column("RO_HW") == hardware)
-        ).any():
-            same &= channels == hardware
-            rows &= table.column("RO_HW") == hardware
-        else:
-            warning = f"the bias frame has no read-out channel {hardware}: the other one is used"
-        plane = int(np.flatnonzero(same)[0])
-        row = int(np.flatnonzero(rows)[0])
-        level = float(table.finite_column("BIAS_OFFSET")[row])
         structure = file["REF_APP_BiasFrame"].finite_image(plane, plane + 1)[0] - level
-        return BiasReference(
-            level,
-            float(table.finite_column("BIAS_OFFSET_ERR")[row]),
-            float(table.finite_column("RON")[row]),
-            structure,
-            _margin_structure(file, plane, level),
-            warning,
-        )
+        margins = _margin_structure(file, plane, level)
+    return BiasReference(level, level_error, ron, structure, margins, warning)
 
 
 def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, FloatArray]:
@@ -153,55 +152,68 @@ def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, Flo
     return margins
 
 
+class MarginLevels(NamedTuple):
+    """What the margins give for one exposure of every image, shape (n,) [ADU], NaN where they give
+    nothing; and the names of the margins, joined by "+".
+    """
+
+    level: FloatArray
+    error: FloatArray
+    ron: FloatArray
+    source: str
+
+
 def margin_levels(
     raw: Exposures, reference: BiasReference, clip: float, size: int = BLOCK
-) -> tuple[FloatArray, FloatArray, FloatArray, str]:
-    """Return level, its error and read-out noise of one exposure [ADU] of every image, and which
-    margins gave them.
+) -> MarginLevels:
+    """Measure bias level and read-out noise of every image in all its margins together.
 
     Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
     They are read in blocks of about `size` bytes, so that memory does not grow with their number.
     """
-    n = raw.nexp
-    levels, weights, variances, sources = [], [], [], []
-    for side in COLUMNS:
-        name = f"SCI_RAW_{side}"
-        if name not in raw.file:
-            continue
-        hdu = raw.file[name]
-        added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
-        structure = reference.margins.get(side, np.zeros((1024, 1)))[
-            raw.y_offset : raw.y_offset + raw.shape[0]
-        ]
-        if hdu.text("MRG_PROC") == "image":
-            parts = [
-                _of_pixels(hdu.image(a, b), added, structure, clip)
-                for a, b in blocks(raw.count, bytes_of(hdu), size)
-            ]
-        else:
-            kinds = _kinds(hdu)
-            few = float(structure.mean())
-            number = float(raw.shape[0] * (4 if side.startswith("Overscan") else 8))
-            parts = [
-                _collapsed(hdu.image(a, b), kinds, added, few, number)
-                for a, b in blocks(raw.count, bytes_of(hdu), size)
-            ]
-        mean, sigma, number_of = (np.concatenate(v) for v in zip(*parts, strict=True))
-        sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
-        good = np.isfinite(mean) & (number_of > 0) & np.isfinite(sigma)
-        levels.append(np.where(good, mean, 0.0))
-        variances.append(np.where(good, sigma**2, 0.0))
-        weights.append(np.where(good, number_of, 0.0))
-        sources.append(side)
-    if not sources:
+    sides = [side for side in COLUMNS if f"SCI_RAW_{side}" in raw.file]
+    if not sides:
         nothing = np.full(raw.count, np.nan)
-        return nothing, nothing, nothing, ""
+        return MarginLevels(nothing, nothing, nothing, "")
+    measured = [_measure_margin(raw, side, reference, clip, size) for side in sides]
+    levels, variances, weights = (list(v) for v in zip(*measured, strict=True))
     weight = np.sum(weights, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         level = np.sum(np.multiply(weights, levels), axis=0) / weight
         variance = np.sum(np.multiply(weights, variances), axis=0) / weight
         error = np.sqrt(variance / weight)
-    return level, error, np.sqrt(variance * n), "+".join(sources)
+    return MarginLevels(level, error, np.sqrt(variance * raw.nexp), "+".join(sides))
+
+
+def _measure_margin(
+    raw: Exposures, side: str, reference: BiasReference, clip: float, size: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return level and variance [ADU] of one margin of every image, and their weight, 0 where there
+    is no value.
+    """
+    hdu = raw.file[f"SCI_RAW_{side}"]
+    added, structure = _coadded(hdu), _structure_beside(raw, side, reference)
+    spans = blocks(raw.count, bytes_of(hdu), size)
+    if hdu.text("MRG_PROC") == "image":
+        parts = [_of_pixels(hdu.image(a, b), added, structure, clip) for a, b in spans]
+    else:
+        kinds, level = _kinds(hdu), float(structure.mean())
+        pixels = float(raw.shape[0] * (4 if side.startswith("Overscan") else 8))
+        parts = [_of_collapsed(hdu.image(a, b), kinds, added, level, pixels) for a, b in spans]
+    mean, sigma, number = (np.concatenate(v) for v in zip(*parts, strict=True))
+    sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
+    good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
+    return np.where(good, mean, 0.0), np.where(good, sigma**2, 0.0), np.where(good, number, 0.0)
+
+
+def _coadded(hdu: Hdu) -> int:
+    """Return how many exposures a pixel of a margin is the sum of."""
+    return 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
+
+
+def _structure_beside(raw: Exposures, side: str, reference: BiasReference) -> FloatArray:
+    """Return the structure of a margin's columns beside the window, 0 where it is not known."""
+    return reference.margins.get(side, np.zeros((1024, 1)))[raw.window[0]]
 
 
 def bytes_of(hdu: Hdu) -> int:
@@ -238,15 +250,12 @@ def margin_mean(
     if name not in raw.file:
         return None
     hdu = raw.file[name]
-    added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
+    added, structure = _coadded(hdu), _structure_beside(raw, side, reference)
     values = np.concatenate([hdu.image(i, i + 1) for i in chosen])
-    structure = reference.margins.get(side, np.zeros((1024, 1)))[
-        raw.y_offset : raw.y_offset + raw.shape[0]
-    ]
     if hdu.text("MRG_PROC") == "image":
         pixels = np.where(values == 0, np.nan, values) / added
         return pixels - structure if structure.shape[1] in (1, pixels.shape[2]) else pixels
-    names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
+    names = _collapsed_to(hdu)
     if "median" not in names[: values.shape[-1]]:
         return None
     median = values[..., names.index("median")] / added  # (n, rows) or (n, 1)
@@ -258,11 +267,14 @@ def margin_mean(
     return np.asarray((median - rows)[:, :, None])
 
 
+def _collapsed_to(hdu: Hdu) -> list[str]:
+    """Return the statistics that a margin was collapsed to on board (MRG_DTYn)."""
+    return [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
+
+
 def _kinds(hdu: Hdu) -> tuple[int, int]:
-    """Return where mean and standard deviation stand among the values of a margin that was
-    collapsed on board (MRG_DTYn).
-    """
-    names = [str(hdu.header.get(f"MRG_DTY{i}", "N/A")).strip() for i in (1, 2, 3, 4)]
+    """Return the places of mean and standard deviation among the statistics of a margin."""
+    names = _collapsed_to(hdu)
     if missing := {"mean", "stdev"} - set(names[: hdu.shape[-1]]):
         raise hdu.refuse(
             f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is "
@@ -271,7 +283,7 @@ def _kinds(hdu: Hdu) -> tuple[int, int]:
     return names.index("mean"), names.index("stdev")
 
 
-def _collapsed(
+def _of_collapsed(
     values: FloatArray, kinds: tuple[int, int], added: int, structure: float, pixels: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean, sigma and number of `pixels` of margins that were collapsed on board."""
@@ -281,51 +293,56 @@ def _collapsed(
     return mean, sigma, np.where(np.isfinite(mean), pixels, 0.0)
 
 
+def _follow_level(
+    raw: Exposures, margins: MarginLevels, settings: BiasSettings, warnings: list[str]
+) -> tuple[MarginLevels, BoolArray]:
+    """Return the slow part of the level with a value for every image, and which images have
+    margins of their own; NaN throughout if none has.
+    """
+    level, error, ron, source = margins
+    known = np.isfinite(level)
+    if known.any():
+        known &= np.abs(level - np.median(level[known])) < JUMP
+    if not known.any():
+        return margins, known
+    if not known.all():
+        warnings.append(f"margins of {(~known).sum()} images show no bias: it is interpolated")
+    present = raw.metadata.present()
+    temperatures = [raw.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in present]
+    level = np.where(known, level, np.nan)
+    level, error = follow(raw.mjd, level, error, settings.smooth / 1440.0, temperatures)
+    return MarginLevels(level, error, np.where(known, ron, np.median(ron[known])), source), known
+
+
 @step("bias", "BIAS_RON", version="3", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
         reference = read_bias_reference(frame.product, exposures.frequency, exposures.hardware)
         warnings = [reference.warning] if reference.warning else []
-        level, error, ron, source = margin_levels(exposures, reference, settings.clip)
-        known = np.isfinite(level)
-        if known.any():
-            known &= np.abs(level - np.median(level[known])) < JUMP
-        quality = np.where(~known & bool(source), int(Quality.MARGIN), 0)
-        if known.any():
-            if not known.all():
-                warnings.append(
-                    f"margins of {(~known).sum()} images show no bias: it is interpolated"
-                )
-            level = np.where(known, level, np.nan)
-            there = exposures.metadata.present()
-            warm = [
-                exposures.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in there
-            ]
-            level, error = follow(exposures.mjd, level, error, settings.smooth / 1440.0, warm)
-            ron = np.where(known, ron, np.median(ron[known]))
-        else:
+        margins = margin_levels(exposures, reference, settings.clip)
+        followed, known = _follow_level(exposures, margins, settings, warnings)
+        if not known.any():
             warnings.append("no usable margins: the nominal bias of the reference is used")
-            level, error, ron = (
-                np.full_like(level, v)
-                for v in (reference.level, reference.level_error, reference.ron)
-            )
-            source = "reference"
-        structure = reference.structure[exposures.window]
+            nominal = reference.level, reference.level_error, reference.ron
+            level, error, ron = (np.full(exposures.count, value) for value in nominal)
+            followed = MarginLevels(level, error, ron, "reference")
+        quality = np.where(~known & bool(margins.source), int(Quality.MARGIN), 0)
         used: dict[str, Value] = {
-            "BIAS_LVL": float(level.mean()),
-            "BIAS_STD": float(level.std()),
-            "BIAS_SRC": source,
-            "RON_ADU": float(np.median(ron)),
+            "BIAS_LVL": float(followed.level.mean()),
+            "BIAS_STD": float(followed.level.std()),
+            "BIAS_SRC": followed.source,
+            "RON_ADU": float(np.median(followed.ron)),
         }
         columns = {
             "MJD_TIME": exposures.mjd,
-            "LEVEL": level,
-            "LEVEL_ERR": error,
-            "RON": ron,
+            "LEVEL": followed.level,
+            "LEVEL_ERR": followed.error,
+            "RON": followed.ron,
             "QUALITY": quality,
         }
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+        structure = reference.structure[exposures.window]
     table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)
     image = NewHdu(TERMS["TERM_BIAS_STRUCTURE"], offsets, pixels=structure)
     return Leaves({"TERM_BIAS": [table, image]}, used=used, warnings=warnings)

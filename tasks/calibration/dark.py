@@ -16,50 +16,38 @@ a sixth for one degree.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.inputs import DARK_FRAME, READ_OUT
-from schemas.payloads import Bias, Dark, Gain, Linearity, Product, Reference
+from schemas.inputs import READ_OUT
+from schemas.payloads import Dark, Linearity, Product, ReadOut, Reference
 from schemas.settings import DarkSettings
 from schemas.terms import TERMS
-from tasks.calibration.bias import read_bias_reference
-from tasks.calibration.dark_scale import SIDES, measured_scale
+from tasks.calibration.dark_frames import DarkFrames, shrink
+from tasks.calibration.dark_scale import SIDES, DarkScale, measure_scale
 from tasks.calibration.drift import slow
 from tasks.calibration.gain import fill_gaps
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import Value, open_declared
 from tasks.files.writer import NewHdu
-from tasks.numerics.robust import MAD_TO_SIGMA
-from tasks.numerics.times import utc_to_mjd
 from tasks.visit.raw import Exposures, open_exposures
 
 ROW_PIXELS = 1076  # 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8 blank
-
 LEADING_PIXELS = 28  # read before the first exposed one
-
 ROW_SHIFT = 30e-6  # [s]
+FULL_READ_SCRIPTS = frozenset((1, 2, 3, 4, 31, 32))  # all rows are read: full frame, faint mode
 
 ZERO_CELSIUS = 273.15
-
 ACTIVATION = 9080.0  # [K]
-
 COLDEST, WARMEST = -100.0, 30.0  # what the CCD's temperature can be [deg C]
-
-FAR = 4.0  # pixels further from the usual dark current are not of the bulk [sigma]
-
 SMOOTH = 30.0 / 1440.0  # window that smooths the CCD's temperature [day]
 
 OLD = 30.0  # a single dark frame that far away is worth a warning [day]
-
 UNUSUAL = 0.2  # dark frames that are wrong by more are worth a warning
-
 PLAUSIBLE = 0.02, 50.0  # 25 degrees colder or warmer
-
-FULL_READ_SCRIPTS = frozenset(
-    (1, 2, 3, 4, 31, 32)
-)  # full frame, and the faint mode: all rows are read
 
 
 def dark_charge(rate: FloatArray, exposure_time: float, read_time: FloatArray) -> FloatArray:
@@ -120,44 +108,6 @@ def read_times(
     return rows[:, None] * row + ROW_SHIFT + columns[None, :] / frequency
 
 
-def interpolate_frames(
-    time: float, times: FloatArray, frames: FloatArray, errors: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return dark current and error at `time`, between one or two frames (k, ny, nx); held constant
-    outside of them.
-    """
-    if len(times) == 1 or times[1] == times[0]:
-        return frames[0], errors[0]
-    w = float(np.clip((time - times[0]) / (times[1] - times[0]), 0.0, 1.0))
-    return (1 - w) * frames[0] + w * frames[1], np.hypot((1 - w) * errors[0], w * errors[1])
-
-
-def shrink(rate: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return dark current without the noise of its map, and the error of that.
-
-    A pixel is the usual one plus a difference d. The differences of most pixels have the variance V
-    that their scatter shows beyond the errors e; hot ones, further out than most pixels and noise
-    together go, have d^2 - e^2. Each difference is multiplied by v / (v + e^2), with v the one
-    variance or the other (empirical Bayes).
-
-    Parameters
-    ----------
-    rate, error : ndarray, shape (ny, nx)
-        Map and its error [electron/s].
-    """
-    usual = float(np.median(rate))
-    difference = rate - usual
-    noise = np.square(error)
-    spread = max(
-        float(MAD_TO_SIGMA * np.median(np.abs(difference))) ** 2 - float(np.median(noise)), 0.0
-    )
-    variance = np.where(
-        np.square(difference) > FAR**2 * (spread + noise), np.square(difference) - noise, spread
-    )
-    share = np.divide(variance, variance + noise, out=np.ones_like(rate), where=noise > 0)
-    return usual + share * difference, error * np.sqrt(share)
-
-
 def temperature_factor(temperature: FloatArray, usual: float) -> FloatArray:
     """Return the dark current at some temperatures in units of that at the usual one, all in
     degrees Celsius.
@@ -167,24 +117,70 @@ def temperature_factor(temperature: FloatArray, usual: float) -> FloatArray:
     return factor
 
 
-def row_time_of(reference: Reference | None, exposures: Exposures) -> float | None:
-    """Return the time of one row [s] of the visit's read-out script, None where the reference does
-    not tell.
-    """
-    if reference is None:
-        return None
+class ReadOutTiming(NamedTuple):
+    """Order and speed of the read-out of a window."""
+
+    first_row: int  # rows that are read before the window's first
+    frequency: float  # pixels read in a second [Hz]
+    row_time: float | None  # of the visit's read-out script, None where it is not known [s]
+
+    def waits(self, shape: tuple[int, int], first_column: int) -> FloatArray:
+        """Return `read_times` of some columns of the window [s]."""
+        return read_times(shape, self.first_row, first_column, self.frequency, self.row_time)
+
+
+def read_timing(exposures: Exposures, reference: Reference | None) -> ReadOutTiming:
+    """Return the timing of the visit's read-out script."""
+    script = exposures.image.header.get("RO_SCRPT")
+    full = script in FULL_READ_SCRIPTS or exposures.shape == (1024, 1024)
+    row_time = None if reference is None else _read_row_time(reference, script)
+    return ReadOutTiming(exposures.y_offset if full else 0, exposures.frequency, row_time)
+
+
+def _read_row_time(reference: Reference, script: Value | None) -> float | None:
+    """Return the time of one row [s] of a read-out script, None where the reference lacks it."""
     with open_declared(require(reference.product.path), READ_OUT) as file:
         hdu = file["REF_APP_ReadOut"]
-        rows = hdu.column("RO_SCRPT") == exposures.image.header.get("RO_SCRPT")
+        rows = hdu.column("RO_SCRPT") == script
         times = hdu.finite_column("ROW_READ_OUT")[rows]
     return float(times[0]) / 1000.0 if len(times) and 0 < times[0] < 1000 else None
+
+
+def _expect_columns(
+    exposures: Exposures, frames: DarkFrames, timing: ReadOutTiming
+) -> dict[str, FloatArray]:
+    """Return the charge of one exposure in the dark columns of each side as the frames have it,
+    shape (ny, 16) [electron].
+    """
+    expected = {}
+    for side, first in SIDES.items():
+        rate = frames.read_columns(side, exposures.window[0])
+        if rate is not None:
+            wait = timing.waits((exposures.shape[0], 16), first - LEADING_PIXELS)
+            expected[side] = dark_charge(rate, exposures.exposure_time, wait)
+    return expected
+
+
+def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
+    """Return the factor of the dark frames that a measured one justifies."""
+    factor, error, source = measured
+    if not (np.isfinite(factor) and abs(factor - 1.0) > 3.0 * error):
+        factor = 1.0
+    if not PLAUSIBLE[0] <= factor <= PLAUSIBLE[1]:
+        warnings.append(
+            f"the dark columns show {factor:.3g} times the dark current of the frames: "
+            f"the frames are used"
+        )
+        factor = 1.0
+    elif abs(factor - 1.0) > UNUSUAL:
+        warnings.append(f"the dark frames are scaled by {factor:.3f}")
+    return DarkScale(factor, error if np.isfinite(error) else 0.0, source)
 
 
 @step("dark", "DARK", version="3", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product,
-    bias: Bias,
-    gain: Gain,
+    readout: ReadOut,
     linearity: Linearity,
     bias_frame: Reference,
     frames: tuple[Reference, ...],
@@ -196,95 +192,55 @@ def estimate_dark(
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
-        window, shape = exposures.window, exposures.shape
-        full = exposures.image.header.get("RO_SCRPT") in FULL_READ_SCRIPTS or shape == (1024, 1024)
-        first_row = exposures.y_offset if full else 0
-        row_time = row_time_of(timing, exposures)
-        waits = read_times(shape, first_row, exposures.x_offset, exposures.frequency, row_time)
-        mjd, exposure_time = exposures.mjd, exposures.exposure_time
-        offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        scale, scale_error, age, source = (
-            1.0,
-            0.0,
-            0.0,
-            "not measured: no dark current is subtracted",
-        )
-        rate, error = np.zeros(shape), np.zeros(shape)
+        read_out = read_timing(exposures, timing)
+        rate, error, age = np.zeros(exposures.shape), np.zeros(exposures.shape), 0.0
+        scale = DarkScale(1.0, 0.0, "not measured: no dark current is subtracted")
         if frames and not settings.skip:
-            times = utc_to_mjd(np.array([f.valid_from for f in frames]))
-            middle = float(np.median(mjd))
-            age = float(np.min(np.abs(times - middle)))
-            planes = [_read_frame(f.product, window) for f in frames]
-            rate, error = interpolate_frames(
-                middle, times, *(np.stack(p) for p in zip(*planes, strict=True))
-            )
+            bracket = DarkFrames.of(frames, exposures.mjd)
+            (rate, error), age = bracket.read_rate(exposures.window), bracket.age
             if len(frames) == 1 and age >= OLD:
                 warnings.append(f"only one dark frame, {age:.0f} days from the visit")
-            if settings.scale is not None:
-                scale, source = settings.scale, "setting"
+            if settings.scale is None:
+                expected = _expect_columns(exposures, bracket, read_out)
+                measured = measure_scale(exposures, readout, linearity, bias_frame, expected)
+                scale = _accept_scale(measured, warnings)
             else:
-                expected = {}
-                for side, first in SIDES.items():
-                    columns = [_read_columns(f.product, side, window[0]) for f in frames]
-                    known = [c for c in columns if c is not None]
-                    if len(known) == len(frames):
-                        current, _ = interpolate_frames(
-                            middle, times, *(np.stack(p) for p in zip(*known, strict=True))
-                        )
-                        wait = read_times(
-                            (shape[0], 16),
-                            first_row,
-                            first - LEADING_PIXELS,
-                            exposures.frequency,
-                            row_time,
-                        )
-                        expected[side] = dark_charge(current, exposure_time, wait)
-                reference = read_bias_reference(
-                    bias_frame.product, exposures.frequency, exposures.hardware
-                )
-                found, scale_error, source = measured_scale(
-                    exposures, bias, gain, linearity, reference, expected
-                )
-                if np.isfinite(found) and abs(found - 1.0) > 3.0 * scale_error:
-                    scale = found
-                scale_error = scale_error if np.isfinite(scale_error) else 0.0
-            if settings.scale is None and not PLAUSIBLE[0] <= scale <= PLAUSIBLE[1]:
-                warnings.append(
-                    f"the dark columns show {scale:.3g} times the dark current of the frames: "
-                    f"the frames are used"
-                )
-                scale = 1.0
-            elif settings.scale is None and abs(scale - 1.0) > UNUSUAL:
-                warnings.append(f"the dark frames are scaled by {scale:.3f}")
+                scale = DarkScale(settings.scale, 0.0, "setting")
             if settings.shrink:
                 rate, error = shrink(rate, error)
-        factor = _factors(exposures, warnings)
-    rate, error = scale * rate, scale * error
-    used: dict[str, Value] = {
-        "DARK_AVG": float(rate.mean()),
-        "DARK_RDT": float(waits.mean()),
-        "DARK_AGE": age,
-        "DARK_SCL": scale,
-        "DARK_SRC": source,
-        "DARK_SCE": scale_error,
-        "DARK_TVR": float(np.ptp(factor)),
-    }
-    charge = NewHdu(
-        TERMS["TERM_DARK"], {**offsets, **used}, pixels=dark_charge(rate, exposure_time, waits)
-    )
-    charge_error = NewHdu(
-        TERMS["TERM_DARK_ERROR"], offsets, pixels=dark_charge(error, exposure_time, waits)
-    )
-    factors = NewHdu(TERMS["TERM_DARK_SCALE"], columns={"MJD_TIME": mjd, "SCALE": factor})
-    return Leaves(
-        {"TERM_DARK": [charge, charge_error, factors]},
-        used=used,
-        warnings=warnings,
-        skipped=settings.skip,
-    )
+        factor = temperature_factors(exposures, warnings)
+        waits = read_out.waits(exposures.shape, exposures.x_offset)
+        rate, error = scale.factor * rate, scale.factor * error
+        used: dict[str, Value] = {
+            "DARK_AVG": float(rate.mean()),
+            "DARK_RDT": float(waits.mean()),
+            "DARK_AGE": age,
+            "DARK_SCL": scale.factor,
+            "DARK_SRC": scale.source,
+            "DARK_SCE": scale.error,
+            "DARK_TVR": float(np.ptp(factor)),
+        }
+        charges = [dark_charge(r, exposures.exposure_time, waits) for r in (rate, error)]
+        hdus = _tabulate(exposures, used, charges, factor)
+    return Leaves({"TERM_DARK": hdus}, used=used, warnings=warnings, skipped=settings.skip)
 
 
-def _factors(exposures: Exposures, warnings: list[str]) -> FloatArray:
+def _tabulate(
+    exposures: Exposures,
+    used: dict[str, Value],
+    charges: list[FloatArray],
+    factor: FloatArray,
+) -> list[NewHdu]:
+    offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
+    charge, error = charges
+    return [
+        NewHdu(TERMS["TERM_DARK"], {**offsets, **used}, pixels=charge),
+        NewHdu(TERMS["TERM_DARK_ERROR"], offsets, pixels=error),
+        NewHdu(TERMS["TERM_DARK_SCALE"], columns={"MJD_TIME": exposures.mjd, "SCALE": factor}),
+    ]
+
+
+def temperature_factors(exposures: Exposures, warnings: list[str]) -> FloatArray:
     """Return the dark current of every image over that at the median temperature of the visit."""
     temperature = exposures.metadata.column("HK_TEMP_FEE_CCD").astype(np.float64)
     temperature[(temperature < COLDEST) | (temperature > WARMEST)] = np.nan
@@ -294,21 +250,3 @@ def _factors(exposures: Exposures, warnings: list[str]) -> FloatArray:
         return np.ones(exposures.count)
     temperature, _ = slow(exposures.mjd, temperature, SMOOTH)
     return temperature_factor(temperature, float(np.median(temperature)))
-
-
-def _read_frame(product: Product, window: tuple[slice, slice]) -> tuple[FloatArray, FloatArray]:
-    with open_declared(require(product.path), DARK_FRAME) as file:
-        rate, error = file["REF_APP_DarkFrame"].finite_image()
-    return rate[window], error[window]
-
-
-def _read_columns(product: Product, side: str, rows: slice) -> tuple[FloatArray, FloatArray] | None:
-    """Return dark current and error of the dark columns of one side, (ny, 16) [electron/s]; None
-    where they are missing.
-    """
-    extname = f"REF_APP_DarkFrame{side.removeprefix('Dark')}"
-    with open_declared(require(product.path), DARK_FRAME) as file:
-        if extname not in file or file[extname].shape != (2, 1024, 16):
-            return None
-        rate, error = file[extname].finite_image()
-    return rate[rows], error[rows]

@@ -1,27 +1,35 @@
-"""By which factor the dark frames are scaled: what the dark columns of the margins show."""
+"""The factor by which the dark frames are scaled, from the dark columns of the margins."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
 
 from schemas.arrays import FloatArray
-from schemas.payloads import Bias, Gain, Linearity
-from tasks.calibration.bias import BiasReference, clipped_mean, margin_mean
+from schemas.payloads import Linearity, ReadOut, Reference
+from tasks.calibration.bias import clipped_mean, margin_mean, read_bias_reference
 from tasks.numerics.robust import MAD_TO_SIGMA
-from tasks.visit.linearity_curve import linearise, read_linearity
+from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_bias, read_gain, read_linearity
 
 SIDES = {"DarkLeft": 12, "DarkRight": 1052}  # first pixel of a row that lies in the dark columns
-
-HOT = 5.0  # dark pixels with more than this times the usual charge do not tell the scale
-
+HOT = 5.0  # times the usual charge: pixels with more are no measure of the scale
 FEWEST_PIXELS = 32
+MOST_IMAGES = 256  # whose dark columns are averaged
+OFFSET = 0.1  # error of bias level and structure of the dark columns together [ADU]
 
-MOST_IMAGES = 256  # of which the dark columns are averaged
 
-OFFSET = 0.1  # what bias level and structure of the dark columns are missed by together [ADU]
+class DarkScale(NamedTuple):
+    """Dark current over that of the frames, its error, and the columns that it was measured in or
+    the reason why it was not.
+    """
+
+    factor: float
+    error: float
+    source: str
 
 
 def ratio_of_sums(measured: FloatArray, expected: FloatArray) -> tuple[float, float]:
@@ -101,58 +109,82 @@ def ratio_of_totals(
     )
 
 
-def measured_scale(
-    raw: Exposures,
-    bias: Bias,
-    gain: Gain,
-    linearity: Linearity,
-    structure: BiasReference,
-    expected: dict[str, FloatArray],
-) -> tuple[float, float, str]:
-    """Return the dark current that the dark columns show over the expected one, its error, and
-    which columns told it.
+class _Columns(NamedTuple):
+    """Dark columns of one side, freed of bias and in linear electrons of one exposure."""
 
-    NaN where they do not tell, with the reason in the place of the columns. `expected` (ny, 16) is
-    the charge of one exposure in the columns of each side [electron].
-    """
-    level, ron = term_column(bias.product, "TERM_BIAS", "LEVEL", "RON")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    curve = read_linearity(linearity)
-    usual_gain, read_out = float(np.median(gains)), float(np.median(ron)) / float(np.median(gains))
+    charge: FloatArray  # mean over the images, shape (k,)
+    error: FloatArray  # of the mean
+    expected: FloatArray  # of the pixels whose median a value is, shape (k, m); m is 1 for pixels
+
+
+def _measure_columns(
+    raw: Exposures,
+    readout: ReadOut,
+    linearity: Linearity,
+    bias_frame: Reference,
+    expected: dict[str, FloatArray],
+) -> dict[str, _Columns]:
+    """Measure the charge of the dark columns of each side whose charge is expected."""
+    bias, gain, curve = (
+        read_bias(readout.bias),
+        read_gain(readout.gain).gain,
+        read_linearity(linearity),
+    )
+    reference = read_bias_reference(bias_frame.product, raw.frequency, raw.hardware)
     chosen = np.unique(np.linspace(0, raw.count - 1, MOST_IMAGES).round().astype(np.int64))
-    found: dict[str, tuple[FloatArray, FloatArray]] = {}
-    groups: list[
-        FloatArray
-    ] = []  # the pixels of which a value is the median; (pixels, 1) where each is told
-    offset = OFFSET
+    columns = {}
     for side, charge in expected.items():
-        adu = margin_mean(raw, side, structure, chosen)
+        adu = margin_mean(raw, side, reference, chosen)
         if adu is None:
             continue
-        electrons = (adu - level[chosen, None, None]) / gains[chosen, None, None]
+        electrons = (adu - bias.level[chosen, None, None]) / gain[chosen, None, None]
         electrons = linearise(electrons.ravel(), *curve).reshape(electrons.shape)
         mean, sigma, number = clipped_mean(electrons.reshape(len(chosen), -1).T.copy(), 4.0)
-        found[side] = mean, sigma / np.sqrt(np.maximum(number, 1))
-        groups.append(charge.reshape(len(mean), -1))
-        if (
-            groups[-1].shape[1] > 1
-        ):  # collapsed on board; medians of whole numbers come in steps of half a count
-            offset = float(np.hypot(OFFSET, 1.0 / np.sqrt(12.0) / raw.coadded))
+        error = sigma / np.sqrt(np.maximum(number, 1))
+        columns[side] = _Columns(mean, error, charge.reshape(len(mean), -1))
+    return columns
+
+
+def measure_scale(
+    raw: Exposures,
+    readout: ReadOut,
+    linearity: Linearity,
+    bias_frame: Reference,
+    expected: dict[str, FloatArray],
+) -> DarkScale:
+    """Measure the dark current of the dark columns over the expected one.
+
+    `expected` (ny, 16) is the charge of one exposure in the columns of each side [electron].
+    """
+    columns = _measure_columns(raw, readout, linearity, bias_frame, expected)
     if not expected:
-        return np.nan, np.nan, "not measured: the dark frames have no dark columns"
-    if not found:
-        return np.nan, np.nan, "not measured: the visit has no dark columns with pixels or medians"
-    measured, errors = (np.concatenate(v) for v in zip(*found.values(), strict=True))
-    factor, error, wanted = 1.0, np.nan, measured
+        return _unmeasured("the dark frames have no dark columns")
+    if not columns:
+        return _unmeasured("the visit has no dark columns with pixels or medians")
+    ron, gain = read_bias(readout.bias).ron, read_gain(readout.gain).gain
+    usual_gain = float(np.median(gain))
+    read_out = float(np.median(ron)) / usual_gain
+    measured = np.concatenate([side.charge for side in columns.values()])
+    errors = np.concatenate([side.error for side in columns.values()])
+    groups = [side.expected for side in columns.values()]
+    factor, error, reference = 1.0, np.nan, measured
     for _ in range(10):  # the median under noise depends a little on the factor
-        wanted = np.concatenate([usual_charge(q, factor, read_out, raw.nexp) for q in groups])
-        before, (factor, error) = factor, _ratio(measured, errors, wanted)
+        reference = np.concatenate([usual_charge(q, factor, read_out, raw.nexp) for q in groups])
+        before, (factor, error) = factor, _ratio(measured, errors, reference)
         if not factor > 0 or abs(factor - before) < 1e-4:
             break
-    usual = float(np.median(wanted))
+    usual = float(np.median(reference))
     if not (np.isfinite(factor) and usual > 0):
-        return np.nan, np.nan, "not measured: too few dark pixels hold charge"
-    return factor, float(np.hypot(error, offset / usual_gain / usual)), "+".join(found)
+        return _unmeasured("too few dark pixels hold charge")
+    offset = OFFSET
+    if any(q.shape[1] > 1 for q in groups):  # medians of whole numbers come in half counts
+        offset = float(np.hypot(OFFSET, 1.0 / np.sqrt(12.0) / raw.coadded))
+    error = float(np.hypot(error, offset / usual_gain / usual))
+    return DarkScale(factor, error, "+".join(columns))
+
+
+def _unmeasured(reason: str) -> DarkScale:
+    return DarkScale(np.nan, np.nan, f"not measured: {reason}")
 
 
 def usual_charge(charge: FloatArray, factor: float, read_out: float, nexp: int) -> FloatArray:

@@ -29,8 +29,6 @@ class EventDigits(NamedTuple):
 
 _PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGITS))
 
-# ---- digits
-
 
 def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Int32Array:
     """Return the digit of an angle to Sun, Moon or Earth: 1 below the soft limit, 2 below the hard
@@ -143,8 +141,7 @@ def compose_event(
 
     Parameters
     ----------
-    ---------- saa, temperature, earth, moon, sun, cosmic_rays : array_like of int or bool, shape
-    (n,) or scalar
+    saa, temperature, earth, moon, sun, cosmic_rays : array_like, shape (n,) or scalar
         The digits, lowest first.
 
     Returns
@@ -191,22 +188,6 @@ def decompose_event(event: npt.ArrayLike) -> EventDigits:
     if ((given < 0) | (given > 999_999)).any():
         raise ValueError(f"EVENT is {given.min()} to {given.max()}, wanted six digits")
     return EventDigits(*(np.asarray(given // place % 10, dtype=np.int32) for place in _PLACES))
-
-
-def measurement_status(event: npt.ArrayLike) -> Int32Array:
-    """Return STATUS: 1 where EVENT is not 0, as in the operational light curves.
-
-    Parameters
-    ----------
-    event : array_like of int, shape (n,)
-        EVENT.
-
-    Returns
-    -------
-    ndarray of int32, shape (n,)
-        STATUS.
-    """
-    return np.asarray(np.asarray(event) != 0, dtype=np.int32)
 
 
 def event_quality(event: npt.ArrayLike) -> Int32Array:

@@ -14,13 +14,13 @@ window.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import FloatArray, IntArray
 from schemas.errors import BadInputError
 from schemas.inputs import FLAT_FIELD, FLAT_FILTERS, QUANTUM_EFFICIENCY, SPECTRA, THROUGHPUT, Input
 from schemas.payloads import Flat, FlatField, Product, Reference
@@ -30,18 +30,15 @@ from schemas.terms import TERMS
 from schemas.used import FLAT_OF, flat_nodes, with_keywords
 from tasks.engine.step import Leaves, history, step
 from tasks.files.disk import require
-from tasks.files.reader import Hdu, open_declared
+from tasks.files.reader import FitsFile, Hdu, open_declared
 from tasks.files.writer import NewHdu
 from tasks.visit.headers import visit_keywords
-from tasks.visit.raw import open_exposures
-from tasks.visit.terms import term_image
+from tasks.visit.raw import Exposures, open_exposures
+from tasks.visit.terms import read_flat
 
 CCD = 1024, 1024  # exposed pixels, (ny, nx)
 EDGE = 100  # pixels that do not count for the mean of one
-WINDOWS = {
-    "PIP_CAL_FlatField": "TERM_FLAT",
-    "PIP_CAL_FlatFieldError": "TERM_FLAT_ERROR",
-}  # of the CCD, of the window
+PRODUCTS = "PIP_CAL_FlatField", "PIP_CAL_FlatFieldError"
 SUN = 5777.0  # K: taken where the target's temperature is not known
 SAMPLES = 1.0  # distance of the wavelengths at which spectra are multiplied [nm]
 
@@ -119,14 +116,10 @@ def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
     ndarray, shape (m,)
         Weights of sum one.
     """
-    place, light = wavelength[:, 0], wavelength[:, 1]
-    upper = (
-        np.clip(np.searchsorted(nodes, place, "right"), 1, len(nodes) - 1)
-        if len(nodes) > 1
-        else np.zeros(len(place), int)
-    )
     if len(nodes) == 1:
         return np.ones(1)
+    place, light = wavelength[:, 0], wavelength[:, 1]
+    upper = np.clip(np.searchsorted(nodes, place, "right"), 1, len(nodes) - 1)
     share = np.clip((place - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1]), 0.0, 1.0)
     weights = np.bincount(upper - 1, (1 - share) * light, len(nodes)) + np.bincount(
         upper, share * light, len(nodes)
@@ -134,95 +127,124 @@ def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
     return np.asarray(weights / light.sum())
 
 
-def _planes(
-    hdu: Hdu, kinds: npt.NDArray[np.str_], grid: FloatArray, kind: str
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    planes = np.flatnonzero(kinds == kind)
-    order = planes[np.argsort(grid[planes], kind="stable")]
-    if len(order) and (np.diff(grid[order]) <= 0).any():
-        raise hdu.refuse(
-            f"holds two planes {kind} of one {'T_EFF' if 'Teff' in hdu.extname else 'FILTER'}"
-        )
-    return grid[order], order
+class _Cube(NamedTuple):
+    """Planes of a reference and what each is of."""
+
+    cube: Hdu
+    table: Hdu
+    nodes: FloatArray  # T_EFF [K] or wavelength [nm] of each plane
+
+    def order(self, kind: str) -> tuple[FloatArray, IntArray]:
+        """Return the nodes of the planes of one kind, rising, and where the planes lie."""
+        planes = np.flatnonzero(self.table.column("DATA_TYPE") == kind)
+        order = planes[np.argsort(self.nodes[planes], kind="stable")]
+        if len(order) and (np.diff(self.nodes[order]) <= 0).any():
+            column = "T_EFF" if "Teff" in self.cube.extname else "FILTER"
+            raise self.cube.refuse(f"holds two planes {kind} of one {column}")
+        return self.nodes[order], order
+
+    def read(self, plane: int) -> FloatArray:
+        """Return one plane."""
+        return np.asarray(self.cube.finite_image(int(plane), int(plane) + 1)[0])
 
 
-def _check(table: Hdu, cube: Hdu) -> None:
+def _open_cube(file: FitsFile, extname: str, nodes: Callable[[Hdu], FloatArray]) -> _Cube:
+    """Return the planes of a reference, of which there must be flat fields of the CCD."""
+    cube, table = file[extname], file[f"{extname}Metadata"]
+    planes = _Cube(cube, table, nodes(table))
     if table.rows != cube.rows:
         raise table.refuse(f"{table.rows} rows for {cube.rows} planes")
     if cube.shape[1:] != CCD:
         raise cube.refuse(
             f"planes are {cube.shape[2]} x {cube.shape[1]} pixels, wanted 1024 x 1024"
         )
+    if not (table.column("DATA_TYPE") == "FLAT FIELD").any():
+        raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+    return planes
+
+
+def _between_planes(cube: _Cube, kind: str, teff: float) -> FloatArray:
+    """Interpolate between the planes of one kind, 0 if there are none."""
+    grid, order = cube.order(kind)
+    if not len(grid):
+        return np.zeros(CCD)
+    i, j, weight = bracket(teff, grid)
+    return between(cube.read(order[i]), cube.read(order[j]), weight)
 
 
 def interpolated(product: Product, teff: float, warnings: list[str]) -> Weighted:
     """Interpolate the flat field between the planes of two effective temperatures."""
     with open_declared(require(product.path), FLAT_FIELD) as file:
-        cube, table = file["REF_APP_FlatFieldTeff"], file["REF_APP_FlatFieldTeffMetadata"]
-        kinds, temperatures = table.column("DATA_TYPE"), table.finite_column("T_EFF")
-        _check(table, cube)
-        grid, order = _planes(cube, kinds, temperatures, "FLAT FIELD")
-        if not len(grid):
-            raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+        cube = _open_cube(file, "REF_APP_FlatFieldTeff", lambda table: table.finite_column("T_EFF"))
+        grid, _ = cube.order("FLAT FIELD")
         teff, used = taken_teff(teff, grid, "flat field", warnings)
-        i, j, weight = bracket(teff, grid)
-        nodes, weights = (
-            (grid[[i, j]], np.array([1 - weight, weight])) if i != j else (grid[[i]], np.ones(1))
-        )
-        first, second = (cube.finite_image(k, k + 1)[0] for k in (order[i], order[j]))
-        flat = between(first, second, weight)
-        errors, error_order = _planes(cube, kinds, temperatures, "FLAT FIELD ERROR")
-        error = np.zeros(flat.shape)
-        if len(errors):
-            i, j, weight = bracket(teff, errors)
-            first, second = (
-                cube.finite_image(k, k + 1)[0] for k in (error_order[i], error_order[j])
-            )
-            error = between(first, second, weight)
+        flat = _between_planes(cube, "FLAT FIELD", teff)
+        error = _between_planes(cube, "FLAT FIELD ERROR", teff)
+    i, j, weight = bracket(teff, grid)
+    nodes, weights = grid[[i]], np.ones(1)
+    if i != j:
+        nodes, weights = grid[[i, j]], np.array([1 - weight, weight])
     return Weighted(flat, error, used, "T_EFF", nodes, weights)
 
 
-def star_light(given: ByWavelength, teff: float, warnings: list[str]) -> tuple[FloatArray, float]:
-    """Return wavelengths and electrons (n, 2) of a star, and the effective temperature that was
-    taken [K].
-    """
-    with open_declared(require(given.spectra.product.path), SPECTRA) as file:
+class _Spectra(NamedTuple):
+    """Spectra of stars: effective temperatures (k,) [K], wavelengths [nm] and fluxes (k, m)."""
+
+    teff: FloatArray
+    wavelength: FloatArray
+    flux: FloatArray
+
+
+def _read_spectra(reference: Reference) -> _Spectra:
+    """Return spectra in rising order of temperature."""
+    with open_declared(require(reference.product.path), SPECTRA) as file:
         hdu = file["REF_APP_SEDTeff"]
-        grid, wavelength, flux = (
+        teff, wavelength, flux = (
             hdu.finite_column(n) for n in ("TEMPERATUR", "WAVELENGTH", "FLUX")
         )
-    order = np.argsort(grid, kind="stable")
-    grid, wavelength, flux = (
-        grid[order],
-        np.atleast_2d(wavelength)[order],
-        np.atleast_2d(flux)[order],
-    )
-    teff, used = taken_teff(teff, grid, "spectrum", warnings)
-    i, j, weight = bracket(teff, grid)
-    through, efficiency = (
-        _curve(given.throughput, THROUGHPUT, "THROUGHPUT"),
-        _curve(given.efficiency, QUANTUM_EFFICIENCY, "QE"),
-    )
-    place = np.arange(
+    order = np.argsort(teff, kind="stable")
+    return _Spectra(teff[order], np.atleast_2d(wavelength)[order], np.atleast_2d(flux)[order])
+
+
+def _read_passband(parts: ByWavelength) -> tuple[FloatArray, FloatArray]:
+    """Return wavelengths [nm], and how much of a star's light is seen there times the wavelength,
+    shape (n,).
+    """
+    through = _read_curve(parts.throughput, THROUGHPUT, "THROUGHPUT")
+    efficiency = _read_curve(parts.efficiency, QUANTUM_EFFICIENCY, "QE")
+    first, last = (
         max(through[0][0], efficiency[0][0]),
-        min(through[0][-1], efficiency[0][-1]) + SAMPLES / 2,
-        SAMPLES,
+        min(through[0][-1], efficiency[0][-1]),
     )
-    seen = place * np.interp(place, *through) * np.interp(place, *efficiency)
-    # spectra of two temperatures count by the electrons that they give, as planes do that are
-    # interpolated
-    light = [seen * np.interp(place, wavelength[k], flux[k], left=0.0, right=0.0) for k in (i, j)]
+    place = np.arange(first, last + SAMPLES / 2, SAMPLES)
+    return place, place * np.interp(place, *through) * np.interp(place, *efficiency)
+
+
+def star_light(parts: ByWavelength, teff: float, warnings: list[str]) -> tuple[FloatArray, float]:
+    """Return wavelengths [nm] and electrons of a star, shape (n, 2), and the effective temperature
+    that was used [K].
+    """
+    spectra = _read_spectra(parts.spectra)
+    teff, used = taken_teff(teff, spectra.teff, "spectrum", warnings)
+    i, j, weight = bracket(teff, spectra.teff)
+    place, seen = _read_passband(parts)
+    # spectra of two temperatures count by their electrons, as interpolated planes do
+    light = [
+        seen * np.interp(place, spectra.wavelength[k], spectra.flux[k], left=0.0, right=0.0)
+        for k in (i, j)
+    ]
     if not all(v.sum() > 0 and (v >= 0).all() for v in light):
-        with open_declared(require(given.spectra.product.path), SPECTRA) as file:
+        with open_declared(require(parts.spectra.product.path), SPECTRA) as file:
             raise file["REF_APP_SEDTeff"].refuse(
                 "column FLUX gives no light where the telescope sees, or less than none"
             )
-    return np.stack(
-        [place, between(light[0] / light[0].sum(), light[1] / light[1].sum(), weight)], axis=1
-    ), used
+    electrons = between(light[0] / light[0].sum(), light[1] / light[1].sum(), weight)
+    return np.stack([place, electrons], axis=1), used
 
 
-def _curve(reference: Reference, declared: Input, column: str) -> tuple[FloatArray, FloatArray]:
+def _read_curve(
+    reference: Reference, declared: Input, column: str
+) -> tuple[FloatArray, FloatArray]:
     with open_declared(require(reference.product.path), declared) as file:
         hdu = file[declared.first[0]]
         wavelength, values = hdu.finite_column("WAVELENGTH"), hdu.finite_column(column)
@@ -231,35 +253,33 @@ def _curve(reference: Reference, declared: Input, column: str) -> tuple[FloatArr
     return wavelength, values
 
 
-def built(given: ByWavelength, teff: float, warnings: list[str]) -> Weighted:
+def built(parts: ByWavelength, teff: float, warnings: list[str]) -> Weighted:
     """Build the flat field from those of some wavelengths, weighted with the star's light."""
-    light, used = star_light(given, teff, warnings)
-    with open_declared(require(given.filters.product.path), FLAT_FILTERS) as file:
-        cube, table = file["REF_APP_FlatFieldFilter"], file["REF_APP_FlatFieldFilterMetadata"]
-        kinds, names = table.column("DATA_TYPE"), table.column("FILTER")
-        _check(table, cube)
-        centre = np.array([_nanometres(table, str(name)) for name in names])
-        nodes, order = _planes(cube, kinds, centre, "FLAT FIELD")
-        if not len(nodes):
-            raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+    light, used = star_light(parts, teff, warnings)
+    with open_declared(require(parts.filters.product.path), FLAT_FILTERS) as file:
+        cube = _open_cube(file, "REF_APP_FlatFieldFilter", _read_wavelengths)
+        nodes, order = cube.order("FLAT FIELD")
         weights = photon_weights(light, nodes)
-        whole = np.zeros(CCD)
+        whole, variance = np.zeros(CCD), np.zeros(CCD)
         for plane, weight in zip(order, weights, strict=True):
             if weight > 0:
-                whole += weight * cube.finite_image(int(plane), int(plane) + 1)[0]
-        variance = np.zeros(CCD)
-        errors, error_order = _planes(cube, kinds, centre, "FLAT FIELD ERROR")
+                whole += weight * cube.read(plane)
+        errors, error_order = cube.order("FLAT FIELD ERROR")
         if len(errors):
             for plane, weight in zip(error_order, photon_weights(light, errors), strict=True):
                 if weight > 0:
-                    variance += np.square(weight * cube.finite_image(int(plane), int(plane) + 1)[0])
+                    variance += np.square(weight * cube.read(plane))
     mean = float(whole[EDGE:-EDGE, EDGE:-EDGE].mean())
     if not mean > 0:
         raise BadInputError(
-            f"{given.filters.product.path}: REF_APP_FlatFieldFilter: the mean response is not "
+            f"{parts.filters.product.path}: REF_APP_FlatFieldFilter: the mean response is not "
             f"positive"
         )
     return Weighted(whole / mean, np.sqrt(variance) / mean, used, "WAVELENGTH", nodes, weights)
+
+
+def _read_wavelengths(table: Hdu) -> FloatArray:
+    return np.array([_nanometres(table, str(name)) for name in table.column("FILTER")])
 
 
 def _nanometres(table: Hdu, text: str) -> float:
@@ -288,6 +308,11 @@ def whole_flat(
     return Weighted(np.ones(CCD), np.zeros(CCD), teff, "T_EFF", np.zeros(0), np.zeros(0))
 
 
+def _teff(raw: Exposures) -> float:
+    """Return the target's effective temperature, 0 where it is not known [K]."""
+    return float(raw.image.header.get("T_EFF") or 0)
+
+
 @step("flat", "FFIELD", version="3", payload=Flat, leaves=["TERM_FLAT"])
 def estimate_flat(
     raw: Product,
@@ -302,7 +327,7 @@ def estimate_flat(
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
-        window, teff = exposures.window, float(exposures.image.header.get("T_EFF") or 0)
+        window, teff = exposures.window, _teff(exposures)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     flat = whole_flat(teff, reference, by_wavelength, settings, warnings)
     response, error = flat.response[window].copy(), flat.error[window].copy()
@@ -333,33 +358,27 @@ def write_flat_field(
     by_wavelength: tuple[Reference, ...],
     settings: FlatSettings,
 ) -> Leaves:
-    """Write the flat field of the whole CCD with its error; in the window it is what the images
-    were divided by.
+    """Write the flat field of the whole CCD with its error; in the window it is the one that the
+    images were divided by.
 
-    A flat field that a person gave is known in the window only: there is no number outside of it
-    then, and no weight.
+    A person's own flat field is known in the window only: outside of it the product is NaN, and it
+    has no weights.
     """
     with open_exposures(raw) as exposures:
-        window, teff = exposures.window, float(exposures.image.header.get("T_EFF") or 0)
         if flat.by_hand:
-            made = Weighted(
-                np.full(CCD, np.nan), np.full(CCD, np.nan), 0.0, "", np.zeros(0), np.zeros(0)
-            )
+            unknown = np.full(CCD, np.nan)
+            whole = Weighted(unknown, unknown, 0.0, "", np.zeros(0), np.zeros(0))
         else:
-            made = whole_flat(teff, reference, by_wavelength, settings, [])
+            whole = whole_flat(_teff(exposures), reference, by_wavelength, settings, [])
         hdus = []
-        for name, pixels in zip(WINDOWS, (made.response.copy(), made.error.copy()), strict=True):
-            pixels[window] = term_image(flat.product, WINDOWS[name])
+        used = zip(PRODUCTS, (whole.response, whole.error), read_flat(flat), strict=True)
+        for name, of_ccd, of_window in used:
+            pixels = of_ccd.copy()
+            pixels[exposures.window] = of_window
             declared = with_keywords(soc_structure(name), flat.used)
-            hdus.append(
-                NewHdu(
-                    declared,
-                    {**visit_keywords(exposures, declared), **flat.used},
-                    pixels,
-                    history=history([flat]),
-                )
-            )
-    return Leaves({"PIP_CAL_FlatField": [with_weights(hdus[0], made), hdus[1]]})
+            keywords = {**visit_keywords(exposures, declared), **flat.used}
+            hdus.append(NewHdu(declared, keywords, pixels, history=history([flat])))
+    return Leaves({"PIP_CAL_FlatField": [with_weights(hdus[0], whole), hdus[1]]})
 
 
 def with_weights(hdu: NewHdu, flat: Weighted) -> NewHdu:

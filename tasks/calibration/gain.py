@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.errors import BadInputError
 from schemas.flags import Quality
 from schemas.inputs import GAIN_CORRECTION, HOUSEKEEPING
@@ -28,7 +27,7 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
-from tasks.visit.raw import open_exposures
+from tasks.visit.raw import Exposures, open_exposures
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class GainFormula:
     nominal: float
     offsets: FloatArray  # (5,)
     factors: FloatArray  # (m,)
-    exponents: npt.NDArray[np.int64]  # (m, 5)
+    exponents: IntArray  # (m, 5)
 
 
 def gain_of(
@@ -104,42 +103,47 @@ def _check(gain: FloatArray, path: Path) -> None:
         )
 
 
-@step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
-def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
-    """Estimate the gain of every image from the housekeeping of the visit."""
-    formula = read_gain_formula(correction.product)
-    warnings = []
-    with open_exposures(raw) as exposures:
-        mjd = exposures.mjd
-        values = {name: exposures.metadata.column(name).astype(np.float64) for name in HOUSEKEEPING}
-        path = exposures.file.path
+def _read_housekeeping(raw: Exposures) -> dict[str, FloatArray]:
+    """Return the voltages and the temperature that the gain depends on, by name."""
+    return {name: raw.metadata.column(name).astype(np.float64) for name in HOUSEKEEPING}
+
+
+def _apply_formula(
+    formula: GainFormula, mjd: FloatArray, values: dict[str, FloatArray], warnings: list[str]
+) -> tuple[FloatArray, BoolArray]:
+    """Return the gain of every image, and which images lack housekeeping."""
     missing = np.any([~np.isfinite(v) for v in values.values()], axis=0)
-    values = {name: fill_gaps(mjd, v) for name, v in values.items()}
-    absent = [name for name, v in values.items() if not np.isfinite(v).all()]
+    filled = {name: fill_gaps(mjd, v) for name, v in values.items()}
+    absent = [name for name, v in filled.items() if not np.isfinite(v).all()]
     if absent:
         warnings.append(
             f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used"
         )
-        gain = np.full(len(mjd), formula.nominal)
-    else:
-        vod, vrd, vog, vss, temperature = (values[name] for name in HOUSEKEEPING)
-        gain = gain_of(vod, vrd, vog, vss, temperature, formula)
-        if missing.any():
-            warnings.append(
-                f"housekeeping of {missing.sum()} images holds no numbers: interpolated"
-            )
-    _check(gain, path)  # one image that cannot be would be smoothed away
+        return np.full(len(mjd), formula.nominal), missing
+    if missing.any():
+        warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
+    vod, vrd, vog, vss, temperature = (filled[name] for name in HOUSEKEEPING)
+    return gain_of(vod, vrd, vog, vss, temperature, formula), missing
+
+
+@step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
+def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
+    """Estimate the gain of every image from the housekeeping of the visit."""
+    formula = read_gain_formula(correction.product)
+    warnings: list[str] = []
+    with open_exposures(raw) as exposures:
+        mjd, path = exposures.mjd, exposures.file.path
+        values = _read_housekeeping(exposures)
+    gain, missing = _apply_formula(formula, mjd, values, warnings)
+    _check(gain, path)  # smoothing would hide a single impossible value
     gain, error = slow(mjd, gain, settings.smooth / 1440.0)
-    _check(gain, path)  # and a curve through gains that jump can leave their range
+    _check(gain, path)  # a curve through gains that jump can leave their range
     used = {
         "GAIN_AVG": float(gain.mean()),
         "GAIN_STD": float(1e6 * gain.std() / gain.mean()),
         "GAIN_ERR": float(1e6 * np.sqrt(np.mean(error**2)) / gain.mean()),
     }
     quality = np.where(missing, int(Quality.HOUSEKEEPING), 0)
-    table = NewHdu(
-        TERMS["TERM_GAIN"],
-        used,
-        columns={"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality},
-    )
+    columns = {"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality}
+    table = NewHdu(TERMS["TERM_GAIN"], used, columns=columns)
     return Leaves({"TERM_GAIN": [table]}, used=used, warnings=warnings)

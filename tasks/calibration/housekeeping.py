@@ -4,7 +4,7 @@ limits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from schemas.terms import TERMS
 from tasks.calibration.event_digits import limit_digit
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
-from tasks.files.reader import open_declared
+from tasks.files.reader import Hdu, open_declared
 from tasks.files.writer import NewHdu
 from tasks.visit.raw import open_exposures
 from tasks.visit.terms import term_column
@@ -57,6 +57,10 @@ class Parameter:
     def limited(self) -> bool:
         """Whether any limit is given."""
         return bool(np.isfinite([*self.lower, *self.upper]).any())
+
+
+# columns of the table, with the field of `Parameter` that each holds
+COLUMNS = {field.name.upper(): field.name for field in fields(Parameter)}
 
 
 def judge(
@@ -110,49 +114,32 @@ def read_limits(limits: Reference | None) -> dict[str, tuple[Pair, Pair]]:
     }
 
 
+def _measure_parameters(table: Hdu, limits: dict[str, tuple[Pair, Pair]]) -> list[Parameter]:
+    """Return range and limits of the parameters that have limits and of those that always count."""
+    declared = table.declared.columns if table.declared is not None else ()
+    units = {column.name: column.unit for column in declared}
+    of_column = {n: limits.get(n, limits.get(n.removeprefix("HK_"), ())) for n in table.present()}
+    names = sorted(n for n, pairs in of_column.items() if n in ALWAYS or pairs)
+    return [judge(n, units.get(n, ""), table.column(n), *of_column[n]) for n in names]
+
+
 @step("housekeeping", version="1", payload=Housekeeping, leaves=["TERM_HOUSEKEEPING"])
 def judge_housekeeping(raw: Product, limits: Reference | None) -> Leaves:
-    """Hold voltages and temperatures against their limits."""
-    given = read_limits(limits)
+    """Compare voltages and temperatures with their limits."""
     with open_exposures(raw) as exposures:
-        table = exposures.metadata
-        units = (
-            {c.name: c.unit for c in table.declared.columns} if table.declared is not None else {}
-        )
-        names = [
-            n
-            for n in table.present()
-            if n in ALWAYS or n in given or n.removeprefix("HK_") in given
-        ]
-        found = [
-            judge(
-                name,
-                units.get(name, ""),
-                table.column(name),
-                *given.get(name, given.get(name.removeprefix("HK_"), ())),
-            )
-            for name in sorted(names)
-        ]
+        parameters = _measure_parameters(exposures.metadata, read_limits(limits))
     columns = {
-        "NAME": np.array([p.name for p in found]),
-        "UNIT": np.array([p.unit for p in found]),
-        "LEAST": np.array([p.least for p in found]),
-        "MEDIAN": np.array([p.median for p in found]),
-        "LARGEST": np.array([p.largest for p in found]),
-        "LOWER": np.array([p.lower for p in found]),
-        "UPPER": np.array([p.upper for p in found]),
-        "BEYOND": np.array([p.beyond for p in found]),
-        "MISSING": np.array([p.missing for p in found]),
+        name: np.array([getattr(parameter, field) for parameter in parameters])
+        for name, field in COLUMNS.items()
     }
     return Leaves({"TERM_HOUSEKEEPING": [NewHdu(TERMS["TERM_HOUSEKEEPING"], columns=columns)]})
 
 
 def read_housekeeping(term: Housekeeping | None) -> tuple[Parameter, ...]:
-    """Return what the step found; nothing where it left nothing."""
+    """Return the parameters that the step measured; none without a product of it."""
     if term is None or not term.products:
         return ()
-    names = ("NAME", "UNIT", "LEAST", "MEDIAN", "LARGEST", "LOWER", "UPPER", "BEYOND", "MISSING")
-    rows = zip(*term_column(term.product, "TERM_HOUSEKEEPING", *names), strict=True)
+    rows = zip(*term_column(term.product, "TERM_HOUSEKEEPING", *COLUMNS), strict=True)
     return tuple(
         Parameter(
             str(name),

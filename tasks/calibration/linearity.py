@@ -20,81 +20,99 @@ from schemas.settings import LinearitySettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
-from tasks.files.reader import FitsFile, open_declared
+from tasks.files.reader import Hdu, open_declared
 from tasks.files.writer import NewHdu
 from tasks.visit.raw import open_exposures
+from tasks.visit.terms import Curve
 
 FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
 
 
-def with_low_signal(
-    boundary: FloatArray, coefficients: FloatArray, missing: float
+def _evaluate(curve: Curve, signal: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return corrected charge and slope of a curve at some signals, shape (n,)."""
+    boundary, coefficients = curve
+    piece = np.clip(np.searchsorted(boundary, signal, "right") - 1, 0, None)
+    d, c = signal - boundary[piece], coefficients[piece].T
+    charge = c[0] + d * (c[1] + d * (c[2] + d * c[3]))
+    return charge, c[1] + d * (2 * c[2] + 3 * d * c[3])
+
+
+def _find_full_signal(curve: Curve, slope: float) -> float:
+    """Return the measured signal of a charge of 800 electrons [electron]."""
+    low, high = 0.0, 2 * FULL_SIGNAL
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        charge = _raise_low_signal(curve, slope, np.array([middle]))[0][0]
+        low, high = (middle, high) if charge < FULL_SIGNAL else (low, middle)
+    return high
+
+
+def _raise_low_signal(
+    curve: Curve, slope: float, signal: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
+    """Return charge and slope of a curve, divided by 1 - slope (800 - charge)."""
+    charge, rise = _evaluate(curve, signal)
+    held = 1 - slope * (FULL_SIGNAL - charge)
+    return charge / held, rise * (held - charge * slope) / held**2
+
+
+def _fit_cubics(nodes: FloatArray, values: FloatArray, slopes: FloatArray) -> FloatArray:
+    """Return the coefficients (m - 1, 4) of cubics with some values and slopes at m nodes."""
+    h = np.diff(nodes)
+    change = np.diff(values) / h
+    quadratic = (3 * change - 2 * slopes[:-1] - slopes[1:]) / h
+    cubic = (slopes[:-1] + slopes[1:] - 2 * change) / h**2
+    return np.stack([values[:-1], slopes[:-1], quadratic, cubic], axis=1)
+
+
+def _cut(curve: Curve, signal: float) -> Curve:
+    """Return the part of a curve above some signal."""
+    boundary, coefficients = curve
+    piece = int(np.searchsorted(boundary, signal, "right")) - 1
+    d, c = signal - boundary[piece], coefficients[piece]
+    rise = c[1] + d * (2 * c[2] + 3 * d * c[3])
+    first = np.array([[c[0] + d * (c[1] + d * (c[2] + d * c[3])), rise, c[2] + 3 * d * c[3], c[3]]])
+    return Curve(
+        np.concatenate([[signal], boundary[piece + 1 :]]),
+        np.concatenate([first, coefficients[piece + 1 :]]),
+    )
+
+
+def with_low_signal(curve: Curve, missing: float) -> Curve:
     """Return a curve whose corrected charge e below 800 electrons is divided by 1 - missing (800 -
     e) / 700.
 
     Parameters
     ----------
-    boundary, coefficients : ndarray, shape (m,) and (m, 4)
-        The curve: see `tasks.amplifier.linearised`. It rises.
+    curve : Curve
+        It rises.
     missing : float
         Share of the charge that is missing at 100 electrons.
     """
     slope = missing / (FULL_SIGNAL - LOW_SIGNAL)
-
-    def value(signal: FloatArray) -> tuple[FloatArray, FloatArray]:
-        piece = np.clip(np.searchsorted(boundary, signal, "right") - 1, 0, None)
-        d, c = signal - boundary[piece], coefficients[piece].T
-        charge, rise = (
-            c[0] + d * (c[1] + d * (c[2] + d * c[3])),
-            c[1] + d * (2 * c[2] + 3 * d * c[3]),
-        )
-        held = 1 - slope * (FULL_SIGNAL - charge)
-        return charge / held, rise * (held - charge * slope) / held**2
-
-    low, high = 0.0, 2 * FULL_SIGNAL  # measured signal of a corrected one of 800 electrons
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        charge = value(np.array([middle]))[0][0]
-        low, high = (middle, high) if charge < FULL_SIGNAL else (low, middle)
-    inside = boundary[(boundary > 0) & (boundary < high)]
-    nodes = np.unique(np.concatenate([np.arange(0.0, high, NODES), inside, [high]]))
-    (v, s), h = value(nodes), np.diff(nodes)
-    change = np.diff(v) / h
-    cubic = np.stack(
-        [
-            v[:-1],
-            s[:-1],
-            (3 * change - 2 * s[:-1] - s[1:]) / h,
-            (s[:-1] + s[1:] - 2 * change) / h**2,
-        ],
-        axis=1,
-    )
-    piece = int(np.searchsorted(boundary, high, "right")) - 1
-    d, c = high - boundary[piece], coefficients[piece]
-    rise = c[1] + d * (2 * c[2] + 3 * d * c[3])
-    rest = np.array([[c[0] + d * (c[1] + d * (c[2] + d * c[3])), rise, c[2] + 3 * d * c[3], c[3]]])
-    return (
-        np.concatenate([nodes, boundary[piece + 1 :]]),
-        np.concatenate([cubic, rest, coefficients[piece + 1 :]]),
+    full = _find_full_signal(curve, slope)
+    inside = curve.boundary[(curve.boundary > 0) & (curve.boundary < full)]
+    nodes = np.unique(np.concatenate([np.arange(0.0, full, NODES), inside, [full]]))
+    cubics = _fit_cubics(nodes, *_raise_low_signal(curve, slope, nodes))
+    above = _cut(curve, full)
+    return Curve(
+        np.concatenate([nodes[:-1], above.boundary]),
+        np.concatenate([cubics, above.coefficients]),
     )
 
 
-def read_curve(product: Product, frequency: int) -> tuple[FloatArray, FloatArray, float]:
-    """Return boundaries (m,), coefficients (m, 4) and the largest signal covered [electron] for a
-    read-out frequency.
-    """
+def read_curve(product: Product, frequency: int) -> tuple[Curve, float]:
+    """Return the curve for a read-out frequency, and the largest signal it covers [electron]."""
     kilohertz = frequency // 1000
     with open_declared(require(product.path), LINEARISATION) as file:
         if (name := f"REF_APP_CCDLinearisation{kilohertz}") in file:
-            return _spline(file, name)
+            return _read_spline(file[name])
         if (name := f"REF_APP_CCDLinearisationLUT{kilohertz}") in file:
-            return _table(file, name)
+            return _read_table(file[name])
         raise file.hdus[1].refuse(f"has no curve for the read-out frequency {frequency} Hz")
 
 
-def _spline(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
-    hdu = file[name]
+def _read_spline(hdu: Hdu) -> tuple[Curve, float]:
     boundary = hdu.finite_column("BOUNDARY")
     coefficients = np.stack([hdu.column(f"COEF_{i}").astype(np.float64) for i in range(4)], axis=1)
     # the last boundary may only say where the last piece ends
@@ -104,17 +122,17 @@ def _spline(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
             raise hdu.refuse(f"column COEF_{i}: {bad} values are not finite numbers")
     if pieces < 1 or (np.diff(boundary) <= 0).any():
         raise hdu.refuse("column BOUNDARY does not rise")
-    return boundary[:pieces], coefficients[:pieces], float(boundary[-1])
+    return Curve(boundary[:pieces], coefficients[:pieces]), float(boundary[-1])
 
 
-def _table(file: FitsFile, name: str) -> tuple[FloatArray, FloatArray, float]:
-    hdu = file[name]
+def _read_table(hdu: Hdu) -> tuple[Curve, float]:
     measured, corrected = hdu.finite_column("NON_LINEAR"), hdu.finite_column("CORRECTED")
     if len(measured) < 2 or (np.diff(measured) <= 0).any():
         raise hdu.refuse("column NON_LINEAR does not rise")
     slope = np.diff(corrected) / np.diff(measured)
     zero = np.zeros_like(slope)
-    return measured[:-1], np.stack([corrected[:-1], slope, zero, zero], axis=1), float(measured[-1])
+    coefficients = np.stack([corrected[:-1], slope, zero, zero], axis=1)
+    return Curve(measured[:-1], coefficients), float(measured[-1])
 
 
 @step("linearity", "ADU_CONV", version="2", payload=Linearity, leaves=["TERM_LINEARITY"])
@@ -125,14 +143,13 @@ def estimate_linearity(
     with open_exposures(raw) as exposures:
         on_board = bool(exposures.image.keyword("NLIN_COR"))
         frequency = exposures.frequency
-    skip = on_board or settings.skip or reference is None
-    if skip or reference is None:
-        boundary, coefficients, top = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]]), 65535.0 * 10
-    else:
-        boundary, coefficients, top = read_curve(reference.product, frequency)
+    curve, top = Curve(np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])), 65535.0 * 10
+    if reference is not None and not (on_board or settings.skip):
+        curve, top = read_curve(reference.product, frequency)
     if settings.low_signal and not settings.skip:
-        boundary, coefficients = with_low_signal(boundary, coefficients, settings.low_signal)
+        curve = with_low_signal(curve, settings.low_signal)
     used = {"LIN_MAX": top, "LIN_DONE": on_board}
-    columns = {"BOUNDARY": boundary, **{f"COEF_{i}": coefficients[:, i] for i in range(4)}}
+    cubics = {f"COEF_{i}": curve.coefficients[:, i] for i in range(4)}
+    columns = {"BOUNDARY": curve.boundary, **cubics}
     table = NewHdu(TERMS["TERM_LINEARITY"], used, columns=columns)
     return Leaves({"TERM_LINEARITY": [table]}, used=used, skipped=settings.skip and not on_board)

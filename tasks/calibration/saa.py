@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,8 +14,6 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared, read_from
 from tasks.visit.raw import Exposures
 
-# ---- South Atlantic anomaly
-
 
 def _axis(values: FloatArray, name: str) -> tuple[float, float, int]:
     """Return first value, step and number of the values of a regular axis."""
@@ -21,6 +21,45 @@ def _axis(values: FloatArray, name: str) -> tuple[float, float, int]:
     if len(axis) < 2 or not np.allclose(np.diff(axis), axis[1] - axis[0]):
         raise ValueError(f"{name} of the SAA map is not in even steps")
     return float(axis[0]), float(axis[1] - axis[0]), len(axis)
+
+
+class SaaMap(NamedTuple):
+    """Regular cells once around the Earth, True inside, shape (ny, nx), with the centre of the
+    first cell and the distance between two [deg].
+    """
+
+    inside: BoolArray
+    south: float
+    west: float
+    height: float
+    width: float
+
+    @classmethod
+    def of(cls, latitude: npt.ArrayLike, longitude: npt.ArrayLike, flag: npt.ArrayLike) -> SaaMap:
+        """Return the map of some cells; see `flag_saa`."""
+        rows = np.asarray(latitude, dtype=np.float64)
+        columns = np.asarray(longitude, dtype=np.float64)
+        south, height, ny = _axis(rows, "LATITUDE")
+        west, width, nx = _axis(columns, "LONGITUDE")
+        turn = round(360 / width)
+        if nx not in (turn, turn + 1) or abs(turn * width - 360) > 1e-6 * width:
+            raise ValueError(f"SAA map spans {nx} longitudes of {width:g} deg, wanted 360 deg")
+        i = np.rint((rows - south) / height).astype(int)
+        j = np.rint((columns - west) / width).astype(int)
+        count = np.zeros((ny, nx), dtype=np.int32)
+        np.add.at(count, (i, j), 1)
+        if (count != 1).any():
+            raise ValueError(f"SAA map has {rows.size} rows, wanted each of {ny} x {nx} cells once")
+        inside = np.zeros((ny, turn), dtype=np.bool_)
+        np.logical_or.at(inside, (i, j % turn), np.asarray(flag, dtype=np.bool_))
+        return cls(inside, south, west, height, width)
+
+    def at(self, latitude: FloatArray, longitude: FloatArray) -> BoolArray:
+        """Return the values of the nearest cells."""
+        ny, nx = self.inside.shape
+        i = np.rint((latitude - self.south) / self.height).astype(int).clip(0, ny - 1)
+        j = np.rint((longitude - self.west) / self.width).astype(int) % nx
+        return np.asarray(self.inside[i, j])
 
 
 def flag_saa(
@@ -56,60 +95,37 @@ def flag_saa(
     ValueError
         If the map is not a full grid, each cell once, all around the Earth.
     """
-    rows, columns = (
-        np.asarray(map_latitude, dtype=np.float64),
-        np.asarray(map_longitude, dtype=np.float64),
-    )
-    (south, height, ny), (west, width, nx) = _axis(rows, "LATITUDE"), _axis(columns, "LONGITUDE")
-    turn = round(360 / width)
-    if nx not in (turn, turn + 1) or abs(turn * width - 360) > 1e-6 * width:
-        raise ValueError(f"SAA map spans {nx} longitudes of {width:g} deg, wanted 360 deg")
-    count = np.zeros((ny, nx), dtype=np.int32)
-    grid = np.zeros((ny, turn), dtype=np.bool_)
-    i, j = (
-        np.rint((rows - south) / height).astype(int),
-        np.rint((columns - west) / width).astype(int),
-    )
-    np.add.at(count, (i, j), 1)
-    if (count != 1).any():
-        raise ValueError(f"SAA map has {rows.size} rows, wanted each of {ny} x {nx} cells once")
-    np.logical_or.at(grid, (i, j % turn), np.asarray(map_flag, dtype=np.bool_))
+    cells = SaaMap.of(map_latitude, map_longitude, map_flag)
     y, x = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
     known = np.isfinite(y) & np.isfinite(x)
-    i = np.rint((np.where(known, y, south) - south) / height).astype(int).clip(0, ny - 1)
-    j = np.rint((np.where(known, x, west) - west) / width).astype(int) % turn
-    return grid[i, j] & known, known
+    return cells.at(np.where(known, y, cells.south), np.where(known, x, cells.west)) & known, known
 
 
 def saa_from_map(
-    raw: Exposures,
-    saa_map: Reference | None,
-    saa: BoolArray,
-    unseen: BoolArray,
-    warnings: list[str],
-) -> None:
-    """Flag the images of a map of the South Atlantic Anomaly, where no constraint covers them."""
+    raw: Exposures, saa_map: Reference | None, unseen: BoolArray, warnings: list[str]
+) -> BoolArray:
+    """Return which images a map of the South Atlantic Anomaly flags, shape (n,).
+
+    `unseen` are the images that no visit constraint covers: those that the map has to decide.
+    """
     if saa_map is None:
         warnings.append(
             f"no visit constraints and no SAA map for {unseen.sum()} images: taken as outside "
             f"of the SAA"
         )
-        return
+        return np.zeros(raw.count, dtype=bool)
     with open_declared(require(saa_map.product.path), SAA_MAP) as file:
         table = file["EXT_APP_SAAMap"]
-        cells = (
-            table.finite_column("LATITUDE"),
-            table.finite_column("LONGITUDE"),
-            table.column("SAA_FLAG"),
-        )
+        rows, columns = table.finite_column("LATITUDE"), table.finite_column("LONGITUDE")
+        flag = table.column("SAA_FLAG")
     latitude, longitude = (
         raw.metadata.column(c).astype(np.float64) for c in ("LATITUDE", "LONGITUDE")
     )
     with read_from(saa_map.product.path, "EXT_APP_SAAMap"):
-        flagged, known = flag_saa(*cells, latitude, longitude)
-    saa[unseen] = flagged[unseen]
+        flagged, known = flag_saa(rows, columns, flag, latitude, longitude)
     if lost := int((unseen & ~known).sum()):
         warnings.append(
             f"the place of the satellite is not known for {lost} images: taken as outside of "
             f"the SAA"
         )
+    return flagged

@@ -21,8 +21,6 @@ from tasks.numerics.orbit import CLOCK, covered, earth_limb_angle, increasing, i
 from tasks.numerics.times import satellite_light_time, utc_to_mjd
 from tasks.visit.raw import Exposures
 
-# ---- tables of constraints
-
 
 def flag_from_rows(
     row_mjd: npt.ArrayLike,
@@ -78,23 +76,40 @@ def flag_from_rows(
 
 
 class Sight(NamedTuple):
-    """What the line of sight met during every image; NaN and False where nothing is known."""
+    """The line of sight during every image, shape (n,); NaN and False where nothing is known."""
 
     saa: BoolArray
     occulted: BoolArray
     stray_light: BoolArray
-    limb: FloatArray
+    limb: FloatArray  # angle of the target above the Earth's limb [deg]
 
 
-def _rows_of(product: Product) -> tuple[FloatArray, BoolArray, BoolArray, BoolArray] | None:
-    """Return time, SAA, occultation and too much stray light of the rows of visit constraints, None
-    where there are none.
-    """
+class Orbit(NamedTuple):
+    """What follows from the orbit for every image, shape (n,); NaN where it does not cover it."""
+
+    limb: FloatArray  # angle of the target above the Earth's limb [deg]
+    light_time: (
+        FloatArray  # the satellite is nearer to the target than the geocentre by so much [s]
+    )
+    light_rate: FloatArray  # change of `light_time` with time during the image
+
+
+class _Constraints(NamedTuple):
+    """Rows of visit constraints: times [MJD] and flags, shape (m,)."""
+
+    mjd: FloatArray
+    saa: BoolArray
+    occulted: BoolArray
+    stray_light: BoolArray
+
+
+def _read_constraints(product: Product) -> _Constraints | None:
+    """Return the rows of visit constraints, None where there are none."""
     if product.extname == "AUX_RES_VisitConstraints":
         with open_declared(require(product.path), CONSTRAINTS) as file:
             table = file[product.extname]
             saa, occulted = table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION")
-            return table.finite_column("MJD_TIME"), saa, occulted, np.zeros_like(saa)
+            return _Constraints(table.finite_column("MJD_TIME"), saa, occulted, np.zeros_like(saa))
     with open_declared(require(product.path), VISITS) as file:
         if "MPS_PRE_VisitConstraints" not in file:
             return None
@@ -103,87 +118,79 @@ def _rows_of(product: Product) -> tuple[FloatArray, BoolArray, BoolArray, BoolAr
             return None
         threshold = float(file["MPS_PRE_Visits"].column("STRAY_LIGHT_THRESHOLD")[0])
         stray = table.column("STRAY_LIGHT") > threshold
-        return (
-            table.finite_column("MJD_TIME"),
-            table.column("SAA_FLAG"),
-            table.column("EARTH_OCCULTATION"),
-            stray,
-        )
+        mjd = table.finite_column("MJD_TIME")
+        return _Constraints(mjd, table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION"), stray)
 
 
-class Orbit(NamedTuple):
-    """What the orbit tells of every image; NaN where it does not cover it."""
-
-    limb: FloatArray  # angle of the target above the Earth's limb [deg]
-    light_time: (
-        FloatArray  # of the way that the satellite is nearer to the target than the geocentre [s]
-    )
-    light_rate: FloatArray  # its change with time during the image
+def _read_orbit(product: Product) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return times [MJD], positions [km] and velocities [km/s] of an orbit."""
+    with open_declared(require(product.path), ORBIT) as file:
+        table = file["AUX_RES_Orbit"]
+        with read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
+            epoch = utc_to_mjd(table.column("EPOCH"))
+        position = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
+        velocity = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
+    return epoch, position, velocity
 
 
 def along_orbit(
     raw: Exposures, orbit: Product | None, settings: EventSettings, warnings: list[str]
 ) -> Orbit:
-    """Return the conditions that the orbit file gives; NaN where there is none."""
-    nothing = np.full(raw.count, np.nan)
+    """Return the conditions that follow from the orbit file; NaN without one."""
     if orbit is None:
+        nothing = np.full(raw.count, np.nan)
         return Orbit(nothing, nothing, nothing)
-    with open_declared(require(orbit.path), ORBIT) as file:
-        table = file["AUX_RES_Orbit"]
-        with read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
-            epoch = utc_to_mjd(table.column("EPOCH"))
-        rows = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
-        speed = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
+    rows = _read_orbit(orbit)
     star = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
     half = raw.span / 2 / DAY
     with read_from(orbit.path, orbit.extname):
-        place, begin, end = (
-            interpolate_orbit(epoch, rows, speed, raw.mjd + shift) for shift in (0.0, -half, half)
+        middle, begin, end = (
+            interpolate_orbit(*rows, raw.mjd + shift) for shift in (0.0, -half, half)
         )
-        limb = earth_limb_angle(place, *star, atmosphere=settings.atmosphere)
-    light_time = satellite_light_time(place, *star) * DAY
+        limb = earth_limb_angle(middle, *star, atmosphere=settings.atmosphere)
+    light_time = satellite_light_time(middle, *star) * DAY
     if lost := int((~np.isfinite(light_time)).sum()):
         warnings.append(
             f"the orbit does not cover {lost} images: the satellite's own light time is not "
             f"known for them"
         )
-    return Orbit(
-        limb,
-        light_time,
-        (satellite_light_time(end, *star) - satellite_light_time(begin, *star)) / (2 * half),
-    )
+    change = satellite_light_time(end, *star) - satellite_light_time(begin, *star)
+    return Orbit(limb, light_time, change / (2 * half))
 
 
 def sight_of(
     raw: Exposures,
     tables: tuple[Product, ...],
-    seen: FloatArray,
+    orbit_limb: FloatArray,
     saa_map: Reference | None,
     warnings: list[str],
 ) -> Sight:
-    """Return what the visit constraints say of the line of sight, image by image."""
-    n, duration = raw.count, raw.span
-    saa, occulted, stray, known = (np.zeros(n, dtype=bool) for _ in range(4))
-    limb = raw.metadata.column("LOS_TO_EARTH_ANGLE").astype(np.float64)
+    """Return the line of sight during every image: by the first of the visit constraints that cover
+    it, else by the angle to the limb and the map of the SAA.
+
+    `orbit_limb` is the angle to the limb along the orbit; where it is NaN that of the metadata
+    counts [deg].
+    """
+    saa, occulted, stray, known = (np.zeros(raw.count, dtype=bool) for _ in range(4))
     for product in tables:
         name = product.extname.replace("Visits", "VisitConstraints")
-        rows = _rows_of(product)
+        rows = _read_constraints(product)
         if rows is None:
             continue
-        mjd, *flags = rows
         with read_from(product.path, f"{name}: column MJD_TIME"):
-            (a, new), (b, _), (c, _) = (flag_from_rows(mjd, f, raw.mjd, duration) for f in flags)
-        fresh = new & ~known
+            (a, covered_by), (b, _), (c, _) = (
+                flag_from_rows(rows.mjd, flag, raw.mjd, raw.span)
+                for flag in (rows.saa, rows.occulted, rows.stray_light)
+            )
+        fresh = covered_by & ~known
         saa[fresh], occulted[fresh], stray[fresh] = a[fresh], b[fresh], c[fresh]
-        known |= new
-    limb = np.where(np.isfinite(seen), seen, limb)
+        known |= covered_by
+    limb = raw.metadata.column("LOS_TO_EARTH_ANGLE").astype(np.float64)
+    limb = np.where(np.isfinite(orbit_limb), orbit_limb, limb)
     unseen = ~known
     if unseen.any():
         occulted[unseen] = (limb < 0)[unseen]
-        if (unseen & ~np.isfinite(limb)).any():
-            warnings.append(
-                f"nothing tells whether {(unseen & ~np.isfinite(limb)).sum()} images are "
-                f"occulted: taken as not"
-            )
-        saa_from_map(raw, saa_map, saa, unseen, warnings)
+        if lost := int((unseen & ~np.isfinite(limb)).sum()):
+            warnings.append(f"nothing tells whether {lost} images are occulted: taken as not")
+        saa[unseen] = saa_from_map(raw, saa_map, unseen, warnings)[unseen]
     return Sight(saa, occulted, stray, limb)

@@ -14,8 +14,6 @@ from tasks.visit.raw import Exposures, by_image
 
 FULL_SCALE = 65535  # ADU of one exposure
 
-# ---- unusable images
-
 
 def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int) -> BoolArray:
     """Flag the raw images that hold nothing: 0 throughout, or full scale throughout.

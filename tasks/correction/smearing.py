@@ -25,9 +25,9 @@ from tasks.scene.optics import FINE, to_grid
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
-from tasks.visit.linearity_curve import linearise, read_linearity
+from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures, open_exposures
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_linearity, term_column
 
 # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
 KNOWN = 0.05

@@ -1,4 +1,4 @@
-"""The satellite along its orbit: position, ground track, angles to the limb of the Earth."""
+"""The satellite along its orbit: position, angles to the limb of the Earth."""
 
 from __future__ import annotations
 
@@ -122,57 +122,6 @@ def interpolate_orbit(
 
         place = CubicHermiteSpline(seconds, position, velocity)(at)
     return np.where(covered(rows, times, times, max_gap)[..., np.newaxis], place, np.nan)
-
-
-def interpolate_ground_track(
-    row_mjd: npt.ArrayLike,
-    row_position: npt.ArrayLike,
-    row_latitude: npt.ArrayLike,
-    row_longitude: npt.ArrayLike,
-    mjd: npt.ArrayLike,
-    position: npt.ArrayLike,
-) -> tuple[FloatArray, FloatArray]:
-    """Return latitude and longitude below the satellite between the rows of an orbit.
-
-    Only the difference to the place on the sky is interpolated: the turn of the Earth, which is
-    even, and the difference of geodetic and geocentric latitude, where the orbit gives the former.
-
-    Parameters
-    ----------
-    row_mjd : array_like, shape (m,)
-        Times of the rows, increasing, less than a quarter of a day apart [MJD].
-    row_position : array_like, shape (m, 3)
-        Place from the geocentre, EME2000 [km].
-    row_latitude, row_longitude : array_like, shape (m,)
-        Place on the Earth [deg].
-    mjd : array_like, shape (n,)
-        Times wanted [MJD].
-    position : array_like, shape (n, 3)
-        Place from the geocentre at those times, from `interpolate_orbit` [km].
-
-    Returns
-    -------
-    latitude, longitude : ndarray, shape (n,)
-        Place on the Earth, longitude from -180 to 180 [deg]. NaN where `position` is.
-
-    Raises
-    ------
-    ValueError
-        If the times do not increase.
-    """
-    rows, times = increasing(row_mjd, "orbit"), np.asarray(mjd, dtype=np.float64)
-    declination, right_ascension = _sky(np.asarray(row_position, dtype=np.float64))
-    flattening = np.asarray(row_latitude, dtype=np.float64) - declination
-    turn = np.unwrap(np.asarray(row_longitude, dtype=np.float64) - right_ascension, period=360)
-    declination, right_ascension = _sky(np.asarray(position, dtype=np.float64))
-    longitude = right_ascension + np.interp(times, rows, turn)
-    return declination + np.interp(times, rows, flattening), (longitude + 180) % 360 - 180
-
-
-def _sky(position: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return declination and right ascension of places (n, 3), as seen from the geocentre [deg]."""
-    x, y, z = np.moveaxis(position, -1, 0)
-    return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
 def earth_limb_angle(

@@ -8,8 +8,6 @@ import numpy as np
 from numba import njit
 
 from schemas.arrays import FloatArray
-from schemas.payloads import Linearity
-from tasks.visit.terms import term_column
 
 
 @njit(cache=True, inline="always", error_model="numpy")
@@ -51,11 +49,3 @@ def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray
     for i in range(signal.size):
         corrected[i] = linearised(signal[i], boundary, coefficients)
     return corrected
-
-
-def read_linearity(linearity: Linearity) -> tuple[FloatArray, FloatArray]:
-    """Return boundaries (m,) and coefficients (m, 4) of the visit's curve."""
-    boundary, *cubic = term_column(
-        linearity.product, "TERM_LINEARITY", "BOUNDARY", *(f"COEF_{i}" for i in range(4))
-    )
-    return boundary, np.ascontiguousarray(np.stack(cubic, axis=1))

@@ -7,19 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import FloatArray, WordArray
 from schemas.errors import BadInputError
 from schemas.inputs import RAW_FULL_ARRAY, RAW_IMAGETTE, RAW_SUBARRAY
 from schemas.payloads import Product
 from tasks.files.disk import require
-from tasks.files.reader import FitsFile, Hdu, open_declared
+from tasks.files.reader import FitsFile, Hdu, blocks, open_declared
 
 LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
+
+T = TypeVar("T")
 
 _KINDS = {d.first[0]: d for d in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE)}
 
@@ -98,7 +99,7 @@ class Exposures:
         """Read-out frequency [Hz]."""
         return self.image.integer("RO_FREQU")
 
-    def words(self, start: int, stop: int) -> npt.NDArray[np.uint32]:
+    def words(self, start: int, stop: int) -> WordArray:
         """Return planes as big-endian 32-bit words of the unsigned values, whatever their type in
         the file.
         """
@@ -122,43 +123,47 @@ def open_exposures(product: Product) -> Exposures:
     """
     file = open_declared(require(product.path), _KINDS[product.extname])
     try:
-        image = file[product.extname]
-        metadata = file[
-            "SCI_RAW_ImagetteMetadata" if "Imagette" in product.extname else "SCI_RAW_ImageMetadata"
-        ]
-        shape = image.shape
-        count = shape[0] if len(shape) == 3 else 1
-        if metadata.rows != count:
-            raise BadInputError(
-                f"{file.path}: {image.extname} has {count} images, {metadata.extname} "
-                f"{metadata.rows} rows"
-            )
-        x_offset, y_offset = 0, 0
-        if product.extname == "SCI_RAW_SubArray":
-            x_offset, y_offset = image.integer("X_WINOFF"), image.integer("Y_WINOFF")
-            if y_offset + shape[-2] > 1024 or x_offset + shape[-1] > 1024:
-                raise image.refuse(
-                    f"window of {shape[-1]} x {shape[-2]} pixels at ({x_offset}, {y_offset}) "
-                    f"leaves the CCD"
-                )
-        mjd = metadata.finite_column("MJD_TIME")
-        opened = Exposures(
-            file,
-            image,
-            metadata,
-            count,
-            (shape[-2], shape[-1]),
-            image.integer("NEXP"),
-            image.number("EXPTIME"),
-            x_offset,
-            y_offset,
-            mjd,
-        )
+        opened = _describe(file, product.extname)
         _check_margins(opened)
         return opened
     except BaseException:
         file.close()
         raise
+
+
+def _describe(file: FitsFile, extname: str) -> Exposures:
+    """Return the exposures of an open file."""
+    image = file[extname]
+    of_imagettes = "Imagette" in extname
+    metadata = file["SCI_RAW_ImagetteMetadata" if of_imagettes else "SCI_RAW_ImageMetadata"]
+    count = image.shape[0] if len(image.shape) == 3 else 1
+    if metadata.rows != count:
+        raise BadInputError(
+            f"{file.path}: {image.extname} has {count} images, {metadata.extname} "
+            f"{metadata.rows} rows"
+        )
+    x_offset, y_offset = _window_offset(image) if extname == "SCI_RAW_SubArray" else (0, 0)
+    return Exposures(
+        file=file,
+        image=image,
+        metadata=metadata,
+        count=count,
+        shape=(image.shape[-2], image.shape[-1]),
+        mjd=metadata.finite_column("MJD_TIME"),
+        nexp=image.integer("NEXP"),
+        exposure_time=image.number("EXPTIME"),
+        x_offset=x_offset,
+        y_offset=y_offset,
+    )
+
+
+def _window_offset(image: Hdu) -> tuple[int, int]:
+    """Return where the window of a sub-array begins on the CCD, x and y."""
+    ny, nx = image.shape[-2:]
+    x, y = image.integer("X_WINOFF"), image.integer("Y_WINOFF")
+    if y + ny > 1024 or x + nx > 1024:
+        raise image.refuse(f"window of {nx} x {ny} pixels at ({x}, {y}) leaves the CCD")
+    return x, y
 
 
 @contextmanager
@@ -176,31 +181,31 @@ def _check_margins(raw: Exposures) -> None:
     for hdu in raw.file.hdus[2:]:
         if hdu.declared is None or not hdu.extname.startswith("SCI_RAW_") or hdu.declared.is_table:
             continue
-        process = hdu.text("MRG_PROC")
-        top = hdu.extname.endswith("Top")
-        free = hdu.shape[-1] if not top else hdu.shape[-2]
-        if process == "image":
-            wanted = (raw.count, free, nx) if top else (raw.count, ny, free)
-        elif process == "row collapsed":
-            wanted = (raw.count, ny, 3) if not top else (raw.count, 3, nx)
-        elif process == "total collapsed":
-            wanted = (raw.count, 4, 1) if top and hdu.shape[-2:] == (4, 1) else (raw.count, 1, 4)
-        else:
-            raise hdu.refuse(
-                f"keyword MRG_PROC is {process!r}, known are 'image', 'row collapsed', 'total "
-                f"collapsed'"
-            )
+        wanted = _margin_shape(raw, hdu)
         if hdu.shape != wanted:
             raise hdu.refuse(
                 f"has the shape {hdu.shape}, wanted {wanted} with images of {nx} x {ny} pixels"
             )
 
 
-def by_image(
-    raw: Exposures, make: Callable[[npt.NDArray[np.uint32]], Any], size: int = 1 << 23
-) -> list[Any]:
-    """Return what `make` gives for each block of images."""
-    from tasks.files.reader import blocks
+def _margin_shape(raw: Exposures, margin: Hdu) -> tuple[int, ...]:
+    """Return the shape that a margin must have, by how it was collapsed on board."""
+    ny, nx = raw.shape
+    top = margin.extname.endswith("Top")
+    process = margin.text("MRG_PROC")
+    if process == "image":
+        free = margin.shape[-2] if top else margin.shape[-1]
+        return (raw.count, free, nx) if top else (raw.count, ny, free)
+    if process == "row collapsed":
+        return (raw.count, 3, nx) if top else (raw.count, ny, 3)
+    if process == "total collapsed":
+        return (raw.count, 4, 1) if top and margin.shape[-2:] == (4, 1) else (raw.count, 1, 4)
+    raise margin.refuse(
+        f"keyword MRG_PROC is {process!r}, known are 'image', 'row collapsed', 'total collapsed'"
+    )
 
+
+def by_image(raw: Exposures, make: Callable[[WordArray], T], size: int = 1 << 23) -> list[T]:
+    """Return the results of `make` for the blocks of images."""
     ny, nx = raw.shape
     return [make(raw.words(a, b)) for a, b in blocks(raw.count, ny * nx * 4, size)]

@@ -24,18 +24,14 @@ from tasks.calibration.bias import (
     margin_mean,
     read_bias_reference,
 )
-from tasks.calibration.dark import (
-    ROW_PIXELS,
-    ROW_SHIFT,
-    dark_charge,
-    interpolate_frames,
-    read_times,
-)
+from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, read_times
+from tasks.calibration.dark_frames import interpolate_frames
+from tasks.calibration.detector import PerImage, Response
 from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
 from tasks.calibration.linearity import read_curve, with_low_signal
-from tasks.calibration.spread import POINTS
+from tasks.calibration.motion import POINTS, BlockMotion
 from tasks.correction.smearing import margin_rows
 from tasks.files.byte_order import to_big_endian
 from tasks.files.writer import write_fits
@@ -47,6 +43,7 @@ from tasks.visit.attitude import interval_moments
 from tasks.visit.clean import Effects, clean, clean_block
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import open_exposures
+from tasks.visit.terms import Curve
 from tests.files.test_gate import RAW_VALUES, some_image, some_table
 from tests.support.faults import edited, put_together, raw_product, take_apart
 
@@ -403,11 +400,11 @@ def test_the_look_up_table_is_the_spline_within_its_steps(
     visit: Path, library: Path, frequency: int
 ) -> None:
     (path,) = library.rglob("*CCDLinearisation*")
-    boundary, cubic, end = read_curve(raw_product(path), frequency)
+    (boundary, cubic), end = read_curve(raw_product(path), frequency)
     table = visit / "table.fits"
     parts = take_apart(path)
     put_together(table, [p for p in parts if "LUT" in p.extname or not p.extname])
-    steps, straight, last = read_curve(raw_product(table), frequency)
+    (steps, straight), last = read_curve(raw_product(table), frequency)
     signal = rng().uniform(0, end, 20_000)
     apart = np.abs(linearise(signal, boundary, cubic) - linearise(signal, steps, straight))
     # a chord of width h leaves a parabola by at most c2 h^2 / 4
@@ -427,14 +424,14 @@ def test_the_look_up_table_is_the_spline_within_its_steps(
 def test_charge_that_is_missing_at_low_signal_is_made_up_for(
     library: Path, curve: str, missing: float
 ) -> None:
-    boundary, cubic = np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])
+    reference = Curve(np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]]))
     if curve == "reference":
         (path,) = library.rglob("*REF_APP_CCDLinearisation*")
-        boundary, cubic, _ = read_curve(raw_product(path), 100_000)
+        reference, _ = read_curve(raw_product(path), 100_000)
     signal = np.linspace(-20.0, 1.2e5, 240_041)  # every half electron
     usual, found = (
-        linearise(signal, boundary, cubic),
-        linearise(signal, *with_low_signal(boundary, cubic, missing)),
+        linearise(signal, *reference),
+        linearise(signal, *with_low_signal(reference, missing)),
     )
     held = 1 - missing * np.clip(800 - usual, 0, None) / 700
     # a cubic over h = 25 electrons misses the quotient by h^4 / 384 times its fourth derivative 24
@@ -446,7 +443,7 @@ def test_charge_that_is_missing_at_low_signal_is_made_up_for(
     # by hand: 96 electrons of 100 are seen where 4 % are missing
     if (curve, missing) == ("straight", 0.04):
         assert linearise(
-            np.array([100.0, 450.0, 800.0]), *with_low_signal(boundary, cubic, missing)
+            np.array([100.0, 450.0, 800.0]), *with_low_signal(reference, missing)
         ) == pytest.approx([100 / 0.96, 450 / 0.98, 800.0], abs=1e-6)
 
 
@@ -600,17 +597,16 @@ def calibration(count: int = 6, ny: int = 9, nx: int = 7) -> dict[str, Any]:
     }
 
 
-def at_rest(count: int) -> tuple[Any, Any, tuple[int, int]]:
-    """Return offsets, core and corner of stacks within which nothing moves."""
-    return np.zeros((count, 2, POINTS)), np.empty((count, 0, 0)), (0, 0)
+def at_rest(count: int) -> BlockMotion:
+    """Return the motion of stacks within which nothing moves."""
+    return BlockMotion(np.zeros((count, 2, POINTS)), np.empty((count, 0, 0)), (0, 0))
 
 
 def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0: int = 0) -> Any:
     count = len(words)
     out = np.full(words.shape, -1.0)
     cubic = np.stack([t["values"][:-1], t["slope"], np.zeros(3), np.zeros(3)], axis=1)
-    calibrate_images(
-        words,
+    images = PerImage(
         t["n"],
         t["n"] if scale is None else scale,
         t["level"],
@@ -618,14 +614,9 @@ def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0
         t["thermal"],
         np.full(count, x0),
         np.full(count, y0),
-        t["structure"],
-        t["dark"],
-        t["flat"],
-        t["nodes"][:-1],
-        cubic,
-        *at_rest(count),
-        out,
     )
+    response, curve = Response(t["structure"], t["dark"], t["flat"]), Curve(t["nodes"][:-1], cubic)
+    calibrate_images(words, images, response, curve, at_rest(count), out)
     return out
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from flows.simulate import simulate_into
-from tasks.calibration.dark import shrink, temperature_factor
+from tasks.calibration.dark import temperature_factor
+from tasks.calibration.dark_frames import shrink
 from tasks.calibration.dark_scale import noisy_median, ratio_of_sums, ratio_of_totals
 from tasks.calibration.drift import ORBIT, follow, slow
 from tasks.correction.smearing import weighted_mean

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.calibration.spread import (
+from tasks.calibration.motion import (
     POINTS,
+    Imagettes,
     imagette_variances,
     motion_variances,
-    offsets_of,
     stack_variances,
 )
+from tasks.calibration.spread import offsets_of
 from tasks.visit.attitude import mean_between
 from tasks.visit.linearity_curve import bend
 
@@ -120,7 +121,8 @@ def test_imagettes_tell_the_variance_of_the_core() -> None:
     stacks[1, 10, 10] += 5  # not the sum of these exposures
     imagettes[4, 1, 1] = 0  # no data
     out = np.empty((2, 8, 10))
-    imagette_variances(words(stacks), np.array([0, 3]), words(imagettes), x0, y0, 3, 3, (4, 7), out)
+    raw = Imagettes(words(imagettes), x0, y0)
+    imagette_variances(words(stacks), np.array([0, 3]), raw, 3, 3, (4, 7), out)
     truth = exposures.var(axis=1)[:, 7:15, 4:14]
     known = np.zeros(out.shape, bool)
     known[0, :, 1:8], known[1, :, 2:10] = True, True

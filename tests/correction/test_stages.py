@@ -14,17 +14,29 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.light_curves import CALIBRATION_STAGES, CORRECTION_STAGES
-from schemas.payloads import Bias, Dark, Flat, Gain, Linearity, Look, Product, Spread
+from schemas.light_curves import CORRECTION_STAGES
+from schemas.payloads import (
+    Bias,
+    Dark,
+    Detector,
+    Flat,
+    Gain,
+    Linearity,
+    Look,
+    Product,
+    ReadOut,
+    Spread,
+)
 from schemas.terms import TERMS
-from tasks.calibration.stages import measure_calibration_stages, sum_stages
+from tasks.calibration.detector import PerImage, Response
+from tasks.calibration.stages import Circle, measure_calibration_stages, sum_stages
 from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
 from tasks.correction.stages import KINDS, ORDER, one_by_one, stages
 from tasks.files import disk
 from tasks.files.writer import NewHdu, write_fits
 from tasks.numerics.geometry import circle_sums
 from tasks.visit.clean import Effects, hits_of
-from tasks.visit.terms import look_places
+from tasks.visit.terms import Curve, look_places
 from tests.calibration.test_calibration import at_rest
 from tests.conftest import raw_file
 from tests.support.runs import Bench
@@ -49,25 +61,19 @@ def sums_of(
     radius: float,
 ) -> Array:
     count, ny, nx = adu.shape
-    sums = np.empty((count, len(CALIBRATION_STAGES)))
     x, y = np.full(count, nx / 2 + 0.2), np.full(count, ny / 2 - 0.4)
-    one = np.ones(count)
-    sum_stages(
+    one, zero = np.ones(count), np.zeros(count, np.int64)
+    images = PerImage(n * one, n * one, level * one, gain * one, one, zero, zero)
+    structure, dark, flat, boundary, coefficients = terms
+    return sum_stages(
         words(adu),
-        float(n),
-        float(n),
-        level * one,
-        gain * one,
-        one,
+        images,
         usual,
-        *terms,
-        *at_rest(count),
-        x,
-        y,
-        radius,
-        sums,
+        Response(structure, dark, flat),
+        Curve(boundary, coefficients),
+        at_rest(count),
+        Circle(x, y, radius),
     )
-    return sums
 
 
 def test_one_image_gives_the_sums_worked_by_hand() -> None:
@@ -248,14 +254,16 @@ def test_terms_of_another_window_are_refused(reduced: Bench) -> None:
 
     whole = raw_file(reduced.visit, "SCI_RAW_Imagette")
     raw = Product(path=str(whole), sha256=disk.sha256(whole), extname="SCI_RAW_Imagette")
-    leaves = (
-        Look(step="look", products=term("look")),
-        Bias(step="bias", products=term("bias")),
-        Gain(step="gain", products=term("gain")),
-        Linearity(step="linearity", products=term("linearity")),
-        Spread(step="spread", products=term("spread")),
-        Dark(step="dark", products=term("dark")),
-        Flat(step="flat", products=term("flat")),
+    look = Look(step="look", products=term("look"))
+    detector = Detector(
+        readout=ReadOut(
+            bias=Bias(step="bias", products=term("bias")),
+            gain=Gain(step="gain", products=term("gain")),
+        ),
+        linearity=Linearity(step="linearity", products=term("linearity")),
+        spread=Spread(step="spread", products=term("spread")),
+        dark=Dark(step="dark", products=term("dark")),
+        flat=Flat(step="flat", products=term("flat")),
     )
     with pytest.raises(ValueError, match="the terms are not of"):
-        measure_calibration_stages.fn(raw, None, *leaves)
+        measure_calibration_stages.fn(raw, None, look, detector)

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from tasks.delivery.published.uncertainty import MEANINGS, calibrated_variances
+from tasks.delivery.published.uncertainty import (
+    MEANINGS,
+    FlatErrors,
+    ReadOutErrors,
+    ThermalErrors,
+    calibrated_variances,
+)
 from tasks.numerics.geometry import circle_overlap
 from tasks.photometry.apertures import edge_variance
 from tests.conftest import raw_file
@@ -46,15 +52,9 @@ def formal(electrons: float, only: str) -> float:
     variances = calibrated_variances(
         electrons,
         int(PIXEL["exposures"]),
-        PIXEL["ron"],
-        wrong["BIAS"],
-        PIXEL["gain"],
-        wrong["GAIN"],
-        PIXEL["thermal"],
-        wrong["DARK"],
-        0.0,
-        PIXEL["flat"],
-        wrong["FLAT"],
+        ReadOutErrors(PIXEL["ron"], wrong["BIAS"], PIXEL["gain"], wrong["GAIN"]),
+        ThermalErrors(PIXEL["thermal"], wrong["DARK"], 0.0),
+        FlatErrors(PIXEL["flat"], wrong["FLAT"]),
     )
     assert list(variances) == list(MEANINGS)
     assert all(v > 0 for v in variances.values()) == (only == "all")
@@ -75,7 +75,13 @@ def test_each_term_is_the_scatter_of_many_draws(electrons: float, term: str) -> 
 
 
 def test_what_the_dark_frames_were_scaled_by_counts_with_the_charge() -> None:
-    variances = calibrated_variances(0.0, 3, 0.0, 0.0, 0.5, 0.0, [0.0, 100.0], 0.0, 0.02, 1.0, 0.0)
+    variances = calibrated_variances(
+        0.0,
+        3,
+        ReadOutErrors(0.0, 0.0, 0.5, 0.0),
+        ThermalErrors([0.0, 100.0], 0.0, 0.02),
+        FlatErrors(1.0, 0.0),
+    )
     np.testing.assert_allclose(variances["DARK"], [0.0, (3 * 100 * 0.02) ** 2])
 
 
@@ -96,15 +102,9 @@ def test_the_pixels_of_a_visit_scatter_as_is_told(reduced: Bench) -> None:
                 calibrated_variances(
                     np.median(image[sky]),
                     3,
-                    float(b["RON"]),
-                    0.0,
-                    float(g["GAIN"]),
-                    0.0,
-                    charge[sky],
-                    0.0,
-                    0.0,
-                    flat[sky],
-                    0.0,
+                    ReadOutErrors(float(b["RON"]), 0.0, float(g["GAIN"]), 0.0),
+                    ThermalErrors(charge[sky], 0.0, 0.0),
+                    FlatErrors(flat[sky], 0.0),
                 ).values()
             )
             for image, b, g in zip(cube, bias, gain, strict=True)

@@ -27,7 +27,7 @@ import flows.command.main
 import flows.reduce
 from schemas import ROOT
 from schemas.payloads import Inventory
-from tasks.calibration import dark
+from tasks.calibration import dark_scale
 from tasks.delivery.report import report
 from tasks.files import disk
 from tasks.scene import field_fluxes, psf
@@ -576,7 +576,7 @@ def remembered(work: Callable[..., Any]) -> Callable[..., Any]:
 
 # what takes long and makes no call of the disk, by step: the step's many runs need not do it again
 LONG = {
-    "dark": [(dark, "clipped_mean")],
+    "dark": [(dark_scale, "clipped_mean")],
     "psf_1": [(psf, "tidied"), (psf_first, "fit_factors")],
     "stars": [(field_fluxes, "fit_factors")],
     "psf": [(psf, "tidied")],

@@ -35,7 +35,7 @@ def kelt20_flux(shared: Path) -> tuple[dict[str, float], float]:
         product(raw_file(instrument, "GainCorrection"), "REF_APP_GainCorrection")
     )
     curve = product(raw_file(instrument, "CCDLinearisation"), "REF_APP_CCDLinearisation100")
-    boundary, coefficients, _ = read_curve(curve, 230_000)
+    linearity, _ = read_curve(curve, 230_000)
     frame = raw_file(shared / "real" / "flight", "SCI_RAW_FullArray")
     with open_exposures(product(frame, "SCI_RAW_FullArray")) as raw:
         nothing = BiasReference(0.0, 0.0, 0.0, np.zeros((1024, 1024)), {})
@@ -46,9 +46,7 @@ def kelt20_flux(shared: Path) -> tuple[dict[str, float], float]:
         gain = gain_of(vod, vrd, vog, vss, temperature, formula)[0]
         adu = raw.image.image()
         seconds = raw.exposure_time
-    linear = linearise(((adu - level[0]) / gain).ravel(), boundary, coefficients).reshape(
-        1, 1024, 1024
-    )
+    linear = linearise(((adu - level[0]) / gain).ravel(), *linearity).reshape(1, 1024, 1024)
     y, x = np.unravel_index(int(np.argmax(linear[0])), (1024, 1024))
     place, ring = np.empty((1, 5)), np.empty((1, 4))
     centre = np.array([float(x)]), np.array([float(y)])

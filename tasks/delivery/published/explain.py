@@ -21,7 +21,13 @@ from schemas.light_curves import (
     RADII,
 )
 from schemas.terms import TERMS
-from tasks.delivery.published.uncertainty import MEANINGS, calibrated_variances
+from tasks.delivery.published.uncertainty import (
+    MEANINGS,
+    FlatErrors,
+    ReadOutErrors,
+    ThermalErrors,
+    calibrated_variances,
+)
 from tasks.delivery.published.visit import Columns, PublishedVisit
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name
 from tasks.visit.images import open_images
@@ -168,15 +174,18 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> dict[str
     variances = calibrated_variances(
         calibrated,
         exposures,
-        float(level["RON"][image]),
-        float(level["LEVEL_ERR"][image]),
-        per_adu,
-        float(gain["GAIN_ERR"][image]),
-        warmth * dark,
-        warmth * dark_error,
-        float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
-        flat,
-        flat_error,
+        ReadOutErrors(
+            float(level["RON"][image]),
+            float(level["LEVEL_ERR"][image]),
+            per_adu,
+            float(gain["GAIN_ERR"][image]),
+        ),
+        ThermalErrors(
+            warmth * dark,
+            warmth * dark_error,
+            float(visit.used("dark", "TERM_DARK", "DARK_SCE")),
+        ),
+        FlatErrors(flat, flat_error),
     )
     flags = int(visit.image("defects", "TERM_DEFECTS", "TERM_DEFECTS_FLAGS")[at])
     sky, hits = visit.term("background", "TERM_BACKGROUND"), visit.term("defects", "TERM_DEFECTS")

@@ -17,6 +17,8 @@ The slope of the linearity curve, within 2 % of 1, is left out.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,18 +34,40 @@ MEANINGS = {
 }
 
 
+class ReadOutErrors(NamedTuple):
+    """Read-out of one exposure: its noise [ADU], the gain [ADU/electron], and the errors of bias
+    level and gain.
+    """
+
+    ron: float
+    level_error: float
+    gain: float
+    gain_error: float
+
+
+class ThermalErrors(NamedTuple):
+    """Thermal charge of one exposure at the temperature of an image, its error [electron], and the
+    relative error of the factor that all of it was scaled by.
+    """
+
+    charge: npt.ArrayLike
+    error: npt.ArrayLike
+    scale_error: float
+
+
+class FlatErrors(NamedTuple):
+    """Relative response, and its error."""
+
+    response: npt.ArrayLike
+    error: npt.ArrayLike
+
+
 def calibrated_variances(
     electrons: npt.ArrayLike,
     exposures: int,
-    ron: float,
-    level_error: float,
-    gain: float,
-    gain_error: float,
-    thermal: npt.ArrayLike,
-    thermal_error: npt.ArrayLike,
-    scale_error: float,
-    flat: npt.ArrayLike,
-    flat_error: npt.ArrayLike,
+    readout: ReadOutErrors,
+    thermal: ThermalErrors,
+    flat: FlatErrors,
 ) -> dict[str, FloatArray]:
     """Return the variance of the pixels of a calibrated stack, term by term.
 
@@ -53,31 +77,26 @@ def calibrated_variances(
         The calibrated stack [electron].
     exposures : int
         Exposures in it.
-    ron, level_error : float
-        Read-out noise, and error of the bias level, of one exposure [ADU].
-    gain, gain_error : float
-        Gain and its error [ADU/electron].
-    thermal, thermal_error : array_like, broadcast to `electrons`
-        Thermal charge of one exposure at the temperature of this image, and its error [electron].
-    scale_error : float
-        Relative error of what all thermal charge was scaled by.
-    flat, flat_error : array_like, broadcast to `electrons`
-        Response and its error.
+    readout, thermal, flat
+        The terms and their errors; arrays are broadcast to `electrons`.
 
     Returns
     -------
     dict of ndarray
         Keys as in `MEANINGS` [electron^2]. Negative charge is noise and adds none.
     """
-    number, charge, response = (np.asarray(v, dtype=np.float64) for v in (electrons, thermal, flat))
+    number, charge, response = (
+        np.asarray(v, dtype=np.float64) for v in (electrons, thermal.charge, flat.response)
+    )
     none = np.zeros(np.broadcast_shapes(number.shape, charge.shape, response.shape))
     collected = np.maximum(number, 0.0) * response + exposures * np.maximum(charge, 0.0)
-    known = np.square(np.asarray(thermal_error)) + np.square(charge * scale_error)
+    of_charge = np.square(np.asarray(thermal.error)) + np.square(charge * thermal.scale_error)
+    gain = readout.gain
     return {
         "PHOTONS": none + collected / response**2,
-        "READ_OUT": none + exposures * np.square(ron / gain / response),
-        "BIAS": none + np.square(exposures * level_error / gain / response),
-        "GAIN": none + np.square(number * gain_error / gain),
-        "DARK": none + np.square(exposures / response) * known,
-        "FLAT": none + np.square(number * np.asarray(flat_error) / response),
+        "READ_OUT": none + exposures * np.square(readout.ron / gain / response),
+        "BIAS": none + np.square(exposures * readout.level_error / gain / response),
+        "GAIN": none + np.square(number * readout.gain_error / gain),
+        "DARK": none + np.square(exposures / response) * of_charge,
+        "FLAT": none + np.square(number * np.asarray(flat.error) / response),
     }
