@@ -23,6 +23,7 @@ from flows.command.main import main as drp
 from schemas import errors
 from schemas.flags import PixelFlag, Quality
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
+from schemas.payloads import Bundle
 from schemas.products import Column, Keyword, Structure, soc_extnames, soc_structure
 from schemas.settings import PipelineSettings, Settings
 from schemas.terms import COMPANIONS, FIRST_ROUND, TERMS
@@ -125,12 +126,6 @@ def step_table(name: str) -> str:
     """Return a table of a step's declaration."""
     step = STEPS[name]
     source = Path(inspect.getfile(step.fn)).resolve().relative_to(ROOT)
-    hints = typing.get_type_hints(step.fn)
-    reads = [
-        p.replace("_", " ")
-        for p in inspect.signature(step.fn).parameters
-        if not _is_settings(hints[p])
-    ]
     outputs = [term_link(leaf) for leaf in step.leaves] or ["products of its own, see below"]
     return table(
         ("", ""),
@@ -139,14 +134,31 @@ def step_table(name: str) -> str:
             ("state keyword", ", ".join(map(code, step.keywords)) or "none"),
             ("version", step.version),
             ("code", code(source)),
-            ("reads", ", ".join(reads)),
+            ("reads", ", ".join(inputs_of(step))),
             ("output", ", ".join(outputs)),
         ],
     )
 
 
-def _is_settings(hint: object) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Settings)
+def inputs_of(step: AnyStep) -> list[str]:
+    """Return what a step reads besides its settings; a bundle is named by its members."""
+    hints = typing.get_type_hints(step.fn)
+    names: list[str] = []
+    for parameter in inspect.signature(step.fn).parameters:
+        hint = hints[parameter]
+        if not (isinstance(hint, type) and issubclass(hint, Settings)):
+            names += members(parameter, hint)
+    return [name.replace("_", " ") for name in names]
+
+
+def members(name: str, hint: object) -> list[str]:
+    """Return the names of a bundle's members, of its own bundles too; else the name itself."""
+    bundles = [t for t in (hint, *typing.get_args(hint)) if isinstance(t, type)]
+    for bundle in bundles:
+        if issubclass(bundle, Bundle):
+            fields = bundle.model_fields.items()
+            return [member for key, field in fields for member in members(key, field.annotation)]
+    return [name]
 
 
 def parameters(name: str) -> str:
@@ -173,7 +185,8 @@ def anchor(heading: str) -> str:
 
 def term_outputs(leaf: str) -> tuple[list[str], dict[str, Keyword]]:
     """Return a description of each HDU of a term, and the used values that its header carries."""
-    descriptions, used = [], {}
+    descriptions: list[str] = []
+    used: dict[str, Keyword] = {}
     for structure in (TERMS[extname] for extname in (leaf, *COMPANIONS.get(leaf, ()))):
         content = f".\n\n{columns(structure.columns)}" if structure.is_table else ", an image."
         descriptions.append(f"{term_link(structure.extname)}: {structure.meaning}{content}")

@@ -154,7 +154,7 @@ def draw_corrections(visit: ReducedVisit) -> Figure:
         left, visit.product("PIP_COR_BkgSLSubArray")[k], "background of a stack [electron]", 0, 100
     )
     tracks = visit.product("PIP_REP_DetectedCosmics-SubArray")
-    right.hist(tracks["NUM_PIXELS"], np.arange(0.5, 25.5), color=BLUE)
+    right.hist(tracks["NUM_PIXELS"], [k + 0.5 for k in range(25)], color=BLUE)
     right.set_yscale("log")
     right.set(xlabel="pixels in a track", ylabel="number of tracks")
     return figure

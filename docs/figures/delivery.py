@@ -92,7 +92,7 @@ def draw_viewer(visit: ReducedVisit) -> Figure:
     figure, (axis,) = panels(1, 3.0)
     k = visit.most_hit_stack()
     first, second = visit.term("calibration_stages")[k], visit.term("correction_stages")[k]
-    removed = {}
+    removed: dict[str, float] = {}
     for row, names in ((first, list(CALIBRATION_STAGES)), (second, list(CORRECTION_STAGES))):
         removed |= {b: row[a] - row[b] for a, b in itertools.pairwise(names)}
     axis.barh(range(len(removed)), list(removed.values()), color=BLUE)

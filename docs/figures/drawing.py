@@ -66,7 +66,7 @@ def histogram(axis: Axes, values: FloatArray, title: str, unit: str, span: float
     values = values[np.isfinite(values)]
     spread = max(robust_scatter(values), 1e-12)
     edges = np.median(values) + np.linspace(-span, span, 60) * spread
-    axis.hist(np.clip(values, edges[0], edges[-1]), edges, color=BLUE)
+    axis.hist(np.clip(values, edges[0], edges[-1]), edges.tolist(), color=BLUE)
     axis.set_title(f"{title}; scatter {spread:.2g}")
     axis.set(xlabel=unit, ylabel="number")
 

@@ -127,7 +127,8 @@ def draw_stars_1(visit: ReducedVisit) -> Figure:
     table, where = visit.term("stars_1"), visit.term("position")
     others = np.flatnonzero(~table["TARGET"].astype(bool))
     brightest = others[np.argsort(-table["FLUX"][others])][:25]
-    roll = np.linspace(*np.unwrap(visit.term("pointing")["ROLL_ANGLE"], period=360)[[0, -1]], 400)
+    angles = np.unwrap(visit.term("pointing")["ROLL_ANGLE"], period=360)
+    roll = np.linspace(angles[0], angles[-1], 400)
     x, y = (np.full(400, np.median(where[c])) for c in "XY")
     xs, ys = field_places(
         table["XI"][brightest],
@@ -203,5 +204,6 @@ def draw_position(visit: ReducedVisit) -> Figure:
     left.legend()
     right.plot(term["X"][good], term["Y"][good], ".", color=BLUE)
     right.set_aspect("equal")
+    right.locator_params(axis="x", nbins=3)
     right.set(xlabel="x on the CCD [pixel]", ylabel="y on the CCD [pixel]")
     return figure

@@ -13,7 +13,7 @@ from schemas.arrays import FloatArray
 
 # One orbit of a star of G = 9, with the CCD of March 2024; stacks taken in the SAA or behind the
 # Earth are kept.
-CASE = {
+CASE: dict[str, Any] = {
     "images": 100,
     "nexp": 3,
     "exptime": 20.0,

@@ -78,6 +78,15 @@ def test_the_page_of_a_step_is_complete(name: str) -> None:
     assert f"figures/{name}.png" in text
 
 
+def test_files_named_in_the_pages_exist() -> None:
+    pages = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    folders = "benchmarks|deploy|docs|flows|reference_data|schemas|tasks|tests"
+    pattern = re.compile(rf"`((?:{folders})/[a-z0-9_/]+\.[a-z]+)`")
+    named = {name for path in pages for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 40
+    assert sorted(name for name in named if not (ROOT / name).is_file()) == []
+
+
 def test_every_setting_is_listed_with_its_default() -> None:
     text = page("reference/settings.md")
     for section, field in PipelineSettings().model_dump().items():
