@@ -1,10 +1,17 @@
-"""The second stage: everything that is not the star is measured and taken away."""
+"""The second stage: estimate everything that is not the star, and subtract it."""
 
 from __future__ import annotations
 
 from schemas.inputs import BAD_PIXEL_MAP, FLUX_CONVERSION, PIXEL_SCALE, WHITE_PSF
-from schemas.payloads import CalibratedVisit, CorrectedVisit, Inventory
-from schemas.settings import PipelineSettings
+from schemas.payloads import (
+    CalibratedVisit,
+    CorrectedVisit,
+    FirstScene,
+    Inventory,
+    Removed,
+    Scene,
+)
+from schemas.settings import PipelineSettings, PsfUse
 from tasks.calibration.stages import measure_calibration_stages
 from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
@@ -28,181 +35,71 @@ from tasks.scene.stars import find_stars
 def correct_visit(
     found: Inventory, calibrated: CalibratedVisit, settings: PipelineSettings
 ) -> CorrectedVisit:
-    """Estimate the scene and what is not the star, background, PSF and defects in two rounds, and
-    correct the images.
-    """
-    images, bias, gain = calibrated.subarray.product, calibrated.bias, calibrated.gain
-    reference = found.references
-    scale, white, bad = (
-        reference.get(kind.kind) for kind in (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP)
-    )
-    pointing = estimate_pointing(
-        found.subarray, found.attitude, found.planned, scale, settings.pointing
-    )
-    prior = read_prior(found.subarray, white, bad, found.stars, reference.get(FLUX_CONVERSION.kind))
-    look = take_look(images, calibrated.events, pointing, prior, settings.background, settings.look)
-    calibration_stages = measure_calibration_stages(
-        found.subarray, found.imagettes, look, calibrated.detector
-    )
-    first_background = estimate_background_1(images, look, pointing, prior, settings.background)
-    first_psf = estimate_psf_1(
-        images, look, pointing, first_background, bias, gain, prior, settings.psf
-    )
+    """Model the scene, estimate the effects in the images in two rounds, and subtract them."""
+    raw, stacks, full_array = found.subarray, calibrated.subarray, calibrated.full_array
+    readout, detector, terms = calibrated.readout, calibrated.detector, calibrated.terms()
+    images, events, linearity = stacks.product, calibrated.events, calibrated.linearity
+    ring, limits, stamp = settings.background, settings.defects, settings.psf.size
+    psf_use, star_error = PsfUse.of(settings.psf), settings.stars.prior
+    kinds = (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP, FLUX_CONVERSION)
+    scale, white, bad, conversion = (found.references.get(kind.kind) for kind in kinds)
+
+    # what is known without a PSF of the visit
+    pointing = estimate_pointing(raw, found.attitude, found.planned, scale, settings.pointing)
+    prior = read_prior(raw, white, bad, found.stars, conversion)
+    look = take_look(images, events, pointing, prior, ring, settings.look, stamp)
+    calibration_stages = measure_calibration_stages(raw, found.imagettes, look, detector)
+    first = FirstScene(look=look, pointing=pointing, prior=prior)
+
+    # first round: background, PSF, stars, smearing, and defects of sampled images
+    background_1 = estimate_background_1(images, first, ring, stamp)
+    psf_1 = estimate_psf_1(images, first, background_1, readout, settings.psf, star_error)
     plate = None
-    if calibrated.full_array is not None:
-        plate = solve_plate(calibrated.full_array, found.stars, pointing, first_psf, settings.plate)
-    first_stars = find_stars(prior, look, pointing, first_psf, plate)
-    smearing = estimate_smearing(
-        found.subarray,
-        look,
-        pointing,
-        bias,
-        gain,
-        calibrated.linearity,
-        first_psf,
-        first_stars,
-        settings.smearing,
-    )
-    stars = measure_stars(
-        images,
-        look,
-        pointing,
-        first_background,
-        bias,
-        gain,
-        first_psf,
-        first_stars,
-        smearing,
-        settings.stars,
-    )
-    first_defects = find_defects_1(
-        images,
-        look,
-        pointing,
-        first_background,
-        bias,
-        gain,
-        first_psf,
-        stars,
-        smearing,
-        prior,
-        settings.defects,
-    )
-    background = estimate_background(
-        images,
-        look,
-        pointing,
-        bias,
-        gain,
-        first_background,
-        first_psf,
-        stars,
-        smearing,
-        first_defects,
-        settings.background,
-    )
-    psf = estimate_psf(
-        images,
-        look,
-        pointing,
-        bias,
-        gain,
-        first_psf,
-        stars,
-        smearing,
-        first_defects,
-        background,
-        prior,
-        settings.psf,
-    )
-    position = estimate_position(
-        images,
-        look,
-        pointing,
-        background,
-        bias,
-        gain,
-        psf,
-        stars,
-        smearing,
-        first_defects,
-        settings.position,
-    )
-    defects = find_defects(
-        images,
-        look,
-        pointing,
-        background,
-        bias,
-        gain,
-        psf,
-        stars,
-        position,
-        smearing,
-        prior,
-        settings.defects,
-    )
-    correction_stages = measure_correction_stages(images, look, background, smearing, defects)
-    corrected = correct_subarray(
-        calibrated.subarray,
-        calibrated.terms(),
-        pointing,
-        look,
-        background,
-        psf,
-        stars,
-        position,
-        smearing,
-        defects,
-    )
-    corrections = write_corrections(calibrated.subarray, background, defects)
-    imagettes = full_array = None
-    if calibrated.imagettes is not None:
-        imagettes = correct_imagettes(
-            calibrated.imagettes,
-            calibrated.subarray,
-            calibrated.terms(),
-            pointing,
-            background,
-            bias,
-            gain,
-            psf,
-            stars,
-            position,
-            smearing,
-            defects,
-            settings.defects,
-        )
-    if calibrated.full_array is not None and plate is not None:
-        full_array = correct_full_array(
-            calibrated.full_array,
-            calibrated.subarray,
-            pointing,
-            psf,
-            stars,
-            smearing,
-            plate,
-            settings.defects,
-        )
+    if full_array is not None:
+        plate = solve_plate(full_array, found.stars, pointing, psf_1, settings.plate)
+    stars_1 = find_stars(first, psf_1, plate, psf_use)
+    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars_1, psf_use=psf_use)
+    smearing = estimate_smearing(raw, scene, readout, linearity, settings.smearing)
+    removed = Removed(background=background_1, smearing=smearing)
+    stars = measure_stars(images, scene, readout, removed, settings.stars)
+    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)
+    defects_1 = find_defects_1(images, scene, readout, removed, prior, limits)
+
+    # second round: background, PSF, position and defects again, each with the best of the others
+    removed = removed.with_defects(defects_1)
+    background = estimate_background(images, scene, readout, removed, ring)
+    smooth = Removed(background=background, smearing=smearing)
+    removed = smooth.with_defects(defects_1)
+    psf = estimate_psf(images, scene, readout, removed, prior, settings.psf)
+    scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars, psf_use=psf_use)
+    position = estimate_position(images, scene, readout, removed, settings.position)
+    placed = scene.placed(position)
+    defects = find_defects(images, placed, readout, smooth, prior, limits)
+    removed = smooth.with_defects(defects)
+
+    # the corrected images
+    correction_stages = measure_correction_stages(images, look, removed)
+    corrected = correct_subarray(stacks, terms, placed, removed)
+    corrections = write_corrections(stacks, background, defects)
+    imagettes = frame = None
+    if (small := calibrated.imagettes) is not None:
+        imagettes = correct_imagettes(small, stacks, terms, placed, readout, removed, limits)
+    if full_array is not None and plate is not None:
+        frame = correct_full_array(full_array, stacks, scene, smearing, plate, limits)
+
     return CorrectedVisit(
-        pointing=pointing,
+        **dict(placed),
+        **dict(removed),
         prior=prior,
-        look=look,
         calibration_stages=calibration_stages,
-        first_background=first_background,
-        first_psf=first_psf,
-        first_stars=first_stars,
-        smearing=smearing,
-        stars=stars,
-        first_defects=first_defects,
-        background=background,
-        psf=psf,
-        position=position,
-        defects=defects,
+        first_background=background_1,
+        first_psf=psf_1,
+        first_stars=stars_1,
+        first_defects=defects_1,
         correction_stages=correction_stages,
         subarray=corrected,
         corrections=corrections,
         imagettes=imagettes,
         plate=plate,
-        full_array=full_array,
+        full_array=frame,
     )

@@ -18,58 +18,24 @@ def measure_visit(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, settings: PipelineSettings
 ) -> MeasuredVisit:
     """Measure the target, judge the points, and write the light curves."""
-    c, k = calibrated, corrected
-    apertures = measure_apertures(k.subarray, k.position, k.smearing, k.defects, c.dark)
-    psf_fit = fit_psf(
-        k.subarray, k.look, k.pointing, k.background, c.bias, c.gain, k.psf, k.stars, k.position
-    )
-    contamination = estimate_contamination(
-        k.subarray, k.pointing, k.psf, k.stars, k.position, apertures
-    )
-    quality = assess_quality(
-        k.subarray,
-        c.events,
-        c.bias,
-        c.gain,
-        c.dark,
-        c.flat,
-        k.pointing,
-        k.look,
-        k.background,
-        k.position,
-        k.smearing,
-        k.defects,
-        apertures,
-        psf_fit,
-    )
-    upstream = (*c.terms(), *k.terms())
+    c, images, scene, removed = corrected, corrected.subarray, corrected.scene, corrected.removed
+    events, detector, readout = calibrated.events, calibrated.detector, calibrated.readout
+    apertures = measure_apertures(images, c.position, c.smearing, c.defects, calibrated.dark)
+    psf_fit = fit_psf(images, scene, readout, removed)
+    contamination = estimate_contamination(images, scene, apertures)
+    quality = assess_quality(images, events, detector, scene, removed, apertures, psf_fit)
+    upstream = (*calibrated.terms(), *c.terms())
     photometry = Photometry(
         apertures=apertures, psf_fit=psf_fit, contamination=contamination, quality=quality
     )
     light_curves = write_light_curves(
-        k.subarray, upstream, k.pointing, k.background, k.position, photometry
+        images, upstream, c.pointing, c.background, c.position, photometry
     )
     imagettes = curves = None
-    if k.imagettes is not None:
-        imagettes = measure_imagettes(
-            k.imagettes,
-            k.subarray,
-            k.pointing,
-            k.background,
-            c.bias,
-            c.gain,
-            c.dark,
-            k.psf,
-            k.stars,
-            k.position,
-            k.smearing,
-            k.defects,
-            quality,
-            settings.imagettes,
-        )
-        curves = write_imagette_light_curves(
-            k.imagettes, k.subarray, (*upstream, k.imagettes), imagettes
-        )
+    if c.imagettes is not None:
+        small, chosen = c.imagettes, settings.imagettes
+        imagettes = measure_imagettes(small, images, scene, detector, removed, quality, chosen)
+        curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
     return MeasuredVisit(
         apertures=apertures,
         psf_fit=psf_fit,

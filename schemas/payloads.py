@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.names import VISIT
+from schemas.settings import PsfSettings, PsfUse
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 VisitId = Annotated[str, StringConstraints(pattern=f"^{VISIT.pattern}$")]
@@ -138,6 +139,10 @@ class Prior(Leaf):
 class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
+    def is_made(self, use: PsfUse) -> bool:
+        """Return whether enough images made the PSF for it to be used."""
+        return int(self.used.get("PSF_N", 0)) >= use.fewest
+
 
 class Plate(Leaf):
     """Stars of the full array, and how far roll and scale are off."""
@@ -217,6 +222,14 @@ class Detector(Bundle):
     flat: Flat
 
 
+class FirstScene(Bundle):
+    """What is known of the scene before the visit has a PSF of its own."""
+
+    look: Look
+    pointing: Pointing
+    prior: Prior
+
+
 class Scene(Bundle):
     """The model of target and field stars; `position` is None until the target is measured."""
 
@@ -224,7 +237,17 @@ class Scene(Bundle):
     pointing: Pointing
     psf: Psf
     stars: Stars
+    psf_use: PsfUse
     position: Position | None = None
+
+    @property
+    def has_psf(self) -> bool:
+        """Whether the visit has a PSF."""
+        return self.psf.is_made(self.psf_use)
+
+    def placed(self, position: Position) -> Scene:
+        """Return the scene with the measured position of the target."""
+        return self.model_copy(update={"position": position})
 
 
 class Removed(Bundle):
@@ -233,6 +256,10 @@ class Removed(Bundle):
     background: Background
     smearing: Smearing
     defects: Defects | None = None
+
+    def with_defects(self, defects: Defects) -> Removed:
+        """Return the same with defects."""
+        return self.model_copy(update={"defects": defects})
 
 
 class Photometry(Bundle):
@@ -369,6 +396,7 @@ class CorrectedVisit(Payload):
     imagettes: Corrected | None = None
     plate: Plate | None = None
     full_array: Corrected | None = None
+    psf_use: PsfUse = PsfUse.of(PsfSettings())
 
     @property
     def scene(self) -> Scene:
@@ -378,6 +406,7 @@ class CorrectedVisit(Payload):
             pointing=self.pointing,
             psf=self.psf,
             stars=self.stars,
+            psf_use=self.psf_use,
             position=self.position,
         )
 

@@ -154,6 +154,18 @@ class PsfSettings(Settings):
     )
 
 
+class PsfUse(Settings):
+    """Settings of the PSF that concern every step which draws it."""
+
+    fewest: int
+    radius: float
+
+    @classmethod
+    def of(cls, psf: PsfSettings) -> PsfUse:
+        """Take them from all settings of the PSF."""
+        return cls(fewest=psf.fewest, radius=psf.radius)
+
+
 class PlateSettings(Settings):
     """Plate solution of the full array."""
 

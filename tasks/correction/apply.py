@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.payloads import (
     Background,
@@ -22,12 +21,9 @@ from schemas.payloads import (
     Corrections,
     Defects,
     Leaf,
-    Look,
-    Pointing,
-    Position,
-    Psf,
-    Smearing,
-    Stars,
+    Removed,
+    Scalar,
+    Scene,
     Status,
 )
 from schemas.products import soc_structure
@@ -43,74 +39,88 @@ from tasks.numerics.geometry import cd_matrix, reference_pixel
 from tasks.visit.clean import Effects, clean_block, read_effects, read_flags
 from tasks.visit.headers import image_metadata, step_keywords, target_position, visit_keywords
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.terms import (
+    DefectList,
+    PositionTerm,
+    read_background,
+    read_defect_list,
+    read_position,
+    read_roll,
+    read_smearing,
+)
 
 _STATES = ("BKGSL_C", "BDPIX_C1", "BDPIX_C2", "BDPIX_C3", "BDPIX_C4")
 
 
 @step("correct", *_STATES, version="4", payload=Corrected, leaves=["SCI_COR_SubArray"])
 def correct_subarray(
-    calibrated: Calibrated,
-    calibration: tuple[Leaf, ...],
-    pointing: Pointing,
-    look: Look,
-    background: Background,
-    psf: Psf,
-    stars: Stars,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
+    calibrated: Calibrated, calibration: tuple[Leaf, ...], scene: Scene, removed: Removed
 ) -> Leaves:
     """Write the corrected images of the sub-array."""
-    x, y, validity = term_column(position.product, "TERM_POSITION", "X", "Y", "VALIDITY")
-    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
+    assert scene.position is not None
+    assert removed.defects is not None
+    position = read_position(scene.position)
     steps: list[Leaf] = [
         *calibration,
         calibrated,
-        pointing,
-        look,
-        background,
-        psf,
-        stars,
-        position,
-        smearing,
-        defects,
+        scene.pointing,
+        scene.look,
+        removed.background,
+        scene.psf,
+        scene.stars,
+        scene.position,
+        removed.smearing,
+        removed.defects,
     ]
     used = {k: v for leaf in steps for k, v in leaf.used.items()}
-    place, scale = (float(used["LOC_X"]), float(used["LOC_Y"])), float(used["STAR_SCL"])
+    roll, scale = read_roll(scene.pointing) + float(used["STAR_ROL"]), float(used["STAR_SCL"])
     with open_images(calibrated.product) as images:
         declared = with_keywords(soc_structure("SCI_COR_SubArray"), used)
         states = {**step_keywords(steps), **dict.fromkeys(_STATES, str(Status.COMPLETED))}
         keywords = {**visit_keywords(images, declared), **states, **used, "BUNIT": "electrons"}
-        effects = read_effects(images, background, smearing, defects)
-        smeared = term_image(smearing.product, "TERM_SMEARING")
+        effects = read_effects(images, removed.background, removed.smearing, removed.defects)
+        cube = NewHdu(
+            declared, keywords, shape=(images.count, *images.shape), history=history(steps)
+        )
+        columns = sky_coordinates(images, position.x, position.y, roll, scale)
         with FitsWriter(new_file("SCI_COR_SubArray")) as writer:
-            writer.begin_cube(
-                NewHdu(
-                    declared, keywords, shape=(images.count, *images.shape), history=history(steps)
-                )
-            )
-            for block, pixels in images.blocks():
-                clean_block(pixels, block, effects)
-                total = to_big_endian(pixels.view(np.uint64))
-                writer.write_block(pixels.data.cast("B"), int(total))
-            writer.end_cube()
-            writer.write(centroid_table(images, x, y, validity, place))
-            columns = sky_coordinates(images, x, y, roll + float(used["STAR_ROL"]), scale)
+            write_cleaned(writer, cube, images, effects)
+            writer.write(centroid_table(images, position, intended_place(used)))
             writer.write(image_metadata(images, "SCI_COR_ImageMetadata", columns))
-            share = (
-                float(used["SMEAR_TE"]) / float(used["SMEAR_T"])
-                if float(used["SMEAR_T"]) > 0
-                else 0.0
-            )
-            for name, row in (
-                ("SCI_COR_SmearingRow", smeared),
-                ("SCI_COR_SmearingRowError", share * smeared),
-            ):
-                structure = soc_structure(name)
-                head = {**visit_keywords(images, structure), "BUNIT": "electrons"}
-                writer.write(NewHdu(structure, head, pixels=row[:, None, :]))
+            write_smearing(writer, images, read_smearing(removed.smearing), smearing_error(used))
     return Leaves(written={"SCI_COR_SubArray": "SCI_COR_SubArray"})
+
+
+def intended_place(used: Mapping[str, Scalar]) -> tuple[float, float]:
+    """Return where the target was meant to be on the CCD [pixel]."""
+    return float(used["LOC_X"]), float(used["LOC_Y"])
+
+
+def write_cleaned(writer: FitsWriter, cube: NewHdu, images: Images, effects: Effects) -> None:
+    """Write images without the known effects as a cube."""
+    writer.begin_cube(cube)
+    for block, pixels in images.blocks():
+        clean_block(pixels, block, effects)
+        total = to_big_endian(pixels.view(np.uint64))
+        writer.write_block(pixels.data.cast("B"), int(total))
+    writer.end_cube()
+
+
+def smearing_error(used: Mapping[str, Scalar]) -> float:
+    """Return the relative error of the smeared light; 0 where it is not known."""
+    time = float(used["SMEAR_T"])
+    return float(used["SMEAR_TE"]) / time if time > 0 else 0.0
+
+
+def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: float) -> None:
+    """Write the smeared light of every image, shape (n, nx), and its error, a `share` of it."""
+    for name, values in (
+        ("SCI_COR_SmearingRow", rows),
+        ("SCI_COR_SmearingRowError", share * rows),
+    ):
+        structure = soc_structure(name)
+        head = {**visit_keywords(images, structure), "BUNIT": "electrons"}
+        writer.write(NewHdu(structure, head, pixels=values[:, None, :]))
 
 
 @step("corrections", version="1", payload=Corrections, leaves=[])
@@ -118,28 +128,31 @@ def write_corrections(calibrated: Calibrated, background: Background, defects: D
     """Write what was taken away: the background of every image, the flags of the pixels, the tracks
     of cosmic rays.
     """
-    (error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
     flags = read_flags(defects)
     with open_images(calibrated.product) as images:
-        effects = read_effects(images, background)
-        declared = soc_structure("PIP_COR_BkgSLSubArray")
-        keywords = {**visit_keywords(images, declared), "BUNIT": "electrons"}
-        outside = (flags & int(PixelFlag.OUTSIDE)) != 0
-        with FitsWriter(new_file("PIP_COR_BkgSLSubArray")) as writer:
-            ny, nx = images.shape
-            writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, ny, nx)))
-            for a, b in blocks(images.count, ny * nx * 8):
-                level = background_planes(effects, slice(a, b), images.shape)
-                level[:, outside] = np.nan
-                total = to_big_endian(level.view(np.uint64))
-                writer.write_block(level.data.cast("B"), int(total))
-            writer.end_cube()
-            writer.write(image_metadata(images, "PIP_COR_BkgSLImageMetadata", {"BKG_ERROR": error}))
+        write_background(images, background, (flags & int(PixelFlag.OUTSIDE)) != 0)
         files = {
             "PIP_COR_PixelFlagMapSubArray": [flag_map(images, flags)],
             "PIP_REP_DetectedCosmics": [detected_cosmics(images, defects)],
         }
     return Leaves(files, written={"PIP_COR_BkgSLSubArray": "PIP_COR_BkgSLSubArray"})
+
+
+def write_background(images: Images, background: Background, outside: BoolArray) -> None:
+    """Write PIP_COR_BkgSLSubArray: the background of every pixel, NaN `outside` of the window."""
+    error, effects = read_background(background).error, read_effects(images, background)
+    declared = soc_structure("PIP_COR_BkgSLSubArray")
+    keywords = {**visit_keywords(images, declared), "BUNIT": "electrons"}
+    with FitsWriter(new_file("PIP_COR_BkgSLSubArray")) as writer:
+        ny, nx = images.shape
+        writer.begin_cube(NewHdu(declared, keywords, shape=(images.count, ny, nx)))
+        for a, b in blocks(images.count, ny * nx * 8):
+            level = background_planes(effects, slice(a, b), images.shape)
+            level[:, outside] = np.nan
+            total = to_big_endian(level.view(np.uint64))
+            writer.write_block(level.data.cast("B"), int(total))
+        writer.end_cube()
+        writer.write(image_metadata(images, "PIP_COR_BkgSLImageMetadata", {"BKG_ERROR": error}))
 
 
 def background_planes(effects: Effects, block: slice, shape: tuple[int, int]) -> FloatArray:
@@ -152,7 +165,7 @@ def background_planes(effects: Effects, block: slice, shape: tuple[int, int]) ->
     return np.ascontiguousarray(level)
 
 
-def flag_map(images: Images, flags: npt.NDArray[np.int64]) -> NewHdu:
+def flag_map(images: Images, flags: IntArray) -> NewHdu:
     """Return PIP_COR_PixelFlagMapSubArray."""
     declared = soc_structure("PIP_COR_PixelFlagMapSubArray")
     return NewHdu(declared, visit_keywords(images, declared), pixels=flags)
@@ -161,23 +174,12 @@ def flag_map(images: Images, flags: npt.NDArray[np.int64]) -> NewHdu:
 def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
     """Return PIP_REP_DetectedCosmics: a row for each track of every image."""
     declared = soc_structure("PIP_REP_DetectedCosmics")
-    image, x, y, amount, kind = term_column(
-        defects.product, "TERM_DEFECTS", "IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND"
-    )
-    utc, counter = images.metadata.column("UTC_TIME"), images.metadata.column("CE_COUNTER")
-    rows: list[tuple[int, Track]] = []
-    rays = kind == COSMIC
-    for i in np.unique(image[rays]):
-        of_image = rays & (image == i)
-        columns, lines = (v[of_image].astype(np.int64) for v in (x, y))
-        rows += [
-            (int(i), track) for track in tracks(lines, columns, amount[of_image], images.shape)
-        ]
+    rows = tracks_by_image(read_defect_list(defects), images.shape)
     which = np.array([i for i, _ in rows], np.int64)
     values = {
-        "UTC_TIME": utc[which],
+        "UTC_TIME": images.metadata.column("UTC_TIME")[which],
         "MJD_TIME": images.mjd[which],
-        "CE_COUNTER": counter[which],
+        "CE_COUNTER": images.metadata.column("CE_COUNTER")[which],
         "IMAGE_NUM": which & 0xFFFF,
         "RELATED_DATA": np.full(len(rows), "SCI_COR_SubArray"),
         "X_CENT_POS": np.array([t.x + 0.5 + images.x_offset for _, t in rows]),
@@ -188,34 +190,38 @@ def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
         "SIZE_SMINOR_AXIS": np.array([t.minor for _, t in rows]),
         "NUM_PIXELS": np.array([t.pixels for _, t in rows]),
     }
-    return NewHdu(
-        declared, {**visit_keywords(images, declared), "DATANAME": "SubArray"}, columns=values
-    )
+    keywords = {**visit_keywords(images, declared), "DATANAME": "SubArray"}
+    return NewHdu(declared, keywords, columns=values)
 
 
-def centroid_table(
-    images: Images,
-    x: FloatArray,
-    y: FloatArray,
-    validity: npt.NDArray[np.uint8],
-    place: tuple[float, float],
-) -> NewHdu:
+def tracks_by_image(defects: DefectList, shape: tuple[int, int]) -> list[tuple[int, Track]]:
+    """Return the tracks of cosmic rays, each with the index of its image."""
+    rays = defects.kind == COSMIC
+    rows: list[tuple[int, Track]] = []
+    for i in np.unique(defects.image[rays]):
+        of = rays & (defects.image == i)
+        found = tracks(defects.y[of], defects.x[of], defects.amount[of], shape)
+        rows += [(int(i), track) for track in found]
+    return rows
+
+
+def centroid_table(images: Images, position: PositionTerm, intended: tuple[float, float]) -> NewHdu:
     """Return PIP_COR_Centroid: where the target is, and where it was meant to be."""
     n = images.count
     columns = {
         "IMAGE_INDEX": np.arange(n) & 0xFFFF,
-        "LOCATION_X": np.full(n, place[0]),
-        "LOCATION_Y": np.full(n, place[1]),
-        "CENTROID_X": x,
-        "CENTROID_Y": y,
-        "VALIDITY": validity,
+        "LOCATION_X": np.full(n, intended[0]),
+        "LOCATION_Y": np.full(n, intended[1]),
+        "CENTROID_X": position.x,
+        "CENTROID_Y": position.y,
+        "VALIDITY": position.validity,
     }
     return image_metadata(images, "PIP_COR_Centroid", columns)
 
 
 def sky_coordinates(
     images: Images, x: FloatArray, y: FloatArray, roll: FloatArray, scale: float
-) -> Mapping[str, npt.NDArray[np.generic]]:
+) -> Mapping[str, AnyArray]:
     """Return the WCS columns of every image; where the roll is not known the matrix is NaN."""
     ra, dec = target_position(images)
     n = images.count

@@ -17,28 +17,20 @@ is much brighter on one side.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.errors import ConfigurationError
 from schemas.flags import PixelFlag, Quality
-from schemas.payloads import (
-    Background,
-    Bias,
-    Defects,
-    Gain,
-    Look,
-    Pointing,
-    Prior,
-    Product,
-    Psf,
-    Smearing,
-    Stars,
-)
+from schemas.payloads import Background, FirstScene, Product, ReadOut, Removed, Scene
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.correction.ring import (
     SECTORS,
+    Plane,
+    Ring,
     add_to_field,
     cells,
     crowded,
@@ -46,19 +38,16 @@ from tasks.correction.ring import (
     fit_plane,
     free_windows,
     sector_means,
-    window_gain,
+    slope_gain,
 )
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import ring_statistics, robust_scatter
-from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
-from tasks.scene.star_model import read_psf
-from tasks.scene.stars import neighbours_by_reference, read_field
-from tasks.scene.track import read_track
-from tasks.visit.clean import read_effects, read_flags
+from tasks.scene.stars import Field, neighbours_by_reference
+from tasks.visit.clean import read_flags
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.terms import LookTerm, read_gain, read_look, read_roll, read_static
 
 UNSTEADY = (
     PixelFlag.TELEGRAPHIC
@@ -68,9 +57,8 @@ UNSTEADY = (
     | PixelFlag.OUTSIDE
 )
 
-HIGH = (
-    300.0  # electron per pixel and exposure: above it the detector's response is no longer trusted
-)
+# electron per pixel and exposure: above it the detector's response is no longer trusted
+HIGH = 300.0
 
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 
@@ -145,21 +133,27 @@ def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -
     return np.asarray(good & (2 * outer * np.hypot(slope[:, 0], slope[:, 1]) > STEEP * usual))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Background of every image of a visit."""
+
+    mjd: FloatArray  # (n,)
+    nexp: int
+    found: FloatArray  # (n, 3) level, its error [electron], and pixels that it is from
+    slope: FloatArray  # (n, 2) [electron/pixel]
+    centre: tuple[float, float]  # where the background has its level, on the CCD [pixel]
+
+
 def background_leaves(
     extname: str,
-    mjd: FloatArray,
-    nexp: int,
-    found: FloatArray,
-    slope: FloatArray,
-    centre: tuple[float, float],
+    measured: Measured,
     field: FloatArray,
     windows: BoolArray,
     settings: BackgroundSettings,
     warnings: list[str],
 ) -> Leaves:
-    """Return the term from level, error and number of pixels, shape (n, 3), and slope, shape (n,
-    2), of every image.
-    """
+    """Return the term from the background of every image, the averaged field and its windows."""
+    found, slope = measured.found, measured.slope
     good = np.isfinite(found[:, 0])
     if not good.all():
         warnings.append(f"the ring of {(~good).sum()} images holds too few pixels: background 0")
@@ -167,51 +161,51 @@ def background_leaves(
     used = {
         "RING_IN": settings.inner,
         "RING_OUT": settings.outer,
-        "BKG_X": centre[0],
-        "BKG_Y": centre[1],
+        "BKG_X": measured.centre[0],
+        "BKG_Y": measured.centre[1],
         "BKG_AVG": float(np.median(level[good])) if good.any() else 0.0,
         "BKG_ERR": float(np.median(error)),
         "BKG_GRAD": float(np.median(np.hypot(slope[:, 0], slope[:, 1]))),
         "BKG_WIN": float(windows.mean()),
     }
-    quality = np.where(spikes(level, good, nexp), int(Quality.BACKGROUND), 0) | np.where(
-        good, 0, int(Quality.UNUSABLE_IMAGE)
-    )
-    quality |= np.where(steep(level, slope, good, settings.outer), int(Quality.GRADIENT), 0)
     columns = {
-        "MJD_TIME": mjd,
+        "MJD_TIME": measured.mjd,
         "LEVEL": level,
         "LEVEL_ERR": error,
         "SLOPE_X": np.where(good, slope[:, 0], 0.0),
         "SLOPE_Y": np.where(good, slope[:, 1], 0.0),
         "PIXELS": found[:, 2].astype(np.int32),
-        "QUALITY": quality,
+        "QUALITY": background_flags(measured, level, good, settings.outer),
     }
     nowhere = {"X_WINOFF": 0, "Y_WINOFF": 0}
-    return Leaves(
-        {
-            extname: [
-                NewHdu(TERMS[extname], used, columns=columns),
-                NewHdu(TERMS["TERM_BACKGROUND_SKY"], nowhere, pixels=field),
-                NewHdu(
-                    TERMS["TERM_BACKGROUND_WINDOWS"], nowhere, pixels=windows.astype(np.float64)
-                ),
-            ]
-        },
-        used=used,
-        warnings=warnings,
-    )
+    mask = windows.astype(np.float64)
+    hdus = [
+        NewHdu(TERMS[extname], used, columns=columns),
+        NewHdu(TERMS["TERM_BACKGROUND_SKY"], nowhere, pixels=field),
+        NewHdu(TERMS["TERM_BACKGROUND_WINDOWS"], nowhere, pixels=mask),
+    ]
+    return Leaves({extname: hdus}, used=used, warnings=warnings)
 
 
-def usual_place(look: Look, images: Images) -> tuple[float, float]:
+def background_flags(
+    measured: Measured, level: FloatArray, good: BoolArray, outer: float
+) -> IntArray:
+    """Return the flags of every image, whose background is known where `good`."""
+    bright, slanted = spikes(level, good, measured.nexp), steep(level, measured.slope, good, outer)
+    quality = np.where(bright, int(Quality.BACKGROUND), 0)
+    quality |= np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
+    quality |= np.where(slanted, int(Quality.GRADIENT), 0)
+    return quality
+
+
+def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
     """Return the median place of the target in the images (pixel i spans [i, i+1)); the middle
     where nothing tells.
     """
-    x, y = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y")
     places = []
     for values, side in (
-        (x - images.x_offset, images.shape[1]),
-        (y - images.y_offset, images.shape[0]),
+        (look.x - images.x_offset, images.shape[1]),
+        (look.y - images.y_offset, images.shape[0]),
     ):
         good = values[np.isfinite(values)]
         places.append(float(np.median(good)) if good.size else side / 2)
@@ -220,165 +214,158 @@ def usual_place(look: Look, images: Images) -> tuple[float, float]:
 
 @step("background_1", version="3", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
-    calibrated: Product, look: Look, pointing: Pointing, prior: Prior, settings: BackgroundSettings
+    calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
     """Estimate the background of every image from the whole ring around the target, without the
     neighbours that are known.
+
+    These are drawn with the reference PSF, in stamps of some pixels' side.
     """
     check_ring(settings)
+    look, everywhere = read_look(first.look), np.ones(cells(settings), dtype=bool)
+    field = neighbours_by_reference(first.prior, look.flux, first.pointing, stamp)
     with open_images(calibrated) as images:
         # one place for all images: a ring that moves with the star would see other stars and hot
         # pixels in each
-        place = usual_place(look, images)
-        x, y = (np.full(images.count, p) for p in place)
+        x, y = usual_place(look, images)
+        bad = np.zeros(images.shape, dtype=bool)
+        ring = Ring(settings.inner, settings.outer, x, y, 0.0, bad, everywhere)
         rings, planes = np.empty((images.count, 4)), np.empty((images.count, 6))
-        nothing, everywhere = (
-            np.zeros(images.shape, dtype=bool),
-            np.ones(cells(settings), dtype=bool),
-        )
-        at_x, at_y, flux = term_column(
-            look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX"
-        )
-        field = neighbours_by_reference(prior, flux, pointing)
         for block, pixels in images.blocks():
             if field is not None:
-                for i, image in enumerate(pixels, block.start):
-                    star = float(at_x[i]) - images.x_offset, float(at_y[i]) - images.y_offset
-                    span = field.track.span(images.nexp, images.exposure_time)
-                    image -= field.image(images.shape, *star, float(images.mjd[i]), span)
-            ring_statistics(
-                pixels,
-                x[block],
-                y[block],
-                settings.inner,
-                settings.outer,
-                settings.clip,
-                rings[block],
-            )
+                subtract_neighbours(pixels, block, field, images, look)
+            measure_rings(pixels, ring, settings.clip, rings[block])
             for i, image in enumerate(pixels, block.start):
-                planes[i] = fit_plane(
-                    image,
-                    nothing,
-                    everywhere,
-                    *place,
-                    0.0,
-                    settings.inner,
-                    settings.outer,
-                    settings.clip,
-                    COUNT,
-                    True,
-                )
-        found = np.stack(
-            [rings[:, 1], rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0)), rings[:, 3]], axis=1
-        )
-        # a slope that is left in the images would pass for cosmic rays on their bright side; small
-        # ones wait for the windows
-        good = np.isfinite(found[:, 0]) & np.isfinite(planes[:, 0])
-        slanted = steep(found[:, 0], planes[:, 2:4], good, settings.outer)
-        found[slanted] = planes[slanted][:, [0, 1, 4]]
-        slope = np.where(slanted[:, None], planes[:, 2:4], 0.0)
-        centre = place[0] + images.x_offset, place[1] + images.y_offset
-        return background_leaves(
-            "TERM_BACKGROUND_1",
-            images.mjd,
-            images.nexp,
-            found,
-            slope,
-            centre,
-            np.zeros(cells(settings)),
-            everywhere,
-            settings,
-            [],
-        )
+                planes[i] = fit_plane(image, ring, settings.clip, COUNT, True)
+        found, slope = choose_slopes(rings, planes, settings.outer)
+        centre = x + images.x_offset, y + images.y_offset
+        measured = Measured(images.mjd, images.nexp, found, slope, centre)
+    nothing = np.zeros(cells(settings))
+    return background_leaves("TERM_BACKGROUND_1", measured, nothing, everywhere, settings, [])
+
+
+def subtract_neighbours(
+    pixels: FloatArray, block: slice, field: Field, images: Images, look: LookTerm
+) -> None:
+    """Subtract the target's neighbours from a block of images, in place."""
+    span = field.track.span(images.nexp, images.exposure_time)
+    for i, image in enumerate(pixels, block.start):
+        star = float(look.x[i]) - images.x_offset, float(look.y[i]) - images.y_offset
+        image -= field.image(images.shape, *star, float(images.mjd[i]), span)
+
+
+def measure_rings(pixels: FloatArray, ring: Ring, clip: float, out: FloatArray) -> None:
+    """Measure the ring in every image of a block; `out` as in `ring_statistics`."""
+    x, y = np.full(len(pixels), ring.x), np.full(len(pixels), ring.y)
+    ring_statistics(pixels, x, y, ring.inner, ring.outer, clip, out)
+
+
+def choose_slopes(
+    rings: FloatArray, planes: FloatArray, outer: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return level, error and pixels, shape (n, 3), and slope, shape (n, 2), of every image.
+
+    They are from the ring, or from the plane where it is steep: a slope that is left in the images
+    would pass for cosmic rays on their bright side. Smaller slopes wait for the windows.
+    """
+    error = rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0))
+    found = np.stack([rings[:, 1], error, rings[:, 3]], axis=1)
+    good = np.isfinite(found[:, 0]) & np.isfinite(planes[:, 0])
+    slanted = steep(found[:, 0], planes[:, 2:4], good, outer)
+    found[slanted] = planes[slanted][:, [0, 1, 4]]
+    return found, np.where(slanted[:, None], planes[:, 2:4], 0.0)
 
 
 @step("background", "BKGSL_W", version="4", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    bias: Bias,
-    gain: Gain,
-    first: Background,
-    psf: Psf,
-    stars: Stars,
-    smearing: Smearing,
-    defects: Defects,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     settings: BackgroundSettings,
 ) -> Leaves:
     """Estimate level and slope of the background in windows of the ring that are free of stars and
     defects.
     """
     check_ring(settings)
-    x, y, flux, sampled = term_column(
-        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
-    )
-    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
     with open_images(calibrated) as images:
-        n = images.count
-        model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
-        track = read_track(pointing)
-        # the first level is taken away and comes back at the end
-        effects = read_effects(images, first, smearing, defects)
-        assert effects.slope is not None
-        bad = (read_flags(defects) & int(UNSTEADY)) != 0
-        steady = term_image(look.product, "TERM_LOOK_STATIC") - (
-            0.0 if effects.static is None else effects.static
-        )
-        field = read_field(stars, model, track) if model is not None else None
-        floor = pixel_floor(first, bias, gain, images.nexp)
-        rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
-        place = usual_place(look, images)
-        turn = np.where(np.isfinite(roll), roll, 0.0)
-        sums = np.zeros((*cells(settings), 2))
-        for k in np.flatnonzero(sampled & np.isfinite(roll)):
-            image = rest.without_field(int(k)) - steady
-            ring = settings.inner, settings.outer
-            add_to_field(
-                image, bad, *place, float(turn[k]), *ring, 0.0, float(np.sqrt(floor[k])), sums
-            )
+        # the first level is subtracted, and added again at the end
+        rest = Residuals.of(images, scene, readout, removed)
+        sky = Surroundings(rest, scene, removed, settings)
+        sums = sky.average(settings)
         mean, windows = free_windows(sums)
+        found, slope = sky.measure(windows, settings.clip, read_gain(readout.gain).gain)
+        centre = sky.place[0] + images.x_offset, sky.place[1] + images.y_offset
+        measured = Measured(images.mjd, images.nexp, found, slope, centre)
+    warnings = []
+    if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
+        warnings.append(
+            "hardly any part of the ring is free of stars: all of it is used, and clipped"
+        )
+    field = float(np.median(np.sqrt(rest.floor))) * mean
+    return background_leaves("TERM_BACKGROUND", measured, field, windows, settings, warnings)
+
+
+class Surroundings:
+    """The target's surroundings in every image, without all that is known of them."""
+
+    def __init__(
+        self, rest: Residuals, scene: Scene, removed: Removed, settings: BackgroundSettings
+    ) -> None:
+        assert removed.defects is not None
+        look, roll = read_look(scene.look), read_roll(scene.pointing)
+        static = rest.effects.static
+        self.rest = rest
+        self.place = usual_place(look, rest.images)
+        self.turn = np.where(np.isfinite(roll), roll, 0.0)
+        self.sampled = np.flatnonzero(look.sampled & np.isfinite(roll))
+        self.radii = settings.inner, settings.outer
+        self.bad = (read_flags(removed.defects) & int(UNSTEADY)) != 0
+        self.steady = read_static(scene.look) - (0.0 if static is None else static)
+
+    def image(self, i: int) -> FloatArray:
+        """Return image `i` without target, field, known effects, and the usual image's excess."""
+        return self.rest.without_field(i) - self.steady
+
+    def ring(self, i: int, windows: BoolArray) -> Ring:
+        """Return the ring in image `i`."""
+        return Ring(*self.radii, *self.place, float(self.turn[i]), self.bad, windows)
+
+    def average(self, settings: BackgroundSettings) -> FloatArray:
+        """Sum the sampled images, turned back so that the sky stands still, and count pixels."""
+        everywhere = np.ones(cells(settings), dtype=bool)
+        sums = np.zeros((*cells(settings), 2))
+        for k in self.sampled:
+            noise = float(np.sqrt(self.rest.floor[k]))
+            add_to_field(self.image(int(k)), self.ring(int(k), everywhere), 0.0, noise, sums)
+        return sums
+
+    def measure(
+        self, windows: BoolArray, clip: float, gains: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Measure level, error and pixels, (n, 3), and slope, (n, 2), of every image."""
+        effects, n = self.rest.effects, self.rest.images.count
+        assert effects.slope is not None
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
         scatter, means = np.full(n, np.nan), np.zeros((n, SECTORS, 2))
-        (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
         for i in range(n):
-            image = rest.without_field(i) - steady
-            ring_and_clip = settings.inner, settings.outer, settings.clip, 1.0 / float(gains[i])
-            flat = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, False)
-            plane = fit_plane(image, bad, windows, *place, float(turn[i]), *ring_and_clip, True)
-            # two more parameters must lower the log likelihood by more than ln n (BIC)
-            taken = plane if window_gain(flat, plane) > 2 * np.log(max(flat[4], 2)) else flat
-            found[i] = taken[0] + effects.background[i], taken[1], taken[4]
-            slope[i], scatter[i] = effects.slope[i] + taken[2:4], taken[5]
-            if np.isfinite(taken[0]):
-                around = *place, float(turn[i]), settings.inner, settings.outer
-                level_and_slope = np.array([taken[0], taken[2], taken[3]])
-                sector_means(
-                    image,
-                    bad,
-                    windows,
-                    *around,
-                    settings.clip * taken[5],
-                    level_and_slope,
-                    means[i],
-                )
+            image, ring = self.image(i), self.ring(i, windows)
+            plane = best_plane(image, ring, clip, 1.0 / float(gains[i]))
+            found[i] = plane.level + effects.background[i], plane.error, plane.pixels
+            slope[i] = effects.slope[i] + np.array([plane.slope_x, plane.slope_y])
+            scatter[i] = plane.sigma
+            if np.isfinite(plane.level):
+                known = np.array([plane.level, plane.slope_x, plane.slope_y])
+                sector_means(image, ring, clip * plane.sigma, known, means[i])
         found[:, 1] *= excess(means, scatter)
-        centre = place[0] + images.x_offset, place[1] + images.y_offset
-        warnings = []
-        if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
-            warnings.append(
-                "hardly any part of the ring is free of stars: all of it is used, and clipped"
-            )
-        usual = float(np.median(np.sqrt(floor)))
-        return background_leaves(
-            "TERM_BACKGROUND",
-            images.mjd,
-            images.nexp,
-            found,
-            slope,
-            centre,
-            usual * mean,
-            windows,
-            settings,
-            warnings,
-        )
+        return found, slope
+
+
+def best_plane(image: FloatArray, ring: Ring, clip: float, one_count: float) -> Plane:
+    """Fit a plane to an image, with a slope only if that says more than chance would (BIC)."""
+    flat = fit_plane(image, ring, clip, one_count, False)
+    plane = fit_plane(image, ring, clip, one_count, True)
+    # two more parameters must lower the log likelihood by more than ln n
+    better = slope_gain(flat, plane) > 2 * np.log(max(flat.pixels, 2))
+    chosen: Plane = plane if better else flat
+    return chosen

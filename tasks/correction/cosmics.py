@@ -68,20 +68,17 @@ def tracks(
     for k, box in enumerate(scipy.ndimage.find_objects(labels), 1):
         y, x = np.nonzero(labels[box] == k)
         y, x = y + box[0].start, x + box[1].start
-        w = weight[y, x] / weight[y, x].sum()
-        cx, cy = float(w @ x), float(w @ y)
-        xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))
-        middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-        angle = float(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
-        found.append(
-            Track(
-                cx,
-                cy,
-                float(np.sqrt(middle + spread)),
-                float(np.sqrt(middle - spread)),
-                angle,
-                len(x),
-            )
-        )
+        found.append(_track(x, y, weight[y, x]))
     assert len(found) == count
     return found
+
+
+def _track(x: IntArray, y: IntArray, charge: FloatArray) -> Track:
+    """Return the track of pixels that touch, from the moments of their charge."""
+    w = charge / charge.sum()
+    cx, cy = float(w @ x), float(w @ y)
+    xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))
+    middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    angle = float(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
+    major, minor = float(np.sqrt(middle + spread)), float(np.sqrt(middle - spread))
+    return Track(cx, cy, major, minor, angle, len(x))

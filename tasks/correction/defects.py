@@ -18,26 +18,16 @@ pixels, which are then as the model has them.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from schemas.arrays import BoolArray, FloatArray, IntArray
+import numpy as np
+
+from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.light_curves import DEFAULT_RADIUS
-from schemas.payloads import (
-    Background,
-    Bias,
-    Defects,
-    Gain,
-    Look,
-    Pointing,
-    Position,
-    Prior,
-    Product,
-    Psf,
-    Smearing,
-    Stars,
-)
+from schemas.payloads import Defects, Prior, Product, ReadOut, Removed, Scene
 from schemas.settings import DefectSettings
 from schemas.terms import TERMS
 from tasks.correction.hits import HIGH_STATE, Found, Search, count_by_image
@@ -53,88 +43,116 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.prior import read_bad_pixels
-from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
-from tasks.scene.star_model import read_psf
-from tasks.scene.stars import read_field
-from tasks.scene.track import read_track
-from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_look
 
-BETWEEN = (
-    4.0  # sigma; further from both levels a telegraphic pixel changed its state within the image
-)
+FEWEST = 3  # sampled images; fewer do not tell what stands still
+
+# sigma; further from both levels a telegraphic pixel changed its state within the image
+BETWEEN = 4.0
 
 
 def look_for_defects(
     extname: str,
     rest: Residuals,
     sampled: BoolArray,
-    every: bool,
+    looked: IntArray,
     codes: IntArray,
     settings: DefectSettings,
-    warnings: list[str],
-) -> Leaves:
-    """Find defects in the sample, and cosmic rays in it or in all images; return the term."""
-    images, n = rest.images, rest.images.count
-    found, flags, static, doubt = Found(n), map_flags(codes), np.zeros(images.shape), np.zeros(n)
-    table: dict[str, npt.NDArray[np.generic]] = {
-        c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns
-    }
-    chosen = np.flatnonzero(sampled)
-    near = usual_aperture(rest)
-    if rest.model is not None and len(chosen) >= 3:
-        sample = sample_statistics(rest, chosen, codes == 3, settings)
-        error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
-        excess = above_neighbours(sample.median, sample.outside)
-        dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
-        sample.telegraphic &= ~dead
-        static = static_excess(excess, error, sample.star, settings.static, settings.share)
-        static[sample.telegraphic | dead] = 0.0
-        search = Search(
-            rest, sample, static, dead, near, settings, np.arange(n) if every else chosen, found
-        )
-        for k in range(len(search.looked)):
-            search.image(k)
-        flicker = search.flicker()
-        found.tell_flicker(flicker)
-        flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
-        flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
-        # many images show steady errors of the references too: they are taken away, but no pixel is
-        # hot for that
-        hot = static > settings.hot * rest.duration
-        for marked, bit in (
-            (hot, PixelFlag.HOT),
-            (sample.telegraphic, PixelFlag.TELEGRAPHIC),
-            (dead, PixelFlag.DEAD),
-        ):
-            flags[marked] |= int(bit)
-        rows, columns = np.nonzero(sample.telegraphic)
-        table = follow_states(
-            search.series, search.sigma, rows, columns, search.looked, found, near, doubt
-        )
+) -> tuple[list[NewHdu], dict[str, int | float]]:
+    """Find defects in the sampled images, and cosmic rays in those `looked` through.
+
+    Returns the HDUs of the term `extname` and the used values.
+    """
+    images, chosen = rest.images, np.flatnonzero(sampled)
+    near, flags = usual_aperture(rest), map_flags(codes)
+    outcome = Outcome.none(images.count, images.shape)
+    if rest.model is not None and len(chosen) >= FEWEST:
+        outcome = search(rest, chosen, looked, codes, near, settings)
+        flags |= outcome.flags
     flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
-    inside, everywhere, taken = count_by_image(found, rest)
-    used = defect_counts(
-        flags, near, int(inside.sum()), int(everywhere.sum()), rest, n if every else len(chosen)
-    )
+    inside, everywhere, replaced = count_by_image(outcome.found, rest)
+    seconds = len(looked) * rest.duration
+    used = defect_counts(flags, near, (int(inside.sum()), int(everywhere.sum())), seconds)
     offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     per_image = {
         "MJD_TIME": images.mjd,
         "INSIDE": inside,
         "ALL": everywhere,
-        "REPLACED": taken,
-        "DOUBT": doubt,
+        "REPLACED": replaced,
+        "DOUBT": outcome.doubt,
     }
     hdus = [
-        NewHdu(TERMS[extname], used, columns=found.table()),
-        NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=static),
+        NewHdu(TERMS[extname], used, columns=outcome.found.table()),
+        NewHdu(TERMS["TERM_DEFECTS_STATIC"], offsets, pixels=outcome.static),
         NewHdu(TERMS["TERM_DEFECTS_FLAGS"], offsets, pixels=flags.astype(np.float64)),
-        NewHdu(TERMS["TERM_TELEGRAPHIC"], columns=table),
+        NewHdu(TERMS["TERM_TELEGRAPHIC"], columns=outcome.telegraphic),
         NewHdu(TERMS["TERM_DEFECTS_IMAGES"], columns=per_image),
     ]
-    return Leaves({extname: hdus}, used=used, warnings=warnings)
+    return hdus, used
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Defects and cosmic rays of a visit."""
+
+    found: Found
+    static: FloatArray  # (ny, nx) steady excess [electron]
+    flags: IntArray  # (ny, nx) bits of `PixelFlag`
+    telegraphic: Mapping[str, AnyArray]  # columns of TERM_TELEGRAPHIC
+    doubt: FloatArray  # (n,) variance in the aperture from uncertain states [electron^2]
+
+    @classmethod
+    def none(cls, count: int, shape: tuple[int, int]) -> Outcome:
+        """Return that of a search that cannot be made."""
+        table = {c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns}
+        empty = np.zeros(shape, np.int64)
+        return cls(Found(count), np.zeros(shape), empty, table, np.zeros(count))
+
+
+def search(
+    rest: Residuals,
+    chosen: IntArray,
+    looked: IntArray,
+    codes: IntArray,
+    near: BoolArray,
+    settings: DefectSettings,
+) -> Outcome:
+    """Find what stands still in the images `chosen`, and what single ones of `looked` show."""
+    sample = sample_statistics(rest, chosen, codes == 3, settings)
+    error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
+    excess = above_neighbours(sample.median, sample.outside)
+    dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
+    sample.telegraphic &= ~dead
+    static = static_excess(excess, error, sample.star, settings.static, settings.share)
+    static[sample.telegraphic | dead] = 0.0
+    found, doubt = Found(rest.images.count), np.zeros(rest.images.count)
+    hits = Search(rest, sample, static, dead, near, settings, looked, found)
+    for k in range(len(looked)):
+        hits.image(k)
+    flicker = hits.flicker()
+    found.replace_flicker(flicker)
+    flags = flag_pixels(hits, flicker, settings.hot * rest.duration)
+    return Outcome(found, static, flags, follow_states(hits, doubt), doubt)
+
+
+def flag_pixels(search: Search, flicker: BoolArray, hot: float) -> IntArray:
+    """Return the flags of pixels that a search found, shape (ny, nx).
+
+    Many images show steady errors of the references too: they are subtracted, but a pixel is hot
+    only from an excess of `hot` [electron] on.
+    """
+    flags = np.zeros(search.static.shape, np.int64)
+    flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
+    flags[flicker] = (flags[flicker] & ~int(PixelFlag.COSMIC_RAYS)) | int(PixelFlag.TELEGRAPHIC)
+    for marked, bit in (
+        (search.static > hot, PixelFlag.HOT),
+        (search.sample.telegraphic, PixelFlag.TELEGRAPHIC),
+        (search.dead, PixelFlag.DEAD),
+    ):
+        flags[marked] |= int(bit)
+    return flags
 
 
 def usual_aperture(rest: Residuals) -> BoolArray:
@@ -158,86 +176,94 @@ def outside_window(images: Images, chosen: IntArray) -> BoolArray:
     return outside
 
 
-def follow_states(
-    series: FloatArray,
-    sigma: FloatArray,
-    rows: IntArray,
-    columns: IntArray,
-    looked: IntArray,
-    found: Found,
-    near: BoolArray,
-    doubt: FloatArray,
-) -> dict[str, npt.NDArray[np.generic]]:
-    """Follow the states of telegraphic pixels; add what they hold too much to the list; return the
-    table of pixels.
+class States(NamedTuple):
+    """States of one telegraphic pixel, shape (m,)."""
+
+    amount: (
+        FloatArray  # charge above the scene: of its level, or as seen where it changed [electron]
+    )
+    doubt: FloatArray  # variance of the amount by doubtful states [electron^2]
+    values: tuple[float, ...]  # of the columns LOW to FLIPS of TERM_TELEGRAPHIC
+
+
+def pixel_states(series: FloatArray, sigma: FloatArray) -> States:
+    """Follow the states of a pixel, from its residuals and their noise, shape (m,) [electron]."""
+    high = np.zeros(len(series))
+    low, top, _ = states(series, sigma, high)
+    gap = top - low
+    level = low + high * gap
+    value = np.where(np.isfinite(series), series, level)
+    off = (np.abs(value - low) > BETWEEN * sigma) & (np.abs(value - top) > BETWEEN * sigma)
+    state = high > 0.5
+    rest = (value - np.where(state, top, low))[~off]
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(rest))) if rest.size else 0.0
+    return States(
+        np.where(off, value, level),
+        np.where(off, sigma**2, high * (1 - high) * gap**2),
+        (low, gap, spread, float(state.mean()), float(np.count_nonzero(np.diff(state)))),
+    )
+
+
+def follow_states(search: Search, doubt: FloatArray) -> dict[str, AnyArray]:
+    """Follow the states of telegraphic pixels; add their excess charge to the list of the search.
 
     Parameters
     ----------
-    series, sigma : ndarray, shape (k, m)
-        Residuals of k pixels in m images, and their noise [electron].
-    rows, columns : ndarray, shape (k,)
-        The pixels.
-    looked : ndarray, shape (m,)
-        The images.
-    found : Found
-        Receives what the pixels hold too much: level above the scene, low or high, or what is seen
-        on the way between.
-    near : ndarray of bool, shape (ny, nx)
-        Pixels of the aperture.
+    search : Search
+        Holds the series of the pixels.
     doubt : ndarray, shape (n,)
         Receives the variance by doubtful states within the aperture [electron^2].
+
+    Returns
+    -------
+    dict
+        Columns of TERM_TELEGRAPHIC.
     """
-    k, m = series.shape
-    amounts = np.zeros((k, m))
-    table = {name: np.zeros(k) for name in ("LOW", "GAP", "SIGMA", "HIGH_SHARE", "FLIPS")}
-    for p in range(k):
-        high = np.zeros(m)
-        if np.isfinite(series[p]).sum() < 2:
+    rows, columns = np.nonzero(search.sample.telegraphic)
+    amounts = np.zeros(search.series.shape)
+    values = np.zeros((len(rows), 5))
+    for p, (series, sigma) in enumerate(zip(search.series, search.sigma, strict=True)):
+        if np.isfinite(series).sum() < 2:
             continue
-        low, top, _ = states(series[p], sigma[p], high)
-        gap = top - low
-        level = low + high * gap
-        value = np.where(np.isfinite(series[p]), series[p], level)
-        off = (np.abs(value - low) > BETWEEN * sigma[p]) & (
-            np.abs(value - top) > BETWEEN * sigma[p]
-        )
-        amounts[p] = np.where(off, value, level)
-        if near[rows[p], columns[p]]:
-            doubt[looked] += np.where(off, sigma[p] ** 2, high * (1 - high) * gap**2)
-        state = high > 0.5
-        rest = (value - np.where(state, top, low))[~off]
-        table["LOW"][p], table["GAP"][p] = low, gap
-        table["SIGMA"][p] = MAD_TO_SIGMA * float(np.median(np.abs(rest))) if rest.size else 0.0
-        table["HIGH_SHARE"][p], table["FLIPS"][p] = state.mean(), np.count_nonzero(np.diff(state))
-    for j, i in enumerate(looked):
-        found.add(int(i), rows, columns, amounts[:, j], HIGH_STATE)
-    return {"X": columns, "Y": rows, **table}
+        pixel = pixel_states(series, sigma)
+        amounts[p], values[p] = pixel.amount, pixel.values
+        if search.near[rows[p], columns[p]]:
+            doubt[search.looked] += pixel.doubt
+    for j, i in enumerate(search.looked):
+        search.found.add(int(i), rows, columns, amounts[:, j], HIGH_STATE)
+    names = ("LOW", "GAP", "SIGMA", "HIGH_SHARE", "FLIPS")
+    return {"X": columns, "Y": rows, **dict(zip(names, values.T, strict=True))}
 
 
 def defect_counts(
-    flags: IntArray, near: BoolArray, inside: int, everywhere: int, rest: Residuals, looked: int
+    flags: IntArray, near: BoolArray, hits: tuple[int, int], seconds: float
 ) -> dict[str, int | float]:
-    """Return the used values: pixels by kind, and hits of cosmic rays per pixel and second in
-    ppm.
+    """Return the used values: pixels by kind, and hits of cosmic rays per pixel and second in ppm.
+
+    `hits` are those within the aperture and in the window, over all images looked through, which
+    were exposed for so many `seconds`.
     """
-    seconds = looked * rest.duration
-    window = np.count_nonzero((flags & int(PixelFlag.OUTSIDE)) == 0)
+    inside, everywhere = hits
     within = int(near.sum())
-    kinds = {"HOT": PixelFlag.HOT, "TELE": PixelFlag.TELEGRAPHIC, "DEAD": PixelFlag.DEAD}
+    beyond = int(np.count_nonzero((flags & int(PixelFlag.OUTSIDE)) == 0)) - within
     used: dict[str, int | float] = {
         "CR_PIX": everywhere,
         "CR_RATE": everywhere / seconds if seconds > 0 else 0.0,
-        "CR_IN": 1e6 * inside / (within * seconds) if within and seconds > 0 else 0.0,
-        "CR_OUT": 1e6 * (everywhere - inside) / ((window - within) * seconds)
-        if window > within and seconds > 0
-        else 0.0,
+        "CR_IN": rate_ppm(inside, within, seconds),
+        "CR_OUT": rate_ppm(everywhere - inside, beyond, seconds),
         "MAP_PIX": int(np.count_nonzero(flags & int(_IN_MAP))),
     }
+    kinds = {"HOT": PixelFlag.HOT, "TELE": PixelFlag.TELEGRAPHIC, "DEAD": PixelFlag.DEAD}
     for name, bit in kinds.items():
         marked = (flags & int(bit)) != 0
         used |= {f"{name}_PIX": int(marked.sum()), f"{name}_IN": int((marked & near).sum())}
         used[f"{name}_OUT"] = int((marked & ~near).sum())
     return used
+
+
+def rate_ppm(hits: int, pixels: int, seconds: float) -> float:
+    """Return hits per pixel and second [ppm]; 0 without pixels or time."""
+    return 1e6 * hits / (pixels * seconds) if pixels > 0 and seconds > 0 else 0.0
 
 
 _IN_MAP = (
@@ -254,36 +280,18 @@ _NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from 
 @step("defects_1", version="4", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    stars: Stars,
-    smearing: Smearing,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     prior: Prior,
     settings: DefectSettings,
 ) -> Leaves:
     """Find defects and cosmic rays in a sample of images."""
-    x, y, flux, sampled = term_column(
-        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
-    )
-    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
+    sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
-        floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
-        field_stars = read_field(stars, model, track) if model is not None else None
-        effects = read_effects(images, background, smearing)
-        rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
-        return look_for_defects(
-            "TERM_DEFECTS_1",
-            rest,
-            sampled.astype(bool),
-            False,
-            read_bad_pixels(prior),
-            settings,
-            [],
-        )
+        rest, looked = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
+        hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, looked, codes, settings)
+    return Leaves({"TERM_DEFECTS_1": hdus}, used=used)
 
 
 @step(
@@ -298,34 +306,16 @@ def find_defects_1(
 )
 def find_defects(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    stars: Stars,
-    position: Position,
-    smearing: Smearing,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     prior: Prior,
     settings: DefectSettings,
 ) -> Leaves:
     """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
-    flux, sampled = term_column(look.product, "TERM_LOOK", "FLUX", "SAMPLED")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
-    warnings = [] if model is not None else [_NO_PSF]
+    sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
-        floor, track = pixel_floor(background, bias, gain, images.nexp), read_track(pointing)
-        field_stars = read_field(stars, model, track) if model is not None else None
-        effects = read_effects(images, background, smearing)
-        rest = Residuals(images, model, track, x, y, flux, effects, floor, field_stars)
-        return look_for_defects(
-            "TERM_DEFECTS",
-            rest,
-            sampled.astype(bool),
-            True,
-            read_bad_pixels(prior),
-            settings,
-            warnings,
-        )
+        rest, looked = Residuals.of(images, scene, readout, removed), np.arange(images.count)
+        hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, looked, codes, settings)
+    warnings = [] if rest.model is not None else [_NO_PSF]
+    return Leaves({"TERM_DEFECTS": hdus}, used=used, warnings=warnings)

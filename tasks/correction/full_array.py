@@ -10,14 +10,21 @@ cannot tell.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
-from schemas.payloads import Calibrated, Corrected, Plate, Pointing, Psf, Smearing, Stars, Status
+from schemas.payloads import Calibrated, Corrected, Plate, Pointing, Scene, Smearing, Status
 from schemas.products import soc_structure
 from schemas.settings import DefectSettings
 from schemas.used import USED, with_keywords
-from tasks.correction.apply import centroid_table, sky_coordinates
+from tasks.correction.apply import (
+    centroid_table,
+    intended_place,
+    sky_coordinates,
+    write_smearing,
+)
 from tasks.correction.hits import find_hits
 from tasks.correction.smearing import column_profile, column_sums
 from tasks.engine.run import new_file
@@ -31,10 +38,10 @@ from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
 from tasks.visit.headers import image_metadata, visit_keywords
 from tasks.visit.images import Images, open_frame, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import PositionTerm, read_stars
 
 DARKNESS = 5.0  # sigma of a pixel; where the neighbours' median is above it a star shines
-FEWEST = 3  # images that must have made the PSF
+OWN = ("BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3")
 
 
 def specks(image: FloatArray, seed: float, neighbour: float) -> BoolArray:
@@ -56,130 +63,116 @@ def specks(image: FloatArray, seed: float, neighbour: float) -> BoolArray:
     return hit
 
 
+@dataclass(frozen=True)
+class Place:
+    """The target on the full array."""
+
+    x: float  # on the CCD [pixel]
+    y: float
+    measured: bool  # on the image; otherwise where it was meant to be
+
+
+def place_of(plate: Plate, pointing: Pointing) -> Place:
+    """Return where the target is on the full array."""
+    measured = float(plate.used["PLT_X"]) > 0
+    source, name = (plate, "PLT") if measured else (pointing, "LOC")
+    return Place(float(source.used[f"{name}_X"]), float(source.used[f"{name}_Y"]), measured)
+
+
 def smeared_columns(
-    columns: int,
-    frame: Images,
-    stack_seconds: float,
-    pointing: Pointing,
-    psf: Psf,
-    stars: Stars,
-    smearing: Smearing,
-    place: tuple[float, float],
+    frame: Images, stack_seconds: float, scene: Scene, tau: float, place: Place
 ) -> FloatArray | None:
     """Return the smeared light of every column of the frame [electron], shape (columns,); None
     where it is not known.
+
+    Stars have their flux in a stack, which collects light for so many seconds; `tau` is the time of
+    a row shift [s].
     """
-    xi, eta, light, target = term_column(
-        stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET"
-    )
-    tau = float(smearing.used["SMEAR_T"])
-    if int(psf.used.get("PSF_N", 0)) < FEWEST or not target.any() or not tau > 0:
+    stars = read_stars(scene.stars)
+    if not scene.has_psf or not stars.target.any() or not tau > 0:
         return None
-    model = read_psf(psf)
-    dx, dy, roll = read_track(pointing).path(float(frame.mjd[0]), frame.exposure_time, model.lag)
-    turned = roll + float(stars.used["STAR_ROL"])
-    x, y = place[0] - 0.5 + dx, place[1] - 0.5 + dy
-    places, rows = field_places(xi, eta, turned, x, y, float(stars.used["STAR_SCL"]))
+    model, track = read_psf(scene.psf, scene.psf_use.radius), read_track(scene.pointing)
+    dx, dy, roll = track.path(float(frame.mjd[0]), frame.exposure_time, model.lag)
+    turned, scale = roll + float(scene.stars.used["STAR_ROL"]), float(scene.stars.used["STAR_SCL"])
+    x, y = place.x - 0.5 + dx, place.y - 0.5 + dy
+    places, rows = field_places(stars.xi, stars.eta, turned, x, y, scale)
     on_ccd = ((rows > 0) & (rows < frame.shape[0])).all(axis=1)
-    sums = column_sums(
-        columns, places[on_ccd], light[on_ccd], *column_profile(to_grid(model.psf.mean))
-    )
+    profile = column_profile(to_grid(model.psf.mean))
+    sums = column_sums(frame.shape[1], places[on_ccd], stars.flux[on_ccd], *profile)
     return np.asarray(tau * sums / stack_seconds)
 
 
-@step(
-    "correct_full_array",
-    "BKGSL_W",
-    "BKGSL_C",
-    "BDPIX_D1",
-    "BDPIX_D3",
-    "BDPIX_C1",
-    "BDPIX_C3",
-    version="2",
-    payload=Corrected,
-    leaves=["SCI_COR_FullArray"],
-)
+def subtract_sky(image: FloatArray, settings: DefectSettings) -> dict[str, float | int]:
+    """Subtract the sky, and set hot and hit pixels to NaN, in place; return the used values."""
+    sky, _ = sky_surface(image)
+    bad = specks(image - sky, settings.seed, settings.neighbour)
+    image[bad] = np.nan
+    # once more: in the SAA a quarter of the pixels is hit, which lifts the medians
+    sky, _ = sky_surface(image)
+    image -= sky
+    return {
+        "FA_SKY": float(np.median(sky)),
+        "FA_SLOPE": float(np.ptp(sky)),
+        "FA_BAD": int(bad.sum()),
+    }
+
+
+def turned_by(frame: Images, scene: Scene) -> FloatArray:
+    """Return the roll angle of the frame, shape (1,) [deg]."""
+    lag = float(scene.psf.used.get("PSF_LAG", 0.0))
+    track = read_track(scene.pointing)
+    _, _, roll = track.path(float(frame.mjd[0]), frame.exposure_time, lag)
+    middle = float(np.mean(np.unwrap(roll, period=360.0)))
+    return np.array([middle + float(scene.stars.used["STAR_ROL"])])
+
+
+def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
+    """Return the states of the steps that the full array went through, by keyword."""
+    done, absent = str(Status.COMPLETED), str(Status.NOT_APPLICABLE)
+    earlier = (*scene.pointing.status.items(), *scene.stars.status.items())
+    return {
+        **{k: str(v) for k, v in earlier},
+        "WCS": done,
+        "SMEARING": done if smeared else absent,
+        **dict.fromkeys(OWN, done),
+    }
+
+
+@step("correct_full_array", *OWN, version="2", payload=Corrected, leaves=["SCI_COR_FullArray"])
 def correct_full_array(
     calibrated: Calibrated,
     subarray: Calibrated,
-    pointing: Pointing,
-    psf: Psf,
-    stars: Stars,
+    scene: Scene,
     smearing: Smearing,
     plate: Plate,
     settings: DefectSettings,
 ) -> Leaves:
     """Write the corrected full array."""
+    pointing, stars = scene.pointing, scene.stars
+    place, tau = place_of(plate, pointing), float(smearing.used["SMEAR_T"])
     with open_images(subarray.product) as stacks:
         seconds = stacks.nexp * stacks.exposure_time
     with open_frame(calibrated.products["SCI_CAL_FullArray"]) as (frame, image):
-        seen = float(plate.used["PLT_X"]) > 0
-        place = tuple(
-            float(plate.used[f"PLT_{c}"] if seen else pointing.used[f"LOC_{c}"]) for c in "XY"
-        )
-        smeared = smeared_columns(
-            frame.shape[1], frame, seconds, pointing, psf, stars, smearing, (place[0], place[1])
-        )
+        smeared = smeared_columns(frame, seconds, scene, tau, place)
+        row, share = np.zeros(frame.shape[1]), 0.0
         if smeared is not None:
+            row, share = smeared, float(smearing.used["SMEAR_TE"]) / tau
             image -= smeared
-        sky, _ = sky_surface(image)
-        bad = specks(image - sky, settings.seed, settings.neighbour)
-        image[bad] = np.nan
-        sky, _ = sky_surface(
-            image
-        )  # once more: in the SAA a quarter of the pixels is hit, which lifts the medians
-        image -= sky
-        own = {
-            "FA_SKY": float(np.median(sky)),
-            "FA_SLOPE": float(np.ptp(sky)),
-            "FA_BAD": int(bad.sum()),
-        }
+        own = subtract_sky(image, settings)
         header = frame.image.header
-        used = {
-            **{k: header[k] for k in USED if k in header},
-            **pointing.used,
-            **plate.used,
-            **stars.used,
-            **own,
-        }
+        past = {k: header[k] for k in USED if k in header}
+        used = {**past, **pointing.used, **plate.used, **stars.used, **own}
         declared = with_keywords(soc_structure("SCI_COR_FullArray"), used)
-        done, absent = str(Status.COMPLETED), str(Status.NOT_APPLICABLE)
-        states = {
-            **{k: str(v) for k, v in (*pointing.status.items(), *stars.status.items())},
-            "WCS": done,
-            "SMEARING": done if smeared is not None else absent,
-            **dict.fromkeys(
-                ("BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3"), done
-            ),
-        }
+        states = frame_states(scene, smeared is not None)
         keywords = {**visit_keywords(frame, declared), **states, **used, "BUNIT": "electrons"}
-        x, y = np.array([place[0]]), np.array([place[1]])
-        _, _, roll = read_track(pointing).path(
-            float(frame.mjd[0]), frame.exposure_time, float(psf.used.get("PSF_LAG", 0.0))
-        )
-        turned = np.array(
-            [float(np.mean(np.unwrap(roll, period=360.0))) + float(stars.used["STAR_ROL"])]
-        )
-        share = (
-            float(smearing.used["SMEAR_TE"]) / float(smearing.used["SMEAR_T"])
-            if smeared is not None
-            else 0.0
-        )
-        row = smeared if smeared is not None else np.zeros(frame.shape[1])
-        intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
+        steps = history([calibrated, pointing, scene.psf, stars, smearing, plate])
+        validity = np.array([0 if place.measured else 1], np.uint8)
+        position = PositionTerm(np.array([place.x]), np.array([place.y]), validity)
+        scale, roll = float(stars.used["STAR_SCL"]), turned_by(frame, scene)
+        columns = sky_coordinates(frame, position.x, position.y, roll, scale)
         with FitsWriter(new_file("SCI_COR_FullArray")) as writer:
-            past = history([calibrated, pointing, psf, stars, smearing, plate])
-            writer.write(NewHdu(declared, keywords, pixels=image, history=past))
-            writer.write(
-                centroid_table(frame, x, y, np.array([0 if seen else 1], np.uint8), intended)
-            )
-            coordinates = sky_coordinates(frame, x, y, turned, float(stars.used["STAR_SCL"]))
-            writer.write(image_metadata(frame, "SCI_COR_ImageMetadata", coordinates))
-            for name, values in (
-                ("SCI_COR_SmearingRow", row),
-                ("SCI_COR_SmearingRowError", share * row),
-            ):
-                structure = soc_structure(name)
-                head = {**visit_keywords(frame, structure), "BUNIT": "electrons"}
-                writer.write(NewHdu(structure, head, pixels=values[None, None, :]))
+            writer.write(NewHdu(declared, keywords, pixels=image, history=steps))
+            writer.write(centroid_table(frame, position, intended_place(pointing.used)))
+            writer.write(image_metadata(frame, "SCI_COR_ImageMetadata", columns))
+            write_smearing(writer, frame, row[None], share)
     return Leaves(written={"SCI_COR_FullArray": "SCI_COR_FullArray"}, used=own)

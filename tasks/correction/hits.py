@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from schemas.arrays import BoolArray, FloatArray, IntArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.settings import DefectSettings
 from tasks.correction.steady import Sample
@@ -20,9 +19,8 @@ COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
 # a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
 OFTEN = 0.1
 
-BRIGHT_FIELD = (
-    3.0  # sigma; where field stars are brighter than this they tell how good their model is
-)
+# sigma; where field stars are brighter than this they tell how good their model is
+BRIGHT_FIELD = 3.0
 
 FEW_PIXELS = 30  # fewer of them in a tile tell nothing
 
@@ -30,7 +28,7 @@ TILE = 20  # pixel; side of the squares in which they are looked at together
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: npt.NDArray[np.bool_]) -> int:
+def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -> int:
     """Mark seeds, and pixels that touch a marked one and stand out enough; return how many are
     marked.
 
@@ -120,7 +118,7 @@ class Found:
         if len(rows):
             self.entries.append((image, rows, columns, amount, kind))
 
-    def tell_flicker(self, flicker: BoolArray) -> None:
+    def replace_flicker(self, flicker: BoolArray) -> None:
         """Let hits of pixels that flicker count as taken from the model: they are no cosmic
         rays.
         """
@@ -132,7 +130,7 @@ class Found:
                     told.append((image, rows[which], columns[which], amount[which], name))
         self.entries = told
 
-    def table(self) -> dict[str, npt.NDArray[np.generic]]:
+    def table(self) -> dict[str, AnyArray]:
         """Return the list as columns, in order of image, then as they were added."""
         order = sorted(self.entries, key=lambda e: e[0])
         none = np.zeros(0, np.int64)
@@ -169,7 +167,7 @@ class Search:
     def image(self, k: int) -> None:
         """Look through the k-th image."""
         i, jumps = int(self.looked[k]), self.sample.telegraphic
-        image, target, others = self.rest.take(i, rounds=2)
+        image, target, others = self.rest.take(i)
         star = target + others
         excess = image - star
         noise = np.sqrt(

@@ -9,25 +9,13 @@ stack does not tell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import PixelFlag, Quality
-from schemas.payloads import (
-    Background,
-    Bias,
-    Calibrated,
-    Corrected,
-    Defects,
-    Gain,
-    Leaf,
-    Pointing,
-    Position,
-    Psf,
-    Smearing,
-    Stars,
-    Status,
-)
+from schemas.payloads import Calibrated, Corrected, Leaf, ReadOut, Removed, Scene, Status
 from schemas.products import soc_structure
 from schemas.settings import DefectSettings
 from schemas.terms import TERMS
@@ -56,12 +44,11 @@ from tasks.visit.images import Imagettes, open_images, open_imagettes
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD
 OWN = ("BKGSL_C", "BDPIX_C1", "BDPIX_C3")
 COLUMNS = ("X", "Y", "X_ERR", "Y_ERR", "FLUX", "CHI2", "HITS", "VALIDITY")
+MOVES = 20  # of the circle that finds the centre of light
 
 
 class Stage:
-    """Frees imagettes from what is known beforehand, and finds the star and cosmic rays in the
-    rest.
-    """
+    """Subtracts what is known beforehand from imagettes, and finds star and cosmic rays in them."""
 
     def __init__(
         self,
@@ -73,14 +60,8 @@ class Stage:
         track: Track,
         limits: DefectSettings,
     ) -> None:
-        self.imagettes, self.known, self.unsteady, self.model, self.field = (
-            imagettes,
-            known,
-            unsteady,
-            model,
-            field,
-        )
-        self.track, self.limits = track, limits
+        self.imagettes, self.known, self.unsteady = imagettes, known, unsteady
+        self.model, self.field, self.track, self.limits = model, field, track, limits
 
     def corner(self, i: int) -> tuple[int, int]:
         """Return where index [0, 0] of imagette `i` lies in the sub-array, x and y."""
@@ -88,7 +69,7 @@ class Stage:
         return int(self.imagettes.x_offset[i]) - x0, int(self.imagettes.y_offset[i]) - y0
 
     def clean(self, i: int, image: FloatArray) -> FloatArray:
-        """Take the excess and cosmic rays out of imagette `i`, in place; return the values of
+        """Subtract the excess and cosmic rays of imagette `i`, in place; return the values of
         COLUMNS.
         """
         image -= self.known.excess(i, *self.corner(i), self.imagettes.shape)
@@ -105,60 +86,55 @@ class Stage:
         return found
 
     def _light(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
-        radius = free_radius(~np.isfinite(image), x, y)
+        """Place the star by its centre of light."""
+        radius, floor = free_radius(~np.isfinite(image), x, y), self.known.floor[i : i + 1]
         out = np.zeros((1, 5))
         if radius > 1:
-            centre_of_light(
-                image[None],
-                np.array([x]),
-                np.array([y]),
-                radius,
-                20,
-                self.known.floor[i : i + 1],
-                out,
-            )
+            centre_of_light(image[None], np.array([x]), np.array([y]), radius, MOVES, floor, out)
         return np.array([*out[0, :4], np.nan, np.nan, 0.0, 1.0 - out[0, 4]])
 
     def _fit(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
+        """Fit the star, and replace cosmic rays and unsteady pixels by its model."""
         assert self.model is not None
-        mjd, duration, floor = (
-            float(self.imagettes.mjd[i]),
-            float(self.known.span[i]),
-            float(self.known.floor[i]),
-        )
         lost = np.array([np.nan] * 6 + [0.0, 1.0])
         if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
             return lost
-        part = float(self.known.share[i])
-        others = (
-            self.field.image(image.shape, x, y, mjd, duration, part)
-            if self.field is not None
-            else np.zeros(image.shape)
-        )
+        others = self._others(i, image, x, y)
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
-        here = self.model.at(*offsets, part)
+        here = self.model.at(*offsets, float(self.known.share[i]))
+        mjd, duration = float(self.imagettes.mjd[i]), float(self.known.span[i])
         motion = self.track.during(mjd, duration, here.lag)
         bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
-        star = self.model.star(
-            here, i, self.known, np.where(bad, np.nan, image - others), (x, y), motion
-        )
+        alone = np.where(bad, np.nan, image - others)
+        star = self.model.star(here, i, self.known, alone, (x, y), motion)
         stamp, errors = here.fit(star)
-        inside = tuple(
-            slice(-c, -c + side)
-            for c, side in zip(here.where.corner[::-1], image.shape, strict=True)
-        )
         x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
         if not star.flux > 0 or np.hypot(x_found - x, y_found - y) > FURTHEST:
             return lost
+        inside, _ = here.where.overlap(image.shape)
         light = stamp[inside] + others + star.level
-        pull = (image - light) / (np.sqrt(np.maximum(light, 0.0) + floor) * here.scale[inside])
+        noise = np.sqrt(np.maximum(light, 0.0) + float(self.known.floor[i])) * here.scale[inside]
+        hits, chi2 = self._replace(image, light, noise, bad)
+        return np.array([x_found, y_found, errors[1], errors[2], star.flux, chi2, hits, 0.0])
+
+    def _others(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
+        """Return the field stars in imagette `i`, whose target is at (x, y)."""
+        if self.field is None:
+            return np.zeros(image.shape)
+        mjd, duration = float(self.imagettes.mjd[i]), float(self.known.span[i])
+        return self.field.image(image.shape, x, y, mjd, duration, float(self.known.share[i]))
+
+    def _replace(
+        self, image: FloatArray, light: FloatArray, noise: FloatArray, bad: BoolArray
+    ) -> tuple[int, float]:
+        """Replace hit and bad pixels by the model, in place; return hits and chi square."""
+        pull = (image - light) / noise
         pull[bad] = np.nan
         hit = np.zeros(image.shape, dtype=bool)
         hits = find_hits(pull, self.limits.seed, self.limits.neighbour, hit)
         replaced = hit | (bad & np.isfinite(image))
         image[replaced] = light[replaced]
-        chi2 = float(np.mean(pull[np.isfinite(pull) & ~hit] ** 2))
-        return np.array([x_found, y_found, errors[1], errors[2], star.flux, chi2, hits, 0.0])
+        return hits, float(np.mean(pull[np.isfinite(pull) & ~hit] ** 2))
 
 
 @step(
@@ -172,70 +148,41 @@ def correct_imagettes(
     calibrated: Calibrated,
     subarray: Calibrated,
     calibration: tuple[Leaf, ...],
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    stars: Stars,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     settings: DefectSettings,
 ) -> Leaves:
     """Write the corrected imagettes, and where the target is in each."""
+    assert scene.position is not None
+    assert removed.defects is not None
     steps: list[Leaf] = [
         *calibration,
         calibrated,
-        pointing,
-        background,
-        psf,
-        stars,
-        position,
-        smearing,
-        defects,
+        scene.pointing,
+        removed.background,
+        scene.psf,
+        scene.stars,
+        scene.position,
+        removed.smearing,
+        removed.defects,
     ]
-    used = {k: v for leaf in steps for k, v in leaf.used.items()}
-    track, warnings = read_track(pointing), []
+    warnings = []
     with open_images(subarray.product) as stacks, open_imagettes(calibrated.product) as imagettes:
-        model = imagette_model(psf, imagettes, stacks)
-        known = companions(
-            imagettes, stacks, background, bias, gain, position, smearing, defects, track, model
-        )
-        unsteady = (read_flags(defects) & int(UNSTEADY)) != 0
-        field = read_field(stars, read_psf(psf), track) if model is not None else None
-        stage = Stage(imagettes, known, unsteady, model, field, track, settings)
+        model = imagette_model(scene, imagettes, stacks)
         if model is None:
             warnings.append(
                 "there is no PSF of the visit: positions by centre of light, cosmic rays stay "
                 "in the imagettes"
             )
-        declared = with_keywords(soc_structure("SCI_COR_Imagette"), used)
-        state = str(Status.COMPLETED) if model is not None else str(Status.WARNING)
-        keywords = {
-            **visit_keywords(imagettes, declared),
-            **step_keywords(steps),
-            **dict.fromkeys(OWN, state),
-            **used,
-            "BUNIT": "electrons",
-        }
-        found = np.empty((imagettes.count, len(COLUMNS)))
-        with FitsWriter(new_file("SCI_COR_Imagette")) as writer:
-            writer.begin_cube(
-                NewHdu(
-                    declared,
-                    keywords,
-                    shape=(imagettes.count, *imagettes.shape),
-                    history=history(steps),
-                )
-            )
-            for block, pixels in imagettes.blocks():
-                for k, image in enumerate(pixels):
-                    found[block.start + k] = stage.clean(block.start + k, image)
-                total = to_big_endian(pixels.view(np.uint64))
-                writer.write_block(pixels.data.cast("B"), int(total))
-            writer.end_cube()
-            writer.write(image_metadata(imagettes, "SCI_COR_ImagetteMetadata", {}))
+        known = companions(imagettes, stacks, scene, readout, removed, model)
+        unsteady = (read_flags(removed.defects) & int(UNSTEADY)) != 0
+        track = read_track(scene.pointing)
+        field = None
+        if model is not None:
+            field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
+        stage = Stage(imagettes, known, unsteady, model, field, track, settings)
+        found = write_imagettes(stage, steps)
         mjd = imagettes.mjd
     lost = found[:, 7] == 1
     if lost.any():
@@ -243,22 +190,52 @@ def correct_imagettes(
             f"the star could not be measured in {lost.sum()} imagettes: placed by the attitude "
             f"and flagged"
         )
-    quality = np.where(lost, int(Quality.CENTROID), 0) | np.where(
-        known.held, 0, int(Quality.NO_STACK)
-    )
-    columns = {
-        "MJD_TIME": mjd,
-        "STACK": known.stack,
-        **dict(zip(COLUMNS, found.T, strict=True)),
-        "QUALITY": quality,
-    }
-    for name, kind in (("HITS", np.int32), ("VALIDITY", np.uint8)):
-        columns[name] = columns[name].astype(kind)
-    own = {"CR_IMAG": int(columns["HITS"].sum())}
-    table = NewHdu(TERMS["TERM_IMAGETTE_POSITION"], own, columns=columns)
+    table, own = position_table(mjd, known, found)
     return Leaves(
         {"TERM_IMAGETTE_POSITION": [table]},
         {"SCI_COR_Imagette": "SCI_COR_Imagette"},
         used=own,
         warnings=warnings,
     )
+
+
+def write_imagettes(stage: Stage, steps: Sequence[Leaf]) -> FloatArray:
+    """Write the corrected imagettes; return the values of COLUMNS of each, shape (n, 8)."""
+    imagettes, used = stage.imagettes, {k: v for leaf in steps for k, v in leaf.used.items()}
+    declared = with_keywords(soc_structure("SCI_COR_Imagette"), used)
+    state = str(Status.COMPLETED) if stage.model is not None else str(Status.WARNING)
+    keywords = {
+        **visit_keywords(imagettes, declared),
+        **step_keywords(steps),
+        **dict.fromkeys(OWN, state),
+        **used,
+        "BUNIT": "electrons",
+    }
+    shape, found = (imagettes.count, *imagettes.shape), np.empty((imagettes.count, len(COLUMNS)))
+    with FitsWriter(new_file("SCI_COR_Imagette")) as writer:
+        writer.begin_cube(NewHdu(declared, keywords, shape=shape, history=history(steps)))
+        for block, pixels in imagettes.blocks():
+            for i, image in enumerate(pixels, block.start):
+                found[i] = stage.clean(i, image)
+            total = to_big_endian(pixels.view(np.uint64))
+            writer.write_block(pixels.data.cast("B"), int(total))
+        writer.end_cube()
+        writer.write(image_metadata(imagettes, "SCI_COR_ImagetteMetadata", {}))
+    return found
+
+
+def position_table(
+    mjd: FloatArray, known: Companions, found: FloatArray
+) -> tuple[NewHdu, dict[str, int]]:
+    """Return TERM_IMAGETTE_POSITION from the values of COLUMNS, and the used values."""
+    columns = {
+        "MJD_TIME": mjd,
+        "STACK": known.stack,
+        **dict(zip(COLUMNS, found.T, strict=True)),
+        "QUALITY": np.where(found[:, 7] == 1, int(Quality.CENTROID), 0)
+        | np.where(known.held, 0, int(Quality.NO_STACK)),
+    }
+    for name, kind in (("HITS", np.int32), ("VALIDITY", np.uint8)):
+        columns[name] = columns[name].astype(kind)
+    own = {"CR_IMAG": int(columns["HITS"].sum())}
+    return NewHdu(TERMS["TERM_IMAGETTE_POSITION"], own, columns=columns), own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -9,10 +11,8 @@ from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import BackgroundSettings
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
 
-ANGLES, DEPTH = (
-    72,
-    4.0,
-)  # cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
+# cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
+ANGLES, DEPTH = 72, 4.0
 
 FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
 
@@ -20,10 +20,8 @@ STANDS_OUT = 5.0  # sigma; a cell of the averaged field that is brighter by this
 
 SECTORS = 8
 
-FEWEST_IN_SECTOR, FEWEST_SECTORS = (
-    50,
-    80,
-)  # pixels of a sector, and sectors of all images, that tell of an excess
+# pixels of a sector, and sectors of all images, that tell of an excess
+FEWEST_IN_SECTOR, FEWEST_SECTORS = 50, 80
 
 LEAST_SHARE = 0.1  # of the ring; where fewer cells are free of stars, all are used and clipped
 
@@ -39,34 +37,31 @@ def cell_of(dx: float, dy: float, roll: float, inner: float) -> tuple[int, int]:
     return int((np.hypot(dx, dy) - inner) / DEPTH), int(angle % 360.0 / (360.0 / ANGLES)) % ANGLES
 
 
+class Ring(NamedTuple):
+    """The ring in one image."""
+
+    inner: float  # radii [pixel]
+    outer: float
+    x: float  # place of the target, pixel i spans [i, i+1) [pixel]
+    y: float
+    roll: float  # [deg]
+    bad: BoolArray  # (ny, nx) pixels to leave out
+    windows: BoolArray  # (cells of distance, ANGLES) cells to use
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_to_field(
-    image: FloatArray,
-    bad: BoolArray,
-    x: float,
-    y: float,
-    roll: float,
-    inner: float,
-    outer: float,
-    level: float,
-    sigma: float,
-    sums: FloatArray,
+    image: FloatArray, ring: Ring, level: float, sigma: float, sums: FloatArray
 ) -> None:
     """Add an image to the averaged field.
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Image without known stars [electron].
-    bad : ndarray of bool, shape (ny, nx)
-        Pixels to leave out; so are those that are no numbers or further than 5 `sigma` from
-        `level`.
-    x, y : float
-        Place of the target, pixel i spans [i, i+1) [pixel].
-    roll : float
-        [deg].
-    inner, outer : float
-        Radii of the ring [pixel].
+        Image without known stars [electron]; pixels without a number, or further than 5 `sigma`
+        from `level`, are left out.
+    ring : Ring
+        All of its cells are used.
     level, sigma : float
         Background of the image and noise of a pixel [electron].
     sums : ndarray, shape (cells of distance, ANGLES, 2)
@@ -75,35 +70,27 @@ def add_to_field(
     ny, nx = image.shape
     for j in range(ny):
         for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
+            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
             d2 = dx * dx + dy * dy
             value = (image[j, i] - level) / sigma
-            if d2 < inner * inner or d2 >= outer * outer or bad[j, i] or not np.abs(value) < 5.0:
+            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer:
                 continue
-            r, a = cell_of(dx, dy, roll, inner)
+            if ring.bad[j, i] or not np.abs(value) < 5.0:
+                continue
+            r, a = cell_of(dx, dy, ring.roll, ring.inner)
             sums[r, a, 0] += value
             sums[r, a, 1] += 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def sector_means(
-    image: FloatArray,
-    bad: BoolArray,
-    windows: BoolArray,
-    x: float,
-    y: float,
-    roll: float,
-    inner: float,
-    outer: float,
-    limit: float,
-    plane: FloatArray,
-    means: FloatArray,
+    image: FloatArray, ring: Ring, limit: float, plane: FloatArray, means: FloatArray
 ) -> None:
-    """Measure what a fitted plane leaves in the sectors of the ring.
+    """Measure the residual of a fitted plane in the sectors of the ring.
 
     Parameters
     ----------
-    image, bad, windows, x, y, roll, inner, outer
+    image, ring
         As in `fit_plane`.
     limit : float
         Pixels further from the plane are left out [electron].
@@ -117,13 +104,13 @@ def sector_means(
     ny, nx = image.shape
     for j in range(ny):
         for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
+            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
             d2 = dx * dx + dy * dy
-            if d2 < inner * inner or d2 >= outer * outer or bad[j, i]:
+            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer or ring.bad[j, i]:
                 continue
             rest = image[j, i] - plane[0] - plane[1] * dx - plane[2] * dy
-            r, a = cell_of(dx, dy, roll, inner)
-            if windows[r, a] and np.abs(rest) <= limit:
+            r, a = cell_of(dx, dy, ring.roll, ring.inner)
+            if ring.windows[r, a] and np.abs(rest) <= limit:
                 k = int((np.arctan2(dy, dx) / (2 * np.pi) % 1.0) * SECTORS) % SECTORS
                 means[k, 0] += rest
                 means[k, 1] += 1.0
@@ -157,28 +144,72 @@ def excess(means: FloatArray, sigma: FloatArray) -> float:
     return max(robust_scatter(pull[good]), 1.0)
 
 
+class Plane(NamedTuple):
+    """A plane through the pixels of the ring; NaN and 0 where too few of them are left."""
+
+    level: float  # at the target [electron]
+    error: float
+    slope_x: float  # [electron/pixel]
+    slope_y: float
+    pixels: int  # that entered
+    sigma: float  # their scatter [electron]
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def fit_plane(
-    image: FloatArray,
-    bad: BoolArray,
-    windows: BoolArray,
-    x: float,
-    y: float,
-    roll: float,
-    inner: float,
-    outer: float,
-    clip: float,
-    one_count: float,
-    sloped: bool,
-) -> tuple[float, float, float, float, int, float]:
+def ring_pixels(image: FloatArray, ring: Ring) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return distances from the target along x and y [pixel], and values, of the pixels used."""
+    ny, nx = image.shape
+    px, py, value = np.empty(ny * nx), np.empty(ny * nx), np.empty(ny * nx)
+    count = 0
+    for j in range(ny):
+        for i in range(nx):
+            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
+            d2 = dx * dx + dy * dy
+            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer:
+                continue
+            if ring.bad[j, i] or not np.isfinite(image[j, i]):
+                continue
+            r, a = cell_of(dx, dy, ring.roll, ring.inner)
+            if ring.windows[r, a]:
+                px[count], py[count], value[count] = dx, dy, image[j, i]
+                count += 1
+    return px[:count], py[:count], value[:count]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def normal_equations(
+    pixels: tuple[FloatArray, FloatArray, FloatArray], plane: FloatArray, limit: float
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Sum the equations for the change of a plane over the pixels within `limit` of it.
+
+    Returns left side, right side, sum of squares, and number of pixels.
+    """
+    px, py, value = pixels
+    normal, right = np.zeros((3, 3)), np.zeros(3)
+    squares, n = 0.0, 0.0
+    for k in range(px.size):
+        d = value[k] - plane[0] - plane[1] * px[k] - plane[2] * py[k]
+        if np.abs(d) <= limit:
+            row = (1.0, px[k], py[k])
+            for p in range(3):
+                right[p] += row[p] * d
+                for q in range(3):
+                    normal[p, q] += row[p] * row[q]
+            squares += d * d
+            n += 1.0
+    return normal, right, squares, n
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, sloped: bool) -> Plane:
     """Fit level and slope of an image in the windows of its ring, clipped.
 
     Parameters
     ----------
-    image, bad, x, y, roll, inner, outer
-        As in `add_to_field`.
-    windows : ndarray of bool, shape (cells of distance, ANGLES)
-        Cells that are used.
+    image : ndarray, shape (ny, nx)
+        Image without known stars [electron]; pixels without a number are left out.
+    ring : Ring
+        Which pixels are used.
     clip : float
         Pixels further from the plane are left out [robust sigma].
     one_count : float
@@ -188,61 +219,34 @@ def fit_plane(
 
     Returns
     -------
-    level, error, slope_x, slope_y, pixels, sigma
-        Level at the target and its error [electron], slope [electron/pixel], pixels that entered,
-        their scatter [electron]; NaN and 0 where fewer than FEWEST_PIXELS are left.
+    Plane
+        Level NaN where fewer than FEWEST_PIXELS are left.
     """
-    ny, nx = image.shape
-    px, py, value = np.empty(ny * nx), np.empty(ny * nx), np.empty(ny * nx)
-    count = 0
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - x, j + 0.5 - y
-            d2 = dx * dx + dy * dy
-            if (
-                d2 < inner * inner
-                or d2 >= outer * outer
-                or bad[j, i]
-                or not np.isfinite(image[j, i])
-            ):
-                continue
-            r, a = cell_of(dx, dy, roll, inner)
-            if windows[r, a]:
-                px[count], py[count], value[count] = dx, dy, image[j, i]
-                count += 1
-    if count < FEWEST_PIXELS:
-        return np.nan, np.nan, 0.0, 0.0, 0, np.nan
-    px, py, value = px[:count], py[:count], value[:count]
-    level = np.median(value)
-    gx, gy = 0.0, 0.0
-    limit = clip * max(MAD_TO_SIGMA * np.median(np.abs(value - level)), one_count)
+    pixels = ring_pixels(image, ring)
+    value = pixels[2]
+    nothing = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
+    if value.size < FEWEST_PIXELS:
+        return nothing
+    plane = np.zeros(3)
+    plane[0] = np.median(value)
+    limit = clip * max(MAD_TO_SIGMA * np.median(np.abs(value - plane[0])), one_count)
     n, error, sigma = 0.0, np.nan, np.nan
     for _ in range(8):
-        normal, right = np.zeros((3, 3)), np.zeros(3)
-        squares, n = 0.0, 0.0
-        for k in range(count):
-            d = value[k] - level - gx * px[k] - gy * py[k]
-            if np.abs(d) <= limit:
-                row = (1.0, px[k], py[k])
-                for p in range(3):
-                    right[p] += row[p] * d
-                    for q in range(3):
-                        normal[p, q] += row[p] * row[q]
-                squares += d * d
-                n += 1.0
+        normal, right, squares, n = normal_equations(pixels, plane, limit)
         if not sloped:
             normal[0, 1] = normal[1, 0] = normal[0, 2] = normal[2, 0] = 0.0
             right[1] = right[2] = 0.0
         if n < FEWEST_PIXELS or normal[1, 1] <= 0 or normal[2, 2] <= 0:
-            return np.nan, np.nan, 0.0, 0.0, 0, np.nan
+            return nothing
         inverse = np.linalg.inv(normal)
         move = inverse @ right
-        level, gx, gy = level + move[0], gx + move[1], gy + move[2]
+        plane += move
         sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, one_count * one_count / 12.0))
         error = sigma * np.sqrt(inverse[0, 0])
-        if np.abs(move[0]) <= 1e-3 * error and np.hypot(move[1], move[2]) * outer <= 1e-3 * sigma:
+        turned = np.hypot(move[1], move[2]) * ring.outer
+        if np.abs(move[0]) <= 1e-3 * error and turned <= 1e-3 * sigma:
             break
-    return level, error, gx, gy, int(n), sigma
+    return Plane(plane[0], error, plane[1], plane[2], int(n), sigma)
 
 
 def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:
@@ -261,15 +265,19 @@ def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:
     centre = float(np.median(mean[seen]))
     pull = np.where(seen, (mean - centre) / error, 0.0)
     spread = max(robust_scatter(pull[seen]), 1.0)
-    star = pull > STANDS_OUT * spread
+    free = ~with_neighbours(pull > STANDS_OUT * spread)
+    return mean, free if free[seen].mean() >= LEAST_SHARE else np.ones(mean.shape, dtype=bool)
+
+
+def with_neighbours(star: BoolArray) -> BoolArray:
+    """Return the cells of the field that hold a star, or touch one of these along an axis."""
     near = star.copy()
     for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
         moved = np.roll(star, shift, axis)
         if axis == 0:
             moved[0 if shift == 1 else -1] = False
         near |= moved
-    free = ~near
-    return mean, free if free[seen].mean() >= LEAST_SHARE else np.ones(mean.shape, dtype=bool)
+    return near
 
 
 def cells(settings: BackgroundSettings) -> tuple[int, int]:
@@ -277,11 +285,11 @@ def cells(settings: BackgroundSettings) -> tuple[int, int]:
     return int((settings.outer - settings.inner) / DEPTH) + 1, ANGLES
 
 
-def window_gain(flat: tuple[float, ...], plane: tuple[float, ...]) -> float:
+def slope_gain(flat: Plane, plane: Plane) -> float:
     """Return by how much -2 ln L falls with a slope."""
-    if not (np.isfinite(flat[5]) and np.isfinite(plane[5]) and plane[5] > 0):
+    if not (np.isfinite(flat.sigma) and np.isfinite(plane.sigma) and plane.sigma > 0):
         return 0.0
-    return float(2 * flat[4] * np.log(flat[5] / plane[5]))
+    return float(2 * flat.pixels * np.log(flat.sigma / plane.sigma))
 
 
 def crowded(sums: FloatArray) -> bool:

@@ -11,10 +11,9 @@ tau, which is weighed with what is known of the clock.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
-from schemas.payloads import Bias, Gain, Linearity, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.arrays import BoolArray, FloatArray
+from schemas.payloads import Linearity, Product, ReadOut, Scene, Smearing
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
@@ -27,7 +26,7 @@ from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures, open_exposures
-from tasks.visit.terms import read_linearity, term_column
+from tasks.visit.terms import read_bias, read_gain, read_linearity, read_look, read_stars
 
 # the clock is exact, but not all light of the columns is in the model: far wings, faint stars
 KNOWN = 0.05
@@ -35,6 +34,7 @@ OFF = 4.0  # a margin that differs by more from what is known is believed [sigma
 # electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
 FAINTEST = 0.2
 BLUR_SAMPLES = 8
+CCD_ROWS = 1024
 
 
 def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -141,7 +141,7 @@ def margin_rows(
     level: FloatArray,
     gain: FloatArray,
     curve: tuple[FloatArray, FloatArray],
-    good: npt.NDArray[np.bool_],
+    good: BoolArray,
     size: int = 1 << 23,
 ) -> FloatArray | None:
     """Return the mean charge of the top overscan rows in every column of the images that are
@@ -169,82 +169,101 @@ def margin_rows(
 
 @step("smearing", "SMEARING", version="5", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product,
-    look: Look,
-    pointing: Pointing,
-    bias: Bias,
-    gain: Gain,
-    linearity: Linearity,
-    psf: Psf,
-    stars: Stars,
-    settings: SmearingSettings,
+    raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
 ) -> Leaves:
     """Model the smeared light of all stars of a column, and fit the time of a shift to the top
     margin.
     """
-    # the centre of light is good to a tenth of a pixel, over which the sum of a column does not
-    # change
-    flux, x, y = term_column(look.product, "TERM_LOOK", "FLUX", "CENTROID_X", "CENTROID_Y")
-    (level,) = term_column(bias.product, "TERM_BIAS", "LEVEL")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    xi, eta, light, target = term_column(
-        stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET"
-    )
-    target = target.astype(bool)
-    model, track, turn = read_psf(psf), read_track(pointing), float(stars.used["STAR_ROL"])
-    made = int(psf.used.get("PSF_N", 0)) >= 3
-    known = made and bool(target.any())
-    offsets, profile = column_profile(to_grid(model.psf.mean))
+    made = scene.has_psf
+    known = made and bool(read_stars(scene.stars).target.any())
     missing = "star catalogue" if made else "PSF of the visit"
     warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
     with open_exposures(raw) as exposures:
-        nx = exposures.shape[1]
-        sums = np.zeros((exposures.count, nx))
-        duration = exposures.nexp * exposures.exposure_time
-        smears = light / duration * settings.time > FAINTEST
-        xi, eta, light = xi[smears], eta[smears], light[smears]
-        good = np.isfinite(flux) & (flux > 0) & np.isfinite(x)
-        some = np.unique(
-            np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round()
-        )
-        starts = some * max(exposures.repetition, exposures.exposure_time) - exposures.span / 2
-        for i in np.flatnonzero(good) if known else ():
-            when = float(exposures.mjd[i]), exposures.span, model.lag
-            ends = []
-            for seconds in (starts, starts + exposures.exposure_time):
-                dx, dy, roll = track.at(seconds, *when)
-                px, py = x[i] - exposures.x_offset - 0.5 + dx, y[i] - exposures.y_offset - 0.5 + dy
-                ends.append(
-                    field_places(xi, eta, roll + turn, px, py, float(stars.used["STAR_SCL"]))
-                )
-            places, rows = columns_passed(ends[0], ends[1], exposures.shape[0])
-            on_ccd = ((rows + exposures.y_offset > 0) & (rows + exposures.y_offset < 1024)).all(
-                axis=1
-            )
-            sums[i] = column_sums(nx, places[on_ccd], light[on_ccd], offsets, profile)
-        rate = sums / exposures.exposure_time
-        margin = (
-            margin_rows(exposures, level, gains, read_linearity(linearity), good) if known else None
-        )
-        mjd = exposures.mjd
+        columns = Columns(exposures, scene, settings.time)
+        rate = np.zeros((exposures.count, exposures.shape[1]))
+        margin, mjd = None, exposures.mjd
+        if known:
+            for i in np.flatnonzero(columns.good):
+                rate[i] = columns.sums(int(i)) / exposures.exposure_time
+            margin = read_margin(exposures, readout, linearity, columns.good)
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    tau, error = fit_time(margin, rate[good]) if margin is not None else (0.0, float("inf"))
+    tau, error = 0.0, float("inf")
+    if margin is not None:
+        tau, error = fit_time(margin, rate[columns.good])
     if known:
-        measured, clock = (tau, error), (settings.time, KNOWN * settings.time)
-        if abs(tau - settings.time) > OFF * np.hypot(error, clock[1]):
-            warnings.append(
-                f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not "
-                f"{settings.time * 1e6:.1f}"
-            )
-        else:
-            tau, error = weighted_mean(measured, clock)
+        tau, error = choose_time((tau, error), settings.time, warnings)
     used = {
         "SMEAR_T": tau,
         "SMEAR_TE": error if np.isfinite(error) else 0.0,
         "SMEAR_MX": float((tau * rate).max()) if known else 0.0,
     }
     images = NewHdu(TERMS["TERM_SMEARING"], {**corner, **used}, pixels=tau * rate)
-    times = NewHdu(
-        TERMS["TERM_SMEARING_IMAGES"], columns={"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)}
-    )
+    totals = {"MJD_TIME": mjd, "TOTAL": (tau * rate).sum(axis=1)}
+    times = NewHdu(TERMS["TERM_SMEARING_IMAGES"], columns=totals)
     return Leaves({"TERM_SMEARING": [images, times]}, used=used, warnings=warnings)
+
+
+class Columns:
+    """Sums of the stars' light along the columns of every image, as they smear.
+
+    The centre of light of the first look is good to a tenth of a pixel, over which the sum of a
+    column does not change.
+    """
+
+    def __init__(self, exposures: Exposures, scene: Scene, shift: float) -> None:
+        look, stars = read_look(scene.look), read_stars(scene.stars)
+        model = read_psf(scene.psf, scene.psf_use.radius)
+        self.exposures, self.x, self.y = exposures, look.x, look.y
+        self.good = np.isfinite(look.flux) & (look.flux > 0) & np.isfinite(look.x)
+        self.track, self.lag = read_track(scene.pointing), model.lag
+        self.profile = column_profile(to_grid(model.psf.mean))
+        self.scale = float(scene.stars.used["STAR_SCL"])
+        self.turn = float(scene.stars.used["STAR_ROL"])
+        duration = exposures.nexp * exposures.exposure_time
+        smears = stars.flux / duration * shift > FAINTEST
+        self.xi, self.eta, self.flux = stars.xi[smears], stars.eta[smears], stars.flux[smears]
+        some = np.unique(
+            np.linspace(0, exposures.nexp - 1, min(BLUR_SAMPLES, exposures.nexp)).round()
+        )
+        step = max(exposures.repetition, exposures.exposure_time)
+        self.starts = some * step - exposures.span / 2
+
+    def places(self, i: int, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the indices of the stars some seconds after the middle of image `i`."""
+        e = self.exposures
+        dx, dy, roll = self.track.at(seconds, float(e.mjd[i]), e.span, self.lag)
+        x, y = self.x[i] - e.x_offset - 0.5 + dx, self.y[i] - e.y_offset - 0.5 + dy
+        return field_places(self.xi, self.eta, roll + self.turn, x, y, self.scale)
+
+    def sums(self, i: int) -> FloatArray:
+        """Return the light of image `i` summed along every column, shape (nx,) [electron]."""
+        height, width = self.exposures.shape
+        start = self.places(i, self.starts)
+        end = self.places(i, self.starts + self.exposures.exposure_time)
+        columns, rows = columns_passed(start, end, height)
+        on_ccd = rows + self.exposures.y_offset
+        lit = ((on_ccd > 0) & (on_ccd < CCD_ROWS)).all(axis=1)
+        return column_sums(width, columns[lit], self.flux[lit], *self.profile)
+
+
+def read_margin(
+    exposures: Exposures, readout: ReadOut, linearity: Linearity, good: BoolArray
+) -> FloatArray | None:
+    """Return the charge of the top margin in the `good` images, see `margin_rows`."""
+    level, gains = read_bias(readout.bias).level, read_gain(readout.gain).gain
+    return margin_rows(exposures, level, gains, read_linearity(linearity), good)
+
+
+def choose_time(
+    measured: tuple[float, float], clock: float, warnings: list[str]
+) -> tuple[float, float]:
+    """Return the time of a shift and its error [s]: the mean of measurement and clock, or the
+    measurement alone where it contradicts the clock.
+    """
+    tau, error = measured
+    if abs(tau - clock) > OFF * np.hypot(error, KNOWN * clock):
+        warnings.append(
+            f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not {clock * 1e6:.1f}"
+        )
+        return measured
+    return weighted_mean(measured, (clock, KNOWN * clock))

@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.light_curves import CORRECTION_STAGES, DEFAULT_RADIUS
-from schemas.payloads import Background, CorrectionStages, Defects, Look, Product, Smearing
+from schemas.payloads import CorrectionStages, Defects, Look, Product, Removed
 from schemas.terms import TERMS
 from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
 from tasks.engine.step import Leaves, step
@@ -21,7 +21,7 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_sums
 from tasks.visit.clean import Effects, Hits, clean_block, hits_of, read_effects
 from tasks.visit.images import open_images
-from tasks.visit.terms import look_places, term_column
+from tasks.visit.terms import look_places, read_defect_list
 
 # What is taken away, in this order: the column that says what is left, and which parts of the
 # effects that is.
@@ -90,9 +90,7 @@ def stages(
 
 def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str, Hits]:
     """Return the pixels of single images that are changed, by the stage in which that is done."""
-    names = ("IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
-    image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
-    image, x, y = (v.astype(np.int64) for v in (image, x, y))
+    image, x, y, amount, kind = read_defect_list(term)
     hits = {}
     for stage, which in KINDS.items():
         of = kind == which
@@ -101,14 +99,13 @@ def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str
 
 
 @step("correction_stages", version="1", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
-def measure_correction_stages(
-    calibrated: Product, look: Look, background: Background, smearing: Smearing, defects: Defects
-) -> Leaves:
+def measure_correction_stages(calibrated: Product, look: Look, removed: Removed) -> Leaves:
     """Measure the light curve within one circle after each correction."""
+    assert removed.defects is not None
     x, y = look_places(look)
     with open_images(calibrated) as images:
-        known = read_effects(images, background, smearing, defects)
-        effects = one_by_one(known, hits_by_stage(defects, images.count, images.shape))
+        known = read_effects(images, removed.background, removed.smearing, removed.defects)
+        effects = one_by_one(known, hits_by_stage(removed.defects, images.count, images.shape))
         sums = np.empty((images.count, len(CORRECTION_STAGES)))
         for block, pixels in images.blocks():
             places = x[block] - images.x_offset, y[block] - images.y_offset

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.ndimage
 
-from schemas.arrays import BoolArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.settings import DefectSettings
 from tasks.correction.telegraphic import find_telegraphic
@@ -57,11 +57,14 @@ class Sample:
 def sample_statistics(
     rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings
 ) -> Sample:
-    """Return what the residuals of a sample tell of the pixels."""
+    """Return what the residuals of a sample tell of the pixels.
+
+    `likely` are pixels that the reference map says jump between two levels.
+    """
     residuals = np.empty((len(chosen), *rest.images.shape), np.float32)
     total, field_light = np.zeros(rest.images.shape), np.zeros(rest.images.shape)
     for k, i in enumerate(chosen):
-        image, target, others = rest.take(int(i), rounds=2)
+        image, target, others = rest.take(int(i))
         residuals[k] = image - target - others
         total += target
         field_light += others
@@ -78,20 +81,29 @@ def sample_statistics(
     scatter = MAD_TO_SIGMA * np.median(
         np.abs(residuals - median.astype(np.float32)), axis=0
     ).astype(np.float64)
+    sample = Sample(median, scatter, star, noise, telegraphic, outside)
+    mark_telegraphic(residuals, sample, likely, settings)
+    return sample
+
+
+def mark_telegraphic(
+    residuals: Float32Array, sample: Sample, likely: BoolArray, settings: DefectSettings
+) -> None:
+    """Mark the pixels of a sample that jump between two levels, in place.
+
+    Smaller jumps are believed of pixels that are `likely` to.
+    """
     # where the star is bright its model errs by a share of its light: a jump must be larger than
     # that
-    understood = np.sqrt(noise**2 + (settings.share * star) ** 2)
-    understood[outside] = np.nan
-    fewest = max(4, int(RARELY * len(chosen)))
-    find_telegraphic(residuals, understood, settings.gap, settings.contrast, fewest, telegraphic)
+    understood = np.sqrt(sample.noise**2 + (settings.share * sample.star) ** 2)
+    understood[sample.outside] = np.nan
+    gap, contrast, fewest = settings.gap, settings.contrast, max(4, int(RARELY * len(residuals)))
+    find_telegraphic(residuals, understood, gap, contrast, fewest, sample.telegraphic)
     if likely.any():
-        known = np.zeros_like(telegraphic)
+        known = np.zeros_like(sample.telegraphic)
         understood[~likely] = np.nan
-        find_telegraphic(
-            residuals, understood, 0.6 * settings.gap, 0.6 * settings.contrast, 3, known
-        )
-        telegraphic |= known
-    return Sample(median, scatter, star, noise, telegraphic, outside)
+        find_telegraphic(residuals, understood, 0.6 * gap, 0.6 * contrast, 3, known)
+        sample.telegraphic |= known
 
 
 def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:

@@ -15,10 +15,9 @@ posterior mean of the high state, so that where the state is doubtful only part 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, Float32Array, FloatArray
 
 WIDE = 8.0  # sigma; a gap this wide leaves no doubt of two levels
 ROUNDS = 6  # of levels and states; they rest after some three
@@ -59,7 +58,7 @@ def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def find_telegraphic(
-    residuals: npt.NDArray[np.float32],
+    residuals: Float32Array,
     noise: FloatArray,
     gap: float,
     contrast: float,
@@ -100,19 +99,7 @@ def find_telegraphic(
             # ones down to a third of that
             if not squares / n - (total / n) ** 2 > noise[y, x] ** 2 * (1.0 + gap * gap / 12.0):
                 continue
-            kept = np.sort(series)
-            low, high, within, about_one, fewer = split_levels(kept)
-            for _ in range(3):
-                # some cosmic rays make a group of their own: without them the levels show
-                if (
-                    fewer >= fewest
-                    or fewer == 0
-                    or high <= kept[-1 - fewer]
-                    or kept.size < 2 * fewest + fewer
-                ):
-                    break
-                kept = kept[: kept.size - fewer]
-                low, high, within, about_one, fewer = split_levels(kept)
+            low, high, within, about_one, fewer = _split_without_hits(series, fewest)
             sigma = max(noise[y, x], np.sqrt(within))
             # a smooth change well above the noise comes to a contrast of 5.3 (sine) at most, two
             # levels then to far more
@@ -120,6 +107,24 @@ def find_telegraphic(
             found[y, x] = (
                 fewer >= fewest and high - low > gap * sigma and about_one > needed * within
             )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _split_without_hits(series: FloatArray, fewest: int) -> tuple[float, float, float, float, int]:
+    """Split values in two levels as `split_levels` does, without cosmic rays.
+
+    Some cosmic rays make a group of their own: without them the levels show.
+    """
+    kept = np.sort(series)
+    low, high, within, about_one, fewer = split_levels(kept)
+    for _ in range(3):
+        if fewer >= fewest or fewer == 0 or high <= kept[-1 - fewer]:
+            break
+        if kept.size < 2 * fewest + fewer:
+            break
+        kept = kept[: kept.size - fewer]
+        low, high, within, about_one, fewer = split_levels(kept)
+    return low, high, within, about_one, fewer
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -147,36 +152,9 @@ def states(series: FloatArray, sigma: FloatArray, high: FloatArray) -> tuple[flo
     forward = np.empty((n, 2))
     emission = np.empty((n, 2))
     for _ in range(ROUNDS):
-        for i in range(n):
-            if not np.isfinite(series[i]):
-                emission[i] = 1.0
-                continue
-            s = max(sigma[i], spread)
-            a, b = (series[i] - low_level) / s, (series[i] - high_level) / s
-            # a value far from both levels, as of a change within the image, must not decide by its
-            # last digit
-            a, b = min(0.5 * a * a, 50.0), min(0.5 * b * b, 50.0)
-            m = min(a, b)
-            emission[i, 0], emission[i, 1] = np.exp(m - a), np.exp(m - b)
-        p = emission[0] * 0.5
-        forward[0] = p / p.sum()
-        for i in range(1, n):
-            stay0 = forward[i - 1, 0] * (1 - chance) + forward[i - 1, 1] * chance
-            stay1 = forward[i - 1, 1] * (1 - chance) + forward[i - 1, 0] * chance
-            p0, p1 = stay0 * emission[i, 0], stay1 * emission[i, 1]
-            forward[i, 0], forward[i, 1] = p0 / (p0 + p1), p1 / (p0 + p1)
-        b0, b1 = 1.0, 1.0
-        changes = 0.0
-        high[n - 1] = forward[n - 1, 1]
-        for i in range(n - 2, -1, -1):
-            e0, e1 = emission[i + 1, 0] * b0, emission[i + 1, 1] * b1
-            changed = chance * (forward[i, 0] * e1 + forward[i, 1] * e0)
-            same = (1 - chance) * (forward[i, 0] * e0 + forward[i, 1] * e1)
-            changes += changed / (changed + same)
-            n0, n1 = (1 - chance) * e0 + chance * e1, (1 - chance) * e1 + chance * e0
-            b0, b1 = n0 / (n0 + n1), n1 / (n0 + n1)
-            p0, p1 = forward[i, 0] * b0, forward[i, 1] * b1
-            high[i] = p1 / (p0 + p1)
+        _emit(series, sigma, (low_level, high_level, spread), emission)
+        _pass_forward(emission, chance, forward)
+        changes = _pass_backward(emission, forward, chance, high)
         w0 = w1 = s0 = s1 = 0.0
         for i in range(n):
             if np.isfinite(series[i]):
@@ -189,3 +167,61 @@ def states(series: FloatArray, sigma: FloatArray, high: FloatArray) -> tuple[flo
         low_level, high_level = s0 / w0, s1 / w1
         chance = min(max(changes / max(n - 1, 1), 0.5 / n), 0.5)
     return low_level, high_level, chance
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _emit(
+    series: FloatArray,
+    sigma: FloatArray,
+    levels: tuple[float, float, float],
+    emission: FloatArray,
+) -> None:
+    """Set the likelihood of every value in each state, shape (n, 2), the larger one to 1.
+
+    `levels` are the low one, the high one, and the scatter about them [electron].
+    """
+    low_level, high_level, spread = levels
+    for i in range(series.size):
+        if not np.isfinite(series[i]):
+            emission[i] = 1.0
+            continue
+        s = max(sigma[i], spread)
+        a, b = (series[i] - low_level) / s, (series[i] - high_level) / s
+        # a value far from both levels, as of a change within the image, must not decide by its
+        # last digit
+        a, b = min(0.5 * a * a, 50.0), min(0.5 * b * b, 50.0)
+        m = min(a, b)
+        emission[i, 0], emission[i, 1] = np.exp(m - a), np.exp(m - b)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> None:
+    """Set the probability of each state from all values up to an image, shape (n, 2)."""
+    p = emission[0] * 0.5
+    forward[0] = p / p.sum()
+    for i in range(1, len(emission)):
+        stay0 = forward[i - 1, 0] * (1 - chance) + forward[i - 1, 1] * chance
+        stay1 = forward[i - 1, 1] * (1 - chance) + forward[i - 1, 0] * chance
+        p0, p1 = stay0 * emission[i, 0], stay1 * emission[i, 1]
+        forward[i, 0], forward[i, 1] = p0 / (p0 + p1), p1 / (p0 + p1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pass_backward(
+    emission: FloatArray, forward: FloatArray, chance: float, high: FloatArray
+) -> float:
+    """Set the probability of the high state from all values; return the expected changes."""
+    n = len(emission)
+    b0, b1 = 1.0, 1.0
+    changes = 0.0
+    high[n - 1] = forward[n - 1, 1]
+    for i in range(n - 2, -1, -1):
+        e0, e1 = emission[i + 1, 0] * b0, emission[i + 1, 1] * b1
+        changed = chance * (forward[i, 0] * e1 + forward[i, 1] * e0)
+        same = (1 - chance) * (forward[i, 0] * e0 + forward[i, 1] * e1)
+        changes += changed / (changed + same)
+        n0, n1 = (1 - chance) * e0 + chance * e1, (1 - chance) * e1 + chance * e0
+        b0, b1 = n0 / (n0 + n1), n1 / (n0 + n1)
+        p0, p1 = forward[i, 0] * b0, forward[i, 1] * b1
+        high[i] = p1 / (p0 + p1)
+    return changes

@@ -9,22 +9,28 @@ sum along the row serves all radii, and only the few cells that a circle cuts ne
 from __future__ import annotations
 
 from math import ceil, floor, pi
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from schemas import light_curves
+from schemas.arrays import BoolArray, Float32Array, FloatArray
 from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smearing
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap, cut_cell_area, half_chord
 from tasks.visit.images import open_images
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.terms import (
+    read_dark,
+    read_position,
+    read_smearing,
+    read_steady_excess,
+)
 
-Floats = NDArray[np.float64]
-Images = NDArray[np.float64] | NDArray[np.float32]
+Images = FloatArray | Float32Array
 
 RADII = np.array(light_curves.RADII)
 MOST_MISSING = 1e-3  # of an aperture, before it is worth a warning
@@ -35,8 +41,8 @@ def aperture_sums(
     x: ArrayLike,
     y: ArrayLike,
     radii: ArrayLike = RADII,
-    mask: NDArray[np.bool_] | None = None,
-) -> tuple[Floats, Floats]:
+    mask: BoolArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
     """Sum images in circles of all radii about a centre that moves from image to image.
 
     Parameters
@@ -68,19 +74,7 @@ def aperture_sums(
     """
     centre_x, centre_y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     r = np.asarray(radii, dtype=np.float64)
-    if (
-        images.ndim != 3
-        or images.dtype not in (np.float64, np.float32)
-        or not images.dtype.isnative
-    ):
-        raise ValueError(
-            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of "
-            f"{images.dtype.str}"
-        )
-    if centre_x.shape != images.shape[:1] or centre_y.shape != images.shape[:1]:
-        raise ValueError(
-            f"{len(images)} images need as many centres, not {centre_x.shape} and {centre_y.shape}"
-        )
+    _check_images(images, centre_x, centre_y)
     if (
         r.ndim != 1
         or not r.size
@@ -99,7 +93,21 @@ def aperture_sums(
     return sums, areas
 
 
-def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> Floats:
+def _check_images(images: Images, x: FloatArray, y: FloatArray) -> None:
+    if (
+        images.ndim != 3
+        or images.dtype not in (np.float64, np.float32)
+        or not images.dtype.isnative
+    ):
+        raise ValueError(
+            f"images are (n, ny, nx) of native float64 or float32, not {images.shape} of "
+            f"{images.dtype.str}"
+        )
+    if x.shape != images.shape[:1] or y.shape != images.shape[:1]:
+        raise ValueError(f"{len(images)} images need as many centres, not {x.shape} and {y.shape}")
+
+
+def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> FloatArray:
     """Return the part of each aperture that was left out of its sum.
 
     Parameters
@@ -120,12 +128,12 @@ def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> Floats:
 @njit(cache=True, nogil=True)
 def _sum_images(
     images: Images,
-    x: Floats,
-    y: Floats,
-    radii: Floats,
-    masks: NDArray[np.bool_],
-    sums: Floats,
-    areas: Floats,
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+    masks: BoolArray,
+    sums: FloatArray,
+    areas: FloatArray,
 ) -> None:
     n, ny, nx = images.shape
     reach = ceil(radii[-1]) + 1
@@ -162,12 +170,12 @@ def _sum_images(
 @njit(cache=True, nogil=True)
 def _cut_stamp(
     image: Images,
-    mask: NDArray[np.bool_],
+    mask: BoolArray,
     masked: bool,
     i0: int,
     j0: int,
-    stamp: Floats,
-    hole: Floats,
+    stamp: FloatArray,
+    hole: FloatArray,
 ) -> int:
     """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there.
     Count these.
@@ -200,7 +208,9 @@ def _cut_stamp(
 
 
 @njit(cache=True, nogil=True)
-def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats) -> None:
+def _cross(
+    fx: float, fy: float, radii: FloatArray, lines: FloatArray, crossings: FloatArray
+) -> None:
     """Tabulate the pixel grid seen from the centre and where circles cross it.
 
     `lines` (4, m): distances of the grid lines to the right, to the left, up and down, the axis
@@ -217,7 +227,7 @@ def _cross(fx: float, fy: float, radii: Floats, lines: Floats, crossings: Floats
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"})
 def _sum_stamp(
-    stamp: Floats, radii: Floats, lines: Floats, crossings: Floats, sums: Floats
+    stamp: FloatArray, radii: FloatArray, lines: FloatArray, crossings: FloatArray, sums: FloatArray
 ) -> None:
     """Sum a stamp in circles about its middle pixel (lines and crossings of `_cross`), quadrant by
     quadrant.
@@ -266,7 +276,7 @@ def flux_error(
     radii: ArrayLike,
     n_exposures: int,
     ron: float,
-) -> Floats:
+) -> FloatArray:
     """Return the flux error as the operational pipeline writes it to FLUXERR: ``sqrt(F + B + D + pi
     R^2 n RON^2)``.
 
@@ -298,24 +308,32 @@ def flux_error(
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
+class Collected(NamedTuple):
+    """What the pixels of an aperture collected, broadcast to (n, k) [electron].
+
+    Negative values are noise, and add no variance.
+    """
+
+    star: ArrayLike
+    sky: ArrayLike
+    dark: ArrayLike
+    hot: ArrayLike  # steady excess
+    smeared: ArrayLike
+
+
 def flux_variances(
-    flux: ArrayLike,
-    sky: ArrayLike,
-    dark: ArrayLike,
-    hot: ArrayLike,
-    smeared: ArrayLike,
+    collected: Collected,
     areas: ArrayLike,
     n_exposures: int,
     ron: ArrayLike,
     background_error: ArrayLike,
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Return the variance of aperture fluxes, term by term.
 
     Parameters
     ----------
-    flux, sky, dark, hot, smeared : array_like, broadcast to (n, k)
-        Electrons in the aperture: star, sky, dark current, steady excess, smeared light. Negative
-        values are noise and add none [electron].
+    collected : Collected
+        Electrons in the aperture.
     areas : array_like, broadcast to (n, k)
         Area that entered the sums, N [pixel^2].
     n_exposures : int
@@ -332,10 +350,9 @@ def flux_variances(
         BACKGROUND ``(N sigma_B)^2`` [electron^2].
     """
     area = np.asarray(areas, dtype=np.float64)
-    collected = {"STAR": flux, "SKY": sky, "DARK": dark, "HOT": hot, "SMEARED": smeared}
     variances = {
         name: np.maximum(np.asarray(value, dtype=np.float64), 0.0) + 0.0 * area
-        for name, value in collected.items()
+        for name, value in zip(("STAR", "SKY", "DARK", "HOT", "SMEARED"), collected, strict=True)
     }
     variances["READ_OUT"] = area * n_exposures * np.square(np.asarray(ron))
     variances["BACKGROUND"] = np.square(area * np.asarray(background_error))
@@ -343,8 +360,13 @@ def flux_variances(
 
 
 def flat_variance(
-    star: Floats, error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
-) -> Floats:
+    star: FloatArray,
+    error: FloatArray,
+    x: float,
+    y: float,
+    motion: tuple[float, float],
+    radii: ArrayLike,
+) -> FloatArray:
     """Return the variance that errors of the flat field make when the star moves over them.
 
     Parameters
@@ -377,8 +399,8 @@ def flat_variance(
 
 
 def edge_variance(
-    error: Floats, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
-) -> Floats:
+    error: FloatArray, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
+) -> FloatArray:
     """Return the variance that errors which stand still make in a circle that moves over them: only
     its edge counts.
 
@@ -416,42 +438,31 @@ def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in one that stays."""
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
-    charge, (factor,) = (
-        term_image(dark.product, "TERM_DARK"),
-        term_column(dark.product, "TERM_DARK_SCALE", "SCALE"),
-    )
-    rows = term_image(smearing.product, "TERM_SMEARING")
-    static = term_image(defects.product, "TERM_DEFECTS_STATIC")
+    x, y, _ = read_position(position)
+    charge, _, factor = read_dark(dark)
+    rows, static = read_smearing(smearing), read_steady_excess(defects)
+    usual = [
+        float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)
+    ]
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         sums, areas, thermal, smeared, hot = (
             np.empty((images.count, len(RADII))) for _ in range(5)
         )
         fixed = np.empty((images.count, 2))
-        usual = [
-            float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.nan for v in (x, y)
-        ]
+        stays = usual[0] - images.x_offset, usual[1] - images.y_offset
         for block, pixels in images.blocks():
-            cx, cy = x[block] - images.x_offset, y[block] - images.y_offset
-            sums[block], areas[block] = aperture_sums(pixels, cx, cy)
-            stays = (
-                np.full(len(cx), usual[0] - images.x_offset),
-                np.full(len(cx), usual[1] - images.y_offset),
-            )
-            flux, area = aperture_sums(pixels, *stays, [light_curves.DEFAULT_RADIUS])
-            fixed[block, 0], fixed[block, 1] = flux[:, 0], area[:, 0]
-            for image, out in ((images.nexp * charge, thermal), (static, hot)):
-                same = np.ascontiguousarray(np.broadcast_to(image, pixels.shape))
-                out[block], _ = aperture_sums(same, cx, cy)
-            spread = np.broadcast_to(rows[block][:, None, :], pixels.shape)
-            smeared[block], _ = aperture_sums(np.ascontiguousarray(spread), cx, cy)
+            place = x[block] - images.x_offset, y[block] - images.y_offset
+            sums[block], areas[block] = aperture_sums(pixels, *place)
+            fixed[block] = fixed_sums(pixels, *stays)
+            thermal[block] = sums_of(images.nexp * charge, pixels.shape, place)
+            hot[block] = sums_of(static, pixels.shape, place)
+            smeared[block] = sums_of(rows[block][:, None, :], pixels.shape, place)
         mjd = images.mjd
-        thermal *= factor[:, None]
     columns = {
         "MJD_TIME": mjd,
         "FLUX": sums,
         "AREA": areas,
-        "DARK": thermal,
+        "DARK": thermal * factor[:, None],
         "SMEARING": smeared,
         "HOT": hot,
         "FIXED": fixed[:, 0],
@@ -461,11 +472,33 @@ def measure_apertures(
     }
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
     radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
-    warnings = []
-    cut = masked_fraction(areas)[:, list(RADII).index(light_curves.DEFAULT_RADIUS)] > MOST_MISSING
-    if cut.any():
-        warnings.append(
-            f"the aperture of {cut.sum()} images misses more than {MOST_MISSING:.1%} of its "
-            f"area at R25"
-        )
-    return Leaves({"TERM_APERTURES": [table, radii]}, warnings=warnings)
+    return Leaves({"TERM_APERTURES": [table, radii]}, warnings=cut_warnings(areas))
+
+
+def cut_warnings(areas: FloatArray) -> list[str]:
+    """Return what is odd of the areas that entered the sums, shape (n, radii) [pixel^2]."""
+    usual = light_curves.RADII.index(light_curves.DEFAULT_RADIUS)
+    cut = int((masked_fraction(areas)[:, usual] > MOST_MISSING).sum())
+    if not cut:
+        return []
+    return [f"the aperture of {cut} images misses more than {MOST_MISSING:.1%} of its area at R25"]
+
+
+def sums_of(
+    pixels: FloatArray, shape: tuple[int, ...], place: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Return the sums within all circles of a block of images that are the same along an axis.
+
+    `pixels` is broadcast to the `shape` of the block, (n, ny, nx).
+    """
+    sums, _ = aperture_sums(np.ascontiguousarray(np.broadcast_to(pixels, shape)), *place)
+    return sums
+
+
+def fixed_sums(images: Images, x: float, y: float) -> FloatArray:
+    """Return sum and area within a circle that does not move, shape (n, 2)."""
+    count = len(images)
+    flux, area = aperture_sums(
+        images, np.full(count, x), np.full(count, y), [light_curves.DEFAULT_RADIUS]
+    )
+    return np.concatenate([flux, area], axis=1)

@@ -10,6 +10,9 @@ the usual share,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 
 from schemas.arrays import FloatArray
@@ -17,19 +20,12 @@ from schemas.constants import DAY
 from schemas.flags import EVENT_COSMIC_RAYS, Quality
 from schemas.light_curves import IMAGETTE, IMAGETTE_PSF
 from schemas.payloads import (
-    Background,
-    Bias,
     Corrected,
-    Dark,
-    Defects,
-    Gain,
+    Detector,
     ImagettePhotometry,
-    Pointing,
-    Position,
-    Psf,
     QualityTerm,
-    Smearing,
-    Stars,
+    Removed,
+    Scene,
 )
 from schemas.settings import ImagetteSettings
 from schemas.terms import TERMS
@@ -37,16 +33,28 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import mean_angle
 from tasks.numerics.times import bjd_tdb
-from tasks.photometry.apertures import aperture_sums, flux_variances, masked_fraction
-from tasks.photometry.noise import curve_metrics
-from tasks.photometry.quality import cosmic_digit, make_up_losses, median_ratio
+from tasks.photometry.apertures import Collected, aperture_sums, flux_variances, masked_fraction
+from tasks.photometry.noise import Points, curve_metrics, metrics_table
+from tasks.photometry.quality import (
+    cosmic_digit,
+    make_up_losses,
+    median_ratio,
+    point_columns,
+)
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import read_field
-from tasks.scene.track import read_track
+from tasks.scene.track import Track, read_track
 from tasks.visit.headers import target_position
-from tasks.visit.images import Imagettes, open_images, open_imagettes
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.images import Images, Imagettes, open_images, open_imagettes
+from tasks.visit.terms import (
+    DarkTerm,
+    ImagettePositionTerm,
+    PointsTerm,
+    read_dark,
+    read_imagette_position,
+    read_points,
+)
 
 SMALLEST = 3.0  # pixel; a circle below it measures no star
 
@@ -127,186 +135,228 @@ class Circle:
         return total, area, within / star.flux, star.flux, float(errors[0]), float(np.nanmean(pull))
 
 
+class Measured(NamedTuple):
+    """The star in every imagette, arrays of shape (n,) [electron]."""
+
+    total: FloatArray  # within the circle
+    area: FloatArray  # that entered [pixel^2]
+    share: FloatArray  # of the PSF within the circle
+    by_psf: FloatArray  # flux by PSF
+    psf_error: FloatArray
+    chi2: FloatArray
+
+
+class Extras(NamedTuple):
+    """Light in the circle that is not the star's, arrays of shape (n,) [electron]."""
+
+    dark: FloatArray
+    smeared: FloatArray
+    field: FloatArray
+    hot: FloatArray
+    doubt: FloatArray  # error of the field stars
+
+
 @step("imagette_photometry", version="3", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    dark: Dark,
-    psf: Psf,
-    stars: Stars,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
+    scene: Scene,
+    detector: Detector,
+    removed: Removed,
     quality: QualityTerm,
     settings: ImagetteSettings,
 ) -> Leaves:
     """Measure the target in every imagette within a circle and by PSF."""
-    places = corrected.products["TERM_IMAGETTE_POSITION"]
-    x, y, x_error, y_error, hits, flags = term_column(
-        places, "TERM_IMAGETTE_POSITION", "X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY"
-    )
-    event, bits = term_column(quality.product, "TERM_QUALITY", "EVENT", "QUALITY")
-    light_time, light_rate = term_column(
-        quality.product, "TERM_QUALITY", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE"
-    )
-    charge, (factor,) = (
-        term_image(dark.product, "TERM_DARK"),
-        term_column(dark.product, "TERM_DARK_SCALE", "SCALE"),
-    )
-    track = read_track(pointing)
-    warnings = []
+    position, of_stacks = read_imagette_position(corrected), read_points(quality)
     with (
         open_images(subarray.products["SCI_COR_SubArray"]) as stacks,
         open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes,
     ):
-        n, (ny, nx) = imagettes.count, imagettes.shape
-        model = imagette_model(psf, imagettes, stacks)
-        lag = model.model.lag if model is not None else 0.0
-        known = companions(
-            imagettes, stacks, background, bias, gain, position, smearing, defects, track, model
-        )
-        field = read_field(stars, read_psf(psf), track) if model is not None else None
-        doubt = field.of_errors(stars) if field is not None else None
-        px, py = x - imagettes.x_offset, y - imagettes.y_offset
-        free = np.full(n, np.nan)
-        for block, pixels in imagettes.blocks():
-            for i, image in enumerate(pixels, block.start):
-                if np.isfinite(px[i]) and np.isfinite(py[i]):
-                    free[i] = free_radius(~np.isfinite(image), float(px[i]), float(py[i]))
-        radius = (
-            settings.radius
-            if settings.radius is not None
-            else fitting_radius(free, settings.inside)
-        )
+        model = imagette_model(scene, imagettes, stacks)
+        known = companions(imagettes, stacks, scene, detector.readout, removed, model)
+        place = position.x - imagettes.x_offset, position.y - imagettes.y_offset
+        radius = settings.radius
+        if radius is None:
+            radius = fitting_radius(free_radii(imagettes, *place), settings.inside)
         circle = Circle(imagettes, known, model, radius)
-        found, extras = np.empty((n, 6)), np.zeros((n, 5))
-        for block, pixels in imagettes.blocks():
-            for i, image in enumerate(pixels, block.start):
-                place, time, seconds = (
-                    (float(px[i]), float(py[i])),
-                    float(imagettes.mjd[i]),
-                    float(known.span[i]),
-                )
-                left, low = (
-                    imagettes.x_offset[i] - stacks.x_offset,
-                    imagettes.y_offset[i] - stacks.y_offset,
-                )
-                row = known.smeared_row(i, int(left), nx)
-                thermal = (
-                    factor[known.stack[i]]
-                    * imagettes.nexp[i]
-                    * charge[low : low + ny, left : left + nx]
-                )
-                part = float(known.share[i])
-                others, doubtful = (
-                    f.image((ny, nx), *place, time, seconds, part)
-                    if f is not None
-                    else np.zeros((ny, nx))
-                    for f in (field, doubt)
-                )
-                found[i] = circle.measure(
-                    i, image, *place, track.during(time, seconds, lag), others
-                )
-                still = known.still(i, int(left), int(low), (ny, nx))
-                same = np.ascontiguousarray(np.broadcast_to(row, (ny, nx)))
-                extras[i] = [
-                    circle.sum(np.ascontiguousarray(a), *place)[0]
-                    for a in (thermal, same, others, still, doubtful)
-                ]
-        half = known.span / 2 / DAY
-        roll = mean_angle(
-            track.origin + track.time / DAY, track.roll, imagettes.mjd - half, imagettes.mjd + half
-        )
-        mjd, bjd = imagettes.mjd, bjd_tdb(imagettes.mjd, *target_position(imagettes))
-        # within half a minute of the middle of the stack the rate is good to 0.02 ms, less than
-        # what a double holds of a BJD
-        light_time = (
-            light_time[known.stack]
-            + light_rate[known.stack] * (mjd - stacks.mjd[known.stack]) * DAY
-        )
-        duration = float(np.median(imagettes.duration))
-        window = int(np.isfinite(pixels[-1]).sum()) or nx * ny
-    total, area, share, by_psf, psf_error, chi2 = found.T
+        measured, extras = measure_all(circle, place, scene, read_dark(detector.dark))
+        times = times_of(imagettes, stacks, known, of_stacks, read_track(scene.pointing))
+        points = flag_points(imagettes, known, position, of_stacks)
+    warnings = []
     if model is None:
         warnings.append(
             "there is no PSF of the visit: imagettes are measured within the circle only, "
             "losses stay"
         )
-    circle_area = np.pi * radius**2
-    read_out = np.sqrt(known.floor - known.level.clip(0))  # of all exposures of an imagette
-    variances = flux_variances(
-        total,
-        circle_area * known.level,
-        extras[:, 0],
-        extras[:, 3],
-        extras[:, 1],
-        circle_area,
-        1,
-        read_out,
-        known.level_error,
-    )
-    error = np.sqrt(sum(variances.values(), np.float64(0)))
-    digit = cosmic_digit(hits, hits, window)
-    event = event[known.stack] % EVENT_COSMIC_RAYS + EVENT_COSMIC_RAYS * digit
-    bits = (
-        bits[known.stack] & ~int(Quality.COSMIC_RAYS)
-        | flags
-        | np.where(digit > 0, int(Quality.COSMIC_RAYS), 0)
-    )
-    good = (event == 0) & (bits == 0) & np.isfinite(total)
-    made_up = make_up_losses(total[:, None], share[:, None], good)[:, 0]
-    target = float(np.median(total[good] - extras[good, 2])) if good.any() else 0.0
-    conta, conta_error = (extras[:, k] / target if target > 0 else np.zeros(n) for k in (2, 4))
-    factor = np.where(total > 0, made_up / total, 1.0)
-    scale = median_ratio(made_up, by_psf, good)
-    curves = {IMAGETTE: (made_up, error * factor)}
-    if np.isfinite(by_psf).any():
-        curves[IMAGETTE_PSF] = scale * by_psf, scale * psf_error
-    nothing = np.full(n, np.nan)
+    error = np.sqrt(sum(variances(measured, extras, known, radius).values(), np.float64(0)))
+    curves = make_curves(measured, error, points)
     own = {"IMAG_RAD": radius}
     columns = {
-        "MJD_TIME": mjd,
-        "BJD_TIME": bjd,
-        "SAT_LIGHT_TIME": light_time,
-        "X": x,
-        "Y": y,
-        "X_ERR": x_error,
-        "Y_ERR": y_error,
-        "RADIUS": np.full(n, radius),
-        "SUM": total,
-        "SUM_ERR": error,
-        "SHARE": share,
-        "MASKED": masked_fraction(area[:, None], [radius])[:, 0],
-        "TOTAL": by_psf,
-        "TOTAL_ERR": psf_error,
-        "CHI2": chi2,
-        "FLUX": curves[IMAGETTE][0],
-        "FLUXERR": curves[IMAGETTE][1],
-        "PSF_FLUX": curves.get(IMAGETTE_PSF, (nothing, nothing))[0],
-        "PSF_ERR": curves.get(IMAGETTE_PSF, (nothing, nothing))[1],
+        **times,
+        "X": position.x,
+        "Y": position.y,
+        "X_ERR": position.x_error,
+        "Y_ERR": position.y_error,
+        **photometry_columns(measured, extras, error, radius, points),
+        **curve_columns(curves, len(error)),
         "LEVEL": known.level,
-        "DARK": extras[:, 0],
-        "SMEARING": extras[:, 1],
+        **point_columns(points),
+    }
+    rows = [curve_metrics(name, radius, *curve, points) for name, curve in curves.items()]
+    tables = [NewHdu(TERMS["TERM_IMAGETTES"], own, columns=columns), metrics_table(rows)]
+    return Leaves({"TERM_IMAGETTES": tables}, used=own, warnings=warnings)
+
+
+def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the radius of the largest circle that fits in each imagette [pixel]; NaN without a
+    place.
+    """
+    free = np.full(imagettes.count, np.nan)
+    for block, pixels in imagettes.blocks():
+        for i, image in enumerate(pixels, block.start):
+            if np.isfinite(x[i]) and np.isfinite(y[i]):
+                free[i] = free_radius(~np.isfinite(image), float(x[i]), float(y[i]))
+    return free
+
+
+def measure_all(
+    circle: Circle, place: tuple[FloatArray, FloatArray], scene: Scene, thermal: DarkTerm
+) -> tuple[Measured, Extras]:
+    """Measure the star and the other light in every imagette; `place` is in the imagettes."""
+    imagettes, known, track = circle.imagettes, circle.known, read_track(scene.pointing)
+    field = doubt = None
+    lag = 0.0
+    if circle.model is not None:
+        lag = circle.model.model.lag
+        field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
+        doubt = field.of_errors(scene.stars)
+    measured, extras = np.empty((imagettes.count, 6)), np.zeros((imagettes.count, 5))
+    for block, pixels in imagettes.blocks():
+        for i, image in enumerate(pixels, block.start):
+            x, y = float(place[0][i]), float(place[1][i])
+            when = float(imagettes.mjd[i]), float(known.span[i])
+            others, doubtful = (
+                f.image(image.shape, x, y, *when, float(known.share[i]))
+                if f is not None
+                else np.zeros(image.shape)
+                for f in (field, doubt)
+            )
+            motion = track.during(*when, lag)
+            measured[i] = circle.measure(i, image, x, y, motion, others)
+            dark, smeared, still = standing_light(circle, i, thermal)
+            layers = (dark, smeared, others, still, doubtful)
+            extras[i] = [circle.sum(np.ascontiguousarray(a), x, y)[0] for a in layers]
+    return Measured(*measured.T), Extras(*extras.T)
+
+
+def standing_light(
+    circle: Circle, i: int, thermal: DarkTerm
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return thermal charge, smeared light and steady excess of the pixels of imagette `i`."""
+    imagettes, known = circle.imagettes, circle.known
+    ny, nx = imagettes.shape
+    left = imagettes.x_offset[i] - known.corner[0]
+    low = imagettes.y_offset[i] - known.corner[1]
+    charge = thermal.charge[low : low + ny, left : left + nx]
+    dark = thermal.scale[known.stack[i]] * imagettes.nexp[i] * charge
+    row = known.smeared_row(i, int(left), nx)
+    return dark, np.broadcast_to(row, (ny, nx)), known.still(i, int(left), int(low), (ny, nx))
+
+
+def times_of(
+    imagettes: Imagettes, stacks: Images, known: Companions, of_stacks: PointsTerm, track: Track
+) -> dict[str, FloatArray]:
+    """Return the columns of BJD, light time and roll angle.
+
+    Within half a minute of the middle of a stack its light-time rate is good to 0.02 ms, less than
+    a BJD resolves in double precision.
+    """
+    mjd, half = imagettes.mjd, known.span / 2 / DAY
+    time = track.origin + track.time / DAY
+    drift = of_stacks.light_rate[known.stack] * (mjd - stacks.mjd[known.stack]) * DAY
+    return {
+        "BJD_TIME": bjd_tdb(mjd, *target_position(imagettes)),
+        "SAT_LIGHT_TIME": of_stacks.light_time[known.stack] + drift,
+        "ROLL_ANGLE": mean_angle(time, track.roll, mjd - half, mjd + half),
+    }
+
+
+def flag_points(
+    imagettes: Imagettes, known: Companions, position: ImagettePositionTerm, of_stacks: PointsTerm
+) -> Points:
+    """Return the flags of every imagette: those of its stack, and its own cosmic rays."""
+    digit = cosmic_digit(position.hits, position.hits, window_pixels(imagettes))
+    event = of_stacks.event[known.stack] % EVENT_COSMIC_RAYS + EVENT_COSMIC_RAYS * digit
+    bits = (
+        of_stacks.quality[known.stack] & ~int(Quality.COSMIC_RAYS)
+        | position.quality
+        | np.where(digit > 0, int(Quality.COSMIC_RAYS), 0)
+    )
+    return Points(imagettes.mjd, event, bits, float(np.median(imagettes.duration)))
+
+
+def window_pixels(imagettes: Imagettes) -> int:
+    """Return how many pixels of an imagette have a value, by the last one."""
+    last = imagettes.image.stored(imagettes.count - 1, imagettes.count)
+    return int(np.isfinite(last).sum()) or imagettes.shape[0] * imagettes.shape[1]
+
+
+def variances(
+    measured: Measured, extras: Extras, known: Companions, radius: float
+) -> dict[str, FloatArray]:
+    """Return the variances of the sums within the circle, source by source [electron^2]."""
+    area = np.pi * radius**2
+    read_out = np.sqrt(known.floor - known.level.clip(0))  # of all exposures of an imagette
+    collected = Collected(
+        measured.total, area * known.level, extras.dark, extras.hot, extras.smeared
+    )
+    return flux_variances(collected, area, 1, read_out, known.level_error)
+
+
+def make_curves(
+    measured: Measured, error: FloatArray, points: Points
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Return flux and error of the light curves by name, shape (n,) each [electron]."""
+    good = points.good & np.isfinite(measured.total)
+    made_up = make_up_losses(measured.total[:, None], measured.share[:, None], good)[:, 0]
+    factor = np.where(measured.total > 0, made_up / measured.total, 1.0)
+    curves = {IMAGETTE: (made_up, error * factor)}
+    if np.isfinite(measured.by_psf).any():
+        scale = median_ratio(made_up, measured.by_psf, good)
+        curves[IMAGETTE_PSF] = scale * measured.by_psf, scale * measured.psf_error
+    return curves
+
+
+def curve_columns(
+    curves: Mapping[str, tuple[FloatArray, FloatArray]], count: int
+) -> dict[str, FloatArray]:
+    """Return the columns of the light curves; NaN for a curve that there is not."""
+    nothing = np.full(count, np.nan), np.full(count, np.nan)
+    flux, error = curves[IMAGETTE]
+    psf_flux, psf_error = curves.get(IMAGETTE_PSF, nothing)
+    return {"FLUX": flux, "FLUXERR": error, "PSF_FLUX": psf_flux, "PSF_ERR": psf_error}
+
+
+def photometry_columns(
+    measured: Measured, extras: Extras, error: FloatArray, radius: float, points: Points
+) -> dict[str, FloatArray]:
+    """Return the columns of the sums within the circle, the fit, and the other light."""
+    good = points.good & np.isfinite(measured.total)
+    target = float(np.median(measured.total[good] - extras.field[good])) if good.any() else 0.0
+    conta, conta_error = (
+        v / target if target > 0 else np.zeros(len(v)) for v in (extras.field, extras.doubt)
+    )
+    return {
+        "RADIUS": np.full(len(error), radius),
+        "SUM": measured.total,
+        "SUM_ERR": error,
+        "SHARE": measured.share,
+        "MASKED": masked_fraction(measured.area[:, None], [radius])[:, 0],
+        "TOTAL": measured.by_psf,
+        "TOTAL_ERR": measured.psf_error,
+        "CHI2": measured.chi2,
+        "DARK": extras.dark,
+        "SMEARING": extras.smeared,
         "CONTA": conta,
         "CONTA_ERR": conta_error,
-        "ROLL_ANGLE": roll,
-        "EVENT": event,
-        "STATUS": (event != 0).astype(np.int32),
-        "QUALITY": bits,
     }
-    rows = [
-        curve_metrics(name, radius, mjd, f, e, event, bits, duration)
-        for name, (f, e) in curves.items()
-    ]
-    metrics = {
-        c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns
-    }
-    tables = [
-        NewHdu(TERMS["TERM_IMAGETTES"], own, columns=columns),
-        NewHdu(TERMS["TERM_METRICS"], columns=metrics),
-    ]
-    return Leaves({"TERM_IMAGETTES": tables}, used=own, warnings=warnings)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from schemas.arrays import BoolArray, FloatArray, Int32Array
+from schemas.terms import TERMS
+from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
-
-Floats = NDArray[np.float64]
 
 PPM = 1e6
 
@@ -61,7 +64,7 @@ def point_to_point(flux: ArrayLike) -> float:
     return _or_nan(MAD_TO_SIGMA * float(np.median(np.abs(difference))) / np.sqrt(2))
 
 
-def clip_once(flux: Floats) -> Floats:
+def clip_once(flux: FloatArray) -> FloatArray:
     """Return the points of `flux`, shape (n,), within 3 robust sigma of their median, in one round
     as the DRP does.
     """
@@ -137,7 +140,7 @@ def cdpp(
 
 
 @njit(cache=True, nogil=True)
-def _mean_variance(grid: Floats, width: int, count: int) -> float:
+def _mean_variance(grid: FloatArray, width: int, count: int) -> float:
     """Return the mean variance (n - 1) of finite values in the first `count` windows; NaN if no
     window has two.
     """
@@ -313,7 +316,7 @@ def noise_metrics(time_days: ArrayLike, flux: ArrayLike, flagged: ArrayLike) -> 
     )
 
 
-def _finite(values: ArrayLike) -> Floats:
+def _finite(values: ArrayLike) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     return array[np.isfinite(array)]
 
@@ -323,21 +326,28 @@ def _or_nan(scatter: float) -> float:
     return float(scatter) if scatter > 0 else np.nan
 
 
+class Points(NamedTuple):
+    """The points of the light curves of a visit, arrays of shape (n,)."""
+
+    mjd: FloatArray
+    event: Int32Array
+    quality: Int32Array
+    duration: float  # of a point [s]
+
+    @property
+    def good(self) -> BoolArray:
+        """Points that are not flagged."""
+        return np.asarray((self.event == 0) & (self.quality == 0))
+
+
 def curve_metrics(
-    name: str,
-    radius: float,
-    mjd: Floats,
-    flux: Floats,
-    error: Floats,
-    event: NDArray[np.int32],
-    quality: NDArray[np.int32],
-    duration: float,
+    name: str, radius: float, flux: FloatArray, error: FloatArray, points: Points
 ) -> dict[str, str | float]:
-    """Return the row of TERM_METRICS of a light curve whose points last `duration` [s]."""
-    header = header_metrics(mjd, flux, event, duration)
-    flagged = (event != 0) | (quality != 0)
-    noise = noise_metrics(mjd, flux, flagged)
-    good = ~flagged & np.isfinite(flux) & (flux > 0)
+    """Return the row of TERM_METRICS of a light curve."""
+    header = header_metrics(points.mjd, flux, points.event, points.duration)
+    noise = noise_metrics(points.mjd, flux, ~points.good)
+    good = points.good & np.isfinite(flux) & (flux > 0)
+    formal = float(PPM * np.median(error[good] / flux[good])) if good.any() else float("nan")
     return {
         "DATANAME": name,
         "RADIUS": radius,
@@ -355,7 +365,14 @@ def curve_metrics(
         "CDPP_30M": noise.cdpp_30min,
         "CDPP_3H": noise.cdpp_3h,
         "CDPP_6H": noise.cdpp_6h,
-        "FORM_PPM": float(1e6 * np.median(error[good] / flux[good]))
-        if good.any()
-        else float("nan"),
+        "FORM_PPM": formal,
     }
+
+
+def metrics_table(rows: Sequence[Mapping[str, str | float]]) -> NewHdu:
+    """Return TERM_METRICS from its rows."""
+    names = [column.name for column in TERMS["TERM_METRICS"].columns]
+    return NewHdu(
+        TERMS["TERM_METRICS"],
+        columns={name: np.array([row[name] for row in rows]) for name in names},
+    )

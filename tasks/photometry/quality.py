@@ -7,196 +7,274 @@ flagged really show.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from schemas.arrays import FloatArray
+import numpy as np
+
+from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
 from schemas.payloads import (
     Apertures,
-    Background,
-    Bias,
     Corrected,
-    Dark,
-    Defects,
+    Detector,
     Events,
-    Flat,
-    Gain,
-    Look,
-    Pointing,
-    Position,
     PsfFit,
     QualityTerm,
+    ReadOut,
+    Removed,
+    Scene,
     Smearing,
 )
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
-from tasks.photometry.apertures import edge_variance, flat_variance, flux_error, flux_variances
-from tasks.photometry.noise import curve_metrics, noise_metrics
+from tasks.photometry.apertures import (
+    Collected,
+    edge_variance,
+    flat_variance,
+    flux_error,
+    flux_variances,
+)
+from tasks.photometry.noise import PPM, Points, curve_metrics, metrics_table, noise_metrics
+from tasks.scene.psf import read_out_noise
 from tasks.visit.images import open_images
-from tasks.visit.terms import term_column, term_image
+from tasks.visit.terms import (
+    AperturesTerm,
+    PsfFitTerm,
+    read_apertures,
+    read_background,
+    read_dark,
+    read_defect_counts,
+    read_events,
+    read_flat,
+    read_gain,
+    read_image_flags,
+    read_psf_fit,
+    read_static,
+)
 
 
 @step("quality", "LC_QUAL", version="5", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
-    bias: Bias,
-    gain: Gain,
-    dark: Dark,
-    flat: Flat,
-    pointing: Pointing,
-    look: Look,
-    background: Background,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
+    detector: Detector,
+    scene: Scene,
+    removed: Removed,
     apertures: Apertures,
     psf_fit: PsfFit,
 ) -> Leaves:
     """Give every point its error and flags, and every light curve its metrics."""
-    with open_images(corrected.products["SCI_COR_SubArray"]) as images:
-        nexp, duration = images.nexp, images.nexp * images.exposure_time
-        pixels = int(np.isfinite(images.take(0)).sum()) or images.shape[0] * images.shape[1]
-        missing = missing_images(images.metadata.column("CE_COUNTER"))
-        offset = images.x_offset, images.y_offset
-    mjd, bjd, event, flags = term_column(
-        events.product, "TERM_EVENTS", "MJD_TIME", "BJD_TIME", "EVENT", "QUALITY"
-    )
-    light_time, light_rate = term_column(
-        events.product, "TERM_EVENTS", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE"
-    )
-    quality = flags.copy()
-    for term in (bias, gain, pointing, look, background, position):
-        quality |= term_column(term.product, term.product.extname, "QUALITY")[0]
-    if ((quality & int(UNUSABLE)) != 0).all():
-        raise NoScienceDataError(
-            f"every one of {len(mjd)} images is occulted, in the SAA or unusable: nothing is "
-            f"left to measure"
-        )
-    flux, areas, fixed, fixed_area = term_column(
-        apertures.product, "TERM_APERTURES", "FLUX", "AREA", "FIXED", "FIXED_AREA"
-    )
-    thermal, smeared, hot = term_column(
-        apertures.product, "TERM_APERTURES", "DARK", "SMEARING", "HOT"
-    )
-    level, level_error = term_column(background.product, "TERM_BACKGROUND", "LEVEL", "LEVEL_ERR")
-    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    inside, everywhere, doubt = term_column(
-        defects.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"
-    )
-    electrons = float(np.median(ron / gains))
-    sky = areas * level[:, None]
-    variances = flux_variances(
-        flux, sky, thermal, hot, smeared, areas, nexp, electrons, level_error[:, None]
-    )
-    used_smearing = {k: float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE")}
-    share = (
-        used_smearing["SMEAR_TE"] / used_smearing["SMEAR_T"]
-        if used_smearing["SMEAR_T"] > 0
-        else 0.0
-    )
-    # a wrong time of a shift makes all points wrong alike: what counts is how the smeared light
-    # varies
-    variances["SMEARING"] = np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
-    (gain_error,) = term_column(gain.product, "TERM_GAIN", "GAIN_ERR")
-    variances["GAIN"] = np.square(flux * (gain_error / gains)[:, None])
-    place = float(position.used["POS_X"]) - offset[0], float(position.used["POS_Y"]) - offset[1]
-    motion = float(position.used["POS_STDX"]), float(position.used["POS_STDY"])
-    star, flat_error = (
-        term_image(look.product, "TERM_LOOK_STATIC"),
-        term_image(flat.product, "TERM_FLAT_ERROR"),
-    )
-    variances["FLAT"] = np.broadcast_to(
-        flat_variance(star, flat_error, *place, motion, RADII), flux.shape
-    ).copy()
-    variances["DARK_MAP"] = np.broadcast_to(
-        edge_variance(nexp * term_image(dark.product, "TERM_DARK_ERROR"), *place, motion, RADII),
-        flux.shape,
-    ).copy()
-    # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
-    variances["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
-    error = np.sqrt(sum(variances.values(), np.float64(0)))
-    as_drp = flux_error(flux, sky, thermal, RADII, nexp, electrons)
-    event = event + EVENT_COSMIC_RAYS * cosmic_digit(inside, everywhere, pixels)
+    assert removed.defects is not None
+    facts, counts = read_facts(corrected), read_defect_counts(removed.defects)
+    mjd, bjd, event, flags, light_time, light_rate = read_events(events)
+    quality = join_flags(flags, detector.readout, scene, removed)
+    event = event + EVENT_COSMIC_RAYS * cosmic_digit(counts.inside, counts.everywhere, facts.pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
-    psf_flux, psf_error, held = term_column(
-        psf_fit.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"
-    )
-    flagged = (event != 0) | (quality != 0)
-    usual = RADII.index(DEFAULT_RADIUS)
-    scale = median_ratio(flux[:, usual], psf_flux, ~flagged)
-    made_up = make_up_losses(flux, held, ~flagged)
-    best = best_radius(mjd, made_up, error, flagged)
-    curves = {
-        name: (flux[:, RADII.index(r)], error[:, RADII.index(r)], r)
-        for name, r in LIGHT_CURVES.items()
-    }
-    curves[OPTIMAL] = made_up[:, best], error[:, best], RADII[best]
-    curves[FIXED] = (
-        fixed,
-        error[:, usual] * np.sqrt(fixed_area / np.maximum(areas[:, usual], 1.0)),
-        DEFAULT_RADIUS,
-    )
-    by_psf = scale * psf_flux, scale * psf_error
-    if np.isfinite(psf_flux).any():
-        curves[PSF] = *by_psf, DEFAULT_RADIUS
-    rows = [
-        curve_metrics(name, r, mjd, f, e, event, quality, duration)
-        for name, (f, e, r) in curves.items()
-    ]
+    points = Points(mjd, event, quality, facts.duration)
+    sums = read_apertures(apertures)
+    variances = variance_budget(sums, facts, detector, scene, removed)
+    error = np.sqrt(sum(variances.values(), np.float64(0)))
+    curves = make_curves(points, sums, error, read_psf_fit(psf_fit))
+    as_drp = drp_error(sums, facts, detector.readout, removed)
     columns = {
-        "MJD_TIME": mjd,
+        **point_columns(points),
         "BJD_TIME": bjd,
-        "EVENT": event,
-        "STATUS": (event != 0).astype(np.int32),
-        "QUALITY": quality,
         "SAT_LIGHT_TIME": light_time,
         "SAT_LIGHT_RATE": light_rate,
         "FLUXERR": error,
-        "OPT_FLUX": curves[OPTIMAL][0],
-        "OPT_ERR": curves[OPTIMAL][1],
-        "FIXED_ERR": curves[FIXED][1],
-        "PSF_FLUX": by_psf[0],
-        "PSF_ERR": by_psf[1],
+        **curve_columns(curves),
     }
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drp_ppm = (
-            float(np.nan_to_num(np.nanmedian((1e6 * as_drp / flux)[~flagged, usual])))
-            if (~flagged).any()
-            else 0.0
-        )
     used = {
-        "RON_E": electrons,
-        "AP_OPT": RADII[best],
+        "RON_E": electron_noise(detector.readout),
+        "AP_OPT": curves[OPTIMAL].radius,
         "LOST_SAA": share_of(quality, Quality.SAA),
         "LOST_OCC": share_of(quality, Quality.OCCULTED),
         "LOST_STR": share_of(quality, Quality.STRAY_LIGHT),
-        "N_GAP": missing,
-        "DRP_PPM": drp_ppm,
+        "N_GAP": facts.missing,
+        "DRP_PPM": usual_ppm(as_drp, sums.flux, points.good),
     }
-    table = NewHdu(TERMS["TERM_QUALITY"], used, columns=columns)
-    metrics = {
-        c.name: np.array([row[c.name] for row in rows]) for c in TERMS["TERM_METRICS"].columns
-    }
-    errors = NewHdu(
-        TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)}
-    )
-    return Leaves(
-        {"TERM_QUALITY": [table, NewHdu(TERMS["TERM_METRICS"], columns=metrics), errors]}, used=used
-    )
+    budget = {"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)}
+    rows = [
+        curve_metrics(name, curve.radius, curve.flux, curve.error, points)
+        for name, curve in curves.items()
+        if name != PSF or np.isfinite(curve.flux).any()
+    ]
+    hdus = [
+        NewHdu(TERMS["TERM_QUALITY"], used, columns=columns),
+        metrics_table(rows),
+        NewHdu(TERMS["TERM_ERRORS"], columns=budget),
+    ]
+    return Leaves({"TERM_QUALITY": hdus}, used=used)
 
 
-def share_of(quality: NDArray[np.int32], flag: Quality) -> float:
+class Facts(NamedTuple):
+    """The corrected images as a whole."""
+
+    nexp: int
+    duration: float  # exposure time of a stack [s]
+    pixels: int  # with a value in an image
+    missing: int  # images between the first and the last
+    offset: tuple[int, int]  # of index [0, 0] on the CCD, x and y
+
+
+def read_facts(corrected: Corrected) -> Facts:
+    """Read what concerns the corrected images as a whole."""
+    with open_images(corrected.products["SCI_COR_SubArray"]) as images:
+        return Facts(
+            images.nexp,
+            images.nexp * images.exposure_time,
+            int(np.isfinite(images.take(0)).sum()) or images.shape[0] * images.shape[1],
+            missing_images(images.metadata.column("CE_COUNTER")),
+            (images.x_offset, images.y_offset),
+        )
+
+
+def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Removed) -> Int32Array:
+    """Return the flags of every image from all terms.
+
+    Raises
+    ------
+    NoScienceDataError
+        If no image is usable.
+    """
+    assert scene.position is not None
+    quality = flags.copy()
+    terms = (readout.bias, readout.gain, scene.pointing, scene.look, removed.background)
+    for term in (*terms, scene.position):
+        quality |= read_image_flags(term)
+    if ((quality & int(UNUSABLE)) != 0).all():
+        raise NoScienceDataError(
+            f"every one of {len(quality)} images is occulted, in the SAA or unusable: nothing is "
+            f"left to measure"
+        )
+    return quality
+
+
+def electron_noise(readout: ReadOut) -> float:
+    """Return the usual read-out noise of one exposure [electron]."""
+    return float(np.median(read_out_noise(readout)))
+
+
+def variance_budget(
+    sums: AperturesTerm, facts: Facts, detector: Detector, scene: Scene, removed: Removed
+) -> dict[str, FloatArray]:
+    """Return the variance of the flux in every aperture, source by source, shape (n, radii)
+    [electron^2].
+    """
+    assert removed.defects is not None
+    sky, doubt = read_background(removed.background), read_defect_counts(removed.defects).doubt
+    gain, gain_error = read_gain(detector.readout.gain)
+    collected = Collected(
+        sums.flux, sums.area * sky.level[:, None], sums.dark, sums.hot, sums.smearing
+    )
+    noise = electron_noise(detector.readout)
+    budget = flux_variances(collected, sums.area, facts.nexp, noise, sky.error[:, None])
+    budget["SMEARING"] = smearing_variance(removed.smearing, sums.smearing)
+    budget["GAIN"] = np.square(sums.flux * (gain_error / gain)[:, None])
+    for name, variance in motion_variances(facts, detector, scene).items():
+        budget[name] = np.broadcast_to(variance, sums.flux.shape).copy()
+    # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
+    budget["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
+    return budget
+
+
+def smearing_variance(smearing: Smearing, smeared: FloatArray) -> FloatArray:
+    """Return the variance by the error of the time of a shift.
+
+    A wrong time makes all points wrong alike: what counts is how the smeared light varies.
+    """
+    time, error = (float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE"))
+    share = error / time if time > 0 else 0.0
+    return np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
+
+
+def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str, FloatArray]:
+    """Return the variances by errors of flat field and dark image under a moving star, (radii,)."""
+    assert scene.position is not None
+    used, offset = scene.position.used, facts.offset
+    place = float(used["POS_X"]) - offset[0], float(used["POS_Y"]) - offset[1]
+    motion = float(used["POS_STDX"]), float(used["POS_STDY"])
+    flat_error = read_flat(detector.flat).error
+    dark_error = facts.nexp * read_dark(detector.dark).error
+    return {
+        "FLAT": flat_variance(read_static(scene.look), flat_error, *place, motion, RADII),
+        "DARK_MAP": edge_variance(dark_error, *place, motion, RADII),
+    }
+
+
+def drp_error(sums: AperturesTerm, facts: Facts, readout: ReadOut, removed: Removed) -> FloatArray:
+    """Return the error by the operational formula, shape (n, radii) [electron]."""
+    sky = sums.area * read_background(removed.background).level[:, None]
+    return flux_error(sums.flux, sky, sums.dark, RADII, facts.nexp, electron_noise(readout))
+
+
+def usual_ppm(error: FloatArray, flux: FloatArray, good: BoolArray) -> float:
+    """Return the median error of good points in the default aperture [ppm]; 0 without any."""
+    if not good.any():
+        return 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = (PPM * error / flux)[good, RADII.index(DEFAULT_RADIUS)]
+        return float(np.nan_to_num(np.nanmedian(relative)))
+
+
+class LightCurve(NamedTuple):
+    """A light curve: flux and error, shape (n,) [electron], and the radius it is listed at."""
+
+    flux: FloatArray
+    error: FloatArray
+    radius: float
+
+
+def make_curves(
+    points: Points, sums: AperturesTerm, error: FloatArray, psf: PsfFitTerm
+) -> dict[str, LightCurve]:
+    """Return all light curves of the sub-array by name."""
+    curves = {
+        name: LightCurve(sums.flux[:, RADII.index(r)], error[:, RADII.index(r)], r)
+        for name, r in LIGHT_CURVES.items()
+    }
+    made_up = make_up_losses(sums.flux, psf.share, points.good)
+    best = best_radius(points.mjd, made_up, error, ~points.good)
+    curves[OPTIMAL] = LightCurve(made_up[:, best], error[:, best], RADII[best])
+    usual = RADII.index(DEFAULT_RADIUS)
+    fixed_error = error[:, usual] * np.sqrt(sums.fixed_area / np.maximum(sums.area[:, usual], 1.0))
+    curves[FIXED] = LightCurve(sums.fixed, fixed_error, DEFAULT_RADIUS)
+    scale = median_ratio(sums.flux[:, usual], psf.flux, points.good)
+    curves[PSF] = LightCurve(scale * psf.flux, scale * psf.error, DEFAULT_RADIUS)
+    return curves
+
+
+def point_columns(points: Points) -> dict[str, AnyArray]:
+    """Return the columns of times and flags of the points."""
+    return {
+        "MJD_TIME": points.mjd,
+        "EVENT": points.event,
+        "STATUS": (points.event != 0).astype(np.int32),
+        "QUALITY": points.quality,
+    }
+
+
+def curve_columns(curves: Mapping[str, LightCurve]) -> dict[str, FloatArray]:
+    """Return the columns of the light curves that are more than a sum within a circle."""
+    return {
+        "OPT_FLUX": curves[OPTIMAL].flux,
+        "OPT_ERR": curves[OPTIMAL].error,
+        "FIXED_ERR": curves[FIXED].error,
+        "PSF_FLUX": curves[PSF].flux,
+        "PSF_ERR": curves[PSF].error,
+    }
+
+
+def share_of(quality: Int32Array, flag: Quality) -> float:
     """Return the share of images with a flag."""
     return float(np.mean((quality & int(flag)) != 0))
 
 
-def missing_images(counter: NDArray[np.int64]) -> int:
+def missing_images(counter: IntArray) -> int:
     """Return how many images between the first and the last are missing, by the counter of the
     telemetry (16 bits).
     """
@@ -204,9 +282,7 @@ def missing_images(counter: NDArray[np.int64]) -> int:
     return int(np.maximum(steps - 1, 0).sum())
 
 
-def cosmic_digit(
-    inside: NDArray[np.int32], everywhere: NDArray[np.int32], pixels: int
-) -> NDArray[np.int32]:
+def cosmic_digit(inside: Int32Array, everywhere: Int32Array, pixels: int) -> Int32Array:
     """Return the digit of cosmic rays: 1 where more than 1 % of the aperture R25 is hit, 2 where
     more than 5 % of the image.
     """
@@ -216,7 +292,7 @@ def cosmic_digit(
     )
 
 
-def median_ratio(first: FloatArray, second: FloatArray, good: NDArray[np.bool_]) -> float:
+def median_ratio(first: FloatArray, second: FloatArray, good: BoolArray) -> float:
     """Return the median of first / second over the good points with positive values; 1 where there
     are none.
     """
@@ -224,7 +300,7 @@ def median_ratio(first: FloatArray, second: FloatArray, good: NDArray[np.bool_])
     return float(np.median(first[used] / second[used])) if used.any() else 1.0
 
 
-def make_up_losses(flux: FloatArray, share: FloatArray, good: NDArray[np.bool_]) -> FloatArray:
+def make_up_losses(flux: FloatArray, share: FloatArray, good: BoolArray) -> FloatArray:
     """Return fluxes within apertures, freed of the variation of the share of light that they hold.
 
     Parameters
@@ -245,7 +321,7 @@ def make_up_losses(flux: FloatArray, share: FloatArray, good: NDArray[np.bool_])
 
 
 def best_radius(
-    time_days: FloatArray, flux: FloatArray, error: FloatArray, flagged: NDArray[np.bool_]
+    time_days: FloatArray, flux: FloatArray, error: FloatArray, flagged: BoolArray
 ) -> int:
     """Return the index of the radius with the least noise.
 

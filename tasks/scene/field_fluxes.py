@@ -11,35 +11,32 @@ target's far wings) is taken away where stars pass by and do not stay.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 
-from schemas.arrays import FloatArray, IntArray
+from schemas.arrays import AnyArray, BoolArray, Float32Array, FloatArray, IntArray
 from schemas.inputs import term_input
-from schemas.payloads import Background, Bias, Gain, Look, Pointing, Product, Psf, Smearing, Stars
+from schemas.payloads import Product, ReadOut, Removed, Scene, Stars
 from schemas.settings import StarSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
-from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
-from tasks.scene.star_model import read_psf
-from tasks.scene.stars import COLOUR_ERROR, Field, read_field
-from tasks.scene.track import read_track
-from tasks.visit.clean import read_effects
+from tasks.scene.stars import COLOUR_ERROR, Field
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import LookTerm, read_look, read_roll
 
 ENOUGH = 1e-3  # factors that move by less are found
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
 PASSES = 3  # of what stands still, with the fluxes of the one before
 INSIDE = 0.1  # of a star's light must fall into the window, on average, for its flux to be measured
-SKY = 45.0  # pixel; nearer pixels hold the target's light
+FEWEST = 3  # images in which they can be measured
+MANY = 8  # images; fewer do not tell apart what moves and what stands still
 PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
 
 
@@ -87,12 +84,7 @@ def fit_factors(
         normal, right, spread = np.eye(k) / prior**2, np.zeros(k), np.zeros((k, k))
         for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
             away = np.where(np.isfinite(residual), residual - drawing @ factors, 0.0)
-            pull = np.abs(away) / np.sqrt(variance)
-            weight = np.where(
-                np.isfinite(residual),
-                np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance,
-                0.0,
-            )
+            weight = np.where(np.isfinite(residual), _huber(away, variance), 0.0)
             weighted = scipy.sparse.diags_array(weight) @ drawing
             normal += (drawing.T @ weighted).toarray()
             pulled = weighted.T @ away
@@ -107,6 +99,12 @@ def fit_factors(
     # as many images as there are; with one alone, or exact drawings, they cannot disagree
     disagree = covariance @ spread @ covariance
     return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
+
+
+def _huber(away: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return the weights of residuals: inverse variances, less for those beyond HUBER sigma."""
+    pull = np.abs(away) / np.sqrt(variance)
+    return np.asarray(np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance)
 
 
 def draw_each(
@@ -136,137 +134,151 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
 
 @step("stars", "CONTAMIN", version="6", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
-    calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    first: Stars,
-    smearing: Smearing,
-    settings: StarSettings,
+    calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
     """Measure the fluxes of field stars that stand out, in a sample of images."""
-    names = [c.name for c in TERMS["TERM_STARS"].columns]
-    with open_declared(require(first.product.path), term_input(first.product.extname)) as file:
-        table = {name: file[first.product.extname].column(name).copy() for name in names}
-    x, y, flux, sampled = term_column(
-        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
-    )
-    (roll,) = term_column(pointing.product, "TERM_POINTING", "ROLL_ANGLE")
-    used = {**first.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
-    good = np.flatnonzero(
-        sampled & np.isfinite(x) & np.isfinite(y) & (flux > 0) & np.isfinite(roll)
-    )
-    chosen = (
-        good[np.unique(np.linspace(0, max(len(good) - 1, 0), settings.sample).round().astype(int))]
-        if len(good)
-        else good
-    )
-    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= 3 else None
-    if model is not None and len(chosen) >= 3 and settings.fit:
-        track = read_track(pointing)
-        field = read_field(first, model, track)
+    table = read_table(scene.stars)
+    used = {**scene.stars.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
+    roll = read_roll(scene.pointing)
+    chosen = choose_images(read_look(scene.look), roll, settings.sample)
+    if scene.has_psf and len(chosen) >= FEWEST and settings.fit:
         with open_images(calibrated) as images:
-            floor = pixel_floor(background, bias, gain, images.nexp)
-            effects = read_effects(images, background, smearing)
-            which = bright_enough(field, images, float(np.sqrt(np.median(floor))), settings.most)
+            rest = Residuals.of(images, scene, readout, removed)
+            noise = float(np.sqrt(np.median(rest.floor)))
+            assert rest.field is not None
+            which = bright_enough(rest.field, images, noise, settings.most)
             if len(which):
-                rest = Residuals(images, model, track, x, y, flux, effects, floor, None)
-                factors, errors, inside = _measure(rest, field, which, chosen, roll, settings.prior)
+                sample = take_sample(rest, rest.field, which, chosen)
+                pixels = passing_by(rest, chosen, roll, float(removed.background.used["RING_IN"]))
+                factors, errors = fit_fluxes(sample, pixels, settings.prior)
                 # the wings of a star that shines from outside tell errors of the PSF rather than
                 # its flux
-                told = (errors < settings.prior / 2) & (inside > INSIDE)
-                rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[told]]
-                table["FLUXERR"][rows] = errors[told] * table["FLUX"][rows]
-                table["FLUX"][rows] *= factors[told]
-                used["STAR_FIT"] = int(told.sum())
-                if told.any():
-                    used |= {
-                        "STAR_AMP": float(np.median(factors[told])),
-                        "STAR_AMS": float(np.std(factors[told])),
-                    }
+                measured = (errors < settings.prior / 2) & (sample.inside > INSIDE)
+                rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[measured]]
+                used |= enter_fluxes(table, rows, factors[measured], errors[measured])
     return Leaves(
         {"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]},
         used=used,
-        warnings=list(first.warnings),
+        warnings=list(scene.stars.warnings),
     )
 
 
-def _measure(
-    rest: Residuals, field: Field, which: IntArray, chosen: IntArray, roll: FloatArray, prior: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return factors and errors of the stars `which`, and the share of their light that falls into
-    the window.
-    """
-    shape = rest.images.shape
-    inside = np.zeros(len(which))
-    others = field.only(
-        np.setdiff1d(np.arange(len(field.flux)), which)
-    )  # too faint or too far off to be measured
-    seen, also = (np.zeros((len(chosen), *shape), np.float32) for _ in range(2))
-    variances, drawings = [], []
+def read_table(stars: Stars) -> dict[str, AnyArray]:
+    """Read the whole table of the stars of the first round, to be changed."""
+    names, extname = [c.name for c in TERMS["TERM_STARS"].columns], stars.product.extname
+    with open_declared(require(stars.product.path), term_input(extname)) as file:
+        return {name: file[extname].column(name).copy() for name in names}
+
+
+def choose_images(look: LookTerm, roll: FloatArray, size: int) -> IntArray:
+    """Return at most `size` sampled images that show the target and whose roll is known."""
+    seen = np.isfinite(look.x) & np.isfinite(look.y) & (look.flux > 0) & np.isfinite(roll)
+    good = np.flatnonzero(look.sampled & seen)
+    if not len(good):
+        return good
+    few = np.unique(np.linspace(0, max(len(good) - 1, 0), size).round().astype(int))
+    return np.asarray(good[few])
+
+
+def enter_fluxes(
+    table: dict[str, AnyArray], rows: IntArray, factors: FloatArray, errors: FloatArray
+) -> dict[str, int | float]:
+    """Put measured fluxes into rows of the table; return the used values."""
+    table["FLUXERR"][rows] = errors * table["FLUX"][rows]
+    table["FLUX"][rows] *= factors
+    used: dict[str, int | float] = {"STAR_FIT": len(rows)}
+    if len(rows):
+        used |= {"STAR_AMP": float(np.median(factors)), "STAR_AMS": float(np.std(factors))}
+    return used
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of the field stars without the target, and every star in each of them."""
+
+    light: Float32Array  # (m, ny, nx) images without target and `others` [electron]
+    others: Float32Array | None  # (m, ny, nx) stars that are not measured, if any [electron]
+    drawings: list[scipy.sparse.csc_matrix]  # (pixels, k) measured stars as expected [electron]
+    variances: list[FloatArray]  # (pixels,) [electron^2]
+    inside: FloatArray  # (k,) share of each star's light that falls into the window
+
+
+def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray) -> Sample:
+    """Subtract the target and all stars but `which` from some images, and draw these."""
+    images = rest.images
+    # too faint or too far off to be measured
+    others = field.only(np.setdiff1d(np.arange(len(field.flux)), which))
+    light, also = (np.zeros((len(chosen), *images.shape), np.float32) for _ in range(2))
+    drawings, variances, inside = [], [], np.zeros(len(which))
     for j, i in enumerate(chosen):
         image = rest.cleaned(int(i))
         # the target's model is fitted to an image without its neighbours
-        when = float(rest.x[i]), float(rest.y[i]), *_when(rest, int(i))
-        model = rest.target(int(i), image - field.image(shape, *when), 2)
-        also[j] = others.image(shape, *when)
-        seen[j] = image - model - also[j]
-        drawing = draw_each(
-            field, rest.images, float(rest.x[i]), float(rest.y[i]), float(rest.images.mjd[i]), which
-        )
+        when = float(rest.x[i]), float(rest.y[i]), float(images.mjd[i]), rest.span
+        model = rest.target(int(i), image - field.image(images.shape, *when))
+        also[j] = others.image(images.shape, *when)
+        light[j] = image - model - also[j]
+        drawing = draw_each(field, images, *when[:3], which)
         drawings.append(drawing)
-        inside += (
-            (drawing.T @ np.isfinite(image).ravel().astype(np.float64))
-            / field.flux[which]
-            / len(chosen)
-        )
+        seen = np.isfinite(image).ravel().astype(np.float64)
+        inside += (drawing.T @ seen) / field.flux[which] / len(chosen)
         # where the target is bright its model errs by a share of its light
-        light = np.maximum(model, 0.0)
-        variances.append(
-            (light + rest.floor[i] + (0.01 * light) ** 2).ravel()
-            + np.asarray(drawing.sum(axis=1)).ravel()
-        )
+        bright = np.maximum(model, 0.0)
+        variance = (bright + rest.floor[i] + (0.01 * bright) ** 2).ravel()
+        variances.append(variance + np.asarray(drawing.sum(axis=1)).ravel())
+    return Sample(light, also if len(others.flux) else None, drawings, variances, inside)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Kinds of pixels, shape (pixels,)."""
+
+    passed: BoolArray  # stars pass by and do not stay
+    sky: BoolArray  # the target gives no light
+
+
+def passing_by(rest: Residuals, chosen: IntArray, roll: FloatArray, ring: float) -> Pixels:
+    """Return by which pixels stars pass while the field turns, and which show the sky.
+
+    Pixels nearer than `ring` hold the target's light [pixel].
+    """
     turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    rows, columns = np.mgrid[: rest.images.shape[0], : rest.images.shape[1]]
     place = [float(np.median(v[chosen])) for v in (rest.x, rest.y)]
     away = np.hypot(columns + 0.5 - place[0], rows + 0.5 - place[1])
-    passes, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > SKY).ravel()
+    passed, sky = (away * min(turned, 2 * np.pi) > PASSES_BY).ravel(), (away > ring).ravel()
+    return Pixels(passed, sky)
 
-    def fitted(
-        light: npt.NDArray[np.float32], factors: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        rests = [s.ravel() - d @ factors for s, d in zip(light, drawings, strict=True)]
-        # the sky was measured with the stars in it
-        levels = (
-            [float(np.nanmedian(rest[sky])) for rest in rests] if sky.any() else [0.0] * len(rests)
-        )
-        rests = [rest - level for rest, level in zip(rests, levels, strict=True)]
-        steady = (
-            np.where(passes, np.median(rests, axis=0), 0.0)
-            if len(chosen) >= 8
-            else np.zeros(passes.size)
-        )
-        steady = np.where(np.isfinite(steady), steady, 0.0)
-        moving = [
-            s.ravel().astype(np.float64) - steady - level
-            for s, level in zip(light, levels, strict=True)
-        ]
-        return fit_factors(moving, drawings, variances, prior, factors)
 
-    factors, errors = np.ones(len(which)), np.ones(len(which))
-    # where many stars pass by, some of their light is in the median of what they leave: found with
-    # the fluxes known best
-    for _ in range(PASSES if len(chosen) >= 8 else 1):
-        factors, errors = fitted(seen, factors)
-    if len(others.flux):
+def fit_fluxes(sample: Sample, pixels: Pixels, prior: float) -> tuple[FloatArray, FloatArray]:
+    """Return the fluxes of the measured stars over the expected ones, and their errors."""
+    count = len(sample.inside)
+    factors, errors = np.ones(count), np.ones(count)
+    # where many stars pass by, the median of the residuals holds some of their light: it is found
+    # with the best fluxes so far
+    for _ in range(PASSES if len(sample.light) >= MANY else 1):
+        factors, errors = _fit_moving(sample, sample.light, pixels, factors, prior)
+    if sample.others is not None:
         # the fluxes of the others may all be wrong by a colour
-        shaken, _ = fitted(seen - np.float32(COLOUR_ERROR) * also, factors)
+        shaken_light = sample.light - np.float32(COLOUR_ERROR) * sample.others
+        shaken, _ = _fit_moving(sample, shaken_light, pixels, factors, prior)
         errors = np.hypot(errors, shaken - factors)
-    return factors, errors, inside
+    return factors, errors
 
 
-def _when(rest: Residuals, i: int) -> tuple[float, float]:
-    return float(rest.images.mjd[i]), rest.span
+def _fit_moving(
+    sample: Sample, light: Float32Array, pixels: Pixels, factors: FloatArray, prior: float
+) -> tuple[FloatArray, FloatArray]:
+    """Fit the stars to images without the sky's level and everything that stands still."""
+    rests = [s.ravel() - d @ factors for s, d in zip(light, sample.drawings, strict=True)]
+    # the sky was measured with the stars in it
+    levels = [float(np.nanmedian(r[pixels.sky])) if pixels.sky.any() else 0.0 for r in rests]
+    steady = np.zeros(pixels.passed.size)
+    if len(light) >= MANY:
+        above = [rest - level for rest, level in zip(rests, levels, strict=True)]
+        steady = np.where(pixels.passed, np.median(above, axis=0), 0.0)
+    steady = np.where(np.isfinite(steady), steady, 0.0)
+    moving = [
+        s.ravel().astype(np.float64) - steady - level
+        for s, level in zip(light, levels, strict=True)
+    ]
+    return fit_factors(moving, sample.drawings, sample.variances, prior, factors)

@@ -10,26 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.constants import DAY
-from schemas.payloads import Background, Bias, Defects, Gain, Position, Psf, Smearing
+from schemas.payloads import ReadOut, Removed, Scene
+from tasks.scene.psf import read_out_noise
 from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
-from tasks.scene.track import Track
+from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, read_effects
 from tasks.visit.images import Images, Imagettes
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_background, read_position
 
-FEWEST = 3  # images that must have made the PSF
 LEAST_ERROR = 1e-3  # electron; of the background of a pixel
 # pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the
 # middle
 REACH = 12
 
 
-def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> npt.NDArray[np.int64]:
+def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> IntArray:
     """Return for each time the index of the stack with the nearest middle; `stacks` need not be in
     order.
     """
@@ -38,7 +37,7 @@ def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> npt.NDArray[np.int64]:
     return np.asarray(order[np.searchsorted(edges, mjd)], np.int64)
 
 
-def free_radius(missing: npt.NDArray[np.bool_], x: float, y: float) -> float:
+def free_radius(missing: BoolArray, x: float, y: float) -> float:
     """Return the radius of the largest circle about a place that touches no missing pixel and not
     the image's edge.
 
@@ -71,8 +70,8 @@ class Companions:
     but for `effects`.
     """
 
-    stack: npt.NDArray[np.int64]  # index of the stack that holds it, or of the nearest
-    held: npt.NDArray[np.bool_]  # whether a stack holds it
+    stack: IntArray  # index of the stack that holds it, or of the nearest
+    held: BoolArray  # whether a stack holds it
     share: FloatArray  # of the exposures of the stack
     span: FloatArray  # from the start of its first exposure to the end of its last [s]
     level: FloatArray  # background of a pixel at the target [electron]
@@ -174,79 +173,84 @@ class ImagetteModel:
         return star
 
 
-def imagette_model(psf: Psf, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
+def imagette_model(scene: Scene, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
     """Read the PSF for imagettes; None where the visit has none."""
-    if int(psf.used.get("PSF_N", 0)) < FEWEST:
+    if not scene.has_psf:
         return None
-    model = read_psf(psf)
+    model = read_psf(scene.psf, scene.psf_use.radius)
     ny, nx = imagettes.shape
     size = scipy.fft.next_fast_len(max(ny, nx) + 2 * REACH)
     size += size % 2
     corner = -((size - nx) // 2), -((size - ny) // 2)
     small = replace(model.resized(size, corner), radius=float(size))
-    (x0, y0), scatter = model.where.corner, np.ones(stacks.shape)
-    rows, columns = np.mgrid[: model.where.size, : model.where.size]
-    inside = (
-        (columns + x0 >= 0)
-        & (columns + x0 < stacks.shape[1])
-        & (rows + y0 >= 0)
-        & (rows + y0 < stacks.shape[0])
-    )
-    scatter[rows[inside] + y0, columns[inside] + x0] = model.scale[inside]
+    scatter = np.ones(stacks.shape)
+    of_stamp, of_image = model.where.overlap(stacks.shape)
+    scatter[of_image] = model.scale[of_stamp]
     return ImagetteModel(small, scatter, (stacks.x_offset, stacks.y_offset))
 
 
 def companions(
     imagettes: Imagettes,
     stacks: Images,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    position: Position,
-    smearing: Smearing,
-    defects: Defects,
-    track: Track,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     model: ImagetteModel | None,
 ) -> Companions:
     """Look up for every imagette what the stacks say."""
-    lag = model.model.lag if model is not None else 0.0
-    warmth = model.model.warm.parameter(stacks) if model is not None else np.zeros(stacks.count)
-    effects = read_effects(stacks, background, smearing, defects)
-    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
-    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    x, y = term_column(position.product, "TERM_POSITION", "X", "Y")
+    assert scene.position is not None
+    track, position = read_track(scene.pointing), read_position(scene.position)
+    index = nearest_stack(imagettes.mjd, stacks.mjd)
+    moved = moved_since(imagettes, stacks, index, track, model.model.lag if model else 0.0)
+    effects = read_effects(stacks, removed.background, removed.smearing, removed.defects)
+    warmth = model.model.warm.parameter(stacks) if model else np.zeros(stacks.count)
     order = np.argsort(stacks.mjd, kind="stable")
 
     def during(values: FloatArray) -> FloatArray:
         return np.interp(imagettes.mjd, stacks.mjd[order], values[order])
 
-    index = nearest_stack(imagettes.mjd, stacks.mjd)
     share = imagettes.nexp / stacks.nexp
-    span = np.array([track.span(int(n), imagettes.exposure_time) for n in imagettes.nexp])
-    whole, half = track.span(stacks.nexp, stacks.exposure_time), imagettes.exposure_time / 2
-    held = np.abs(imagettes.mjd - stacks.mjd[index]) * DAY <= whole / 2 + half
-    moved = np.array(
-        [
-            np.subtract(
-                track.mean(float(t), float(d), lag), track.mean(float(stacks.mjd[k]), whole, lag)
-            )
-            for t, d, k in zip(imagettes.mjd, span, index, strict=True)
-        ]
-    )
     levels = share * during(effects.background)
     return Companions(
         stack=index,
-        held=held,
+        held=held_by(imagettes, stacks, index, track),
         share=share,
-        span=span,
+        span=spans_of(imagettes, track),
         level=levels,
-        level_error=share * during(level_error),
-        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(ron / gains) ** 2,
+        level_error=share * during(read_background(removed.background).error),
+        floor=np.maximum(levels, 0.0) + imagettes.nexp * during(read_out_noise(readout)) ** 2,
         warmth=during(warmth),
-        x=x[index] + moved[:, 0],
-        y=y[index] + moved[:, 1],
+        x=position.x[index] + moved[:, 0],
+        y=position.y[index] + moved[:, 1],
         shift=moved[:, 0],
         effects=effects,
         corner=(stacks.x_offset, stacks.y_offset),
+    )
+
+
+def spans_of(imagettes: Imagettes, track: Track) -> FloatArray:
+    """Return how long every imagette takes, from its first exposure's start to its last one's end
+    [s].
+    """
+    return np.array([track.span(int(n), imagettes.exposure_time) for n in imagettes.nexp])
+
+
+def held_by(imagettes: Imagettes, stacks: Images, index: IntArray, track: Track) -> BoolArray:
+    """Return which imagettes lie within the time of their stack."""
+    whole, half = track.span(stacks.nexp, stacks.exposure_time), imagettes.exposure_time / 2
+    away = np.abs(imagettes.mjd - stacks.mjd[index])
+    return np.asarray(away * DAY <= whole / 2 + half)
+
+
+def moved_since(
+    imagettes: Imagettes, stacks: Images, index: IntArray, track: Track, lag: float
+) -> FloatArray:
+    """Return how far the target is from its mean place in the stack, shape (n, 2) [pixel]."""
+    whole, span = track.span(stacks.nexp, stacks.exposure_time), spans_of(imagettes, track)
+    middles = stacks.mjd[index]
+    return np.array(
+        [
+            np.subtract(track.mean(float(t), float(d), lag), track.mean(float(middle), whole, lag))
+            for t, d, middle in zip(imagettes.mjd, span, middles, strict=True)
+        ]
     )

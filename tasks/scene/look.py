@@ -7,12 +7,14 @@ visit looks like.
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
-from schemas.arrays import FloatArray
+import numpy as np
+
+from schemas.arrays import BoolArray, Float32Array, FloatArray, Int32Array, IntArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import UNUSABLE, Quality
+from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import Events, Look, Pointing, Prior, Product
 from schemas.settings import BackgroundSettings, LookSettings
 from schemas.terms import TERMS
@@ -24,12 +26,12 @@ from tasks.scene.light import centre_of_light
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_events
 
-FLUX_RADIUS = 25.0
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
 # neighbours change the place at which they are drawn, and the flux to which theirs is relative
 TWICE = 2
+MOVES = 10  # of a window that finds the target
 FOLLOWS = (
     0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
 )
@@ -43,7 +45,7 @@ NEGLIGIBLE = 1e-4  # light in the aperture that a trail may bring, of the star's
 FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
 
 
-def sample_indices(usable: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.int64]:
+def sample_indices(usable: BoolArray, size: int) -> IntArray:
     """Return at most `size` of the usable images, evenly spread."""
     indices = np.flatnonzero(usable)
     if len(indices) <= size:
@@ -61,128 +63,157 @@ def take_look(
     prior: Prior,
     ring: BackgroundSettings,
     settings: LookSettings,
+    stamp: int,
 ) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
-    Neighbours that the catalogue has are drawn with the reference PSF and don't count for position
-    and flux.
+    Neighbours that the catalogue has are drawn with the reference PSF, in stamps of some pixels'
+    side, and don't count for position and flux.
     """
-    (flags,) = term_column(events.product, "TERM_EVENTS", "QUALITY")
+    flags = read_events(events).quality
+    intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
     with open_images(calibrated) as images:
-        n = images.count
-        place = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
-        x, y = np.full(n, place[0] - images.x_offset), np.full(n, place[1] - images.y_offset)
-        rings, found, flux = np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan)
-        for block, pixels in images.blocks():
-            ring_statistics(
-                pixels, x[block], y[block], ring.inner, ring.outer, ring.clip, rings[block]
-            )
-            pixels -= rings[block, 0][:, None, None]
-            floor = np.maximum(rings[block, 2], 1.0) ** 2
-            centre_of_light(pixels, x[block], y[block], WIDE, 10, floor, found[block])
-            centre_of_light(
-                pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block]
-            )
-            _sum_light(pixels, block, found, flux)
+        seen = first_sight(images, intended, ring)
         for _ in range(TWICE):
-            field = neighbours_by_reference(prior, flux, pointing)
+            field = neighbours_by_reference(prior, seen.flux, pointing, stamp)
             if field is not None:
-                _look_without(field, images, (x, y), ring, rings, found, flux)
-                _follow(field.track, images, found)
-        noise = np.maximum(rings[:, 2], 1.0) * np.sqrt(np.pi) * FLUX_RADIUS
-        usable = (
-            np.isfinite(flux) & (flux > SEEN * noise) & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
-        )
-        if not usable.any():
-            raise NoScienceDataError(
-                f"no star stands out within {WIDE:.0f} pixels of the intended place "
-                f"({place[0]:.1f}, {place[1]:.1f}) "
-                f"in any of {n} images"
-            )
-        chosen = sample_indices(
-            usable & (flags == 0) if (usable & (flags == 0)).any() else usable, settings.sample
-        )
-        sample = _sample(images, chosen, rings[:, 0], field, found)
-        static = _median(sample)
+                look_without(field, images, seen, ring)
+                follow(field.track, images, seen.places)
+        usable = shows_star(seen, flags, intended)
+        clear = usable & (flags == 0)
+        chosen = sample_indices(clear if clear.any() else usable, settings.sample)
+        sample = cut_sample(images, chosen, field, seen)
+        static = median_image(sample)
         # they tell nothing of the star that the others do not tell better
-        negligible = NEGLIGIBLE * float(np.median(flux[chosen])) / (np.pi * FLUX_RADIUS**2)
-        chosen = chosen[
-            ~crossed(sample, np.median(found[chosen, :2], axis=0), ring.inner, negligible)
-        ]
-        mjd, offsets = images.mjd, {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
-    warnings = []
-    lost = ~usable & (flags & int(UNUSABLE) == 0)
-    if lost.any():
-        warnings.append(f"no star stands out in {lost.sum()} images: flagged")
-    away = np.hypot(
-        *(
-            np.median(found[usable, i]) + offsets[k] - place[i]
-            for i, k in enumerate(("X_WINOFF", "Y_WINOFF"))
-        )
-    )
-    if away > FAR:
-        warnings.append(
-            f"the target lies {away:.1f} pixels from its intended place ({place[0]:.1f}, "
-            f"{place[1]:.1f})"
-        )
-    sampled = np.zeros(n, dtype=bool)
+        chosen = chosen[~crossed_in_sample(sample, chosen, seen, ring.inner)]
+        mjd, offset = images.mjd, (images.x_offset, images.y_offset)
+    x, y = seen.places[:, 0] + offset[0], seen.places[:, 1] + offset[1]
+    sampled = np.zeros(len(mjd), dtype=bool)
     sampled[chosen] = True
     columns = {
         "MJD_TIME": mjd,
-        "CENTROID_X": np.where(usable, found[:, 0] + offsets["X_WINOFF"], np.nan),
-        "CENTROID_Y": np.where(usable, found[:, 1] + offsets["Y_WINOFF"], np.nan),
-        "RING": rings[:, 0],
-        "FLUX": flux,
+        "CENTROID_X": np.where(usable, x, np.nan),
+        "CENTROID_Y": np.where(usable, y, np.nan),
+        "RING": seen.rings[:, 0],
+        "FLUX": seen.flux,
         "SAMPLED": sampled,
         "QUALITY": np.where(usable, 0, int(Quality.UNUSABLE_IMAGE)),
     }
+    corner = {"X_WINOFF": offset[0], "Y_WINOFF": offset[1]}
     table = NewHdu(TERMS["TERM_LOOK"], columns=columns)
-    image = NewHdu(TERMS["TERM_LOOK_STATIC"], offsets, pixels=static)
+    image = NewHdu(TERMS["TERM_LOOK_STATIC"], corner, pixels=static)
+    lost = ~usable & (flags & int(UNUSABLE) == 0)
+    usual = [float(np.median(seen.places[usable, k]) + offset[k]) for k in range(2)]
+    warnings = look_warnings(int(lost.sum()), (usual[0], usual[1]), intended)
     return Leaves({"TERM_LOOK": [table, image]}, warnings=warnings)
 
 
-def _sum_light(pixels: FloatArray, block: slice, found: FloatArray, flux: FloatArray) -> None:
-    """Sum the light within 25 pixels of the places found, of images without their ring's level."""
-    for i, image in enumerate(pixels, block.start):
-        if np.isfinite(found[i, :2]).all():
-            share = circle_overlap(image.shape, found[i, 0], found[i, 1], FLUX_RADIUS)
-            flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
+@dataclass
+class Seen:
+    """The target as seen so far, changed in place as more is known."""
+
+    intended: tuple[FloatArray, FloatArray]  # (n,) place in the images where the ring is centred
+    rings: FloatArray  # (n, 4) see `ring_statistics`
+    places: FloatArray  # (n, 5) in the images, see `centre_of_light`
+    flux: FloatArray  # (n,) within the default aperture [electron]
+
+    def subtract_ring(
+        self, pixels: FloatArray, block: slice, ring: BackgroundSettings
+    ) -> FloatArray:
+        """Subtract the ring's level from a block of images; return the variance of its pixels."""
+        x, y = (v[block] for v in self.intended)
+        ring_statistics(pixels, x, y, ring.inner, ring.outer, ring.clip, self.rings[block])
+        pixels -= self.rings[block, 0][:, None, None]
+        floor: FloatArray = np.maximum(self.rings[block, 2], 1.0) ** 2
+        return floor
+
+    def find_centre(
+        self, pixels: FloatArray, block: slice, floor: FloatArray, radius: float
+    ) -> None:
+        """Move the places of a block of images to the centre of light in a circular window."""
+        places = self.places[block]
+        centre_of_light(pixels, places[:, 0], places[:, 1], radius, MOVES, floor, places)
+
+    def sum_light(self, pixels: FloatArray, block: slice) -> None:
+        """Sum the light within the default aperture of images without their ring's level."""
+        for i, image in enumerate(pixels, block.start):
+            x, y = self.places[i, :2]
+            if np.isfinite(self.places[i, :2]).all():
+                share = circle_overlap(image.shape, x, y, DEFAULT_RADIUS)
+                self.flux[i] = float((np.where(np.isfinite(image), image, 0.0) * share).sum())
 
 
-def _look_without(
-    field: Field,
-    images: Images,
-    place: tuple[FloatArray, FloatArray],
-    ring: BackgroundSettings,
-    rings: FloatArray,
-    found: FloatArray,
-    flux: FloatArray,
-) -> None:
-    """Measure ring, place and light of the target once more, in place, without its neighbours,
-    drawn where it was found.
-    """
+def first_sight(images: Images, intended: tuple[float, float], ring: BackgroundSettings) -> Seen:
+    """Find the target about its intended place on the CCD, in a wide and then a narrow window."""
+    n = images.count
+    x = np.full(n, intended[0] - images.x_offset)
+    y = np.full(n, intended[1] - images.y_offset)
+    seen = Seen((x, y), np.empty((n, 4)), np.empty((n, 5)), np.full(n, np.nan))
+    seen.places[:, 0], seen.places[:, 1] = x, y
+    for block, pixels in images.blocks():
+        floor = seen.subtract_ring(pixels, block, ring)
+        seen.find_centre(pixels, block, floor, WIDE)
+        seen.find_centre(pixels, block, floor, NARROW)
+        seen.sum_light(pixels, block)
+    return seen
+
+
+def look_without(field: Field, images: Images, seen: Seen, ring: BackgroundSettings) -> None:
+    """Measure the target once more, in place, without its neighbours, drawn where it was found."""
     duration = field.track.span(images.nexp, images.exposure_time)
     for block, pixels in images.blocks():
         for i, image in enumerate(pixels, block.start):
-            image -= field.image(
-                images.shape, float(found[i, 0]), float(found[i, 1]), float(images.mjd[i]), duration
-            )
-        ring_statistics(
-            pixels,
-            place[0][block],
-            place[1][block],
-            ring.inner,
-            ring.outer,
-            ring.clip,
-            rings[block],
+            place = float(seen.places[i, 0]), float(seen.places[i, 1])
+            image -= field.image(images.shape, *place, float(images.mjd[i]), duration)
+        seen.find_centre(pixels, block, seen.subtract_ring(pixels, block, ring), NARROW)
+        seen.sum_light(pixels, block)
+
+
+def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> BoolArray:
+    """Return which images show the star well above its noise.
+
+    Raises
+    ------
+    NoScienceDataError
+        If none does.
+    """
+    noise = np.maximum(seen.rings[:, 2], 1.0) * np.sqrt(np.pi) * DEFAULT_RADIUS
+    bright = np.isfinite(seen.flux) & (seen.flux > SEEN * noise)
+    usable = bright & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
+    if not usable.any():
+        raise NoScienceDataError(
+            f"no star stands out within {WIDE:.0f} pixels of the intended place "
+            f"({intended[0]:.1f}, {intended[1]:.1f}) "
+            f"in any of {len(flags)} images"
         )
-        pixels -= rings[block, 0][:, None, None]
-        floor = np.maximum(rings[block, 2], 1.0) ** 2
-        centre_of_light(pixels, found[block, 0], found[block, 1], NARROW, 10, floor, found[block])
-        _sum_light(pixels, block, found, flux)
+    return np.asarray(usable)
 
 
-def _follow(track: Track, images: Images, found: FloatArray) -> None:
+def crossed_in_sample(
+    sample: Float32Array, chosen: IntArray, seen: Seen, radius: float
+) -> BoolArray:
+    """Return in which sampled images a satellite crossed the sky further out than `radius`."""
+    negligible = NEGLIGIBLE * float(np.median(seen.flux[chosen])) / (np.pi * DEFAULT_RADIUS**2)
+    return crossed(sample, np.median(seen.places[chosen, :2], axis=0), radius, negligible)
+
+
+def look_warnings(
+    lost: int, place: tuple[float, float], intended: tuple[float, float]
+) -> list[str]:
+    """Return what is odd: images without a star, and a target far from its intended place."""
+    warnings = []
+    if lost:
+        warnings.append(f"no star stands out in {lost} images: flagged")
+    away = np.hypot(place[0] - intended[0], place[1] - intended[1])
+    if away > FAR:
+        warnings.append(
+            f"the target lies {away:.1f} pixels from its intended place ({intended[0]:.1f}, "
+            f"{intended[1]:.1f})"
+        )
+    return warnings
+
+
+def follow(track: Track, images: Images, places: FloatArray) -> None:
     """Put the target where the attitude has it about its usual place, in place, if that is near
     where it was found.
 
@@ -191,40 +222,30 @@ def _follow(track: Track, images: Images, found: FloatArray) -> None:
     """
     duration = track.span(images.nexp, images.exposure_time)
     means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
-    away = found[:, :2] - means
+    away = places[:, :2] - means
     good = np.isfinite(away).all(axis=1)
     if (
         good.any()
         and robust_scatter((away[good] - np.median(away[good], axis=0)).ravel()) < FOLLOWS
     ):
-        found[good, :2] = means[good] + np.median(away[good], axis=0)
+        places[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
-def _sample(
-    images: Images,
-    chosen: npt.NDArray[np.int64],
-    level: FloatArray,
-    field: Field | None,
-    found: FloatArray,
-) -> npt.NDArray[np.float32]:
+def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen) -> Float32Array:
     """Return some images above their rings' level, without the target's neighbours, shape (k, ny,
     nx).
     """
     sample = np.empty((len(chosen), *images.shape), np.float32)
     for k, i in enumerate(chosen):
-        sample[k] = images.take(int(i)) - level[i]
+        sample[k] = images.take(int(i)) - seen.rings[i, 0]
         if field is not None:
-            place = float(found[i, 0]), float(found[i, 1])
-            sample[k] -= field.image(
-                images.shape,
-                *place,
-                float(images.mjd[i]),
-                field.track.span(images.nexp, images.exposure_time),
-            )
+            duration = field.track.span(images.nexp, images.exposure_time)
+            place = float(seen.places[i, 0]), float(seen.places[i, 1])
+            sample[k] -= field.image(images.shape, *place, float(images.mjd[i]), duration)
     return sample
 
 
-def _median(sample: npt.NDArray[np.float32]) -> FloatArray:
+def median_image(sample: Float32Array) -> FloatArray:
     """Return the median of some images, 0 where one of them has no number."""
     if not len(sample):
         return np.zeros(sample.shape[1:])
@@ -232,9 +253,7 @@ def _median(sample: npt.NDArray[np.float32]) -> FloatArray:
     return np.where(np.isfinite(median), median, 0.0)
 
 
-def crossed(
-    sample: npt.NDArray[np.float32], place: FloatArray, radius: float, negligible: float
-) -> npt.NDArray[np.bool_]:
+def crossed(sample: Float32Array, place: FloatArray, radius: float, negligible: float) -> BoolArray:
     """Return in which images much of the sky is not as usual: a satellite crossed them, or light
     came in.
 

@@ -96,35 +96,6 @@ def render_with_slopes(
     return _folded(spectrum), _folded(spectrum * turn[None, :]), _folded(spectrum * turn[:, None])
 
 
-def solve_psf(
-    images: Iterable[tuple[FloatArray, ComplexArray, float, float]],
-    size: int,
-    smoothness: float,
-    prior: ComplexArray | None = None,
-) -> ComplexArray:
-    """Return the spectrum of the PSF that fits some images best.
-
-    Parameters
-    ----------
-    images : iterable of (stamp, transfer, flux, weight)
-        Star images of `size` x `size` pixels without background and defects [electron], each with
-        its transfer function, its flux [electron], and its weight.
-    size : int
-        Side of the stamps [pixel].
-    smoothness : float
-        Strength of the prior, which grows with the frequency: what the images do not tell is taken
-        from it.
-    prior : ndarray of complex, shape (2 size, 2 size), optional
-        Spectrum of the PSF that is expected; none means zero, that high frequencies are weak.
-
-    Returns
-    -------
-    ndarray of complex, shape (2 size, 2 size)
-        Spectrum with total 1.
-    """
-    return solve_changing_psf(((*image, 0.0) for image in images), size, smoothness, prior, None)[0]
-
-
 def solve_changing_psf(
     images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]],
     size: int,
@@ -138,9 +109,15 @@ def solve_changing_psf(
     Parameters
     ----------
     images : iterable of (stamp, transfer, flux, weight, t)
-        As in `solve_psf`, and the parameter of each image, about 0 and of the order of 1.
-    size, smoothness, prior
-        As in `solve_psf`.
+        Star images of `size` x `size` pixels without background and defects [electron], each with
+        its transfer function, its flux [electron], its weight, and its parameter, about 0 and of
+        the order of 1.
+    size : int
+        Side of the stamps [pixel].
+    smoothness : float
+        Strength of the prior, which grows with the frequency and decides where the images do not.
+    prior : ndarray of complex, shape (2 size, 2 size), optional
+        Spectrum of the expected PSF; None means zero, that high frequencies are weak.
     stiffness : float or None
         Strength of the prior that nothing changes, which grows with the frequency as the other
         does; None: no change.
@@ -150,9 +127,35 @@ def solve_changing_psf(
     mean, change : ndarray of complex, shape (2 size, 2 size)
         Spectra with the totals 1 and 0; None for the change where none was asked for.
     """
-    # the normal equations are made of one 4 x 4 block for each pair of frequencies, summed with 1,
-    # t and t^2
-    moments = 1 if stiffness is None else 3
+    blocks, sums, total = _moments(images, size, 1 if stiffness is None else 3)
+    growth = total * _growth(size)
+    diagonal = np.arange(4)
+    blocks[0][..., diagonal, diagonal] += smoothness * growth
+    if prior is not None:
+        sums[0] += smoothness * growth * _aliases(prior)
+    if stiffness is None:
+        spectrum = _spectrum(np.linalg.solve(blocks[0], sums[0][..., None])[..., 0], size)
+        return np.asarray(spectrum / spectrum[0, 0].real), None
+    blocks[2][..., diagonal, diagonal] += stiffness * growth
+    normal = np.concatenate(
+        [np.concatenate(blocks[:2], axis=-1), np.concatenate(blocks[1:], axis=-1)], axis=-2
+    )
+    right = np.concatenate(sums, axis=-1)[..., None]
+    solved = np.asarray(np.linalg.solve(normal, right)[..., 0], np.complex128)
+    mean, change = _spectrum(solved[..., :4], size), _spectrum(solved[..., 4:], size)
+    scale = mean[0, 0].real
+    # that the total changes is the star's, not the PSF's
+    return mean / scale, np.asarray((change - mean * (change[0, 0].real / scale)) / scale)
+
+
+def _moments(
+    images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]], size: int, moments: int
+) -> tuple[ComplexArray, ComplexArray, float]:
+    """Return the normal equations: left and right sides, each summed with 1, t and t^2, and the
+    total weight.
+
+    The left side is one 4 x 4 block for each frequency of the pixel grid.
+    """
     blocks = np.zeros((moments, size, size, 4, 4), complex)
     sums = np.zeros((min(moments, 2), size, size, 4), complex)
     total = 0.0
@@ -165,25 +168,15 @@ def solve_changing_psf(
         for m in range(len(sums)):
             sums[m] += t**m * seen
         total += weight
+    return blocks, sums, total
+
+
+def _growth(size: int) -> FloatArray:
+    """Return by how much the priors are stronger at each frequency than at 0."""
     k = frequencies(size)
     radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
-    growth = total * (1.0 + (radial / 0.5) ** 4)
-    diagonal = np.arange(4)
-    blocks[0][..., diagonal, diagonal] += smoothness * growth
-    if prior is not None:
-        sums[0] += smoothness * growth * _aliases(prior)
-    if stiffness is None:
-        spectrum = _spectrum(np.linalg.solve(blocks[0], sums[0][..., None])[..., 0], size)
-        return np.asarray(spectrum / spectrum[0, 0].real), None
-    blocks[2][..., diagonal, diagonal] += stiffness * growth
-    normal = np.concatenate(
-        [np.concatenate(blocks[:2], axis=-1), np.concatenate(blocks[1:], axis=-1)], axis=-2
-    )
-    solved = np.linalg.solve(normal, np.concatenate(sums, axis=-1)[..., None])[..., 0]
-    mean, change = _spectrum(solved[..., :4], size), _spectrum(solved[..., 4:], size)
-    scale = mean[0, 0].real
-    # that the total changes is the star's, not the PSF's
-    return mean / scale, np.asarray((change - mean * (change[0, 0].real / scale)) / scale)
+    growth: FloatArray = 1.0 + (radial / 0.5) ** 4
+    return growth
 
 
 def _spectrum(aliases: ComplexArray, size: int) -> ComplexArray:

@@ -9,37 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import Quality
-from schemas.payloads import (
-    Background,
-    Bias,
-    Defects,
-    Gain,
-    Look,
-    Pointing,
-    Position,
-    Product,
-    Psf,
-    Smearing,
-    Stars,
-)
+from schemas.payloads import Position, Product, ReadOut, Removed, Scene
 from schemas.settings import PositionSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import robust_scatter
 from tasks.scene.light import centre_of_light
-from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
-from tasks.scene.star_model import read_psf
-from tasks.scene.stars import read_field
-from tasks.scene.track import read_track
-from tasks.visit.clean import clean_block, read_effects
+from tasks.visit.clean import clean_block
 from tasks.visit.images import open_images
-from tasks.visit.terms import term_column
-
-FEWEST = 3  # images that must have made the PSF before it is trusted with positions
+from tasks.visit.terms import LookTerm, read_look
 
 
 def middle_of(values: FloatArray) -> float:
@@ -51,83 +33,30 @@ def middle_of(values: FloatArray) -> float:
 @step("position", "WCS", version="4", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    background: Background,
-    bias: Bias,
-    gain: Gain,
-    psf: Psf,
-    stars: Stars,
-    smearing: Smearing,
-    defects: Defects,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
     settings: PositionSettings,
 ) -> Leaves:
     """Estimate the position of the target in every image: by its PSF, or by its centre of light
     where there is none.
     """
-    x0, y0, flux = term_column(look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX")
-    track = read_track(pointing)
-    model = read_psf(psf) if int(psf.used.get("PSF_N", 0)) >= FEWEST else None
     with open_images(calibrated) as images:
-        n = images.count
-        found = np.empty((n, 5))
-        floor = pixel_floor(background, bias, gain, images.nexp)
-        guess_x = np.where(np.isfinite(x0), x0, middle_of(x0)) - images.x_offset
-        guess_y = np.where(np.isfinite(y0), y0, middle_of(y0)) - images.y_offset
-        effects = read_effects(images, background, smearing, defects)
-        field = read_field(stars, model, track) if model is not None else None
-        guess = guess_x + images.x_offset, guess_y + images.y_offset
-        rest = Residuals(images, model, track, *guess, flux, effects, floor, field)
-        for block, pixels in images.blocks():
-            clean_block(pixels, block, effects)
-            for i in range(block.start, block.stop):
-                pixels[i - block.start] -= rest.field_image(i)
-            centre_of_light(
-                pixels,
-                guess_x[block],
-                guess_y[block],
-                settings.radius,
-                settings.iterations,
-                floor[block],
-                found[block],
-            )
-            if model is not None:
-                for i in range(block.start, block.stop):
-                    if found[i, 4] == 1 and flux[i] > 0:
-                        motion = track.during(
-                            float(images.mjd[i]),
-                            track.span(images.nexp, images.exposure_time),
-                            model.lag,
-                        )
-                        image, warmth = pixels[i - block.start], float(rest.warmth[i])
-                        found[i] = model.place(
-                            image, found[i], float(flux[i]), float(floor[i]), motion, warmth
-                        )
+        place = first_guess(read_look(scene.look))
+        residuals = Residuals.of(images, scene, readout, removed, place)
+        found = measure_places(residuals, settings)
         mjd, offset = images.mjd, np.array([images.x_offset, images.y_offset])
     good = found[:, 4] == 1
     x, y = found[:, 0] + offset[0], found[:, 1] + offset[1]
-    # a place far from where the target is in the other images is another thing: a cosmic ray, an
-    # empty image
-    if good.any():
-        for values in (x, y):
-            spread = max(robust_scatter(values[good]), 0.05)
-            good &= np.abs(values - np.median(values[good])) < 20 * spread
+    drop_strays(x, y, good)
     warnings = []
     if not good.all():
         warnings.append(
             f"no position could be measured in {(~good).sum()} images: interpolated and flagged"
         )
-        for values in (x, y):
-            values[~good] = np.interp(mjd[~good], mjd[good], values[good]) if good.any() else np.nan
+        interpolate(mjd, x, y, good)
     errors = np.where(good[:, None], found[:, 2:4], np.nan)
-    used = {
-        "POS_X": float(np.median(x)),
-        "POS_Y": float(np.median(y)),
-        "POS_STDX": robust_scatter(x),
-        "POS_STDY": robust_scatter(y),
-        "POS_RAD": settings.radius,
-    }
-    used = {k: v if np.isfinite(v) else 0.0 for k, v in used.items()}
+    used = position_values(x, y, settings.radius)
     columns = {
         "MJD_TIME": mjd,
         "X": x,
@@ -142,3 +71,64 @@ def estimate_position(
         used=used,
         warnings=warnings,
     )
+
+
+def first_guess(look: LookTerm) -> tuple[FloatArray, FloatArray]:
+    """Return the first look's places on the CCD; the usual one in images that it did not see."""
+    x, y = (np.where(np.isfinite(v), v, middle_of(v)) for v in (look.x, look.y))
+    return x, y
+
+
+def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArray:
+    """Measure the target in every image: x, y, their errors, and 1 where it was found, (n, 5).
+
+    Places are those in the images [pixel].
+    """
+    images = residuals.images
+    found = np.empty((images.count, 5))
+    for block, pixels in images.blocks():
+        clean_block(pixels, block, residuals.effects)
+        for i in range(block.start, block.stop):
+            pixels[i - block.start] -= residuals.field_image(i)
+        centre_of_light(
+            pixels,
+            residuals.x[block],
+            residuals.y[block],
+            settings.radius,
+            settings.iterations,
+            residuals.floor[block],
+            found[block],
+        )
+        for i, image in enumerate(pixels, block.start):
+            if residuals.model is not None and found[i, 4] == 1 and residuals.flux[i] > 0:
+                found[i] = residuals.place(i, image, found[i])
+    return found
+
+
+def drop_strays(x: FloatArray, y: FloatArray, good: BoolArray) -> None:
+    """Mark places far from those in the other images as not good, in place.
+
+    They belong to another thing: a cosmic ray, an empty image.
+    """
+    if good.any():
+        for values in (x, y):
+            spread = max(robust_scatter(values[good]), 0.05)
+            good &= np.abs(values - np.median(values[good])) < 20 * spread
+
+
+def interpolate(mjd: FloatArray, x: FloatArray, y: FloatArray, good: BoolArray) -> None:
+    """Interpolate places that are not good from the good ones, in place; NaN without any."""
+    for values in (x, y):
+        values[~good] = np.interp(mjd[~good], mjd[good], values[good]) if good.any() else np.nan
+
+
+def position_values(x: FloatArray, y: FloatArray, radius: float) -> dict[str, float]:
+    """Return the used values: usual place, its scatter, and the radius of the window [pixel]."""
+    used = {
+        "POS_X": float(np.median(x)),
+        "POS_Y": float(np.median(y)),
+        "POS_STDX": robust_scatter(x),
+        "POS_STDY": robust_scatter(y),
+        "POS_RAD": radius,
+    }
+    return {k: v if np.isfinite(v) else 0.0 for k, v in used.items()}

@@ -8,12 +8,10 @@ steps behind can be done again where these are not at hand.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
 from schemas.payloads import Prior, Product, Reference
 from schemas.terms import TERMS
@@ -22,7 +20,7 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue, read_catalogue
-from tasks.visit.raw import open_exposures
+from tasks.visit.raw import Exposures, open_exposures
 
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
 UNKNOWN = 9999.0  # year; the catalogue does not tell its epoch
@@ -42,38 +40,44 @@ def read_prior(
     with open_exposures(raw) as exposures:
         mjd = float(exposures.mjd[0])
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        window, codes = exposures.window, np.zeros(exposures.shape)
-    if bad is not None:
-        with open_declared(require(bad.product.path), BAD_PIXEL_MAP) as file:
-            codes = file["REF_APP_BadPixelMap"].image()[window].astype(np.float64)
-    psf = np.zeros((1, 1))
-    if white is not None:
-        with open_declared(require(white.product.path), WHITE_PSF) as file:
-            psf = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+        codes = cut_codes(bad, exposures)
     hdus = [
         NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes),
-        NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=psf),
+        NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=white_plane(white)),
+        star_table(read_catalogue(catalogue, conversion, mjd)),
     ]
-    found = read_catalogue(catalogue, conversion, mjd)
-    columns: dict[str, npt.NDArray[Any]] = {name: np.zeros(0) for name in COLUMNS}
-    words = {"STAR_EPO": UNKNOWN, "STAR_BND": found is not None and found.band}
-    if found is not None:
-        values: tuple[npt.NDArray[Any], ...] = (
-            found.xi,
-            found.eta,
-            found.mag,
-            found.teff,
-            found.share,
-            found.target,
-        )
-        columns = dict(zip(COLUMNS, values, strict=True))
-        words["STAR_EPO"] = found.years if np.isfinite(found.years) else UNKNOWN
-    return Leaves(
-        {"TERM_PRIOR": [*hdus, NewHdu(TERMS["TERM_PRIOR_STARS"], words, columns=columns)]}
-    )
+    return Leaves({"TERM_PRIOR": hdus})
 
 
-def read_stars(prior: Prior) -> Catalogue | None:
+def cut_codes(bad: Reference | None, exposures: Exposures) -> FloatArray:
+    """Return the codes of the bad pixel map in the window, shape (ny, nx); 0 without a map."""
+    if bad is None:
+        return np.zeros(exposures.shape)
+    with open_declared(require(bad.product.path), BAD_PIXEL_MAP) as file:
+        return file["REF_APP_BadPixelMap"].image()[exposures.window].astype(np.float64)
+
+
+def white_plane(white: Reference | None) -> FloatArray:
+    """Return the reference's image of a star; a single dark pixel without a reference."""
+    if white is None:
+        return np.zeros((1, 1))
+    with open_declared(require(white.product.path), WHITE_PSF) as file:
+        plane: FloatArray = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
+        return plane
+
+
+def star_table(catalogue: Catalogue | None) -> NewHdu:
+    """Return TERM_PRIOR_STARS, empty without a catalogue."""
+    columns: dict[str, AnyArray] = {name: np.zeros(0) for name in COLUMNS}
+    words = {"STAR_EPO": UNKNOWN, "STAR_BND": catalogue is not None and catalogue.band}
+    if catalogue is not None:
+        c = catalogue
+        columns = dict(zip(COLUMNS, (c.xi, c.eta, c.mag, c.teff, c.share, c.target), strict=True))
+        words["STAR_EPO"] = c.years if np.isfinite(c.years) else UNKNOWN
+    return NewHdu(TERMS["TERM_PRIOR_STARS"], words, columns=columns)
+
+
+def read_catalogue_stars(prior: Prior) -> Catalogue | None:
     """Return the stars of the catalogue; None where there is none."""
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
         hdu = file["TERM_PRIOR_STARS"]
@@ -88,7 +92,7 @@ def read_stars(prior: Prior) -> Catalogue | None:
         )
 
 
-def read_bad_pixels(prior: Prior) -> npt.NDArray[np.int64]:
+def read_bad_pixels(prior: Prior) -> IntArray:
     """Return the codes of the reference map in the window, shape (ny, nx): 0 is good, or nothing is
     known.
     """

@@ -10,15 +10,14 @@ replaced by it and come back if the next model explains them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import scipy.ndimage
 
 from schemas.arrays import ComplexArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
-from schemas.payloads import Background, Bias, Gain, Scalar
+from schemas.payloads import Background, ReadOut, Scalar
 from schemas.settings import PsfSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves
@@ -26,9 +25,7 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.optics import FINE, solve_changing_psf, to_grid, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
-from tasks.scene.track import Track
-from tasks.visit.images import Images
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_background, read_bias, read_gain
 
 WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
 
@@ -58,41 +55,6 @@ def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float =
     return np.maximum(spread, sigma_clip)
 
 
-def make_stars(
-    images: Images,
-    chosen: npt.NDArray[np.int64],
-    where: Stamps,
-    x: FloatArray,
-    y: FloatArray,
-    flux: FloatArray,
-    cleaned: Callable[[int], FloatArray],
-    floor: FloatArray,
-    track: Track,
-    lag: float,
-    warmth: FloatArray,
-) -> list[Star]:
-    """Return the stars of some images, which `cleaned` gives without all but the target; places as
-    stamp indices.
-    """
-    stars = []
-    duration = track.span(images.nexp, images.exposure_time)
-    for i in chosen:
-        px, py = where.index(float(x[i]) - images.x_offset, float(y[i]) - images.y_offset)
-        motion = track.during(float(images.mjd[i]), duration, lag)
-        stars.append(
-            Star(
-                where.cut(cleaned(int(i))),
-                float(floor[i]),
-                px,
-                py,
-                float(flux[i]),
-                motion,
-                float(warmth[i]),
-            )
-        )
-    return stars
-
-
 def psf_leaves(
     extname: str,
     psf: Shape,
@@ -113,30 +75,17 @@ def psf_leaves(
 
 
 def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
-    """Return the spectrum of the reference's PSF with its centre of light in the middle; None where
-    it holds no light.
+    """Return the spectrum of the reference's PSF with its centre of light in the middle.
 
-    The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing.
+    The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing. None
+    without a reference, or where it holds no light.
     """
-    if plane is None:
+    centre = None if plane is None else centre_of_plane(plane)
+    if plane is None or centre is None:
         return None
-    ny, nx = plane.shape
-    j, i = np.mgrid[:ny, :nx]
-    x, y = (nx - 1) / 2, (ny - 1) / 2
-    for _ in range(5):
-        near = np.where(np.hypot(i - x, j - y) < 25, plane, 0.0)
-        if not near.sum() > 0:
-            return None
-        x, y = float((near * i).sum() / near.sum()), float((near * j).sum() / near.sum())
-    # stamp and spectrum have the middle at index `size` of the fine grid, index size / 2 of the
-    # pixels
-    stamp = np.zeros((size, size))
-    left, low = round(x) - size // 2, round(y) - size // 2
-    a, b = slice(max(left, 0), min(left + size, nx)), slice(max(low, 0), min(low + size, ny))
-    stamp[b.start - low : b.stop - low, a.start - left : a.stop - left] = plane[b, a]
+    stamp, place = cut_plane(plane, centre, size)
     coarse = np.fft.fft2(stamp)
     k = np.fft.fftfreq(size)
-    place = (x - left, y - low)
     coarse *= (
         np.exp(2j * np.pi * k * place[0])[None, :] * np.exp(2j * np.pi * k * place[1])[:, None]
     )
@@ -146,9 +95,36 @@ def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
     return np.asarray(spectrum / spectrum[0, 0].real)
 
 
+def centre_of_plane(plane: FloatArray) -> tuple[float, float] | None:
+    """Return the centre of light of the reference's PSF, index (x, y); None where it is dark."""
+    ny, nx = plane.shape
+    j, i = np.mgrid[:ny, :nx]
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    for _ in range(5):
+        near = np.where(np.hypot(i - x, j - y) < DEFAULT_RADIUS, plane, 0.0)
+        if not near.sum() > 0:
+            return None
+        x, y = float((near * i).sum() / near.sum()), float((near * j).sum() / near.sum())
+    return x, y
+
+
+def cut_plane(
+    plane: FloatArray, centre: tuple[float, float], size: int
+) -> tuple[FloatArray, tuple[float, float]]:
+    """Return a stamp of the reference's PSF, and where its centre of light is in it.
+
+    Stamp and spectrum have their middle at index `size` of the fine grid, `size` / 2 of the pixels.
+    """
+    ny, nx = plane.shape
+    stamp = np.zeros((size, size))
+    left, low = round(centre[0]) - size // 2, round(centre[1]) - size // 2
+    a, b = slice(max(left, 0), min(left + size, nx)), slice(max(low, 0), min(low + size, ny))
+    stamp[b.start - low : b.stop - low, a.start - left : a.stop - left] = plane[b, a]
+    return stamp, (centre[0] - left, centre[1] - low)
+
+
 def alternate(
     stars: list[Star],
-    where: Stamps,
     middle: tuple[float, float],
     settings: PsfSettings,
     prior: ComplexArray | None,
@@ -156,41 +132,64 @@ def alternate(
     breathing: bool,
     others: Callable[[Shape], None] | None = None,
 ) -> tuple[Shape, FloatArray, int]:
-    """Alternate between the PSF and the stars' fluxes and places; return the PSF, the excess
-    scatter, and the rounds made.
+    """Alternate between the PSF and the stars' fluxes and places.
 
-    Few images tell little of the finer frequencies: there a prior PSF decides, or none. With
-    `begin`, the PSF of the first round, cosmic rays stand out from the beginning and half the
-    rounds are enough. `others` takes the neighbours out of the stars' stamps as a PSF shows them;
-    it is called with each PSF that is found.
+    Parameters
+    ----------
+    stars : list of Star
+        The target in some images; fitted in place.
+    middle : tuple of float
+        Stamp index (x, y) about which pixels decide a fit.
+    settings : PsfSettings
+        Radius, priors and rounds.
+    prior : ndarray of complex, optional
+        Spectrum of the reference PSF, which decides the finer frequencies that few images leave
+        open.
+    begin : StarModel, optional
+        PSF of the first round: cosmic rays stand out from the beginning, and half the rounds are
+        enough.
+    breathing : bool
+        Whether the PSF changes with the telescope's temperature.
+    others : callable, optional
+        Subtracts the neighbours from the stars' stamps; called with each new PSF.
+
+    Returns
+    -------
+    psf, scale, rounds
+        The PSF, the scatter of each pixel about it over its noise, and the number of rounds.
     """
-    size = where.size
-    inside = circle(size, *where.index(*middle), settings.radius)
+    size = stars[0].stamp.shape[0]
+    inside = circle(size, *middle, settings.radius)
     scale = np.ones((size, size)) if begin is None else begin.scale
     models: list[FloatArray | None] = [None] * len(stars)
     if begin is not None:
         models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
     psf = Shape(to_spectrum(np.zeros((2 * size, 2 * size))))
     stiffness = settings.stiffness if breathing else None
-    # below the number of images that tell the four fine frequencies of each coarse one, the prior
-    # has the say of one image
+    # with fewer images than tell the four fine frequencies of each coarse one, the prior weighs as
+    # much as one image
     strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
     rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
     for _ in range(rounds):
-        weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
-        top = max(weights)
-        parts = zip(stars, models, weights, strict=True)
-        fitted = (
-            (filled(s, m, scale), s.transfer(size), s.flux, w / top, s.warmth) for s, m, w in parts
-        )
-        psf = tidied(*solve_changing_psf(fitted, size, strength, prior, stiffness), settings.radius)
+        images = fitted_images(stars, models, scale)
+        psf = tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
         if others is not None:
             others(psf)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
-        scale = (
-            prior_scale(stars, [m for m in models if m is not None]) if len(stars) >= FEW else scale
-        )
+        if len(stars) >= FEW:
+            scale = prior_scale(stars, [m for m in models if m is not None])
     return psf, scale, rounds
+
+
+def fitted_images(
+    stars: list[Star], models: list[FloatArray | None], scale: FloatArray
+) -> Iterator[tuple[FloatArray, ComplexArray, float, float, float]]:
+    """Yield stamp, transfer function, flux, weight and warmth of each star, for a PSF to fit."""
+    weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
+    top = max(weights)
+    for star, model, weight in zip(stars, models, weights, strict=True):
+        transfer = star.transfer(star.stamp.shape[0])
+        yield filled(star, model, scale), transfer, star.flux, weight / top, star.warmth
 
 
 def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Shape:
@@ -222,10 +221,13 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     return Shape(to_spectrum(shape), to_spectrum(np.where(away < radius, moved, 0.0)))
 
 
-def pixel_floor(background: Background, bias: Bias, gain: Gain, nexp: int) -> FloatArray:
+def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:
     """Return the variance of a pixel without the star in every image [electron^2]."""
-    (level,) = term_column(background.product, background.product.extname, "LEVEL")
-    (ron,) = term_column(bias.product, "TERM_BIAS", "RON")
-    (gains,) = term_column(gain.product, "TERM_GAIN", "GAIN")
-    floor: FloatArray = np.maximum(level, 0.0) + nexp * (ron / gains) ** 2
+    level = read_background(background).level
+    floor: FloatArray = np.maximum(level, 0.0) + nexp * read_out_noise(readout) ** 2
     return floor
+
+
+def read_out_noise(readout: ReadOut) -> FloatArray:
+    """Return the read-out noise of one exposure of every image [electron]."""
+    return np.asarray(read_bias(readout.bias).ron / read_gain(readout.gain).gain)

@@ -1,175 +1,224 @@
-"""The PSF of the visit, first round: from a sample of images as they are, but for the neighbours of
-the target.
+"""The two rounds of the visit's PSF.
 
-Stars that the catalogue has near the target turn about it. They are drawn with the reference PSF at
-first, then with the PSF that was found last, with fluxes that are fitted each time, and taken out
-of the images.
+The first round works on a sample of images as calibrated, without their background. Catalogue stars
+near the target turn about it: they are drawn with the reference PSF at first and with the latest
+PSF from then on, with fluxes that are fitted each time, and subtracted. The second round works on
+the same images without anything but the target.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
 
-from schemas.arrays import FloatArray
+from schemas.arrays import ComplexArray, FloatArray, IntArray
 from schemas.payloads import (
     Background,
-    Bias,
-    Defects,
-    Gain,
-    Look,
-    Pointing,
+    FirstScene,
     Prior,
     Product,
     Psf,
-    Smearing,
-    Stars,
+    ReadOut,
+    Removed,
+    Scene,
 )
 from schemas.settings import PsfSettings
 from tasks.engine.step import Leaves, step
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.optics import render, to_grid, to_spectrum
-from tasks.scene.prior import read_reference_psf, read_stars
-from tasks.scene.psf import (
-    WORST_LAG_ERROR,
-    alternate,
-    make_stars,
-    pixel_floor,
-    psf_leaves,
-    reference_psf,
-)
-from tasks.scene.residuals import Residuals
+from tasks.scene.prior import read_catalogue_stars, read_reference_psf
+from tasks.scene.psf import WORST_LAG_ERROR, alternate, pixel_floor, psf_leaves, reference_psf
+from tasks.scene.residuals import Residuals, Target
 from tasks.scene.star_model import (
     Shape,
+    Stamps,
     Star,
     circle,
     read_psf,
     stamps_around,
     telescope_temperature,
 )
-from tasks.scene.stars import Field, light_radius, neighbours, read_field
-from tasks.scene.track import estimate_lag, read_track
-from tasks.visit.clean import Cleaned, read_effects
-from tasks.visit.images import open_images
-from tasks.visit.terms import term_column
+from tasks.scene.stars import Field, light_radius, neighbours
+from tasks.scene.track import Track, estimate_lag, read_track
+from tasks.visit.clean import read_effects
+from tasks.visit.images import Images, open_images
+from tasks.visit.terms import LookTerm, read_background, read_look
 
-CATALOGUE_ERROR = 0.3  # relative error of a flux that the catalogue gives
-
-BRIGHTEST = 8  # neighbours whose fluxes are fitted; of others the catalogue's are taken
-
-RING = 45.0  # pixel; sky begins here
+BRIGHTEST = 8  # neighbours whose fluxes are fitted; the others keep the catalogue's
 
 SHARED = 32  # images that fit them
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The target in the sampled images."""
+
+    stars: list[Star]
+    where: Stamps
+    mjd: FloatArray  # mid-times of the images
+    span: float  # of an image [s]
+
+
+def sampled_images(look: LookTerm) -> IntArray:
+    """Return the indices of the sampled images that show the target."""
+    seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux)
+    return np.flatnonzero(look.sampled & seen)
+
+
+def cut_stars(
+    residuals: Residuals, chosen: IntArray, where: Stamps, lag: float, warmth: FloatArray
+) -> Sample:
+    """Cut the target out of some images without anything else; its places are stamp indices."""
+    stars = []
+    for i in chosen:
+        x, y = where.index(float(residuals.x[i]), float(residuals.y[i]))
+        motion = residuals.track.during(float(residuals.images.mjd[i]), residuals.span, lag)
+        stars.append(
+            Star(
+                where.cut(residuals.without_field(int(i))),
+                float(residuals.floor[i]),
+                x,
+                y,
+                float(residuals.flux[i]),
+                motion,
+                float(warmth[i]),
+            )
+        )
+    return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
 @step("psf_1", version="3", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
+    first: FirstScene,
     background: Background,
-    bias: Bias,
-    gain: Gain,
-    known: Prior,
+    readout: ReadOut,
     settings: PsfSettings,
+    catalogue_error: float,
 ) -> Leaves:
-    """Estimate the super-resolved PSF of the visit from a sample of its images."""
-    x, y, flux, sampled = term_column(
-        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
-    )
-    track = read_track(pointing)
-    warnings = []
+    """Estimate the super-resolved PSF of the visit from a sample of its images.
+
+    `catalogue_error` is the relative error of the fluxes that the catalogue gives.
+    """
+    look, track = read_look(first.look), read_track(first.pointing)
+    warnings: list[str] = []
     with open_images(calibrated) as images:
-        duration = track.span(images.nexp, images.exposure_time)
-        good = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux)
-        lag, lag_error = estimate_lag(track, images.mjd[good], duration, x[good], y[good])
-        if settings.lag is not None:
-            lag, lag_error = settings.lag, 0.0
-        elif lag_error > WORST_LAG_ERROR:
-            lag = 0.0
-            warnings.append(
-                "the lag of the attitude cannot be told from so few or so quiet images: 0 s is used"
-            )
-        chosen = np.flatnonzero(sampled & good)
-        middle_x, middle_y = (
-            float(np.median(v[chosen])) if len(chosen) else 0.0
-            for v in (x - images.x_offset, y - images.y_offset)
-        )
-        where = stamps_around(middle_x, middle_y, settings.size)
-        floor = pixel_floor(background, bias, gain, images.nexp)
-        rest = Cleaned(images, read_effects(images, background))
+        lag, lag_error = first_lag(track, images, look, settings, warnings)
+        floor = pixel_floor(background, readout, images.nexp)
+        target = Target(look.x, look.y, look.flux, floor)
+        residuals = Residuals(images, track, target, read_effects(images, background))
+        chosen = sampled_images(look)
+        middle = usual_place(residuals, chosen)
         warm = telescope_temperature(images, chosen)
-        stars = make_stars(
-            images, chosen, where, x, y, flux, rest.image, floor, track, lag, warm.parameter(images)
-        )
-        mjd = images.mjd[chosen]
-    if len(stars) < settings.fewest:
+        where = stamps_around(*middle, settings.size)
+        sample = cut_stars(residuals, chosen, where, lag, warm.parameter(images))
+    if len(sample.stars) < settings.fewest:
         warnings.append(
-            f"only {len(stars)} images show the star well: its PSF is not super-resolved"
+            f"only {len(sample.stars)} images show the star well: its PSF is not super-resolved"
         )
-    prior = reference_psf(read_reference_psf(known), settings.size)
-    if stars:
+    psf, scale, rounds = point_source(settings.size)
+    if sample.stars:
+        prior = reference_psf(read_reference_psf(first.prior), settings.size)
         others = None
-        if prior is not None:
-            usual = float(np.median([s.flux for s in stars]))
-            field = neighbours(
-                read_stars(known), prior, usual, float(pointing.used["PIX_SCAL"]), track, lag
-            )
-            if field is not None:
-                others = Neighbours(stars, mjd, duration, field)
-                others(Shape(prior))
+        field = nearby_stars(first, sample, prior, track, lag) if prior is not None else None
+        if prior is not None and field is not None:
+            others = Neighbours(sample, field, float(background.used["RING_IN"]), catalogue_error)
+            others(Shape(prior))
+        place, breathing = where.index(*middle), warm.spread > 0
         psf, scale, rounds = alternate(
-            stars, where, (middle_x, middle_y), settings, prior, None, warm.spread > 0, others
+            sample.stars, place, settings, prior, None, breathing, others
         )
         if others is not None and settings.lag is None:
-            # the first look followed the attitude; the places found now do not
-            found_x, found_y = np.array([(s.x, s.y) for s in stars]).T
-            late, late_error = estimate_lag(track, mjd, duration, found_x, found_y)
-            if late_error <= WORST_LAG_ERROR:
-                lag, lag_error = late, late_error
-    else:
-        grid = np.zeros((2 * settings.size,) * 2)
-        grid[settings.size, settings.size] = 1.0
-        psf, scale, rounds = Shape(to_spectrum(grid)), np.ones((settings.size,) * 2), 0
+            lag, lag_error = lag_again(track, sample, (lag, lag_error))
     used = {
         "PSF_TEMP": warm.middle,
         "PSF_TSTD": warm.spread,
         "PSF_LAG": lag,
         "PSF_LAGE": min(lag_error, 99.0),
-        "PSF_N": len(stars),
+        "PSF_N": len(sample.stars),
         "PSF_ITER": rounds,
         "PSF_EXC": float(np.median(scale)),
     }
     return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
 
 
+def first_lag(
+    track: Track, images: Images, look: LookTerm, settings: PsfSettings, warnings: list[str]
+) -> tuple[float, float]:
+    """Return the lag of the attitude and its error [s]: the setting, the estimate, or 0."""
+    seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux)
+    duration = track.span(images.nexp, images.exposure_time)
+    lag, error = estimate_lag(track, images.mjd[seen], duration, look.x[seen], look.y[seen])
+    if settings.lag is not None:
+        return settings.lag, 0.0
+    if error > WORST_LAG_ERROR:
+        warnings.append(
+            "the lag of the attitude cannot be told from so few or so quiet images: 0 s is used"
+        )
+        return 0.0, error
+    return lag, error
+
+
+def lag_again(track: Track, sample: Sample, first: tuple[float, float]) -> tuple[float, float]:
+    """Return the lag by the fitted places, and its error [s]; the `first` one where it is better.
+
+    The first look followed the attitude; the fitted places do not.
+    """
+    x, y = np.array([(s.x, s.y) for s in sample.stars]).T
+    lag, error = estimate_lag(track, sample.mjd, sample.span, x, y)
+    return (lag, error) if error <= WORST_LAG_ERROR else first
+
+
+def usual_place(residuals: Residuals, chosen: IntArray) -> tuple[float, float]:
+    """Return the median place of the target in some images [pixel]; (0, 0) without images."""
+    if not len(chosen):
+        return 0.0, 0.0
+    return float(np.median(residuals.x[chosen])), float(np.median(residuals.y[chosen]))
+
+
+def point_source(size: int) -> tuple[Shape, FloatArray, int]:
+    """Return a PSF without extent for stamps of `size` pixels, its scatter, and 0 rounds."""
+    grid = np.zeros((2 * size,) * 2)
+    grid[size, size] = 1.0
+    return Shape(to_spectrum(grid)), np.ones((size,) * 2), 0
+
+
+def nearby_stars(
+    first: FirstScene, sample: Sample, prior: ComplexArray, track: Track, lag: float
+) -> Field | None:
+    """Return the target's neighbours, drawn with the reference PSF; None where none matters."""
+    usual = float(np.median([s.flux for s in sample.stars]))
+    scale = float(first.pointing.used["PIX_SCAL"])
+    return neighbours(read_catalogue_stars(first.prior), prior, usual, scale, track, lag)
+
+
 class Neighbours:
-    """Takes the neighbours of the target out of the stamps of a sample of stars, as a PSF shows
-    them.
+    """Subtracts the neighbours of the target from the stamps of a sample, drawn with a PSF.
 
     Parameters
     ----------
-    stars : list of Star
-        The target in a sample of images; their stamps are replaced by ones without neighbours.
-    mjd : ndarray, shape (n,)
-        Mid-times of these images.
-    duration : float
-        Of an image [s].
+    sample : Sample
+        The target in some images; their stamps are replaced by ones without neighbours.
     field : Field
         The neighbours, with the fluxes that are expected [electron].
+    ring : float
+        Distance from the target at which the sky begins [pixel].
+    error : float
+        Relative error of the expected fluxes.
     """
 
-    def __init__(self, stars: list[Star], mjd: FloatArray, duration: float, field: Field) -> None:
-        self.stars, self.mjd, self.duration, self.field = stars, mjd, duration, field
+    def __init__(self, sample: Sample, field: Field, ring: float, error: float) -> None:
+        self.sample, self.field, self.error = sample, field, error
         self.factors = np.ones(len(field.flux))
         self.fitted = np.argsort(-field.flux, kind="stable")[:BRIGHTEST]
-        size = stars[0].stamp.shape[0]
-        self.ring = ~circle(size, size / 2, size / 2, RING) & circle(
+        size = sample.where.size
+        self.ring = ~circle(size, size / 2, size / 2, ring) & circle(
             size, size / 2, size / 2, size / 2
         )
-        for star in stars:
+        for star in sample.stars:
             star.raw = star.stamp
 
     def __call__(self, psf: Shape) -> None:
@@ -178,98 +227,73 @@ class Neighbours:
         field = replace(
             self.field, psf=grid, radius=light_radius(self.field.flux, grid), transforms={}
         )
-        few = np.unique(
-            np.linspace(0, len(self.stars) - 1, min(SHARED, len(self.stars))).round().astype(int)
-        )
-        residuals, drawings, variances = [], [], []
-        rest = replace(
-            field, flux=np.where(np.isin(np.arange(len(field.flux)), self.fitted), 0.0, field.flux)
-        )
-        for k in few:
-            star = self.stars[k]
-            target = star.flux * render(psf.at(star.warmth), star.transfer(star.stamp.shape[0]))
-            alone = [self._draw(field.only(np.array([n])), k).reshape(-1, 1) for n in self.fitted]
-            raw = np.asarray(star.raw)
-            residuals.append((raw - target - star.level - self._draw(rest, k)).ravel())
-            drawings.append(scipy.sparse.csc_matrix(np.hstack(alone)))
-            light = np.maximum(target, 0.0)
-            variances.append((light + star.floor + (0.03 * light) ** 2).ravel())
-        self.factors[self.fitted], _ = fit_factors(residuals, drawings, variances, CATALOGUE_ERROR)
+        self.factors[self.fitted] = self._fit(psf, field)
         measured = replace(field, flux=field.flux * np.maximum(self.factors, 0.0))
-        for k, star in enumerate(self.stars):
+        for k, star in enumerate(self.sample.stars):
             freed = np.asarray(star.raw) - self._draw(measured, k)
             # the sky under the images was measured with the neighbours in it
             sky = freed[self.ring & np.isfinite(freed)]
             star.stamp = freed - (float(np.median(sky)) if sky.size else 0.0)
 
+    def _fit(self, psf: Shape, field: Field) -> FloatArray:
+        """Fit the fluxes of the brightest neighbours; return them over the expected ones."""
+        stars = self.sample.stars
+        few = np.unique(np.linspace(0, len(stars) - 1, min(SHARED, len(stars))).round().astype(int))
+        faint = replace(
+            field, flux=np.where(np.isin(np.arange(len(field.flux)), self.fitted), 0.0, field.flux)
+        )
+        residuals, drawings, variances = [], [], []
+        for k in few:
+            star = stars[k]
+            target = star.flux * render(psf.at(star.warmth), star.transfer(star.stamp.shape[0]))
+            alone = [self._draw(field.only(np.array([n])), k).reshape(-1, 1) for n in self.fitted]
+            raw = np.asarray(star.raw)
+            residuals.append((raw - target - star.level - self._draw(faint, k)).ravel())
+            drawings.append(scipy.sparse.csc_matrix(np.hstack(alone)))
+            light = np.maximum(target, 0.0)
+            variances.append((light + star.floor + (0.03 * light) ** 2).ravel())
+        factors, _ = fit_factors(residuals, drawings, variances, self.error)
+        return factors
+
     def _draw(self, field: Field, k: int) -> FloatArray:
-        """Draw stars into the stamp of image `k` of the sample; places are those of its target, as
-        indices.
-        """
-        star = self.stars[k]
+        """Draw stars into the stamp of image `k` of the sample, at the place of its target."""
+        star, sample = self.sample.stars[k], self.sample
         return field.image(
-            star.stamp.shape, star.x + 0.5, star.y + 0.5, float(self.mjd[k]), self.duration
+            star.stamp.shape, star.x + 0.5, star.y + 0.5, float(sample.mjd[k]), sample.span
         )
 
 
 @step("psf", "PSF_FIT", version="4", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
-    look: Look,
-    pointing: Pointing,
-    bias: Bias,
-    gain: Gain,
-    first: Psf,
-    stars: Stars,
-    smearing: Smearing,
-    defects: Defects,
-    background: Background,
-    known: Prior,
+    scene: Scene,
+    readout: ReadOut,
+    removed: Removed,
+    prior: Prior,
     settings: PsfSettings,
 ) -> Leaves:
-    """Estimate the super-resolved PSF again, from a sample of images that hold nothing but the
-    target.
+    """Estimate the super-resolved PSF again, from sampled images without anything but the target.
 
-    The level of a stamp is known to be 0 within the error of the background: a free one would take
-    the light that moves between the wings as the telescope breathes.
+    The level of a stamp is known to be 0 within the error of the background: a free level would
+    take the light that moves between the wings as the telescope breathes.
     """
-    x, y, flux, sampled = term_column(
-        look.product, "TERM_LOOK", "CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED"
-    )
-    (level_error,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL_ERR")
-    model, track = read_psf(first, settings.radius), read_track(pointing)
-    chosen = np.flatnonzero(sampled & np.isfinite(x) & np.isfinite(y) & np.isfinite(flux))
-    used = {**first.used}
-    if int(used["PSF_N"]) < settings.fewest or not len(chosen):
-        return psf_leaves(
-            "TERM_PSF", model.psf, model.scale, model.where, used, list(first.warnings)
-        )
+    model, chosen = read_psf(scene.psf, settings.radius), sampled_images(read_look(scene.look))
+    used, warnings = {**scene.psf.used}, list(scene.psf.warnings)
+    if not scene.has_psf or not len(chosen):
+        return psf_leaves("TERM_PSF", model.psf, model.scale, model.where, used, warnings)
     with open_images(calibrated) as images:
-        floor = pixel_floor(background, bias, gain, images.nexp)
-        effects, field = (
-            read_effects(images, background, smearing, defects),
-            read_field(stars, model, track),
-        )
-        rest = Residuals(images, model, track, x, y, flux, effects, floor, field)
-        seen = make_stars(
-            images,
-            chosen,
-            model.where,
-            x,
-            y,
-            flux,
-            rest.without_field,
-            floor,
-            track,
-            model.lag,
-            rest.warmth,
-        )
-        for star, error in zip(seen, level_error[chosen], strict=True):
-            star.level_error = float(error) if error > 0 else np.inf
-        middle = float(np.median(rest.x[chosen])), float(np.median(rest.y[chosen]))
-    prior = reference_psf(read_reference_psf(known), settings.size)
-    psf, scale, rounds = alternate(
-        seen, model.where, middle, settings, prior, model, model.warm.spread > 0
-    )
+        residuals = Residuals.of(images, scene, readout, removed)
+        sample = cut_stars(residuals, chosen, model.where, model.lag, residuals.warmth)
+        middle = usual_place(residuals, chosen)
+    know_levels(sample.stars, read_background(removed.background).error[chosen])
+    reference = reference_psf(read_reference_psf(prior), settings.size)
+    place, breathing = model.where.index(*middle), model.warm.spread > 0
+    psf, scale, rounds = alternate(sample.stars, place, settings, reference, model, breathing)
     used |= {"PSF_ITER": int(used["PSF_ITER"]) + rounds, "PSF_EXC": float(np.median(scale))}
-    return psf_leaves("TERM_PSF", psf, scale, model.where, used, list(first.warnings))
+    return psf_leaves("TERM_PSF", psf, scale, model.where, used, warnings)
+
+
+def know_levels(stars: Sequence[Star], errors: FloatArray) -> None:
+    """Hold the level of each star at 0 within the error of its background."""
+    for star, error in zip(stars, errors, strict=True):
+        star.level_error = float(error) if error > 0 else np.inf

@@ -1,59 +1,111 @@
-"""What an image holds besides the scene: residuals to the star-and-PSF model, image by image."""
+"""Residuals of single images to the model of the scene: target, field stars, and known effects."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.arrays import FloatArray
-from tasks.scene.star_model import StarModel
-from tasks.scene.stars import Field
-from tasks.scene.track import Track
-from tasks.visit.clean import Effects, clean_block
+from schemas.payloads import ReadOut, Removed, Scene
+from tasks.scene.psf import pixel_floor
+from tasks.scene.star_model import Star, StarModel, read_psf
+from tasks.scene.stars import Field, read_field
+from tasks.scene.track import Track, read_track
+from tasks.visit.clean import Effects, clean_block, read_effects
 from tasks.visit.images import Images
+from tasks.visit.terms import read_look, read_position
+
+ROUNDS = 2  # of the fit of the target in one image
+
+
+class Target(NamedTuple):
+    """The target in every image, arrays of shape (n,)."""
+
+    x: FloatArray  # place on the CCD, edge based; refined by a fit [pixel]
+    y: FloatArray
+    flux: FloatArray  # [electron per stack]
+    floor: FloatArray  # variance of a pixel without the star [electron^2]
 
 
 class Residuals:
-    """Makes cleaned images and models of the scene for single images.
+    """Cleaned images and models of the scene, image by image.
 
     Parameters
     ----------
     images : Images
         Calibrated images.
-    model : StarModel or None
-        PSF of the visit; without one the scene is dark.
     track : Track
         Motion of the satellite.
-    x, y, flux : ndarray, shape (n,)
-        Place of the target on the CCD [pixel] and its flux [electron per stack]; the place is
-        refined by a fit.
+    target : Target
+        The target in every image.
     effects : Effects
-        What is known and taken away.
-    floor : ndarray, shape (n,)
-        Variance of a pixel without the star [electron^2].
-    field : Field or None
-        Stars of the field.
+        Known effects, which are subtracted.
+    model : StarModel, optional
+        PSF of the visit; without one the target is dark.
+    field : Field, optional
+        Field stars; without them the field is dark.
     """
 
     def __init__(
         self,
         images: Images,
-        model: StarModel | None,
         track: Track,
-        x: FloatArray,
-        y: FloatArray,
-        flux: FloatArray,
+        target: Target,
         effects: Effects,
-        floor: FloatArray,
-        field: Field | None,
+        model: StarModel | None = None,
+        field: Field | None = None,
     ) -> None:
-        self.images, self.model, self.track = images, model, track
-        self.x, self.y, self.flux = x - images.x_offset, y - images.y_offset, flux
-        self.effects, self.floor, self.field = effects, floor, field
-        self.duration = (
-            images.nexp * images.exposure_time
-        )  # of the light, which a stack takes longer to collect
+        self.images, self.track, self.effects = images, track, effects
+        self.model, self.field = model, field
+        self.x, self.y = target.x - images.x_offset, target.y - images.y_offset
+        self.flux, self.floor = target.flux, target.floor
+        # of the light, which a stack takes longer to collect
+        self.duration = images.nexp * images.exposure_time
         self.span = track.span(images.nexp, images.exposure_time)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
+
+    @classmethod
+    def of(
+        cls,
+        images: Images,
+        scene: Scene,
+        readout: ReadOut,
+        removed: Removed,
+        place: tuple[FloatArray, FloatArray] | None = None,
+        corrected: bool = False,
+    ) -> Residuals:
+        """Read the scene of some images.
+
+        Parameters
+        ----------
+        images : Images
+            Calibrated images.
+        scene : Scene
+            Without a PSF of the visit neither target nor field is drawn.
+        readout : ReadOut
+            Noise of the read-out.
+        removed : Removed
+            Effects to subtract.
+        place : tuple of ndarray, shape (n,), optional
+            Place of the target on the CCD, instead of the scene's position or, without one, that
+            of the first look [pixel].
+        corrected : bool
+            Whether the images are corrected: nothing is subtracted then.
+        """
+        look, track = read_look(scene.look), read_track(scene.pointing)
+        model = read_psf(scene.psf, scene.psf_use.radius) if scene.has_psf else None
+        if place is None:
+            seen = look if scene.position is None else read_position(scene.position)
+            place = seen.x, seen.y
+        floor = pixel_floor(removed.background, readout, images.nexp)
+        effects = (
+            Effects(np.zeros(images.count))
+            if corrected
+            else read_effects(images, removed.background, removed.smearing, removed.defects)
+        )
+        field = read_field(scene.stars, model, track) if model is not None else None
+        return cls(images, track, Target(*place, look.flux, floor), effects, model, field)
 
     def cleaned(self, i: int) -> FloatArray:
         """Return image `i` without the known effects, shape (ny, nx)."""
@@ -70,30 +122,47 @@ class Residuals:
         return self.field.image(self.images.shape, *place, float(self.images.mjd[i]), self.span)
 
     def without_field(self, i: int) -> FloatArray:
-        """Return image `i` without the known effects and the stars of the field, shape (ny, nx)."""
+        """Return image `i` without the known effects and the field stars, shape (ny, nx)."""
         return self.cleaned(i) - self.field_image(i)
 
-    def target(self, i: int, image: FloatArray, rounds: int = 1) -> FloatArray:
-        """Return the target's model in image `i`, of which `image` holds nothing else, shape (ny,
-        nx).
+    def motion(self, i: int) -> tuple[FloatArray, FloatArray]:
+        """Return the motion of the target during image `i` about its mean place [pixel]."""
+        lag = 0.0 if self.model is None else self.model.lag
+        return self.track.during(float(self.images.mjd[i]), self.span, lag)
+
+    def star(self, i: int, image: FloatArray) -> Star:
+        """Return the target in image `i`, of which `image` holds nothing else."""
+        assert self.model is not None
+        x, y, warmth = float(self.x[i]), float(self.y[i]), float(self.warmth[i])
+        flux, floor = float(self.flux[i]), float(self.floor[i])
+        return self.model.star(image, x, y, flux, floor, self.motion(i), warmth)
+
+    def place(self, i: int, image: FloatArray, guess: FloatArray) -> FloatArray:
+        """Return x, y, their errors and 1 for the target in image `i`, or the guess.
+
+        `image` is the image without anything but the target; see `StarModel.place`.
+        """
+        assert self.model is not None
+        flux, floor, warmth = float(self.flux[i]), float(self.floor[i]), float(self.warmth[i])
+        return self.model.place(image, guess, flux, floor, self.motion(i), warmth)
+
+    def target(self, i: int, image: FloatArray, rounds: int = ROUNDS) -> FloatArray:
+        """Return the target's model in image `i`, shape (ny, nx).
+
+        `image` is the image without anything but the target.
         """
         whole = np.zeros(self.images.shape)
-        x, y = float(self.x[i]), float(self.y[i])
-        if self.model is None or not (np.isfinite(x) and np.isfinite(y) and self.flux[i] > 0):
+        seen = np.isfinite(self.x[i]) and np.isfinite(self.y[i]) and self.flux[i] > 0
+        if self.model is None or not seen:
             return whole
-        motion = self.track.during(float(self.images.mjd[i]), self.span, self.model.lag)
-        star = self.model.star(
-            image, x, y, float(self.flux[i]), float(self.floor[i]), motion, float(self.warmth[i])
-        )
-        stamp, _ = self.model.fit(star, rounds=rounds)
-        size, (x0, y0), (ny, nx) = self.model.where.size, self.model.where.corner, self.images.shape
-        left, right, low, high = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
-        whole[low:high, left:right] += stamp[low - y0 : high - y0, left - x0 : right - x0]
+        stamp, _ = self.model.fit(self.star(i, image), rounds=rounds)
+        self.model.where.paste(stamp, whole)
         return whole
 
-    def take(self, i: int, rounds: int = 1) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return image `i` without the known effects, and the models of target and field, shape
-        (ny, nx) each.
+    def take(self, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return image `i` without the known effects, and the models of target and field.
+
+        Each has the shape (ny, nx).
         """
         image, field = self.cleaned(i), self.field_image(i)
-        return image, self.target(i, image - field, rounds), field
+        return image, self.target(i, image - field), field

@@ -44,19 +44,26 @@ class Stamps:
     corner: tuple[int, int]  # x, y of the stamp's index [0, 0] in the images
     size: int
 
+    def overlap(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Return which part of the stamp lies in an image, and which part of the image that is."""
+        x0, y0 = self.corner
+        ny, nx = shape
+        left, right = max(x0, 0), min(x0 + self.size, nx)
+        low, high = max(y0, 0), min(y0 + self.size, ny)
+        stamp = slice(low - y0, high - y0), slice(left - x0, right - x0)
+        return stamp, (slice(low, high), slice(left, right))
+
     def cut(self, image: FloatArray) -> FloatArray:
         """Return the stamp of an image; pixels outside of the image or without a number are NaN."""
         stamp = np.full((self.size, self.size), np.nan)
-        x0, y0 = self.corner
-        ny, nx = image.shape
-        left, right, low, high = (
-            max(x0, 0),
-            min(x0 + self.size, nx),
-            max(y0, 0),
-            min(y0 + self.size, ny),
-        )
-        stamp[low - y0 : high - y0, left - x0 : right - x0] = image[low:high, left:right]
+        of_stamp, of_image = self.overlap(image.shape)
+        stamp[of_stamp] = image[of_image]
         return stamp
+
+    def paste(self, stamp: FloatArray, image: FloatArray) -> None:
+        """Add a stamp to an image, in place."""
+        of_stamp, of_image = self.overlap(image.shape)
+        image[of_image] += stamp[of_stamp]
 
     def index(self, x: float, y: float) -> tuple[float, float]:
         """Return a place (pixel i spans [i, i+1)) of the images as a stamp index (pixel i is
@@ -264,8 +271,8 @@ class StarModel:
         return np.array([x, y, errors[1], errors[2], 1.0])
 
 
-def read_psf(term: Psf, radius: float = 40.0) -> StarModel:
-    """Read the PSF of the visit."""
+def read_psf(term: Psf, radius: float) -> StarModel:
+    """Read the PSF of the visit; pixels within `radius` decide a fit [pixel]."""
     extname = term.product.extname
     with open_declared(require(term.product.path), term_input(extname)) as file:
         hdu = file[extname]

@@ -13,31 +13,37 @@ be measured.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 from numba import njit
 
-from schemas.arrays import ComplexArray, FloatArray
-from schemas.payloads import Look, Plate, Pointing, Prior, Psf, Stars
+from schemas.arrays import (
+    AnyArray,
+    Complex64Array,
+    ComplexArray,
+    Float32Array,
+    FloatArray,
+    IntArray,
+)
+from schemas.light_curves import DEFAULT_RADIUS
+from schemas.payloads import FirstScene, Look, Plate, Pointing, Prior, Psf, Stars
+from schemas.settings import PsfUse
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue
 from tasks.scene.optics import FINE, to_grid
-from tasks.scene.prior import read_reference_psf, read_stars
+from tasks.scene.prior import read_catalogue_stars, read_reference_psf
 from tasks.scene.psf import reference_psf
 from tasks.scene.star_model import StarModel, circle, read_psf
 from tasks.scene.track import Track, read_track
-from tasks.visit.terms import term_column
+from tasks.visit.terms import read_look, read_stars
 
 ARC_STEP = 0.7  # pixel along the arc between two samples of a star
 COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
 MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
 CORE = 15.0  # pixel; the core of a PSF
-STAMP = 128  # side of the reference PSF's stamp [pixel]
 NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
 # of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
 MATTERS = 1e-3
@@ -104,7 +110,7 @@ def draw_stars(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def spread(
-    light: npt.NDArray[np.float32],
+    light: Float32Array,
     grid: tuple[int, int],
     x: FloatArray,
     y: FloatArray,
@@ -172,7 +178,7 @@ class Field:
     lag: float
     # of `flux`, which goes with this PSF, over that of the table, which goes with the first one
     unit: float = 1.0
-    transforms: dict[tuple[int, ...], npt.NDArray[np.complex64]] = field(
+    transforms: dict[tuple[int, ...], Complex64Array] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -180,10 +186,10 @@ class Field:
         """Return the field with the errors of the fluxes in their place, which adds them up: stars
         may share a wrong colour.
         """
-        errors, target = term_column(stars.product, stars.product.extname, "FLUXERR", "TARGET")
-        return replace(self, flux=self.unit * errors[~target.astype(bool)])
+        table = read_stars(stars)
+        return replace(self, flux=self.unit * table.error[~table.target])
 
-    def only(self, which: npt.NDArray[np.int64]) -> Field:
+    def only(self, which: IntArray) -> Field:
         """Return some of the stars."""
         return replace(
             self, **{name: getattr(self, name)[which] for name in ("xi", "eta", "flux", "radius")}
@@ -206,33 +212,29 @@ class Field:
         drawn = np.zeros(shape)
         if not len(self.flux) or not (np.isfinite(x) and np.isfinite(y)):
             return drawn
-        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
-        away = np.hypot(self.xi, self.eta) / self.scale
-        corner = np.hypot(max(x, shape[1] - x), max(y, shape[0] - y))
-        near = np.flatnonzero(away < corner + self.radius)
+        near, reach = self._near(shape, x, y)
         if not len(near):
             return drawn
-        reach = float(away[near].max())
-        turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
-        few = np.unique(
-            np.linspace(0, len(roll) - 1, max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4))
-            .round()
-            .astype(int)
-        )
-        target = x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
-        together = near[:0]
+        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
+        few = _along_arc(roll, reach)
+        path = roll[few] + self.turn, x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
         if len(near) > MANY:
             brightest = float(np.partition(self.flux[near], -MANY)[-MANY])
             together, near = near[self.flux[near] < brightest], near[self.flux[near] >= brightest]
-            x_of, y_of = field_places(
-                self.xi[together], self.eta[together], roll[few] + self.turn, *target, self.scale
-            )
-            drawn += self.crowd(shape, x_of, y_of, share * self.flux[together])
-        places = field_places(
-            self.xi[near], self.eta[near], roll[few] + self.turn, *target, self.scale
-        )
+            places = field_places(self.xi[together], self.eta[together], *path, self.scale)
+            drawn += self.crowd(shape, *places, share * self.flux[together])
+        places = field_places(self.xi[near], self.eta[near], *path, self.scale)
         draw_stars(drawn, *places, share * self.flux[near], self.psf, FINE, self.radius[near])
         return drawn
+
+    def _near(self, shape: tuple[int, int], x: float, y: float) -> tuple[IntArray, float]:
+        """Return the stars that reach into an image, and how far from the target they are at
+        most [pixel].
+        """
+        away = np.hypot(self.xi, self.eta) / self.scale
+        corner = np.hypot(max(x, shape[1] - x), max(y, shape[0] - y))
+        near = np.flatnonzero(away < corner + self.radius)
+        return near, float(away[near].max()) if len(near) else 0.0
 
     def crowd(
         self, shape: tuple[int, int], x: FloatArray, y: FloatArray, flux: FloatArray
@@ -266,6 +268,13 @@ class Field:
         )
 
 
+def _along_arc(roll: FloatArray, reach: float) -> IntArray:
+    """Return the samples of an exposure at which stars up to `reach` pixels away are drawn."""
+    turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
+    steps = max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)
+    return np.unique(np.linspace(0, len(roll) - 1, steps).round().astype(int))
+
+
 def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
     """Return how far from its centre each star gives a pixel more than LITTLE, at most as far as
     the PSF is known [pixel].
@@ -292,8 +301,7 @@ def core_light(psf: FloatArray) -> float:
     """Return the share of a PSF on the fine grid, sum 1, within CORE pixels: where a fit finds a
     star's flux.
     """
-    middle = psf.shape[0] // 2
-    return float(psf[circle(psf.shape[0], middle, middle, FINE * CORE)].sum())
+    return light_within(psf, CORE)
 
 
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
@@ -303,17 +311,14 @@ def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     less by a percent, since nothing tells the far wings from the sky: drawn are stars that have the
     same light in their cores.
     """
-    xi, eta, flux, target = term_column(
-        stars.product, stars.product.extname, "XI", "ETA", "FLUX", "TARGET"
-    )
-    others, psf = ~target.astype(bool), to_grid(model.psf.mean)
+    table, psf = read_stars(stars), to_grid(model.psf.mean)
+    others = ~table.target
     unit = float(stars.used["STAR_COR"]) / core_light(psf)
-    flux = unit * flux
+    flux = unit * table.flux[others]
     scale, turn = float(stars.used["STAR_SCL"]), float(stars.used["STAR_ROL"])
-    radius = light_radius(flux[others], psf)
-    return Field(
-        xi[others], eta[others], flux[others], radius, psf, scale, turn, track, model.lag, unit
-    )
+    radius = light_radius(flux, psf)
+    xi, eta = table.xi[others], table.eta[others]
+    return Field(xi, eta, flux, radius, psf, scale, turn, track, model.lag, unit)
 
 
 def neighbours(
@@ -359,81 +364,52 @@ def neighbours(
     )
 
 
-def neighbours_by_reference(prior: Prior, flux: FloatArray, pointing: Pointing) -> Field | None:
+def light_within(psf: FloatArray, radius: float) -> float:
+    """Return the light of a PSF on the fine grid within a radius [pixel]."""
+    middle = psf.shape[0] // 2
+    return float(psf[circle(psf.shape[0], middle, middle, FINE * radius)].sum())
+
+
+def neighbours_by_reference(
+    prior: Prior, flux: FloatArray, pointing: Pointing, size: int
+) -> Field | None:
     """Return the target's neighbours as the reference PSF shows them; None where none matters or
     there is no such PSF.
 
-    `flux` is the target's light within 25 pixels in every image [electron].
+    `flux` is the target's light within the default aperture in every image [electron], `size` the
+    side of the PSF's stamp [pixel].
     """
     bright = flux[np.isfinite(flux) & (flux > 0)]
-    psf = reference_psf(read_reference_psf(prior), STAMP)
+    psf = reference_psf(read_reference_psf(prior), size)
     if psf is None or not bright.size:
         return None
-    middle = psf.shape[0] // 2
-    within = float(to_grid(psf)[circle(psf.shape[0], middle, middle, FINE * 25.0)].sum())
-    scale = float(pointing.used["PIX_SCAL"])
-    return neighbours(
-        read_stars(prior), psf, float(np.median(bright)) / within, scale, read_track(pointing), 0.0
-    )
+    total = float(np.median(bright)) / light_within(to_grid(psf), DEFAULT_RADIUS)
+    scale, track = float(pointing.used["PIX_SCAL"]), read_track(pointing)
+    return neighbours(read_catalogue_stars(prior), psf, total, scale, track, 0.0)
 
 
 @step("stars_1", version="3", payload=Stars, leaves=["TERM_STARS_1"])
-def find_stars(
-    prior: Prior, look: Look, pointing: Pointing, psf: Psf, plate: Plate | None
-) -> Leaves:
+def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
     """Take the stars of the field from the catalogue, with fluxes relative to the target's measured
     one.
 
     The full array's plate solution tells how roll and scale differ from what attitude and reference
     say, where there is one.
     """
-    warnings = []
-    (flux,) = term_column(look.product, "TERM_LOOK", "FLUX")
-    good = flux[np.isfinite(flux) & (flux > 0)]
-    model = read_psf(psf)
-    size = model.where.size
-    grid = to_grid(model.psf.mean)
-    within = (
-        float(grid[circle(FINE * size, size, size, FINE * 25.0)].sum())
-        if int(psf.used.get("PSF_N", 0)) >= 3
-        else 1.0
-    )
-    target_flux = float(np.median(good)) / within if good.size else 0.0
-    table: dict[str, npt.NDArray[Any]]
-    table = {name: np.zeros(0) for name in ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")} | {
-        "TARGET": np.zeros(0, bool)
-    }
-    found = read_stars(prior)
+    grid = to_grid(read_psf(psf, use.radius).psf.mean)
+    within = light_within(grid, DEFAULT_RADIUS) if psf.is_made(use) else 1.0
+    found, warnings = read_catalogue_stars(first.prior), []
     if found is None:
         warnings.append("there is no star catalogue: the field is taken to be empty")
-    else:
-        if not abs(found.years) <= MOST_YEARS:
-            late = (
-                f"{found.years:+.1f} years from the visit"
-                if np.isfinite(found.years)
-                else "not known"
-            )
-            warnings.append(
-                f"the epoch of the star catalogue is {late}: proper motion moves its stars"
-            )
-        table = {
-            "XI": found.xi,
-            "ETA": found.eta,
-            "MAG": found.mag,
-            "T_EFF": found.teff,
-            "FLUX": target_flux * found.share,
-            "FLUXERR": COLOUR_ERROR * target_flux * found.share,
-            "TARGET": found.target,
-        }
-    years = np.nan if found is None else found.years
-    solved = plate is not None and bool(plate.used["PLT_OK"])
+    elif not abs(found.years) <= MOST_YEARS:
+        warnings.append(epoch_warning(found.years))
+    table = star_table(found, usual_flux(first.look) / within)
+    scale, roll = scale_and_roll(first.pointing, plate)
     used = {
         "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),
-        "STAR_SCL": float(
-            plate.used["PLT_SCAL"] if plate is not None and solved else pointing.used["PIX_SCAL"]
-        ),
-        "STAR_ROL": float(plate.used["PLT_ROLL"]) if plate is not None and solved else 0.0,
-        "STAR_EPO": float(years) if np.isfinite(years) else 0.0,
+        "STAR_SCL": scale,
+        "STAR_ROL": roll,
+        "STAR_EPO": found.years if found is not None and np.isfinite(found.years) else 0.0,
         "STAR_BND": found is not None and found.band,
         "STAR_FIT": 0,
         "STAR_AMP": 1.0,
@@ -445,3 +421,39 @@ def find_stars(
         used=used,
         warnings=warnings,
     )
+
+
+def usual_flux(look: Look) -> float:
+    """Return the median flux of the target within the default aperture, 0 where it is not seen."""
+    flux = read_look(look).flux
+    good = flux[np.isfinite(flux) & (flux > 0)]
+    return float(np.median(good)) if good.size else 0.0
+
+
+def epoch_warning(years: float) -> str:
+    """Return the warning about a catalogue whose epoch is not near the visit, or not known."""
+    late = f"{years:+.1f} years from the visit" if np.isfinite(years) else "not known"
+    return f"the epoch of the star catalogue is {late}: proper motion moves its stars"
+
+
+def star_table(catalogue: Catalogue | None, flux: float) -> dict[str, AnyArray]:
+    """Return the columns of TERM_STARS_1 where the target has a flux [electron per stack]."""
+    if catalogue is None:
+        names = ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")
+        return {**{name: np.zeros(0) for name in names}, "TARGET": np.zeros(0, bool)}
+    return {
+        "XI": catalogue.xi,
+        "ETA": catalogue.eta,
+        "MAG": catalogue.mag,
+        "T_EFF": catalogue.teff,
+        "FLUX": flux * catalogue.share,
+        "FLUXERR": COLOUR_ERROR * flux * catalogue.share,
+        "TARGET": catalogue.target,
+    }
+
+
+def scale_and_roll(pointing: Pointing, plate: Plate | None) -> tuple[float, float]:
+    """Return the angle of a pixel [arcsec] and the roll above the attitude's [deg]."""
+    if plate is not None and plate.used["PLT_OK"]:
+        return float(plate.used["PLT_SCAL"]), float(plate.used["PLT_ROLL"])
+    return float(pointing.used["PIX_SCAL"]), 0.0

@@ -1,13 +1,13 @@
-"""An image as corrected so far: what every estimator and the second writing pass see of a
-calibrated image.
+"""Calibrated images without the effects that are known so far.
 
-Background, smeared light, what stands still on the detector, and the cosmic rays of the image are
-taken away; each further term enters here and nowhere else.
+Every estimator and the writers of the corrected images subtract background, smeared light, the
+steady excess of pixels and the cosmic rays of single images here and nowhere else.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,18 +18,26 @@ from schemas.payloads import Background, Defects, Smearing
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.visit.images import Images
-from tasks.visit.terms import term_image
+from tasks.visit.terms import read_smearing, term_image
 
 
-@dataclass(frozen=True)
-class Hits:
-    """Pixels of single images that hold too much, in order of the image; those of image i are
-    first[i] to first[i + 1].
+class Hits(NamedTuple):
+    """Pixels of single images with excess charge, in order of the image.
+
+    Those of image i are first[i] to first[i + 1].
     """
 
     first: IntArray  # (n + 1,)
     pixel: IntArray  # (m,) y * nx + x
     amount: FloatArray  # (m,) [electron]
+
+
+class Sky(NamedTuple):
+    """Sky and stray light of some images."""
+
+    level: FloatArray  # (n,) of a pixel at the centre [electron per stack]
+    slope: FloatArray  # (n, 2) change along x and y [electron per stack and pixel]
+    centre: tuple[float, float]  # index (x, y)
 
 
 def hits_of(
@@ -50,52 +58,38 @@ def hits_of(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def clean(
-    images: FloatArray,
-    background: FloatArray,
-    slope: FloatArray,
-    centre: tuple[float, float],
-    smearing: FloatArray,
-    static: FloatArray,
-    first: IntArray,
-    pixel: IntArray,
-    amount: FloatArray,
+    images: FloatArray, sky: Sky, smearing: FloatArray, static: FloatArray, hits: Hits
 ) -> None:
-    """Take the known effects out of a block of calibrated images, in place.
+    """Subtract the known effects from a block of calibrated images, in place.
 
     Parameters
     ----------
     images : ndarray, shape (n, ny, nx)
         Calibrated images [electron per stack].
-    background : ndarray, shape (n,)
-        Sky and stray light of a pixel at the centre [electron per stack].
-    slope : ndarray, shape (n, 2)
-        Its change along x and y [electron per stack and pixel].
-    centre : tuple of float
-        Where the background has its level, index (x, y).
+    sky : Sky
+        Background of these images.
     smearing : ndarray, shape (n, nx)
         Smeared light of every column [electron per stack].
     static : ndarray, shape (ny, nx)
-        What every image holds too much [electron per stack].
-    first, pixel, amount : ndarray, shape (n + 1,), (m,), (m,)
-        Hits of the images of the block, see `Hits`.
+        Steady excess of every pixel [electron per stack].
+    hits : Hits
+        Pixels of these images with excess charge.
     """
     ny, nx = images.shape[1:]
     for i in range(images.shape[0]):
         for y in range(ny):
-            row = background[i] + slope[i, 1] * (y - centre[1])
+            row = sky.level[i] + sky.slope[i, 1] * (y - sky.centre[1])
             for x in range(nx):
                 images[i, y, x] -= (
-                    row + slope[i, 0] * (x - centre[0]) + smearing[i, x] + static[y, x]
+                    row + sky.slope[i, 0] * (x - sky.centre[0]) + smearing[i, x] + static[y, x]
                 )
-        for k in range(first[i], first[i + 1]):
-            images[i, pixel[k] // nx, pixel[k] % nx] -= amount[k]
+        for k in range(hits.first[i], hits.first[i + 1]):
+            images[i, hits.pixel[k] // nx, hits.pixel[k] % nx] -= hits.amount[k]
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What is known of the effects in the images of a visit; None where a step has not looked
-    yet.
-    """
+    """Known effects in the images of a visit; None for those that are not estimated yet."""
 
     background: FloatArray  # (n,)
     smearing: FloatArray | None = None  # (n, nx)
@@ -104,37 +98,31 @@ class Effects:
     slope: FloatArray | None = None  # (n, 2)
     centre: tuple[float, float] = (0.0, 0.0)  # index (x, y) where the background has its level
 
+    def sky(self, block: slice) -> Sky:
+        """Return the background of the images `block`."""
+        level = self.background[block]
+        slope = self.slope[block] if self.slope is not None else np.zeros((len(level), 2))
+        return Sky(level, slope, self.centre)
+
+    def hits_in(self, block: slice) -> Hits:
+        """Return the hits of the images `block`."""
+        if self.hits is None:
+            count = block.stop - block.start
+            return Hits(np.zeros(count + 1, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        return self.hits._replace(first=self.hits.first[block.start : block.stop + 1])
+
 
 def clean_block(images: FloatArray, block: slice, effects: Effects) -> None:
-    """Take the known effects out of the images `block` of a visit, in place."""
+    """Subtract the known effects from the images `block` of a visit, in place."""
     n, ny, nx = images.shape
     smearing = effects.smearing[block] if effects.smearing is not None else np.zeros((n, nx))
     static = effects.static if effects.static is not None else np.zeros((ny, nx))
-    slope = effects.slope[block] if effects.slope is not None else np.zeros((n, 2))
     if smearing.shape != (n, nx) or static.shape != (ny, nx):
         raise ValueError(
             f"smearing {smearing.shape}, static excess {static.shape}: wanted {(n, nx)} and "
             f"{(ny, nx)}"
         )
-    if effects.hits is None:
-        first, pixel, amount = np.zeros(n + 1, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    else:
-        first, pixel, amount = (
-            effects.hits.first[block.start : block.stop + 1],
-            effects.hits.pixel,
-            effects.hits.amount,
-        )
-    clean(
-        images,
-        effects.background[block],
-        slope,
-        effects.centre,
-        smearing,
-        static,
-        first,
-        pixel,
-        amount,
-    )
+    clean(images, effects.sky(block), smearing, static, effects.hits_in(block))
 
 
 def read_effects(
@@ -159,7 +147,7 @@ def read_effects(
         )
         slope = np.stack([table.finite_column("SLOPE_X"), table.finite_column("SLOPE_Y")], axis=1)
         level = table.finite_column("LEVEL")
-    smeared = None if smearing is None else term_image(smearing.product, "TERM_SMEARING")
+    smeared = None if smearing is None else read_smearing(smearing)
     static, hits = (
         (None, None) if defects is None else read_defects(defects, images.count, images.shape)
     )
@@ -167,9 +155,7 @@ def read_effects(
 
 
 def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[FloatArray, Hits]:
-    """Return what stands still, and the pixels of single images that hold too much or too
-    little.
-    """
+    """Return the steady excess, and the pixels of single images with excess or missing charge."""
     extname = term.product.extname
     with open_declared(require(term.product.path), term_input(extname)) as file:
         table = file[extname]
@@ -186,18 +172,3 @@ def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[Flo
 def read_flags(term: Defects) -> IntArray:
     """Return the flags of the pixels (`PixelFlag`), shape (ny, nx)."""
     return term_image(term.product, "TERM_DEFECTS_FLAGS").astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """Gives single images without the known effects."""
-
-    images: Images
-    effects: Effects
-
-    def image(self, i: int) -> FloatArray:
-        """Return image `i`, shape (ny, nx)."""
-        image = self.images.take(i)[None]
-        clean_block(image, slice(i, i + 1), self.effects)
-        cleaned: FloatArray = image[0]
-        return cleaned

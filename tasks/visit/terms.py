@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray, Int32Array, IntArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray, UByteArray
 from schemas.inputs import term_input
-from schemas.payloads import Bias, Dark, Events, Flat, Gain, Linearity, Look, Product, Spread
+from schemas.payloads import (
+    Apertures,
+    Background,
+    Bias,
+    Corrected,
+    Dark,
+    Defects,
+    Events,
+    Flat,
+    Gain,
+    Leaf,
+    Linearity,
+    Look,
+    Pointing,
+    Position,
+    Product,
+    PsfFit,
+    QualityTerm,
+    Smearing,
+    Spread,
+    Stars,
+)
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 
 
-def term_column(product: Product, extname: str, *names: str) -> list[npt.NDArray[Any]]:
+def term_column(product: Product, extname: str, *names: str) -> list[AnyArray]:
     """Return columns of a term."""
     with open_declared(Path(require(product.path)), term_input(product.extname)) as file:
         return [file[extname].column(name) for name in names]
@@ -38,8 +58,7 @@ def first_sampled(look: Look) -> int:
     """Return the index of the first image that the first look sampled: where one image has to stand
     for all.
     """
-    (sampled,) = term_column(look.product, "TERM_LOOK", "SAMPLED")
-    return int(np.argmax(sampled))
+    return int(np.argmax(read_look(look).sampled))
 
 
 def term_image(product: Product, extname: str) -> FloatArray:
@@ -154,3 +173,183 @@ def read_dark(dark: Dark) -> DarkTerm:
 def read_flat(flat: Flat) -> FlatTerm:
     """Return the response of the pixels."""
     return FlatTerm(*(term_image(flat.product, name) for name in ("TERM_FLAT", "TERM_FLAT_ERROR")))
+
+
+class LookTerm(NamedTuple):
+    """The first look at every image, shape (n,)."""
+
+    x: FloatArray  # place on the CCD, edge based; NaN where the target was not seen [pixel]
+    y: FloatArray
+    flux: FloatArray  # within 25 pixels [electron per stack]
+    sampled: BoolArray  # whether the image is one of the sample
+
+
+def read_look(term: Look) -> LookTerm:
+    """Read the first look at every image."""
+    names = ("CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
+    x, y, flux, sampled = term_column(term.product, "TERM_LOOK", *names)
+    return LookTerm(x, y, flux, sampled.astype(bool))
+
+
+def read_static(term: Look) -> FloatArray:
+    """Read the median of the sampled images above their rings, shape (ny, nx) [electron]."""
+    return term_image(term.product, "TERM_LOOK_STATIC")
+
+
+def read_roll(term: Pointing) -> FloatArray:
+    """Read the roll angle of every image, shape (n,) [deg]; NaN where it is not known."""
+    (roll,) = term_column(term.product, "TERM_POINTING", "ROLL_ANGLE")
+    return roll
+
+
+class BackgroundTerm(NamedTuple):
+    """Background of a pixel and its error in every image, shape (n,) [electron per stack]."""
+
+    level: FloatArray
+    error: FloatArray
+
+
+def read_background(term: Background) -> BackgroundTerm:
+    """Read the background of either round."""
+    return BackgroundTerm(*term_column(term.product, term.product.extname, "LEVEL", "LEVEL_ERR"))
+
+
+class StarsTerm(NamedTuple):
+    """Stars of the catalogue, shape (k,)."""
+
+    xi: FloatArray  # standard coordinates about the target [arcsec]
+    eta: FloatArray
+    flux: FloatArray  # [electron per stack]
+    error: FloatArray
+    target: BoolArray
+
+
+def read_stars(term: Stars) -> StarsTerm:
+    """Read the stars of either round."""
+    names = ("XI", "ETA", "FLUX", "FLUXERR", "TARGET")
+    xi, eta, flux, error, target = term_column(term.product, term.product.extname, *names)
+    return StarsTerm(xi, eta, flux, error, target.astype(bool))
+
+
+def read_smearing(term: Smearing) -> FloatArray:
+    """Read the smeared light of every column of every image, shape (n, nx) [electron per stack]."""
+    return term_image(term.product, "TERM_SMEARING")
+
+
+class PositionTerm(NamedTuple):
+    """Place of the target in every image, shape (n,)."""
+
+    x: FloatArray  # on the CCD, edge based [pixel]
+    y: FloatArray
+    validity: UByteArray  # 0 where it was measured
+
+
+def read_position(term: Position) -> PositionTerm:
+    """Read where the target is in every image."""
+    return PositionTerm(*term_column(term.product, "TERM_POSITION", "X", "Y", "VALIDITY"))
+
+
+class DefectList(NamedTuple):
+    """Pixels of single images that are corrected, shape (m,)."""
+
+    image: IntArray
+    x: IntArray  # index in the window
+    y: IntArray
+    amount: FloatArray  # that is subtracted [electron]
+    kind: AnyArray  # see `tasks/correction/hits.py`
+
+
+def read_defect_list(term: Defects) -> DefectList:
+    """Read the pixels of single images that are corrected."""
+    names = ("IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
+    image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
+    image, x, y = (v.astype(np.int64) for v in (image, x, y))
+    return DefectList(image, x, y, amount, kind)
+
+
+class DefectCounts(NamedTuple):
+    """Defects of every image, shape (n,)."""
+
+    inside: Int32Array  # pixels hit by cosmic rays within the default aperture
+    everywhere: Int32Array  # and in the window
+    doubt: FloatArray  # variance in the aperture from uncertain telegraphic states [electron^2]
+
+
+def read_defect_counts(term: Defects) -> DefectCounts:
+    """Read how many pixels of every image are hit, and how uncertain telegraphic pixels are."""
+    return DefectCounts(*term_column(term.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"))
+
+
+def read_steady_excess(term: Defects) -> FloatArray:
+    """Read the steady excess of every pixel, shape (ny, nx) [electron per stack]."""
+    return term_image(term.product, "TERM_DEFECTS_STATIC")
+
+
+class AperturesTerm(NamedTuple):
+    """Sums within circles about the target, shape (n, radii) unless noted [electron]."""
+
+    flux: FloatArray
+    area: FloatArray  # that entered the sum [pixel^2]
+    dark: FloatArray
+    smearing: FloatArray
+    hot: FloatArray
+    fixed: FloatArray  # within a circle that does not move, shape (n,)
+    fixed_area: FloatArray
+
+
+def read_apertures(term: Apertures) -> AperturesTerm:
+    """Read the sums within circles about the target."""
+    names = ("FLUX", "AREA", "DARK", "SMEARING", "HOT", "FIXED", "FIXED_AREA")
+    return AperturesTerm(*term_column(term.product, "TERM_APERTURES", *names))
+
+
+class PsfFitTerm(NamedTuple):
+    """Photometry by PSF; NaN where the PSF was not fitted."""
+
+    flux: FloatArray  # (n,) [electron]
+    error: FloatArray
+    share: FloatArray  # of the light within each radius, shape (n, radii)
+
+
+def read_psf_fit(term: PsfFit) -> PsfFitTerm:
+    """Read the photometry by PSF."""
+    return PsfFitTerm(*term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"))
+
+
+class PointsTerm(NamedTuple):
+    """Flags and light-time corrections of the points of a light curve, shape (n,)."""
+
+    event: Int32Array
+    quality: Int32Array
+    light_time: FloatArray  # [s]
+    light_rate: FloatArray
+
+
+def read_points(term: QualityTerm) -> PointsTerm:
+    """Read the flags and light-time corrections of every point."""
+    names = ("EVENT", "QUALITY", "SAT_LIGHT_TIME", "SAT_LIGHT_RATE")
+    return PointsTerm(*term_column(term.product, "TERM_QUALITY", *names))
+
+
+class ImagettePositionTerm(NamedTuple):
+    """The target in every imagette, shape (n,)."""
+
+    x: FloatArray  # place on the CCD, edge based [pixel]
+    y: FloatArray
+    x_error: FloatArray
+    y_error: FloatArray
+    hits: Int32Array  # pixels hit by cosmic rays
+    quality: Int32Array
+
+
+def read_imagette_position(corrected: Corrected) -> ImagettePositionTerm:
+    """Read where the target is in every imagette."""
+    product = corrected.products["TERM_IMAGETTE_POSITION"]
+    names = ("X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY")
+    return ImagettePositionTerm(*term_column(product, "TERM_IMAGETTE_POSITION", *names))
+
+
+def read_image_flags(term: Leaf) -> Int32Array:
+    """Read the flags that a term gives to every image (`Quality`), shape (n,)."""
+    (quality,) = term_column(term.product, term.product.extname, "QUALITY")
+    return quality

@@ -40,7 +40,7 @@ from tasks.scene.look import sample_indices
 from tasks.scene.position import centre_of_light
 from tasks.simulation.linearity import linearisation
 from tasks.visit.attitude import interval_moments
-from tasks.visit.clean import Effects, clean, clean_block
+from tasks.visit.clean import Effects, Hits, Sky, clean, clean_block
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import open_exposures
 from tasks.visit.terms import Curve
@@ -872,7 +872,7 @@ def test_cleaning_takes_every_effect_out_once_and_leaves_no_data_alone() -> None
     slope, centre = draw.normal(0, 0.1, (3, 2)), (2.5, 1.0)
     rows, columns = np.mgrid[:5, :6]
     wanted -= slope[:, 0, None, None] * (columns - 2.5) + slope[:, 1, None, None] * (rows - 1.0)
-    clean(images, level, slope, centre, smear, static, first, pixel, amount)
+    clean(images, Sky(level, slope, centre), smear, static, Hits(first, pixel, amount))
     # rounding of sums in another order
     np.testing.assert_allclose(images, wanted, rtol=0, atol=1e-12)
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.errors import ConfigurationError
 from schemas.flags import Quality
 from schemas.settings import BackgroundSettings
@@ -20,6 +19,7 @@ from tasks.correction.background import check_ring, running_median, spikes, stee
 from tasks.correction.ring import (
     ANGLES,
     SECTORS,
+    Ring,
     add_to_field,
     cell_of,
     cells,
@@ -50,12 +50,13 @@ def plane(level: float, gx: float, gy: float) -> FloatArray:
     return level + gx * (i + 0.5 - X) + gy * (j + 0.5 - Y)
 
 
-def fit(
-    image: FloatArray, windows: npt.NDArray[np.bool_] = ALL, sloped: bool = True
-) -> tuple[float, ...]:
-    return fit_plane(
-        image, NONE_BAD, windows, X, Y, 30.0, RING.inner, RING.outer, RING.clip, 2.0, sloped
-    )
+def ring(roll: float, windows: BoolArray) -> Ring:
+    return Ring(RING.inner, RING.outer, X, Y, roll, NONE_BAD, windows)
+
+
+def fit(image: FloatArray, windows: BoolArray = ALL, sloped: bool = True) -> tuple[float, ...]:
+    fitted: tuple[float, ...] = fit_plane(image, ring(30.0, windows), RING.clip, 2.0, sloped)
+    return fitted
 
 
 def test_a_plane_is_found_and_stars_and_cosmic_rays_are_clipped() -> None:
@@ -108,7 +109,7 @@ def test_a_star_that_no_catalogue_has_is_masked_and_nothing_else() -> None:
         x, y = (X + 70 * np.sin(np.radians(roll - 40)), Y + 70 * np.cos(np.radians(roll - 40)))
         j, i = np.mgrid[:SIDE, :SIDE]
         image += 15.0 * np.exp(-((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2) / 8.0)
-        add_to_field(image, NONE_BAD, X, Y, roll, RING.inner, RING.outer, 0.0, 8.0, sums)
+        add_to_field(image, ring(roll, ALL), 0.0, 8.0, sums)
     mean, free = free_windows(sums)
     r, a = int((70 - RING.inner) / 4), int(40 / (360 / ANGLES))
     assert mean[r, a] > 0.2
@@ -259,9 +260,7 @@ def sectors(images: list[FloatArray], sigma: float) -> FloatArray:
     """Return what a level of 0 leaves in the sectors of some images."""
     means = np.zeros((len(images), SECTORS, 2))
     for image, out in zip(images, means, strict=True):
-        sector_means(
-            image, NONE_BAD, ALL, X, Y, 30.0, RING.inner, RING.outer, 3 * sigma, np.zeros(3), out
-        )
+        sector_means(image, ring(30.0, ALL), 3 * sigma, np.zeros(3), out)
     return means
 
 

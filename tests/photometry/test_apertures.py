@@ -18,6 +18,7 @@ from scipy.special import erf
 from tasks.numerics.geometry import circle_overlap
 from tasks.photometry.apertures import (
     RADII,
+    Collected,
     aperture_sums,
     flat_variance,
     flux_error,
@@ -230,7 +231,8 @@ def test_a_negative_sum_has_no_error() -> None:
 
 def variance(*arguments: Any) -> Floats:
     """Return the sum of all terms."""
-    return np.asarray(sum(flux_variances(*arguments).values(), np.float64(0)))
+    terms = flux_variances(Collected(*arguments[:5]), *arguments[5:])
+    return np.asarray(sum(terms.values(), np.float64(0)))
 
 
 def test_the_background_error_of_a_faint_star_adds_29_ppm() -> None:
@@ -263,9 +265,8 @@ def test_the_variance_without_further_terms_is_that_of_the_operational_pipeline(
 
 def test_variances_of_images_and_radii_broadcast_and_are_named() -> None:
     flux, areas = np.full((4, 2), 1e6), np.full((4, 2), 700.0)
-    terms = flux_variances(
-        flux, 1e3, 1e3, 0.0, 5.0, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1)
-    )
+    collected = Collected(flux, 1e3, 1e3, 0.0, 5.0)
+    terms = flux_variances(collected, areas, 2, np.full((4, 1), 7.0), np.full((4, 1), 0.1))
     assert set(terms) == {"STAR", "SKY", "DARK", "HOT", "SMEARED", "READ_OUT", "BACKGROUND"}
     assert {v.shape for v in terms.values()} == {(4, 2)}
     assert terms["READ_OUT"][0, 0] == 700 * 2 * 49

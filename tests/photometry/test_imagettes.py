@@ -13,12 +13,12 @@ from schemas.settings import DefectSettings
 from tasks.correction.imagettes import COLUMNS, Stage
 from tasks.photometry.imagettes import Circle, fitting_radius
 from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack, part_of
-from tasks.scene.optics import render, solve_psf
+from tasks.scene.optics import render
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
 from tasks.scene.track import Track
 from tasks.visit.clean import Effects
 from tasks.visit.images import Imagettes
-from tests.scene.test_scene import SIZE, star, visit
+from tests.scene.test_scene import SIZE, solve_psf, star, visit
 
 SIDE, CORNER, FLUX = 31, (412, 400), 1e6
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.scene.field_fluxes import _measure
+from tasks.scene.field_fluxes import fit_fluxes, passing_by, take_sample
 from tasks.scene.stars import Field, light_radius
 from tasks.scene.track import Track
 
@@ -54,10 +54,11 @@ def test_stars_too_faint_to_be_measured_are_taken_away_before_the_others_are() -
         span=MINUTE,
         floor=np.full(IMAGES, NOISE**2),
         cleaned=seen,
-        target=lambda _i, image, _rounds: np.zeros(image.shape),
+        target=lambda _i, image: np.zeros(image.shape),
     )
     turned = np.interp((np.arange(IMAGES) + 0.5) * MINUTE, seconds, roll)
-    factors, errors, _ = _measure(rest, field, np.arange(3), np.arange(IMAGES), turned, 0.3)
+    sample = take_sample(rest, field, np.arange(3), np.arange(IMAGES))
+    factors, errors = fit_fluxes(sample, passing_by(rest, np.arange(IMAGES), turned, 45.0), 0.3)
     # the faint ones hold ten times the light of the brightest: left in, factors are wrong by tenths
     np.testing.assert_allclose(factors, truth, atol=0.02)  # 0.25 then; noise alone gives 0.001
     # the flux of the faint ones may be wrong by a tenth, which the errors say

@@ -85,7 +85,7 @@ def test_hits_of_a_pixel_that_flickers_are_no_cosmic_rays() -> None:
     found.add(2, one, one, np.array([90.0]), HIGH_STATE)
     flicker = np.zeros((5, 5), bool)
     flicker[1, 2] = True
-    found.tell_flicker(flicker)
+    found.replace_flicker(flicker)
     table = found.table()
     columns = [table[name] for name in ("IMAGE_INDEX", "X", "Y", "KIND")]
     kinds = {(int(i), int(x), int(y)): int(kind) for i, x, y, kind in zip(*columns, strict=True)}

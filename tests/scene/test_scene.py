@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from schemas.arrays import FloatArray
+from schemas.arrays import ComplexArray, FloatArray
 from tasks.scene.optics import (
     FINE,
     fit_star,
@@ -18,7 +18,6 @@ from tasks.scene.optics import (
     render_with_slopes,
     shifted,
     solve_changing_psf,
-    solve_psf,
     to_grid,
     to_spectrum,
 )
@@ -62,6 +61,14 @@ def visit(n: int, seed: int = 0) -> list[tuple[FloatArray, np.ndarray, float, fl
         x, y = (SIZE / 2 + rng.normal(0, 0.3) + rng.normal(0, 0.4, 30) for _ in range(2))
         images.append((1e6 * moved(x, y), motion_transfer(x, y, SIZE), 1e6, 1.0))
     return images
+
+
+def solve_psf(
+    images: list[tuple[FloatArray, np.ndarray, float, float]], size: int, smoothness: float
+) -> ComplexArray:
+    """Return the spectrum of a PSF that does not change, without a prior."""
+    steady = ((*image, 0.0) for image in images)
+    return solve_changing_psf(steady, size, smoothness, None, None)[0]
 
 
 def test_a_psf_from_moved_and_blurred_images_predicts_another_one() -> None:

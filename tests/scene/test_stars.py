@@ -13,6 +13,7 @@ from astropy.io import fits
 
 from schemas.payloads import (
     Calibrated,
+    FirstScene,
     Look,
     Plate,
     Pointing,
@@ -23,7 +24,7 @@ from schemas.payloads import (
     Stars,
 )
 from schemas.products import Structure, soc_structure
-from schemas.settings import PlateSettings
+from schemas.settings import PlateSettings, PsfSettings, PsfUse
 from schemas.terms import TERMS
 from tasks.files.disk import sha256
 from tasks.files.writer import NewHdu, write_fits
@@ -172,8 +173,9 @@ def prior_of(raw: Product, catalogue: Path, path: Path) -> Prior:
 
 def found_stars(inputs: dict[str, Any], **other: Any) -> Any:
     """Run `stars_1` with some of its inputs replaced."""
-    names = ("prior", "look", "pointing", "psf", "plate")
-    return find_stars.fn(**{name: inputs[name] for name in names} | other)
+    given = inputs | other
+    first = FirstScene(**{name: given[name] for name in ("look", "pointing", "prior")})
+    return find_stars.fn(first, given["psf"], given["plate"], PsfUse.of(PsfSettings()))
 
 
 def test_a_plate_solution_is_used_where_it_holds(inputs: dict[str, Any]) -> None:

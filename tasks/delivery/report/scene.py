@@ -8,18 +8,8 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.payloads import CalibratedVisit, CorrectedVisit
-from tasks.scene.psf import pixel_floor
 from tasks.scene.residuals import Residuals
-from tasks.scene.star_model import read_psf
-from tasks.scene.stars import read_field
-from tasks.scene.track import read_track
-from tasks.visit.clean import Effects
 from tasks.visit.images import Images
-from tasks.visit.terms import term_column
-
-FEWEST = 3  # images that must have made the PSF
-
-ROUNDS = 2  # as PSF photometry fits
 
 
 def scene_of(
@@ -43,6 +33,7 @@ def scene_of(
         and read-out. None where the target was not found in the image, or the visit has no PSF of
         its own.
     """
+    readout = calibrated.readout
     leaves = (
         corrected.psf,
         corrected.pointing,
@@ -51,21 +42,13 @@ def scene_of(
         corrected.look,
         calibrated.bias,
     )
-    if (
-        not all(leaf.products for leaf in leaves)
-        or int(corrected.psf.used.get("PSF_N", 0)) < FEWEST
-    ):
+    scene, removed = corrected.scene, corrected.removed
+    if not all(leaf.products for leaf in leaves) or not scene.has_psf:
         return None
-    x, y = term_column(corrected.position.product, "TERM_POSITION", "X", "Y")
-    (flux,) = term_column(corrected.look.product, "TERM_LOOK", "FLUX")
-    if not (np.isfinite(x[i]) and np.isfinite(y[i]) and flux[i] > 0):
+    residuals = Residuals.of(images, scene, readout, removed, corrected=True)
+    place = residuals.x[i], residuals.y[i]
+    if not (np.isfinite(place).all() and residuals.flux[i] > 0):
         return None
-    floor = pixel_floor(corrected.background, calibrated.bias, calibrated.gain, images.nexp)
-    model, track = read_psf(corrected.psf), read_track(corrected.pointing)
-    nothing = Effects(np.zeros(images.count))  # the images are free of all effects
-    rest = Residuals(
-        images, model, track, x, y, flux, nothing, floor, read_field(corrected.stars, model, track)
-    )
-    image, target, field = rest.take(i, ROUNDS)
-    noise = np.sqrt(np.maximum(target + field, 0.0) + floor[i])
+    image, target, field = residuals.take(i)
+    noise = np.sqrt(np.maximum(target + field, 0.0) + residuals.floor[i])
     return target, field, (image - target - field) / noise
