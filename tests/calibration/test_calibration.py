@@ -32,7 +32,6 @@ from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
 from tasks.calibration.linearity import read_curve, with_low_signal
-from tasks.calibration.motion import POINTS, BlockMotion
 from tasks.correction.smearing import margin_rows
 from tasks.files.byte_order import to_big_endian
 from tasks.files.writer import write_fits
@@ -45,8 +44,9 @@ from tasks.visit.clean import Effects, Hits, Sky, clean, clean_block
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import open_exposures
 from tasks.visit.terms import Curve
-from tests.files.test_gate import RAW_VALUES, some_image, some_table
+from tests.support.any_product import RAW_VALUES, some_image, some_table
 from tests.support.faults import edited, put_together, raw_product, take_apart
+from tests.support.motion import at_rest
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -595,11 +595,6 @@ def calibration(count: int = 6, ny: int = 9, nx: int = 7) -> dict[str, Any]:
         "values": values,
         "slope": slope,
     }
-
-
-def at_rest(count: int) -> BlockMotion:
-    """Return the motion of stacks within which nothing moves."""
-    return BlockMotion(np.zeros((count, 2, POINTS)), np.empty((count, 0, 0)), (0, 0))
 
 
 def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0: int = 0) -> Any:

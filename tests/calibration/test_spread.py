@@ -13,12 +13,12 @@ from tasks.calibration.motion import (
     POINTS,
     Imagettes,
     imagette_variances,
-    motion_variances,
     stack_variances,
 )
 from tasks.calibration.spread import offsets_of
 from tasks.visit.attitude import mean_between
 from tasks.visit.linearity_curve import bend
+from tests.support.motion import variances
 
 Array = np.ndarray[Any, Any]
 
@@ -31,12 +31,6 @@ def words(adu: Array) -> Array:
 def star(x: float, y: float, peak: float = 20_000.0, size: int = 61, sigma: float = 4.0) -> Array:
     rows, columns = np.mgrid[:size, :size]
     return np.asarray(peak * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) + 3.0)
-
-
-def variances(image: Array, offsets: Array) -> Array:
-    out = np.full(image.shape, -1.0)
-    motion_variances(image, offsets, out)
-    return out
 
 
 def test_the_mean_of_a_series_between_its_samples() -> None:

@@ -10,7 +10,7 @@ from tasks.simulation.case import Case
 from tasks.simulation.linearity import linearisation
 from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
-from tests.calibration.test_spread import variances
+from tests.support.motion import variances
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from tasks.files.writer import NewHdu, write_fits
 from tasks.numerics.geometry import circle_sums
 from tasks.visit.clean import Effects, hits_of
 from tasks.visit.terms import Curve, look_places
-from tests.calibration.test_calibration import at_rest
 from tests.conftest import raw_file
+from tests.support.motion import at_rest
 from tests.support.runs import Bench
 
 Array = np.ndarray[Any, Any]

@@ -18,7 +18,7 @@ from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
 from tasks.scene.track import Track
 from tasks.visit.clean import Effects
 from tasks.visit.images import Imagettes
-from tests.scene.test_scene import SIZE, solve_psf, star, visit
+from tests.support.lobed_star import SIZE, solve_psf, star, visit
 
 SIDE, CORNER, FLUX = 31, (412, 400), 1e6
 

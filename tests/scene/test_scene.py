@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from schemas.arrays import ComplexArray, FloatArray
+from schemas.arrays import FloatArray
 from tasks.scene.optics import (
     FINE,
     fit_star,
@@ -26,49 +26,7 @@ from tasks.scene.star_model import Warmth
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 from tasks.scene.track import Track, estimate_lag
 from tasks.visit.attitude import Attitude, target_track
-
-SIZE = 64
-
-LOBES = (
-    (0.0, 0.0, 4.0, 0.5),
-    (6.0, 3.0, 2.5, 0.3),
-    (-5.0, 4.0, 3.0, 0.2),
-)  # x, y, sigma [pixel], share
-
-
-def star(x: float, y: float, size: int = SIZE) -> FloatArray:
-    """Return three Gaussian lobes about the index (x, y), integrated over the pixels in closed
-    form.
-    """
-    edges = np.arange(size + 1) - 0.5
-    image = np.zeros((size, size))
-    for dx, dy, sigma, share in LOBES:
-        along_x, along_y = (
-            np.diff(0.5 * erf((edges - c) / sigma / np.sqrt(2))) for c in (x + dx, y + dy)
-        )
-        image += share * np.outer(along_y, along_x)
-    return image
-
-
-def moved(x: FloatArray, y: FloatArray) -> FloatArray:
-    return np.asarray(np.mean([star(a, b) for a, b in zip(x, y, strict=True)], axis=0))
-
-
-def visit(n: int, seed: int = 0) -> list[tuple[FloatArray, np.ndarray, float, float]]:
-    rng = np.random.default_rng(seed)
-    images = []
-    for _ in range(n):
-        x, y = (SIZE / 2 + rng.normal(0, 0.3) + rng.normal(0, 0.4, 30) for _ in range(2))
-        images.append((1e6 * moved(x, y), motion_transfer(x, y, SIZE), 1e6, 1.0))
-    return images
-
-
-def solve_psf(
-    images: list[tuple[FloatArray, np.ndarray, float, float]], size: int, smoothness: float
-) -> ComplexArray:
-    """Return the spectrum of a PSF that does not change, without a prior."""
-    steady = ((*image, 0.0) for image in images)
-    return solve_changing_psf(steady, size, smoothness, None, None)[0]
+from tests.support.lobed_star import LOBES, SIZE, moved, solve_psf, star, visit
 
 
 def test_a_psf_from_moved_and_blurred_images_predicts_another_one() -> None:

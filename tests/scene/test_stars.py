@@ -37,10 +37,8 @@ from tasks.scene.stars import Field, core_light, find_stars, read_field
 from tasks.scene.track import Track
 from tasks.visit.headers import nothing
 from tests.conftest import raw_file
-from tests.scene.test_plate import LOBES, NOMINAL, ROLL, SCALE, TARGET, TURN, Sky, sky
 from tests.support.runs import Bench
-
-__all__ = ["LOBES", "sky"]
+from tests.support.star_field import NOMINAL, ROLL, SCALE, TARGET, TURN, Sky
 
 MJD = 59094.23
 
