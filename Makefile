@@ -1,17 +1,18 @@
-# Two commands do everything: `make demo` and `make test`. The environment is made from the lock file into .venv.
+# `make demo` and `make test` need no preparation; `make help` lists the other targets.
+# Every target builds the environment in .venv from the lock file if it is missing or out of date.
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# Prefect and the pipeline keep their things in the demo's folder, not in the user's home
+# keep the files of Prefect and the pipeline in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: demo test clients check docs bench validation coverage lock clean format
+.PHONY: help demo test clients check docs bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "making the environment in $(VENV) from requirements.lock (about a minute)"
+	@echo "building the environment in $(VENV) from requirements.lock (about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python deploy/check_lock.py
@@ -20,7 +21,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip check >/dev/null
 	@touch $@
 
-demo: $(VENV)/.installed
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and list the results
 	@mkdir -p $(DEMO)
 	@test -d $(DEMO)/visit || { echo "simulating a visit"; $(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
 	@echo "reducing it under Prefect"
@@ -28,31 +32,32 @@ demo: $(VENV)/.installed
 	@folder=$$(tail -n 1 $(DEMO)/folder) && echo && echo "light curves:" && ls $$folder/*Lightcurve-DEFAULT* $$folder/*Lightcurve-R33* && \
 		echo "report and viewer:" && ls $$folder/*RPT_COR_DataReduction*
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# the real programs that read our products, each in an environment of its own; tests/delivery/test_clients.py uses those that are there
+# real programs that read our products, each in its own environment; tests/delivery/test_clients.py
+# runs those that are installed
 CLIENTS := pycheops lightkurve pipe
-clients: $(CLIENTS:%=.clients/%/.installed)
+clients: $(CLIENTS:%=.clients/%/.installed) ## install pycheops, lightkurve and PIPE for the tests that run them
 .clients/%/.installed: tests/clients/%.txt
 	@echo "installing $* in .clients/$* (about a minute)"
 	@$(PYTHON) -m venv .clients/$*
 	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-# branch coverage of kernels, steps, gate and store; kernels are run as plain Python too, since compiled ones leave no trace
+# kernels are also run as plain Python, since compiled ones leave no trace
 KERNELS := calibration/test_calibration calibration/test_drift calibration/test_events calibration/test_flat calibration/test_spread \
 	correction/test_background correction/test_cosmics correction/test_defects correction/test_smearing correction/test_stages \
 	correction/test_telegraphic numerics/test_geometry photometry/test_apertures photometry/test_metrics scene/test_field_fluxes \
 	scene/test_look scene/test_plate scene/test_scene scene/test_stars
 COVERED := $(KERNELS) files/test_gate engine/test_store photometry/test_imagettes delivery/test_uncertainty
-coverage: $(VENV)/.installed
+coverage: $(VENV)/.installed ## measure branch coverage of kernels, steps, gate and store
 	@rm -f .coverage
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(COVERED:%=tests/%.py)
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/%.py)
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed ## check lock file, lint, format, types and import rules; collect the tests
 	@$(BIN)/python deploy/check_lock.py
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -60,30 +65,31 @@ check: $(VENV)/.installed
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -q
 
-# pages that need no network, neither to be made nor to be read; figures come from a visit that is simulated and reduced for them
-docs: $(VENV)/.installed
+# neither building nor reading the pages needs the network
+docs: $(VENV)/.installed ## build the pages; their figures come from a visit simulated for them
 	@DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
 	@rm -rf build/docs/html
 	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
 	@echo "the pages: build/docs/html/index.html"
 
-format: $(VENV)/.installed
+format: $(VENV)/.installed ## fix lint and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed ## run the benchmarks
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m $$(echo $${file%.py} | tr / .) || exit 1; done
 
-# hours, in parts that are kept; VALIDATE="--case demo" for less
-validation: $(VENV)/.installed
+# finished parts are kept, so it may be interrupted
+validation: $(VENV)/.installed ## measure every claim of accuracy (hours; VALIDATE="--case demo" for less)
 	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation $(VALIDATE)
 
-# uv writes the lock file: python3 -m pip install uv; and the hashes of a client, of which versions are chosen by hand:
+# needs uv (python3 -m pip install uv), which also writes the hashes of a client, whose versions are
+# chosen by hand:
 # uv pip compile --no-deps --python-version 3.11.5 --generate-hashes --no-annotate --no-header IN -o tests/clients/NAME.txt
-lock:
+lock: ## write requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--group pyproject.toml:build --group pyproject.toml:dev --group pyproject.toml:docs pyproject.toml --output-file requirements.lock
 
-clean:
+clean: ## delete environments, caches, the demo and built pages
 	rm -rf $(VENV) .clients $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

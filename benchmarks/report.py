@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import flows.reduce
+from flows.runs.reduction import run_reduce
 from schemas.requests import ReduceRequest
 from tasks.delivery.report.report import collect_report
 from tasks.simulation.case import load_case
@@ -53,7 +54,7 @@ def main() -> None:
         request = ReduceRequest(
             visit=visit, references=references, output=root / "out", work=root / "work"
         )
-        published, _ = flows.reduce.run_reduce(request, "plain")
+        published, _ = run_reduce(request, "plain")
         whole = time.process_time() - started - spent.pop("extra")
         assert published is not None
         for name, seconds in spent.items():

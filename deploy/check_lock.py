@@ -1,5 +1,6 @@
-"""Fail if the lock file and pyproject.toml disagree. Needs nothing but the standard library and
-pip's own parser.
+"""Check that the lock file and pyproject.toml agree.
+
+Needs only the standard library and pip's own parser.
 """
 
 from __future__ import annotations
@@ -16,35 +17,35 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Compare what is asked for with what is locked; print each difference."""
+    """Print each difference between required and locked packages; return the exit code."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = [Requirement(r) for r in project["project"]["dependencies"]]
-    asked += [Requirement(r) for group in project["dependency-groups"].values() for r in group]
+    required = [Requirement(r) for r in project["project"]["dependencies"]]
+    required += [Requirement(r) for group in project["dependency-groups"].values() for r in group]
     text = (ROOT / "requirements.lock").read_text()
     locked = {
         canonicalize_name(n): v
         for n, v in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
     }
     faults = []
-    for requirement in asked:
+    for requirement in required:
         name = canonicalize_name(requirement.name)
         if name not in locked:
-            faults.append(f"{name} is asked for, but not locked")
+            faults.append(f"{name} is required but not locked")
         elif not requirement.specifier.contains(locked[name], prereleases=True):
-            faults.append(f"{requirement} is asked for, {locked[name]} is locked")
+            faults.append(f"{requirement} is required, but {locked[name]} is locked")
     direct = set(
         re.findall(
             r"^([A-Za-z0-9._-]+)==(?:(?!^\S).)*?\(pyproject\.toml", text, re.MULTILINE | re.DOTALL
         )
     )
-    names = {canonicalize_name(r.name) for r in asked}
+    names = {canonicalize_name(r.name) for r in required}
     faults += [
-        f"{n} is locked for pyproject.toml, which does not ask for it"
+        f"{n} is locked for pyproject.toml, which does not require it"
         for n in sorted(direct - names)
         if n in locked
     ]
     if "--hash=sha256:" not in text or re.search(r"https?://|--index-url|--find-links", text):
-        faults.append("the lock file must hold hashes and name no host")
+        faults.append("the lock file must contain hashes and must not name a host")
     for fault in faults:
         print(f"requirements.lock: {fault}; run `make lock`", file=sys.stderr)
     return 1 if faults else 0

@@ -1,5 +1,6 @@
-"""How the pages are built: `make docs`. Nothing is fetched, neither here nor by a browser that
-shows them.
+"""Sphinx configuration of the pages that `make docs` builds.
+
+Nothing is fetched from the network, neither during the build nor by a browser showing the pages.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ html_use_index = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 nitpicky = True
-# what a browser would fetch from elsewhere
+# elements that make a browser fetch something from another site
 OUTWARD = re.compile(
     r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*["'](?:https?:)?//[^"']*["'][^>]*>|@import"""
 )
 
 
 def outward(page: str) -> list[str]:
-    """Return what of a page a browser would fetch from elsewhere."""
+    """Return the elements of a page that a browser would fetch from another site."""
     return OUTWARD.findall(page)
 
 
 def mathml(self: Any, node: Any) -> None:
-    """Write a formula as MathML, which browsers set by themselves."""
+    """Write a formula as MathML, which browsers render without a script."""
     import docutils.nodes
 
     display = "block" if isinstance(node, docutils.nodes.math_block) else "inline"
@@ -56,24 +57,22 @@ def mathml(self: Any, node: Any) -> None:
 
 
 def expand(_app: Any, _page: str, source: list[str]) -> None:
-    """Put in what is made from the declarations."""
+    """Insert the Markdown generated from the declarations."""
     source[0] = declared.expand(source[0])
 
 
 def check_pages(app: Any, error: Exception | None) -> None:
-    """Refuse pages that need the network."""
+    """Raise an error if a page needs the network."""
     from sphinx.errors import ExtensionError
 
     if error is None:
         for page in sorted(Path(app.outdir).rglob("*.html")):
-            if found := outward(page.read_text(encoding="utf-8")):
-                raise ExtensionError(
-                    f"{page.name} would be shown with what is elsewhere: {found[0]}"
-                )
+            if elements := outward(page.read_text(encoding="utf-8")):
+                raise ExtensionError(f"{page.name} needs the network: {elements[0]}")
 
 
 def setup(app: Any) -> None:
-    """Tell Sphinx what is done in its course."""
+    """Register formulas, generated Markdown and the final check with Sphinx."""
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("source-read", expand)
     app.connect("build-finished", check_pages)

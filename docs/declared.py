@@ -1,7 +1,7 @@
-"""Pages from the declarations: what stands in the code is not written down a second time.
+"""Markdown generated from the declarations, so that nothing is written down twice.
 
-A line ``<!-- declared: KIND NAME -->`` of a page is replaced by the Markdown that is made here.
-`conf.py` does so when the pages are built; `tests/flows/test_docs.py` holds the outcome against the
+A line ``<!-- declared: KIND NAME -->`` in a page is replaced by the Markdown generated here.
+`conf.py` does so when the pages are built; `tests/flows/test_docs.py` checks the result against the
 declarations.
 """
 
@@ -23,6 +23,7 @@ from flows.command.main import main as drp
 from schemas import errors
 from schemas.flags import PixelFlag, Quality
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
+from schemas.payloads import Bundle
 from schemas.products import Column, Keyword, Structure, soc_extnames, soc_structure
 from schemas.settings import PipelineSettings, Settings
 from schemas.terms import COMPANIONS, FIRST_ROUND, TERMS
@@ -40,67 +41,70 @@ AnyStep = Step[Any, Any]
 
 
 def expand(text: str) -> str:
-    """Return a page with its marks replaced.
+    """Return the text of a page with its marks replaced.
 
     Raises
     ------
     KeyError
-        If a mark names what there is not.
+        If a mark names an unknown kind, step or section of settings.
     """
     return MARK.sub(lambda mark: KINDS[mark[1]](mark[2]) if mark[2] else KINDS[mark[1]](), text)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a table in Markdown."""
+    """Return a Markdown table."""
     lines = [list(head), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def code(text: object) -> str:
-    """Return text set as code; nothing for none."""
+    """Return the text set as code, or nothing if it is empty."""
     return f"`{text}`" if str(text) else ""
 
 
-# ---- settings
-
-
 def sections() -> dict[str, type[Settings]]:
-    """Return the settings of every step by the name under which `--set` finds them."""
+    """Return the settings models, keyed by the section name that `--set` uses."""
     return {
         name: typing.cast("type[Settings]", field.annotation)
         for name, field in PipelineSettings.model_fields.items()
     }
 
 
-def allowed(field: FieldInfo) -> str:
-    """Return which values a setting may have."""
-    limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    parts = []
+def allowed_values(field: FieldInfo) -> str:
+    """Return the type and the limits of a setting."""
+    types = typing.get_args(field.annotation) or (field.annotation,)
+    names = {float: "number", int: "integer", bool: "true or false"}
+    choices = [
+        code(choice) if isinstance(choice, str) else names[choice]
+        for choice in types
+        if choice is not type(None)
+    ]
+    return ", ".join([" or ".join(choices), *limits(field)])
+
+
+def limits(field: FieldInfo) -> list[str]:
+    """Return the limits of a numeric setting, in words."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    texts = []
     for rule in field.metadata:
-        parts += [
+        texts += [
             f"{sign} {getattr(rule, name):g}"
-            for name, sign in limits.items()
+            for name, sign in signs.items()
             if getattr(rule, name, None) is not None
         ]
         if getattr(rule, "multiple_of", None) is not None:
-            parts.append(f"a multiple of {rule.multiple_of}")
-    kinds = [
-        k for k in (typing.get_args(field.annotation) or (field.annotation,)) if k is not type(None)
-    ]
-    names = {float: "number", int: "whole number", bool: "true or false"}
-    return ", ".join(
-        [" or ".join(code(k) if isinstance(k, str) else names[k] for k in kinds), *parts]
-    )
+            texts.append(f"a multiple of {rule.multiple_of}")
+    return texts
 
 
 def settings_table(name: str | None = None) -> str:
-    """Return the settings of one section, or of all."""
+    """Return a table of the settings of one section, or of all sections."""
     rows = [
         (
             code(f"{section}.{key}"),
             "not set" if field.default is None else code(str(field.default).lower()),
-            allowed(field),
+            allowed_values(field),
             field.description,
         )
         for section, model in sections().items()
@@ -109,54 +113,61 @@ def settings_table(name: str | None = None) -> str:
     ]
     if not rows:
         raise KeyError(f"there are no settings {name}")
-    return table(("setting", "default", "may be", "meaning"), rows)
+    return table(("setting", "default", "values", "meaning"), rows)
 
 
 def settings_of(step: AnyStep) -> list[str]:
-    """Return the sections whose settings a step reads."""
+    """Return the sections of settings that a step reads."""
     hints = typing.get_type_hints(step.fn)
     return [name for name, model in sections().items() if model in hints.values()]
 
 
-# ---- steps
-
-
 def step_table(name: str) -> str:
-    """Return what is declared of a step."""
+    """Return a table of a step's declaration."""
     step = STEPS[name]
     source = Path(inspect.getfile(step.fn)).resolve().relative_to(ROOT)
-    hints = typing.get_type_hints(step.fn)
-    reads = [
-        p.replace("_", " ")
-        for p in inspect.signature(step.fn).parameters
-        if not _is_settings(hints[p])
-    ]
-    leaves = [term_link(leaf) for leaf in step.leaves] or ["products of its own, see below"]
+    outputs = [term_link(leaf) for leaf in step.leaves] or ["products of its own, see below"]
     return table(
         ("", ""),
         [
-            ("in a sentence", (inspect.getdoc(step.fn) or "").splitlines()[0]),
-            ("keyword in headers", ", ".join(map(code, step.keywords)) or "none"),
+            ("purpose", (inspect.getdoc(step.fn) or "").splitlines()[0]),
+            ("state keyword", ", ".join(map(code, step.keywords)) or "none"),
             ("version", step.version),
             ("code", code(source)),
-            ("reads", ", ".join(reads)),
-            ("leaves", ", ".join(leaves)),
+            ("reads", ", ".join(inputs_of(step))),
+            ("output", ", ".join(outputs)),
         ],
     )
 
 
-def _is_settings(hint: object) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Settings)
+def inputs_of(step: AnyStep) -> list[str]:
+    """Return what a step reads besides its settings; a bundle is named by its members."""
+    hints = typing.get_type_hints(step.fn)
+    names: list[str] = []
+    for parameter in inspect.signature(step.fn).parameters:
+        hint = hints[parameter]
+        if not (isinstance(hint, type) and issubclass(hint, Settings)):
+            names += members(parameter, hint)
+    return [name.replace("_", " ") for name in names]
+
+
+def members(name: str, hint: object) -> list[str]:
+    """Return the names of a bundle's members, of its own bundles too; else the name itself."""
+    bundles = [t for t in (hint, *typing.get_args(hint)) if isinstance(t, type)]
+    for bundle in bundles:
+        if issubclass(bundle, Bundle):
+            fields = bundle.model_fields.items()
+            return [member for key, field in fields for member in members(key, field.annotation)]
+    return [name]
 
 
 def parameters(name: str) -> str:
-    """Return the settings that a step reads."""
-    found = settings_of(STEPS[name])
-    return "\n".join(map(settings_table, found)) if found else "It has none.\n"
+    """Return tables of the settings that a step reads."""
+    return "\n".join(map(settings_table, settings_of(STEPS[name]))) or "None.\n"
 
 
 def term_link(extname: str) -> str:
-    """Return the name of a product as a link to its declaration."""
+    """Return the EXTNAME of a product as a link to its declaration."""
     if extname in TERMS:
         return f"[{extname}](/reference/terms.md#{anchor(extname)})"
     base = extname.split("-")[0]
@@ -172,38 +183,44 @@ def anchor(heading: str) -> str:
     return heading.lower()
 
 
-def leaves(name: str) -> str:
-    """Return what a step leaves, with the columns of its terms, and the values that go into
-    headers.
-    """
-    parts, used = [], {}
+def term_outputs(leaf: str) -> tuple[list[str], dict[str, Keyword]]:
+    """Return a description of each HDU of a term, and the used values that its header carries."""
+    descriptions: list[str] = []
+    used: dict[str, Keyword] = {}
+    for structure in (TERMS[extname] for extname in (leaf, *COMPANIONS.get(leaf, ()))):
+        content = f".\n\n{columns(structure.columns)}" if structure.is_table else ", an image."
+        descriptions.append(f"{term_link(structure.extname)}: {structure.meaning}{content}")
+        used |= {name: key for name, key in structure.keywords.items() if name in USED}
+    return descriptions, used
+
+
+def product_output(leaf: str) -> str:
+    """Return the description of a product that is not a term."""
+    base = leaf.split("-")[0]
+    if base in soc_extnames():
+        return f"{term_link(leaf)}: {soc_structure(base).meaning}."
+    return f"{code(leaf)}."
+
+
+def outputs(name: str) -> str:
+    """Return a step's output: its products, the columns of its terms, and its used values."""
+    parts: list[str] = []
+    used: dict[str, Keyword] = {}
     for leaf in STEPS[name].leaves:
-        for extname in (leaf, *COMPANIONS.get(leaf, ())) if leaf in TERMS else ():
-            structure = TERMS[extname]
-            parts.append(
-                f"{term_link(extname)}: {structure.meaning}.\n\n{columns(structure.columns)}"
-                if structure.is_table
-                else f"{term_link(extname)}: {structure.meaning}, an image."
-            )
-            used |= {k: v for k, v in structure.keywords.items() if k in USED}
-        if leaf not in TERMS:
-            base = leaf.split("-")[0]
-            parts.append(
-                f"{term_link(leaf)}: {soc_structure(base).meaning}."
-                if base in soc_extnames()
-                else f"{code(leaf)}."
-            )
-    text = "\n\n".join(parts)
+        if leaf in TERMS:
+            descriptions, values = term_outputs(leaf)
+            parts += descriptions
+            used |= values
+        else:
+            parts.append(product_output(leaf))
     if used:
-        text += (
-            "\n\nValues it used, in the headers of everything that is made from it:\n\n"
-            + keywords(used.values())
-        )
-    return text or "Nothing that a later step reads.\n"
+        parts.append("Values used, copied to the headers of all products derived from them:")
+        parts.append(keywords(used.values()))
+    return "\n\n".join(parts) or "Nothing that a later step reads.\n"
 
 
 def index() -> str:
-    """Return all steps with their keywords, as the pages about them are ordered."""
+    """Return a table of all steps, in the order of their pages."""
     order = re.findall(
         r"^([a-z0-9_]+)$", (ROOT / "docs/steps/index.md").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -216,14 +233,11 @@ def index() -> str:
         )
         for name in order
     ]
-    return table(("step", "does", "keyword", "leaves"), rows)
-
-
-# ---- products
+    return table(("step", "purpose", "keyword", "output"), rows)
 
 
 def columns(declared: Iterable[Column]) -> str:
-    """Return columns of a table."""
+    """Return a table of declared columns."""
     return table(
         ("column", "type", "unit", "meaning"),
         [
@@ -234,7 +248,7 @@ def columns(declared: Iterable[Column]) -> str:
 
 
 def keywords(declared: Iterable[Keyword]) -> str:
-    """Return keywords."""
+    """Return a table of declared keywords."""
     return table(
         ("keyword", "type", "unit", "meaning"),
         [(code(k.name), k.type, k.unit, k.meaning) for k in declared],
@@ -242,30 +256,33 @@ def keywords(declared: Iterable[Keyword]) -> str:
 
 
 def structure_text(structure: Structure) -> str:
-    """Return an HDU: heading, meaning, pixels or columns, keywords."""
+    """Return the section about an HDU: meaning, pixels or columns, keywords."""
     lines = [
         f"## {structure.extname}\n",
         f"{structure.meaning[:1].upper()}{structure.meaning[1:]}.\n",
     ]
     if structure.image:
-        axes = " × ".join("free" if axis == 0 else str(axis) for axis in structure.axes)
+        axes = " × ".join("any" if axis == 0 else str(axis) for axis in structure.axes)
         lines.append(f"Image of {structure.image}, axes {axes} (x first).\n")
     if structure.columns:
         lines.append(columns(structure.columns))
-    if structure.associated:
-        for which, words in ((True, "In the same file"), (False, "It may also hold")):
-            if others := [
-                code(name) for name, needed in structure.associated.items() if needed is which
-            ]:
-                lines.append(f"{words}: {', '.join(others)}.\n")
+    lines += companions(structure)
     lines.append("Keywords: " + (", ".join(map(code, structure.keywords)) or "none") + ".\n")
     return "\n".join(lines)
 
 
+def companions(structure: Structure) -> list[str]:
+    """Return sentences that name the other HDUs of the same file."""
+    sentences = []
+    for required, words in ((True, "In the same file"), (False, "Optionally in the same file")):
+        names = [code(name) for name, needed in structure.associated.items() if needed is required]
+        if names:
+            sentences.append(f"{words}: {', '.join(names)}.\n")
+    return sentences
+
+
 def structures(written: bool) -> list[Structure]:
-    """Return the SOC's structures that this pipeline writes, or those that it or its simulator
-    takes from others.
-    """
+    """Return the SOC's structures that this pipeline writes, or those that it only reads."""
     return [
         light_curve_structure({}) if name == "SCI_COR_Lightcurve" else soc_structure(name)
         for name in soc_extnames()
@@ -274,13 +291,13 @@ def structures(written: bool) -> list[Structure]:
 
 
 def terms() -> str:
-    """Return our own products; first rounds are declared as the second ones."""
+    """Return the sections about our own terms; a first round refers to its second."""
     firsts = {first: final for final, first in FIRST_ROUND.items()}
     parts = []
     for name, structure in TERMS.items():
         if name in firsts:
             parts.append(
-                f"## {name}\n\nThe first round of {term_link(firsts[name])}, declared as that.\n"
+                f"## {name}\n\nFirst round of {term_link(firsts[name])}, with the same structure.\n"
             )
         else:
             parts.append(structure_text(structure))
@@ -288,19 +305,14 @@ def terms() -> str:
 
 
 def every_keyword() -> dict[str, Keyword]:
-    """Return all keywords of all structures and terms, and all used values, by name."""
+    """Return all keywords of all structures and terms, and all used values, sorted by name."""
     declared = [*structures(True), *structures(False), *TERMS.values()]
-    found = {
-        name: keyword for structure in declared for name, keyword in structure.keywords.items()
-    }
-    return dict(sorted({**found, **USED}.items()))
-
-
-# ---- inputs
+    by_name = {name: key for structure in declared for name, key in structure.keywords.items()}
+    return dict(sorted({**by_name, **USED}.items()))
 
 
 def inputs(which: Iterable[Input]) -> str:
-    """Return kinds of files, what is needed of each, and what happens without it."""
+    """Return a table of input files: required HDUs and contents, and the fall-back without them."""
     rows = []
     for kind in which:
         needed = []
@@ -312,24 +324,21 @@ def inputs(which: Iterable[Input]) -> str:
         rows.append(
             (kind.kind, first, kind.meaning, "; ".join(needed), kind.fallback or "**needed**")
         )
-    return table(("kind", "first HDU", "is", "what of it must be there", "without it"), rows)
-
-
-# ---- flags
+    return table(("kind", "first HDU", "content", "required", "if missing"), rows)
 
 
 def event() -> str:
-    """Return the digits of EVENT."""
+    """Return a table of the digits of EVENT."""
     rows = [
         (str(unit * digit), name, words)
         for unit, name, values in EVENT_DIGITS
         for digit, words in values.items()
     ]
-    return table(("adds", "what", "meaning"), rows)
+    return table(("value", "condition", "meaning"), rows)
 
 
 def bits(flags: type[enum.IntFlag], words: Mapping[int, str]) -> str:
-    """Return the bits of a field."""
+    """Return a table of the bits of a field."""
     return table(
         ("bit", "value", "name", "meaning"),
         [(f.bit_length() - 1, int(f), code(f.name), words[f]) for f in flags],
@@ -337,30 +346,29 @@ def bits(flags: type[enum.IntFlag], words: Mapping[int, str]) -> str:
 
 
 def comments(flags: type[enum.IntFlag]) -> dict[int, str]:
-    """Return what the source says behind each flag, or else its name in words; a flag of the
-    reference map says so.
+    """Return the meaning of each flag: its source comment, else its name in words.
+
+    Flags taken from the reference map say so.
     """
-    found = dict(
-        re.findall(
-            r"^    ([A-Z_]+) = 1 << \d+(?:  # (.+))?$", inspect.getsource(flags), re.MULTILINE
-        )
+    # the formatter puts parentheses around a value whose comment is too long for its line
+    pattern = re.compile(
+        r"^    ([A-Z_]+) = (?:\(\s+)?1 << \d+(?:\s+\))?(?:  # (.+))?$", re.MULTILINE
     )
+    written = dict(pattern.findall(inspect.getsource(flags)))
     words = {flag: str(flag.name).lower().replace("_", " ") for flag in flags}
     return {
-        f: f"the reference map says{w[3:]}" if w.startswith("map ") else found[str(f.name)] or w
+        f: f"the reference map says{w[3:]}" if w.startswith("map ") else written[str(f.name)] or w
         for f, w in words.items()
     }
 
 
 def quality() -> str:
-    """Return the bits of QUALITY: in the words of the report, and what the declaration says
-    more.
-    """
+    """Return a table of the bits of QUALITY, in the words of the report where it has any."""
     return bits(Quality, {f: BIT_WORDS.get(f, comments(Quality)[f]) for f in Quality})
 
 
 def kinds() -> str:
-    """Return the kinds of entries in the list of defects."""
+    """Return a table of the kinds of entries in the list of defects."""
     words = {
         COSMIC: "cosmic ray",
         HIGH_STATE: "telegraphic pixel above the scene",
@@ -369,22 +377,19 @@ def kinds() -> str:
     return table(("KIND", "meaning"), words.items())
 
 
-# ---- commands
-
-
 def exit_codes() -> str:
-    """Return the exit codes that errors carry."""
-    found = [
+    """Return a table of the exit codes of errors."""
+    classes = [
         e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.DrpError)
     ]
     rows = [
-        (e.exit_code, (e.__doc__ or "").split("\n")[0]) for e in found if e is not errors.DrpError
+        (e.exit_code, (e.__doc__ or "").split("\n")[0]) for e in classes if e is not errors.DrpError
     ]
-    return table(("exit code", "meaning"), [(0, "Done, or nothing to do."), *sorted(rows)])
+    return table(("exit code", "meaning"), [(0, "Done, or already up to date."), *sorted(rows)])
 
 
 def commands() -> str:
-    """Return every command of `drp` with its options."""
+    """Return the sections about the commands of `drp`, with usage, help and options."""
     parts = []
     for name, command in drp.commands.items():
         context = click.Context(command, info_name=name)
@@ -403,28 +408,23 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-# ---- figures
-
-
 def figure(name: str) -> str:
-    """Return a figure of the simulated visit with its caption."""
+    """Return the figure of a step with its caption."""
     from docs.figures import FIGURES
 
     drawn = FIGURES[name]
-    return (
-        f"```{{figure}} /../build/docs/figures/{name}.png\n:alt: "
-        f"{drawn.alt}\n\n{drawn.caption}\n```\n"
-    )
+    path = f"/../build/docs/figures/{name}.png"
+    return f"```{{figure}} {path}\n:alt: {drawn.alt}\n\n{drawn.caption}\n```\n"
 
 
 KINDS: dict[str, Callable[..., str]] = {
     "steps": index,
     "step": step_table,
     "parameters": parameters,
-    "leaves": leaves,
+    "output": outputs,
     "settings": settings_table,
     "products": lambda: "\n".join(map(structure_text, structures(True))),
-    "given": lambda: "\n".join(map(structure_text, structures(False))),
+    "input-structures": lambda: "\n".join(map(structure_text, structures(False))),
     "terms": terms,
     "keywords": lambda: keywords(every_keyword().values()),
     "visit-inputs": lambda: inputs(VISIT_INPUTS),

@@ -1,1 +1,1 @@
-"""What happens to a visit, in order; each file reads as a recipe."""
+"""The recipes of the pipeline, and the ways to run them: commands, job orders, Prefect."""

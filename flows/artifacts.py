@@ -1,8 +1,7 @@
-"""What an operator sees of a run in Prefect besides its states: progress, steps, verdict, light
-curve, where the report is.
+"""Artifacts of a run in Prefect: progress, steps, verdict, light curve, links to the products.
 
-Artifacts of the flow run, by visit, so that the server keeps their history too. Nothing here
-decides anything: where the server does not take them the run goes on without.
+Their keys contain the visit, so that the server keeps their history by visit. They are for display
+only: if the server does not accept them, the run continues without.
 """
 
 from __future__ import annotations
@@ -23,32 +22,33 @@ from schemas.payloads import Inventory, Published, ReportData
 from tasks.delivery.report.report import DATA, LIGHT_CURVE, svg
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, current_run
 
-EVERY = 1.0  # updates come no closer than this [s]
+EVERY = 1.0  # shortest time between two updates [s]
 
-PATIENCE = 3.0  # of a request [s]: what is shown must not hold a visit up
+PATIENCE = 3.0  # timeout of a request [s]: artifacts must not delay a visit
 
-LARGEST_PICTURE = 300_000  # a server takes half a megabyte
+LARGEST_PICTURE = 300_000  # bytes; a server accepts half a megabyte
 
 Show = Callable[[Published, ReportData], None]
 
 
 @contextmanager
-def shown(found: Inventory) -> Iterator[Show]:
-    """Show the run in Prefect while it goes on; yield what is told the outcome. Under the plain
-    engine nothing happens.
+def run_shown(inventory: Inventory) -> Iterator[Show]:
+    """Show the current run in Prefect; yield a function that shows the outcome.
+
+    Under the plain engine nothing is shown.
     """
     run = current_run()
     if run.engine != "prefect" or run.dry:
         yield lambda _published, _report: None
         return
-    board = Board(run, found.visit)
+    board = Board(run, inventory.visit)
     tell = run.tell
 
-    def told(step: str, report: StepReport | None) -> None:
+    def show_step(step: str, report: StepReport | None) -> None:
         tell(step, report)
         board.step(step, report)
 
-    run.tell = told
+    run.tell = show_step
     try:
         yield board.published
     except Stopped:
@@ -76,7 +76,7 @@ class Board:
         self._try(self._open)
 
     def step(self, name: str, report: StepReport | None) -> None:
-        """Show that a step begins (no report) or ended."""
+        """Show that a step begins (`report` is None) or has ended."""
         if time.monotonic() - self.updated >= EVERY:
             self.updated = time.monotonic()
             doing = f"{name} ..." if report is None else f"{name} {report.outcome}"
@@ -85,16 +85,16 @@ class Board:
             )
 
     def published(self, published: Published, report: ReportData) -> None:
-        """Show what came out."""
+        """Show the verdict, the light curve and links to the products."""
         self._try(lambda: self._verdict(published, report))
-        self.ended("published" if published.new else "nothing to do")
+        self.ended("published" if published.new else "already up to date")
 
     def ended(self, how: str) -> None:
-        """Show the last state of progress and steps."""
+        """Show the final state of progress and steps."""
         self._try(lambda: self._update(100.0, how))
 
     def failed(self, error: BaseException) -> None:
-        """Show why the run ended, and how far it had come."""
+        """Show why the run failed, and how far it came."""
         text = f"# Not reduced\n\n{literal(f'{type(error).__name__}: {error}')}\n"
         self._try(lambda: self._update(100.0 * len(self.run.reports) / len(STEPS), "failed"))
         self._try(lambda: self._make("verdict", "markdown", text, f"verdict of {self.visit}"))
@@ -110,9 +110,9 @@ class Board:
             return
         try:
             action()
-        except Exception as error:  # whatever the server has against it is no reason to stop
+        except Exception as error:  # the run must continue whatever the server replies
             self.lost = True
-            self.run.warn(f"Prefect shows no more of this run: {type(error).__name__}")
+            self.run.warn(f"Prefect no longer shows this run: {type(error).__name__}")
 
     def _open(self) -> None:
         from prefect.client.orchestration import get_client
@@ -120,7 +120,7 @@ class Board:
 
         self.flow_run = flow_run.id
         self.client = get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True).__enter__()
-        # a run of a deployment does not know its visit when it is made
+        # a run of a deployment is created before its visit is known
         name = f"reduce {self.visit}"
         if flow_run.name != name:
             self.client.update_flow_run(
@@ -174,7 +174,7 @@ class Board:
 
 
 def row(report: StepReport) -> dict[str, Any]:
-    """Return what the table says of a step."""
+    """Return the row of a step in the table."""
     leaf = report.leaf
     states = ", ".join(sorted({str(state) for state in leaf.status.values()}))
     return {
@@ -202,25 +202,26 @@ def verdict_page(data: dict[str, Any], published: Published, warnings: list[str]
         value = " ".join(part for part in (metric["shown"], metric["unit"]) if part)
         reason = f" ({metric['reason']})" if metric["reason"] else ""
         lines.append(f"| {literal(metric['label'])} | {literal(value + reason)} |")
-    said = dict.fromkeys([*warnings, *data["all_warnings"]])
-    lines += ["", "## Warnings", "", *(f"- {literal(warning)}" for warning in said)] if said else []
+    all_warnings = dict.fromkeys([*warnings, *data["all_warnings"]])
+    if all_warnings:
+        lines += ["", "## Warnings", ""]
+        lines += [f"- {literal(warning)}" for warning in all_warnings]
     lines += [
         "",
-        f"Published in `{published.folder}`"
-        + ("" if published.new else ", where it stood already"),
+        f"Published in `{published.folder}`" + ("" if published.new else " (already up to date)"),
         "",
     ]
     return "\n".join(lines)
 
 
 def literal(text: object) -> str:
-    """Return text from outside so that Markdown shows it as it is: no markup, no HTML, one line."""
+    """Return text escaped for Markdown, on one line: no markup, no HTML."""
     line = " ".join(str(text).split())
     return re.sub(r"([\\`*_{}\[\]()#+!|~:-])", r"\\\1", html.escape(line, quote=False))
 
 
 def worth_reading(folder: Path) -> list[Path]:
-    """Return what a person opens first, of a published folder."""
+    """Return the most important files of a published folder."""
     return [
         *sorted(folder.glob("*_RPT_*")),
         *sorted(folder.glob("*Lightcurve-DEFAULT*")),
@@ -229,9 +230,7 @@ def worth_reading(folder: Path) -> list[Path]:
 
 
 def link(path: Path) -> str:
-    """Return the address of a published file: below DRP_PRODUCTS_URL if the site serves them, else
-    on this machine's disk.
-    """
+    """Return the address of a published file: below DRP_PRODUCTS_URL if set, else a file URL."""
     if base := os.environ.get("DRP_PRODUCTS_URL"):
         return f"{base.rstrip('/')}/{quote(f'{path.parent.name}/{path.name}')}"
     return f"file://{quote(str(path))}"

@@ -44,7 +44,7 @@ def calibrate_visit(inventory: Inventory, settings: PipelineSettings) -> Calibra
     limits = inventory.references.get(HOUSEKEEPING_LIMITS.kind)
     housekeeping = judge_housekeeping(raw, limits)
     detector = estimate_detector(raw, inventory, settings)
-    assert detector.spread is not None  # only that of the full array is
+    assert detector.spread is not None  # None only for the full array
     flat_field = write_flat_field(raw, detector.flat, *flats, settings.flat)
     subarray = calibrate_subarray(raw, inventory.imagettes, events, detector)
     imagettes = full_array = None
@@ -83,8 +83,9 @@ def flag_visit(inventory: Inventory, settings: PipelineSettings) -> Events:
 
 
 def estimate_detector(raw: Product, inventory: Inventory, settings: PipelineSettings) -> Detector:
-    """Estimate the effects of the detector on the sub-array, or on the full array with its own
-    margins, housekeeping and read-out mode.
+    """Estimate the effects of the detector on the sub-array or the full array.
+
+    Each has margins, housekeeping and a read-out mode of its own.
     """
     reference = inventory.references
     bias_frame, timing = reference[BIAS_FRAME.kind], reference.get(READ_OUT.kind)
@@ -103,9 +104,7 @@ def estimate_detector(raw: Product, inventory: Inventory, settings: PipelineSett
 
 
 def flat_references(inventory: Inventory) -> tuple[Reference | None, tuple[Reference, ...]]:
-    """Return the flat field by effective temperature and the references that one is built from;
-    the visit has either.
-    """
+    """Return the reference flat field, and the references to build one from; either is empty."""
     by_wavelength = (inventory.references.get(declared.kind) for declared in BY_WAVELENGTH)
     parts = tuple(reference for reference in by_wavelength if reference is not None)
     return inventory.references.get(FLAT_FIELD.kind), parts

@@ -1,4 +1,4 @@
-"""A campaign: several visits side by side, each in a process of its own, and each failing alone."""
+"""A campaign: several visits in parallel, each in its own process, so that one can fail alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from typing import IO, Any
 
 from schemas.errors import plain
 
-LONGEST = 4000  # characters of an error: what went wrong, and where its report lies
-MOST_OUTPUT = 16 << 20  # bytes of what a reduction says
+LONGEST = 4000  # characters of an error message, with the path of its report
+MOST_OUTPUT = 16 << 20  # bytes read from an output stream of a reduction
 
 
 @dataclass
 class VisitResult:
-    """What became of one visit: exit code, time it took, verdict, and the published folder or the
-    error.
-    """
+    """The outcome of a visit. `text` is the published folder or the error message."""
 
     visit: str
     code: int
@@ -46,23 +44,23 @@ def run_campaign(
     visits: Sequence[Path],
     options: Sequence[str],
     jobs: int,
-    tell: Callable[[VisitResult], None] = lambda _: None,
+    report: Callable[[VisitResult], None] = lambda _: None,
     command: Sequence[str] = (sys.executable, "-m", "flows.command.main", "reduce"),
 ) -> list[VisitResult]:
-    """Reduce visits, at most `jobs` at a time; return what became of each, in their order.
+    """Reduce visits, at most `jobs` at a time, and return their results in the same order.
 
     Parameters
     ----------
     visits : sequence of Path
-        Folders, as `drp reduce` takes them.
+        Folders, as for `drp reduce`.
     options : sequence of str
         Further arguments of `drp reduce`.
     jobs : int
         Number of processes.
-    tell : callable
-        Is told of each visit when it has ended.
+    report : callable
+        Called with each result as soon as the visit has ended.
     command : sequence of str
-        What is run with a visit and the options.
+        The command to run with the options and a visit.
     """
     results: dict[int, VisitResult] = {}
     waiting = list(enumerate(visits))[::-1]
@@ -77,7 +75,7 @@ def run_campaign(
                 running.remove(each)
                 result = _result(each, str(visits[each.index]))
                 results[each.index] = result
-                tell(result)
+                report(result)
             time.sleep(0.02)
     return [results[i] for i in range(len(visits))]
 
@@ -89,35 +87,35 @@ def _children() -> Iterator[list[_Running]]:
         yield running
     finally:
         for each in running:
-            each.process.terminate()  # each cleans up and says so; nothing partial is left
+            each.process.terminate()  # each cleans up after itself
         for each in running:
             each.process.wait()
 
 
 def _start(index: int, command: Sequence[str]) -> _Running:
-    output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed when the visit has ended)
+    output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed in _result)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
     return _Running(index, process, time.monotonic(), output, errors)
 
 
 def _result(ended: _Running, visit: str) -> VisitResult:
     seconds = round(time.monotonic() - ended.began, 2)
-    said: list[bytes] = []
+    texts: list[bytes] = []
     for stream in (ended.output, ended.errors):
         with stream:
             stream.seek(0)
-            said.append(stream.read(MOST_OUTPUT))
+            texts.append(stream.read(MOST_OUTPUT))
     code = ended.process.returncode
     result = VisitResult(visit, code if code >= 0 else 128 - code, seconds)
     try:
-        answer: Any = json.loads(said[0])["published"]
+        answer: Any = json.loads(texts[0])["published"]
         result.verdict, result.text, result.new = answer["verdict"], answer["folder"], answer["new"]
     except (ValueError, KeyError, TypeError):
-        lines = [line for line in said[1].decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in texts[1].decode(errors="replace").splitlines() if line.strip()]
         error = next(
             (line for line in lines if line.startswith(("ERROR", "Error"))),
             lines[-1] if lines else "",
         )
-        text = error.removeprefix("ERROR ").removeprefix("Error: ") or f"ended by signal {-code}"
+        text = error.removeprefix("ERROR ").removeprefix("Error: ") or f"killed by signal {-code}"
         result.text = plain(text, LONGEST)
     return result

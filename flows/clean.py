@@ -1,7 +1,7 @@
-"""Intermediate products of visits go, with reports on failures: what nobody touched for long, and
-the oldest above a quota.
+"""Remove intermediate products and reports on failures: those untouched for long, or over a quota.
 
-So do reports of folders that told no visit, and what killed processes left among the reports.
+This includes reports on folders without a visit, and unfinished files that killed processes left
+among the reports.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +22,15 @@ _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
 
 REPORT = (".txt", ".pdf")
-# age of a hidden file or folder among the reports that no living process can still be writing [s]
+# hidden files among the reports older than this are no longer being written [s]
 LEFT = 3600.0
 
 
 @dataclass
 class Kept:
-    """What is kept of a visit, or of a name among the reports. `action` is keep, remove, or in use
-    (a run holds the visit).
+    """The files of a visit in the work folder, or a report without a visit.
+
+    `action` is keep, remove or in use (a run holds the visit).
     """
 
     visit: str
@@ -43,7 +43,7 @@ def parse_size(text: str) -> int:
     """Return a size such as ``50G`` in bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
     if match is None:
-        raise UsageError(f"{text!r}: wanted a size such as 50G")
+        raise UsageError(f"{text!r}: expected a size such as 50G")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -51,16 +51,14 @@ def parse_age(text: str) -> float:
     """Return an age such as ``30d`` in seconds; a number alone is days."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|)", text)
     if match is None:
-        raise UsageError(f"{text!r}: wanted an age such as 30d, 12h, 90min or 10s")
+        raise UsageError(f"{text!r}: expected an age such as 30d, 12h, 90min or 10s")
     return float(match[1]) * _AGES[match[2]]
 
 
 def visits_kept(work: Path) -> list[Kept]:
-    """Return what a work folder keeps of each visit, and of other names among its reports, the
-    oldest first.
-    """
-    found = [Kept(name, *_size(work, name)) for name in _names(work)]
-    return sorted((k for k in found if k.bytes), key=lambda k: (k.when, k.visit))
+    """Return the visits in a work folder, and other reports, the oldest first."""
+    entries = [Kept(name, *_size(work, name)) for name in _names(work)]
+    return sorted((k for k in entries if k.bytes), key=lambda k: (k.when, k.visit))
 
 
 def _names(work: Path) -> set[str]:
@@ -73,21 +71,21 @@ def _names(work: Path) -> set[str]:
         if VISIT.fullmatch(p.name)
     }
     reports = work / "reports"
-    found = reports.iterdir() if reports.is_dir() and not reports.is_symlink() else ()
+    files = reports.iterdir() if reports.is_dir() and not reports.is_symlink() else ()
     return visits | {
         p.name if _is_left(p.name) else p.stem
-        for p in found
+        for p in files
         if _is_left(p.name) or p.suffix in REPORT
     }
 
 
 def _is_left(name: str) -> bool:
-    """Whether a name among the reports is that of something half done."""
+    """Return whether a name among the reports belongs to an unfinished file."""
     return name.startswith(".")
 
 
 def _places(work: Path, visit: str) -> list[Path]:
-    """Return the folders and files of a visit, or of a name among the reports."""
+    """Return the folders and files of a visit, or of a report without a visit."""
     reports = [
         work / "reports" / name
         for name in ([visit] if _is_left(visit) else [f"{visit}{end}" for end in REPORT])
@@ -101,7 +99,7 @@ def _places(work: Path, visit: str) -> list[Path]:
 
 
 def _size(work: Path, visit: str) -> tuple[int, float]:
-    """Return how much room something takes [bytes], and when it was touched last [s since 1970]."""
+    """Return the disk space of a visit [bytes], and its last modification [s since 1970]."""
     size, when = 0, 0.0
     for place in _places(work, visit):
         folders = [] if place.is_symlink() else os.walk(place)
@@ -109,7 +107,7 @@ def _size(work: Path, visit: str) -> tuple[int, float]:
         for path in within if place.is_dir() and not _is_left(visit) else [place, *within]:
             try:
                 s = os.lstat(path)
-            except FileNotFoundError:  # a run goes on meanwhile
+            except FileNotFoundError:  # removed by a run in progress
                 continue
             size, when = size + s.st_blocks * 512, max(when, s.st_mtime)
     return max(size, 1) if _is_left(visit) else size, when
@@ -120,19 +118,32 @@ def clean(
     older: float | None,
     quota: int | None,
     dry: bool = False,
-    tell: Callable[[Kept], None] = lambda _: None,
 ) -> list[Kept]:
-    """Take away what is older than `older` [s], then the oldest until `quota` [bytes] is kept;
-    return what became of each.
+    """Remove intermediate products by age, then the oldest ones until a quota is met.
 
-    A visit that a run holds is left alone, as is everything that is neither of a visit nor a
-    report: published folders never stand among it. What a killed process left among the reports
-    goes at any age above an hour.
+    Visits in use are left alone, as is everything that is neither part of a visit nor a report,
+    such as published folders. Unfinished reports are removed after an hour.
+
+    Parameters
+    ----------
+    work : Path
+        The work folder.
+    older : float or None
+        Remove visits untouched for longer than this [s].
+    quota : int or None
+        Keep at most this much [bytes].
+    dry : bool
+        Remove nothing.
+
+    Returns
+    -------
+    list of Kept
+        All visits, with the action taken; the oldest first.
 
     Raises
     ------
     UsageError
-        If `work` is not a folder, or neither age nor quota is given.
+        If `work` is not a folder, or neither age nor quota is set.
     """
     if not work.is_dir():
         raise UsageError(f"{work}: is not a folder")
@@ -146,16 +157,15 @@ def clean(
         if age > LEFT if _is_left(kept.visit) else too_much or (older is not None and age > older):
             kept.action = "remove" if dry else _remove(work, kept)
             total -= kept.bytes if kept.action == "remove" else 0
-        tell(kept)
     return visits
 
 
 def _remove(work: Path, kept: Kept) -> str:
     if not VISIT.fullmatch(kept.visit):
-        return _take_away(work, kept)
+        return _delete(work, kept)
     try:
         with Workspace(work, kept.visit).lock(wait=False, notify=lambda _: None):
-            action = _take_away(work, kept)
+            action = _delete(work, kept)
             if action == "remove":
                 disk.remove(work / "records" / f"{kept.visit}.digests.json")
             return action
@@ -163,13 +173,13 @@ def _remove(work: Path, kept: Kept) -> str:
         return "in use"
 
 
-def _take_away(work: Path, kept: Kept) -> str:
+def _delete(work: Path, kept: Kept) -> str:
     places = _places(work, kept.visit)
-    # a run that ended since we looked may have left something new
+    # a run may have ended since the sizes were taken, and left new files
     if _size(work, kept.visit)[1] > kept.when:
         return "keep"
     for place in places:
-        # the empty folders stay: a run that waits for its turn has looked for them already
+        # keep the empty folders: a run that is waiting for the lock relies on them
         whole = _is_left(kept.visit) or not place.is_dir()
         for path in [place] if whole else list(place.iterdir()):
             disk.remove(path)

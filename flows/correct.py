@@ -1,4 +1,4 @@
-"""The second stage: estimate everything that is not the star, and subtract it."""
+"""The second stage: estimate and subtract everything but the star."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def correct_visit(
     kinds = (PIXEL_SCALE, WHITE_PSF, BAD_PIXEL_MAP, FLUX_CONVERSION)
     scale, white, bad, conversion = (found.references.get(kind.kind) for kind in kinds)
 
-    # what is known without a PSF of the visit
+    # before the visit has a PSF
     pointing = estimate_pointing(raw, found.attitude, found.planned, scale, settings.pointing)
     prior = read_prior(raw, white, bad, found.stars, conversion)
     look = take_look(images, events, pointing, prior, ring, settings.look, stamp)
@@ -65,7 +65,7 @@ def correct_visit(
     scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)
     defects_1 = find_defects_1(images, scene, readout, removed, prior, limits)
 
-    # second round: background, PSF, position and defects again, each with the best of the others
+    # second round: background, PSF, position and defects, with the results of the first
     removed = removed.with_defects(defects_1)
     background = estimate_background(images, scene, readout, removed, ring)
     smooth = Removed(background=background, smearing=smearing)

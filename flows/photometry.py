@@ -1,4 +1,4 @@
-"""The third stage: corrected images to light curves."""
+"""The third stage: from corrected images to light curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.photometry.quality import assess_quality
 def measure_visit(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, settings: PipelineSettings
 ) -> MeasuredVisit:
-    """Measure the target, judge the points, and write the light curves."""
+    """Measure the target, assess the quality of the points, and write the light curves."""
     c, images, scene, removed = corrected, corrected.subarray, corrected.scene, corrected.removed
     events, detector, readout = calibrated.events, calibrated.detector, calibrated.readout
     apertures = measure_apertures(images, c.position, c.smearing, c.defects, calibrated.dark)
@@ -37,10 +37,7 @@ def measure_visit(
         imagettes = measure_imagettes(small, images, scene, detector, removed, quality, chosen)
         curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
     return MeasuredVisit(
-        apertures=apertures,
-        psf_fit=psf_fit,
-        contamination=contamination,
-        quality=quality,
+        **dict(photometry),
         light_curves=light_curves,
         imagettes=imagettes,
         imagette_light_curves=curves,

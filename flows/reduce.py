@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.artifacts import shown
+from flows.artifacts import run_shown
 from flows.calibrate import calibrate_visit
 from flows.correct import correct_visit
 from flows.photometry import measure_visit
@@ -13,9 +13,7 @@ from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
 from tasks.delivery.publication import Content, publish
-from tasks.delivery.published.folder import (
-    verdict_of,
-)
+from tasks.delivery.published.folder import verdict_of
 from tasks.delivery.report.report import collect_report, typeset_report
 from tasks.delivery.tgz import write_archive
 from tasks.delivery.viewer.page import collect_viewer, write_viewer
@@ -25,40 +23,45 @@ from tasks.numerics.times import now
 
 
 @recipe(Published, "reduce")
-def reduce_visit(request: ReduceRequest, found: Inventory, settings: PipelineSettings) -> Published:
+def reduce_visit(
+    request: ReduceRequest, inventory: Inventory, settings: PipelineSettings
+) -> Published:
     """Reduce a visit: raw images to published light curves, viewer and report."""
-    with shown(found) as show:
-        calibrated = calibrate_visit(found, settings)
-        corrected = correct_visit(found, calibrated, settings)
+    with run_shown(inventory) as show_outcome:
+        calibrated = calibrate_visit(inventory, settings)
+        corrected = correct_visit(inventory, calibrated, settings)
         measured = measure_visit(calibrated, corrected, settings)
-        collect_viewer(found, calibrated, corrected, measured, settings.viewer)
-        report = collect_report(found, calibrated, corrected, measured, settings.report)
-        published = publish_visit(request, found, settings)
-        show(published, report)
+        collect_viewer(inventory, calibrated, corrected, measured, settings.viewer)
+        report = collect_report(inventory, calibrated, corrected, measured, settings.report)
+        published = publish_visit(request, inventory, settings)
+        show_outcome(published, report)
     return published
 
 
 def publish_visit(
-    request: ReduceRequest, found: Inventory, settings: PipelineSettings
+    request: ReduceRequest, inventory: Inventory, settings: PipelineSettings
 ) -> Published:
-    """Publish what the steps of the current run left."""
+    """Publish the products of the current run."""
     run = current_run()
     for path in run.replacements.values():
-        raise UsageError(f"{path}: no step of this visit leaves what it should replace")
+        raise UsageError(f"{path}: no step of this visit creates the product it should replace")
     if run.dry:
-        return Published(visit=found.visit, folder="", new=False)
+        return Published(visit=inventory.visit, folder="", new=False)
     run.workspace.digests.save()
     warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
-    what = Content(found, run.reports, settings.model_dump(mode="json"), warnings)
+    content = Content(inventory, run.reports, settings.model_dump(mode="json"), warnings)
     output, digest = request.output.absolute(), run.workspace.digests.of
-    wanted = (request.arch_rev, request.proc_num)
+    version = (request.arch_rev, request.proc_num)
     pages = {"report": ("pdf", typeset_report), "viewer": ("html", write_viewer)}
-    folder, new = publish(output, what, now(), pages, digest, warnings.append, wanted)
+    folder, new = publish(output, content, now(), pages, digest, warnings.append, version)
     run.workspace.digests.save()
     if request.archive:
-        raw = [Path(p.path) for p in (found.subarray, found.imagettes) if p is not None]
+        raw = [Path(p.path) for p in (inventory.subarray, inventory.imagettes) if p is not None]
         write_archive(folder, [path for path in raw if path.is_file()])
-    told = tuple(dict.fromkeys(warnings))
     return Published(
-        visit=found.visit, folder=str(folder), new=new, warnings=told, verdict=verdict_of(folder)
+        visit=inventory.visit,
+        folder=str(folder),
+        new=new,
+        warnings=tuple(dict.fromkeys(warnings)),
+        verdict=verdict_of(folder),
     )

@@ -1,4 +1,4 @@
-"""What reference files there are, and which of them a visit of some time would take."""
+"""List reference files, and mark those that a visit at a given time would use."""
 
 from __future__ import annotations
 
@@ -10,78 +10,86 @@ from typing import Any
 
 from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
-from schemas.inputs import DARK_FRAME, REFERENCES
-from schemas.names import version_label
+from schemas.inputs import DARK_FRAME, REFERENCES, Input
 from tasks.visit.choice import choose, choose_dark_frames
 from tasks.visit.search import Found, search
 
 
 def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
-    """Return a row for each reference file, and one for each kind of which none is valid.
+    """Return a row for each reference file, and one for each kind without a valid file.
 
     Parameters
     ----------
     folders : sequence of Path
-        Folders to search; none means the default library.
+        Folders to search; the default library if empty.
     when : str
-        UTC for which references are chosen; empty means now.
+        Time for which references are chosen [UTC]; now if empty.
 
     Raises
     ------
     UsageError
-        If a folder is not there or the time is not one.
+        If a folder does not exist or the time is invalid.
     """
     when = when or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?", when):
-        raise UsageError(f"--at {when!r}: wanted yyyy-mm-ddThh:mm:ss")
+        raise UsageError(f"--at {when!r}: expected yyyy-mm-ddThh:mm:ss")
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
-    found = search(folders or [default_library()], REFERENCES)
-    rows: list[dict[str, Any]] = []
-    for declared in REFERENCES:
-        candidates = found.of(declared)
-        note, chosen = "", []
-        try:
-            if declared is DARK_FRAME:
-                chosen = choose_dark_frames(candidates, when)
-            else:
-                each = (
-                    choose([c for c in candidates if c.extname == e], when, declared.kind)
-                    for e in declared.first
-                )
-                chosen = [c for c in each if c is not None][:1]
-        except DrpError as error:
-            note = str(error)
-        rows += [
-            _row(declared.kind, c, c in chosen)
-            for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
-        ]
-        if not chosen:
-            missing = (
-                "mandatory: a visit cannot be reduced"
-                if declared.mandatory
-                else f"without it: {declared.fallback}"
-            )
-            nothing = {
-                "version": "-",
-                "valid_from": "-",
-                "valid_to": "-",
-                "file": "none valid",
-                "chosen": False,
-            }
-            rows.append({"kind": declared.kind, **nothing, "note": note or missing})
-    return rows
+    inventory = search(folders or [default_library()], REFERENCES)
+    return [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
 
 
-def _row(kind: str, found: Found, chosen: bool) -> dict[str, Any]:
-    version = version_label(found.version)
-    validity = {"valid_from": found.valid_from, "valid_to": found.valid_to}
+def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dict[str, Any]]:
+    """Return the rows of a kind of reference."""
+    note, chosen = "", []
+    try:
+        chosen = choose_valid(declared, candidates, when)
+    except DrpError as error:
+        note = str(error)
+    rows = [
+        _row(declared.kind, c, c in chosen)
+        for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
+    ]
+    return rows if chosen else [*rows, _row_of_none(declared, note)]
+
+
+def choose_valid(declared: Input, candidates: Sequence[Found], when: str) -> list[Found]:
+    """Return the references that a visit at this time would use; empty if none is valid."""
+    if declared is DARK_FRAME:
+        return choose_dark_frames(candidates, when)
+    valid = (
+        choose([c for c in candidates if c.extname == extname], when, declared.kind)
+        for extname in declared.first
+    )
+    return [reference for reference in valid if reference is not None][:1]
+
+
+def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
+    missing = (
+        "mandatory: visits cannot be reduced"
+        if declared.mandatory
+        else f"without it: {declared.fallback}"
+    )
+    return {
+        "kind": declared.kind,
+        "version": "-",
+        "valid_from": "-",
+        "valid_to": "-",
+        "file": "none valid",
+        "chosen": False,
+        "note": note or missing,
+    }
+
+
+def _row(kind: str, reference: Found, chosen: bool) -> dict[str, Any]:
+    version = f"V{reference.version[0]:02d}{reference.version[1]:02d}"
+    validity = {"valid_from": reference.valid_from, "valid_to": reference.valid_to}
     return {
         "kind": kind,
         "version": version,
         **validity,
-        "file": found.path.name,
+        "file": reference.path.name,
         "chosen": chosen,
         "note": "",
     }

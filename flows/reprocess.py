@@ -1,15 +1,14 @@
-"""Reprocessing: which published visits a new reference or step version touches, what that costs,
-and doing it.
+"""Reprocessing: find published visits affected by new references or steps, and reduce them again.
 
-A plan is a dry run of the recipe on what each manifest says, with the new references put in: steps,
-keys and payloads stand there, so that no product and no raw file is opened for it. Doing it is a
-reduction from the published folder.
+The plan is a dry run of the recipe on each manifest, with the new references filled in. A manifest
+holds the steps with their keys and payloads, so no product or raw file is opened. The visits are
+then reduced from their published folders.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.reduce import reduce_visit
-from flows.runs.reduction import Tell, merged, run_reduce
+from flows.runs.reduction import Tell, merge_settings, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
-from schemas.names import read_published_name
-from schemas.payloads import Inventory
+from schemas.names import PUBLISHED
+from schemas.payloads import Inventory, Reference
 from schemas.requests import ReduceRequest, make_settings
 from tasks.delivery.published.folder import (
     published_folders,
@@ -37,9 +36,7 @@ from tasks.visit.inventory import renew_references
 
 
 class ManifestRecords(Workspace):
-    """What a manifest says of the results of a published folder, in place of records. For dry runs:
-    nothing is written.
-    """
+    """The results listed in a manifest, in place of records; read-only, for dry runs."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], digests: Digests) -> None:
         self.root = self.records = self.products = folder
@@ -51,81 +48,90 @@ class ManifestRecords(Workspace):
         }
 
     def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
-        """Return what the manifest says under this key; what was given by hand is given again,
-        whatever the key.
+        """Return the payload of a key.
+
+        A product that was the user's own is used again, whatever the key.
         """
         known = self._known.get((step, key), self._by_hand.get(step))
         try:
             return None if known is None else payload.model_validate(known)
         except ValidationError:
-            warn(f"the result of {step} is of another version: the step is done again")
+            warn(f"the result of {step} is of another version; the step is run again")
             return None
 
 
 @dataclass
 class Replay:
-    """A dry run on a manifest: what every step would do, and which references are not those of the
-    manifest.
-    """
+    """A dry run on a manifest, and the references that differ from those in the manifest."""
 
     run: Run
-    found: Inventory
+    inventory: Inventory
     manifest: dict[str, Any]
     changes: list[str]
 
 
-def replayed(request: ReduceRequest) -> Replay:
+def replay(request: ReduceRequest) -> Replay:
     """Return what a reduction from a published folder would do.
 
     Raises
     ------
     BadInputError
-        If the manifest, or a reference that would be taken, is damaged.
+        If the manifest or a reference is damaged.
     """
     manifest = read_manifest(request.visit)
-    found, base = published_inventory(request.visit)
-    digests = Digests(
-        (request.work or default_work_folder(lambda _: None))
-        / "records"
-        / f"{found.visit}.digests.json"
-    )
-    settings = make_settings(merged(base, request.settings))
-    before = {
-        r.product.path: r.product.sha256 for r in (*found.references.values(), *found.dark_frames)
-    }
-    found = relocated(found, request.references, digests.of)
-    changes = [
-        f"{r.kind}: {Path(r.product.path).name} has other content"
-        for r in (*found.references.values(), *found.dark_frames)
-        if before[Path(r.product.path).name] != r.product.sha256
-    ]
+    published, base = published_inventory(request.visit)
+    work = request.work or default_work_folder(lambda _: None)
+    digests = Digests(work / "records" / f"{published.visit}.digests.json")
+    settings = make_settings(merge_settings(base, request.settings))
+    inventory = relocated(published, request.references, digests.of)
+    changes = changed_references(published, inventory)
     if request.renew:
-        found, newer = renew_references(found, request.references, settings, digests)
+        inventory, newer = renew_references(inventory, request.references, settings, digests)
         changes += newer
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
     except (KeyError, TypeError) as error:
         raise BadInputError(
-            f"{request.visit}: its manifest does not tell its steps ({plain(error)})"
+            f"{request.visit}: the manifest has no valid list of steps ({plain(error)})"
         ) from error
-    versions = {s["step"]: s["version"] for s in manifest["steps"]}
     with running(run):
-        reduce_visit(request, found, settings)
+        reduce_visit(request, inventory, settings)
+    explain_reports(run, manifest)
+    return Replay(run, inventory, manifest, changes)
+
+
+def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
+    """Return a line for each reference whose content has changed since publication."""
+
+    def references(inventory: Inventory) -> Iterator[Reference]:
+        yield from inventory.references.values()
+        yield from inventory.dark_frames
+
+    before = {r.product.path: r.product.sha256 for r in references(published)}
+    names = ((r, Path(r.product.path).name) for r in references(relocated))
+    return [
+        f"{r.kind}: {name} has changed" for r, name in names if before[name] != r.product.sha256
+    ]
+
+
+def explain_reports(run: Run, manifest: dict[str, Any]) -> None:
+    """Explain why steps in the manifest have no valid result."""
+    versions = {s["step"]: s["version"] for s in manifest["steps"]}
     for report in run.reports:
-        now, then = STEPS[report.step].version, versions.get(report.step)
         if report.outcome == "would run" and report.why == "there is no record":
+            now, then = STEPS[report.step].version, versions.get(report.step)
             report.why = (
                 f"version {then} is now {now}"
                 if then not in (now, None)
-                else "it is made from something else"
+                else "its inputs have changed"
             )
-    return Replay(run, found, manifest, changes)
 
 
 @dataclass
 class Planned:
-    """A visit that would be reduced again. `seconds` is what its steps took; `unknown` of them did
-    not tell.
+    """A visit to reduce again.
+
+    `seconds` is the time its steps took before; it is not known for the steps `unknown`.
     """
 
     visit: str
@@ -134,114 +140,131 @@ class Planned:
     steps: list[str]
     seconds: float
     unknown: list[str] = field(default_factory=list)
-    raw: bool = True  # its raw files are in the given folders
+    raw: bool = True  # whether its raw files are available
 
 
 @dataclass
 class Done:
-    """What became of a visit: exit code, published folder or error."""
+    """The outcome of a visit: exit code, and published folder or error message."""
 
     visit: str
     code: int
     text: str
 
 
-def request_for(
-    folder: Path, output: Path, places: Sequence[Path], work: Path | None, dry: bool
-) -> ReduceRequest:
-    """Return the request to reduce a visit again from its published folder."""
-    return ReduceRequest(
-        visit=folder, references=tuple(places), output=output, work=work, renew=True, dry_run=dry
-    )
+@dataclass(frozen=True)
+class Reprocessing:
+    """Published visits and the folders for reducing them again.
 
-
-def plan(
-    output: Path, places: Sequence[Path], work: Path | None, warn: Callable[[str], None]
-) -> list[Planned]:
-    """Return the visits below `output` that references in `places`, or versions of steps, touch; of
-    each the newest version.
-
-    `places` are folders with references, and with raw files where steps need them. A visit of which
-    the manifest cannot be read is told of by `warn`, and left out.
-
-    Raises
-    ------
-    UsageError
-        If a folder is not there.
+    `places` are folders with reference files, and with raw files for steps that need them.
     """
-    for folder in (output, *places):
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: is not a folder")
-    names = [read_published_name(p.name) for p in output.iterdir()]
-    visits = sorted({name[0] for name in names if name is not None})
-    planned = []
-    for visit in visits:
-        folders = published_folders(output, visit)
-        try:
-            replay = replayed(request_for(folders[-1], output, places, work, dry=True))
-        except (DrpError, IndexError) as error:
-            warn(f"{visit}: cannot be planned, {error}")
-            continue
-        todo = [r for r in replay.run.reports if r.outcome == "would run"]
-        if not todo:
-            continue
-        versions = [f"{r.step}: {r.why}" for r in todo if r.why.startswith("version ")]
-        seconds, unknown = cost([r.step for r in todo], folders)
-        planned.append(
-            Planned(
-                visit,
-                str(folders[-1]),
-                [*replay.changes, *versions],
-                [r.step for r in todo],
-                seconds,
-                unknown,
-                Path(replay.found.subarray.path).is_file(),
-            )
+
+    output: Path
+    places: tuple[Path, ...]
+    work: Path | None = None
+
+    def request(self, folder: Path, dry: bool) -> ReduceRequest:
+        """Return the request to reduce a visit again from its published folder."""
+        return ReduceRequest(
+            visit=folder,
+            references=self.places,
+            output=self.output,
+            work=self.work,
+            renew=True,
+            dry_run=dry,
         )
-    return planned
+
+    def plan(self, warn: Callable[[str], None]) -> list[Planned]:
+        """Return the visits affected by references in `places` or by new versions of steps.
+
+        Of each visit, the newest version is considered. If its manifest cannot be read, the visit
+        is left out, with a warning.
+
+        Raises
+        ------
+        UsageError
+            If a folder does not exist.
+        """
+        for folder in (self.output, *self.places):
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: is not a folder")
+        names = (path.name for path in self.output.iterdir())
+        visits = sorted({m["visit"] for name in names if (m := PUBLISHED.fullmatch(name))})
+        planned = []
+        for visit in visits:
+            try:
+                each = self.plan_visit(visit)
+            except (DrpError, IndexError) as error:
+                warn(f"{visit}: cannot be planned, {error}")
+                continue
+            if each is not None:
+                planned.append(each)
+        return planned
+
+    def plan_visit(self, visit: str) -> Planned | None:
+        """Return the plan for a visit, or None if it is not affected."""
+        folders = published_folders(self.output, visit)
+        outcome = replay(self.request(folders[-1], dry=True))
+        steps = [r for r in outcome.run.reports if r.outcome == "would run"]
+        if not steps:
+            return None
+        versions = [f"{r.step}: {r.why}" for r in steps if r.why.startswith("version ")]
+        seconds, unknown = estimate_cost([r.step for r in steps], folders)
+        return Planned(
+            visit,
+            str(folders[-1]),
+            [*outcome.changes, *versions],
+            [r.step for r in steps],
+            seconds,
+            unknown,
+            Path(outcome.inventory.subarray.path).is_file(),
+        )
+
+    def reduce(
+        self,
+        planned: Sequence[Planned],
+        engine: Any,
+        tell: Tell,
+        report_end: Callable[[Done], None],
+    ) -> list[Done]:
+        """Reduce planned visits again; a failure does not stop the others."""
+        results = []
+        for each in planned:
+            try:
+                published, _ = run_reduce(self.request(Path(each.folder), dry=False), engine, tell)
+                result = Done(each.visit, 0, published.folder if published is not None else "")
+            except DrpError as error:
+                result = Done(each.visit, error.exit_code, str(error))
+            results.append(result)
+            report_end(result)
+        return results
 
 
-def cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str]]:
-    """Return what steps took when they were last done, and those of which no manifest tells."""
+def estimate_cost(steps: Sequence[str], folders: Sequence[Path]) -> tuple[float, list[str]]:
+    """Return the time that steps took when last run, and the steps without a recorded time."""
     took: dict[str, list[float]] = {}
     for folder in folders:
-        try:
-            entries = read_manifest(folder)["steps"]
-        except (DrpError, KeyError):
-            continue
-        here: defaultdict[str, list[float]] = defaultdict(list)
-        for entry in entries:
-            if entry["outcome"] == "done":
-                here[entry["step"]].append(float(entry["seconds"]))
-        took |= here
-    left = {step: list(seconds) for step, seconds in took.items()}
+        took |= durations(folder)
     total, unknown = 0.0, []
     for step in steps:
-        if left.get(step):
-            total += left[step].pop(0)
+        if took.get(step):
+            total += took[step].pop(0)
         else:
             unknown.append(step)
     return round(total, 3), unknown
 
 
-def reprocess(
-    planned: Sequence[Planned],
-    output: Path,
-    places: Sequence[Path],
-    work: Path | None,
-    engine: Any,
-    tell: Tell,
-    ended: Callable[[Done], None],
-) -> list[Done]:
-    """Reduce planned visits again; one that fails leaves the others alone."""
-    results = []
-    for each in planned:
-        request = request_for(Path(each.folder), output, places, work, dry=False)
-        try:
-            published, _ = run_reduce(request, engine, tell)
-            result = Done(each.visit, 0, published.folder if published is not None else "")
-        except DrpError as error:
-            result = Done(each.visit, error.exit_code, str(error))
-        results.append(result)
-        ended(result)
-    return results
+def durations(folder: Path) -> dict[str, list[float]]:
+    """Return the times that the steps of a published folder took, one for each call [s].
+
+    Empty if the manifest cannot be read.
+    """
+    try:
+        entries = read_manifest(folder)["steps"]
+    except (DrpError, KeyError):
+        return {}
+    took: defaultdict[str, list[float]] = defaultdict(list)
+    for entry in entries:
+        if entry["outcome"] == "done":
+            took[entry["step"]].append(float(entry["seconds"]))
+    return took

@@ -1,4 +1,4 @@
-"""Simulated visits: the folder appears whole or not at all."""
+"""Simulate visits; the output folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def simulate_into(
     Parameters
     ----------
     output : Path
-        Must not exist, or be empty.
+        The folder, which must be empty or not exist.
     case_name : str
-        Name of a case, or the path of a TOML file.
+        Name of a case, or path of a TOML file.
     images : int or None
-        Number of stacked images in place of the case's own.
+        Number of stacked images; by default the case's own.
     seed : int
-        The same seed gives the same bytes.
+        Seed of the noise; the same seed gives the same bytes.
     progress : callable or None
-        Is told (done, all).
+        Called with (done, total).
 
     Raises
     ------
     CannotCreateError
-        If `output` is there already.
+        If `output` exists and is not empty.
     ConfigurationError
-        If the case is not known, or not possible.
+        If the case is unknown or invalid.
     MissingInputError, BadInputError
-        If a file that it names is not there, or is not what it should be.
+        If a file of the case does not exist or is invalid.
     """
     simulate_case(output, read_case(case_name, images), seed, progress, case_name)
 
@@ -62,7 +62,7 @@ def simulate_case(
     progress: Callable[[int, int], None] | None,
     case_name: str = "",
 ) -> None:
-    """Simulate a visit of given settings into the new folder `output`, as `simulate_into` does."""
+    """Simulate a visit of a loaded case into the new folder `output`; see `simulate_into`."""
     from tasks.simulation.case import ImpossibleCase
 
     output = output.absolute()
@@ -75,21 +75,20 @@ def simulate_case(
     try:
         from tasks.simulation.visit import simulate_visit
 
-        def going_on(done: int, count: int) -> None:
+        def report_progress(done: int, count: int) -> None:
             disk.moves_on()
             if progress is not None:
                 progress(done, count)
 
         with disk.guarded("write", output):
-            simulate_visit(stage, case, seed, going_on)
+            simulate_visit(stage, case, seed, report_progress)
         if output.exists():
             output.rmdir()
         disk.rename(stage, output)
     except ImpossibleCase as error:
         raise ConfigurationError(f"case {case_name}: {error}") from error
     except ValueError as error:
-        # of all others the simulator means only those that begin with the name of a file of the
-        # case
+        # the simulator's own errors about a file begin with its path; any other is a bug
         key = next(
             (key for key, path in files_of(case).items() if str(error).startswith(f"{path}: ")),
             None,
@@ -102,7 +101,7 @@ def simulate_case(
 
 
 def read_case(name: str, images: int | None) -> Case:
-    """Return a shipped case, or one from a TOML file."""
+    """Return a case by its name, or from a TOML file."""
     from pydantic import ValidationError
 
     from tasks.simulation.case import FILES, case_names, case_of, load_case
@@ -114,8 +113,8 @@ def read_case(name: str, images: int | None) -> Case:
             case = case.model_validate({**case.model_dump(), **values})
         elif "/" not in name and not name.endswith(".toml"):
             raise ConfigurationError(
-                f"{plain(name)}: is no case; cases are {', '.join(case_names())}, or a file "
-                f"NAME.toml"
+                f"{plain(name)}: unknown case; the cases are {', '.join(case_names())}, or use a "
+                f"file NAME.toml"
             )
         else:
             case = case_of({**read_toml(Path(name)), **values}, Path(name).parent)
@@ -123,7 +122,7 @@ def read_case(name: str, images: int | None) -> Case:
         wrong = [
             (
                 ".".join(map(str, e["loc"])),
-                "no case has this key" if e["type"] == "extra_forbidden" else e["msg"],
+                "unknown key" if e["type"] == "extra_forbidden" else e["msg"],
             )
             for e in error.errors()
         ]
@@ -141,7 +140,7 @@ def read_case(name: str, images: int | None) -> Case:
 
 
 def files_of(case: Case) -> dict[str, Path]:
-    """Return the files that a case names, by their keys."""
+    """Return the files of a case, by their keys."""
     from tasks.simulation.case import FILES
 
     return {key: path for key in FILES if (path := getattr(case, key)) is not None}

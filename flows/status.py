@@ -1,4 +1,4 @@
-"""What became of every visit, and, for one of them, what each step would do now and why."""
+"""The state of every visit in an output folder and a work folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from tasks.files import disk
 
 @dataclass
 class VisitState:
-    """A visit: `state` is running, published, reduced (not published yet, or not since), damaged or
-    cleaned (nothing left).
+    """A visit and its state.
+
+    `state` is running, published, reduced (newer than its publication, or not yet published),
+    damaged (its manifest cannot be read) or cleaned (nothing left).
     """
 
     visit: str
@@ -26,19 +28,17 @@ class VisitState:
     version: str = ""
     last_step: str = ""
     verdict: str = ""
-    when: float = 0.0  # of the last thing that happened to it [s since 1970]
+    when: float = 0.0  # time of the last change [s since 1970]
     folder: str = ""
 
     @property
     def age(self) -> float:
-        """Seconds since the last thing happened."""
+        """Time since the last change [s]."""
         return max(time.time() - self.when, 0.0)
 
 
 def visit_states(output: Path, work: Path) -> list[VisitState]:
-    """Return the state of every visit that stands in an output folder or a work folder, in order of
-    their names.
-    """
+    """Return the states of all visits in an output folder and a work folder, sorted by name."""
     folders: dict[str, Path] = {}
     for path in _entries(output):
         name = read_published_name(path.name)
@@ -91,7 +91,7 @@ def _records(folder: Path | None) -> Iterable[tuple[float, str]]:
         if path.suffix == ".json" and not path.name.startswith("."):
             try:
                 yield path.stat().st_mtime, path.name.rsplit("-", 1)[0]
-            except OSError:  # another process just replaced it
+            except OSError:  # just replaced by another process
                 continue
 
 
@@ -103,20 +103,19 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def locked_files() -> set[tuple[int, int]] | None:
-    """Return (device, inode) of the files that processes hold by flock, or None where the system
-    does not tell.
+    """Return (device, inode) of all files locked with flock, or None if /proc is not available.
 
-    Asking by trying to lock could make a run that starts in that moment fail.
+    Trying to lock the files instead could make a run fail that starts at the same moment.
     """
     try:
         text = Path("/proc/locks").read_text()
     except OSError:
         return None
-    found = set()
+    locked = set()
     for place in re.findall(r"FLOCK.* ([0-9a-f]+:[0-9a-f]+:\d+) ", text):
         major, minor, inode = place.split(":")
-        found.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
-    return found
+        locked.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+    return locked
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

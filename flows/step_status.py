@@ -1,4 +1,4 @@
-"""The state of every step of one visit, and why it would run."""
+"""The state of each step of a visit: what it would do now, and why."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.status import VisitState, visit_states
 from schemas.errors import BusyError, UsageError, plain
 from schemas.names import VISIT
 from schemas.requests import ReduceRequest
 
+if TYPE_CHECKING:
+    from tasks.engine.run import Run
+
 
 @dataclass
 class StepState:
-    """What a step would do now."""
+    """What a step would do now: its outcome, the reason, and the key of its result."""
 
     step: str
     outcome: str
@@ -26,7 +29,7 @@ class StepState:
 
 @dataclass
 class VisitDetail:
-    """One visit with its steps."""
+    """A visit with its steps."""
 
     summary: VisitState
     steps: list[StepState] = field(default_factory=list)
@@ -45,35 +48,19 @@ def visit_detail(
     Parameters
     ----------
     visit : Path
-        Folder of the visit, a published one, or the visit's name: then its newest published folder
-        in `output` is meant.
+        Folder of the visit, a published folder, or the name of a visit, which stands for its newest
+        published folder in `output`.
     output, work : Path
-        Where products are published, and where intermediate products stand.
+        Folders of published and of intermediate products.
     references, settings
-        As for a reduction; what differs from the last one shows.
+        As for a reduction; steps affected by a change show it.
 
     Raises
     ------
     UsageError
-        If there is no such visit.
+        If the visit does not exist.
     """
-    from flows.reprocess import replayed
-    from flows.runs.reduction import run_reduce
-    from tasks.delivery.published.folder import is_published
-
-    folder = visit
-    if not os.path.isdir(visit):  # unlike that of Path, it takes a name that is too long for none
-        if not VISIT.fullmatch(str(visit)):
-            raise UsageError(
-                f"{plain(visit)}: is neither a folder nor the name of a visit, such as "
-                f"PR900001_TG000101"
-            )
-        folders = [
-            Path(s.folder) for s in visit_states(output, work) if s.visit == str(visit) and s.folder
-        ]
-        if not folders:
-            raise UsageError(f"{visit}: is not published in {output}; name the visit's folder")
-        folder = folders[0]
+    folder = find_folder(visit, output, work)
     request = ReduceRequest(
         visit=folder,
         references=references,
@@ -83,22 +70,51 @@ def visit_detail(
         dry_run=True,
     )
     try:
-        # a reduction would first bring back what a published folder holds; here its manifest is
-        # enough
-        run = replayed(request).run if is_published(folder) else run_reduce(request, "plain")[1]
+        run = rehearse(request)
     except BusyError:
         name = str(visit) if folder != visit else _name_of(folder)
-        return VisitDetail(
-            VisitState(name, "running"),
-            [],
-            ["is being reduced; what its steps would do shows afterwards"],
-        )
+        warning = "is being reduced; the states of its steps are available afterwards"
+        return VisitDetail(VisitState(name, "running"), [], [warning])
     name = run.workspace.visit
-    known = next(
-        (s for s in visit_states(output, work) if s.visit == name), VisitState(name, "new")
-    )
+    states = (s for s in visit_states(output, work) if s.visit == name)
     steps = [StepState(r.step, r.outcome, r.why, r.key) for r in run.reports]
-    return VisitDetail(known, steps, list(dict.fromkeys(run.warnings)))
+    return VisitDetail(
+        next(states, VisitState(name, "new")), steps, list(dict.fromkeys(run.warnings))
+    )
+
+
+def find_folder(visit: Path, output: Path, work: Path) -> Path:
+    """Return `visit` if it is a folder; if it is a visit's name, its newest published folder.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder.
+    """
+    if os.path.isdir(visit):  # unlike Path.is_dir, False if the name is too long
+        return visit
+    if not VISIT.fullmatch(str(visit)):
+        raise UsageError(
+            f"{plain(visit)}: is neither a folder nor the name of a visit such as PR900001_TG000101"
+        )
+    for state in visit_states(output, work):
+        if state.visit == str(visit) and state.folder:
+            return Path(state.folder)
+    raise UsageError(f"{visit}: is not published in {output}; use the visit's folder instead")
+
+
+def rehearse(request: ReduceRequest) -> Run:
+    """Return a dry run of a request.
+
+    For a published folder its manifest is enough; a reduction would restore its products first.
+    """
+    from flows.reprocess import replay
+    from flows.runs.reduction import run_reduce
+    from tasks.delivery.published.folder import is_published
+
+    if is_published(request.visit):
+        return replay(request).run
+    return run_reduce(request, "plain").run
 
 
 def _name_of(folder: Path) -> str:

@@ -1,5 +1,6 @@
-"""Validation: visits are simulated, reduced and measured against their truth, part by part; each
-part is kept.
+"""Validation: simulate and reduce visits and compare the results with the truth.
+
+The work is divided into parts, whose results are kept.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from tasks.validation.measure import measure_part, telegraphic_share
 from tasks.validation.page import figures, page, summary
 
 if TYPE_CHECKING:
+    from schemas.payloads import Published
     from tasks.engine.run import StepReport
     from tasks.simulation.case import Case
 
-Tell = Callable[[str, bool], None]  # what is being done, and whether that ends the line
+Progress = Callable[[str, bool], None]  # a progress message, and whether it ends the line
 
-BUDGET = "budget"  # the name under which the error budget is asked for
-FIXTURES = ("tiny",)  # cases that are there for tests only
-POINTS = 5000  # of a light curve, with which a scatter is known to 2 %
+BUDGET = "budget"  # name of the error budget among the cases
+FIXTURES = ("tiny",)  # cases for tests only
+POINTS = 5000  # points of a light curve that determine a scatter to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
-MANY = (
-    0.01  # share of telegraphic pixels from which on the same visit without them is looked at too
-)
-JUDGES = ("page.py", "claims.py")  # they judge what is kept: a change there makes no part anew
+MANY = 0.01  # share of telegraphic pixels above which the visit is also simulated without them
+COMMAND = ROOT / "flows" / "command"  # does not affect the results
+JUDGES = ("page.py", "claims.py")  # assess results but do not affect them
 
 
 class NotReducedError(Exception):
@@ -46,8 +47,9 @@ class NotReducedError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """One part: a visit that is simulated, reduced and measured. `effect` is empty or one of the
-    error budget.
+    """A part: a visit to simulate, reduce and measure.
+
+    `effect` is an effect of the error budget, or empty.
     """
 
     name: str
@@ -57,98 +59,111 @@ class Work:
 
     @property
     def label(self) -> str:
-        """What a person sees."""
+        """The name in progress messages."""
         return f"{self.name}, {self.effect}" if self.effect else f"{self.name}, seed {self.seed}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings of the pipeline that differ from the defaults."""
+        """Settings of the pipeline that differ from their defaults."""
         return pipeline_settings(self.effect) if self.effect else {}
 
 
 def run_validation(
-    request: ValidateRequest, tell: Tell = lambda _text, _end: None
+    request: ValidateRequest, progress: Progress = lambda _text, _end: None
 ) -> dict[str, Any]:
-    """Validate the pipeline; return what is written to validation.json.
+    """Validate the pipeline and return the content of validation.json.
 
-    Parts that were measured with this code and these settings are not done again. Written are
-    ``validation.md`` with ``figures/``, ``validation.json`` and ``parts/``; the page also whenever
-    a case is finished, with what is there.
+    Parts with results from the same code and settings are not repeated. Writes ``validation.md``
+    with ``figures/``, ``validation.json`` and ``parts/``; the page is updated after each case.
 
     Raises
     ------
     UsageError
-        If there is no case of a name.
+        If a case does not exist.
     """
-    works = list(planned(request))
+    works = list(plan_parts(request))
     output = request.output.absolute()
     disk.make_folder(output / "parts")
     code = code_digest()
     parts: list[dict[str, Any]] = []
     effects: dict[str, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
     for i, work in enumerate(works):
-        result = do_part(
-            work, output, code, request.again, numbered(tell, f"[{i + 1}/{len(works)}]")
-        )
+        part_progress = with_number(progress, f"[{i + 1}/{len(works)}]")
+        part = do_part(work, output, code, request.again, part_progress)
         if work.effect:
-            effects[work.effect] = result
+            effects[work.effect] = part
         else:
-            parts.append(result)
+            parts.append(part)
         if i + 1 == len(works) or works[i + 1].name != work.name:
-            write_result(output, {"software": VERSION, "code": code, **summary(parts, effects)})
-    return {"software": VERSION, "code": code, **summary(parts, effects)}
+            result = {"software": VERSION, "code": code, **summary(parts, effects)}
+            write_result(output, result)
+    return result
 
 
-def numbered(tell: Tell, place: str) -> Tell:
-    """Return what tells the same with the number of the part before it."""
-    return lambda text, end: tell(f"{place} {text}", end)
+def with_number(progress: Progress, place: str) -> Progress:
+    """Return a function that puts the number of the part before each message."""
+    return lambda text, end: progress(f"{place} {text}", end)
 
 
-def planned(request: ValidateRequest) -> Iterator[Work]:
-    """Yield the parts: cases and seeds that were asked for, or all, with so many seeds that noise
-    is known to 2 %.
+def plan_parts(request: ValidateRequest) -> Iterator[Work]:
+    """Yield the parts of the requested cases and seeds.
+
+    By default these are all cases, each with enough seeds to determine the noise to 2 %.
     """
-    from pydantic import ValidationError
-
-    from tasks.simulation.case import Case, case_names, load_case
+    from tasks.simulation.case import Case, case_names
 
     names = request.cases or (*(n for n in case_names() if n not in FIXTURES), BUDGET)
     images = {} if request.images is None else {"images": request.images}
     for name in dict.fromkeys(names):
         if name == BUDGET:
             for effect in EFFECTS:
-                yield Work(
-                    BUDGET, Case.model_validate({**case_settings(effect), **images}), 1, effect
-                )
+                case = Case.model_validate({**case_settings(effect), **images})
+                yield Work(BUDGET, case, 1, effect)
             continue
-        try:
-            case = load_case(name)
-        except OSError as error:
-            raise UsageError(
-                f"there is no case {name!r}; there are {', '.join((*case_names(), BUDGET))}"
-            ) from error
-        except (ValidationError, ValueError) as error:
-            raise UsageError(f"case {name}: {error}") from error
-        case = Case.model_validate({**case.model_dump(), **images})
+        case = Case.model_validate({**find_case(name).model_dump(), **images})
         enough = min(-(-POINTS // case.images), MOST_SEEDS) if case.noise else 1
         for seed in range(1, (request.seeds or enough) + 1):
             yield Work(Path(name).stem, case, seed)
 
 
+def find_case(name: str) -> Case:
+    """Return a case by its name.
+
+    Raises
+    ------
+    UsageError
+        If it does not exist or is invalid.
+    """
+    from pydantic import ValidationError
+
+    from tasks.simulation.case import case_names, load_case
+
+    try:
+        return load_case(name)
+    except OSError as error:
+        raise UsageError(
+            f"unknown case {name!r}; the cases are {', '.join((*case_names(), BUDGET))}"
+        ) from error
+    except (ValidationError, ValueError) as error:
+        raise UsageError(f"case {name}: {error}") from error
+
+
 def code_digest() -> str:
-    """Return a digest of all code and data that decide what a part holds."""
+    """Return a digest of all code and data that affect the results."""
     digest = hashlib.sha256()
     for folder in ("schemas", "tasks", "reference_data", "flows"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".toml") and path.name not in (*JUDGES, "cli.py"):
+            decides = path.name not in JUDGES and not path.is_relative_to(COMMAND)
+            if decides and path.suffix in (".py", ".toml"):
                 digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dict[str, Any]:
-    """Return the result of a part: the kept one where nothing changed, else by doing it.
+def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress) -> dict[str, Any]:
+    """Return the result of a part: the kept one if nothing has changed, else a new one.
 
-    A visit that cannot be reduced is a result too (``failed``), but one that is not kept.
+    A visit that cannot be reduced is a result too (``failed``), but is not kept.
     """
     settings = {
         "case": work.case.model_dump(mode="json"),
@@ -159,22 +174,22 @@ def do_part(work: Work, output: Path, code: str, again: bool, tell: Tell) -> dic
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     path = output / "parts" / f"{work.name}-{work.effect or work.seed}.json"
     if not again and (kept := read_kept(path, key)) is not None:
-        tell(f"{work.label}: kept", True)
+        progress(f"{work.label}: kept", True)
         return kept
     result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
     try:
         with scratch(output) as folder:
-            result |= measured(work, folder, tell)
+            result |= measure(work, folder, progress)
     except NotReducedError as error:
-        tell(f"{work.label}: failed, {error}", True)
+        progress(f"{work.label}: failed, {error}", True)
         return result | {"failed": str(error)}
     disk.write_file(path, json.dumps(result).encode())
-    tell(f"{work.label}: done", True)
+    progress(f"{work.label}: done", True)
     return result
 
 
 def read_kept(path: Path, key: str) -> dict[str, Any] | None:
-    """Return a kept part, or None where there is none of this key."""
+    """Return a kept result, or None if there is none with this key."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -184,7 +199,7 @@ def read_kept(path: Path, key: str) -> dict[str, Any] | None:
 
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
-    """Give a folder for one part, which is gone afterwards."""
+    """Yield a temporary folder for a part, and remove it afterwards."""
     folder = output / f".part.{os.getpid()}"
     for left in output.glob(".part.*"):
         if left == folder or not alive(int(left.suffix[1:])):  # of a process that was killed
@@ -197,7 +212,7 @@ def scratch(output: Path) -> Iterator[Path]:
 
 
 def alive(process: int) -> bool:
-    """Return whether a process of this number runs."""
+    """Return whether a process with this id is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -207,64 +222,74 @@ def alive(process: int) -> bool:
     return True
 
 
-def measured(work: Work, folder: Path, tell: Tell) -> dict[str, Any]:
-    """Simulate, reduce and measure one part."""
-    part = reduced(work, folder / "full", tell)
-    tell(f"{work.label}: measuring", False)
+def measure(work: Work, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Simulate, reduce and measure a part."""
+    part = simulate_and_reduce(work, folder / "full", progress)
+    progress(f"{work.label}: measuring", False)
     if work.effect:
         return {"series": series(part, folder / "full" / "visit" / "data")}
     quiet = None
     if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
         case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
-        quiet = reduced(
-            Work(f"{work.name} without telegraphic pixels", case, work.seed), folder / "quiet", tell
-        )
+        name = f"{work.name} without telegraphic pixels"
+        quiet = simulate_and_reduce(Work(name, case, work.seed), folder / "quiet", progress)
     return measure_part(part, quiet)
 
 
-def reduced(work: Work, folder: Path, tell: Tell) -> Part:
+def simulate_and_reduce(work: Work, folder: Path, progress: Progress) -> Part:
     """Simulate a visit below `folder` and reduce it there."""
-    from tasks.simulation import bias, layout
-    from tasks.simulation.plan import PIXEL_SCALE
+    visit = folder / "visit"
 
-    case, visit = work.case, folder / "visit"
-    simulate_case(
-        visit,
-        case,
-        work.seed,
-        lambda done, of: tell(f"{work.label}: simulating {done}/{of}", False),
-    )
+    def report_images(done: int, total: int) -> None:
+        progress(f"{work.label}: simulating {done}/{total}", False)
 
-    def step(name: str, report: StepReport | None) -> None:
-        tell(f"{work.label}: {name}", False) if report is None else None
+    simulate_case(visit, work.case, work.seed, report_images)
+    published = reduce_part(work, visit, folder, progress)
+    return Part(Truth(visit), Products(Path(published.folder)), case_facts(work.case))
+
+
+def reduce_part(work: Work, visit: Path, folder: Path, progress: Progress) -> Published:
+    """Reduce the simulated visit of a part.
+
+    Raises
+    ------
+    NotReducedError
+        If the pipeline fails on it.
+    """
+
+    def report_step(name: str, ended: StepReport | None) -> None:
+        if ended is None:
+            progress(f"{work.label}: {name}", False)
 
     request = ReduceRequest(
         visit=visit, output=folder / "products", work=folder / "work", settings=work.settings
     )
     try:
-        published, _ = run_reduce(request, "plain", step)
-    except (
-        StorageError,
-        BusyError,
-        MemoryError,
-    ):  # of this machine: the next part would meet it too
+        published, _ = run_reduce(request, "plain", report_step)
+    except (StorageError, BusyError, MemoryError):  # the next part would fail as well
         raise
-    # whatever the pipeline dies of is a result, and the other parts are wanted all the same
-    except Exception as error:
+    except Exception as error:  # any other failure is a result; the other parts go on
         raise NotReducedError(f"{type(error).__name__}: {plain(error)}") from error
     assert published is not None
+    return published
+
+
+def case_facts(case: Case) -> Facts:
+    """Return the properties of the simulated instrument in a case."""
+    from tasks.simulation import bias, layout
+    from tasks.simulation.plan import PIXEL_SCALE
+
     mode = layout.read_out_mode(case.exptime)
     waiting = layout.read_time(mode, case.window_y, case.height)
     left = layout.EXPOSED.start + case.window_x
-    facts = Facts(
+    rows = slice(case.window_y, case.window_y + case.height)
+    return Facts(
         read_out_noise=bias.READ_OUT_NOISE[mode.frequency],
         transfer_time=layout.TRANSFER_TIME,
         bias=bias.BIAS[mode.frequency],
         pixel_scale=PIXEL_SCALE,
-        dark_seconds=case.exptime
-        + waiting[case.window_y : case.window_y + case.height, left : left + case.width],
+        dark_seconds=case.exptime + waiting[rows, left : left + case.width],
     )
-    return Part(Truth(visit), Products(Path(published.folder)), facts)
 
 
 def write_result(output: Path, result: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ class Psf(Leaf):
     """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
 
     def is_made(self, use: PsfUse) -> bool:
-        """Return whether enough images made the PSF for it to be used."""
+        """Return whether the PSF is from enough images to be used."""
         return int(self.used.get("PSF_N", 0)) >= use.fewest
 
 
@@ -223,7 +223,7 @@ class Detector(Bundle):
 
 
 class FirstScene(Bundle):
-    """What is known of the scene before the visit has a PSF of its own."""
+    """The scene before the visit has a PSF."""
 
     look: Look
     pointing: Pointing
@@ -258,7 +258,7 @@ class Removed(Bundle):
     defects: Defects | None = None
 
     def with_defects(self, defects: Defects) -> Removed:
-        """Return the same with defects."""
+        """Return the bundle with defects."""
         return self.model_copy(update={"defects": defects})
 
 

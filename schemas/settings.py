@@ -155,14 +155,14 @@ class PsfSettings(Settings):
 
 
 class PsfUse(Settings):
-    """Settings of the PSF that concern every step which draws it."""
+    """Settings of the PSF for all steps that draw it."""
 
     fewest: int
     radius: float
 
     @classmethod
     def of(cls, psf: PsfSettings) -> PsfUse:
-        """Take them from all settings of the PSF."""
+        """Select them from all settings of the PSF."""
         return cls(fewest=psf.fewest, radius=psf.radius)
 
 

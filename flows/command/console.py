@@ -1,50 +1,32 @@
-"""What every command of `drp` shares: its options, progress, the answer, the line ERROR and the
-exit code.
-"""
+"""The parts all commands of `drp` share: common options, progress, answers, errors, exit codes."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from flows.runs.ending import explained, watch_storage
+from flows.runs.ending import describe_error, server_lost, watch_storage
 from schemas.errors import DrpError, Interrupted, StorageError
 
 if TYPE_CHECKING:
     from tasks.engine.run import StepReport
 
 
-FOLDER = click.Path(path_type=Path)
+class HasCode(Protocol):
+    """The outcome of a visit, with its exit code."""
 
-VISIT = click.Path(
-    path_type=Path, readable=False
-)  # one that cannot be read is no wrong command: it is told as any other fault
-
-
-def note(text: str, nl: bool = True) -> None:
-    """Write a line to standard error; where that fails nobody can be told, and the work goes on."""
-    try:
-        click.echo(text, err=True, nl=nl)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-def fail(error: BaseException, verbose: bool, work: Path | None) -> int:
-    """Say in one line what went wrong, and return the exit code."""
-    if verbose:
-        note("".join(traceback.format_exception(error)), nl=False)
-    code, text = explained(error, work)
-    note(f"ERROR {text}")
-    return code
+    code: int
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -52,78 +34,29 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _stopped: list[Interrupted] = []
 
 
-def _stop(number: int, _frame: object) -> None:
-    # from now on the run cleans up; nothing may disturb that
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    _stopped.append(Interrupted(number, signal.Signals(number).name))
-    raise _stopped[0]
-
-
-def stop_if_asked() -> None:
-    """Stop if a signal said so at a moment when Python could only ignore what its handler
-    raised.
-    """
-    if _stopped:
-        raise _stopped[0]
-
-
-def guarded(
-    body: Callable[[], int],
-    verbose: bool,
-    work: Path | None = None,
-    hangs: Callable[[DrpError], None] | None = None,
-) -> None:
-    """Run a command's body: signals stop it cleanly, errors become one line and an exit code.
-
-    `hangs` tells of a file system that does not answer, in place of an ERROR line; the command ends
-    behind it.
-    """
-    for number in _SIGNALS:
-        signal.signal(number, _stop)
-    watching: Callable[[], None] = lambda: None  # noqa: E731
+def note(text: str, nl: bool = True) -> None:
+    """Write a line to standard error; if that fails, carry on silently."""
     try:
-        watching = watch_storage(hangs or (lambda error: note(f"ERROR {error}")))
-        code = body()
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-    except click.ClickException:
-        raise
-    except (Exception, Interrupted) as error:
-        code = fail(error, verbose, work)
-    finally:
-        watching()
-    if (server := sys.modules.get("flows.service.engine")) is not None and server.lost.is_set():
-        os._exit(code)  # at its exit Prefect would wait for the server that is gone
-    sys.exit(code)
-
-
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command has."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
-        click.option("-q", "quiet", is_flag=True, help="No progress."),
-        click.option(
-            "-v", "verbose", is_flag=True, help="Tracebacks of errors, and every warning."
-        ),
-    ):
-        command = option(command)
-    return command
+        click.echo(text, err=True, nl=nl)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def say(text: str) -> None:
     """Write a line of the answer to standard output.
 
+    A reader that has closed the pipe is not an error.
+
     Raises
     ------
     StorageError
-        If it can't be written; it holds the line. A reader that has gone away is no error.
+        If the line cannot be written; the message contains the line.
     """
     try:
         click.echo(text)
         sys.stdout.flush()
     except OSError as error:
-        # what is still in the buffer would fail again when Python ends
+        # the rest of the buffer would fail again when Python exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:
             raise StorageError(
@@ -132,19 +65,124 @@ def say(text: str) -> None:
             ) from error
 
 
-class Progress:
-    """Tells of the steps on standard error: a line for each, and on a terminal what is being done
-    now.
+@dataclass
+class Console:
+    """How a command talks to its user, as set by the options --json, -q and -v.
+
+    `report_hang` is called when a file system stops responding, just before the command exits.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    report_hang: Callable[[DrpError], None] = lambda error: note(f"ERROR {error}")
+
+    @property
+    def silent(self) -> bool:
+        """Whether progress messages are suppressed."""
+        return self.as_json or self.quiet
+
+    def report(self, text: str) -> None:
+        """Write a progress message to standard error."""
+        if not self.silent:
+            note(text)
+
+    def remark(self, text: str) -> None:
+        """Write a comment on the answer to standard error; -q does not suppress it."""
+        if not self.as_json:
+            note(text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning to standard error."""
+        note(f"WARNING {text}")
+
+    def answer(self, data: Any, lines: Iterable[str], indent: int | None = 1) -> None:
+        """Write the answer to standard output, as JSON or as lines."""
+        for line in [json.dumps(data, indent=indent)] if self.as_json else lines:
+            say(line)
+
+
+def command(body: Callable[..., int | None]) -> Callable[..., None]:
+    """Decorate the body of a click command: add the common options, handle signals and errors.
+
+    `body` takes a `Console` first and returns the exit code (None means 0). Signals stop it
+    cleanly; an error becomes a single ERROR line and an exit code.
+    """
+
+    @functools.wraps(body)
+    def run(as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
+        console = Console(as_json, quiet, verbose)
+        run_guarded(lambda: body(console, **options) or 0, console, options.get("work"))
+
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Write the answer as JSON."),
+        click.option("-q", "quiet", is_flag=True, help="Suppress progress messages."),
+        click.option(
+            "-v", "verbose", is_flag=True, help="Show tracebacks, and the log lines of Prefect."
+        ),
+    ):
+        run = option(run)
+    return run
+
+
+def run_guarded(body: Callable[[], int], console: Console, work: Path | None) -> None:
+    """Run the body of a command and exit with its code, or with the code of its error.
+
+    The crash file of an internal error is written to `work`.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    end_watch: Callable[[], None] = lambda: None  # noqa: E731
+    try:
+        end_watch = watch_storage(lambda error: console.report_hang(error))
+        code = body()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    except click.ClickException:
+        raise
+    except (Exception, Interrupted) as error:
+        code = report_error(error, console.verbose, work)
+    finally:
+        end_watch()
+    if server_lost.is_set():
+        os._exit(code)  # on a normal exit Prefect would wait for the lost server
+    sys.exit(code)
+
+
+def report_error(error: BaseException, verbose: bool, work: Path | None) -> int:
+    """Write the ERROR line and return the exit code."""
+    if verbose:
+        note("".join(traceback.format_exception(error)), nl=False)
+    code, text = describe_error(error, work)
+    note(f"ERROR {text}")
+    return code
+
+
+def _stop(number: int, _frame: object) -> None:
+    # the clean-up that follows must not be interrupted
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    _stopped.append(Interrupted(number, signal.Signals(number).name))
+    raise _stopped[0]
+
+
+def stop_if_asked() -> None:
+    """Raise the exception of a signal whose handler ran where Python ignores exceptions."""
+    if _stopped:
+        raise _stopped[0]
+
+
+class Progress:
+    """Reports steps on standard error: a line for each, and on a terminal also the current one."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
         self.terminal = sys.stderr.isatty()
 
     def __call__(self, step: str, report: StepReport | None) -> None:
-        """Tell that a step begins (no report) or ended."""
+        """Report that a step begins (`report` is None) or has ended."""
         stop_if_asked()
-        if self.quiet:
+        if self.silent:
             return
         if report is None:
             if self.terminal:
@@ -157,35 +195,34 @@ class Progress:
             note(f"    ! {warning}")
 
 
-def bar(show: bool, label: str) -> Callable[[int, int], None]:
-    """Return a function of (done, all) that shows progress on standard error: a bar on a terminal,
-    else every tenth.
+def progress_bar(label: str) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that shows progress on standard error.
+
+    On a terminal it draws a bar, elsewhere it writes a line at every tenth.
     """
     terminal = sys.stderr.isatty()
-    shown = [-1]
+    last_tenth = -1
 
     def advance(done: int, total: int) -> None:
-        part = 10 * done // max(total, 1)
-        if not show or (not terminal and part == shown[0]):
-            return
-        shown[0] = part
+        nonlocal last_tenth
+        tenth = 10 * done // max(total, 1)
         if terminal:
             full = 30 * done // max(total, 1)
             note(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done}/{total}", nl=done == total)
-        else:
+        elif tenth != last_tenth:
             note(f"{label} {done}/{total}")
+        last_tenth = tenth
 
     return advance
 
 
-def told(answered: Any, lines: list[str], as_json: bool) -> int:
-    """Write an answer as JSON or as lines; return exit code 0."""
-    say(json.dumps(answered, indent=1) if as_json else "\n".join(lines))
-    return 0
+def first_code(results: Iterable[HasCode]) -> int:
+    """Return the exit code of the first failed result, or 0."""
+    return next((result.code for result in results if result.code), 0)
 
 
 def age_text(seconds: float) -> str:
-    """Return an age as a person says it."""
+    """Return an age in words, in the largest unit that fits."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

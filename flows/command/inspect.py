@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command.console import FOLDER, common, guarded, note, say, told
+from flows.command.console import Console, age_text, command, note
+from flows.command.options import (
+    FOLDER,
+    output_option,
+    read_settings,
+    references_option,
+    set_option,
+    work_option,
+)
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.status import VisitState
 
 
 @click.command()
@@ -18,208 +29,175 @@ from schemas.errors import UsageError
     "--at",
     "when",
     default="",
-    help="Time for which they are chosen, yyyy-mm-ddThh:mm:ss; default now.",
+    help="Mark the files valid at this time, yyyy-mm-ddThh:mm:ss [now].",
 )
-@common
-def references(
-    folders: tuple[Path, ...], when: str, as_json: bool, quiet: bool, verbose: bool
-) -> None:
-    """List the reference files in FOLDERS (or the default library): kind, version, validity, and
-    which is valid.
+@command
+def references(console: Console, folders: tuple[Path, ...], when: str) -> None:
+    """List reference files and mark the valid ones.
+
+    Shows kind, version and validity of each file in FOLDERS, or in the default library. An asterisk
+    marks the files that a visit at the given time would use.
     """
+    from flows.references import list_references
 
-    def body() -> int:
-        from flows.references import list_references
+    rows = list_references(folders, when)
+    console.answer(rows, [line for row in rows for line in reference_lines(row)])
 
-        rows = list_references(folders, when)
-        if as_json:
-            say(json.dumps(rows, indent=1))
-            return 0
-        for row in rows:
-            mark = "*" if row["chosen"] else " "
-            say(
-                f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. "
-                f"{row['valid_to']}  {row['file']}"
-            )
-            if row["note"]:
-                say(f"    {row['note']}")
-        return 0
 
-    guarded(body, verbose)
+def reference_lines(row: dict[str, Any]) -> list[str]:
+    """Return a reference file as lines of text."""
+    mark = "*" if row["chosen"] else " "
+    line = (
+        f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. "
+        f"{row['valid_to']}  {row['file']}"
+    )
+    return [line, f"    {row['note']}"] if row["note"] else [line]
 
 
 @click.command()
 @click.argument("visit", type=FOLDER)
-@click.option("--image", type=int, required=True, metavar="I", help="Which image, counted from 0.")
+@click.option("--image", type=int, required=True, metavar="I", help="Index of the image, from 0.")
 @click.option(
-    "--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Which light curve."
+    "--aperture", default="DEFAULT", show_default=True, metavar="NAME", help="Light curve."
 )
-@click.option("--pixel", type=(int, int), metavar="X Y", help="One pixel of the CCD instead.")
-@common
+@click.option(
+    "--pixel", type=(int, int), metavar="X Y", help="Break down this pixel of the CCD instead."
+)
+@command
 def explain(
-    visit: Path,
-    image: int,
-    aperture: str,
-    pixel: tuple[int, int] | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console, visit: Path, image: int, aperture: str, pixel: tuple[int, int] | None
 ) -> None:
-    """Take the flux of one image of the published VISIT apart: each step, each term of the error,
-    flags in words.
+    """Break down the flux of one image of the published VISIT.
 
-    With --pixel, a pixel in place of the flux: its bias, gain, thermal charge, response and flags,
-    and how well it is known.
+    Shows the effect of each step, each term of the error, and the flags in words. With --pixel,
+    breaks down a single pixel instead: bias, gain, thermal charge, response, flags and error.
     """
+    from flows.command import texts
 
-    def body() -> int:
-        from flows.command import texts as tools
-
-        found = (
-            tools.explain(visit, image, aperture)
-            if pixel is None
-            else tools.explain_pixel(visit, image, *pixel)
-        )
-        return told(*found, as_json)
-
-    guarded(body, verbose)
+    if pixel is None:
+        console.answer(*texts.explain(visit, image, aperture))
+    else:
+        console.answer(*texts.explain_pixel(visit, image, *pixel))
 
 
 @click.command()
 @click.argument("a", type=FOLDER)
 @click.argument("b", type=FOLDER)
-@common
-def diff(a: Path, b: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Compare the published reductions A and B of a visit: ppm of flux by column, and what they
-    were made from.
+@command
+def diff(console: Console, a: Path, b: Path) -> None:
+    """Compare the published reductions A and B of a visit.
+
+    Shows how the columns differ (in ppm of the flux), and any difference in inputs, references,
+    settings and versions.
     """
+    from flows.command import texts
 
-    def body() -> int:
-        from flows.command import texts as tools
-
-        return told(*tools.diff(a, b), as_json)
-
-    guarded(body, verbose)
+    console.answer(*texts.diff(a, b))
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=FOLDER, required=True, metavar="FILE...")
-@click.option("--strict", is_flag=True, help="Deviations are faults too.")
-@common
-def check(files: tuple[Path, ...], strict: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Hold each FILE (or the FITS files, reports and viewers in a folder) against the definition of
-    its product.
+@click.option("--strict", is_flag=True, help="Treat deviations as faults.")
+@command
+def check(console: Console, files: tuple[Path, ...], strict: bool) -> None:
+    """Check each FILE against the definition of its product.
 
-    Structure, sums, keywords, columns, units, name; of pages, that they are whole, and fetch and
-    run nothing. Exit code 65: a file is not as it is defined.
+    If FILE is a folder, the FITS files, reports and viewers in it are checked. FITS files are
+    checked for structure, checksums, keywords, columns, units and name; reports and viewers must be
+    complete, and load or run nothing from outside. Exits with 65 if a file does not conform.
     """
+    from flows.command import texts
 
-    def body() -> int:
-        from flows.command import texts as tools
-
-        answered, lines, error = tools.check(files, strict)
-        told(answered, lines, as_json)
-        if error is not None:
-            raise error
-        return 0
-
-    guarded(body, verbose)
+    verdicts, lines, error = texts.check(files, strict)
+    console.answer(verdicts, lines)
+    if error is not None:
+        raise error
 
 
 @click.command()
 @click.argument("file", type=FOLDER)
-@common
-def show(file: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Show what FILE holds, a product, reference or term: its HDUs, what they mean, key numbers,
-    used values.
+@command
+def show(console: Console, file: Path) -> None:
+    """Show the contents of FILE, a product, reference or term.
+
+    Lists the HDUs with their meaning, key numbers, and the values the pipeline used.
     """
+    from flows.command import texts
 
-    def body() -> int:
-        from flows.command import texts as tools
-
-        return told(*tools.show(file), as_json)
-
-    guarded(body, verbose)
+    console.answer(*texts.show(file))
 
 
 @click.command()
 @click.argument("visit", required=False)
-@click.option(
-    "--output",
-    type=FOLDER,
-    default=Path("products"),
-    show_default=True,
-    help="Where products are published.",
-)
-@click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
-)
-@click.option(
-    "--references", multiple=True, type=FOLDER, help="Folder of reference files, as for reduce."
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="STEP.NAME=VALUE",
-    help="A setting, as for reduce.",
-)
-@common
+@output_option
+@work_option
+@references_option("Folder with reference files, as for reduce.")
+@set_option("Change a setting, as for reduce.")
+@command
 def status(
+    console: Console,
     visit: str | None,
     output: Path,
     work: Path | None,
     references: tuple[Path, ...],
     assignments: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
 ) -> None:
-    """Show every visit: state, version, last step, verdict, age; for one VISIT what each step would
-    do now, and why.
+    """Show the state of all visits, or of each step of VISIT.
 
-    VISIT is a folder, as for reduce, or the name of a published visit.
+    Lists state, version, last step, verdict and age of every visit. For a single VISIT (a folder,
+    as for reduce, or the name of a published visit) also lists what each step would do now, and
+    why.
     """
+    from tasks.engine.folders import default_work_folder
 
-    def body() -> int:
-        from dataclasses import asdict
+    work = (work or default_work_folder(note)).absolute()
+    if visit is None:
+        show_states(console, output, work)
+        return
+    if "\0" in visit:
+        raise UsageError("the visit contains a NUL byte")
+    show_steps(console, Path(visit), output, work, references, read_settings(assignments))
 
-        from flows.command.console import age_text
-        from flows.status import visit_states
-        from flows.step_status import visit_detail
-        from schemas.requests import assign
-        from tasks.engine.folders import default_work_folder
 
-        place = (work or default_work_folder(note)).absolute()
-        if visit is None:
-            states, detail = visit_states(output, place), None
-        else:
-            if "\0" in visit:
-                raise UsageError("the visit holds a NUL byte")
-            settings: dict[str, Any] = {}
-            for assignment in assignments:
-                assign(settings, assignment)
-            detail = visit_detail(Path(visit), output, place, references, settings)
-            states = [detail.summary]
-        if as_json:
-            rows: list[dict[str, Any]] = [{**asdict(s), "age": round(s.age, 1)} for s in states]
-            more = (
-                {"steps": [asdict(s) for s in detail.steps], "warnings": detail.warnings}
-                if detail is not None
-                else {}
-            )
-            say(json.dumps({**rows[0], **more} if detail is not None else rows, indent=1))
-            return 0
-        for s in states:
-            age = age_text(s.age) if s.when else "-"
-            say(
-                f"{s.visit:17s} {s.state:9s} {s.version or '-':5s} {s.last_step or '-':21s} "
-                f"{s.verdict or '-':16s} {age}"
-            )
-        for step in detail.steps if detail is not None else ():
-            say(f"  {step.step:21s} {step.outcome:9s} {step.why}".rstrip())
-        for warning in detail.warnings if detail is not None else ():
-            note(f"WARNING {warning}")
-        return 0
+def show_states(console: Console, output: Path, work: Path) -> None:
+    """Show the state of every visit."""
+    from flows.status import visit_states
 
-    guarded(body, verbose)
+    states = visit_states(output, work)
+    console.answer([state_row(s) for s in states], [state_line(s) for s in states])
+
+
+def show_steps(
+    console: Console,
+    visit: Path,
+    output: Path,
+    work: Path,
+    references: tuple[Path, ...],
+    settings: dict[str, Any],
+) -> None:
+    """Show the state of a visit, and what each of its steps would do."""
+    from flows.step_status import visit_detail
+
+    detail = visit_detail(visit, output, work, references, settings)
+    steps = [asdict(s) for s in detail.steps]
+    lines = [f"  {s.step:21s} {s.outcome:9s} {s.why}".rstrip() for s in detail.steps]
+    console.answer(
+        {**state_row(detail.summary), "steps": steps, "warnings": detail.warnings},
+        [state_line(detail.summary), *lines],
+    )
+    for warning in detail.warnings if not console.as_json else ():
+        console.warn(warning)
+
+
+def state_row(state: VisitState) -> dict[str, Any]:
+    """Return the state of a visit as a JSON row."""
+    return {**asdict(state), "age": round(state.age, 1)}
+
+
+def state_line(state: VisitState) -> str:
+    """Return the state of a visit as a line of text."""
+    age = age_text(state.age) if state.when else "-"
+    return (
+        f"{state.visit:17s} {state.state:9s} {state.version or '-':5s} "
+        f"{state.last_step or '-':21s} {state.verdict or '-':16s} {age}"
+    )

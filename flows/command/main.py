@@ -1,5 +1,6 @@
-"""The command `drp`. Heavy packages are imported within the commands, so that --help comes at
-once.
+"""The command `drp`.
+
+Heavy packages are imported inside the commands, so that --help is instant.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from schemas.errors import DrpError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="drp")
 def main() -> None:
-    """Reduce CHEOPS visits: raw images to calibrated images, light curves and a report."""
-    # one thread a visit; several visits run side by side
+    """Reduce CHEOPS visits from raw images to calibrated images, light curves and a report."""
+    # one thread per visit; visits run in parallel
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    # compiled kernels are kept beside their source, or in the user's cache; without both numba
-    # would refuse to work
+    # numba caches compiled kernels beside their source; if that is read-only, use the work folder,
+    # since numba fails without a writable cache
     if "NUMBA_CACHE_DIR" not in os.environ and not os.access(ROOT / "tasks", os.W_OK):
         from tasks.engine.folders import default_work_folder
 

@@ -1,190 +1,159 @@
-"""Commands that run the pipeline as a service: job, intake, reprocess, clean, up, down."""
+"""Commands that operate the pipeline: job, intake, reprocess, clean, up, down."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flows.command.console import FOLDER, Progress, common, guarded, note, say, stop_if_asked
+from flows.command.console import (
+    Console,
+    Progress,
+    age_text,
+    command,
+    first_code,
+    note,
+    stop_if_asked,
+)
+from flows.command.options import (
+    FOLDER,
+    engine_option,
+    references_option,
+    work_option,
+)
 from schemas import VERSION
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from flows.clean import Kept
+    from flows.reprocess import Done, Planned
 
 
 @click.command()
 @click.argument("order", type=FOLDER, metavar="ORDER.xml")
-@click.option("--log", "log_file", type=FOLDER, help="The log file [ORDER.log].")
-@click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
-)
-@common
-def job(
-    order: Path, log_file: Path | None, engine: str, as_json: bool, quiet: bool, verbose: bool
-) -> None:
-    """Do what the scheduler's job order ORDER.xml says.
+@click.option("--log", "log_file", type=FOLDER, help="Log file [ORDER.log].")
+@engine_option
+@command
+def job(console: Console, order: Path, log_file: Path | None, engine: str) -> int:
+    """Process the scheduler's job order ORDER.xml.
 
-    Products and, last, a trigger file go to its output OUT, scratch to TMP, log lines to the
-    streams and the log file.
+    Products are published in the order's OUT folder, followed by a trigger file; temporary files go
+    to its TMP folder. Log lines go to standard output, standard error and the log file.
     """
+    from flows.orders.job import run_job
     from flows.orders.log import SocLog
+    from flows.service.engine import engine_for
     from schemas.orders import PROCESSOR, Level
 
-    log = SocLog(PROCESSOR, VERSION, quiet=as_json, errors_only=quiet)
-
-    def body() -> int:
-        from flows.orders.job import run_job
-        from flows.service.engine import engine_for
-
-        code = run_job(
-            order, lambda: engine_for(engine, None, True, verbose), log, log_file, stop_if_asked
-        )
-        if as_json:
-            say(json.dumps({"order": str(order), "code": code}))
-        return code
-
-    guarded(body, verbose, hangs=lambda error: log(Level.ERROR, error))
+    log = SocLog(PROCESSOR, VERSION, quiet=console.as_json, errors_only=console.quiet)
+    console.report_hang = lambda error: log(Level.ERROR, error)
+    code = run_job(
+        order,
+        lambda: engine_for(engine, None, True, console.verbose),
+        log,
+        log_file,
+        stop_if_asked,
+    )
+    console.answer({"order": str(order), "code": code}, (), indent=None)
+    return code
 
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--once", is_flag=True, help="Do what is there, and end.")
+@click.option("--once", is_flag=True, help="Process the orders present, then exit.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="Look so often [s].",
+    help="Time between two looks into FOLDER [s].",
 )
 @click.option(
     "--settle",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="An order keeps still so long [s].",
+    help="Time an order must stay unchanged before it is processed [s].",
 )
-@click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
-)
-@common
+@engine_option
+@command
 def intake(
-    folder: Path,
-    once: bool,
-    every: float,
-    settle: float,
-    engine: str,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console, folder: Path, once: bool, every: float, settle: float, engine: str
 ) -> None:
-    """Do the job orders that arrive in FOLDER, each once, and sort them into FOLDER/done and
-    FOLDER/failed.
+    """Process the job orders that arrive in FOLDER.
 
-    Any number of these commands may run on one folder. Ends with 0 whatever became of the orders.
+    Each order is processed once and moved to FOLDER/done or FOLDER/failed. Several such commands
+    may share a folder. The exit code is 0 even if orders fail.
     """
+    from flows.orders import intake as orders
 
-    def body() -> int:
-        from dataclasses import asdict
+    def do(order: Path, lock: int) -> int:
+        return orders.job_process(order, lock, engine)
 
-        from flows.orders import intake as orders
-
-        def tell(text: str) -> None:
-            if not (quiet or as_json):
-                note(text)
-
-        def do(order: Path, lock: int) -> int:
-            return orders.job_process(order, lock, engine)
-
-        if not once:
-            orders.watch(folder, every, do, settle, tell)
-        outcomes = orders.intake(folder, do, settle, tell)
-        if as_json:
-            say(json.dumps([asdict(o) for o in outcomes], indent=1))
-        else:
-            counts = [
-                f"{sum(o.state == state for o in outcomes)} {state}"
-                for state in ("done", "failed", "again")
-            ]
-            say(f"{len(outcomes)} orders: {', '.join(counts)}")
-        return 0
-
-    guarded(body, verbose)
+    if not once:
+        orders.watch(folder, every, do, settle, console.report)
+    outcomes = orders.intake(folder, do, settle, console.report)
+    console.answer([asdict(o) for o in outcomes], [orders.count_outcomes(outcomes)])
 
 
 @click.command()
+@work_option
 @click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
+    "--older", metavar="AGE", help="Remove visits untouched for longer than this, e.g. 30d or 12h."
 )
 @click.option(
-    "--older", metavar="AGE", help="Take away visits that nobody touched for so long: 30d, 12h."
+    "--quota", metavar="SIZE", help="Keep at most this much, e.g. 50G; remove the oldest first."
 )
-@click.option(
-    "--quota", metavar="SIZE", help="Keep no more than this: 50G. The oldest visits go first."
-)
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@common
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@command
 def clean(
-    work: Path | None,
-    older: str | None,
-    quota: str | None,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console, work: Path | None, older: str | None, quota: str | None, dry_run: bool
 ) -> None:
-    """Take away intermediate products and reports on failures by age and quota.
+    """Remove intermediate products by age or total size.
 
-    Published folders, and visits that a run holds, are left alone.
-
-    A visit that was taken away can be reduced again, or from its published folder.
+    Reports on failures are removed too. Published folders and visits in use are left alone. A
+    removed visit can still be reduced again, from its raw data or its published folder.
     """
+    from flows.clean import clean as clean_folder
+    from flows.clean import parse_age, parse_size
+    from tasks.engine.folders import default_work_folder
 
-    def body() -> int:
-        from dataclasses import asdict
+    work = (work or default_work_folder(note)).absolute()
+    age = parse_age(older) if older is not None else None
+    most = parse_size(quota) if quota is not None else None
+    visits = clean_folder(work, age, most, dry_run)
+    lines = [kept_line(kept, dry_run) for kept in visits]
+    console.answer([asdict(v) for v in visits], lines if not console.quiet else ())
 
-        from flows.clean import clean as clean_folder
-        from flows.clean import parse_age, parse_size
-        from flows.command.console import age_text
-        from tasks.engine.folders import default_work_folder
 
-        place = (work or default_work_folder(note)).absolute()
-        age = parse_age(older) if older is not None else None
-        visits = clean_folder(place, age, parse_size(quota) if quota is not None else None, dry_run)
-        if as_json:
-            say(json.dumps([asdict(v) for v in visits], indent=1))
-            return 0
-        for v in visits if not quiet else ():
-            action = f"would {v.action}" if dry_run and v.action == "remove" else v.action
-            say(
-                f"{v.visit:17s} {v.bytes / 1e6:10.1f} MB {age_text(time.time() - v.when):>8s}  "
-                f"{action}"
-            )
-        return 0
-
-    guarded(body, verbose)
+def kept_line(kept: Kept, dry_run: bool) -> str:
+    """Return a visit of the work folder, and what was done with it, as a line of text."""
+    action = f"would {kept.action}" if dry_run and kept.action == "remove" else kept.action
+    age = age_text(time.time() - kept.when)
+    return f"{kept.visit:17s} {kept.bytes / 1e6:10.1f} MB {age:>8s}  {action}"
 
 
 @click.command()
 @click.argument("output", type=FOLDER)
-@click.option("--references", multiple=True, type=FOLDER, help="Folder with new reference files.")
+@references_option("Folder with new reference files (repeatable).")
 @click.option(
     "--visits",
     multiple=True,
     type=FOLDER,
-    help="Folder with the raw files of the visits, for steps that need them.",
+    help="Folder with raw files of the visits, for steps that need them (repeatable).",
 )
-@click.option(
-    "--work", type=FOLDER, help="Folder of intermediate products [DRP_WORK, or the user's cache]."
-)
-@click.option(
-    "--engine", type=click.Choice(["auto", "prefect", "plain"]), default="auto", show_default=True
-)
-@click.option("--yes", is_flag=True, help="Do it without asking.")
+@work_option
+@engine_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
-@common
+@command
 def reprocess(
+    console: Console,
     output: Path,
     references: tuple[Path, ...],
     visits: tuple[Path, ...],
@@ -192,73 +161,62 @@ def reprocess(
     engine: str,
     yes: bool,
     dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Reduce those visits published in OUTPUT again that new references, or new versions of steps,
-    touch.
+) -> int:
+    """Reduce published visits again with new references.
 
-    Shows the plan with its cost first. Only the steps that are touched are done; what was published
-    before stays.
+    Finds the visits in OUTPUT that are affected by new reference files or new versions of steps,
+    and shows the plan and its cost first. Only the affected steps are run. Earlier publications are
+    kept.
     """
+    from flows.reprocess import Reprocessing
+    from flows.service.engine import engine_for
 
-    def body() -> int:
-        from dataclasses import asdict
+    places = tuple(p.absolute() for p in (*references, *visits))
+    reprocessing = Reprocessing(output, places, work)
+    planned = reprocessing.plan(console.warn)
+    for line in plan_lines(planned):
+        console.remark(line)
+    done: list[Done] = []
+    if planned and not dry_run:
+        if yes or (not console.as_json and confirmed()):
+            with engine_for(engine, work, console.silent, console.verbose) as chosen:
+                done = reprocessing.reduce(
+                    planned, chosen, Progress(console.silent), lambda d: report_done(console, d)
+                )
+        else:
+            console.remark("nothing was done; use --yes to reduce them")
+    console.answer(
+        {"plan": [asdict(p) for p in planned], "done": [asdict(d) for d in done]},
+        [d.text for d in done if d.code == 0],
+    )
+    return first_code(done)
 
-        from flows import reprocess as again
-        from flows.service.engine import engine_for
 
-        places = [p.absolute() for p in (*references, *visits)]
-        planned = again.plan(output, places, work, lambda text: note(f"WARNING {text}"))
-        for each in planned if not as_json else ():
-            more = f" and what {', '.join(each.unknown)} takes" if each.unknown else ""
-            note(
-                f"{each.visit} from {each.steps[0]}, {len(each.steps)} steps, "
-                f"{each.seconds:.1f} s{more}"
-            )
-            for line in [
-                *each.reasons,
-                *([] if each.raw else ["its raw files are in none of the folders"]),
-            ]:
-                note(f"    {line}")
-        total = sum(each.seconds for each in planned)
-        if not as_json:
-            note(f"{len(planned)} visits, {total:.1f} s")
-        go = (
-            bool(planned)
-            and not dry_run
-            and (yes or (not as_json and sys.stdin.isatty() and click.confirm("Do it?", err=True)))
+def plan_lines(planned: Sequence[Planned]) -> list[str]:
+    """Return the plan as lines of text: each visit with its steps, cost and reasons."""
+    lines = []
+    for each in planned:
+        more = f" plus an unknown time for {', '.join(each.unknown)}" if each.unknown else ""
+        lines.append(
+            f"{each.visit} from {each.steps[0]}, {len(each.steps)} steps, "
+            f"{each.seconds:.1f} s{more}"
         )
-        done: list[again.Done] = []
-        if go:
-            with engine_for(engine, work, quiet or as_json, verbose) as chosen:
-                done = again.reprocess(
-                    planned,
-                    output,
-                    places,
-                    work,
-                    chosen,
-                    Progress(quiet or as_json),
-                    lambda d: (
-                        None if as_json or d.code == 0 else note(f"ERROR {d.visit}: {d.text}")
-                    ),
-                )
-        elif planned and not dry_run and not as_json:
-            note("nothing was done: --yes does it")
-        if as_json:
-            say(
-                json.dumps(
-                    {"plan": [asdict(p) for p in planned], "done": [asdict(d) for d in done]},
-                    indent=1,
-                )
-            )
-        for d in done if not as_json else ():
-            if d.code == 0:
-                say(d.text)
-        return next((d.code for d in done if d.code), 0)
+        lines += [f"    {reason}" for reason in each.reasons]
+        if not each.raw:
+            lines.append("    its raw files are not in any of the folders")
+    total = sum(each.seconds for each in planned)
+    return [*lines, f"{len(planned)} visits, {total:.1f} s"]
 
-    guarded(body, verbose, work)
+
+def confirmed() -> bool:
+    """Ask for confirmation; False if standard input is not a terminal."""
+    return sys.stdin.isatty() and click.confirm("Reduce them again?", err=True)
+
+
+def report_done(console: Console, done: Done) -> None:
+    """Report a failed visit."""
+    if done.code:
+        console.remark(f"ERROR {done.visit}: {done.text}")
 
 
 @click.command()
@@ -266,7 +224,7 @@ def reprocess(
     "--database",
     envvar="DRP_DATABASE",
     default="",
-    help="URL of a PostgreSQL data base [SQLite].",
+    help="URL of a PostgreSQL database [SQLite].",
     metavar="URL",
 )
 @click.option(
@@ -274,78 +232,56 @@ def reprocess(
     type=click.IntRange(0, 65535),
     default=4200,
     show_default=True,
-    help="Of loopback; 0: any that is free.",
+    help="Port of the server on the loopback interface; 0 picks a free one.",
 )
 @click.option(
-    "--runs", type=click.IntRange(min=1), default=2, show_default=True, help="Runs at a time."
+    "--runs",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Maximum number of concurrent runs.",
 )
-@common
-@click.pass_context
-def up(
-    context: click.Context,
-    database: str,
-    port: int,
-    runs: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Start a Prefect server, a worker and the deployments on this machine; later commands find
-    them by themselves.
+@command
+def up(console: Console, database: str, port: int, runs: int) -> None:
+    """Start a Prefect server, a worker and the deployments.
 
-    A password of the data base is taken from DRP_DATABASE only. The last line is the address of the
-    pages.
+    They run on this machine, and later commands use them automatically. A database URL with a
+    password is accepted from the environment variable DRP_DATABASE only. The last line of output is
+    the address of the web pages.
     """
+    from flows.service import up as service
+    from flows.service.state import home_folder, state_file
 
-    def body() -> int:
-        from flows.service import up as local
-        from flows.service.state import home_folder, state_file
-
-        source = context.get_parameter_source("database")
-        if source is click.core.ParameterSource.COMMANDLINE and local.has_password(database):
-            raise UsageError(
-                "everybody can read a command line: give a URL with a password in DRP_DATABASE"
-            )
-        state, new = local.up(
-            database, port, runs, lambda text: None if quiet or as_json else note(text)
+    source = click.get_current_context().get_parameter_source("database")
+    if source is click.core.ParameterSource.COMMANDLINE and service.has_password(database):
+        raise UsageError(
+            "command lines are visible to everyone: pass a URL with a password in DRP_DATABASE"
         )
-        pages, file = state.api.removesuffix("/api"), state_file(home_folder())
-        if as_json:
-            say(
-                json.dumps(
-                    {
-                        "new": new,
-                        "pages": pages,
-                        "api": state.api,
-                        "database": state.database,
-                        "state": str(file),
-                    }
-                )
-            )
-            return 0
-        note(
-            f"{'started' if new else 'it is up already'}; user and password of the pages: "
-            f"`auth` in {file}"
-        )
-        say(pages)
-        return 0
-
-    guarded(body, verbose)
+    state, new = service.up(database, port, runs, console.report)
+    pages, file = state.api.removesuffix("/api"), state_file(home_folder())
+    console.remark(
+        f"{'started' if new else 'already running'}; user and password of the web pages: "
+        f"`auth` in {file}"
+    )
+    row = {
+        "new": new,
+        "pages": pages,
+        "api": state.api,
+        "database": state.database,
+        "state": str(file),
+    }
+    console.answer(row, [pages], indent=None)
 
 
 @click.command()
-@common
-def down(as_json: bool, quiet: bool, verbose: bool) -> None:
-    """End what `drp up` started; runs that are under way are resumed by the next `drp up`."""
+@command
+def down(console: Console) -> None:
+    """Stop the server and worker that `drp up` started.
 
-    def body() -> int:
-        from flows.service import up as local
+    Runs in progress are resumed by the next `drp up`.
+    """
+    from flows.service import up as service
 
-        ended = local.down()
-        if as_json:
-            say(json.dumps({"ended": ended}))
-        elif not quiet:
-            note("ended" if ended else "nothing was up")
-        return 0
-
-    guarded(body, verbose)
+    ended = service.down()
+    console.report("stopped" if ended else "nothing was running")
+    console.answer({"ended": ended}, (), indent=None)

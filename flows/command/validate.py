@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from flows.command.console import FOLDER, common, guarded, note, say, stop_if_asked
+from flows.command.console import Console, command, note, stop_if_asked
+from flows.command.options import FOLDER
 
-CLAIM_FAILED = 4  # exit code of a validation that was done, but found a claim that is not met
+CLAIM_FAILED = 4  # exit code of a completed validation in which a claim is not met
 
 
 @click.command()
@@ -19,58 +20,57 @@ CLAIM_FAILED = 4  # exit code of a validation that was done, but found a claim t
     "cases",
     multiple=True,
     metavar="NAME",
-    help="Only this case; `budget` is the error budget.",
+    help="Run only this case (repeatable); `budget` is the error budget.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), help="Visits of each case [as many as its noise needs]."
+    "--seeds", type=click.IntRange(min=1), help="Visits per case [as many as its noise requires]."
 )
-@click.option("--images", type=click.IntRange(min=1), help="Stacks of each visit [the case's own].")
+@click.option("--images", type=click.IntRange(min=1), help="Images per visit [the case's own].")
 @click.option(
     "--output",
     type=FOLDER,
     default=Path("validation"),
     show_default=True,
-    help="Where results and parts stand.",
+    help="Folder for the results and their parts.",
 )
-@click.option("--again", is_flag=True, help="Do parts again that are there.")
-@common
+@click.option("--again", is_flag=True, help="Redo parts that have results already.")
+@command
 def validate(
+    console: Console,
     cases: tuple[str, ...],
     seeds: int | None,
     images: int | None,
     output: Path,
     again: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Simulate visits, reduce them, and measure every claim of accuracy against the truth.
+) -> int:
+    """Measure the accuracy of the pipeline on simulated visits.
 
-    Takes hours, in parts of a minute that are kept: the same command goes on where it was stopped.
-    The last line names the page. Exit code 4: done, but a claim is not met.
+    Simulates and reduces visits, and tests every claim of accuracy against the truth. This takes
+    hours, in parts of about a minute whose results are kept: if interrupted, run the same command
+    again to resume. The last line of output is the results page. Exits with 4 if a claim is not
+    met.
     """
+    from flows.validate import run_validation
+    from schemas.requests import ValidateRequest
 
-    def body() -> int:
-        from flows.validate import run_validation
-        from schemas.requests import ValidateRequest
+    request = ValidateRequest(cases=cases, seeds=seeds, images=images, output=output, again=again)
+    result = run_validation(request, part_progress(console))
+    counts = result["counts"]
+    console.remark(f"claims: {counts['pass']} pass, {counts['fail']} fail, {counts['open']} open")
+    console.answer(result, [str(output / "validation.md")])
+    return CLAIM_FAILED if result["failed"] else 0
 
-        terminal = sys.stderr.isatty()
 
-        def tell(text: str, end: bool) -> None:
-            stop_if_asked()
-            if not (quiet or as_json) and (end or terminal):
-                note(f"\r\033[K{text}" if terminal else text, nl=end)
+def part_progress(console: Console) -> Callable[[str, bool], None]:
+    """Return a function that shows the progress of a part.
 
-        request = ValidateRequest(
-            cases=cases, seeds=seeds, images=images, output=output, again=again
-        )
-        result = run_validation(request, tell)
-        if as_json:
-            say(json.dumps(result, indent=1))
-        else:
-            counts = result["counts"]
-            note(f"claims: {counts['pass']} pass, {counts['fail']} fail, {counts['open']} open")
-            say(str(output / "validation.md"))
-        return CLAIM_FAILED if result["failed"] else 0
+    On a terminal it updates a single line, elsewhere it writes a line when the part has ended.
+    """
+    terminal = sys.stderr.isatty()
 
-    guarded(body, verbose)
+    def report_part(text: str, end: bool) -> None:
+        stop_if_asked()
+        if not console.silent and (end or terminal):
+            note(f"\r\033[K{text}" if terminal else text, nl=end)
+
+    return report_part

@@ -1,1 +1,1 @@
-"""Job orders of the SOC's scheduler: read, run, answered."""
+"""Job orders of the SOC's scheduler: reading, processing, logging, trigger files."""

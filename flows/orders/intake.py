@@ -1,16 +1,17 @@
-"""Intake: job orders that arrive in a folder are done, each once.
+"""Intake: process the job orders that arrive in a folder, each once.
 
 ::
 
-    FOLDER/X.xml           arrived; left alone until it is complete and keeps still
-    FOLDER/running/X.xml   claimed: renamed, and locked by flock for as long as the process that
-    does it lives FOLDER/done/X.xml      with X.log and X.json: exit code, attempts, times
-    FOLDER/failed/X.xml    the same, for a person to look at
+    FOLDER/X.xml           arrived; left alone until it is complete and no longer changes
+    FOLDER/running/X.xml   claimed: renamed, and locked with flock while a process works on it
+    FOLDER/done/X.xml      done; X.log and X.json (exit code, attempts, times) lie beside it
+    FOLDER/failed/X.xml    the same, for an operator to look at
 
-A claim without a lock is that of a dead process, and is taken up by the next one: `drp job` finds
-again what was done. Once X.json is written the order is over, whatever happens to this process.
-What may pass (disk, memory, a locked visit) is tried again, and an order that ended three processes
-is failed. The folder must be on one file system that has flock.
+A claim without a lock belongs to a dead process and is taken over by the next one; `drp job`
+continues from the steps already done. Once X.json is written the order is finished, even if this
+process dies. Orders that failed for a passing reason (disk, memory, a locked visit) are retried; an
+order that has ended three processes counts as failed. The folder must lie on a single file system
+that supports flock.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,23 +38,22 @@ MOST_ATTEMPTS = 3
 
 MAY_PASS = (74, 75, 76)  # exit codes after which the same order may succeed
 
-# an order that is incomplete for so long is given to `drp job`, which says what is wrong [s]
+# an order still incomplete after this time is processed, so that `drp job` reports the fault [s]
 PATIENCE = 600.0
 
 END = b"</Ipf_Job_Order>"
 
 COMPANIONS = (".log", *BESIDE)
 
-Do = Callable[
-    [Path, int], int
-]  # does a claimed order, of which the lock is an open file; returns the exit code
+# processes a claimed order, given the file descriptor of its lock; returns the exit code
+Do = Callable[[Path, int], int]
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass
 class Outcome:
-    """What became of an order. `state` is done, failed, or again: it will be tried again."""
+    """The outcome of an order. `state` is done, failed or again (to be retried)."""
 
     order: str
     state: str
@@ -62,24 +62,24 @@ class Outcome:
     began: str
     ended: str
     note: str = ""
-    name: str = field(default="")  # under which it was put away
+    name: str = field(default="")  # its name in the folder `done` or `failed`
 
 
 def intake(
-    folder: Path, do: Do | None = None, settle: float = 1.0, tell: Tell = lambda _: None
+    folder: Path, do: Do | None = None, settle: float = 1.0, report: Report = lambda _: None
 ) -> list[Outcome]:
-    """Do all job orders that are in a folder, one after another; return what became of them.
+    """Process all job orders in a folder, one after another, and return their outcomes.
 
     Parameters
     ----------
     folder : Path
-        Where orders arrive. Any number of processes may take from it at once.
+        The folder where orders arrive. Several processes may share it.
     do : callable or None
-        Does an order; `drp job` in a process of its own if not given.
+        Processes an order; by default `drp job` in a process of its own.
     settle : float
-        An order must keep still for so long before it is taken [s].
-    tell : callable
-        Is told of every order in a line.
+        Time an order must stay unchanged before it is processed [s].
+    report : callable
+        Called with a line of text when an order begins and when it ends.
 
     Raises
     ------
@@ -97,19 +97,28 @@ def intake(
         _put_away_the_finished(folder)
         before = len(outcomes)
         claims = [p for p in sorted((folder / "running").glob("*.xml")) if p.name not in later]
-        for path in (*claims, *_complete(folder, settle, later)):
+        for path in (*claims, *_find_complete(folder, settle, later)):
             order = folder / "running" / path.name
-            with _claimed(path, order) as lock:
-                if (
-                    lock is None or order.with_suffix(".json").exists()
-                ):  # the latter is put away in the next round
-                    continue
-                outcome = _worked(folder, order, do or job_process, lock, tell)
+            with _locked_claim(path, order) as lock:
+                if lock is None or order.with_suffix(".json").exists():
+                    continue  # another process's, or finished: put away in the next round
+                outcome = _work_on(folder, order, do or job_process, lock, report)
                 outcomes.append(outcome)
                 later |= {path.name} if outcome.state == "again" else set()
-                tell(f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}")
+                report(
+                    f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}"
+                )
         if len(outcomes) == before:
             return outcomes
+
+
+def count_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return how many orders ended in each state."""
+    counts = [
+        f"{sum(o.state == state for o in outcomes)} {state}"
+        for state in ("done", "failed", "again")
+    ]
+    return f"{len(outcomes)} orders: {', '.join(counts)}"
 
 
 def watch(
@@ -117,17 +126,18 @@ def watch(
     interval: float,
     do: Do | None = None,
     settle: float = 1.0,
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
 ) -> None:
-    """Take orders from a folder until this process is stopped, looking every `interval` seconds."""
+    """Process orders until this process is stopped, looking every `interval` seconds."""
     while True:
-        intake(folder, do, settle, tell)
+        intake(folder, do, settle, report)
         time.sleep(interval)
 
 
 def job_process(order: Path, lock: int, engine: str = "auto") -> int:
-    """Do an order by `drp job` in a process of its own, which holds the lock too; it ends with this
-    one.
+    """Process an order with `drp job` in a child process, which inherits the lock.
+
+    The child is terminated when this process ends.
     """
     from flows.runs.child import die_with_parent
 
@@ -141,7 +151,7 @@ def job_process(order: Path, lock: int, engine: str = "auto") -> int:
         engine,
         "-q",
     ]
-    # code is found from any place, as this process found it
+    # the child must import the same code whatever its working directory
     places = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
     child = subprocess.Popen(
@@ -161,8 +171,8 @@ def job_process(order: Path, lock: int, engine: str = "auto") -> int:
         raise
 
 
-def _complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
-    """Return the orders that are complete and keep still, in order of their names."""
+def _find_complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
+    """Return the orders that are complete and no longer change, in order of their names."""
     seen = {
         p: mark
         for p in folder.glob("*.xml")
@@ -178,9 +188,7 @@ def _complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes while a file is being written; None for what is no file of its own, or
-    hidden.
-    """
+    """Return inode, size and time of a file; None if it is hidden or not a regular file."""
     with contextlib.suppress(OSError):
         s = path.lstat()
         if stat.S_ISREG(s.st_mode) and not path.name.startswith("."):
@@ -196,9 +204,10 @@ def _has_its_end(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _claimed(path: Path, target: Path) -> Iterator[int | None]:
-    """Lock the order `path` and rename it to `target`; give the lock, or None if it is another
-    process's.
+def _locked_claim(path: Path, target: Path) -> Iterator[int | None]:
+    """Lock the order `path` and rename it to `target`; yield the file descriptor of the lock.
+
+    Yield None if another process has the order.
     """
     fd = None
     try:
@@ -210,20 +219,19 @@ def _claimed(path: Path, target: Path) -> Iterator[int | None]:
 
 
 def _claim(path: Path, target: Path) -> int | None:
-    # the lock belongs to the file, whatever its name: renamed, it is locked from its first moment
-    # on
+    # flock locks the file, not its name: a renamed order is never without its lock
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # between open and lock another process may have done it and put it away
-        there = path.lstat().st_ino == os.fstat(fd).st_ino
-        taken = path != target and (
+        # another process may have finished the order between our open and our lock
+        unchanged = path.lstat().st_ino == os.fstat(fd).st_ino
+        occupied = path != target and (
             os.path.lexists(target) or os.path.lexists(target.with_suffix(".json"))
         )
-        if there and not taken:
+        if unchanged and not occupied:
             if path != target:
                 disk.rename(path, target)
                 disk.crash_point("order claimed")
@@ -237,43 +245,54 @@ def _claim(path: Path, target: Path) -> int | None:
     return None
 
 
-def _worked(folder: Path, order: Path, do: Do, lock: int, tell: Tell) -> Outcome:
-    """Do a claimed order and put it away."""
+def _work_on(folder: Path, order: Path, do: Do, lock: int, report: Report) -> Outcome:
+    """Process a claimed order and put it away."""
     began, attempts = _now(), _attempts(order)
     outcome = Outcome(order.name, "failed", None, attempts, began, began)
-    twice = folder / "done" / order.name
-    if twice.is_file() and twice.read_bytes() == order.read_bytes():
-        outcome.state, outcome.note = "done", "delivered twice, not done again"
-        return _finished(order, outcome)
+    twin = folder / "done" / order.name
+    if twin.is_file() and twin.read_bytes() == order.read_bytes():
+        outcome.state, outcome.note = "done", "delivered twice; not processed again"
+        return _close(order, outcome)
     if attempts >= MOST_ATTEMPTS:
-        outcome.note = f"{attempts} attempts did not come to an end: a person is needed"
-        return _finished(order, outcome)
-    _write_attempts(order, attempts + 1)
-    tell(f"{order.name}: begins")
-    try:
-        outcome.code = do(order, lock)
-    except BaseException as error:
-        if isinstance(error, Exception):
-            outcome.note = plain(f"{type(error).__name__}: {error}")
-        else:  # asked to stop: the order is left as it came
-            _write_attempts(order, attempts)
-            _give_back(order, folder)
-            raise
-    disk.crash_point("order worked")
-    outcome.attempts, outcome.ended = attempts + 1, _now()
-    killed = outcome.code is not None and (outcome.code < 0 or outcome.code in (130, 143))
-    if outcome.code in (0, 3):
-        outcome.state = "done"
-    elif (killed or outcome.code in MAY_PASS) and outcome.attempts < MOST_ATTEMPTS:
+        outcome.note = f"{attempts} attempts were cut short: operator needed"
+        return _close(order, outcome)
+    report(f"{order.name}: started")
+    _attempt(folder, order, do, lock, outcome)
+    if _may_pass(outcome):
         outcome.state = "again"
         _give_back(order, folder)
         return outcome
-    return _finished(order, outcome)
+    return _close(order, outcome)
+
+
+def _attempt(folder: Path, order: Path, do: Do, lock: int, outcome: Outcome) -> None:
+    """Process a claimed order and record the result in `outcome`."""
+    _write_attempts(order, outcome.attempts + 1)
+    try:
+        outcome.code = do(order, lock)
+    except Exception as error:
+        outcome.note = plain(f"{type(error).__name__}: {error}")
+    except BaseException:  # this process is being stopped: leave the order as it arrived
+        _write_attempts(order, outcome.attempts)
+        _give_back(order, folder)
+        raise
+    disk.crash_point("order worked")
+    outcome.attempts, outcome.ended = outcome.attempts + 1, _now()
+    if outcome.code in (0, 3):
+        outcome.state = "done"
+
+
+def _may_pass(outcome: Outcome) -> bool:
+    """Return whether an order that failed is to be retried."""
+    code = outcome.code
+    killed = code is not None and (code < 0 or code in (130, 143))
+    return (killed or code in MAY_PASS) and outcome.attempts < MOST_ATTEMPTS
 
 
 def _give_back(order: Path, folder: Path) -> None:
-    """Put an order back where it came from; where another of its name has arrived it stays, and is
-    taken up from here.
+    """Move an order back to where it arrived.
+
+    If another order of this name has arrived since, it stays in `running`, to be claimed there.
     """
     if not os.path.lexists(folder / order.name):
         disk.rename(order, folder / order.name)
@@ -290,13 +309,13 @@ def _attempts(order: Path) -> int:
 
 
 def _write_attempts(order: Path, number: int) -> None:
-    # not forced to the disk: a count that a power cut loses begins anew
+    # no fsync: after a power cut the count may start again
     with disk.guarded("write", order), contextlib.suppress(FileNotFoundError):
         order.with_suffix(".attempts").write_text(str(number))
 
 
-def _finished(order: Path, outcome: Outcome) -> Outcome:
-    """Write down what became of an order: from then on it is over. Put it away."""
+def _close(order: Path, outcome: Outcome) -> Outcome:
+    """Write the outcome of an order, from then on finished, and put it away."""
     place = order.parent.parent / outcome.state
     names = (order.stem if i == 1 else f"{order.stem}.{i}" for i in itertools.count(1))
     outcome.name = next(
@@ -309,7 +328,7 @@ def _finished(order: Path, outcome: Outcome) -> Outcome:
 
 
 def _put_away(result: Path) -> None:
-    """Bring an order that is over to its folder: what belongs to it first, its result last."""
+    """Move a finished order and its files to their folder, the outcome last."""
     try:
         outcome = Outcome(**json.loads(result.read_text()))
     except (OSError, ValueError, TypeError):
@@ -325,8 +344,9 @@ def _put_away(result: Path) -> None:
 
 
 def _put_away_the_finished(folder: Path) -> None:
-    """Bring away what dead processes finished, but did not put away; a living one's is locked, and
-    left to it.
+    """Put away the orders that dead processes finished but left in `running`.
+
+    The orders of living processes are locked and left alone.
     """
     for result in sorted((folder / "running").glob("*.json")):
         places = [result.with_suffix(".xml")]
@@ -334,6 +354,6 @@ def _put_away_the_finished(folder: Path) -> None:
             outcome = json.loads(result.read_text())
             places.append(folder / outcome["state"] / f"{outcome['name']}.xml")
         order = next((p for p in places if p.exists()), places[0])
-        with _claimed(order, order) as lock:
+        with _locked_claim(order, order) as lock:
             if lock is not None or not order.exists():
                 _put_away(result)

@@ -1,4 +1,4 @@
-"""A job of the scheduler: job order in; products, log and, last, a trigger file out."""
+"""A job of the scheduler: reads a job order, publishes products, writes log and trigger file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows.orders.log import SocLog
 from flows.orders.order import allowed_path, read_order, rules_of_environment
 from flows.orders.trigger import read_trigger, visit_of, write_trigger
-from flows.runs.ending import BESIDE, explained
+from flows.runs.ending import BESIDE, describe_error
 from schemas import VERSION
 from schemas.errors import (
     BadInputError,
@@ -32,6 +32,7 @@ from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
 
 if TYPE_CHECKING:
+    from flows.runs.reduction import Engine
     from schemas.payloads import Published
     from tasks.engine.run import StepReport
 
@@ -52,10 +53,10 @@ FLAGS = {
 
 @dataclass
 class Job:
-    """A job order being worked on. `links` are the names under which the pipeline is given the
-    order's files.
+    """A job order in progress.
 
-    `over` is whether the products are published.
+    `links` maps the paths under which the pipeline reads the order's files to their paths in the
+    order. `over` is True once the products are published.
     """
 
     path: Path
@@ -67,20 +68,20 @@ class Job:
 
     @property
     def visit(self) -> str:
-        """The visit, as the name of the raw file tells it; empty if it does not."""
+        """The visit in the name of the raw file; empty if there is none."""
         match = next(
-            (m for given in self.order.of_type(RAW) if (m := VISIT.search(given.path.name))), None
+            (m for item in self.order.of_type(RAW) if (m := VISIT.search(item.path.name))), None
         )
         return match[0] if match else ""
 
     def named(self, text: str) -> str:
-        """Return a text in which files have the names that the order has for them."""
+        """Return a text with the order's own names of files."""
         for link, name in self.links.items():
             text = text.replace(link, name)
         return text
 
     def tell(self, step: str, report: StepReport | None) -> None:
-        """Log that a step begins or ended."""
+        """Log that a step begins or has ended."""
         self.stop_if_asked()
         if report is None:
             self.log(Level.DEBUG, f"{step} begins")
@@ -93,29 +94,27 @@ class Job:
 
 def run_job(
     path: Path,
-    engine: Any,
+    engine: Engine,
     log: SocLog,
     log_file: Path | None = None,
     stop_if_asked: Callable[[], None] = lambda: None,
 ) -> int:
-    """Do what a job order says; return the exit code.
+    """Process a job order and return the exit code.
 
     Parameters
     ----------
     path : Path
         The job order.
     engine : str or callable
-        As `run_reduce` takes it.
+        As in `run_reduce`.
     log : SocLog
-        Where lines go; its levels are set as the order says.
+        The log; its levels are set by the order.
     log_file : Path or None
-        The log file, in place of the order's name with the ending ``.log``.
+        The log file; by default the order's path with the suffix ``.log``.
     stop_if_asked : callable
-        Raises if a signal asked for an end.
+        Raises an exception if a signal has arrived.
     """
     job: Job | None = None
-    # names stay in the folder of the order, where a person finds what tells of it; the order may be
-    # moved afterwards
     path = path.absolute()
     try:
         if path.is_file() or log_file is not None:
@@ -123,20 +122,20 @@ def run_job(
         order = read_order(path, rules_of_environment())
         log.levels(order.stdout_level, order.stderr_level)
         job = Job(path, order, log, stop_if_asked)
-        return _done(job, engine)
+        return _reduce_order(job, engine)
     except (Exception, Interrupted) as error:
         _report(error, path, job)
-        code, text = explained(error, path.parent)
+        code, text = describe_error(error, path.parent)
         log(Level.ERROR, job.named(text) if job is not None else text)
         if code == 70:
-            log(Level.ALERT, "a person is needed: this is a fault of the program")
+            log(Level.ALERT, "operator needed: this is a bug in the program")
         return code
     finally:
         log.close()
 
 
 def _report(error: BaseException, path: Path, job: Job | None) -> None:
-    """Leave a report beside an order that came to nothing, unless its visit has one already."""
+    """Write a report beside an order that failed, unless its visit has one already."""
     if not isinstance(error, Exception) or short_of_memory(error) or (job is not None and job.over):
         return
     from flows.runs.failure import order_failure_reported
@@ -145,164 +144,198 @@ def _report(error: BaseException, path: Path, job: Job | None) -> None:
     order_failure_reported(error, path, visit, named)
 
 
-def _done(job: Job, engine: Any) -> int:
+def _reduce_order(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
-    job.log(Level.INFO, f"{PROCESSOR} {VERSION} begins with {job.path.name}")
+    job.log(Level.INFO, f"{PROCESSOR} {VERSION} starts processing {job.path.name}")
     for line in job.order.ignored:
         job.log(Level.WARNING, line)
-    trigger = the_trigger(job.order)
+    trigger = input_trigger(job.order)
     with scratch(job) as folder:
         for ending in BESIDE:
-            disk.discard(job.path.with_suffix(ending))  # of an earlier try
-        request = requested(job, folder, trigger)
+            disk.discard(job.path.with_suffix(ending))  # of an earlier attempt
+        request = build_request(job, folder, trigger)
         try:
-            published, run = run_reduce(
-                request, engine, job.tell, order=OfOrder(job.path, job.named)
-            )
+            reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         job.over = True
-    assert published is not None
-    warned = any("warning" in map(str, r.leaf.status.values()) for r in run.reports)
-    for warning in dict.fromkeys(run.warnings):
+    for warning in dict.fromkeys(reduction.run.warnings):
         job.log(Level.WARNING, job.named(warning))
-    what = "published" if published.new else "nothing to do, it stands in"
-    job.log(Level.INFO, f"{what} {published.folder}")
+    assert reduction.published is not None
+    _hand_over(job, trigger, reduction.published)
+    return 3 if request.strict and reduction.warned else 0
+
+
+def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
+    """Log the published folder and write the trigger file."""
+    outcome = "published" if published.new else "already up to date:"
+    job.log(Level.INFO, f"{outcome} {published.folder}")
     if published.verdict:
         job.log(Level.INFO, f"the light curve is {published.verdict}")
-    told = write_trigger(job.order.output, *passed_on(trigger, published))
-    job.log(Level.INFO, f"trigger file {told.name}")
-    return 3 if request.strict and warned else 0
+    path = write_trigger(job.order.output, *output_trigger(trigger, published))
+    job.log(Level.INFO, f"wrote trigger file {path.name}")
 
 
-def requested(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
-    """Return the request that an order makes, with its input files brought together below `folder`.
+@dataclass
+class Wishes:
+    """Options, replacements and settings that an order asks for."""
+
+    options: dict[str, Any]
+    replace: list[Path] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def build_request(job: Job, folder: Path, trigger: Trigger | None) -> ReduceRequest:
+    """Return the request of an order, with links to its input files below `folder`.
 
     Raises
     ------
     ConfigurationError
-        If a parameter is not known, or its value is not possible; names the line.
-    MissingInputError, BadInputError
-        If a file is not there, or is not of the type that the order says.
+        If a parameter is unknown or its value invalid; the message gives the line.
+    MissingInputError
+        If a file does not exist.
+    BadInputError
+        If a file is not of the type stated in the order.
+    """
+    visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
+    for place in (visit, references):
+        disk.remove(place)
+        disk.make_folder(place)
+    wishes = Wishes(
+        {
+            "visit": visit,
+            "references": (references,),
+            "output": job.order.output,
+            "work": folder / "work",
+            "resume": True,
+            "arch_rev": None,
+            "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
+        }
+    )
+    read_parameters(job, wishes)
+    link_inputs(job, visit, references, wishes)
+    if wishes.options["visit"] != visit:
+        wishes.options["references"] = (visit, references)
+    elif not job.order.of_type(RAW):
+        raise MissingInputError(
+            f"{job.path}: has no input {RAW}, and no parameter `published` to continue from"
+        )
+    elif trigger is not None:
+        _check_visit(job, job.order.of_type(RAW)[0].path, trigger)
+    return ReduceRequest(**wishes.options, replace=tuple(wishes.replace), settings=wishes.settings)
+
+
+def read_parameters(job: Job, wishes: Wishes) -> None:
+    """Read the parameters of an order.
+
+    Raises
+    ------
+    ConfigurationError
+        If a parameter is unknown or its value invalid; the message gives the line.
+    """
+    for parameter in job.order.parameters:
+        try:
+            _take_parameter(parameter, wishes)
+        except (ConfigurationError, UsageError) as error:
+            raise ConfigurationError(
+                f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
+            ) from error
+
+
+def link_inputs(job: Job, visit: Path, references: Path, wishes: Wishes) -> None:
+    """Link the input files of an order into the folders of the visit and of the references.
+
+    Files that replace a product are collected, not linked.
+
+    Raises
+    ------
+    MissingInputError
+        If a file does not exist.
+    BadInputError
+        If a file is not of the type stated in the order.
     """
     from schemas.inputs import REFERENCES
     from tasks.engine.run import STEPS
     from tasks.visit.search import KINDS
 
-    order = job.order
-    visit, references = folder / "inputs" / "visit", folder / "inputs" / "references"
-    for place in (visit, references):
-        disk.remove(place)
-        disk.make_folder(place)
     replaceable = {name for step in STEPS.values() for name in step.leaves}
-    options: dict[str, Any] = {
-        "visit": visit,
-        "references": (references,),
-        "output": order.output,
-        "work": folder / "work",
-        "resume": True,
-        "arch_rev": None,
-        "proc_num": trigger.number("PROC_NUM_OUT") if trigger is not None else None,
-    }
-    replace: list[Path] = []
-    settings: dict[str, Any] = {}
-    for parameter in order.parameters:
-        try:
-            _take_parameter(parameter, options, replace, settings)
-        except (ConfigurationError, UsageError) as error:
-            raise ConfigurationError(
-                f"{job.path} line {parameter.line}: parameter {parameter.name}: {error}"
-            ) from error
-    for i, given in enumerate(order.inputs):
-        if given.file_type == TRIGGER:
+    for i, item in enumerate(job.order.inputs):
+        if item.file_type == TRIGGER:
             continue
-        if given.file_type in replaceable:
-            replace.append(given.path)
-        elif given.file_type in KINDS:
-            is_reference = any(KINDS[given.file_type] is declared for declared in REFERENCES)
-            _link(job, given, (references if is_reference else visit) / f"{i:04d}")
+        if item.file_type in replaceable:
+            wishes.replace.append(item.path)
+        elif item.file_type in KINDS:
+            is_reference = any(KINDS[item.file_type] is declared for declared in REFERENCES)
+            _link(job, item, (references if is_reference else visit) / f"{i:04d}")
         else:
-            job.log(Level.INFO, f"line {given.line}: no step reads {given.file_type}, ignored")
-    # behind those of the files in them
+            job.log(Level.INFO, f"line {item.line}: no step reads {item.file_type}; ignored")
+    # after the files in these folders, whose links begin with the same path
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
-    if options["visit"] != visit:
-        options["references"] = (visit, references)
-    elif not order.of_type(RAW):
-        raise MissingInputError(
-            f"{job.path}: names no {RAW}, and no parameter names a published folder to go on from"
-        )
-    elif trigger is not None:
-        _check_visit(job, order.of_type(RAW)[0].path, trigger)
-    return ReduceRequest(**options, replace=tuple(replace), settings=settings)
 
 
-def _take_parameter(
-    parameter: Parameter, options: dict[str, Any], replace: list[Path], settings: dict[str, Any]
-) -> None:
+def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
     from tasks.engine.run import STEPS
 
     name, value = parameter.name, parameter.value
     if name == "from":
         if value not in STEPS:
-            raise ConfigurationError(
-                f"there is no step {value!r}; the steps are {', '.join(STEPS)}"
-            )
-        options["from_step"] = value
+            raise ConfigurationError(f"unknown step {value!r}; the steps are {', '.join(STEPS)}")
+        wishes.options["from_step"] = value
     elif name == "replace":
-        replace.append(allowed_path(value, rules_of_environment()))
+        wishes.replace.append(allowed_path(value, rules_of_environment()))
     elif name == "published":
-        options["visit"] = allowed_path(value, rules_of_environment())
+        wishes.options["visit"] = allowed_path(value, rules_of_environment())
     elif name in ("strict", "archive"):
         if value.lower() not in FLAGS:
-            raise ConfigurationError(f"is {value!r}, wanted true or false")
-        options[name] = FLAGS[value.lower()]
+            raise ConfigurationError(f"is {value!r}, expected true or false")
+        wishes.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
         if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
-            raise ConfigurationError(f"is {value!r}, wanted a number up to 99")
-        options[name] = int(value)
+            raise ConfigurationError(f"is {value!r}, expected a number up to 99")
+        wishes.options[name] = int(value)
     elif "." in name:
-        assign(settings, f"{name}={value}")
+        assign(wishes.settings, f"{name}={value}")
     else:
-        known = (
+        names = (
             "from, replace, published, strict, archive, arch_rev, proc_num, or a setting STEP.NAME"
         )
-        raise ConfigurationError(f"is not known; wanted {known}")
+        raise ConfigurationError(f"is unknown; expected {names}")
 
 
-def _link(job: Job, given: JobInput, folder: Path) -> None:
+def _link(job: Job, item: JobInput, folder: Path) -> None:
     from tasks.files.reader import scan
 
-    target = Path(os.path.realpath(given.path))
+    target = Path(os.path.realpath(item.path))
     if not target.exists():
-        raise MissingInputError(f"{given.path}: is not there ({job.path.name} line {given.line})")
+        raise MissingInputError(f"{item.path}: does not exist ({job.path.name} line {item.line})")
     with scan(target) as file:
-        if file.extname != given.file_type:
-            what = file.extname or "(no EXTNAME)"
+        if file.extname != item.file_type:
+            extname = file.extname or "(no EXTNAME)"
             raise BadInputError(
-                f"{given.path}: HDU 1 is {what}, {job.path.name} line {given.line} says "
-                f"{given.file_type}"
+                f"{item.path}: HDU 1 is {extname}, but {job.path.name} line {item.line} says "
+                f"{item.file_type}"
             )
     disk.make_folder(folder)
-    link = folder / given.path.name
+    link = folder / item.path.name
     with disk.guarded("create", link):
         link.symlink_to(target)
-    job.links[str(link)] = str(given.path)
+    job.links[str(link)] = str(item.path)
 
 
-def the_trigger(order: JobOrder) -> Trigger | None:
-    """Return what the order's trigger file says, if it has one.
+def input_trigger(order: JobOrder) -> Trigger | None:
+    """Read the order's trigger file, if it has one.
 
     Raises
     ------
     BadInputError
-        If it is damaged, or there are several.
+        If it is damaged, or if there are several.
     """
-    given = order.of_type(TRIGGER)
-    if len(given) > 1:
-        raise BadInputError(f"{given[1].path}: is the second trigger file of this order")
-    return read_trigger(given[0].path) if given else None
+    files = order.of_type(TRIGGER)
+    if len(files) > 1:
+        raise BadInputError(f"{files[1].path}: is the second trigger file of this order")
+    return read_trigger(files[0].path) if files else None
 
 
 def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
@@ -311,16 +344,14 @@ def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
     with scan(raw) as file:
         header = file.hdus[1].header
     for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR"):
-        said = trigger.number(name)
-        if said is not None and header.get(name) != said:
+        number = trigger.number(name)
+        if number is not None and header.get(name) != number:
             path = job.order.of_type(TRIGGER)[0].path
-            raise BadInputError(f"{path}: {name} is {said}, but {header.get(name)} in {raw.name}")
+            raise BadInputError(f"{path}: {name} is {number}, but {header.get(name)} in {raw.name}")
 
 
-def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
-    """Return the trigger of the products, with the visit, the version and the date that stand in
-    it.
-    """
+def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
+    """Return the trigger of the products, and their visit, version and date of publication."""
     from tasks.delivery.published.folder import read_manifest
     from tasks.files.reader import scan
 
@@ -333,7 +364,9 @@ def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, s
         header = file.hdus[1].header
     visit, label = str(manifest["visit"]), str(manifest["version"])
     if trigger is not None and visit_of(trigger) not in (None, visit):
-        raise BadInputError(f"the trigger file is of {visit_of(trigger)}, the products of {visit}")
+        raise BadInputError(
+            f"the trigger file is for {visit_of(trigger)}, the products are of {visit}"
+        )
     values = {
         name: str(header[name]) for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR", "OBSID")
     }
@@ -351,13 +384,14 @@ def passed_on(trigger: Trigger | None, published: Published) -> tuple[Trigger, s
 
 @contextlib.contextmanager
 def scratch(job: Job) -> Iterator[Path]:
-    """Give a folder below TMP that is the order's alone, and gone afterwards; what a killed job
-    left in it is used.
+    """Yield a temporary folder of the order below TMP, and remove it afterwards.
+
+    If a killed job has left the folder behind, its contents are used.
 
     Raises
     ------
     BusyError
-        If another process works on the same order.
+        If another process is working on the same order.
     """
     name = f"drp-{hashlib.sha256(str(job.path).encode()).hexdigest()[:16]}"
     folder = job.order.scratch / name
@@ -371,13 +405,13 @@ def scratch(job: Job) -> Iterator[Path]:
         except BlockingIOError:
             ours = False
         if not ours:
-            raise BusyError(f"another process works on {job.path}")
+            raise BusyError(f"another process is working on {job.path}")
         try:
             yield folder
         finally:
             try:
                 disk.remove(folder)
             except DrpError as error:
-                job.log(Level.WARNING, f"scratch could not be removed: {error}")
+                job.log(Level.WARNING, f"the temporary folder could not be removed: {error}")
     finally:
         os.close(fd)

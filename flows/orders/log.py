@@ -1,5 +1,6 @@
-"""Log lines as the SOC's framework reads them: ``2015-05-07T16:07:17.568615 host prog 1.0
-[0000005384]: [I] text``.
+"""Log lines in the format of the SOC's framework.
+
+A line reads ``2015-05-07T16:07:17.568615 host prog 1.0 [0000005384]: [I] text``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from schemas.errors import plain
 from schemas.orders import Level
@@ -18,12 +20,11 @@ ON_ERROR_STREAM = (Level.PROGRESS, Level.WARNING, Level.ERROR)
 
 
 class SocLog:
-    """Writes each line to its stream, from the level that the stream wants on, and every line to
-    the log file.
+    """Writes log lines to standard output or standard error, and to the log file.
 
-    Debug, info and alert go to standard output; progress, warning and error to standard error. A
-    place that can't be written is given up: the work goes on. `quiet` keeps standard output free,
-    `errors_only` standard error of all but errors too.
+    Debug, info and alert go to standard output; progress, warning and error to standard error. Each
+    stream takes lines from a certain level upwards, the log file takes all. Failures to write are
+    ignored. `quiet` keeps standard output free; `errors_only` also limits standard error to errors.
     """
 
     def __init__(
@@ -37,21 +38,21 @@ class SocLog:
         self._file: int | None = None
 
     def levels(self, stdout: Level, stderr: Level) -> None:
-        """Set from which levels on the streams take lines; what the command line asked for stands
-        above that.
-        """
+        """Set the lowest levels of the two streams; options of the command line take precedence."""
         self.stdout_level: Level | None = None if self.quiet or self.errors_only else stdout
-        self.stderr_level = max(stderr, Level.ERROR) if self.errors_only else stderr
+        self.stderr_level: Level | None = max(stderr, Level.ERROR) if self.errors_only else stderr
 
     def open(self, path: Path) -> None:
-        """Write every line to the end of a file too."""
+        """Append every line to a file, too."""
         try:
             fd = os.open(
                 path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
             )
             self._file = fd
         except OSError as error:
-            self(Level.WARNING, f"{path}: there is no log file, {os.strerror(error.errno or 0)}")
+            self(
+                Level.WARNING, f"{path}: log file cannot be opened, {os.strerror(error.errno or 0)}"
+            )
 
     def close(self) -> None:
         """Close the log file."""
@@ -61,24 +62,25 @@ class SocLog:
             self._file = None
 
     def __call__(self, level: Level, text: object) -> None:
-        """Write a line. Whatever the text holds, it stays one line."""
+        """Write a line; control characters in the text are escaped."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
         line = f"{now} {self.origin}: [{level.name[0]}] {plain(text, limit=2000)}\n"
         if level in ON_ERROR_STREAM:
-            stream, wanted = sys.stderr, level >= self.stderr_level
+            stream, lowest = sys.stderr, self.stderr_level
         else:
-            stream, wanted = (
-                sys.stdout,
-                self.stdout_level is not None and level >= self.stdout_level,
-            )
-        if wanted:
-            try:
-                stream.write(line)
-                stream.flush()
-            except OSError:  # what is still in its buffer would fail again when Python ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            stream, lowest = sys.stdout, self.stdout_level
+        if lowest is not None and level >= lowest:
+            _write_to(stream, line)
         if self._file is not None:
             try:
-                os.write(self._file, line.encode())  # at once: a signal finds no half-filled buffer
+                os.write(self._file, line.encode())  # unbuffered: safe against signals
             except OSError:
                 self.close()
+
+
+def _write_to(stream: TextIO, line: str) -> None:
+    try:
+        stream.write(line)
+        stream.flush()
+    except OSError:  # the rest of the buffer would fail again when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

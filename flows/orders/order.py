@@ -1,9 +1,8 @@
-"""The scheduler's job order: read, held against its structure, its paths expanded and kept within
-the allowed roots.
+"""The scheduler's job order: parsed, checked, and its paths expanded.
 
-Two variables of the environment say what an order may do: DRP_JOB_VARIABLES names the variables
-that `${NAME}` in a path may stand for (separated by commas; none if not set), DRP_ROOTS the folders
-below which all its paths must lie (separated by colons; anywhere if not set).
+Two environment variables restrict orders. DRP_JOB_VARIABLES lists the variables that `${NAME}` in a
+path may refer to (separated by commas; none if not set). DRP_ROOTS lists the folders that all paths
+must lie in (separated by colons; anywhere if not set).
 """
 
 from __future__ import annotations
@@ -86,16 +85,14 @@ _ORDER = _all(Ipf_Conf=_CONF, List_of_Ipf_Procs=_list("Ipf_Proc", _PROC, 1))
 
 @dataclass(frozen=True)
 class Rules:
-    """What an order may do: variables that stand for something, and the folders in which it may
-    read and write.
-    """
+    """The variables that an order may use, and the folders in which it may read and write."""
 
     variables: dict[str, str]
     roots: tuple[Path, ...] = ()
 
 
 def rules_of_environment() -> Rules:
-    """Return the rules that DRP_JOB_VARIABLES and DRP_ROOTS make."""
+    """Return the rules set by DRP_JOB_VARIABLES and DRP_ROOTS."""
     names = [n.strip() for n in os.environ.get("DRP_JOB_VARIABLES", "").split(",") if n.strip()]
     roots = [r for r in os.environ.get("DRP_ROOTS", "").split(":") if r]
     return Rules(
@@ -105,56 +102,26 @@ def rules_of_environment() -> Rules:
 
 
 def read_order(path: Path, rules: Rules) -> JobOrder:
-    """Return what a job order says.
+    """Read a job order.
 
     Raises
     ------
     ConfigurationError
-        If it is damaged, not of its structure, for another processor or version, or names a path
-        that is not allowed.
+        If it is damaged, has another structure, is for another processor or version, or contains a
+        path that is not allowed.
     """
     root = read_xml(path, ConfigurationError)
     if root.name != "Ipf_Job_Order":
         raise ConfigurationError(
-            f"{path} line {root.line}: is {plain(root.name)}, wanted Ipf_Job_Order"
+            f"{path} line {root.line}: is {plain(root.name)}, expected Ipf_Job_Order"
         )
     check(root, _ORDER, path, ConfigurationError)
     conf, procs = root.children
     _must_be(conf, "Processor_Name", PROCESSOR, path)
     _must_be(conf, "Version", PROCESSOR_VERSION, path)
-    ours = [p for p in procs.children if p.get("Task_Name") == TASK]
-    if len(ours) != 1:
-        raise ConfigurationError(
-            f"{path} line {procs.line}: {len(ours)} Ipf_Proc with the Task_Name {TASK}, wanted one"
-        )
-    _must_be(ours[0], "Task_Version", PROCESSOR_VERSION, path)
-    inputs, ignored = [], []
-    _, _, listed, outputs = ours[0].children
-    for given in listed.children:
-        kind, how = str(given.get("File_Type")), given.get("File_Name_Type")
-        for name in given.all("List_of_File_Names")[0].children:
-            if how == "Physical":
-                inputs.append(
-                    JobInput(file_type=kind, path=_place(name, path, rules), line=name.line)
-                )
-            else:
-                ignored.append(
-                    f"line {name.line}: input {kind} is {how}, not Physical, and is not read"
-                )
-    folders: dict[str, Path] = {}
-    for wanted in outputs.children:
-        if wanted.get("File_Name_Type") == "Directory":
-            kind = str(wanted.get("File_Type"))
-            if kind in folders:
-                raise ConfigurationError(
-                    f"{path} line {wanted.line}: there is a second output {kind}"
-                )
-            folders[kind] = _place(wanted.all("File_Name")[0], path, rules)
-    for kind in ("OUT", "TMP"):
-        if kind not in folders:
-            raise ConfigurationError(
-                f"{path} line {outputs.line}: there is no output {kind} of the type Directory"
-            )
+    _, _, listed, outputs = _our_proc(procs, path).children
+    inputs, ignored = _read_inputs(listed, path, rules)
+    folders = _read_folders(outputs, path, rules)
     return JobOrder(
         stdout_level=Level[str(conf.get("Stdout_Log_Level"))],
         stderr_level=Level[str(conf.get("Stderr_Log_Level"))],
@@ -170,11 +137,53 @@ def read_order(path: Path, rules: Rules) -> JobOrder:
     )
 
 
-def _must_be(parent: Element, name: str, wanted: str, path: Path) -> None:
-    child = parent.all(name)[0]
-    if child.text != wanted:
+def _our_proc(procs: Element, path: Path) -> Element:
+    """Return the process of the order that is ours."""
+    ours = [p for p in procs.children if p.get("Task_Name") == TASK]
+    if len(ours) != 1:
         raise ConfigurationError(
-            f"{path} line {child.line}: {name} is {plain(child.text)}, wanted {wanted}"
+            f"{path} line {procs.line}: {len(ours)} Ipf_Proc with Task_Name {TASK}, expected one"
+        )
+    _must_be(ours[0], "Task_Version", PROCESSOR_VERSION, path)
+    return ours[0]
+
+
+def _read_inputs(listed: Element, path: Path, rules: Rules) -> tuple[list[JobInput], list[str]]:
+    """Return the input files, and messages about those that are ignored."""
+    inputs, ignored = [], []
+    for element in listed.children:
+        kind, how = str(element.get("File_Type")), element.get("File_Name_Type")
+        for name in element.all("List_of_File_Names")[0].children:
+            if how == "Physical":
+                place = _place(name, path, rules)
+                inputs.append(JobInput(file_type=kind, path=place, line=name.line))
+            else:
+                ignored.append(f"line {name.line}: input {kind} is {how}, not Physical; ignored")
+    return inputs, ignored
+
+
+def _read_folders(outputs: Element, path: Path, rules: Rules) -> dict[str, Path]:
+    """Return the folders OUT, for products, and TMP, for temporary files."""
+    folders: dict[str, Path] = {}
+    for element in outputs.children:
+        if element.get("File_Name_Type") == "Directory":
+            kind = str(element.get("File_Type"))
+            if kind in folders:
+                raise ConfigurationError(f"{path} line {element.line}: output {kind} occurs twice")
+            folders[kind] = _place(element.all("File_Name")[0], path, rules)
+    for kind in ("OUT", "TMP"):
+        if kind not in folders:
+            raise ConfigurationError(
+                f"{path} line {outputs.line}: no output {kind} of type Directory"
+            )
+    return folders
+
+
+def _must_be(parent: Element, name: str, expected: str, path: Path) -> None:
+    child = parent.all(name)[0]
+    if child.text != expected:
+        raise ConfigurationError(
+            f"{path} line {child.line}: {name} is {plain(child.text)}, expected {expected}"
         )
 
 
@@ -186,19 +195,19 @@ def _place(element: Element, path: Path, rules: Rules) -> Path:
 
 
 def allowed_path(text: str, rules: Rules) -> Path:
-    """Return the path that a text of an order names, with variables expanded.
+    """Return a path of an order with its variables expanded.
 
     Raises
     ------
     ConfigurationError
-        If it is not absolute, holds `..`, a control character or a variable that is not allowed, or
-        lies outside of the allowed roots, also by way of a symbolic link.
+        If it is not absolute, contains `..`, a control character or a variable that is not
+        allowed, or lies outside the allowed roots, be it through a symbolic link.
     """
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in rules.variables:
             raise ConfigurationError(
-                f"the variable {plain(match[0])} is not allowed (DRP_JOB_VARIABLES names those "
+                f"the variable {plain(match[0])} is not allowed (DRP_JOB_VARIABLES lists those "
                 f"that are)"
             )
         return rules.variables[match[1]]
@@ -206,13 +215,13 @@ def allowed_path(text: str, rules: Rules) -> Path:
     expanded = re.sub(r"\$\{([^}]*)\}?", value, text)
     if not expanded.isprintable() or len(expanded) > LONGEST_PATH:
         raise ConfigurationError(
-            f"the path {plain(expanded)} holds control characters, or is too long"
+            f"the path {plain(expanded)} contains control characters, or is too long"
         )
     path = Path(expanded)
     if not path.is_absolute() or ".." in path.parts:
-        raise ConfigurationError(f"the path {expanded} must be absolute and without ..")
+        raise ConfigurationError(f"the path {expanded} must be absolute and must not contain ..")
     if rules.roots and not any(
         Path(os.path.realpath(path)).is_relative_to(root) for root in rules.roots
     ):
-        raise ConfigurationError(f"the path {expanded} is outside of the allowed roots (DRP_ROOTS)")
+        raise ConfigurationError(f"the path {expanded} is outside the allowed roots (DRP_ROOTS)")
     return path

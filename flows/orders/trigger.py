@@ -1,5 +1,6 @@
-"""Trigger files: that of the inputs is read, that of the products is written last and passes its
-values on.
+"""Trigger files: one comes with the inputs, another is written once the products are complete.
+
+The latter passes on the values of the former.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ _PASS = re.compile(r"\d{8}")
 
 
 def read_trigger(path: Path) -> Trigger:
-    """Return what a trigger file says.
+    """Read a trigger file.
 
     Raises
     ------
     BadInputError
-        If it is damaged, or a value is not what it must be; names the line.
+        If it is damaged or a value is invalid; the message gives the line.
     """
     root = read_xml(path, BadInputError)
     parts = {e.name: e for e in root.below()}
@@ -76,10 +77,10 @@ def _value(element: Element, path: Path) -> str:
         else element.text.isdigit() and int(element.text[:12]) <= most
     )
     if not good:
-        wanted = "8 digits" if most is None else f"a number up to {most}"
+        expected = "8 digits" if most is None else f"a number up to {most}"
         raise BadInputError(
-            f"{path} line {element.line}: {element.name} is {plain(element.text)!r}, wanted "
-            f"{wanted}"
+            f"{path} line {element.line}: {element.name} is {plain(element.text)!r}, expected "
+            f"{expected}"
         )
     return element.text
 
@@ -88,22 +89,23 @@ def _time(element: Element, path: Path) -> str:
     match = _TIME.fullmatch(element.text)
     if match is None:
         raise BadInputError(
-            f"{path} line {element.line}: {element.name} is {plain(element.text)!r}, wanted "
+            f"{path} line {element.line}: {element.name} is {plain(element.text)!r}, expected "
             f"UTC=yyyy-mm-ddThh:mm:ss"
         )
     return match[1]
 
 
 def visit_of(trigger: Trigger) -> str | None:
-    """Return the visit that a trigger names, or None where it does not."""
+    """Return the visit of a trigger, or None if the trigger does not name it."""
     numbers = [trigger.number(n) for n in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR")]
     known = [n for n in numbers if n is not None]
     return visit_name(*known) if len(known) == len(numbers) else None
 
 
 def write_trigger(output: Path, trigger: Trigger, visit: str, label: str, date: str) -> Path:
-    """Write the trigger file of the products of version `label` (such as V0001) to `output`; return
-    its place.
+    """Write the trigger file of the products to `output` and return its path.
+
+    `label` is the version of the products, such as V0001.
     """
     start = trigger.validity_start.replace(":", "-")
     name = f"CH_{visit}_TU{start}_{TRIGGER}-{PROCESSOR}_{label}"

@@ -1,10 +1,12 @@
-"""XML from outside: read with no entities and no DTD, within limits, and held against a declared
-structure.
+"""XML from outside: parsed without entities or DTD, within limits, and checked against a structure.
+
+The structure is declared with `Kind`; errors name the line.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ DEEPEST = 16
 
 @dataclass
 class Element:
-    """An element: where it begins, and what it holds."""
+    """An element with its line, attributes, children and text."""
 
     name: str
     line: int
@@ -30,19 +32,19 @@ class Element:
 
     @property
     def text(self) -> str:
-        """Its text without blanks around it."""
+        """The text, without surrounding white space."""
         return "".join(self.raw).strip()
 
     def all(self, name: str) -> list[Element]:
-        """Return its children of a name."""
+        """Return the children with this name."""
         return [c for c in self.children if c.name == name]
 
     def get(self, name: str) -> str | None:
-        """Return the text of its first child of a name, or None if there is no such child."""
+        """Return the text of the first child with this name, or None."""
         return next((c.text for c in self.children if c.name == name), None)
 
     def below(self) -> Iterator[Element]:
-        """Yield itself and all that lies below it."""
+        """Yield this element and all its descendants."""
         yield self
         for child in self.children:
             yield from child.below()
@@ -50,11 +52,10 @@ class Element:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an element must hold: text of a pattern, or these children in this order (name, kind,
-    least, most).
+    """The content an element must have.
 
-    One that is `counted` may say in the attribute `count` how many children it has, which must be
-    true.
+    Either text that matches a pattern, or children in this order: (name, kind, fewest, most). A
+    `counted` element may state the number of its children in the attribute `count`.
     """
 
     text: str | None = None
@@ -69,8 +70,8 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
     Raises
     ------
     DrpError
-        Of the class `wrong`, with the line: if it is no regular file, larger than 1 MB, not
-        well-formed, nested deeper than 16 elements, or holds a DTD.
+        Of class `wrong`, if the file is not a regular file, larger than 1 MB, not well-formed,
+        nested deeper than 16 elements, or contains a DTD; the message gives the line.
     """
     try:
         data = disk.read_bytes(path, limit=MOST_BYTES)
@@ -78,90 +79,112 @@ def read_xml(path: Path, wrong: type[DrpError]) -> Element:
         raise
     except DrpError as error:
         raise wrong(str(error)) from error
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    open_elements: list[Element] = []
-    roots: list[Element] = []
-
-    def refuse(*_: object) -> None:
-        raise wrong(f"{path} line {parser.CurrentLineNumber}: a DTD or an entity is not allowed")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        if len(open_elements) == DEEPEST:
-            raise wrong(
-                f"{path} line {parser.CurrentLineNumber}: nested deeper than {DEEPEST} elements"
-            )
-        element = Element(name, parser.CurrentLineNumber, attributes)
-        (open_elements[-1].children if open_elements else roots).append(element)
-        open_elements.append(element)
-
-    def end(_name: str) -> None:
-        open_elements.pop()
-
-    def text(part: str) -> None:
-        open_elements[-1].raw.append(part)
-
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
-        start,
-        end,
-        text,
-    )
+    reader = _Reader(path, wrong)
     try:
-        parser.Parse(data, True)
-    except (
-        expat.ExpatError,
-        ValueError,
-        LookupError,
-    ) as error:  # an unknown encoding is one of the last two
+        reader.parser.Parse(data, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: unknown encoding
         line = getattr(error, "lineno", 1)
         raise wrong(f"{path} line {line}: is not well-formed XML, {plain(error)}") from error
-    return roots[0]
+    return reader.roots[0]
+
+
+class _Reader:
+    """Builds the tree of elements while expat parses a file."""
+
+    def __init__(self, path: Path, wrong: type[DrpError]) -> None:
+        self.path, self.wrong = path, wrong
+        self.roots: list[Element] = []
+        self.open: list[Element] = []
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartDoctypeDeclHandler = self.parser.EntityDeclHandler = self.refuse
+        self.parser.StartElementHandler = self.start
+        self.parser.EndElementHandler = self.end
+        self.parser.CharacterDataHandler = self.text
+
+    def error(self, text: str) -> DrpError:
+        return self.wrong(f"{self.path} line {self.parser.CurrentLineNumber}: {text}")
+
+    def refuse(self, *_: object) -> None:
+        raise self.error("a DTD or an entity is not allowed")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if len(self.open) == DEEPEST:
+            raise self.error(f"nested deeper than {DEEPEST} elements")
+        element = Element(name, self.parser.CurrentLineNumber, attributes)
+        (self.open[-1].children if self.open else self.roots).append(element)
+        self.open.append(element)
+
+    def end(self, _name: str) -> None:
+        self.open.pop()
+
+    def text(self, part: str) -> None:
+        self.open[-1].raw.append(part)
 
 
 def check(element: Element, kind: Kind, path: Path, wrong: type[DrpError]) -> None:
-    """Hold an element against what it must be.
+    """Check an element against its declaration.
 
     Raises
     ------
     DrpError
-        Of the class `wrong`; it names the line, what stands there and what is wanted.
+        Of class `wrong`, if it does not conform; the message gives the line, the content found and
+        the content expected.
     """
+    try:
+        _check(element, kind)
+    except _Misfit as misfit:
+        at = misfit.element
+        raise wrong(f"{path} line {at.line}: {plain(at.name)} {misfit}") from None
 
-    def refuse(at: Element, what: str) -> DrpError:
-        return wrong(f"{path} line {at.line}: {plain(at.name)} {what}")
 
+class _Misfit(Exception):
+    """An element does not conform to its declaration."""
+
+    def __init__(self, element: Element, text: str) -> None:
+        super().__init__(text)
+        self.element = element
+
+
+def _check(element: Element, kind: Kind) -> None:
     if kind.anything:
         return
     allowed = {"count"} if kind.counted else set()
     for name in element.attributes:
         if name not in allowed and not name.startswith(("xmlns", "xsi:")):
-            raise refuse(element, f"has the attribute {plain(name)!r}, which is not known")
+            raise _Misfit(element, f"has the unknown attribute {plain(name)!r}")
     if kind.text is not None:
-        if element.children:
-            raise refuse(element, f"holds {plain(element.children[0].name)}, wanted text")
-        if not re.fullmatch(kind.text, element.text):
-            raise refuse(element, f"is {plain(element.text)!r}, wanted {kind.text}")
-        return
+        _check_text(element, kind.text)
+    else:
+        _check_children(element, kind)
+        _check_count(element)
+
+
+def _check_text(element: Element, pattern: str) -> None:
+    if element.children:
+        raise _Misfit(element, f"contains {plain(element.children[0].name)}, expected text")
+    if not re.fullmatch(pattern, element.text):
+        raise _Misfit(element, f"is {plain(element.text)!r}, expected {pattern}")
+
+
+def _check_children(element: Element, kind: Kind) -> None:
+    """Check the children of an element and their order."""
     if element.text:
-        raise refuse(element, f"holds the text {plain(element.text)!r}, wanted elements")
-    at = 0
+        raise _Misfit(element, f"contains the text {plain(element.text)!r}, expected elements")
+    left = deque(element.children)
     for name, child, least, most in kind.children:
         met = 0
-        while at < len(element.children) and element.children[at].name == name and met < most:
-            check(element.children[at], child, path, wrong)
-            at, met = at + 1, met + 1
+        while left and left[0].name == name and met < most:
+            _check(left.popleft(), child)
+            met += 1
         if met < least:
-            found = (
-                plain(element.children[at].name) if at < len(element.children) else "nothing more"
-            )
-            raise refuse(element, f"holds {found} where {name} is wanted")
-    if at < len(element.children):
-        raise refuse(
-            element.children[at],
-            f"is not known here, or is in the wrong place or too often, in {element.name}",
-        )
-    if (count := element.attributes.get("count")) is not None and count != str(
-        len(element.children)
-    ):
-        raise refuse(element, f"has count {plain(count)!r}, but holds {len(element.children)}")
+            instead = plain(left[0].name) if left else "nothing more"
+            raise _Misfit(element, f"contains {instead} where {name} is expected")
+    if left:
+        raise _Misfit(left[0], f"is unknown, misplaced or repeated in {element.name}")
+
+
+def _check_count(element: Element) -> None:
+    count, number = element.attributes.get("count"), len(element.children)
+    if count is not None and count != str(number):
+        raise _Misfit(element, f"has count {plain(count)!r}, but contains {number} elements")

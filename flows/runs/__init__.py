@@ -1,1 +1,1 @@
-"""One run of a visit: from the request to the outcome, whatever it is."""
+"""One run of a visit, from the request to the published folder or the report on its failure."""

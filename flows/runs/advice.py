@@ -1,4 +1,4 @@
-"""What went wrong, in a sentence, and what to do about it: one table by kind of error."""
+"""Why a visit was not reduced and what to do about it, by kind of error."""
 
 from __future__ import annotations
 
@@ -14,105 +14,113 @@ from schemas.errors import (
     plain,
 )
 
-_AGAIN = "Then run the same command again: steps that were done are found, and not done again."
+_AGAIN = "Then run the same command again; steps that are done are not repeated."
 
-_ORDER_AGAIN = "Then hand the order in again."
+_ORDER_AGAIN = "Then submit the order again."
 
-_GONE = "They were scratch of the order, and are gone: drp reduce keeps them in its work folder."
+_DELETED = (
+    "The intermediate products of an order are temporary and have been deleted; drp reduce keeps "
+    "them in its work folder."
+)
 
-_ADVICE = {
-    "events": "Look at the raw images, and at EARTH_OCCULTATION and SAA_FLAG in the visit "
-    "constraints: if they say the "
-    "truth, the visit has nothing to measure. A new delivery of raw data or constraints can be "
-    "reduced as usual.",
-    "look": "Look at the calibrated images: is the target in the window, and near "
-    "TARGET_LOCATION_X and _Y of the planned "
-    "visit (MPS_PRE_Visits)?",
-    "quality": "The flags of every image stand in the column QUALITY of the terms listed "
-    "below; what most images have in "
-    "common is the reason.",
+_BY_STEP = {
+    "events": "Check the raw images, and EARTH_OCCULTATION and SAA_FLAG in the visit constraints. "
+    "If these are right, there is nothing to measure in this visit. A new delivery of raw data or "
+    "constraints can be reduced as usual.",
+    "look": "Check the calibrated images: is the target inside the window, and close to "
+    "TARGET_LOCATION_X and TARGET_LOCATION_Y of the planned visit (MPS_PRE_Visits)?",
+    "quality": "The flags of each image are in the column QUALITY of the terms listed below; look "
+    "for the flags that most images share.",
 }
 
+_NO_ACCESS = (
+    "The error message names the path. Make sure that the account running drp may write there, or "
+    "choose another place"
+)
+
 _REASONS: tuple[tuple[type[DrpError], str, str], ...] = (
-    (NoScienceDataError, "there are no science data", ""),
+    (NoScienceDataError, "no usable science data", ""),
     (
         BadInputError,
         "an input is damaged",
-        "The error names the file and the place in it. Put a sound copy in its place, or "
-        "another reference.",
+        "The error message names the file and the place in it. Replace the file with an intact "
+        "copy, or use another reference.",
     ),
     (
         MissingInputError,
         "an input is missing",
-        "Put the file that the error names into the visit or a reference folder.",
+        "Put the file named in the error message into the visit folder or a reference folder.",
     ),
     (
         CannotCreateError,
         "a file or folder cannot be created",
-        "The error names the place. See that the account that runs drp may write there, or "
-        "name another place: --output for "
-        "products, --work for what comes between.",
+        f"{_NO_ACCESS}: --output for products, --work for intermediate products.",
     ),
-    (StorageError, "reading or writing failed", "See that the disk is sound and has room."),
+    (
+        StorageError,
+        "reading or writing failed",
+        "Check that the disk is healthy and has free space.",
+    ),
     (
         SelfCheckError,
         "a product did not read back as it was written",
-        "See that the disk is sound.",
+        "Check that the disk is healthy.",
     ),
 )
 
 _OF_ORDERS: tuple[tuple[type[DrpError], str, str], ...] = (
     (
         BadInputError,
-        "a file of the order is damaged, or not what the order says",
-        "The error names the file. Put a sound copy in its place, or name the right file or "
-        "File_Type in the order.",
+        "a file of the order is damaged or of the wrong type",
+        "The error message names the file. Replace it with an intact copy, or correct the file "
+        "name or File_Type in the order.",
     ),
     (
         MissingInputError,
         "a file of the order is missing",
-        "Put the file where the order says, or name it in the order.",
+        "Put the file where the order expects it, or add it to the order.",
     ),
     (
         CannotCreateError,
         "a file or folder cannot be created",
-        "The error names the place. See that the account that runs drp may write there, or "
-        "name another place in the order: "
-        "OUT is for products, TMP for scratch. Where a version is taken, name another by "
-        "PROC_NUM_OUT of the trigger file, or "
-        "by the parameter proc_num.",
+        f"{_NO_ACCESS} in the order: OUT for products, TMP for temporary files. If the version "
+        "exists already, choose another with PROC_NUM_OUT in the trigger file or with the "
+        "parameter proc_num.",
     ),
-    (ConfigurationError, "the job order is wrong", "Correct in the order what the error names."),
+    (
+        ConfigurationError,
+        "the job order is invalid",
+        "Correct the entry of the order that the error message names.",
+    ),
     *_REASONS,
 )
 
+_BUG = "Please report it with the crash file named in the ERROR line, and with this report."
+
 _FAULT = (
     "the program failed",
-    "This is a fault of the program and not of the visit. Report it with the crash file that "
-    "the ERROR line names, and with "
-    "this report. With a corrected program the same command goes on from the last of the steps "
-    "listed below.",
+    f"This is a bug in the program, not a problem of the visit. {_BUG} Once the program is fixed, "
+    "the same command resumes after the last step listed below.",
 )
 
 _ORDER_FAULT = (
     _FAULT[0],
-    "This is a fault of the program and not of the order. Report it with the crash file that "
-    "the ERROR line names, and with "
-    "this report. With a corrected program hand the order in again.",
+    f"This is a bug in the program, not a problem of the order. {_BUG} Once the program is fixed, "
+    "submit the order again.",
 )
 
 
-def reason(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
-    """Return in a few words why a visit was not reduced, and what to do about it."""
+def explain(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
+    """Return why a visit was not reduced, in a few words, and what to do about it."""
     for kind, words, advice in _OF_ORDERS if of_order else _REASONS:
         if isinstance(error, kind):
             if not advice:
-                told = _ADVICE.get(step, _ADVICE["quality"])
-                return words, f"{told} {_GONE}" if of_order and step != "events" else told
+                advice = _BY_STEP.get(step, _BY_STEP["quality"])
+                return words, f"{advice} {_DELETED}" if of_order and step != "events" else advice
             return words, f"{advice} {_ORDER_AGAIN if of_order else _AGAIN}"
     return _ORDER_FAULT if of_order else _FAULT
 
 
-def why_of(error: Exception) -> str:
-    """Return what an error says."""
+def error_text(error: Exception) -> str:
+    """Return the message of an error; errors that are not ours with their type."""
     return str(error) if isinstance(error, DrpError) else f"{type(error).__name__}: {plain(error)}"

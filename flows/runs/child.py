@@ -8,6 +8,6 @@ import signal
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends."""
+    """Ask the kernel to terminate this process when its parent dies."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -1,9 +1,10 @@
-"""How a command ends: what an error is told as, and its exit code."""
+"""How a command ends: the message and exit code of an error."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,35 +21,35 @@ from schemas.errors import (
 )
 from tasks.files import disk
 
-# how notes on an error begin that tell of the report on the visit
-REPORT_IS, PDF_IS = "the report is ", "as PDF "
+# beginnings of the notes on an error that point to the report on the visit
+REPORT_IS, PDF_IS = "report: ", "as PDF: "
+NO_REPORT, NO_PDF = "the report could not be written: ", "its PDF could not be created: "
 
-BESIDE = (
-    ".report.txt",
-    ".report.pdf",
-)  # endings of the report of a job order, which stands beside it
+BESIDE = (".report.txt", ".report.pdf")  # suffixes of the report beside a job order
 
-NO_REPORT, NO_PDF = "its report could not be written: ", "it could not be made a PDF: "
+# set when a server that was in use no longer answers: Prefect would wait for it on exit
+server_lost = threading.Event()
 
 
-def explained(error: BaseException, folder: Path | None) -> tuple[int, str]:
-    """Return the exit code of an error and the line that tells of it; what is not ours goes to a
-    crash file in `folder`.
+def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]:
+    """Return the exit code and the message of an error.
+
+    An error that is not ours is an internal error: its traceback goes to a crash file in `folder`.
     """
     if isinstance(error, DrpError | Interrupted):
-        return error.exit_code, str(error) + report_of(error)
+        return error.exit_code, str(error) + report_notes(error)
     if short_of_memory(error):
         return 75, wanted_memory(error)
     place = crash_file(error, folder)
     return (
         70,
         f"internal error, please report it with {place}: {type(error).__name__}: "
-        f"{plain(error)}{report_of(error)}",
+        f"{plain(error)}{report_notes(error)}",
     )
 
 
-def report_of(error: BaseException) -> str:
-    """Return what was noted of the report on the visit, without files that are gone."""
+def report_notes(error: BaseException) -> str:
+    """Return the notes on an error that point to the report, leaving out files that are gone."""
 
     def holds(note: str) -> bool:
         named = [
@@ -61,41 +62,47 @@ def report_of(error: BaseException) -> str:
     return "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if holds(note))
 
 
-def watch_storage(tell: Callable[[StorageError], object]) -> Callable[[], None]:
-    """End the process with 74 where the file system does not answer any more; return a function
-    that ends the watch.
+def watch_storage(report: Callable[[StorageError], object]) -> Callable[[], None]:
+    """Exit with 74 if the file system stops responding; return a function that ends the watch.
 
-    DRP_STORAGE_TIMEOUT [s] says for how long a call may hang, ten minutes as a rule; 0: for ever.
-    What is left behind is what kill -9 would leave: nothing that was published, and scratch that
-    the next run removes.
+    DRP_STORAGE_TIMEOUT sets how long a call may hang [s]: ten minutes by default, 0 for ever. The
+    process leaves behind no more than a kill -9 would: nothing half published, and temporary files
+    that the next run removes.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the error before the process exits.
 
     Raises
     ------
     ConfigurationError
-        If it is no such number.
+        If DRP_STORAGE_TIMEOUT is not a number from 0 to 1e6.
     """
-    said = os.environ.get("DRP_STORAGE_TIMEOUT", "600")
+    text = os.environ.get("DRP_STORAGE_TIMEOUT", "600")
     try:
-        limit = float(said)
+        limit = float(text)
     except ValueError:
         limit = -1.0
     if not 0 <= limit <= 1e6:
         raise ConfigurationError(
-            f"DRP_STORAGE_TIMEOUT is {plain(said)!r}, wanted seconds from 0 to 1e6"
+            f"DRP_STORAGE_TIMEOUT is {plain(text)!r}, expected seconds from 0 to 1e6"
         )
     if limit == 0:
         return lambda: None
 
     def give_up(error: StorageError) -> None:
-        tell(error)
+        report(error)
         os._exit(error.exit_code)
 
     return disk.watch(limit, give_up)
 
 
 def crash_file(error: BaseException, folder: Path | None) -> str:
-    """Write traceback and versions where a person can find them; return the place. No environment,
-    no secret.
+    """Write the traceback and versions to a crash file and return its path.
+
+    The file holds no environment variables, hence no secrets. If it can be written neither to
+    `folder` nor to the temporary folder, the text returned points to the option -v.
     """
     import tempfile
 
@@ -109,4 +116,4 @@ def crash_file(error: BaseException, folder: Path | None) -> str:
             except OSError:
                 continue
             return str(path)
-    return "the traceback that -v shows"
+    return "the traceback shown by -v"

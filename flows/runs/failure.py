@@ -1,9 +1,9 @@
-"""What a visit that was not reduced leaves in place of products: a report that says where it
-stopped, why, and what to do.
+"""The report on a visit that was not reduced: where it stopped, why, and what to do.
 
-It stands in the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. Up to the inventory the
-visit is the one that the names of its files tell; where they tell none, or several, the report has
-the folder's name. That of a job order stands beside it, and calls files what the order does.
+It is written to the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. If the inventory
+fails, the visit is the one that its file names contain; if they contain none or several, the report
+is named after the folder. The report on a job order lies beside the order, and uses the order's
+names of files.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.runs.advice import reason, why_of
-from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_of
+from flows.runs.advice import error_text, explain
+from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_notes
 from schemas import VERSION
 from schemas.errors import (
     BusyError,
@@ -28,110 +28,138 @@ from schemas.errors import (
 )
 from schemas.names import VISIT, read_soc_name
 from schemas.payloads import Inventory
+from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
 from tasks.delivery.report.failed import DoneStep, FailedVisit, FileRead, typeset_failed
 from tasks.delivery.report.sources import changed_settings, inputs_of
 from tasks.delivery.report.summary import step_row
+from tasks.engine.digests import Digests
 from tasks.engine.run import Run, StepReport, Stopped, WorkToDo
+from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.numerics.times import now
 from tasks.visit.inventory import Seen
 from tasks.visit.search import fits_files
 
-PASSING = (
-    Stopped,
-    WorkToDo,
-    BusyError,
-    MemoryError,
-)  # no failure of the visit: the machine is busy for now
+PASSING = (Stopped, WorkToDo, BusyError, MemoryError)  # not failures of the visit
 
-COMMAND = (
-    UsageError,
-    ConfigurationError,
-)  # the command was wrong: who gave it is there, and reads what it says
+COMMAND = (UsageError, ConfigurationError)  # wrong commands: the ERROR line is enough
 
 
 @dataclass(frozen=True)
 class OfOrder:
-    """The job order for which a visit is reduced, and what gives files in a text the names that the
-    order has for them.
+    """The job order for which a visit is reduced.
+
+    `named` replaces the paths in a text by the names that the order uses for these files.
     """
 
     path: Path
     named: Callable[[str], str]
 
 
-@contextmanager
-def failure_reported(
-    root: Path,
-    folder: Path,
-    make: Callable[[Exception], FailedVisit],
-    dry: bool,
-    order: OfOrder | None = None,
-) -> Iterator[None]:
-    """Leave a report where what is done in this context fails; the error goes on with notes of
-    where the report is.
+class Attempt:
+    """A reduction in progress and how far it has come, for the report on a failure.
 
-    Parameters
-    ----------
-    root, folder : Path
-        The work folder, and the visit's.
-    make : callable
-        Returns what the report shows, of the error.
-    dry : bool
-        Nothing is to be written.
-    order : OfOrder, optional
-        The order beside which the report is to stand.
+    `stage` names the work before the visit has a run; from then on it is empty, and `inventory` and
+    `run` are set. `step` is the step in progress.
+    """
+
+    root: Path
+    settings: PipelineSettings
+    inventory: Inventory
+    run: Run
+
+    def __init__(self, request: ReduceRequest, order: OfOrder | None = None) -> None:
+        self.request = request
+        self.order = order
+        self.seen = Seen()
+        self.stage = "replacement files"
+        self.step = ""
+
+    def digests(self, visit: str) -> Digests:
+        """Return the remembered digests of a visit's files."""
+        return Workspace(self.root, visit).digests
+
+    def begin(self, run: Run) -> None:
+        """Enter the run of the visit."""
+        self.run, self.stage = run, ""
+
+    def follow(self, run: Run) -> None:
+        """Keep track of the step that a run is in."""
+        tell = run.tell
+        self.step = ""
+
+        def note_step(step: str, report: StepReport | None) -> None:
+            self.step = step if report is None else ""
+            tell(step, report)
+
+        run.tell = note_step
+
+    def failed(self, error: Exception) -> FailedVisit:
+        """Return the content of the report."""
+        folder = self.request.visit
+        if self.stage:
+            return failed_inventory(error, self.stage, folder, self.seen, self.settings, self.order)
+        return failed_visit(
+            error, self.step, folder, self.run, self.inventory, self.settings, self.order
+        )
+
+    def report_path(self, failed: FailedVisit) -> Path:
+        """Return the path of the report: beside the order, or in the work folder."""
+        if self.order is not None:
+            return self.order.path.with_suffix(BESIDE[0])
+        folder = self.request.visit
+        name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
+        return self.root / "reports" / f"{name}.txt"
+
+
+@contextmanager
+def failure_reported(attempt: Attempt) -> Iterator[None]:
+    """Write a report if the body fails, except in a dry run.
+
+    The error propagates, with notes that point to the report.
     """
     try:
         yield
     except (*PASSING, *COMMAND):
         raise
     except Exception as error:
-        if not (dry or short_of_memory(error)):
-
-            def text_of(failed: FailedVisit) -> Path:
-                name = failed.visit if VISIT.fullmatch(failed.visit) else _name_of_folder(folder)
-                return (
-                    root / "reports" / f"{name}.txt"
-                    if order is None
-                    else order.path.with_suffix(BESIDE[0])
-                )
-
-            report_failure(error, make, text_of)
+        if not (attempt.request.dry_run or short_of_memory(error)):
+            report_failure(error, attempt.failed, attempt.report_path)
         raise
 
 
 def order_failure_reported(
     error: Exception, path: Path, visit: str, named: Callable[[str], str]
 ) -> None:
-    """Leave a report on a job order that failed before its visit was looked at, unless the error
-    has one already.
+    """Write a report on a job order that failed before its visit was opened.
+
+    Nothing is written if the error has a report already.
 
     Parameters
     ----------
     error : Exception
-        Why it failed; it gets notes of where the report is.
+        Why it failed; notes that point to the report are added to it.
     path : Path
-        The order; if it is no file there is nothing to report on.
+        The order; if it is not a file there is nothing to report on.
     visit : str
-        The visit, empty where it is not known.
+        The visit, empty if it is not known.
     named : callable
-        Gives files in a text the names that the order has for them.
+        Replaces the paths in a text by the names that the order uses for these files.
     """
-    if isinstance(error, PASSING) or report_of(error) or not path.is_file():
+    if isinstance(error, PASSING) or report_notes(error) or not path.is_file():
         return
 
     def make(error: Exception) -> FailedVisit:
-        words, advice = reason(error, "", of_order=True)
+        words, advice = explain(error, "", of_order=True)
         failed = FailedVisit(
             of="visit" if visit else "job order",
             visit=visit or plain(path.name),
             given=plain(path.name),
             target="",
             reason=words,
-            where="job order, before the visit was looked at",
-            why=why_of(error),
+            where="job order, before the visit was opened",
+            why=error_text(error),
             advice=advice,
             read=(_file_read("job order", path.name, ""),),
             software=VERSION,
@@ -147,16 +175,16 @@ def report_failure(
     make: Callable[[Exception], FailedVisit],
     text_of: Callable[[FailedVisit], Path],
 ) -> None:
-    """Write the report as text and as PDF, and note on the error where they are, or why they could
-    not be written.
+    """Write the report as text and as PDF, and add notes with their paths to the error.
+
+    If one cannot be written, the note says why.
     """
-    # nothing that goes wrong here may take the place of the error that is reported, not even a
-    # fault of ours
+    # whatever goes wrong here, even a bug, must not replace the error that is reported
     try:
         failed = make(error)
         path = text_of(failed)
         pdf = path.with_suffix(".pdf")
-        disk.discard(pdf)  # that of an earlier failure would not belong to the text
+        disk.discard(pdf)  # the PDF of an earlier failure would not match the text
         disk.make_folder(path.parent)
         disk.write_file(path, failed.as_text().encode())
     except Exception as failure:
@@ -172,15 +200,16 @@ def report_failure(
 
 
 def forget_failure(root: Path, folder: Path, visit: str) -> None:
-    """Take away the report of an earlier failure of a visit that is published now."""
+    """Remove the reports on earlier failures of a visit that is now published."""
     for name in {visit, named_visit(folder), _name_of_folder(folder)}:
         for ending in ("txt", "pdf"):
             disk.discard(root / "reports" / f"{name}.{ending}")
 
 
 def named_visit(folder: Path) -> str:
-    """Return the visit that the names of the files below a folder tell; the folder's own name if it
-    is none or several.
+    """Return the visit that the file names below a folder contain.
+
+    If they contain none or several, return the name of the folder.
     """
     names = (read_soc_name(path.name) for path in fits_files(folder))
     visits = {name.visit for name in names if name is not None and name.visit}
@@ -193,10 +222,8 @@ def _name_of_folder(folder: Path) -> str:
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _given(folder: Path, order: OfOrder | None) -> str:
-    """Return what the reduction was asked for with: an order by its name, since it may be moved, a
-    visit by its folder.
-    """
+def _request_text(folder: Path, order: OfOrder | None) -> str:
+    """Return what was to be reduced: a folder, or the name of an order, which may be moved."""
     return plain(folder.absolute() if order is None else order.path.name)
 
 
@@ -208,18 +235,18 @@ def failed_inventory(
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
-    """Return what the report shows where `at` failed: all that comes before the first step."""
-    words, advice = reason(error, "", order is not None)
+    """Return the content of the report on a failure at stage `at`, before the first step."""
+    words, advice = explain(error, "", order is not None)
     failed = FailedVisit(
         visit=seen.visit or named_visit(folder),
-        given=_given(folder, order),
+        given=_request_text(folder, order),
         target="",
         reason=words,
         where=f"{at}, before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
         read=tuple(_file_read(kind, path, digest) for kind, path, digest in seen.read),
-        settings=_changed(settings),
+        settings=_changed_settings(settings),
         notes=tuple(map(plain, seen.notes)),
         software=VERSION,
         date=now(),
@@ -232,31 +259,31 @@ def failed_visit(
     step: str,
     folder: Path,
     run: Run,
-    found: Inventory,
+    inventory: Inventory,
     settings: PipelineSettings,
     order: OfOrder | None = None,
 ) -> FailedVisit:
-    """Return what the report shows where a step or the publication failed.
+    """Return the content of the report on the failure of a step or of the publication.
 
-    `step` is the one that was under way, empty where none was.
+    `step` is the step in progress, empty if there was none.
     """
-    words, advice = reason(error, step, order is not None)
+    words, advice = explain(error, step, order is not None)
     failed = FailedVisit(
-        visit=found.visit,
-        given=_given(folder, order),
-        target=plain(found.target),
+        visit=inventory.visit,
+        given=_request_text(folder, order),
+        target=plain(inventory.target),
         reason=words,
         where=f"step {step}" if step else "publication" if run.reports else "before the first step",
-        why=why_of(error),
+        why=error_text(error),
         advice=advice,
-        steps=tuple(map(_done, run.reports)),
+        steps=tuple(map(_done_step, run.reports)),
         read=tuple(
-            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(found)
+            _file_read(kind, product.path, product.sha256) for kind, product in inputs_of(inventory)
         ),
-        absent=tuple(f"{plain(kind)}: {plain(what)}" for kind, what in found.fallbacks.items()),
-        deviations=tuple(map(plain, found.deviations)),
-        notes=tuple(map(plain, (*found.notes, *run.warnings))),
-        settings=_changed(settings),
+        absent=tuple(f"{plain(kind)}: {plain(text)}" for kind, text in inventory.fallbacks.items()),
+        deviations=tuple(map(plain, inventory.deviations)),
+        notes=tuple(map(plain, (*inventory.notes, *run.warnings))),
+        settings=_changed_settings(settings),
         software=VERSION,
         date=now(),
     )
@@ -264,9 +291,7 @@ def failed_visit(
 
 
 def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
-    """Return what is shown of a visit that an order named: files as there, and nothing of what was
-    gone with the scratch.
-    """
+    """Return the report with the order's names of files, without the deleted temporary files."""
     if order is None:
         return failed
     named = order.named
@@ -288,7 +313,7 @@ def _as_ordered(failed: FailedVisit, order: OfOrder | None) -> FailedVisit:
     )
 
 
-def _done(report: StepReport) -> DoneStep:
+def _done_step(report: StepReport) -> DoneStep:
     leaf = report.leaf
     return DoneStep(
         outcome=report.outcome,
@@ -302,7 +327,7 @@ def _file_read(kind: str, path: str, digest: str) -> FileRead:
     return FileRead(kind=plain(kind), name=plain(Path(path).name), sha256=digest)
 
 
-def _changed(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
+def _changed_settings(settings: PipelineSettings) -> tuple[tuple[str, str, str], ...]:
     return tuple(
         (name, value, usual)
         for name, value, usual in changed_settings(settings.model_dump(mode="json"))

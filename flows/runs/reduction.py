@@ -1,23 +1,17 @@
-"""One reduction of one visit: inventory, lock, records, engine, failure report."""
+"""The reduction of one visit: inventory, lock, records, engine, report on a failure."""
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.reduce import reduce_visit
-from flows.runs.failure import (
-    OfOrder,
-    failed_inventory,
-    failed_visit,
-    failure_reported,
-    forget_failure,
-)
+from flows.runs.failure import Attempt, OfOrder, failure_reported, forget_failure
 from schemas.errors import BusyError, DrpError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
@@ -30,16 +24,14 @@ from tasks.delivery.published.folder import (
     published_inventory,
     relocated,
 )
-from tasks.delivery.report.failed import FailedVisit
 from tasks.delivery.restore import restore_records
 from tasks.engine.by_hand import check_images, replacement
-from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
-from tasks.visit.inventory import Seen, renew_references, retry, take_inventory
+from tasks.visit.inventory import renew_references, retry, take_inventory
 
-# address space of a reduction with its libraries; memory that is really used is half of it
+# address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
 
 Tell = Callable[[str, StepReport | None], None]
@@ -49,54 +41,68 @@ Engine = str | Callable[[], AbstractContextManager[str]]
 Whole = Callable[[ReduceRequest, Inventory, PipelineSettings], Published]
 
 
+class Reduction(NamedTuple):
+    """The outcome of a run (None if it stopped after a step), and the run with its steps."""
+
+    published: Published | None
+    run: Run
+
+    @property
+    def warned(self) -> bool:
+        """Whether a step ended with a warning."""
+        return any("warning" in map(str, r.leaf.status.values()) for r in self.run.reports)
+
+
 def run_reduce(
     request: ReduceRequest,
     engine: Engine,
     tell: Tell = lambda _s, _r: None,
     whole: Whole | None = None,
     order: OfOrder | None = None,
-) -> tuple[Published | None, Run]:
-    """Reduce a visit from the command line or a program.
+) -> Reduction:
+    """Reduce a visit.
 
     Parameters
     ----------
     request : ReduceRequest
-        What to reduce and how.
+        The visit and the options of its reduction.
     engine : str or callable
-        ``plain`` or ``prefect``; the latter needs a server under PREFECT_API_URL. A callable gives
-        one of them for as long as it is needed: where the records hold every step it is not called
-        at all.
+        ``plain`` or ``prefect``; the latter needs a server at PREFECT_API_URL. A callable returns a
+        context manager that yields one of them; it is not called if the records hold the results
+        of all steps.
     tell : callable
-        Is told of every step when it begins (with None) and when it ends.
+        Called with each step when it begins (with None) and when it ends (with its report).
     whole : callable, optional
-        In place of the recipe: its bare function, where the caller is its flow already.
+        Replaces the recipe: its bare function, if the caller is the Prefect flow itself.
     order : OfOrder, optional
-        The job order that wants it; the report on a failure stands beside it.
+        The job order, beside which the report on a failure is written.
 
     Returns
     -------
-    published, run : Published or None, Run
-        The outcome (None if the run stopped behind a step), and what every step did.
+    Reduction
+        Its `published` is None if the run stopped after a step.
     """
-    with open_run(request, tell, order) as (run, found, settings):
+    attempt = Attempt(request, order)
+    with open_run(attempt, tell):
         if isinstance(engine, str) or request.dry_run:
-            run.engine = engine if isinstance(engine, str) else "plain"
-            return _reduced(request, run, found, settings, whole or reduce_visit, order)
+            attempt.run.engine = engine if isinstance(engine, str) else "plain"
+            return call_steps(attempt, whole or reduce_visit)
         try:
-            return from_records(request, run, found, settings, order)
+            return reduce_from_records(attempt)
         except WorkToDo:
-            with engine() as run.engine:
-                return _reduced(request, run, found, settings, whole or reduce_visit, order)
+            with engine() as attempt.run.engine:
+                return call_steps(attempt, whole or reduce_visit)
 
 
 def check_memory() -> None:
-    """Refuse to begin where this process may not have the memory that a reduction needs, as
-    measured; libraries end it then.
+    """Check that the memory limit of this process allows for a reduction.
+
+    Libraries abort the process if they run out of memory, so it is checked in advance.
 
     Raises
     ------
     BusyError
-        It names what is needed and the limit.
+        If the limit is too low.
     """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < NEEDED_MB << 20:
@@ -106,57 +112,35 @@ def check_memory() -> None:
         )
 
 
-def _reduced(
-    request: ReduceRequest,
-    run: Run,
-    found: Inventory,
-    settings: PipelineSettings,
-    whole: Whole,
-    order: OfOrder | None,
-) -> tuple[Published | None, Run]:
+def call_steps(attempt: Attempt, whole: Whole) -> Reduction:
+    """Call the steps of a visit in its run."""
     check_memory()
-    under_way = ""
-    tell = run.tell
-
-    def told(step: str, report: StepReport | None) -> None:
-        nonlocal under_way
-        under_way = step if report is None else ""
-        tell(step, report)
-
-    run.tell = told
-    root = run.workspace.root
-
-    def failed(error: Exception) -> FailedVisit:
-        return failed_visit(error, under_way, request.visit, run, found, settings, order)
-
-    with running(run), failure_reported(root, request.visit, failed, run.dry, order):
+    request, run, inventory = attempt.request, attempt.run, attempt.inventory
+    attempt.follow(run)
+    with running(run), failure_reported(attempt):
         try:
-            published = whole(request, found, settings)
+            published = whole(request, inventory, attempt.settings)
         except Stopped:
             run.workspace.digests.save()
-            return None, run
+            return Reduction(None, run)
     if published.folder:
-        forget_failure(root, request.visit, found.visit)
-    return published, run
+        forget_failure(attempt.root, request.visit, inventory.visit)
+    return Reduction(published, run)
 
 
-def from_records(
-    request: ReduceRequest,
-    run: Run,
-    found: Inventory,
-    settings: PipelineSettings,
-    order: OfOrder | None,
-) -> tuple[Published | None, Run]:
-    """Reduce a visit without executing a step. `run` is left as it is, and is told nothing unless
-    that succeeds.
+def reduce_from_records(attempt: Attempt) -> Reduction:
+    """Reduce a visit from the records, without running a step.
+
+    Unless this succeeds, the run stays unchanged and no step is reported.
 
     Raises
     ------
     WorkToDo
-        If a step is not in the records, is to be done again, or is given by hand.
+        If a step has no record, is to be redone, or is replaced by the user's own file.
     """
-    told: list[tuple[str, StepReport | None]] = []
-    alone = replace(
+    events: list[tuple[str, StepReport | None]] = []
+    run = attempt.run
+    attempt.run = replace(
         run,
         engine="plain",
         records_only=True,
@@ -164,119 +148,152 @@ def from_records(
         made=set(),
         warnings=list(run.warnings),
         replacements=dict(run.replacements),
-        tell=lambda step, report: told.append((step, report)),
+        tell=lambda step, report: events.append((step, report)),
     )
-    published, alone = _reduced(request, alone, found, settings, reduce_visit, order)
-    for step, report in told:
+    try:
+        reduction = call_steps(attempt, reduce_visit)
+    except WorkToDo:
+        attempt.run = run
+        raise
+    for step, report in events:
         run.tell(step, report)
-    return published, alone
+    return reduction
 
 
 @contextmanager
-def open_run(
-    request: ReduceRequest, tell: Tell, order: OfOrder | None
-) -> Iterator[tuple[Run, Inventory, PipelineSettings]]:
-    """Take the inventory, lock the visit, and make the run in which its steps are called."""
+def open_run(attempt: Attempt, tell: Tell) -> Iterator[None]:
+    """Take the inventory, lock the visit, and create the run in which its steps are called."""
+    request = attempt.request
+    check_request(request)
+    notes: list[str] = []
+    attempt.root = (request.work or default_work_folder(notes.append)).absolute()
+    published = is_published(request.visit)
+    attempt.settings = make_settings({} if published else request.settings)
+    with failure_reported(attempt):
+        replacements = read_replacements(request.replace)
+        if not request.dry_run and request.until is None:
+            attempt.stage = "output folder"
+            prepare_output(request.output.absolute())
+        attempt.stage = "inventory of the files"
+        if published:
+            read_published(attempt)
+        else:
+            read_visit(attempt, notes)
+        for path in replacements.values():
+            check_images(path, attempt.inventory)
+    workspace = Workspace(attempt.root, attempt.inventory.visit)
+    with workspace.lock(request.wait, notes.append):
+        attempt.begin(
+            Run(
+                workspace,
+                until=request.until,
+                replacements=replacements,
+                dry=request.dry_run,
+                tell=tell,
+                retry_delay=retry_delay(),
+                warnings=notes,
+            )
+        )
+        with failure_reported(attempt):
+            prepare_records(attempt, published)
+        yield
+
+
+def check_request(request: ReduceRequest) -> None:
+    """Check that the steps and the folder of a request exist.
+
+    Raises
+    ------
+    UsageError
+        If one does not exist.
+    """
     for name in (request.from_step, request.until):
         if name is not None and name not in STEPS:
-            raise UsageError(f"there is no step {name!r}; the steps are {', '.join(STEPS)}")
+            raise UsageError(f"unknown step {name!r}; the steps are {', '.join(STEPS)}")
     if not request.visit.is_dir():
         raise UsageError(f"{request.visit}: is not a folder")
+
+
+def retry_delay() -> float:
+    """Return the time to wait before a failed read is retry [s]."""
+    return float(os.environ.get("DRP_RETRY_DELAY", "1"))
+
+
+def read_replacements(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the user's own versions of products, by EXTNAME.
+
+    Raises
+    ------
+    UsageError
+        If two files replace the same product.
+    """
     replacements: dict[str, Path] = {}
-    notes: list[str] = []
-    retry_delay = float(os.environ.get("DRP_RETRY_DELAY", "1"))
-    root = (request.work or default_work_folder(notes.append)).absolute()
+    for extname, path in map(replacement, paths):
+        if extname in replacements:
+            raise UsageError(f"{path}: {replacements[extname]} already replaces {extname}")
+        replacements[extname] = path
+    return replacements
 
-    def memory(visit: str) -> Digests:
-        return Workspace(root, visit).digests
 
-    published, seen, at = is_published(request.visit), Seen(), "files that are to replace others"
-    settings = make_settings({} if published else request.settings)
+def read_visit(attempt: Attempt, notes: list[str]) -> None:
+    """Take the inventory of a visit's raw files."""
+    request = attempt.request
+    attempt.inventory = retry(
+        lambda: take_inventory(
+            request.visit,
+            request.references,
+            attempt.settings,
+            attempt.digests,
+            default_library,
+            request.strict,
+            attempt.seen,
+        ),
+        retry_delay(),
+        notes.append,
+    )
 
-    def failed(error: Exception) -> FailedVisit:
-        return failed_inventory(error, at, request.visit, seen, settings, order)
 
-    with failure_reported(root, request.visit, failed, request.dry_run, order):
-        for extname, path in map(replacement, request.replace):
-            if extname in replacements:
-                raise UsageError(f"{path}: {replacements[extname]} should replace {extname} too")
-            replacements[extname] = path
-        if not request.dry_run and request.until is None:
-            at = "output folder"
-            prepare_output(request.output.absolute())
-        at = "inventory of the files"
-        if published:
-            found, base = published_inventory(request.visit)
-            settings = make_settings(merged(base, request.settings))
-            found = relocated(found, request.references, memory(found.visit).of)
-            if request.renew:
-                found, _ = renew_references(
-                    found, request.references, settings, memory(found.visit)
-                )
-        else:
-            found = retry(
-                lambda: take_inventory(
-                    request.visit,
-                    request.references,
-                    settings,
-                    memory,
-                    default_library,
-                    request.strict,
-                    seen,
-                ),
-                retry_delay,
-                notes.append,
-            )
-        for path in replacements.values():
-            check_images(path, found)
-    workspace = Workspace(root, found.visit)
-    with workspace.lock(request.wait, notes.append):
-        run = Run(
-            workspace,
-            until=request.until,
-            replacements=replacements,
-            dry=request.dry_run,
-            tell=tell,
-            retry_delay=retry_delay,
-        )
+def read_published(attempt: Attempt) -> None:
+    """Take the inventory and the settings from a published folder."""
+    request = attempt.request
+    published, base = published_inventory(request.visit)
+    attempt.settings = make_settings(merge_settings(base, request.settings))
+    inventory = relocated(published, request.references, attempt.digests(published.visit).of)
+    if request.renew:
+        digests = attempt.digests(inventory.visit)
+        inventory, _ = renew_references(inventory, request.references, attempt.settings, digests)
+    attempt.inventory = inventory
 
-        def not_begun(error: Exception) -> FailedVisit:
-            return failed_visit(error, "", request.visit, run, found, settings, order)
 
-        with failure_reported(root, request.visit, not_begun, request.dry_run, order):
-            earlier = (
-                [request.visit]
-                if published
-                else published_folders(request.output, found.visit)[-1:]
-            )
-            run.warnings += [
-                *notes,
-                *(line for folder in earlier for line in changed_inputs(folder, found)),
-            ]
-            if request.from_step is not None:
-                run.forget.add(request.from_step)
-            if published:
-                run.replacements = {
-                    **restore_records(request.visit, workspace, run.warn),
-                    **replacements,
-                }
-            elif request.resume and earlier:
-                resume(earlier[0], run)
-        yield run, found, settings
+def prepare_records(attempt: Attempt, published: bool) -> None:
+    """Restore the results of an earlier publication, and mark the step to redo.
+
+    Inputs that have changed since then become warnings of the run.
+    """
+    request, run, inventory = attempt.request, attempt.run, attempt.inventory
+    earlier = (
+        [request.visit] if published else published_folders(request.output, inventory.visit)[-1:]
+    )
+    run.warnings += [line for folder in earlier for line in changed_inputs(folder, inventory)]
+    if request.from_step is not None:
+        run.forget.add(request.from_step)
+    if published:
+        restored = restore_records(request.visit, run.workspace, run.warn)
+        run.replacements = {**restored, **run.replacements}
+    elif request.resume and earlier:
+        resume(earlier[0], run)
 
 
 def resume(folder: Path, run: Run) -> None:
-    """Bring back what the newest published folder of a visit holds; where that fails its steps are
-    done again.
-    """
+    """Restore the results in a visit's newest published folder; if that fails, warn."""
     try:
         restore_records(folder, run.workspace, run.warn)
     except (DrpError, KeyError, ValueError) as error:
-        run.warn(f"{folder.name}: its products cannot be used again ({plain(error)})")
+        run.warn(f"{folder.name}: its products cannot be reused ({plain(error)})")
 
 
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings with the changes put over the base."""
+def merge_settings(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings, those of `base` overridden by `changes`."""
     both = {k for k in base if isinstance(base[k], dict) and isinstance(changes.get(k), dict)}
     return {**base, **changes, **{k: {**base[k], **changes[k]} for k in both}}
 

@@ -1,10 +1,9 @@
-"""What the server does by itself: notice lost runs, have them resumed, tell of failed ones, take
-job orders in.
+"""Automations of the server: detect lost runs, resume them, report failures, take in job orders.
 
-Run ``python -m flows.service.automations`` with PREFECT_API_URL set, after the deployments were
-made. Done again it replaces what it made before. Where failed runs are told is a secret of the site
-and stands in the environment: DRP_NOTIFY_URL. DRP_INTAKE names the folder where job orders arrive;
-it is looked into every minute.
+Run ``python -m flows.service.automations`` with PREFECT_API_URL set, once the deployments exist.
+Running it again replaces the automations. The environment variable DRP_NOTIFY_URL is the web hook
+for failures, a secret of the site. DRP_INTAKE is the folder where job orders arrive; it is checked
+every minute.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from pydantic import SecretStr
 
 from flows.service.deployments import FAILED, NEEDS_PERSON, OURS
 
-# three heartbeats of 30 s, which is Prefect's least; with the time until it is looked at, below two
-# minutes
+# three heartbeats of 30 s, Prefect's minimum; a lost run is detected within two minutes
 LOST_SECONDS = 90
 
 PREFIX = "drp: "
@@ -40,9 +38,10 @@ PAYLOAD = (
 )
 
 
-def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
-    """Yield what takes a run for crashed that neither lives nor ends: silent since its start, or
-    since its last heartbeat.
+def detect_lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
+    """Yield automations that mark silent runs as crashed.
+
+    A run is silent if it sends no event after its start or after its last heartbeat.
     """
     ours = {
         "prefect.resource.role": "deployment",
@@ -51,7 +50,7 @@ def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
     for since in ("Running", "heartbeat"):
         yield Automation(
             name=f"{PREFIX}lost since {since}",
-            description="A run that is silent has lost its process or its worker.",
+            description="A run without heartbeats has lost its process or its worker.",
             trigger=EventTrigger(
                 posture=Posture.Proactive,
                 after={f"prefect.flow-run.{since}"},
@@ -66,17 +65,17 @@ def lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
                     name="Lost",
-                    message="no heartbeat: its process or worker is gone",
+                    message="no heartbeat: the process or its worker has died",
                 )
             ],
         )
 
 
-def resumed(deployments: list[UUID], recover: UUID) -> Automation:
-    """Return what has crashed runs resumed; the deployment `recover` counts how often."""
+def resume_crashed(deployments: list[UUID], recover: UUID) -> Automation:
+    """Return the automation that resumes crashed runs with the deployment `recover`."""
     return Automation(
         name=f"{PREFIX}resume",
-        description="Crashed runs go on from their records, three times at most.",
+        description="Resume crashed runs from their records, at most three times.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
@@ -95,11 +94,11 @@ def resumed(deployments: list[UUID], recover: UUID) -> Automation:
     )
 
 
-def notified(block: UUID) -> Automation:
-    """Return what tells of failed runs by a web hook."""
+def notify_failures(block: UUID) -> Automation:
+    """Return the automation that reports failed runs to a web hook."""
     return Automation(
         name=f"{PREFIX}notify",
-        description="Runs that failed, or that a person must look at, are told.",
+        description="Report runs that have failed or need an operator.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             expect={FAILED, NEEDS_PERSON},
@@ -122,18 +121,18 @@ def main() -> None:
         if folder := os.environ.get("DRP_INTAKE"):
             intake = client.read_deployment_by_name("intake/drp").id
             for schedule in client.read_deployment_schedules(intake):
-                asked = {"request": {"folder": os.path.abspath(folder)}}
+                parameters = {"request": {"folder": os.path.abspath(folder)}}
                 client.update_deployment_schedule(
-                    intake, schedule.id, active=True, parameters=asked
+                    intake, schedule.id, active=True, parameters=parameters
                 )
-        wanted = [*lost(ours, seconds), resumed(ours, recover)]
+        automations = [*detect_lost(ours, seconds), resume_crashed(ours, recover)]
         if url := os.environ.get("DRP_NOTIFY_URL"):
             block = Webhook(method="POST", url=SecretStr(url))
-            wanted.append(notified(cast("UUID", block.save(WEBHOOK, overwrite=True))))
+            automations.append(notify_failures(cast("UUID", block.save(WEBHOOK, overwrite=True))))
         for old in client.read_automations():
             if old.name.startswith(PREFIX):
                 client.delete_automation(old.id)
-    for automation in wanted:
+    for automation in automations:
         automation.create()
 
 

@@ -1,8 +1,7 @@
-"""What workers run: the entry points of `deploy/prefect.yaml`. The form of each is a pydantic
-model.
+"""The flows that workers run: entry points of `deploy/prefect.yaml`.
 
-The only module that needs Prefect to be imported at all; what the flows need is imported when they
-run.
+The form of each is a pydantic model. This is the only module that imports Prefect at the top; the
+packages of the pipeline are imported when a flow runs.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from flows.runs.ending import report_of, watch_storage
+from flows.runs.ending import report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 
@@ -40,31 +40,29 @@ if TYPE_CHECKING:
 
 OURS = "drp"  # the tag of deployments whose runs are resumed
 
-MOST_RESUMED = 3  # a visit that loses its process again and again needs a person
+MOST_RESUMED = 3  # a run that keeps losing its process needs an operator
 
 FAILED = "drp.run.failed"
 
 NEEDS_PERSON = "drp.run.needs-person"
 
 
-def _asked_folder() -> str:
-    """Return the name of a run before more is known: the flow's and that of the folder that was
-    asked for.
-    """
+def _first_name() -> str:
+    """Return the initial name of a run: the name of the flow and that of the requested folder."""
     request = runtime.flow_run.parameters.get("request")
-    asked = (
+    values = (
         request
         if isinstance(request, dict)
         else request.model_dump()
         if request is not None
         else {}
     )
-    folder = asked.get("visit") or asked.get("folder") or asked.get("output") or ""
+    folder = values.get("visit") or values.get("folder") or values.get("output") or ""
     return f"{runtime.flow_run.flow_name} {Path(folder).name}".strip()
 
 
 OPTIONS: dict[str, Any] = {
-    "flow_run_name": _asked_folder,
+    "flow_run_name": _first_name,
     "persist_result": False,
     "result_serializer": "json",
 }
@@ -73,20 +71,18 @@ OPTIONS: dict[str, Any] = {
 @flow(name="reduce", **OPTIONS)
 def reduce_visit(request: ReduceForm) -> Any:
     """Reduce a visit: raw images to published light curves and report."""
-    with failure_told(request, request.visit):
+    with failure_announced(request, request.visit):
         from flows.reduce import reduce_visit as recipe
         from flows.runs.reduction import run_reduce
 
         published, run = run_reduce(request.request(output_folder()), "prefect", whole=recipe.fn)
     end: State[Any]
     if published is None:
-        end = Completed(
-            name="Stopped", message=f"stopped behind {request.until}; nothing is published"
-        )
+        end = Completed(name="Stopped", message=f"stopped after {request.until} without publishing")
     elif published.new:
         end = Completed(message=f"published {published.folder}")
     else:
-        end = Completed(name="Cached", message=f"nothing to do, it stands in {published.folder}")
+        end = Completed(name="Cached", message=f"already up to date: {published.folder}")
     if run.engine != "prefect":
         report_late(end)
     return end
@@ -94,8 +90,8 @@ def reduce_visit(request: ReduceForm) -> Any:
 
 @flow(name="simulate", **OPTIONS)
 def simulate(request: SimulateForm) -> Any:
-    """Simulate the raw products of a visit."""
-    with failure_told(request, request.output):
+    """Simulate the raw data of a visit."""
+    with failure_announced(request, request.output):
         from flows.simulate import simulate_into
 
         simulate_into(Path(request.output), request.case, request.images, request.seed, None)
@@ -104,8 +100,8 @@ def simulate(request: SimulateForm) -> Any:
 
 @flow(name="validate", **OPTIONS)
 def validate(request: ValidateForm) -> Any:
-    """Measure every claim of accuracy on simulated visits."""
-    with failure_told(request, request.output):
+    """Test every claim of accuracy on simulated visits."""
+    with failure_announced(request, request.output):
         from flows.validate import run_validation
 
         result = run_validation(request.request())
@@ -121,72 +117,53 @@ def validate(request: ValidateForm) -> Any:
 
 @flow(name="intake", **OPTIONS)
 def intake(request: IntakeForm) -> Any:
-    """Do the job orders that are in a folder, each once."""
-    with failure_told(request, request.folder):
+    """Process the job orders in a folder, each once."""
+    with failure_announced(request, request.folder):
+        from flows.orders.intake import count_outcomes
         from flows.orders.intake import intake as take
 
-        outcomes = take(Path(request.folder), tell=log)
+        outcomes = take(Path(request.folder), report=log)
     for outcome in (o for o in outcomes if o.state == "failed"):
         text = outcome.note or f"exit code {outcome.code}"
-        tell(
+        emit(
             FAILED,
             f"order.{outcome.order}",
             f"order {outcome.order}",
             plain(text),
             outcome.code or 70,
         )
-    counts = ", ".join(
-        f"{sum(o.state == state for o in outcomes)} {state}"
-        for state in ("done", "failed", "again")
-    )
-    return Completed(message=f"{len(outcomes)} orders: {counts}")
+    return Completed(message=count_outcomes(outcomes))
 
 
 @flow(name="reprocess", **OPTIONS)
 def reprocess(request: ReprocessForm) -> Any:
-    """Reduce published visits again that new references, or new versions of steps, touch; or show
-    the plan.
-    """
+    """Reduce published visits affected by new references or steps again, or show the plan."""
     output = Path(request.output) if request.output else output_folder()
     work = Path(request.work) if request.work else None
-    with failure_told(request, str(output)):
-        from flows import reprocess as again
+    with failure_announced(request, str(output)):
+        from flows.reprocess import Reprocessing
 
-        places = [Path(folder) for folder in (*request.references, *request.visits)]
-        planned = again.plan(output, places, work, log)
+        places = tuple(Path(folder) for folder in (*request.references, *request.visits))
+        reprocessing = Reprocessing(output, places, work)
+        planned = reprocessing.plan(log)
         show_plan(planned)
         if not request.do:
-            return Completed(
-                name="Planned", message=f"{len(planned)} visits would be reduced again"
-            )
-        done = again.reprocess(
-            planned,
-            output,
-            places,
-            work,
-            "prefect",
-            lambda _step, _report: None,
-            lambda d: log(d.text),
+            return Completed(name="Planned", message=f"visits to reduce again: {len(planned)}")
+        done = reprocessing.reduce(
+            planned, "prefect", lambda _step, _report: None, lambda d: log(d.text)
         )
     failed = [d for d in done if d.code]
     for each in failed:
-        tell(
-            FAILED,
-            f"{runtime.flow_run.id}.{each.visit}",
-            f"reprocess {each.visit}",
-            plain(each.text),
-            each.code,
-        )
-    text = f"{len(done) - len(failed)} visits reduced again, {len(failed)} failed"
-    return (
-        Failed(message=f"{text}: {', '.join(d.visit for d in failed)}")
-        if failed
-        else Completed(message=text)
-    )
+        run = f"{runtime.flow_run.id}.{each.visit}"
+        emit(FAILED, run, f"reprocess {each.visit}", plain(each.text), each.code)
+    text = f"visits reduced again: {len(done) - len(failed)}, failed: {len(failed)}"
+    if failed:
+        return Failed(message=f"{text} ({', '.join(d.visit for d in failed)})")
+    return Completed(message=text)
 
 
 def show_plan(planned: Sequence[Planned]) -> None:
-    """Show which visits would be reduced again, why, and what it costs."""
+    """Show the plan as a table: each visit with its steps, cost and reasons."""
     from prefect.artifacts import create_table_artifact
 
     rows = [
@@ -195,7 +172,7 @@ def show_plan(planned: Sequence[Planned]) -> None:
             "from": each.steps[0],
             "steps": len(each.steps),
             "seconds": round(each.seconds, 1),
-            "not known": ", ".join(each.unknown),
+            "time unknown for": ", ".join(each.unknown),
             "why": "; ".join(each.reasons),
             "raw files": "found" if each.raw else "not found",
         }
@@ -204,7 +181,7 @@ def show_plan(planned: Sequence[Planned]) -> None:
     create_table_artifact(
         rows,
         key="reprocess-plan",
-        description=f"{len(rows)} visits, {sum(e.seconds for e in planned):.1f} s",
+        description=f"visits: {len(rows)}, estimated time: {sum(e.seconds for e in planned):.1f} s",
     )
 
 
@@ -215,55 +192,61 @@ def log(text: str) -> None:
 
 @flow(name="recover", **{**OPTIONS, "flow_run_name": None})
 def recover() -> Any:
-    """Resume the runs whose process was lost, from their records, three times at most; the rest is
-    for a person.
-    """
+    """Resume runs that have lost their process, at most three times; others need an operator."""
     resumed, given_up = [], []
     with get_client(sync_client=True) as client:
-        crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-        ours = FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(is_null_=False),
-            tags=FlowRunFilterTags(all_=[OURS]),
-            state=crashed,
-        )
-        for run in client.read_flow_runs(flow_run_filter=ours):
-            open_states = [StateType.RUNNING, StateType.PENDING]
-            parts = FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)),
-            )
-            for part in client.read_flow_runs(flow_run_filter=parts):
-                client.set_flow_run_state(
-                    part.id, Crashed(message="its process was lost"), force=True
-                )
+        for run in client.read_flow_runs(flow_run_filter=crashed_runs()):
+            crash_parts(client, run.id)
             if run.run_count <= MOST_RESUMED:
-                text = (
-                    f"its process was lost; resumed from its records, {run.run_count} of "
-                    f"{MOST_RESUMED} times"
-                )
-                state: State[Any] = Scheduled(
-                    name="Resumed", message=text, scheduled_time=datetime.now(UTC)
-                )
+                state = resumed_state(run.run_count)
                 resumed.append(run.name)
             else:
-                text = f"its process was lost {run.run_count} times; a person must look why"
+                text = f"the process died {run.run_count} times; operator needed"
                 state = Failed(name="NeedsPerson", message=text)
-                tell(NEEDS_PERSON, run.id, run.name, text, 70)
+                emit(NEEDS_PERSON, run.id, run.name, text, 70)
                 given_up.append(run.name)
             client.set_flow_run_state(run.id, state, force=True)
     return Completed(
-        message=f"resumed: {', '.join(resumed) or 'none'}; for a person: "
+        message=f"resumed: {', '.join(resumed) or 'none'}; operator needed: "
         f"{', '.join(given_up) or 'none'}"
     )
 
 
+def crashed_runs() -> FlowRunFilter:
+    """Return the filter for crashed runs of our deployments."""
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+        tags=FlowRunFilterTags(all_=[OURS]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+    )
+
+
+def crash_parts(client: SyncPrefectClient, run: UUID) -> None:
+    """Mark the open sub-flows of a lost run as crashed; nothing else would close them."""
+    still_open = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    parts = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]),
+        state=FlowRunFilterState(type=still_open),
+    )
+    for part in client.read_flow_runs(flow_run_filter=parts):
+        client.set_flow_run_state(part.id, Crashed(message="the process died"), force=True)
+
+
+def resumed_state(run_count: int) -> State[Any]:
+    """Return the state that schedules a lost run again."""
+    return Scheduled(
+        name="Resumed",
+        message=f"the process died; resumed from the records ({run_count} of {MOST_RESUMED})",
+        scheduled_time=datetime.now(UTC),
+    )
+
+
 @contextmanager
-def failure_told(form: Form, folder: str) -> Iterator[None]:
-    """Tell by an event when a run fails; what is done about it is a matter of automations.
+def failure_announced(form: Form, folder: str) -> Iterator[None]:
+    """Emit an event if the body fails; automations act on it.
 
-    A form that names a path outside of the allowed roots fails at once.
-
-    A run whose file system hangs ends at once; it is taken for lost, and resumed.
+    A form with a path outside the allowed roots fails at once. If the file system hangs, the
+    process exits; the run then counts as lost and is resumed.
     """
     watching = watch_storage(get_run_logger().error)
     try:
@@ -278,25 +261,23 @@ def failure_told(form: Form, folder: str) -> Iterator[None]:
             else 70
         )
         name = runtime.flow_run.name or Path(folder).name
-        told = f"{plain(error)}{report_of(error)}"
-        tell(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {told}", code)
-        if isinstance(error, DrpError) and report_of(error):
-            raise type(error)(
-                told
-            ) from error  # the state's message is what the error says, without its notes
+        text = f"{plain(error)}{report_notes(error)}"
+        emit(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {text}", code)
+        if isinstance(error, DrpError) and report_notes(error):
+            # Prefect shows the message of an error without its notes
+            raise type(error)(text) from error
         raise
     finally:
         watching()
 
 
 def stay_within_roots(form: Form) -> None:
-    """Refuse a form that names a path outside of DRP_ROOTS, where that is set, also by way of a
-    symbolic link.
+    """Check that all paths of a form lie inside DRP_ROOTS, if set, symbolic links resolved.
 
     Raises
     ------
     ConfigurationError
-        It names field and path.
+        If one does not; the message gives field and path.
     """
     from flows.orders.order import Rules, allowed_path, rules_of_environment
 
@@ -310,7 +291,7 @@ def stay_within_roots(form: Form) -> None:
                     raise ConfigurationError(f"{name}: {error}") from error
 
 
-def tell(event: str, run: object, name: str, error: str, code: int) -> None:
+def emit(event: str, run: object, name: str, error: str, code: int) -> None:
     """Emit an event about a run."""
     resource = {"prefect.resource.id": f"drp.run.{run}", "prefect.resource.name": name}
     emit_event(
@@ -319,9 +300,7 @@ def tell(event: str, run: object, name: str, error: str, code: int) -> None:
 
 
 def output_folder() -> Path:
-    """Return where products go if the form does not say: DRP_OUTPUT, or `products` in the work
-    folder.
-    """
+    """Return the default folder for products: DRP_OUTPUT, or `products` in the work folder."""
     from tasks.engine.folders import default_work_folder
 
     return Path(
@@ -330,11 +309,10 @@ def output_folder() -> Path:
 
 
 def report_late(end: State[Any], seconds: float = 60) -> None:
-    """Report the end of a run whose server was lost in mid-run, once it answers again, and leave.
+    """Report the end of a run whose server was lost, as soon as it answers again, and exit.
 
-    The connection of the run itself is closed, and Prefect would wait for minutes for the one that
-    is gone. If no server comes back in time, the run is taken for lost, and resumed with nothing to
-    do.
+    The run's own connection is closed, and Prefect would wait for it for minutes. If the server
+    does not come back in time, the run counts as lost; when resumed, it has nothing left to do.
     """
     from tasks.engine.prefect import server_answers
 
@@ -349,7 +327,7 @@ def report_late(end: State[Any], seconds: float = 60) -> None:
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run, end, force=True)
 
-    # in a context without the run's own client, which is closed for good
+    # a fresh context, without the run's own client, which is closed
     contextvars.Context().run(report)
     os._exit(0)
 

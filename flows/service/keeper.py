@@ -1,8 +1,8 @@
-"""Keeps a Prefect server and a worker running on this machine; `drp up` starts it, `drp down` ends
-it.
+"""The keeper: a process that keeps a Prefect server and a worker running on this machine.
 
-A process of its own that knows no Prefect: it starts both anew when they die, and takes them with
-it when it ends. While it lives it holds a lock, by which its state file is believed.
+`drp up` starts it, `drp down` stops it. It restarts server and worker when they die, and stops them
+when it exits. It does not import Prefect. While it runs it holds a lock, which makes its state file
+valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs.child import die_with_parent
-from flows.service.environment import START_SECONDS, quiet_environment
+from flows.service.environment import (
+    START_SECONDS,
+    quiet_environment,
+    server_command,
+    without_proxy,
+)
 from flows.service.state import State, state_file, write_state
 from schemas import ROOT
 from tasks.engine.prefect import server_answers
@@ -29,17 +34,17 @@ from tasks.files import disk
 
 POOL = "drp"
 
-LONGEST_PAUSE = 60.0  # between two starts of what dies at once [s]
+LONGEST_PAUSE = 60.0  # between two starts of a process that keeps dying [s]
 
-CHASE_SECONDS = 30.0  # between two looks for crashed runs
+CHASE_SECONDS = 30.0  # between two checks for crashed runs [s]
 
-STOP_SECONDS = 15.0  # which processes get to end by themselves
+STOP_SECONDS = 15.0  # grace period of a process that is asked to stop [s]
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Kept:
-    """A process that is started again when it dies."""
+    """A process that is restarted when it dies."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.command = command
@@ -51,7 +56,7 @@ class Kept:
         self.started = 0.0
 
     def look(self) -> None:
-        """Start the process if it does not run, and not too often."""
+        """Restart the process if it has died, with increasing pauses."""
         now = time.monotonic()
         if self.process is not None:
             if self.process.poll() is None:
@@ -65,8 +70,12 @@ class Kept:
             self.started = now
             self.process = run(self.command, self.environment, self.log)
 
+    def runs(self) -> bool:
+        """Return whether the process is running."""
+        return self.process is not None and self.process.poll() is None
+
     def stop(self) -> None:
-        """Ask the process to end, and wait for it."""
+        """Terminate the process and wait for it."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -75,7 +84,7 @@ class Kept:
 
 
 def run(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that ends with this one; what it says goes to `log`."""
+    """Start a process that is terminated with this one; its output goes to `log`."""
     with disk.guarded("create", log), open(log, "ab", opener=_private) as out:
         return subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -94,20 +103,21 @@ def _private(path: str, flags: int) -> int:
 
 
 def children() -> list[int]:
-    """Return the processes whose parent this one is, those that were left to it among them."""
-    found = []
+    """Return the ids of all child processes, adopted orphans included."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def environments(
     home: Path, port: int, auth: str, database: str
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environments of the server and of all others. Only the server knows the
-    database.
+    """Return the environments of the server and of all other processes.
+
+    Only the server gets the URL of the database.
     """
     api = f"http://127.0.0.1:{port}/api"
     others = {
@@ -115,6 +125,8 @@ def environments(
         for name, value in os.environ.items()
         if name not in ("DRP_DATABASE", "DRP_NOTIFY_URL")
     }
+    # connections to the server must not go through a proxy
+    direct = without_proxy(os.environ.get("no_proxy"))
     others |= {
         "PREFECT_API_URL": api,
         "PREFECT_API_AUTH_STRING": auth,
@@ -123,8 +135,8 @@ def environments(
         "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "no_proxy": _no_proxy(),
-        "NO_PROXY": _no_proxy(),
+        "no_proxy": direct,
+        "NO_PROXY": direct,
     }
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         others.setdefault(name, "1")
@@ -135,7 +147,7 @@ def environments(
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_API_DATABASE_CONNECTION_URL": database or f"sqlite+aiosqlite:///{home}/prefect.db",
-        # the pages of version 2 ask a host outside for its settings, whatever is said of telemetry
+        # version 2 of the web pages contacts an external host even if telemetry is off
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
@@ -150,119 +162,153 @@ def _python_path() -> list[str]:
     ]
 
 
-def _no_proxy() -> str:
-    # a proxy of the site must not stand between the server and us
-    return ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+class NotStartedError(Exception):
+    """The server or the deployments did not start."""
+
+
+class Keeper:
+    """The server and worker of a user, and their state."""
+
+    def __init__(self, home: Path, port: int, limit: int) -> None:
+        self.home = home
+        self.stop_asked: list[int] = []
+        database, auth = os.environ.get("DRP_DATABASE", ""), f"drp:{secrets.token_urlsafe(24)}"
+        for_server, self.for_others = environments(home, port, auth, database)
+        api = self.for_others["PREFECT_API_URL"]
+        os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = api, auth
+        kind = "postgresql" if database else "sqlite"
+        self.state = State("starting", os.getpid(), api, auth, kind)
+        self.server = Kept(server_command(port), for_server, home / "server.log")
+        self.worker = Kept(worker_command(limit), self.for_others, home / "worker.log")
+
+    def start(self) -> None:
+        """Start the server, create the deployments, and start the worker.
+
+        Raises
+        ------
+        NotStartedError
+            If one of these fails, or a signal arrives.
+        """
+        write_state(self.home, self.state)
+        self.server.look()
+        self.wait_for_server()
+        self.deploy()
+        self.worker.look()
+        self.state.phase = "up"
+        write_state(self.home, self.state)
+
+    def wait_for_server(self) -> None:
+        """Wait until the server answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while not server_answers(1.0):
+            late = time.monotonic() > deadline
+            if self.stop_asked or late or not self.server.runs():
+                raise NotStartedError(f"the server did not start; see {self.server.log}")
+            time.sleep(0.2)
+
+    def deploy(self) -> None:
+        """Create the work pool, the deployments and the automations."""
+        log = self.home / "deploy.log"
+        # a secret of the site that only the automations need
+        notify = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
+        for command, more in (
+            (["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"], {}),
+            (
+                [
+                    *("prefect", "--no-prompt", "deploy", "--all"),
+                    *("--prefect-file", "deploy/prefect.yaml"),
+                ],
+                {},
+            ),
+            (["flows.service.automations"], notify),
+        ):
+            process = run(command, {**self.for_others, **more}, log)
+            while process.poll() is None and not self.stop_asked:
+                time.sleep(0.1)
+            if process.poll() != 0:
+                raise NotStartedError(f"the deployments could not be created; see {log}")
+
+    def watch(self) -> None:
+        """Keep server and worker running and crashed runs resumed until a signal arrives."""
+        chased = time.monotonic()
+        while not self.stop_asked:
+            self.server.look()
+            self.worker.look()
+            _reap(self.server, self.worker)
+            if time.monotonic() - chased > CHASE_SECONDS:
+                chase(self.state)
+                chased = time.monotonic()
+            time.sleep(0.5)
+
+    def fail(self, message: str) -> None:
+        """Write to the state file that the start failed, and why."""
+        self.state.phase = "failed"
+        self.state.message = "stopped by a signal" if self.stop_asked else message
+        write_state(self.home, self.state)
+
+    def end(self) -> None:
+        """Stop worker, runs and server, in this order."""
+        self.worker.stop()
+        _end(signal.SIGTERM, self.server)
+        self.server.stop()
+        _end(signal.SIGKILL, None)
+        if self.state.phase != "failed":
+            state_file(self.home).unlink(missing_ok=True)
+
+
+def worker_command(limit: int) -> list[str]:
+    """Return module and arguments of the worker, with at most `limit` concurrent runs."""
+    return [
+        *("prefect", "worker", "start", "--pool", POOL, "--type", "process"),
+        *("--name", "drp", "--limit", str(limit)),
+    ]
 
 
 def keep(home: Path, port: int, limit: int) -> int:
-    """Start everything, then keep it running until a signal says to stop; return the exit code."""
+    """Start everything and keep it running until a signal arrives; return the exit code."""
     lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 75
-    # flows of a worker that was killed become our children, so that none is left at the end
+    # adopt the flows of a killed worker, so that they can be stopped at the end
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    stop: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: stop.append(number))
     quiet_environment(home)
-    database, auth = os.environ.get("DRP_DATABASE", ""), f"drp:{secrets.token_urlsafe(24)}"
-    for_server, for_others = environments(home, port, auth, database)
-    os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = (
-        for_others["PREFECT_API_URL"],
-        auth,
-    )
-    state = State(
-        "starting",
-        os.getpid(),
-        for_others["PREFECT_API_URL"],
-        auth,
-        "postgresql" if database else "sqlite",
-    )
-    write_state(home, state)
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = Kept(command, for_server, home / "server.log")
-    command = [
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        POOL,
-        "--type",
-        "process",
-        "--name",
-        "drp",
-        "--limit",
-        str(limit),
-    ]
-    worker = Kept(command, for_others, home / "worker.log")
+    keeper = Keeper(home, port, limit)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: keeper.stop_asked.append(number))
     try:
-        server.look()
-        if not _until(server_answers, server, stop):
-            return _failed(home, state, stop, f"the server did not start; its log is {server.log}")
-        for step in (
-            ["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"],
-            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
-            ["flows.service.automations"],
-        ):
-            log = home / "deploy.log"
-            extra = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
-            process = run(
-                step,
-                {**for_others, **extra} if step == ["flows.service.automations"] else for_others,
-                log,
-            )
-            while process.poll() is None and not stop:
-                time.sleep(0.1)
-            if process.poll() != 0:
-                return _failed(home, state, stop, f"the deployments could not be made; see {log}")
-        worker.look()
-        state.phase = "up"
-        write_state(home, state)
-        looked = time.monotonic()
-        while not stop:
-            server.look()
-            worker.look()
-            _reap(server, worker)
-            if time.monotonic() - looked > CHASE_SECONDS:
-                chase(state)
-                looked = time.monotonic()
-            time.sleep(0.5)
+        keeper.start()
+        keeper.watch()
         return 0
+    except NotStartedError as error:
+        keeper.fail(str(error))
+        return 75
     finally:
-        worker.stop()
-        _end(signal.SIGTERM, server)
-        server.stop()
-        _end(signal.SIGKILL, None)
-        if state.phase != "failed":
-            state_file(home).unlink(missing_ok=True)
+        keeper.end()
         os.close(lock)
 
 
 def chase(state: State) -> None:
-    """Have crashed runs resumed that the server's automation missed: a busy SQLite loses one now
-    and then.
-    """
+    """Resume crashed runs that the automation has missed; a busy SQLite loses events at times."""
     try:
         crashed = {
             "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": ["drp"]}}
         }
         if ask(state, "flow_runs/count", crashed):
             recover = ask(state, "deployments/name/recover/drp")["id"]
-            # one a minute at most, whoever else asks
+            # the key limits this to one run a minute
             ask(
                 state,
                 f"deployments/{recover}/create_flow_run",
                 {"idempotency_key": f"chase-{int(time.time() / 60)}"},
             )
     except (OSError, ValueError, KeyError, TypeError):
-        return  # the next time
+        return  # try again next time
 
 
 def ask(state: State, path: str, data: object = None) -> Any:
-    """Return what the server answers."""
+    """Return the answer of the server to a request; POST if there is `data`, else GET."""
     import base64
     import urllib.request
 
@@ -279,29 +325,8 @@ def ask(state: State, path: str, data: object = None) -> Any:
     return sent(path, headers, json.dumps(data).encode())
 
 
-def _until(condition: Any, server: Kept, stop: list[int]) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition(1.0):
-        if (
-            stop
-            or time.monotonic() > deadline
-            or (server.process is not None and server.process.poll() is not None)
-        ):
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _failed(home: Path, state: State, stop: list[int], message: str) -> int:
-    state.phase, state.message = "failed", "it was stopped" if stop else message
-    write_state(home, state)
-    return 75
-
-
 def _reap(*kept: Kept) -> None:
-    """Take leave of the dead that were left to us; those that are kept are looked at by their
-    keeper.
-    """
+    """Reap dead children, except server and worker, which are polled elsewhere."""
     known = {k.process.pid for k in kept if k.process is not None}
     for pid in children():
         if pid not in known:
@@ -310,7 +335,7 @@ def _reap(*kept: Kept) -> None:
 
 
 def _end(number: int, spared: Kept | None) -> None:
-    """Send a signal to every process that is still a child of ours, and wait for a while."""
+    """Send a signal to all remaining children but `spared`, and wait for them for a while."""
     keep = spared.process.pid if spared is not None and spared.process is not None else 0
     deadline = time.monotonic() + STOP_SECONDS
     asked: set[int] = set()

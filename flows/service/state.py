@@ -1,4 +1,4 @@
-"""Which server this user has running: a small file that the keeper writes and everybody reads."""
+"""The state of the user's server: a small file written by the keeper and read by all commands."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from flows.service.environment import reach_directly
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
 
 
 @dataclass
 class State:
-    """What others must know. The file is readable by its owner only: `auth` is user and
-    password.
-    """
+    """The state of the server. `auth` is user and password, so only the owner may read the file."""
 
     phase: str  # starting, up, failed
     pid: int
@@ -27,13 +26,13 @@ class State:
 
 
 def state_file(home: Path) -> Path:
-    """Return where the state stands."""
+    """Return the path of the state file."""
     return home / "up.json"
 
 
 def read_state(home: Path) -> State | None:
-    """Return the state of the keeper that lives, or None: what a dead one left is not believed."""
-    if not held(home):
+    """Return the state of the running keeper, or None; the file of a dead keeper is ignored."""
+    if not keeper_lives(home):
         return None
     try:
         return State(**json.loads(state_file(home).read_text()))
@@ -41,8 +40,8 @@ def read_state(home: Path) -> State | None:
         return None
 
 
-def held(home: Path) -> bool:
-    """Return whether a keeper lives."""
+def keeper_lives(home: Path) -> bool:
+    """Return whether a keeper is running."""
     try:
         fd = os.open(home / "up.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -57,7 +56,7 @@ def held(home: Path) -> bool:
 
 
 def write_state(home: Path, state: State) -> None:
-    """Write the state so that nobody else can read it, not even for a moment."""
+    """Write the state file, readable by its owner only from the start."""
     mask = os.umask(0o077)
     try:
         disk.write_file(state_file(home), json.dumps(asdict(state)).encode())
@@ -66,18 +65,17 @@ def write_state(home: Path, state: State) -> None:
 
 
 def home_folder() -> Path:
-    """Return where state, logs and data base stand: one place for all commands of a user."""
+    """Return the folder of state, logs and database, common to all commands of a user."""
     return default_work_folder(lambda _: None).absolute() / "prefect"
 
 
 def find() -> State | None:
-    """Return the state of what `drp up` started, if it is up."""
+    """Return the state of the server that `drp up` started, or None if it is not up."""
     state = read_state(home_folder())
     return state if state is not None and state.phase == "up" else None
 
 
 def use(state: State) -> None:
-    """Let this process use the server."""
+    """Make this process use a server."""
     os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = state.api, state.auth
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    reach_directly()

@@ -1,11 +1,8 @@
-"""`drp up` and `drp down`: a Prefect server, a worker and the deployments on this machine, which
-later commands find.
-"""
+"""Start and stop a Prefect server, a worker and the deployments on this machine."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows.service.state import State, held, home_folder, read_state, state_file
+from flows.service.environment import free_port
+from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from tasks.files import disk
@@ -25,51 +23,60 @@ DOWN_SECONDS = 90
 PORT = 4200
 
 
-def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tuple[State, bool]:
-    """Start server, worker and deployments, unless they are up; return the state, and whether they
-    were started.
+def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> tuple[State, bool]:
+    """Start server, worker and deployments, unless they are running.
 
     Parameters
     ----------
     database : str
-        URL of a PostgreSQL data base, or empty for SQLite.
+        URL of a PostgreSQL database, or empty for SQLite.
     port : int
-        Of the server, on loopback; 0: any that is free.
+        Port of the server on the loopback interface; 0 for any free one.
     limit : int
-        Runs at a time.
-    tell : callable
-        Is told what is being done.
+        Maximum number of concurrent runs.
+    report : callable
+        Called with progress messages.
+
+    Returns
+    -------
+    state, new : State, bool
+        The state of the server, and whether it has been started by this call.
 
     Raises
     ------
     UsageError
-        If the URL is not one of PostgreSQL.
+        If `database` is not a URL of PostgreSQL.
     BusyError
-        If the port is taken, or something does not start.
+        If the port is in use, or something does not start.
     """
     home = home_folder()
     disk.make_folder(home)
     with disk.guarded("create", home):
         home.chmod(0o700)
-    if held(home):
+    if keeper_lives(home):
         return _wait(home, None), False
     if database:
-        database = checked(database)
+        database = database_url(database)
     if state_file(home).exists():
-        tell("an earlier server ended without a word; its state is forgotten")
+        report("discarding the state of an earlier server that was killed")
         disk.remove(state_file(home))
-    port = free_port(port)
-    tell("starting server, worker and deployments ...")
-    environment = {**os.environ, **({"DRP_DATABASE": database} if database else {})}
+    port = chosen_port(port)
+    report("starting server, worker and deployments ...")
+    return _wait(home, start_keeper(home, database, port, limit)), True
+
+
+def start_keeper(home: Path, database: str, port: int, limit: int) -> subprocess.Popen[bytes]:
+    """Start the process that keeps server and worker running after this one has exited."""
+    environment = {**os.environ, "DRP_DATABASE": database}
     if not database:
-        environment.pop("DRP_DATABASE", None)
+        del environment["DRP_DATABASE"]
     environment.pop("PREFECT_API_URL", None)
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
     )
     with disk.guarded("create", home / "keeper.log"), open(home / "keeper.log", "ab") as log:
         command = [sys.executable, "-m", "flows.service.keeper", str(home), str(port), str(limit)]
-        keeper = subprocess.Popen(
+        return subprocess.Popen(
             command,
             env=environment,
             cwd=ROOT,
@@ -78,7 +85,6 @@ def up(database: str, port: int, limit: int, tell: Callable[[str], None]) -> tup
             stderr=log,
             start_new_session=True,
         )
-    return _wait(home, keeper), True
 
 
 def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
@@ -87,7 +93,7 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         state = read_state(home)
         if state is not None and state.phase == "up":
             return state
-        if not held(home) if keeper is None else keeper.poll() is not None:
+        if not keeper_lives(home) if keeper is None else keeper.poll() is not None:
             break
         time.sleep(0.2)
     try:
@@ -96,16 +102,16 @@ def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
         message = json.loads(state_file(home).read_text())["message"]
     except (OSError, ValueError, KeyError):
         message = f"see {home / 'keeper.log'}"
-    raise BusyError(f"Prefect did not come up: {message}")
+    raise BusyError(f"Prefect did not start: {message}")
 
 
 def down() -> bool:
-    """End what `drp up` started; return whether there was something.
+    """Stop everything that `drp up` started; return whether anything was running.
 
     Raises
     ------
     BusyError
-        If it does not end.
+        If it does not stop in time.
     """
     import signal
 
@@ -116,44 +122,41 @@ def down() -> bool:
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
-    while held(home):
+    while keeper_lives(home):
         if time.monotonic() > deadline:
-            raise BusyError(f"process {state.pid} does not end; see {home / 'keeper.log'}")
+            raise BusyError(f"process {state.pid} does not stop; see {home / 'keeper.log'}")
         time.sleep(0.1)
     return True
 
 
-def checked(database: str) -> str:
-    """Return the URL of a data base as Prefect wants it.
+def database_url(database: str) -> str:
+    """Return the URL of a PostgreSQL database in the form that Prefect expects.
 
     Raises
     ------
     UsageError
-        If it is not one of PostgreSQL; what it says is not repeated, it may hold a password.
+        If it is not a URL of PostgreSQL. The URL may contain a password, so it is not quoted.
     """
     scheme, sign, rest = database.partition("://")
     if not sign or scheme not in ("postgresql", "postgres", "postgresql+asyncpg"):
-        raise UsageError("the data base must be given as postgresql://USER@HOST:PORT/NAME")
+        raise UsageError("the database URL must have the form postgresql://USER@HOST:PORT/NAME")
     return f"postgresql+asyncpg://{rest}"
 
 
 def has_password(database: str) -> bool:
-    """Return whether a URL holds a password."""
+    """Return whether a URL contains a password."""
     return urlsplit(database).password is not None or "password=" in urlsplit(database).query
 
 
-def free_port(port: int) -> int:
-    """Return a port of loopback that can be taken.
+def chosen_port(port: int) -> int:
+    """Return the port for the server on the loopback interface.
 
     Raises
     ------
     BusyError
-        If the one that is wanted is taken.
+        If the given port is in use.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise BusyError(f"port {port} is taken; name another by --port") from error
-        return int(probe.getsockname()[1])
+    try:
+        return free_port(port)
+    except OSError as error:
+        raise BusyError(f"port {port} is in use; choose another with --port") from error

@@ -1,7 +1,7 @@
-"""The first writing pass: raw ADU to electrons, every calibration term in one loop over the pixels.
+"""Calibration of images: raw ADU to electrons, with all terms applied in one loop over the pixels.
 
-`detector` gives the formula. The images are read and written in blocks, so memory does not grow
-with their number; the sum that goes into DATASUM is computed in the same pass.
+See `detector` for the formula. Images are read and written in blocks, so that memory does not grow
+with their number; the sum for DATASUM is computed in the same pass.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def calibrate_images(
     words : ndarray of uint32, shape (n, ny, nx)
         Raw images as big-endian words of 32-bit integers, offset 2^31 not yet added [ADU].
     images, response, curve, motion
-        The detector; see each.
+        The detector.
     out : ndarray, shape (n, ny, nx)
         Receives the calibrated images [electron per stack]; NaN where the raw value is 0.
     """
@@ -76,7 +76,7 @@ def calibrate_images(
 
 
 def _declare_cube(raw: Exposures, extname: str, steps: Sequence[Leaf]) -> NewHdu:
-    """Return the HDU of calibrated images that some steps led to, without its pixels."""
+    """Return the HDU of calibrated images without its pixels; `steps` go into its header."""
     used = {name: value for leaf in steps for name, value in leaf.used.items()}
     declared = with_keywords(soc_structure(extname), used)
     keywords = {
@@ -97,7 +97,7 @@ def _write_calibrated(
     motion: Motion,
     others: Sequence[NewHdu],
 ) -> None:
-    """Calibrate all images, and write them before some other HDUs."""
+    """Calibrate all images, and write them, followed by some other HDUs."""
     ny, nx = raw.shape
     with FitsWriter(new_file(cube.declared.extname)) as writer:
         writer.begin_cube(cube)
@@ -157,9 +157,7 @@ def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
 
 @step("calibrate_imagettes", version="4", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(imagettes: Product, raw: Product, detector: Detector) -> Leaves:
-    """Write the calibrated imagettes, with the terms of the sub-array at the times of the
-    imagettes.
-    """
+    """Write the calibrated imagettes, with the terms of the sub-array at their times."""
     terms = read_detector(detector)
     with open_exposures(raw) as stacks, open_exposures(imagettes) as exposures:
         _write_calibrated(
@@ -174,10 +172,10 @@ def calibrate_imagettes(imagettes: Product, raw: Product, detector: Detector) ->
 
 
 def _at_imagettes(terms: DetectorTerms, imagettes: Exposures, stacks: Exposures) -> PerImage:
-    """Return the numbers of imagettes, between those of the stacks."""
+    """Interpolate the numbers of imagettes between those of the stacks."""
     stacked = imagettes.metadata.column("NEXP").astype(np.float64)
     if (stacked < 1).any():
-        raise imagettes.metadata.refuse("column NEXP holds 0")
+        raise imagettes.metadata.refuse("column NEXP has values below 1")
     level, gain, thermal = (
         np.interp(imagettes.mjd, terms.bias.mjd, values)
         for values in (terms.bias.level, terms.gain, terms.thermal)
@@ -186,7 +184,7 @@ def _at_imagettes(terms: DetectorTerms, imagettes: Exposures, stacks: Exposures)
 
 
 def _calibrate_margins(raw: Exposures, terms: DetectorTerms) -> list[NewHdu]:
-    """Return the margins of the full array above the bias level, in electrons."""
+    """Return the margins of the full array above the bias level [electron]."""
     level, gain = (values[:, None, None] for values in (terms.bias.level, terms.gain))
     hdus = []
     for hdu in raw.file.hdus[2:]:

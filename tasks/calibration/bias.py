@@ -1,10 +1,10 @@
 """Bias: the offset of the analogue-to-digital converter, and the noise of reading a pixel.
 
-b(x, y, t) = level(t) + structure(x, y). The level comes from the margins of every image that see no
-charge (overscan and blank columns), freed of the structure that the reference frame has there; its
-slow part is followed over the visit, with the orbit and the temperatures of the electronics. The
-structure is the reference frame minus its nominal level. On board, exposures are co-added: a stack
-of n holds n times the bias.
+b(x, y, t) = level(t) + structure(x, y). The level comes from those margins of every image that see
+no charge (overscan and blank columns), after subtraction of the structure that the reference frame
+shows there; its slow part is followed over the visit, with the orbit and the temperatures of the
+electronics. The structure is the reference frame minus its nominal level. Exposures are co-added on
+board, so a stack of n holds n times the bias.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.flags import Quality
 from schemas.inputs import BIAS_FRAME
 from schemas.payloads import Bias, Product, Reference
@@ -30,10 +29,9 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.visit.raw import Exposures, open_exposures
 
-BLOCK = 1 << 23  # margins are read in blocks of so many bytes
-JUMP = 100.0  # the level never moves this far within a visit: margins that say so are garbled [ADU]
-# Columns that see no light and no dark current, with the HDU of the reference frame that shows
-# their structure.
+BLOCK = 1 << 23  # bytes of a margin that are read at once
+JUMP = 100.0  # a level this far from the median of the visit comes from garbled margins [ADU]
+# Columns without light and dark current, and the HDU of the reference frame with their structure.
 COLUMNS = {
     "OverscanLeft": "REF_APP_BiasOverscanLeftFrame",
     "OverscanRight": "REF_APP_BiasOverscanRightFrame",
@@ -41,21 +39,19 @@ COLUMNS = {
     "BlankRight": "REF_APP_BiasBlankRightFrame",
 }
 DARK_COLUMNS = {"DarkLeft": "REF_APP_BiasDarkLeftFrame", "DarkRight": "REF_APP_BiasDarkRightFrame"}
-TEMPERATURES = (
-    "HK_TEMP_FEE_BIAS",
-    "HK_TEMP_FEE_ADC",
-    "HK_TEMP_FEE_CCD",
-)  # the level may go with them
+# The level may depend on these.
+TEMPERATURES = ("HK_TEMP_FEE_BIAS", "HK_TEMP_FEE_ADC", "HK_TEMP_FEE_CCD")
 
 
 def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean, standard deviation and number of the values of each row that lie within `clip`
-    sigma of its median.
+    """Return mean, standard deviation and number of the values of each row after one clipping.
+
+    Values further than `clip` sigma from the median of their row are left out.
 
     Parameters
     ----------
     values : ndarray, shape (n, m)
-        Values; NaN are left out.
+        Values; NaNs are ignored.
     clip : float
         Limit in units of the robust standard deviation of the row.
 
@@ -81,9 +77,7 @@ def clipped_mean(values: FloatArray, clip: float) -> tuple[FloatArray, FloatArra
 
 
 def _medians(values: FloatArray) -> FloatArray:
-    """Return the median of the finite values of each row, shape (n, m); NaN for a row without
-    any.
-    """
+    """Return the median of the finite values of each row (n, m); NaN for a row without any."""
     finite = np.isfinite(values)
     whole = finite.all(axis=1)
     medians = np.full(len(values), np.nan)
@@ -95,21 +89,20 @@ def _medians(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class BiasReference:
-    """Nominal level [ADU], read-out noise [ADU], structure of the exposed area and of margins [ADU
-    above the level].
-    """
+    """Bias of one read-out mode according to the reference frame [ADU]."""
 
-    level: float
+    level: float  # nominal
     level_error: float
-    ron: float
-    structure: FloatArray
-    margins: dict[str, FloatArray]
+    ron: float  # read-out noise
+    structure: FloatArray  # exposed area minus the level, shape (1024, 1024)
+    margins: dict[str, FloatArray]  # columns beside it minus the level, by side
     warning: str = ""
 
 
 def _choose_rows(file: FitsFile, frequency: int, hardware: str) -> tuple[int, int, str]:
-    """Return the plane and the row of the offsets of one read-out mode, with a warning if they are
-    of the other channel.
+    """Return the plane of a read-out mode and its row in the table of offsets.
+
+    The third value is a warning, empty unless plane and row are those of the other channel.
     """
     table, planes = file["REF_APP_BiasOffset"], file["REF_APP_BiasFrameMetadata"]
     kinds, frequencies, channels = (planes.column(n) for n in ("DATA_TYPE", "RO_FREQU", "RO_HW"))
@@ -120,17 +113,18 @@ def _choose_rows(file: FitsFile, frequency: int, hardware: str) -> tuple[int, in
             f"has no bias for the read-out frequency {frequency} Hz"
         )
     if planes.rows != file["REF_APP_BiasFrame"].rows:
-        raise planes.refuse(f"{planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
+        raise planes.refuse(f"has {planes.rows} rows for {file['REF_APP_BiasFrame'].rows} planes")
     own_planes, own_rows = same & (channels == hardware), rows & (table.column("RO_HW") == hardware)
     if own_planes.any() and own_rows.any():
         return int(np.argmax(own_planes)), int(np.argmax(own_rows)), ""
-    warning = f"the bias frame has no read-out channel {hardware}: the other one is used"
+    warning = f"the bias frame has no read-out channel {hardware}: using the other channel"
     return int(np.argmax(same)), int(np.argmax(rows)), warning
 
 
 def read_bias_reference(product: Product, frequency: int, hardware: str) -> BiasReference:
-    """Read the bias frame of one read-out frequency and channel, or of the other channel where that
-    one is missing.
+    """Read the bias frame of one read-out frequency and channel.
+
+    If the frame lacks the channel, the other one is used, with a warning.
     """
     with open_declared(require(product.path), BIAS_FRAME) as file:
         plane, row, warning = _choose_rows(file, frequency, hardware)
@@ -153,14 +147,12 @@ def _margin_structure(file: FitsFile, plane: int, level: float) -> dict[str, Flo
 
 
 class MarginLevels(NamedTuple):
-    """What the margins give for one exposure of every image, shape (n,) [ADU], NaN where they give
-    nothing; and the names of the margins, joined by "+".
-    """
+    """Bias of one exposure of every image, shape (n,) [ADU]; NaN without usable pixels."""
 
     level: FloatArray
-    error: FloatArray
-    ron: FloatArray
-    source: str
+    error: FloatArray  # of the level
+    ron: FloatArray  # read-out noise
+    source: str  # the margins, joined by "+"
 
 
 def margin_levels(
@@ -169,7 +161,8 @@ def margin_levels(
     """Measure bias level and read-out noise of every image in all its margins together.
 
     Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
-    They are read in blocks of about `size` bytes, so that memory does not grow with their number.
+    They are read in blocks of about `size` bytes, so that memory does not grow with the number of
+    images.
     """
     sides = [side for side in COLUMNS if f"SCI_RAW_{side}" in raw.file]
     if not sides:
@@ -188,9 +181,7 @@ def margin_levels(
 def _measure_margin(
     raw: Exposures, side: str, reference: BiasReference, clip: float, size: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return level and variance [ADU] of one margin of every image, and their weight, 0 where there
-    is no value.
-    """
+    """Return level, variance and weight of one margin, shape (n,); 0 without usable pixels."""
     hdu = raw.file[f"SCI_RAW_{side}"]
     added, structure = _coadded(hdu), _structure_beside(raw, side, reference)
     spans = blocks(raw.count, bytes_of(hdu), size)
@@ -201,7 +192,7 @@ def _measure_margin(
         pixels = float(raw.shape[0] * (4 if side.startswith("Overscan") else 8))
         parts = [_of_collapsed(hdu.image(a, b), kinds, added, level, pixels) for a, b in spans]
     mean, sigma, number = (np.concatenate(v) for v in zip(*parts, strict=True))
-    sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # whole numbers scatter by no less
+    sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # rounding alone scatters that much
     good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
     return np.where(good, mean, 0.0), np.where(good, sigma**2, 0.0), np.where(good, number, 0.0)
 
@@ -212,20 +203,21 @@ def _coadded(hdu: Hdu) -> int:
 
 
 def _structure_beside(raw: Exposures, side: str, reference: BiasReference) -> FloatArray:
-    """Return the structure of a margin's columns beside the window, 0 where it is not known."""
+    """Return the bias structure of a margin in the rows of the window, 0 if it is not known."""
     return reference.margins.get(side, np.zeros((1024, 1)))[raw.window[0]]
 
 
 def bytes_of(hdu: Hdu) -> int:
-    """Return how much memory one plane of a cube takes as float64."""
+    """Return the memory that one plane of a cube takes as float64 [byte]."""
     return 8 * math.prod(hdu.shape[1:])
 
 
 def _of_pixels(
     pixels: FloatArray, added: int, structure: FloatArray, clip: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean, sigma and number of pixels of margins that came as images, freed of the
-    structure of the bias.
+    """Return mean, sigma and number of pixels of margins that came as images.
+
+    The structure of the bias is subtracted where it has the shape of the margin.
     """
     pixels = np.where(pixels == 0, np.nan, pixels) / added  # a raw 0 is no data
     if structure.shape == pixels.shape[1:]:
@@ -234,17 +226,16 @@ def _of_pixels(
 
 
 def margin_mean(
-    raw: Exposures, side: str, reference: BiasReference, chosen: npt.NDArray[np.int64]
+    raw: Exposures, side: str, reference: BiasReference, chosen: IntArray
 ) -> FloatArray | None:
-    """Return the pixels of a margin's columns in one exposure of some images, less the structure of
-    the bias [ADU].
+    """Return the pixels of a margin in one exposure of some images, minus the structure [ADU].
 
     Returns
     -------
     ndarray, shape (n, ny, m), or None
-        Pixels of an image; medians of its rows (m = 1) or of all (ny = m = 1) where they were
-        collapsed on board; NaN where there is no data. None where the margin is missing or holds
-        none of these.
+        Pixels of each image; for margins collapsed on board the medians of their rows (m = 1), or
+        of all pixels (ny = m = 1). NaN for pixels without data. None if the margin is missing or
+        has neither pixels nor medians.
     """
     name = f"SCI_RAW_{side}"
     if name not in raw.file:
@@ -273,12 +264,12 @@ def _collapsed_to(hdu: Hdu) -> list[str]:
 
 
 def _kinds(hdu: Hdu) -> tuple[int, int]:
-    """Return the places of mean and standard deviation among the statistics of a margin."""
+    """Return the indices of mean and standard deviation among the statistics of a margin."""
     names = _collapsed_to(hdu)
     if missing := {"mean", "stdev"} - set(names[: hdu.shape[-1]]):
         raise hdu.refuse(
-            f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}; none is "
-            f"{' or '.join(sorted(missing))}"
+            f"keywords MRG_DTY1 to MRG_DTY4 are {', '.join(names)}, without "
+            f"{' and '.join(sorted(missing))}"
         )
     return names.index("mean"), names.index("stdev")
 
@@ -296,8 +287,9 @@ def _of_collapsed(
 def _follow_level(
     raw: Exposures, margins: MarginLevels, settings: BiasSettings, warnings: list[str]
 ) -> tuple[MarginLevels, BoolArray]:
-    """Return the slow part of the level with a value for every image, and which images have
-    margins of their own; NaN throughout if none has.
+    """Return the slow part of the level for every image, and which images have usable margins.
+
+    If none has, the margins are returned as they are.
     """
     level, error, ron, source = margins
     known = np.isfinite(level)
@@ -306,7 +298,9 @@ def _follow_level(
     if not known.any():
         return margins, known
     if not known.all():
-        warnings.append(f"margins of {(~known).sum()} images show no bias: it is interpolated")
+        warnings.append(
+            f"bias interpolated for {(~known).sum()} of {raw.count} images: no usable margins"
+        )
     present = raw.metadata.present()
     temperatures = [raw.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in present]
     level = np.where(known, level, np.nan)
@@ -323,7 +317,7 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
         margins = margin_levels(exposures, reference, settings.clip)
         followed, known = _follow_level(exposures, margins, settings, warnings)
         if not known.any():
-            warnings.append("no usable margins: the nominal bias of the reference is used")
+            warnings.append("no usable margins: using the nominal bias of the reference")
             nominal = reference.level, reference.level_error, reference.ron
             level, error, ron = (np.full(exposures.count, value) for value in nominal)
             followed = MarginLevels(level, error, ron, "reference")

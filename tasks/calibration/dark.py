@@ -1,17 +1,17 @@
 """Dark current: the thermal charge collected during exposure and read-out.
 
 Q(x, y, t) = s h(T(t)) D(x, y) (t_exp + t_read(x, y)). After the exposure the charge waits in the
-shielded half of the CCD until its row is shifted into the serial register and read pixel by pixel;
-it goes on collecting dark current meanwhile. Read modes that read the whole frame make the last row
-wait 11 s at 100 kHz; others read the rows of the window only.
+shielded half of the CCD until its row is shifted into the serial register and read pixel by pixel,
+and collects more dark current meanwhile. Modes that read the whole frame make the last row wait
+11 s at 100 kHz; others read only the rows of the window.
 
-D is interpolated between the dark frames that bracket the visit; a pixel that differs from the
-others by no more than its error explains is drawn to them, so that the noise of the map does not
-get into the images. The frames do not say how warm they were. How much dark current there is in
-this visit is told by the columns beside the exposed area, which see no light: s is what they hold
-over what the frames have there, and 1 where it cannot be told from 1. Within the visit the CCD's
-temperature decides: h(T) is in proportion to T^3 exp(-9080 K / T), the law of this CCD (e2v 47-20),
-a sixth for one degree.
+D is interpolated between the dark frames that bracket the visit. A pixel that differs from the
+others by no more than its error explains is drawn towards them, which keeps the noise of the map
+out of the images. The frames do not record their temperature, so their overall scale s is measured
+in the columns beside the exposed area, which see no light: s is the charge found there over the
+charge expected from the frames, and 1 if the two agree within the errors. Within the visit the
+dark current follows the CCD's temperature: h(T) is proportional to T^3 exp(-9080 K / T), the law of
+this CCD (e2v 47-20), a sixth per degree.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ FULL_READ_SCRIPTS = frozenset((1, 2, 3, 4, 31, 32))  # all rows are read: full f
 
 ZERO_CELSIUS = 273.15
 ACTIVATION = 9080.0  # [K]
-COLDEST, WARMEST = -100.0, 30.0  # what the CCD's temperature can be [deg C]
+COLDEST, WARMEST = -100.0, 30.0  # plausible temperatures of the CCD [deg C]
 SMOOTH = 30.0 / 1440.0  # window that smooths the CCD's temperature [day]
 
-OLD = 30.0  # a single dark frame that far away is worth a warning [day]
-UNUSUAL = 0.2  # dark frames that are wrong by more are worth a warning
-PLAUSIBLE = 0.02, 50.0  # 25 degrees colder or warmer
+OLD = 30.0  # age of a single dark frame that deserves a warning [day]
+UNUSUAL = 0.2  # difference of the scale from 1 that deserves a warning
+PLAUSIBLE = 0.02, 50.0  # scales of frames 25 degrees colder or warmer
 
 
 def dark_charge(rate: FloatArray, exposure_time: float, read_time: FloatArray) -> FloatArray:
@@ -73,7 +73,9 @@ def dark_charge(rate: FloatArray, exposure_time: float, read_time: FloatArray) -
         If `rate` and `read_time` differ in shape.
     """
     if rate.shape != read_time.shape:
-        raise ValueError(f"dark current is {rate.shape} pixels, read-out time is {read_time.shape}")
+        raise ValueError(
+            f"dark current has the shape {rate.shape}, read-out time {read_time.shape}"
+        )
     return rate * (exposure_time + read_time)
 
 
@@ -84,7 +86,7 @@ def read_times(
     frequency: float,
     row_time: float | None = None,
 ) -> FloatArray:
-    """Return how long each pixel waits for its read-out.
+    """Return the time that each pixel waits for its read-out.
 
     Parameters
     ----------
@@ -93,9 +95,9 @@ def read_times(
     first_row, first_column : int
         Rows that are read before the window's first, and exposed columns before its first.
     frequency : float
-        Pixels read in a second [Hz].
+        Pixels read per second [Hz].
     row_time : float, optional
-        Time of one row [s]; by default that of 1076 pixels and one row shift.
+        Time per row [s]; by default that of 1076 pixels and one row shift.
 
     Returns
     -------
@@ -109,9 +111,7 @@ def read_times(
 
 
 def temperature_factor(temperature: FloatArray, usual: float) -> FloatArray:
-    """Return the dark current at some temperatures in units of that at the usual one, all in
-    degrees Celsius.
-    """
+    """Return the dark current at some temperatures over that at the usual one [deg C]."""
     kelvin, middle = temperature + ZERO_CELSIUS, usual + ZERO_CELSIUS
     factor: FloatArray = (kelvin / middle) ** 3 * np.exp(ACTIVATION / middle - ACTIVATION / kelvin)
     return factor
@@ -121,11 +121,11 @@ class ReadOutTiming(NamedTuple):
     """Order and speed of the read-out of a window."""
 
     first_row: int  # rows that are read before the window's first
-    frequency: float  # pixels read in a second [Hz]
-    row_time: float | None  # of the visit's read-out script, None where it is not known [s]
+    frequency: float  # pixels read per second [Hz]
+    row_time: float | None  # time per row, None if the reference lacks the read-out script [s]
 
     def waits(self, shape: tuple[int, int], first_column: int) -> FloatArray:
-        """Return `read_times` of some columns of the window [s]."""
+        """Return the time that the pixels of some columns of the window wait; see `read_times`."""
         return read_times(shape, self.first_row, first_column, self.frequency, self.row_time)
 
 
@@ -138,7 +138,7 @@ def read_timing(exposures: Exposures, reference: Reference | None) -> ReadOutTim
 
 
 def _read_row_time(reference: Reference, script: Value | None) -> float | None:
-    """Return the time of one row [s] of a read-out script, None where the reference lacks it."""
+    """Return the time per row of a read-out script [s], None if the reference lacks it."""
     with open_declared(require(reference.product.path), READ_OUT) as file:
         hdu = file["REF_APP_ReadOut"]
         rows = hdu.column("RO_SCRPT") == script
@@ -149,8 +149,9 @@ def _read_row_time(reference: Reference, script: Value | None) -> float | None:
 def _expect_columns(
     exposures: Exposures, frames: DarkFrames, timing: ReadOutTiming
 ) -> dict[str, FloatArray]:
-    """Return the charge of one exposure in the dark columns of each side as the frames have it,
-    shape (ny, 16) [electron].
+    """Return the charge of one exposure that the frames predict for the dark columns, by side.
+
+    Arrays have the shape (ny, 16) [electron]; sides that the frames lack are left out.
     """
     expected = {}
     for side, first in SIDES.items():
@@ -162,14 +163,14 @@ def _expect_columns(
 
 
 def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
-    """Return the factor of the dark frames that a measured one justifies."""
+    """Return the scale to apply: 1 where the measured one is not significant or not plausible."""
     factor, error, source = measured
     if not (np.isfinite(factor) and abs(factor - 1.0) > 3.0 * error):
         factor = 1.0
     if not PLAUSIBLE[0] <= factor <= PLAUSIBLE[1]:
         warnings.append(
-            f"the dark columns show {factor:.3g} times the dark current of the frames: "
-            f"the frames are used"
+            f"the dark columns show {factor:.3g} times the dark current of the dark frames: "
+            f"the frames are used unscaled"
         )
         factor = 1.0
     elif abs(factor - 1.0) > UNUSUAL:
@@ -187,8 +188,9 @@ def estimate_dark(
     timing: Reference | None,
     settings: DarkSettings,
 ) -> Leaves:
-    """Estimate the thermal charge of one exposure from the dark frames that bracket the visit and
-    its dark columns.
+    """Estimate the thermal charge of one exposure.
+
+    The dark frames that bracket the visit give its map, the dark columns of the visit its scale.
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
@@ -241,12 +243,12 @@ def _tabulate(
 
 
 def temperature_factors(exposures: Exposures, warnings: list[str]) -> FloatArray:
-    """Return the dark current of every image over that at the median temperature of the visit."""
+    """Return the dark current of every image over that at the visit's median temperature, (n,)."""
     temperature = exposures.metadata.column("HK_TEMP_FEE_CCD").astype(np.float64)
     temperature[(temperature < COLDEST) | (temperature > WARMEST)] = np.nan
     temperature = fill_gaps(exposures.mjd, temperature)
     if not np.isfinite(temperature).all():
-        warnings.append("the CCD's temperature is not known: the dark current does not follow it")
+        warnings.append("the CCD's temperature is unknown: the dark current is assumed constant")
         return np.ones(exposures.count)
     temperature, _ = slow(exposures.mjd, temperature, SMOOTH)
     return temperature_factor(temperature, float(np.median(temperature)))

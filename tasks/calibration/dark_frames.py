@@ -1,4 +1,4 @@
-"""Dark frames: the dark current at the time of the visit, and its pixels freed of noise."""
+"""Dark frames: the dark current at the time of the visit, and the noise of its map."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ from tasks.files.reader import open_declared
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.numerics.times import utc_to_mjd
 
-FAR = 4.0  # pixels further from the usual dark current are not of the bulk [sigma]
+FAR = 4.0  # distance from the usual dark current beyond which a pixel is hot [sigma]
 
 
 def interpolate_frames(
     time: float, times: FloatArray, frames: FloatArray, errors: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return dark current and error at `time`, between one or two frames (k, ny, nx); held constant
-    outside of them.
+    """Interpolate dark current and error between two frames; they are constant beyond them.
+
+    Parameters
+    ----------
+    time : float
+        Time of the visit [MJD].
+    times : ndarray, shape (k,)
+        Times of one or two frames [MJD].
+    frames, errors : ndarray, shape (k, ny, nx)
+        Dark current and its error [electron/s].
     """
     if len(times) == 1 or times[1] == times[0]:
         return frames[0], errors[0]
@@ -30,12 +38,12 @@ def interpolate_frames(
 
 
 def shrink(rate: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return dark current without the noise of its map, and the error of that.
+    """Reduce the noise of a map of the dark current, and return the map and its error.
 
-    A pixel is the usual one plus a difference d. The differences of most pixels have the variance V
-    that their scatter shows beyond the errors e; hot ones, further out than most pixels and noise
-    together go, have d^2 - e^2. Each difference is multiplied by v / (v + e^2), with v the one
-    variance or the other (empirical Bayes).
+    Each pixel is the median of the map plus a difference d with an error e. The differences of most
+    pixels have a common variance V, their scatter beyond the errors; those of hot pixels, which lie
+    further out than that scatter and noise together reach, have d^2 - e^2. Each difference is
+    multiplied by v / (v + e^2), with v the variance of its kind (empirical Bayes).
 
     Parameters
     ----------
@@ -57,17 +65,15 @@ def shrink(rate: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True)
 class DarkFrames:
-    """The dark frames that bracket a visit, or the only one: files, times (k,) and the middle of
-    the visit [MJD].
-    """
+    """The dark frames that bracket a visit, or the only one."""
 
     products: tuple[Product, ...]
-    times: FloatArray
-    middle: float
+    times: FloatArray  # shape (k,) [MJD]
+    middle: float  # of the visit [MJD]
 
     @classmethod
     def of(cls, frames: tuple[Reference, ...], mjd: FloatArray) -> DarkFrames:
-        """Return the frames of a visit with images at some times."""
+        """Return the frames of a visit, whose images were taken at `mjd`."""
         times = utc_to_mjd(np.array([f.valid_from for f in frames]))
         return cls(tuple(f.product for f in frames), times, float(np.median(mjd)))
 
@@ -77,14 +83,13 @@ class DarkFrames:
         return float(np.min(np.abs(self.times - self.middle)))
 
     def read_rate(self, window: tuple[slice, slice]) -> tuple[FloatArray, FloatArray]:
-        """Return dark current and error of a window at the time of the visit, shape (ny, nx)
-        [electron/s].
-        """
+        """Return dark current and error of a window at the time of the visit [electron/s]."""
         return self._interpolate([_read_frame(p, window) for p in self.products])
 
     def read_columns(self, side: str, rows: slice) -> FloatArray | None:
-        """Return the dark current of the dark columns of one side at the time of the visit, shape
-        (ny, 16) [electron/s]; None unless every frame has them.
+        """Return the dark current of the dark columns of one side, (ny, 16) [electron/s].
+
+        None unless every frame has these columns.
         """
         columns = [c for p in self.products if (c := _read_columns(p, side, rows)) is not None]
         return self._interpolate(columns)[0] if len(columns) == len(self.products) else None

@@ -16,64 +16,60 @@ from tasks.visit.raw import Exposures
 from tasks.visit.terms import read_bias, read_gain, read_linearity
 
 SIDES = {"DarkLeft": 12, "DarkRight": 1052}  # first pixel of a row that lies in the dark columns
-HOT = 5.0  # times the usual charge: pixels with more are no measure of the scale
+HOT = 5.0  # pixels with more than this many times the usual charge are left out
 FEWEST_PIXELS = 32
 MOST_IMAGES = 256  # whose dark columns are averaged
-OFFSET = 0.1  # error of bias level and structure of the dark columns together [ADU]
+OFFSET = 0.1  # combined error of bias level and structure in the dark columns [ADU]
 
 
 class DarkScale(NamedTuple):
-    """Dark current over that of the frames, its error, and the columns that it was measured in or
-    the reason why it was not.
-    """
+    """Dark current of the visit over that of the dark frames."""
 
     factor: float
     error: float
-    source: str
+    source: str  # the dark columns it was measured in, or why it was not measured
 
 
 def ratio_of_sums(measured: FloatArray, expected: FloatArray) -> tuple[float, float]:
-    """Return the factor between two sets of values that are in proportion, and its error; pixels of
-    another kind are left out.
+    """Return the ratio of two sets of proportional values, and its error.
 
-    The factor is that of the sums, so that the noise of what is expected does not make it small, as
-    it would a slope.
+    It is the ratio of the sums of most pixels: noise of the expected values would bias a slope low.
+    Hot pixels and outliers are left out. NaN if fewer than 32 pixels are left.
 
     Parameters
     ----------
     measured, expected : ndarray, shape (n,)
-        Charge that dark pixels hold and the charge that the dark frames give for them [electron].
+        Charge of dark pixels, and that predicted by the dark frames [electron].
     """
-    # hot pixels have a life of their own, and would decide alone
+    # hot pixels vary on their own, and would dominate the sums
     known = np.isfinite(measured) & np.isfinite(expected)
     known &= expected < HOT * float(np.median(expected[known])) if known.any() else False
     if known.sum() < FEWEST_PIXELS or not float(np.sum(expected[known])) > 0:
         return np.nan, np.nan
     factor = 1.0
     for _ in range(10):
-        rest = measured - factor * expected
-        middle = float(np.median(rest[known]))
-        wide = MAD_TO_SIGMA * float(np.median(np.abs(rest[known] - middle)))
-        chosen = known & (np.abs(rest - middle) <= 4.0 * max(wide, 1e-9))
-        again = float(np.sum(measured[chosen]) / np.sum(expected[chosen]))
-        if abs(again - factor) < 1e-6:
+        residual = measured - factor * expected
+        middle = float(np.median(residual[known]))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(residual[known] - middle)))
+        chosen = known & (np.abs(residual - middle) <= 4.0 * max(sigma, 1e-9))
+        improved = float(np.sum(measured[chosen]) / np.sum(expected[chosen]))
+        if abs(improved - factor) < 1e-6:
             break
-        factor = again
-    scatter = float(np.std(rest[chosen])) * np.sqrt(float(chosen.sum()))
+        factor = improved
+    scatter = float(np.std(residual[chosen])) * np.sqrt(float(chosen.sum()))
     return factor, scatter / float(np.sum(expected[chosen]))
 
 
 def noisy_median(charge: FloatArray, noise: FloatArray) -> FloatArray:
-    """Return the median that pixels of some charge have when each is measured with noise, shape (k,
-    1).
+    """Return the expected median of pixels that are measured with noise, shape (k, 1).
 
-    Noise does not move the median of an even distribution, but a tail of hot pixels makes the dark
-    columns' uneven. It is where sum_i Phi((m - q_i) / sigma_i) is half the number of pixels.
+    Noise does not move the median of a symmetric distribution, but that of the dark columns has a
+    tail of hot pixels. The median m solves sum_i Phi((m - q_i) / sigma_i) = number of pixels / 2.
 
     Parameters
     ----------
     charge : ndarray, shape (k, m)
-        Charge q of the pixels [electron]; a median is made of each row.
+        Charge q of the pixels [electron]; each row has one median.
     noise : ndarray, shape (k, m)
         Noise sigma of each pixel [electron].
     """
@@ -88,17 +84,16 @@ def noisy_median(charge: FloatArray, noise: FloatArray) -> FloatArray:
 def ratio_of_totals(
     measured: FloatArray, errors: FloatArray, expected: FloatArray
 ) -> tuple[float, float]:
-    """Return the factor between a few values that are in proportion, and its error; NaN where
-    nothing is expected.
+    """Return the ratio of a few proportional values, and its error; NaN if nothing is expected.
 
-    They are too few for a scatter to be told: the error is that of the values, and half the range
-    of the factors that each of them gives alone.
+    With too few values to measure their scatter, the error combines the errors of the values with
+    half the range of their individual ratios.
 
     Parameters
     ----------
     measured, errors, expected : ndarray, shape (n,)
-        Charge of a dark pixel of each side, its error, and the charge that the dark frames give for
-        it [electron].
+        Charge of a dark pixel of each side, its error, and the charge that the dark frames predict
+        [electron].
     """
     total = float(np.sum(expected))
     if not (np.isfinite(measured).all() and np.isfinite(errors).all() and (expected > 0).all()):
@@ -110,11 +105,11 @@ def ratio_of_totals(
 
 
 class _Columns(NamedTuple):
-    """Dark columns of one side, freed of bias and in linear electrons of one exposure."""
+    """Dark columns of one side in one exposure: k pixels, or medians of groups of m pixels."""
 
-    charge: FloatArray  # mean over the images, shape (k,)
-    error: FloatArray  # of the mean
-    expected: FloatArray  # of the pixels whose median a value is, shape (k, m); m is 1 for pixels
+    charge: FloatArray  # mean over the images, linear, shape (k,) [electron]
+    error: FloatArray  # of the mean, shape (k,) [electron]
+    expected: FloatArray  # charge of the pixels, shape (k, m); m is 1 where no medians were taken
 
 
 def _measure_columns(
@@ -124,7 +119,7 @@ def _measure_columns(
     bias_frame: Reference,
     expected: dict[str, FloatArray],
 ) -> dict[str, _Columns]:
-    """Measure the charge of the dark columns of each side whose charge is expected."""
+    """Measure the charge in the dark columns of each side that a prediction exists for."""
     bias, gain, curve = (
         read_bias(readout.bias),
         read_gain(readout.gain).gain,
@@ -152,9 +147,9 @@ def measure_scale(
     bias_frame: Reference,
     expected: dict[str, FloatArray],
 ) -> DarkScale:
-    """Measure the dark current of the dark columns over the expected one.
+    """Measure the charge in the dark columns over the charge predicted by the dark frames.
 
-    `expected` (ny, 16) is the charge of one exposure in the columns of each side [electron].
+    `expected` is the predicted charge of one exposure by side, shape (ny, 16) [electron].
     """
     columns = _measure_columns(raw, readout, linearity, bias_frame, expected)
     if not expected:
@@ -168,7 +163,7 @@ def measure_scale(
     errors = np.concatenate([side.error for side in columns.values()])
     groups = [side.expected for side in columns.values()]
     factor, error, reference = 1.0, np.nan, measured
-    for _ in range(10):  # the median under noise depends a little on the factor
+    for _ in range(10):  # medians of noisy pixels depend slightly on the factor
         reference = np.concatenate([usual_charge(q, factor, read_out, raw.nexp) for q in groups])
         before, (factor, error) = factor, _ratio(measured, errors, reference)
         if not factor > 0 or abs(factor - before) < 1e-4:
@@ -177,7 +172,7 @@ def measure_scale(
     if not (np.isfinite(factor) and usual > 0):
         return _unmeasured("too few dark pixels hold charge")
     offset = OFFSET
-    if any(q.shape[1] > 1 for q in groups):  # medians of whole numbers come in half counts
+    if any(q.shape[1] > 1 for q in groups):  # medians of integers come in steps of half
         offset = float(np.hypot(OFFSET, 1.0 / np.sqrt(12.0) / raw.coadded))
     error = float(np.hypot(error, offset / usual_gain / usual))
     return DarkScale(factor, error, "+".join(columns))
@@ -188,11 +183,10 @@ def _unmeasured(reason: str) -> DarkScale:
 
 
 def usual_charge(charge: FloatArray, factor: float, read_out: float, nexp: int) -> FloatArray:
-    """Return what a value made of each group of pixels (k, m) shows over `factor`, shape (k,)
-    [electron].
+    """Return the predicted value of each group of pixels (k, m), divided by `factor`, shape (k,).
 
-    Of more than one pixel it is their median in the mean of `nexp` exposures, where they hold
-    `factor` times the charge.
+    The value of a group of several pixels is their median in the mean of `nexp` exposures, in which
+    they hold `factor` times their charge [electron].
     """
     if charge.shape[1] == 1:
         return charge[:, 0]

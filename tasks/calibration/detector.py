@@ -1,8 +1,7 @@
-"""The detector as the calibration undoes it: its terms as arrays, and the operations on a stack and
-on a pixel, in the order in which `apply` performs them on all pixels and `stages` on those of a
-circle.
+"""The detector and the operations that undo it.
 
-For a stack of n exposures with value S,
+`apply` performs them on all pixels, `stages` on those of a circle. For a stack of n exposures with
+value S,
 
     m = (S / n - level(t) - structure(x, y)) / gain(t)    one exposure above its bias [electron]
     e = f(m) + 1/2 f''(m) V(x, y, t)                      its charge, linearised; V: its variance
@@ -44,17 +43,17 @@ class PerImage(NamedTuple):
     scale: FloatArray  # how many of them a pixel is the sum of
     level: FloatArray  # bias level [ADU]
     gain: FloatArray  # [ADU/electron]
-    thermal: FloatArray  # thermal charge over that of `Response.dark`
-    x0: IntArray  # where the index [0, 0] lies in the images of `Response`
+    thermal: FloatArray  # thermal charge over `Response.dark`
+    x0: IntArray  # position of the index [0, 0] in the images of `Response`
     y0: IntArray
 
     def block(self, start: int, stop: int) -> PerImage:
-        """Return the numbers of some images."""
+        """Return the numbers of images `start` to `stop`."""
         return PerImage._make(values[start:stop] for values in self)
 
 
 class Response(NamedTuple):
-    """What differs from pixel to pixel, images of shape (ny, nx)."""
+    """Properties of the pixels, shape (ny, nx)."""
 
     structure: FloatArray  # bias minus its level [ADU]
     dark: FloatArray  # thermal charge of one exposure [electron]
@@ -62,16 +61,16 @@ class Response(NamedTuple):
 
 
 class DetectorTerms(NamedTuple):
-    """The terms of a `Detector` as arrays; its motion is read block by block."""
+    """The terms of a `Detector` as arrays, except its motion: see `motion.Motion`."""
 
     bias: BiasTerm
-    gain: FloatArray
-    thermal: FloatArray
+    gain: FloatArray  # of every image, shape (n,) [ADU/electron]
+    thermal: FloatArray  # thermal charge of every image over `Response.dark`, shape (n,)
     response: Response
     curve: Curve
 
     def of_stacks(self, exposures: int, scale: int) -> PerImage:
-        """Return the numbers of stacks that lie at the terms' own times and window.
+        """Return the numbers of the images that the terms were estimated for.
 
         Parameters
         ----------
@@ -91,7 +90,7 @@ class DetectorTerms(NamedTuple):
 
 
 def read_detector(detector: Detector) -> DetectorTerms:
-    """Read all terms of the detector but the motion."""
+    """Read all terms of a detector except the motion."""
     bias, dark = detector.readout.bias, read_dark(detector.dark)
     structure, flat = read_bias_structure(bias), read_flat(detector.flat).response
     return DetectorTerms(
@@ -104,7 +103,7 @@ def read_detector(detector: Detector) -> DetectorTerms:
 
 
 def payloads_of(detector: Detector) -> list[Leaf]:
-    """Return the payloads of the detector in the order in which the steps ran."""
+    """Return the payloads of a detector in the order in which the steps ran."""
     bias, gain = detector.readout.bias, detector.readout.gain
     terms = (bias, gain, detector.linearity, detector.spread, detector.dark, detector.flat)
     return [term for term in terms if term is not None]
@@ -114,10 +113,18 @@ def payloads_of(detector: Detector) -> list[Leaf]:
 def mean_exposure(
     words: WordArray, i: int, images: PerImage, structure: FloatArray, signal: FloatArray
 ) -> None:
-    """Measure the mean exposure of stack `i` above its bias [electron].
+    """Measure the mean exposure of stack `i` above its bias.
 
-    `words`, shape (ny, nx), are the stack's raw values; `signal`, of the same shape, receives the
-    result, NaN where the raw value is 0.
+    Parameters
+    ----------
+    words : ndarray of uint32, shape (ny, nx)
+        Raw values of the stack as big-endian words of 32-bit integers, offset 2^31 not yet added.
+    i : int
+        Index of the stack in `images`.
+    images, structure
+        See `PerImage` and `Response`.
+    signal : ndarray, shape (ny, nx)
+        Receives the signal [electron]; NaN where the raw value is 0.
     """
     per_exposure, per_gain = 1.0 / images.scale[i], 1.0 / images.gain[i]
     level, x0, y0 = images.level[i], images.x0[i], images.y0[i]
@@ -138,11 +145,16 @@ def measure_stack(
     signal: FloatArray,
     variance: FloatArray,
 ) -> None:
-    """Measure the mean exposure of stack `i` above its bias [electron], and the variance of its
-    charge over the exposures [electron^2].
+    """Measure mean and variance of the exposures of stack `i` above its bias.
 
-    `words`, shape (n, ny, nx), are raw values; `signal` and `variance`, shape (ny, nx), receive the
-    results.
+    Parameters
+    ----------
+    words : ndarray of uint32, shape (n, ny, nx)
+        Raw values of n stacks, as for `mean_exposure`.
+    i, images, structure, motion
+        Index of the stack, and the detector.
+    signal, variance : ndarray, shape (ny, nx)
+        Receive the mean exposure [electron] and the variance of its charge [electron^2].
     """
     mean_exposure(words[i], i, images, structure, signal)
     stack_variances(
@@ -158,9 +170,9 @@ def pixel_charge(
     boundary: FloatArray,
     coefficients: FloatArray,
 ) -> tuple[float, float]:
-    """Return the charge of one exposure, linear, with and without its thermal charge [electron].
+    """Return the linearised charge of one exposure, with and without thermal charge [electron].
 
-    `boundary` and `coefficients` are those of a `Curve`.
+    `boundary` and `coefficients` are those of a `Curve`; see the formula of the module.
     """
     charge = linearised(signal, boundary, coefficients)
     charge += 0.5 * bend(signal, boundary, coefficients) * variance

@@ -1,4 +1,4 @@
-"""The decimal digits of EVENT: composed of conditions, and taken apart again."""
+"""The decimal digits of EVENT: composing them from conditions, and decomposing them again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.arrays import Int32Array
-from schemas.flags import (
-    EARTH_OCCULTED,
-    EARTH_STRAY_LIGHT,
-    EVENT_DIGITS,
-    Quality,
-)
+from schemas.flags import EARTH_OCCULTED, EARTH_STRAY_LIGHT, EVENT_DIGITS, Quality
 
 
 class EventDigits(NamedTuple):
-    """The digits of EVENT, each an array of one value an image."""
+    """The digits of EVENT, arrays with one value per image."""
 
     saa: Int32Array
     temperature: Int32Array
@@ -31,15 +26,16 @@ _PLACES = EventDigits(*(np.array(place, dtype=np.int32) for place in EVENT_DIGIT
 
 
 def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Int32Array:
-    """Return the digit of an angle to Sun, Moon or Earth: 1 below the soft limit, 2 below the hard
-    limit.
+    """Return the digit of an angle to Sun, Moon or Earth.
+
+    It is 1 below the soft limit, 2 below the hard limit.
 
     Parameters
     ----------
     angle : array_like, shape (n,)
         Angle from the line of sight [deg]. NaN gives 0.
     limits : array_like, shape (2,), or None
-        Smallest allowed angle, soft and hard [deg]. None, and NaN for either, is no limit.
+        Smallest allowed angle, soft and hard [deg]; None or NaN for no limit.
 
     Returns
     -------
@@ -49,7 +45,7 @@ def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Int32Arra
     Raises
     ------
     ValueError
-        If there are not two limits, or the hard one is above the soft one.
+        Unless there are two limits, the hard one not above the soft one.
     """
     return limit_digit(angle, limits, None)
 
@@ -57,15 +53,16 @@ def angle_digit(angle: npt.ArrayLike, limits: npt.ArrayLike | None) -> Int32Arra
 def limit_digit(
     value: npt.ArrayLike, lower: npt.ArrayLike | None, upper: npt.ArrayLike | None
 ) -> Int32Array:
-    """Return the digit of a value with lower and upper limits: 1 beyond the soft limit, 2 beyond
-    the hard limit.
+    """Return the digit of a value with lower and upper limits.
+
+    It is 1 beyond a soft limit, 2 beyond a hard limit.
 
     Parameters
     ----------
     value : array_like, shape (n,)
         Value, for example a temperature [deg C]. NaN gives 0.
     lower, upper : array_like, shape (2,), or None
-        Soft and hard limit, in the unit of `value`. None, and NaN for either, is no limit.
+        Soft and hard limit, in the unit of `value`; None or NaN for no limit.
 
     Returns
     -------
@@ -75,7 +72,7 @@ def limit_digit(
     Raises
     ------
     ValueError
-        If there are not two limits on a side, or the hard one is nearer than the soft one.
+        Unless there are two limits on a side, the hard one not within the soft one.
     """
     values = np.asarray(value, dtype=np.float64)
     digit = np.zeros(values.shape, dtype=np.int32)
@@ -85,7 +82,7 @@ def limit_digit(
         pair = np.asarray(limits, dtype=np.float64)
         if pair.shape != (2,) or sign * pair[1] < sign * pair[0]:
             raise ValueError(
-                f"limits are {pair.tolist()}, wanted a soft one and a hard one beyond it"
+                f"limits are {pair.tolist()}, expected a soft limit and a hard one beyond it"
             )
         for level in (1, 2):
             digit = np.where(
@@ -97,16 +94,16 @@ def limit_digit(
 def earth_digit(
     limb: npt.ArrayLike, stray_light: npt.ArrayLike, occulted: npt.ArrayLike
 ) -> Int32Array:
-    """Join what the Earth does to an image into one digit, the worst winning.
+    """Combine the effects of the Earth on an image into one digit; the worst one counts.
 
     Parameters
     ----------
     limb : array_like of int, shape (n,)
         Digit of the angle to the limb, from `angle_digit`.
     stray_light : array_like of bool, shape (n,)
-        True where the predicted stray light is above its threshold.
+        True where the predicted stray light exceeds its threshold.
     occulted : array_like of bool, shape (n,)
-        True where the Earth covers the star.
+        True where the Earth occults the star.
 
     Returns
     -------
@@ -121,7 +118,7 @@ def earth_digit(
     digit = np.asarray(limb)
     if not np.isin(digit, (0, 1, 2)).all():
         raise ValueError(
-            f"digits of the limb angle are {np.unique(digit).tolist()}, wanted 0, 1 or 2"
+            f"digits of the limb angle are {np.unique(digit).tolist()}, expected 0, 1 or 2"
         )
     digit = np.where(
         np.asarray(stray_light, dtype=np.bool_), np.maximum(digit, EARTH_STRAY_LIGHT), digit
@@ -137,7 +134,7 @@ def compose_event(
     sun: npt.ArrayLike,
     cosmic_rays: npt.ArrayLike,
 ) -> Int32Array:
-    """Return EVENT from its digits: 901 is occulted by the Earth and in the SAA.
+    """Compose EVENT from its digits: 901 is occulted by the Earth and in the SAA.
 
     Parameters
     ----------
@@ -156,18 +153,18 @@ def compose_event(
     """
     event = np.zeros((), dtype=np.int32)
     digits = (saa, temperature, earth, moon, sun, cosmic_rays)
-    for name, place, given in zip(EventDigits._fields, _PLACES, digits, strict=True):
-        digit = np.asarray(given)
+    for name, place, values in zip(EventDigits._fields, _PLACES, digits, strict=True):
+        digit = np.asarray(values)
         if ((digit < 0) | (digit > 9)).any():
             raise ValueError(
-                f"digit {name} of EVENT is {digit.min()} to {digit.max()}, wanted 0 to 9"
+                f"digit {name} of EVENT ranges from {digit.min()} to {digit.max()}, expected 0 to 9"
             )
         event = event + place * digit.astype(np.int32)
     return np.asarray(event, dtype=np.int32)
 
 
 def decompose_event(event: npt.ArrayLike) -> EventDigits:
-    """Return the digits of EVENT.
+    """Decompose EVENT into its digits.
 
     Parameters
     ----------
@@ -184,10 +181,12 @@ def decompose_event(event: npt.ArrayLike) -> EventDigits:
     ValueError
         If EVENT is negative or has more than six digits.
     """
-    given = np.asarray(event)
-    if ((given < 0) | (given > 999_999)).any():
-        raise ValueError(f"EVENT is {given.min()} to {given.max()}, wanted six digits")
-    return EventDigits(*(np.asarray(given // place % 10, dtype=np.int32) for place in _PLACES))
+    values = np.asarray(event)
+    if ((values < 0) | (values > 999_999)).any():
+        raise ValueError(
+            f"EVENT ranges from {values.min()} to {values.max()}, expected 0 to 999999"
+        )
+    return EventDigits(*(np.asarray(values // place % 10, dtype=np.int32) for place in _PLACES))
 
 
 def event_quality(event: npt.ArrayLike) -> Int32Array:

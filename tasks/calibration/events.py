@@ -1,6 +1,4 @@
-"""Events: where the satellite was and what it looked at while an image was taken, as the digits of
-EVENT.
-"""
+"""Events: conditions under which each image was taken, as the digits of EVENT."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ def _temperature_digit(raw: Exposures, limits: Reference | None) -> Int32Array:
 
 
 def _angle_digits(raw: Exposures, limb: FloatArray, limits: Reference | None) -> _AngleDigits:
-    """Return the digits of the angles to the Earth's limb, the Moon and the Sun."""
+    """Compare the angles to the Earth's limb, the Moon and the Sun with their limits."""
     angles = {
         n: raw.metadata.column(f"LOS_TO_{n}_ANGLE").astype(np.float64) for n in ("SUN", "MOON")
     }
@@ -72,7 +70,7 @@ def _angle_digits(raw: Exposures, limb: FloatArray, limits: Reference | None) ->
 
 
 def _read_angle_limits(limits: Reference | None) -> dict[str, FloatArray | None]:
-    """Return the smallest angles allowed, soft and hard [deg], None without limits."""
+    """Return the smallest allowed angles, soft and hard [deg], by name; None without limits."""
     if limits is None:
         return dict.fromkeys(("SUN", "MOON", "EARTH"))
     with open_declared(require(limits.product.path), VISIT_LIMITS) as file:
@@ -85,9 +83,7 @@ def _read_angle_limits(limits: Reference | None) -> dict[str, FloatArray | None]
 def _compose(
     raw: Exposures, sight: Sight, limits: Reference | None, housekeeping: Reference | None
 ) -> Int32Array:
-    """Return EVENT of every image; cosmic rays are counted later, by the quality of the light
-    curves.
-    """
+    """Compose EVENT of every image, without cosmic rays: they are found much later."""
     limb, moon, sun = _angle_digits(raw, sight.limb, limits)
     return compose_event(
         sight.saa,
@@ -108,16 +104,19 @@ def _warn(
 ) -> None:
     if limits is None:
         warnings.append(
-            "no limits of angles are given: the Sun, Moon and Earth-limb digits stay 0 but for "
+            "no limits for angles: the Sun, Moon and Earth digits of EVENT stay 0 except for "
             "occultation"
         )
     if housekeeping is None:
-        warnings.append("no limits of housekeeping are given: the temperature digit stays 0")
+        warnings.append("no limits for housekeeping: the temperature digit of EVENT stays 0")
     if repeated.any():
-        warnings.append(f"{repeated.sum()} images repeat the time of another one: flagged")
+        warnings.append(
+            f"{repeated.sum()} of {len(mjd)} images flagged: same time as the image before"
+        )
     if after_leap_second_expiry(mjd).any():
         warnings.append(
-            "the visit is later than the known leap seconds: its times may be off by seconds"
+            "the visit is later than the table of leap seconds covers: its times may be off by "
+            "seconds"
         )
 
 
@@ -125,9 +124,8 @@ def _require_usable(quality: Int32Array, unusable: BoolArray, sight: Sight) -> N
     if ((quality & int(UNUSABLE)) != 0).all():
         raise NoScienceDataError(
             f"none of {len(quality)} images can be used: {unusable.sum()} are all zero, saturated "
-            f"throughout or marked as damaged, "
-            f"{sight.occulted.sum()} are occulted by the Earth, {sight.saa.sum()} were taken "
-            f"in the SAA"
+            f"throughout or marked as damaged, {sight.occulted.sum()} are occulted by the Earth, "
+            f"{sight.saa.sum()} were taken in the SAA"
         )
 
 
@@ -141,7 +139,7 @@ def flag_events(
     housekeeping: Reference | None,
     settings: EventSettings,
 ) -> Leaves:
-    """Flag the conditions of every image, and images that cannot be used."""
+    """Flag the conditions of every image, and the images that cannot be used."""
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
         mjd, meta = exposures.mjd, exposures.metadata

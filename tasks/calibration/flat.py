@@ -1,14 +1,14 @@
 """Flat field: the relative response of the pixels to light of the target's colour.
 
-Either the reference holds one plane for each of some effective temperatures, weighted over
-wavelength with a star's spectrum, and the planes of their errors behind them; between two
-temperatures the planes are interpolated linearly. Or the flat field is built from planes for light
-of some wavelengths: F = sum_k W_k F_k, with the electrons that the star gives at each wavelength, w
-= SED(Teff) wavelength throughput QE, as weights, and F linear in wavelength between the planes. A
-built one has mean one beyond 100 pixels of the edge of the CCD, as those of the reference have.
+The reference has a plane for each of several effective temperatures, weighted over wavelength with
+the spectrum of such a star, followed by the planes of their errors; they are interpolated linearly
+in temperature. Alternatively the flat field is built from planes for light of several wavelengths:
+F = sum_k W_k F_k, with weights from the electrons of the star at each wavelength, w = SED(Teff)
+wavelength throughput QE, and F linear in wavelength between the planes. It is then normalised to a
+mean of one more than 100 pixels from the edge of the CCD, as the planes of the reference are.
 
-The flat field of the whole CCD is a product of its own, with what the images were divided by in the
-window.
+The flat field of the whole CCD is a product of its own; in the window it is the one that the images
+were divided by.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tasks.visit.raw import Exposures, open_exposures
 from tasks.visit.terms import read_flat
 
 CCD = 1024, 1024  # exposed pixels, (ny, nx)
-EDGE = 100  # pixels that do not count for the mean of one
+EDGE = 100  # pixels left out of the mean that is normalised to one
 PRODUCTS = "PIP_CAL_FlatField", "PIP_CAL_FlatFieldError"
-SUN = 5777.0  # K: taken where the target's temperature is not known
-SAMPLES = 1.0  # distance of the wavelengths at which spectra are multiplied [nm]
+SUN = 5777.0  # used if the target's temperature is unknown [K]
+SAMPLES = 1.0  # spacing of the wavelengths at which spectra are multiplied [nm]
 
 
 class ByWavelength(NamedTuple):
-    """What a flat field is built from."""
+    """The references that a flat field is built from."""
 
     filters: Reference
     spectra: Reference
@@ -53,21 +53,20 @@ class ByWavelength(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """A flat field of the whole CCD with its error, and the nodes and weights that it was made
-    with.
-    """
+    """A flat field of the whole CCD as a weighted sum of planes."""
 
-    response: FloatArray
+    response: FloatArray  # shape (1024, 1024)
     error: FloatArray
-    teff: float
-    of: str
-    nodes: FloatArray
-    weights: FloatArray
+    teff: float  # of the star it is for [K]
+    of: str  # meaning of the nodes: T_EFF [K] or WAVELENGTH [nm]
+    nodes: FloatArray  # of the planes, shape (m,)
+    weights: FloatArray  # of the planes, shape (m,)
 
 
 def bracket(teff: float, grid: FloatArray) -> tuple[int, int, float]:
-    """Return the two entries of a rising `grid` around `teff` and the weight of the second; the
-    edges hold outside of it.
+    """Return the entries of an increasing grid around `teff`, and the weight of the second.
+
+    Outside of the grid both are its edge.
     """
     if grid.size == 1 or teff <= grid[0]:
         return 0, 0, 0.0
@@ -82,39 +81,42 @@ def between(first: FloatArray, second: FloatArray, weight: float) -> FloatArray:
     return first if weight == 0 else (1.0 - weight) * first + weight * second
 
 
-def taken_teff(
-    teff: float, grid: FloatArray, what: str, warnings: list[str]
+def choose_teff(
+    teff: float, grid: FloatArray, name: str, warnings: list[str]
 ) -> tuple[float, float]:
-    """Return the temperature to look for in a rising `grid`, the Sun's where it is not known, and
-    the one within it [K].
+    """Return the target's temperature, and the one nearest to it within an increasing grid [K].
+
+    An unknown temperature is replaced by the one of the grid nearest to the Sun's. `name` is the
+    quantity on the grid, for warnings.
     """
     if not teff > 0:
         teff = float(grid[int(np.argmin(np.abs(grid - SUN)))])
-        warnings.append(f"the target's T_EFF is not known: the {what} of {teff:.0f} K is used")
+        warnings.append(f"the target's T_EFF is unknown: using the {name} of {teff:.0f} K")
     used = float(np.clip(teff, grid[0], grid[-1]))
     if used != teff:
         warnings.append(
-            f"T_EFF {teff:.0f} K lies outside of those of the reference: the {what} of "
-            f"{used:.0f} K is used"
+            f"T_EFF {teff:.0f} K is outside the range of the reference: using the {name} of "
+            f"{used:.0f} K"
         )
     return teff, used
 
 
 def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
-    """Return how much each node counts in a sum over light that is linear between the nodes and
-    constant beyond them.
+    """Return the weights of the nodes in a mean over the light of a star.
+
+    The quantity to be averaged is linear between the nodes and constant beyond them.
 
     Parameters
     ----------
     wavelength : ndarray, shape (n, 2)
-        Wavelengths [nm] and the electrons that come with each, in any unit.
+        Wavelengths [nm], and the electrons at each in any unit.
     nodes : ndarray, shape (m,)
-        Rising wavelengths of the planes [nm].
+        Increasing wavelengths of the planes [nm].
 
     Returns
     -------
     ndarray, shape (m,)
-        Weights of sum one.
+        Weights; their sum is one.
     """
     if len(nodes) == 1:
         return np.ones(1)
@@ -128,19 +130,19 @@ def photon_weights(wavelength: FloatArray, nodes: FloatArray) -> FloatArray:
 
 
 class _Cube(NamedTuple):
-    """Planes of a reference and what each is of."""
+    """The planes of a reference and their nodes."""
 
     cube: Hdu
     table: Hdu
     nodes: FloatArray  # T_EFF [K] or wavelength [nm] of each plane
 
     def order(self, kind: str) -> tuple[FloatArray, IntArray]:
-        """Return the nodes of the planes of one kind, rising, and where the planes lie."""
+        """Return the increasing nodes of the planes of one kind, and the indices of the planes."""
         planes = np.flatnonzero(self.table.column("DATA_TYPE") == kind)
         order = planes[np.argsort(self.nodes[planes], kind="stable")]
         if len(order) and (np.diff(self.nodes[order]) <= 0).any():
             column = "T_EFF" if "Teff" in self.cube.extname else "FILTER"
-            raise self.cube.refuse(f"holds two planes {kind} of one {column}")
+            raise self.cube.refuse(f"has two {kind} planes with the same {column}")
         return self.nodes[order], order
 
     def read(self, plane: int) -> FloatArray:
@@ -149,17 +151,17 @@ class _Cube(NamedTuple):
 
 
 def _open_cube(file: FitsFile, extname: str, nodes: Callable[[Hdu], FloatArray]) -> _Cube:
-    """Return the planes of a reference, of which there must be flat fields of the CCD."""
+    """Return the planes of a reference, and check that they hold flat fields of the whole CCD."""
     cube, table = file[extname], file[f"{extname}Metadata"]
     planes = _Cube(cube, table, nodes(table))
     if table.rows != cube.rows:
-        raise table.refuse(f"{table.rows} rows for {cube.rows} planes")
+        raise table.refuse(f"has {table.rows} rows for {cube.rows} planes")
     if cube.shape[1:] != CCD:
         raise cube.refuse(
-            f"planes are {cube.shape[2]} x {cube.shape[1]} pixels, wanted 1024 x 1024"
+            f"has planes of {cube.shape[2]} x {cube.shape[1]} pixels, expected 1024 x 1024"
         )
     if not (table.column("DATA_TYPE") == "FLAT FIELD").any():
-        raise table.refuse("column DATA_TYPE names no plane FLAT FIELD")
+        raise table.refuse("column DATA_TYPE lists no FLAT FIELD plane")
     return planes
 
 
@@ -172,12 +174,12 @@ def _between_planes(cube: _Cube, kind: str, teff: float) -> FloatArray:
     return between(cube.read(order[i]), cube.read(order[j]), weight)
 
 
-def interpolated(product: Product, teff: float, warnings: list[str]) -> Weighted:
+def interpolate_flat(product: Product, teff: float, warnings: list[str]) -> Weighted:
     """Interpolate the flat field between the planes of two effective temperatures."""
     with open_declared(require(product.path), FLAT_FIELD) as file:
         cube = _open_cube(file, "REF_APP_FlatFieldTeff", lambda table: table.finite_column("T_EFF"))
         grid, _ = cube.order("FLAT FIELD")
-        teff, used = taken_teff(teff, grid, "flat field", warnings)
+        teff, used = choose_teff(teff, grid, "flat field", warnings)
         flat = _between_planes(cube, "FLAT FIELD", teff)
         error = _between_planes(cube, "FLAT FIELD ERROR", teff)
     i, j, weight = bracket(teff, grid)
@@ -196,7 +198,7 @@ class _Spectra(NamedTuple):
 
 
 def _read_spectra(reference: Reference) -> _Spectra:
-    """Return spectra in rising order of temperature."""
+    """Return the spectra in order of temperature."""
     with open_declared(require(reference.product.path), SPECTRA) as file:
         hdu = file["REF_APP_SEDTeff"]
         teff, wavelength, flux = (
@@ -207,39 +209,35 @@ def _read_spectra(reference: Reference) -> _Spectra:
 
 
 def _read_passband(parts: ByWavelength) -> tuple[FloatArray, FloatArray]:
-    """Return wavelengths [nm], and how much of a star's light is seen there times the wavelength,
-    shape (n,).
-    """
+    """Return wavelengths [nm] and the electrons there per unit of a star's flux, shape (n,)."""
     through = _read_curve(parts.throughput, THROUGHPUT, "THROUGHPUT")
     efficiency = _read_curve(parts.efficiency, QUANTUM_EFFICIENCY, "QE")
     first, last = (
         max(through[0][0], efficiency[0][0]),
         min(through[0][-1], efficiency[0][-1]),
     )
-    place = np.arange(first, last + SAMPLES / 2, SAMPLES)
-    return place, place * np.interp(place, *through) * np.interp(place, *efficiency)
+    nm = np.arange(first, last + SAMPLES / 2, SAMPLES)
+    return nm, nm * np.interp(nm, *through) * np.interp(nm, *efficiency)
 
 
 def star_light(parts: ByWavelength, teff: float, warnings: list[str]) -> tuple[FloatArray, float]:
-    """Return wavelengths [nm] and electrons of a star, shape (n, 2), and the effective temperature
-    that was used [K].
-    """
+    """Return wavelengths [nm] and electrons of a star, (n, 2), and the temperature used [K]."""
     spectra = _read_spectra(parts.spectra)
-    teff, used = taken_teff(teff, spectra.teff, "spectrum", warnings)
+    teff, used = choose_teff(teff, spectra.teff, "spectrum", warnings)
     i, j, weight = bracket(teff, spectra.teff)
-    place, seen = _read_passband(parts)
-    # spectra of two temperatures count by their electrons, as interpolated planes do
+    nm, passband = _read_passband(parts)
+    # two spectra are weighted by their electrons, as two interpolated planes are
     light = [
-        seen * np.interp(place, spectra.wavelength[k], spectra.flux[k], left=0.0, right=0.0)
+        passband * np.interp(nm, spectra.wavelength[k], spectra.flux[k], left=0.0, right=0.0)
         for k in (i, j)
     ]
     if not all(v.sum() > 0 and (v >= 0).all() for v in light):
         with open_declared(require(parts.spectra.product.path), SPECTRA) as file:
             raise file["REF_APP_SEDTeff"].refuse(
-                "column FLUX gives no light where the telescope sees, or less than none"
+                "column FLUX is negative, or zero throughout the passband"
             )
     electrons = between(light[0] / light[0].sum(), light[1] / light[1].sum(), weight)
-    return np.stack([place, electrons], axis=1), used
+    return np.stack([nm, electrons], axis=1), used
 
 
 def _read_curve(
@@ -249,12 +247,12 @@ def _read_curve(
         hdu = file[declared.first[0]]
         wavelength, values = hdu.finite_column("WAVELENGTH"), hdu.finite_column(column)
         if len(wavelength) < 2 or (np.diff(wavelength) <= 0).any():
-            raise hdu.refuse("column WAVELENGTH does not rise")
+            raise hdu.refuse("column WAVELENGTH does not increase")
     return wavelength, values
 
 
-def built(parts: ByWavelength, teff: float, warnings: list[str]) -> Weighted:
-    """Build the flat field from those of some wavelengths, weighted with the star's light."""
+def build_flat(parts: ByWavelength, teff: float, warnings: list[str]) -> Weighted:
+    """Build the flat field from planes for several wavelengths, weighted with the star's light."""
     light, used = star_light(parts, teff, warnings)
     with open_declared(require(parts.filters.product.path), FLAT_FILTERS) as file:
         cube = _open_cube(file, "REF_APP_FlatFieldFilter", _read_wavelengths)
@@ -283,28 +281,26 @@ def _read_wavelengths(table: Hdu) -> FloatArray:
 
 
 def _nanometres(table: Hdu, text: str) -> float:
-    """Return the wavelength that the name of a filter holds [nm]."""
+    """Return the wavelength in the name of a filter [nm]."""
     match = re.search(r"\d+(\.\d+)?", text)
     if match is None:
-        raise table.refuse(f"column FILTER: {text!r} names no wavelength")
+        raise table.refuse(f"column FILTER: {text!r} contains no wavelength")
     return float(match[0])
 
 
-def whole_flat(
+def make_flat(
     header_teff: float,
     reference: Reference | None,
     by_wavelength: tuple[Reference, ...],
     settings: FlatSettings,
     warnings: list[str],
 ) -> Weighted:
-    """Make the flat field of the whole CCD as the settings want it: built, interpolated, or one
-    throughout.
-    """
+    """Make the flat field of the whole CCD: build it, interpolate it, or set it to one."""
     teff = settings.teff or header_teff
     if not settings.skip and by_wavelength:
-        return built(ByWavelength(*by_wavelength), teff, warnings)
+        return build_flat(ByWavelength(*by_wavelength), teff, warnings)
     if not settings.skip and reference is not None:
-        return interpolated(reference.product, teff, warnings)
+        return interpolate_flat(reference.product, teff, warnings)
     return Weighted(np.ones(CCD), np.zeros(CCD), teff, "T_EFF", np.zeros(0), np.zeros(0))
 
 
@@ -322,20 +318,20 @@ def estimate_flat(
 ) -> Leaves:
     """Make the flat field for the target's effective temperature.
 
-    `by_wavelength` are the references of `ByWavelength` in its order where the flat field is built,
-    else empty.
+    `by_wavelength` holds the references of `ByWavelength` in its order if the flat field is to be
+    built, and is empty otherwise.
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
         window, teff = exposures.window, _teff(exposures)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    flat = whole_flat(teff, reference, by_wavelength, settings, warnings)
+    flat = make_flat(teff, reference, by_wavelength, settings, warnings)
     response, error = flat.response[window].copy(), flat.error[window].copy()
     if not (response > 0).all():
         source = next(r.product for r in (*by_wavelength, reference) if r is not None)
         raise BadInputError(
-            f"{source.path}: {source.extname}: {int((response <= 0).sum())} pixels of the "
-            f"window are not positive"
+            f"{source.path}: {source.extname}: {int((response <= 0).sum())} pixels in the window "
+            f"are not positive"
         )
     used = {"FLAT_T": flat.teff, "FLAT_STD": float(response.std() / response.mean())}
     image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=response)
@@ -358,21 +354,20 @@ def write_flat_field(
     by_wavelength: tuple[Reference, ...],
     settings: FlatSettings,
 ) -> Leaves:
-    """Write the flat field of the whole CCD with its error; in the window it is the one that the
-    images were divided by.
+    """Write the flat field of the whole CCD with its error.
 
-    A person's own flat field is known in the window only: outside of it the product is NaN, and it
-    has no weights.
+    In the window it is the one that the images were divided by. A flat field supplied by the user
+    covers only the window: the product is NaN elsewhere, and has no weights.
     """
     with open_exposures(raw) as exposures:
         if flat.by_hand:
             unknown = np.full(CCD, np.nan)
             whole = Weighted(unknown, unknown, 0.0, "", np.zeros(0), np.zeros(0))
         else:
-            whole = whole_flat(_teff(exposures), reference, by_wavelength, settings, [])
+            whole = make_flat(_teff(exposures), reference, by_wavelength, settings, [])
         hdus = []
-        used = zip(PRODUCTS, (whole.response, whole.error), read_flat(flat), strict=True)
-        for name, of_ccd, of_window in used:
+        images = zip(PRODUCTS, (whole.response, whole.error), read_flat(flat), strict=True)
+        for name, of_ccd, of_window in images:
             pixels = of_ccd.copy()
             pixels[exposures.window] = of_window
             declared = with_keywords(soc_structure(name), flat.used)
@@ -382,19 +377,15 @@ def write_flat_field(
 
 
 def with_weights(hdu: NewHdu, flat: Weighted) -> NewHdu:
-    """Return an HDU with the planes that a flat field was made from in its header, those that
-    count, and their weights.
-    """
-    counted = flat.weights > 0
-    if not counted.any():
+    """Return an HDU with the planes of a flat field and their weights in its header."""
+    used = flat.weights > 0
+    if not used.any():
         return hdu
     keywords, values = {FLAT_OF.name: FLAT_OF}, {**hdu.keywords, FLAT_OF.name: flat.of}
-    planes = zip(
-        flat_nodes(int(counted.sum())), flat.nodes[counted], flat.weights[counted], strict=True
-    )
-    for (node, weight), place, share in planes:
+    planes = zip(flat_nodes(int(used.sum())), flat.nodes[used], flat.weights[used], strict=True)
+    for (node, weight), of_plane, share in planes:
         keywords |= {node.name: node, weight.name: weight}
-        values |= {node.name: float(place), weight.name: float(share)}
+        values |= {node.name: float(of_plane), weight.name: float(share)}
     return replace(
         hdu,
         declared=replace(hdu.declared, keywords={**hdu.declared.keywords, **keywords}),

@@ -1,11 +1,10 @@
-"""Gain: how many ADU one electron gives, from the voltages and the temperature of the read-out
-electronics.
+"""Gain: ADU per electron, from the voltages and the temperature of the read-out electronics.
 
 gain = GAIN_NOM (1 + sum_i F_i (VSS-VSS0)^a (VOD-VSS-VOD0)^b (VRD-VSS-VRD0)^c (VOG-VSS-VOG0)^d
 (T-T0)^e), in ADU/electron (REF_APP_GainCorrection). T0 is TEMP_OFF with the minus sign: nominal
 housekeeping then gives GAIN_NOM exactly, and the real full frame 1.946 electron/ADU; with the plus
-sign it would be 1.79. The housekeeping is noisy, the voltages are not: the slow part of the gain is
-followed over the visit, noise from image to image does not get into the light curve.
+sign it would be 1.79. The voltages are steady, but their housekeeping is noisy: only the slow part
+of the gain is used, which keeps that noise out of the light curve.
 """
 
 from __future__ import annotations
@@ -32,14 +31,12 @@ from tasks.visit.raw import Exposures, open_exposures
 
 @dataclass(frozen=True)
 class GainFormula:
-    """Nominal gain [ADU/electron], offsets of VSS, VOD, VRD, VOG [V] and temperature [deg C],
-    factors and exponents.
-    """
+    """The gain as a polynomial of m terms in four voltages and the temperature."""
 
-    nominal: float
-    offsets: FloatArray  # (5,)
-    factors: FloatArray  # (m,)
-    exponents: IntArray  # (m, 5)
+    nominal: float  # [ADU/electron]
+    offsets: FloatArray  # of VSS, VOD, VRD, VOG [V] and temperature [deg C], shape (5,)
+    factors: FloatArray  # shape (m,)
+    exponents: IntArray  # shape (m, 5)
 
 
 def gain_of(
@@ -50,7 +47,7 @@ def gain_of(
     temperature: FloatArray,
     formula: GainFormula,
 ) -> FloatArray:
-    """Return the gain for some housekeeping.
+    """Evaluate the gain for some housekeeping.
 
     Parameters
     ----------
@@ -59,7 +56,7 @@ def gain_of(
     temperature : ndarray, shape (n,)
         Temperature of the CCD [deg C].
     formula : GainFormula
-        The reference.
+        The formula of the reference.
 
     Returns
     -------
@@ -88,9 +85,7 @@ def read_gain_formula(product: Product) -> GainFormula:
 
 
 def fill_gaps(time: FloatArray, values: FloatArray) -> FloatArray:
-    """Return values with those that are no numbers replaced by interpolation in time; all missing
-    stay missing.
-    """
+    """Interpolate values that are not finite in time; if all are missing, they stay so."""
     good = np.isfinite(values)
     return values if good.all() or not good.any() else np.interp(time, time[good], values[good])
 
@@ -99,29 +94,29 @@ def _check(gain: FloatArray, path: Path) -> None:
     if not (gain > 0).all():
         bad = int(np.argmax(~(gain > 0)))
         raise BadInputError(
-            f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, which cannot be"
+            f"{path}: gain of image {bad} is {gain[bad]:g} ADU/electron, expected more than 0"
         )
 
 
 def _read_housekeeping(raw: Exposures) -> dict[str, FloatArray]:
-    """Return the voltages and the temperature that the gain depends on, by name."""
+    """Return the voltages [V] and the temperature [deg C] that the gain depends on, by name."""
     return {name: raw.metadata.column(name).astype(np.float64) for name in HOUSEKEEPING}
 
 
 def _apply_formula(
     formula: GainFormula, mjd: FloatArray, values: dict[str, FloatArray], warnings: list[str]
 ) -> tuple[FloatArray, BoolArray]:
-    """Return the gain of every image, and which images lack housekeeping."""
+    """Return the gain of every image [ADU/electron], and the images that lack housekeeping."""
     missing = np.any([~np.isfinite(v) for v in values.values()], axis=0)
     filled = {name: fill_gaps(mjd, v) for name, v in values.items()}
     absent = [name for name, v in filled.items() if not np.isfinite(v).all()]
     if absent:
-        warnings.append(
-            f"housekeeping {', '.join(absent)} holds no numbers: the nominal gain is used"
-        )
+        warnings.append(f"no valid housekeeping for {', '.join(absent)}: the nominal gain is used")
         return np.full(len(mjd), formula.nominal), missing
     if missing.any():
-        warnings.append(f"housekeeping of {missing.sum()} images holds no numbers: interpolated")
+        warnings.append(
+            f"housekeeping interpolated for {missing.sum()} of {len(mjd)} images: no valid numbers"
+        )
     vod, vrd, vog, vss, temperature = (filled[name] for name in HOUSEKEEPING)
     return gain_of(vod, vrd, vog, vss, temperature, formula), missing
 

@@ -1,6 +1,4 @@
-"""Housekeeping: how far voltages and temperatures went during the visit, and how often beyond their
-limits.
-"""
+"""Housekeeping: the range of voltages and temperatures, and how often they exceed their limits."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from tasks.visit.terms import term_column
 
 Pair = tuple[float, float]
 NO_LIMIT: Pair = (np.nan, np.nan)
-# Besides what the limits name: what the steps read, and what tells of the telescope.
+# Judged even without limits: the inputs of other steps, and the temperature of the telescope.
 ALWAYS = (
     "HK_VOLT_FEE_VOD",
     "HK_VOLT_FEE_VRD",
@@ -37,68 +35,63 @@ ALWAYS = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """Range and limits (soft, hard) of one value of housekeeping; NaN where there is none.
-
-    `beyond` counts images beyond a soft limit only and beyond a hard one, `missing` those without a
-    number.
-    """
+    """Range and limits of one housekeeping parameter; NaN where there is none."""
 
     name: str
     unit: str
     least: float
     median: float
     largest: float
-    lower: Pair
+    lower: Pair  # soft and hard limit
     upper: Pair
-    beyond: tuple[int, int]
-    missing: int
+    beyond: tuple[int, int]  # images beyond a soft limit only, and beyond a hard one
+    missing: int  # images without a number
 
     @property
     def limited(self) -> bool:
-        """Whether any limit is given."""
+        """Whether the parameter has any limit."""
         return bool(np.isfinite([*self.lower, *self.upper]).any())
 
 
-# columns of the table, with the field of `Parameter` that each holds
+# column of the table -> field of `Parameter`
 COLUMNS = {field.name.upper(): field.name for field in fields(Parameter)}
 
 
 def judge(
     name: str, unit: str, values: npt.ArrayLike, lower: Pair = NO_LIMIT, upper: Pair = NO_LIMIT
 ) -> Parameter:
-    """Hold one parameter against its limits.
+    """Compare one parameter with its limits.
 
     Parameters
     ----------
     name, unit : str
         Of the parameter.
     values : array_like, shape (n,)
-        One an image; NaN counts as missing.
+        One value per image; NaN counts as missing.
     lower, upper : tuple of float
-        Soft and hard limit. A hard limit within the soft one says nothing: then there is none on
-        either side.
+        Soft and hard limit. If a hard limit lies within the soft one, all limits are ignored.
 
     Returns
     -------
     Parameter
-        Its range and how many images lie beyond.
+        Its range, and the number of images beyond its limits.
     """
-    found = np.asarray(values, dtype=np.float64)
-    known = found[np.isfinite(found)]
+    of_images = np.asarray(values, dtype=np.float64)
+    known = of_images[np.isfinite(of_images)]
     if lower[1] > lower[0] or upper[1] < upper[0]:
         lower = upper = NO_LIMIT
-    digit = limit_digit(found, lower, upper)
+    digit = limit_digit(of_images, lower, upper)
     least, median, largest = (
         float(f(known)) if known.size else np.nan for f in (np.min, np.median, np.max)
     )
     beyond = int((digit == 1).sum()), int((digit == 2).sum())
     return Parameter(
-        name, unit, least, median, largest, lower, upper, beyond, int(len(found) - len(known))
+        name, unit, least, median, largest, lower, upper, beyond, len(of_images) - len(known)
     )
 
 
 def read_limits(limits: Reference | None) -> dict[str, tuple[Pair, Pair]]:
-    """Return lower and upper limits of the parameters that are watched."""
+    """Return the lower and upper limits of the parameters with active limits, by name."""
     if limits is None:
         return {}
     with open_declared(require(limits.product.path), HOUSEKEEPING_LIMITS) as file:
@@ -115,7 +108,7 @@ def read_limits(limits: Reference | None) -> dict[str, tuple[Pair, Pair]]:
 
 
 def _measure_parameters(table: Hdu, limits: dict[str, tuple[Pair, Pair]]) -> list[Parameter]:
-    """Return range and limits of the parameters that have limits and of those that always count."""
+    """Judge the parameters that have limits, and those that are always judged."""
     declared = table.declared.columns if table.declared is not None else ()
     units = {column.name: column.unit for column in declared}
     of_column = {n: limits.get(n, limits.get(n.removeprefix("HK_"), ())) for n in table.present()}
@@ -136,7 +129,7 @@ def judge_housekeeping(raw: Product, limits: Reference | None) -> Leaves:
 
 
 def read_housekeeping(term: Housekeeping | None) -> tuple[Parameter, ...]:
-    """Return the parameters that the step measured; none without a product of it."""
+    """Return the parameters that the step judged; none if it did not run."""
     if term is None or not term.products:
         return ()
     rows = zip(*term_column(term.product, "TERM_HOUSEKEEPING", *COLUMNS), strict=True)

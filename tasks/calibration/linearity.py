@@ -1,12 +1,11 @@
-"""Non-linearity: the signal that was collected as a function of the one that was measured, for one
-exposure, in electrons.
+"""Non-linearity: the collected signal of one exposure as a function of the measured one [electron].
 
-The reference gives a cubic spline by read-out frequency (value and derivatives at each BOUNDARY) or
-a look-up table, which is a spline of straight pieces.
+For each read-out frequency the reference has a cubic spline (value and derivatives at each
+BOUNDARY), or a look-up table, which is a spline of straight pieces.
 
-By a setting, off as a rule, charge below 800 electrons is divided by q(e) = 1 - s (800 - e) / 700:
-some find s = 0.04 in flight. It becomes part of the curve, by cubics that have value and slope of
-the quotient at nodes 25 electrons apart.
+A setting, off by default, divides charges below 800 electrons by q(e) = 1 - s (800 - e) / 700; s =
+0.04 has been reported in flight. The quotient becomes part of the curve, as cubics with its values
+and slopes at nodes 25 electrons apart.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
 
 
 def _evaluate(curve: Curve, signal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return corrected charge and slope of a curve at some signals, shape (n,)."""
+    """Return charge and slope of a curve at some measured signals, shape (n,)."""
     boundary, coefficients = curve
     piece = np.clip(np.searchsorted(boundary, signal, "right") - 1, 0, None)
     d, c = signal - boundary[piece], coefficients[piece].T
@@ -38,7 +37,7 @@ def _evaluate(curve: Curve, signal: FloatArray) -> tuple[FloatArray, FloatArray]
 
 
 def _find_full_signal(curve: Curve, slope: float) -> float:
-    """Return the measured signal of a charge of 800 electrons [electron]."""
+    """Return the measured signal that corresponds to a charge of 800 electrons [electron]."""
     low, high = 0.0, 2 * FULL_SIGNAL
     for _ in range(80):
         middle = 0.5 * (low + high)
@@ -50,14 +49,14 @@ def _find_full_signal(curve: Curve, slope: float) -> float:
 def _raise_low_signal(
     curve: Curve, slope: float, signal: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return charge and slope of a curve, divided by 1 - slope (800 - charge)."""
+    """Return charge and slope of the quotient of a curve and 1 - slope (800 - charge)."""
     charge, rise = _evaluate(curve, signal)
-    held = 1 - slope * (FULL_SIGNAL - charge)
-    return charge / held, rise * (held - charge * slope) / held**2
+    share = 1 - slope * (FULL_SIGNAL - charge)
+    return charge / share, rise * (share - charge * slope) / share**2
 
 
 def _fit_cubics(nodes: FloatArray, values: FloatArray, slopes: FloatArray) -> FloatArray:
-    """Return the coefficients (m - 1, 4) of cubics with some values and slopes at m nodes."""
+    """Return the coefficients (m - 1, 4) of cubics with the values and slopes of m nodes."""
     h = np.diff(nodes)
     change = np.diff(values) / h
     quadratic = (3 * change - 2 * slopes[:-1] - slopes[1:]) / h
@@ -66,7 +65,7 @@ def _fit_cubics(nodes: FloatArray, values: FloatArray, slopes: FloatArray) -> Fl
 
 
 def _cut(curve: Curve, signal: float) -> Curve:
-    """Return the part of a curve above some signal."""
+    """Return the part of a curve above a measured signal."""
     boundary, coefficients = curve
     piece = int(np.searchsorted(boundary, signal, "right")) - 1
     d, c = signal - boundary[piece], coefficients[piece]
@@ -79,13 +78,12 @@ def _cut(curve: Curve, signal: float) -> Curve:
 
 
 def with_low_signal(curve: Curve, missing: float) -> Curve:
-    """Return a curve whose corrected charge e below 800 electrons is divided by 1 - missing (800 -
-    e) / 700.
+    """Return a curve with charges e below 800 electrons divided by 1 - missing (800 - e) / 700.
 
     Parameters
     ----------
     curve : Curve
-        It rises.
+        An increasing curve.
     missing : float
         Share of the charge that is missing at 100 electrons.
     """
@@ -121,14 +119,14 @@ def _read_spline(hdu: Hdu) -> tuple[Curve, float]:
         if bad:
             raise hdu.refuse(f"column COEF_{i}: {bad} values are not finite numbers")
     if pieces < 1 or (np.diff(boundary) <= 0).any():
-        raise hdu.refuse("column BOUNDARY does not rise")
+        raise hdu.refuse("column BOUNDARY does not increase")
     return Curve(boundary[:pieces], coefficients[:pieces]), float(boundary[-1])
 
 
 def _read_table(hdu: Hdu) -> tuple[Curve, float]:
     measured, corrected = hdu.finite_column("NON_LINEAR"), hdu.finite_column("CORRECTED")
     if len(measured) < 2 or (np.diff(measured) <= 0).any():
-        raise hdu.refuse("column NON_LINEAR does not rise")
+        raise hdu.refuse("column NON_LINEAR does not increase")
     slope = np.diff(corrected) / np.diff(measured)
     zero = np.zeros_like(slope)
     coefficients = np.stack([corrected[:-1], slope, zero, zero], axis=1)
@@ -139,7 +137,7 @@ def _read_table(hdu: Hdu) -> tuple[Curve, float]:
 def estimate_linearity(
     raw: Product, reference: Reference | None, settings: LinearitySettings
 ) -> Leaves:
-    """Choose the linearity curve of the visit's read-out mode."""
+    """Select the linearity curve of the visit's read-out mode."""
     with open_exposures(raw) as exposures:
         on_board = bool(exposures.image.keyword("NLIN_COR"))
         frequency = exposures.frequency

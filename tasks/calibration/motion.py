@@ -1,8 +1,8 @@
 """Variance of the charge within a stack whose star moves from exposure to exposure.
 
-Where the telemetry has the unstacked imagettes, they give the variance of each pixel of the core.
-Elsewhere it follows from the offsets d_k of the exposures from their mean position: the stack S is
-sharpened by the smoothing that the motion has caused, in two steps of Van Cittert (1931),
+Where the telemetry has unstacked imagettes, they give the variance of each pixel of the core.
+Elsewhere it follows from the offsets d_k of the exposures from their mean position: the smoothing
+of the stack S by the motion is undone in two steps of Van Cittert (1931),
 
     P <- P + S - mean_k P(x - d_k)    from P = S,
 
@@ -23,19 +23,16 @@ from tasks.visit.raw import Exposures
 from tasks.visit.terms import read_spread
 
 POINTS = 8  # offsets that represent a stack
-# Fainter signals see too little of the curve's bend to matter.
-FAINT = 1000.0  # electron
-SHARPENED = 2  # times
-KERNEL = 2  # pixels that cubic convolution reaches beyond the offset
+FAINT = 1000.0  # the curve's bend does not matter for fainter signals [electron]
+STEPS = 2  # of sharpening
+KERNEL = 2  # reach of cubic convolution beyond the offset [pixel]
 
 
 class Imagettes(NamedTuple):
-    """Raw imagettes, shape (m, my, mx), as big-endian words, and where the index [0, 0] of each
-    lies in the sub-array, shape (m,).
-    """
+    """Raw imagettes."""
 
-    words: WordArray
-    x0: IntArray
+    words: WordArray  # raw values as big-endian words, shape (m, my, mx)
+    x0: IntArray  # position of the index [0, 0] in the sub-array, shape (m,)
     y0: IntArray
 
 
@@ -43,16 +40,17 @@ class BlockMotion(NamedTuple):
     """Motion within a block of n stacks."""
 
     offsets: FloatArray  # of the exposures, shape (n, 2, 8), see `spread.offsets_of` [pixel]
-    core: FloatArray  # variance by imagettes, shape (n, cy, cx), NaN where not known [ADU^2]
-    corner: tuple[int, int]  # where `core` begins in the images, x and y
+    core: FloatArray  # variance from imagettes, shape (n, cy, cx), NaN where unknown [ADU^2]
+    corner: tuple[int, int]  # position of the core's index [0, 0] in the images, x and y
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pixel_sums(
     words: WordArray, x0: IntArray, y0: IntArray, first: int, exposures: int, x: int, y: int
 ) -> tuple[float, float]:
-    """Return the sum of a pixel of the sub-array over some imagettes, and that of its squares; NaN
-    unless each of them has the pixel.
+    """Sum a pixel of the sub-array, and its square, over the imagettes of a stack.
+
+    NaN unless each of the imagettes has the pixel.
     """
     total, squares = 0.0, 0.0
     for k in range(first, first + exposures):
@@ -77,7 +75,7 @@ def imagette_variances(
     corner: tuple[int, int],
     out: FloatArray,
 ) -> None:
-    """Measure the variance of each pixel over the exposures of a stack, by their imagettes.
+    """Measure the variance of each pixel over the exposures of a stack in their imagettes.
 
     Parameters
     ----------
@@ -90,11 +88,10 @@ def imagette_variances(
     exposures, stacked : int
         Exposures of a stack; how many of them a pixel's value is the sum of.
     corner : tuple of int
-        Where `out` begins in the stack, x and y.
+        Position of `out` in the stack, x and y.
     out : ndarray, shape (n, cy, cx)
-        Receives the variance [ADU^2]; NaN where an exposure lacks the pixel, and where the
-        imagettes are not those of the stack: where their sum differs from it by more than the
-        rounding of a mean.
+        Receives the variance [ADU^2]; NaN where an imagette lacks the pixel, or the sum of the
+        imagettes differs from the stack by more than the rounding of a mean.
     """
     words, x0, y0 = imagettes
     for i in range(out.shape[0]):
@@ -115,8 +112,9 @@ def imagette_variances(
 def _shift(
     image: FloatArray, dx: float, dy: float, reach: int, rows: FloatArray, out: FloatArray
 ) -> None:
-    """Shift an image by cubic convolution; pixels of `out` within `reach` of the edge keep their
-    values.
+    """Shift an image by cubic convolution.
+
+    Pixels of `out` within `reach` of the edge are not written.
     """
     ny, nx = image.shape
     first_x, first_y = np.floor(-dx), np.floor(-dy)
@@ -142,7 +140,7 @@ def _shift(
 
 @njit(cache=True, inline="always", error_model="numpy")
 def _cubic(f: float) -> tuple[float, float, float, float]:
-    """Return the weights of four samples for a position `f` after the second one."""
+    """Return the weights of four samples at a position `f` after the second one."""
     return (
         f * (-0.5 + f * (1.0 - 0.5 * f)),
         1.0 + f * f * (-2.5 + 1.5 * f),
@@ -165,8 +163,14 @@ def _measure_offsets(offsets: FloatArray) -> tuple[int, float]:
 def _find_bright(
     signal: FloatArray, reach: int
 ) -> tuple[BoolArray, tuple[int, int], tuple[int, int]]:
-    """Flag bright pixels with a bright neighbour, and return the rows and columns that hold them
-    all, first and last plus one; a lone bright pixel is no star.
+    """Flag bright pixels that have a bright neighbour: a lone one is not a star.
+
+    Returns
+    -------
+    bright : ndarray of bool, shape (ny, nx)
+        The flags.
+    rows, columns : tuple of int
+        First and last plus one of those with bright pixels.
     """
     ny, nx = signal.shape
     bright = np.zeros((ny, nx), np.bool_)
@@ -188,12 +192,16 @@ def _find_bright(
 def _sum_shifted(
     stack: FloatArray, offsets: FloatArray, points: int, reach: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Sharpen a stack, and return the sums over its exposures of the sharp image, shifted by their
-    offsets, minus the stack, and of its square.
+    """Sharpen a stack, and sum over its exposures.
+
+    Returns
+    -------
+    total, squares : ndarray, shape of `stack`
+        Sums of the sharp image shifted by each offset minus the stack, and of its square.
     """
     sharp, shifted, rows = stack.copy(), stack.copy(), stack.copy()
     total, squares = stack.copy(), stack.copy()
-    for iteration in range(SHARPENED + 1):
+    for iteration in range(STEPS + 1):
         total[:], squares[:] = 0.0, 0.0
         for k in range(points):
             _shift(sharp, offsets[0, k], offsets[1, k], reach, rows, shifted)
@@ -202,7 +210,7 @@ def _sum_shifted(
                     value = shifted[y, x] - stack[y, x]
                     total[y, x] += value
                     squares[y, x] += value * value
-        if iteration < SHARPENED:
+        if iteration < STEPS:
             sharp -= total / points
     return total, squares
 
@@ -218,8 +226,8 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
     offsets : ndarray, shape (2, 8)
         See `spread.offsets_of`.
     out : ndarray, shape (ny, nx)
-        Receives the variance, at most the squared signal: more is no star. 0 for faint signals and
-        lone bright pixels, and near the edge or a NaN [electron^2].
+        Receives the variance, at most the squared signal, which no star exceeds. 0 for faint
+        signals, lone bright pixels, and pixels near the edge or a NaN [electron^2].
     """
     ny, nx = signal.shape
     out[:] = 0.0
@@ -230,7 +238,7 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
     bright, (bottom, top), (left, right) = _find_bright(signal, reach)
     if bottom >= top:
         return
-    wide = reach * (SHARPENED + 1)  # all that the bright pixels need of their surroundings
+    wide = reach * (STEPS + 1)  # surroundings that affect the bright pixels
     y0, y1 = max(bottom - wide, 0), min(top + wide, ny)
     x0, x1 = max(left - wide, 0), min(right + wide, nx)
     stack = signal[y0:y1, x0:x1].copy()
@@ -252,8 +260,9 @@ def stack_variances(
     gain: float,
     out: FloatArray,
 ) -> None:
-    """Estimate the variance of the charge over the exposures of a stack, by imagettes where there
-    are any and by the motion elsewhere.
+    """Estimate the variance of the charge over the exposures of a stack.
+
+    Imagettes give it where there are any, the motion elsewhere.
 
     Parameters
     ----------
@@ -272,13 +281,9 @@ def stack_variances(
 
 
 class Motion:
-    """Motion within the stacks of a visit, block by block; without a term nothing moves.
+    """Motion within the stacks of a visit, block by block.
 
-    Attributes
-    ----------
-    corner : tuple of int
-        Where the core begins in the images, x and y; the core has no pixels where there are no
-        unstacked imagettes.
+    Without a term there is no motion; without unstacked imagettes the core has no pixels.
     """
 
     def __init__(
@@ -302,7 +307,7 @@ class Motion:
             self.x, self.y = x, y
 
     def block(self, start: int, stop: int, stacks: WordArray) -> BlockMotion:
-        """Return the motion within some stacks, passed as raw words."""
+        """Return the motion within stacks `start` to `stop`, whose raw values are `stacks`."""
         first = self.first[start:stop]
         core = np.full((stop - start, *self.size), np.nan)
         has_imagettes = first >= 0
@@ -321,12 +326,12 @@ class Motion:
 
 
 def imagette_corners(imagettes: Exposures, stacks: Exposures) -> tuple[IntArray, IntArray]:
-    """Return where the index [0, 0] of each imagette lies in the sub-array, x and y, shape (m,).
+    """Return the position of each imagette's index [0, 0] in the sub-array, x and y, shape (m,).
 
     Raises
     ------
     BadInputError
-        If an imagette is not within the sub-array.
+        If an imagette extends beyond the sub-array.
     """
     meta = imagettes.metadata
     x = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - stacks.x_offset
@@ -334,6 +339,6 @@ def imagette_corners(imagettes: Exposures, stacks: Exposures) -> tuple[IntArray,
     (my, mx), (ny, nx) = imagettes.shape, stacks.shape
     if (x < 0).any() or (y < 0).any() or (x + mx > nx).any() or (y + my > ny).any():
         raise meta.refuse(
-            "columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside of the sub-array"
+            "columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside the sub-array"
         )
     return x, y

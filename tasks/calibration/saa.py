@@ -16,40 +16,40 @@ from tasks.visit.raw import Exposures
 
 
 def _axis(values: FloatArray, name: str) -> tuple[float, float, int]:
-    """Return first value, step and number of the values of a regular axis."""
+    """Return first value, step and number of values of a regular axis."""
     axis = np.unique(values)
     if len(axis) < 2 or not np.allclose(np.diff(axis), axis[1] - axis[0]):
-        raise ValueError(f"{name} of the SAA map is not in even steps")
+        raise ValueError(f"{name} of the SAA map is not evenly spaced")
     return float(axis[0]), float(axis[1] - axis[0]), len(axis)
 
 
 class SaaMap(NamedTuple):
-    """Regular cells once around the Earth, True inside, shape (ny, nx), with the centre of the
-    first cell and the distance between two [deg].
-    """
+    """Regular cells once around the Earth."""
 
-    inside: BoolArray
-    south: float
-    west: float
-    height: float
-    width: float
+    inside: BoolArray  # True for a cell within the SAA, shape (ny, nx)
+    south: float  # latitude of the first row [deg]
+    west: float  # longitude of the first column [deg]
+    height: float  # of a cell [deg]
+    width: float  # of a cell [deg]
 
     @classmethod
     def of(cls, latitude: npt.ArrayLike, longitude: npt.ArrayLike, flag: npt.ArrayLike) -> SaaMap:
-        """Return the map of some cells; see `flag_saa`."""
+        """Arrange cells in a map; see `flag_saa`."""
         rows = np.asarray(latitude, dtype=np.float64)
         columns = np.asarray(longitude, dtype=np.float64)
         south, height, ny = _axis(rows, "LATITUDE")
         west, width, nx = _axis(columns, "LONGITUDE")
         turn = round(360 / width)
         if nx not in (turn, turn + 1) or abs(turn * width - 360) > 1e-6 * width:
-            raise ValueError(f"SAA map spans {nx} longitudes of {width:g} deg, wanted 360 deg")
+            raise ValueError(f"SAA map spans {nx} longitudes of {width:g} deg, expected 360 deg")
         i = np.rint((rows - south) / height).astype(int)
         j = np.rint((columns - west) / width).astype(int)
         count = np.zeros((ny, nx), dtype=np.int32)
         np.add.at(count, (i, j), 1)
         if (count != 1).any():
-            raise ValueError(f"SAA map has {rows.size} rows, wanted each of {ny} x {nx} cells once")
+            raise ValueError(
+                f"SAA map has {rows.size} rows, expected each of {ny} x {nx} cells once"
+            )
         inside = np.zeros((ny, turn), dtype=np.bool_)
         np.logical_or.at(inside, (i, j % turn), np.asarray(flag, dtype=np.bool_))
         return cls(inside, south, west, height, width)
@@ -69,31 +69,30 @@ def flag_saa(
     latitude: npt.ArrayLike,
     longitude: npt.ArrayLike,
 ) -> tuple[BoolArray, BoolArray]:
-    """Look up in the SAA map, at the nearest cell, whether the satellite was inside.
+    """Look up whether the satellite was inside the SAA, in the nearest cell of a map.
 
-    Assumes that the map goes once around the Earth; where it has both -180 and 180 deg, either may
-    flag.
+    The map spans the Earth once; if it has both -180 and 180 deg, either cell may flag.
 
     Parameters
     ----------
     map_latitude, map_longitude : array_like, shape (m,)
-        Centre of each cell, all pairs of evenly spaced values, in any order [deg].
+        Centres of the cells: all pairs of evenly spaced values, in any order [deg].
     map_flag : array_like of bool, shape (m,)
-        True where a cell is inside.
+        True for cells inside the SAA.
     latitude, longitude : array_like, shape (n,)
-        Place of the satellite; any turn of longitude [deg].
+        Position of the satellite; longitudes may differ by turns [deg].
 
     Returns
     -------
     flagged : ndarray of bool, shape (n,)
-        True inside; False where the place is unknown.
+        True inside the SAA; False where the position is unknown.
     known : ndarray of bool, shape (n,)
         False where latitude or longitude is not finite.
 
     Raises
     ------
     ValueError
-        If the map is not a full grid, each cell once, all around the Earth.
+        Unless the map has each cell of a full grid around the Earth once.
     """
     cells = SaaMap.of(map_latitude, map_longitude, map_flag)
     y, x = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
@@ -104,14 +103,14 @@ def flag_saa(
 def saa_from_map(
     raw: Exposures, saa_map: Reference | None, unseen: BoolArray, warnings: list[str]
 ) -> BoolArray:
-    """Return which images a map of the South Atlantic Anomaly flags, shape (n,).
+    """Return the images that a map of the South Atlantic Anomaly flags, shape (n,).
 
-    `unseen` are the images that no visit constraint covers: those that the map has to decide.
+    `unseen` marks the images that no visit constraint covers, for which the map decides.
     """
     if saa_map is None:
         warnings.append(
-            f"no visit constraints and no SAA map for {unseen.sum()} images: taken as outside "
-            f"of the SAA"
+            f"no visit constraints and no SAA map for {unseen.sum()} of {raw.count} images: "
+            f"treated as outside the SAA"
         )
         return np.zeros(raw.count, dtype=bool)
     with open_declared(require(saa_map.product.path), SAA_MAP) as file:
@@ -125,7 +124,7 @@ def saa_from_map(
         flagged, known = flag_saa(rows, columns, flag, latitude, longitude)
     if lost := int((unseen & ~known).sum()):
         warnings.append(
-            f"the place of the satellite is not known for {lost} images: taken as outside of "
-            f"the SAA"
+            f"the satellite's position is unknown for {lost} of {raw.count} images: treated as "
+            f"outside the SAA"
         )
     return flagged

@@ -1,6 +1,4 @@
-"""What stands in the line of sight: Earth, Moon and Sun, along the orbit or from the
-constraints.
-"""
+"""The line of sight: occultation, stray light and SAA from the visit constraints or the orbit."""
 
 from __future__ import annotations
 
@@ -29,34 +27,33 @@ def flag_from_rows(
     duration: float,
     cadence: float = 60.0,
 ) -> tuple[BoolArray, BoolArray]:
-    """Flag the images during which, or nearest to which, a row of a table is flagged.
+    """Flag the images that overlap, or lie nearest to, a flagged row of a table.
 
     Parameters
     ----------
     row_mjd : array_like, shape (m,)
         Times of the rows, increasing [MJD].
     row_flag : array_like of bool, shape (m,)
-        The flag of each row.
+        Flag of each row.
     mjd : array_like, shape (n,)
         Middle of the images [MJD].
     duration : float
-        Time from begin to end of an image, all its exposures [s].
+        Time from the start of an image's first exposure to the end of its last [s].
     cadence : float
-        Time between rows; a row is good for as long before and after itself [s].
+        Time between rows; a row holds for as long before and after itself [s].
 
     Returns
     -------
     flagged : ndarray of bool, shape (n,)
-        True where a row from begin to end of the image, both included, or a row nearest to its
-        middle is flagged. False where the table does not cover the image.
+        True where a row between start and end of the image, both included, or a row nearest to
+        its middle is flagged. False where the table does not cover the image.
     known : ndarray of bool, shape (n,)
-        True where the table covers the image from begin to end.
+        True where the table covers the image from start to end.
 
     Raises
     ------
     ValueError
-        If there are no rows, their times do not increase, or there are more or fewer flags than
-        rows.
+        If there are no rows, their times do not increase, or flags and rows differ in number.
     """
     rows, flag = increasing(row_mjd, "constraints"), np.asarray(row_flag, dtype=np.bool_)
     if flag.shape != rows.shape:
@@ -85,12 +82,10 @@ class Sight(NamedTuple):
 
 
 class Orbit(NamedTuple):
-    """What follows from the orbit for every image, shape (n,); NaN where it does not cover it."""
+    """Geometry of every image from the orbit, shape (n,); NaN where the orbit does not cover it."""
 
     limb: FloatArray  # angle of the target above the Earth's limb [deg]
-    light_time: (
-        FloatArray  # the satellite is nearer to the target than the geocentre by so much [s]
-    )
+    light_time: FloatArray  # by which the satellite is nearer to the target than the geocentre [s]
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
@@ -104,7 +99,7 @@ class _Constraints(NamedTuple):
 
 
 def _read_constraints(product: Product) -> _Constraints | None:
-    """Return the rows of visit constraints, None where there are none."""
+    """Return the rows of visit constraints, None if there are none."""
     if product.extname == "AUX_RES_VisitConstraints":
         with open_declared(require(product.path), CONSTRAINTS) as file:
             table = file[product.extname]
@@ -136,7 +131,7 @@ def _read_orbit(product: Product) -> tuple[FloatArray, FloatArray, FloatArray]:
 def along_orbit(
     raw: Exposures, orbit: Product | None, settings: EventSettings, warnings: list[str]
 ) -> Orbit:
-    """Return the conditions that follow from the orbit file; NaN without one."""
+    """Return the geometry of every image from the orbit file; NaN without one."""
     if orbit is None:
         nothing = np.full(raw.count, np.nan)
         return Orbit(nothing, nothing, nothing)
@@ -151,8 +146,8 @@ def along_orbit(
     light_time = satellite_light_time(middle, *star) * DAY
     if lost := int((~np.isfinite(light_time)).sum()):
         warnings.append(
-            f"the orbit does not cover {lost} images: the satellite's own light time is not "
-            f"known for them"
+            f"the orbit does not cover {lost} of {raw.count} images: the satellite's own light "
+            f"time is unknown for them"
         )
     change = satellite_light_time(end, *star) - satellite_light_time(begin, *star)
     return Orbit(limb, light_time, change / (2 * half))
@@ -165,11 +160,23 @@ def sight_of(
     saa_map: Reference | None,
     warnings: list[str],
 ) -> Sight:
-    """Return the line of sight during every image: by the first of the visit constraints that cover
-    it, else by the angle to the limb and the map of the SAA.
+    """Return the line of sight during every image.
 
-    `orbit_limb` is the angle to the limb along the orbit; where it is NaN that of the metadata
-    counts [deg].
+    The first of the visit constraints that cover an image decide; if there are none, the angle to
+    the limb and the map of the SAA.
+
+    Parameters
+    ----------
+    raw : Exposures
+        The images; their metadata replace `orbit_limb` where it is NaN.
+    tables : tuple of Product
+        Visit constraints, the most trusted first.
+    orbit_limb : ndarray, shape (n,)
+        Angle to the Earth's limb from the orbit [deg].
+    saa_map : Reference or None
+        Map of the SAA.
+    warnings : list of str
+        Receives a warning for images about which nothing is known.
     """
     saa, occulted, stray, known = (np.zeros(raw.count, dtype=bool) for _ in range(4))
     for product in tables:
@@ -191,6 +198,8 @@ def sight_of(
     if unseen.any():
         occulted[unseen] = (limb < 0)[unseen]
         if lost := int((unseen & ~np.isfinite(limb)).sum()):
-            warnings.append(f"nothing tells whether {lost} images are occulted: taken as not")
+            warnings.append(
+                f"occultation of {lost} of {raw.count} images is unknown: treated as not occulted"
+            )
         saa[unseen] = saa_from_map(raw, saa_map, unseen, warnings)[unseen]
     return Sight(saa, occulted, stray, limb)

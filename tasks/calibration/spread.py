@@ -1,11 +1,12 @@
-"""The motion of the star from exposure to exposure of a stack that is linearised as a whole.
+"""Spread: the motion of the star from exposure to exposure of a stack.
 
-The mean of the curve f is not the curve of the mean: with charges n_k of the exposures of a stack,
+Stacks are linearised as a whole, but the mean of the curve f is not the curve of the mean: with
+charges n_k of the exposures of a stack,
 
     mean f(n_k) = f(mean n_k) + 1/2 f''(mean n_k) Var n_k
 
-to second order. This step estimates where the star was in every exposure, from the attitude, and
-which of the imagettes are the exposures of which stack; `motion` turns both into the variance.
+to second order. This step derives the position of the star in every exposure from the attitude, and
+finds the imagettes that are the exposures of a stack; `motion` turns both into the variance.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def offsets_of(x: FloatArray, y: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray, shape (n, 2, 8)
-        Offsets from the mean position along x and y, all of the same weight: those of the
-        exposures, then NaN, or for more than eight exposures eight points on the ellipse that has
-        their covariance. 0 where a position is not known [pixel].
+        Offsets from the mean position along x and y, of equal weight: those of the exposures,
+        padded with NaN, or for more than eight exposures eight points on an ellipse with the same
+        covariance. 0 where a position is unknown [pixel].
     """
     count, k = x.shape
     offsets = np.full((count, 2, POINTS), np.nan)
@@ -60,8 +61,9 @@ def offsets_of(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def exposure_positions(raw: Exposures, track: Track) -> tuple[FloatArray, FloatArray]:
-    """Return the mean position of the target in every exposure of every stack, shape (n, NEXP)
-    [pixel]; NaN outside of the track.
+    """Return the mean position of the target in every exposure, x and y, shape (n, NEXP) [pixel].
+
+    NaN outside of the track.
     """
     first = raw.mjd - raw.span / 2 / DAY
     start = first[:, None] + np.arange(raw.nexp) * max(raw.repetition, raw.exposure_time) / DAY
@@ -71,11 +73,10 @@ def exposure_positions(raw: Exposures, track: Track) -> tuple[FloatArray, FloatA
 
 
 def match_imagettes(raw: Exposures, imagettes: Exposures) -> IntArray:
-    """Return, for every stack, the index of the first of the imagettes that are its exposures, -1
-    unless all are there.
+    """Return the index of the first imagette of every stack, shape (n,); -1 unless it has them all.
 
-    Imagettes count where each is one exposure, and as many follow each other within the time of the
-    stack as it has exposures.
+    Imagettes are used only if each is a single exposure, and for stacks during which there are as
+    many of them as exposures.
     """
     none = np.full(raw.count, -1, np.int64)
     single = imagettes.metadata.column("NEXP").astype(np.int64) == 1
@@ -93,7 +94,7 @@ def _measure_motion(raw: Exposures, track: Track, warnings: list[str]) -> FloatA
     positions = exposure_positions(raw, track)
     if unknown := int(np.isnan(positions).any(axis=(0, 2)).sum()):
         warnings.append(
-            f"{unknown} of {raw.count} images have no attitude: linearised as if the star rested"
+            f"no attitude for {unknown} of {raw.count} images: the star's motion is ignored"
         )
     return offsets_of(*positions)
 
@@ -112,9 +113,7 @@ def estimate_spread(
     scale: Reference | None,
     settings: SpreadSettings,
 ) -> Leaves:
-    """Estimate how the star moves from exposure to exposure of a stack, and find the imagettes of
-    these exposures.
-    """
+    """Estimate the star's motion within stacks, and find the imagettes of their exposures."""
     warnings: list[str] = []
     pointing = read_attitude(attitude)
     with open_exposures(raw) as stacks, maybe_exposures(imagettes) as small:

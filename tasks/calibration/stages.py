@@ -1,9 +1,8 @@
-"""The effect of each step of the calibration on the light curve: the electrons in one circle around
-the star, stage by stage.
+"""The effect of each operation of the calibration on the light curve of one circle.
 
-The operations are those of `apply`, in its order, on the pixels of the circle only. A stage without
-bias or gain is brought to electrons by the visit's median gain, so that all stages have one scale.
-One raw image goes with it, since raw images are not published. Only the report reads this.
+The operations are those of `apply`, in the same order, on the pixels of the circle only. Stages
+before the gain are divided by the visit's median gain, so that all are in electrons. The product
+also contains one raw image, since raw images are not published. Only the report reads it.
 """
 
 from __future__ import annotations
@@ -38,13 +37,11 @@ STAGES = len(CALIBRATION_STAGES)
 
 
 class Circle(NamedTuple):
-    """Circles in the window: centres, shape (n,), NaN where there is none, and a radius; pixel i
-    spans [i, i+1) [pixel].
-    """
+    """Circles in the window, one per image; pixel i spans [i, i+1)."""
 
-    x: FloatArray
+    x: FloatArray  # of the centres, shape (n,), NaN for none [pixel]
     y: FloatArray
-    radius: float
+    radius: float  # [pixel]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -73,9 +70,9 @@ def sum_stages(
     Returns
     -------
     ndarray, shape (n, 6)
-        Sums of the raw image, then without bias, with each image's gain, linear, without thermal
-        charge, at uniform response [electron per stack]. Pixels without data and outside of the
-        window are left out; NaN without a centre.
+        Sums of the raw image, then without bias, with each image's gain, linearised, without
+        thermal charge, and at uniform response [electron per stack]. Pixels without data or outside
+        the window are left out; NaN without a centre.
     """
     sums = np.zeros((words.shape[0], STAGES))
     structure, dark, flat = response
@@ -111,11 +108,11 @@ def sum_stages(
 def _sum_visit(
     raw: Exposures, motion: Motion, detector: Detector, x: FloatArray, y: FloatArray
 ) -> FloatArray:
-    """Return the sums of all images within circles about some centres on the CCD, shape (n, 6)."""
+    """Return the sums of all images within circles around (x, y) on the CCD, shape (n, 6)."""
     terms = read_detector(detector)
     ny, nx = raw.shape
     if len(x) != raw.count or any(term.shape != (ny, nx) for term in terms.response):
-        raise ValueError(f"the terms are not of {raw.count} images of {ny} x {nx} pixels")
+        raise ValueError(f"the terms do not match {raw.count} images of {ny} x {nx} pixels")
     images, usual_gain = terms.of_stacks(raw.nexp, raw.coadded), float(np.median(terms.gain))
     sums = np.empty((raw.count, STAGES))
     for a, b in blocks(raw.count, ny * nx * 4):

@@ -1,4 +1,4 @@
-"""Images without usable pixels, and images of the same time."""
+"""Images without usable pixels, and images with the same time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, FloatArray, WordArray
 from schemas.constants import DAY
 from tasks.files.byte_order import from_big_endian
 from tasks.numerics.orbit import CLOCK
@@ -16,14 +16,14 @@ FULL_SCALE = 65535  # ADU of one exposure
 
 
 def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int) -> BoolArray:
-    """Flag the raw images that hold nothing: 0 throughout, or full scale throughout.
+    """Flag the raw images without data: 0 throughout, or full scale throughout.
 
     Parameters
     ----------
     lowest, highest : array_like, shape (n,)
-        Lowest and highest pixel of each image; of a circular window only inside the circle [ADU].
+        Lowest and highest pixel of each image, within the circle of a circular window [ADU].
     exposures : int
-        Exposures in a stack: full scale is 65535 times as much.
+        Exposures in a stack; full scale is 65535 ADU each.
 
     Returns
     -------
@@ -33,23 +33,23 @@ def flag_unusable(lowest: npt.ArrayLike, highest: npt.ArrayLike, exposures: int)
     Raises
     ------
     ValueError
-        If there is no exposure in a stack.
+        If `exposures` is less than 1.
     """
     if exposures < 1:
-        raise ValueError(f"NEXP is {exposures}, wanted 1 or more")
+        raise ValueError(f"NEXP is {exposures}, expected 1 or more")
     bottom, top = np.asarray(lowest, dtype=np.float64), np.asarray(highest, dtype=np.float64)
     return ~(top > 0) | ~(bottom < exposures * FULL_SCALE)
 
 
 def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> BoolArray:
-    """Flag the images that have the time of an image before.
+    """Flag the images that have the time of the image before.
 
     Parameters
     ----------
     mjd : array_like, shape (n,)
         Times [MJD].
     tolerance : float
-        Times that are no further apart are the same [s].
+        Longest difference between times that count as equal [s].
 
     Returns
     -------
@@ -59,21 +59,19 @@ def flag_repeated_times(mjd: npt.ArrayLike, tolerance: float = CLOCK) -> BoolArr
     Raises
     ------
     ValueError
-        If a time is not finite or earlier than the one before; names the rows, the first is 1.
+        If a time is not finite or earlier than the one before; names the rows, counted from 1.
     """
     times = np.asarray(mjd, dtype=np.float64)
     if not np.isfinite(times).all():
         raise ValueError(f"time is missing in row {_rows(~np.isfinite(times), 1)}")
     step = np.diff(times) * DAY
     if (step < -CLOCK).any():
-        raise ValueError(
-            f"time does not increase from the row before to row {_rows(step < -CLOCK, 2)}"
-        )
+        raise ValueError(f"time is earlier than in the row before in row {_rows(step < -CLOCK, 2)}")
     return np.concatenate([np.zeros(min(times.size, 1), dtype=np.bool_), step <= tolerance])
 
 
 def _rows(where: BoolArray, first: int) -> str:
-    """Return the first few row numbers where a flag is set, as text."""
+    """Return the numbers of the first few rows where a flag is set, as text."""
     rows = np.flatnonzero(where) + first
     return ", ".join(str(row) for row in rows[:5]) + (
         f" and {rows.size - 5} more" if rows.size > 5 else ""
@@ -81,17 +79,15 @@ def _rows(where: BoolArray, first: int) -> str:
 
 
 @njit(cache=True)
-def pixel_extremes(
-    words: npt.NDArray[np.uint32], inside: BoolArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return smallest and largest value of the pixels `inside` the window, for every image.
+def pixel_extremes(words: WordArray, inside: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return the lowest and the highest pixel of every image, among those `inside` the window.
 
     Parameters
     ----------
     words : ndarray of uint32, shape (n, ny, nx)
         Raw images as big-endian words of 32-bit integers with the offset 2^31 not yet added.
     inside : ndarray of bool, shape (ny, nx)
-        Pixels that the window holds; those outside are 0 in every image.
+        Pixels of the window; the others are 0 in every image.
 
     Returns
     -------
@@ -111,7 +107,7 @@ def pixel_extremes(
 
 
 def unusable_images(raw: Exposures) -> BoolArray:
-    """Return which raw images have no usable pixel."""
+    """Flag the raw images without a usable pixel, shape (n,)."""
     inside = window_pixels(raw)
     extremes = by_image(raw, lambda words: pixel_extremes(words, inside))
     lowest, highest = (np.concatenate([e[k] for e in extremes]) for k in (0, 1))
@@ -119,14 +115,12 @@ def unusable_images(raw: Exposures) -> BoolArray:
 
 
 def window_pixels(raw: Exposures) -> BoolArray:
-    """Return which pixels the window holds, shape (ny, nx): a circular one leaves out those far
-    from its centre.
-    """
+    """Return the pixels of the window, shape (ny, nx): a circular one excludes the corners."""
     ny, nx = raw.shape
     if raw.image.header.get("SHAPE") != "circular":
         return np.ones((ny, nx), dtype=bool)
-    # what is 0 in each of some images spread over the visit lies outside
-    some = np.unique(np.linspace(0, raw.count - 1, 5).astype(int))
+    # pixels that are 0 in each of a few images spread over the visit lie outside
+    sampled = np.unique(np.linspace(0, raw.count - 1, 5).astype(int))
     zero = np.uint32(0x80000000).byteswap()
-    outside = np.all([raw.words(i, i + 1)[0] == zero for i in some], axis=0)
+    outside = np.all([raw.words(i, i + 1)[0] == zero for i in sampled], axis=0)
     return ~outside if not outside.all() else np.ones((ny, nx), dtype=bool)

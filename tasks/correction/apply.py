@@ -1,8 +1,7 @@
-"""The second writing pass: calibrated images without the estimated effects, with positions and sky
-coordinates.
+"""Corrected images: calibrated images without the estimated effects, with sky coordinates.
 
-Each image has its own WCS: the target's catalogue position at its measured place, turned by the
-roll angle. What was taken away is delivered beside: the background of every image, the flags of the
+Each image has its own WCS: the target's catalogue position at its measured place, rotated by the
+roll angle. The corrections are delivered too: the background of every image, the flags of the
 pixels, and the tracks of cosmic rays.
 """
 
@@ -92,12 +91,12 @@ def correct_subarray(
 
 
 def intended_place(used: Mapping[str, Scalar]) -> tuple[float, float]:
-    """Return where the target was meant to be on the CCD [pixel]."""
+    """Return the intended place of the target on the CCD [pixel]."""
     return float(used["LOC_X"]), float(used["LOC_Y"])
 
 
 def write_cleaned(writer: FitsWriter, cube: NewHdu, images: Images, effects: Effects) -> None:
-    """Write images without the known effects as a cube."""
+    """Write images without the known effects, as a cube."""
     writer.begin_cube(cube)
     for block, pixels in images.blocks():
         clean_block(pixels, block, effects)
@@ -107,13 +106,13 @@ def write_cleaned(writer: FitsWriter, cube: NewHdu, images: Images, effects: Eff
 
 
 def smearing_error(used: Mapping[str, Scalar]) -> float:
-    """Return the relative error of the smeared light; 0 where it is not known."""
+    """Return the relative error of the smeared light, 0 if it is unknown."""
     time = float(used["SMEAR_T"])
     return float(used["SMEAR_TE"]) / time if time > 0 else 0.0
 
 
 def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: float) -> None:
-    """Write the smeared light of every image, shape (n, nx), and its error, a `share` of it."""
+    """Write the smeared light of every image, shape (n, nx), and its error, `share` times it."""
     for name, values in (
         ("SCI_COR_SmearingRow", rows),
         ("SCI_COR_SmearingRowError", share * rows),
@@ -125,9 +124,7 @@ def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: 
 
 @step("corrections", version="1", payload=Corrections, leaves=[])
 def write_corrections(calibrated: Calibrated, background: Background, defects: Defects) -> Leaves:
-    """Write what was taken away: the background of every image, the flags of the pixels, the tracks
-    of cosmic rays.
-    """
+    """Write the corrections: background, flags of the pixels, and tracks of cosmic rays."""
     flags = read_flags(defects)
     with open_images(calibrated.product) as images:
         write_background(images, background, (flags & int(PixelFlag.OUTSIDE)) != 0)
@@ -172,7 +169,7 @@ def flag_map(images: Images, flags: IntArray) -> NewHdu:
 
 
 def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
-    """Return PIP_REP_DetectedCosmics: a row for each track of every image."""
+    """Return PIP_REP_DetectedCosmics, with a row for each track in every image."""
     declared = soc_structure("PIP_REP_DetectedCosmics")
     rows = tracks_by_image(read_defect_list(defects), images.shape)
     which = np.array([i for i, _ in rows], np.int64)
@@ -206,7 +203,7 @@ def tracks_by_image(defects: DefectList, shape: tuple[int, int]) -> list[tuple[i
 
 
 def centroid_table(images: Images, position: PositionTerm, intended: tuple[float, float]) -> NewHdu:
-    """Return PIP_COR_Centroid: where the target is, and where it was meant to be."""
+    """Return PIP_COR_Centroid: measured and intended places of the target."""
     n = images.count
     columns = {
         "IMAGE_INDEX": np.arange(n) & 0xFFFF,
@@ -222,7 +219,7 @@ def centroid_table(images: Images, position: PositionTerm, intended: tuple[float
 def sky_coordinates(
     images: Images, x: FloatArray, y: FloatArray, roll: FloatArray, scale: float
 ) -> Mapping[str, AnyArray]:
-    """Return the WCS columns of every image; where the roll is not known the matrix is NaN."""
+    """Return the WCS columns of every image; the matrix is NaN where the roll is unknown."""
     ra, dec = target_position(images)
     n = images.count
     cd = np.full((n, 2, 2), np.nan)

@@ -1,18 +1,17 @@
-"""Background: sky and stray light, level and slope of every image.
+"""Background: level and slope of sky and stray light in every image.
 
-The first round takes the clipped mean of a ring around the target, and a plane where the background
-is much brighter on one side. The second knows the scene: known stars, smeared light, hot pixels,
-cosmic rays and the median of the sample (in which the target's far wings stand still) are taken
-away; the images of the sample are turned back so that the sky stands still and averaged, and what
-stands out there (stars that no catalogue has, halos that the PSF lacks) is masked. What is left of
-the ring are the windows, cells of distance and position angle. In them a plane is fitted to every
-image about the target, clipped; the slope is kept where it says more than chance would (Bayesian
-information criterion). A level at the target that is fitted together with a slope does not depend
-on which side of the ring is masked. Level and slope are those above the usual image, whose mean
-over the ring is part of the level, as in the first round.
+The first round uses the clipped mean of a ring around the target, or a plane if the background is
+much brighter on one side. The second round subtracts the scene: known stars, smeared light, hot
+pixels, cosmic rays and the median of the sample, which contains the target's far wings. The sampled
+images are derotated and averaged, and bright cells (stars missing from the catalogue, halos missing
+from the PSF) are masked. The remaining cells of the ring, in distance and position angle, are the
+windows. In these a plane about the target is fitted to every image, with clipping; the slope is
+kept if it is significant (Bayesian information criterion). With a slope, the level at the target
+does not depend on which side of the ring is masked. Level and slope are relative to the median
+image, whose mean over the ring is part of the level, as in the first round.
 
-Images are flagged that have far more background than others, or suddenly more, and those where it
-is much brighter on one side.
+Images with far more background than the others, or suddenly more, are flagged, as are those with a
+background that is much brighter on one side.
 """
 
 from __future__ import annotations
@@ -57,24 +56,23 @@ UNSTEADY = (
     | PixelFlag.OUTSIDE
 )
 
-# electron per pixel and exposure: above it the detector's response is no longer trusted
+# electron per pixel and exposure; above it the response of the detector is not trusted
 HIGH = 300.0
 
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 
-SUDDEN = 1.0  # of the usual background: an image that is so much above its neighbours is a spike
+SUDDEN = 1.0  # of the usual background; excess over neighbouring images of a spike
 
-# electrons of a count of the converter, about: pixels of the first round are not taken to scatter
-# by less
+# electron; about a count of the converter, the smallest scatter assumed in the first round
 COUNT = 2.0
 
-NEIGHBOURS = 5  # before and behind an image
+NEIGHBOURS = 5  # images before and after an image
 
-STEEP = 1.0  # of the usual background, across the ring
+STEEP = 1.0  # of the usual background; change across the ring
 
 
 def check_ring(settings: BackgroundSettings) -> None:
-    """Refuse a ring that is none."""
+    """Reject an empty ring."""
     if settings.outer <= settings.inner:
         raise ConfigurationError(
             f"background.outer {settings.outer} is not above background.inner {settings.inner}"
@@ -82,13 +80,15 @@ def check_ring(settings: BackgroundSettings) -> None:
 
 
 def spikes(level: FloatArray, good: BoolArray, nexp: int) -> BoolArray:
-    """Return which images have far more background than the others, or more than the detector's
-    response is known for.
+    """Return which images have an exceptional background.
+
+    It is far above that of the other images or of their neighbours, or beyond the trusted range of
+    the detector.
     """
     if not good.any():
         return np.zeros(len(level), dtype=bool)
     usual = float(np.median(level[good]))
-    # differences of neighbours: stray light that comes and goes within an orbit is no noise
+    # from differences of neighbours, since orbital variations of stray light are not noise
     noise = robust_scatter(np.diff(level[good])) / np.sqrt(2)
     limit = usual + max((SPIKE_FACTOR - 1) * abs(usual), SPIKE_SIGMA * noise)
     around = running_median(np.where(good, level, np.nan), NEIGHBOURS)
@@ -97,9 +97,7 @@ def spikes(level: FloatArray, good: BoolArray, nexp: int) -> BoolArray:
 
 
 def running_median(values: FloatArray, reach: int) -> FloatArray:
-    """Return the median of each value and up to `reach` on either side; NaN have no say, and where
-    there is nothing else.
-    """
+    """Return the median of each value and up to `reach` values on either side, ignoring NaN."""
     ends = np.full(reach, np.nan)
     rows = np.lib.stride_tricks.sliding_window_view(
         np.concatenate([ends, values, ends]), 2 * reach + 1
@@ -111,10 +109,9 @@ def running_median(values: FloatArray, reach: int) -> FloatArray:
 
 
 def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -> BoolArray:
-    """Return in which images the background changes across the ring by more than the usual
-    background.
+    """Return in which images the change across the ring exceeds the usual background.
 
-    Slopes that are no more than noise are 0 already (Bayesian information criterion).
+    Insignificant slopes are 0 already (Bayesian information criterion).
 
     Parameters
     ----------
@@ -123,7 +120,7 @@ def steep(level: FloatArray, slope: FloatArray, good: BoolArray, outer: float) -
     slope : ndarray, shape (n, 2)
         Its change along x and y [electron/pixel].
     good : ndarray of bool, shape (n,)
-        Images of which it is known.
+        Images with a background.
     outer : float
         Outer radius of the ring [pixel].
     """
@@ -139,7 +136,7 @@ class Measured:
 
     mjd: FloatArray  # (n,)
     nexp: int
-    found: FloatArray  # (n, 3) level, its error [electron], and pixels that it is from
+    found: FloatArray  # (n, 3) level and its error [electron], and number of pixels
     slope: FloatArray  # (n, 2) [electron/pixel]
     centre: tuple[float, float]  # where the background has its level, on the CCD [pixel]
 
@@ -152,11 +149,13 @@ def background_leaves(
     settings: BackgroundSettings,
     warnings: list[str],
 ) -> Leaves:
-    """Return the term from the background of every image, the averaged field and its windows."""
+    """Return the term of the background, with the averaged field and its windows."""
     found, slope = measured.found, measured.slope
     good = np.isfinite(found[:, 0])
     if not good.all():
-        warnings.append(f"the ring of {(~good).sum()} images holds too few pixels: background 0")
+        warnings.append(
+            f"the background ring of {(~good).sum()} images has too few pixels: background 0"
+        )
     level, error = np.where(good, found[:, 0], 0.0), np.where(good, found[:, 1], 0.0)
     used = {
         "RING_IN": settings.inner,
@@ -190,7 +189,7 @@ def background_leaves(
 def background_flags(
     measured: Measured, level: FloatArray, good: BoolArray, outer: float
 ) -> IntArray:
-    """Return the flags of every image, whose background is known where `good`."""
+    """Return the flags of every image; `good` images have a background."""
     bright, slanted = spikes(level, good, measured.nexp), steep(level, measured.slope, good, outer)
     quality = np.where(bright, int(Quality.BACKGROUND), 0)
     quality |= np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
@@ -199,8 +198,9 @@ def background_flags(
 
 
 def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
-    """Return the median place of the target in the images (pixel i spans [i, i+1)); the middle
-    where nothing tells.
+    """Return the median place of the target in the images, pixel i spans [i, i+1) [pixel].
+
+    This is the middle of the images if the target is not seen.
     """
     places = []
     for values, side in (
@@ -216,16 +216,16 @@ def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
 def estimate_background_1(
     calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
-    """Estimate the background of every image from the whole ring around the target, without the
-    neighbours that are known.
+    """Estimate the background of every image from the whole ring around the target.
 
-    These are drawn with the reference PSF, in stamps of some pixels' side.
+    Known neighbours are drawn with the reference PSF, in stamps of side `stamp` [pixel], and
+    subtracted.
     """
     check_ring(settings)
     look, everywhere = read_look(first.look), np.ones(cells(settings), dtype=bool)
     field = neighbours_by_reference(first.prior, look.flux, first.pointing, stamp)
     with open_images(calibrated) as images:
-        # one place for all images: a ring that moves with the star would see other stars and hot
+        # one place for all images: a ring that follows the star would have other stars and hot
         # pixels in each
         x, y = usual_place(look, images)
         bad = np.zeros(images.shape, dtype=bool)
@@ -255,7 +255,7 @@ def subtract_neighbours(
 
 
 def measure_rings(pixels: FloatArray, ring: Ring, clip: float, out: FloatArray) -> None:
-    """Measure the ring in every image of a block; `out` as in `ring_statistics`."""
+    """Measure the ring in every image of a block, into `out` (see `ring_statistics`)."""
     x, y = np.full(len(pixels), ring.x), np.full(len(pixels), ring.y)
     ring_statistics(pixels, x, y, ring.inner, ring.outer, clip, out)
 
@@ -265,8 +265,8 @@ def choose_slopes(
 ) -> tuple[FloatArray, FloatArray]:
     """Return level, error and pixels, shape (n, 3), and slope, shape (n, 2), of every image.
 
-    They are from the ring, or from the plane where it is steep: a slope that is left in the images
-    would pass for cosmic rays on their bright side. Smaller slopes wait for the windows.
+    They are those of the plane if it is steep, since a remaining slope would look like cosmic rays
+    on the bright side, and otherwise those of the ring. Smaller slopes are left to the windows.
     """
     error = rings[:, 2] / np.sqrt(np.maximum(rings[:, 3], 1.0))
     found = np.stack([rings[:, 1], error, rings[:, 3]], axis=1)
@@ -284,12 +284,10 @@ def estimate_background(
     removed: Removed,
     settings: BackgroundSettings,
 ) -> Leaves:
-    """Estimate level and slope of the background in windows of the ring that are free of stars and
-    defects.
-    """
+    """Estimate level and slope of the background in clean windows of the ring."""
     check_ring(settings)
     with open_images(calibrated) as images:
-        # the first level is subtracted, and added again at the end
+        # the first background is subtracted here, and added again at the end
         rest = Residuals.of(images, scene, readout, removed)
         sky = Surroundings(rest, scene, removed, settings)
         sums = sky.average(settings)
@@ -300,14 +298,14 @@ def estimate_background(
     warnings = []
     if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
         warnings.append(
-            "hardly any part of the ring is free of stars: all of it is used, and clipped"
+            "hardly any of the background ring is free of stars: all of it is used, with clipping"
         )
     field = float(np.median(np.sqrt(rest.floor))) * mean
     return background_leaves("TERM_BACKGROUND", measured, field, windows, settings, warnings)
 
 
 class Surroundings:
-    """The target's surroundings in every image, without all that is known of them."""
+    """The target's surroundings in every image, without known stars and effects."""
 
     def __init__(
         self, rest: Residuals, scene: Scene, removed: Removed, settings: BackgroundSettings
@@ -324,7 +322,7 @@ class Surroundings:
         self.steady = read_static(scene.look) - (0.0 if static is None else static)
 
     def image(self, i: int) -> FloatArray:
-        """Return image `i` without target, field, known effects, and the usual image's excess."""
+        """Return image `i` without known effects, field stars, and the median image."""
         return self.rest.without_field(i) - self.steady
 
     def ring(self, i: int, windows: BoolArray) -> Ring:
@@ -332,7 +330,7 @@ class Surroundings:
         return Ring(*self.radii, *self.place, float(self.turn[i]), self.bad, windows)
 
     def average(self, settings: BackgroundSettings) -> FloatArray:
-        """Sum the sampled images, turned back so that the sky stands still, and count pixels."""
+        """Sum the derotated sampled images; return sums and numbers of pixels by cell."""
         everywhere = np.ones(cells(settings), dtype=bool)
         sums = np.zeros((*cells(settings), 2))
         for k in self.sampled:
@@ -343,7 +341,7 @@ class Surroundings:
     def measure(
         self, windows: BoolArray, clip: float, gains: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Measure level, error and pixels, (n, 3), and slope, (n, 2), of every image."""
+        """Return level, error and number of pixels, (n, 3), and slope, (n, 2), of every image."""
         effects, n = self.rest.effects, self.rest.images.count
         assert effects.slope is not None
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
@@ -362,10 +360,10 @@ class Surroundings:
 
 
 def best_plane(image: FloatArray, ring: Ring, clip: float, one_count: float) -> Plane:
-    """Fit a plane to an image, with a slope only if that says more than chance would (BIC)."""
+    """Fit a plane to an image, with a slope only if it is significant."""
     flat = fit_plane(image, ring, clip, one_count, False)
     plane = fit_plane(image, ring, clip, one_count, True)
-    # two more parameters must lower the log likelihood by more than ln n
+    # two more parameters must lower -2 ln L by more than 2 ln n (Bayesian information criterion)
     better = slope_gain(flat, plane) > 2 * np.log(max(flat.pixels, 2))
     chosen: Plane = plane if better else flat
     return chosen

@@ -1,4 +1,4 @@
-"""Tracks of cosmic rays: hit pixels of an image that touch, with their place, size and shape."""
+"""Tracks of cosmic rays: adjacent hit pixels of an image, with their place, size and shape."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import scipy.ndimage
 
 from schemas.arrays import FloatArray, IntArray
 
-PIXEL = 1.0 / 12.0  # variance of a uniform pixel: a single one is round
+PIXEL = 1.0 / 12.0  # variance of a uniform pixel; makes a single pixel round
 
 
 @dataclass(frozen=True)
 class Track:
-    """One track. Place in index (x, y) [pixel], axes [pixel], angle of the major axis from x
-    towards y [deg].
-    """
+    """A track of a cosmic ray."""
 
-    x: float
+    x: float  # index [pixel]
     y: float
-    major: float
+    major: float  # axes [pixel]
     minor: float
-    angle: float
+    angle: float  # of the major axis, from x towards y [deg]
     pixels: int
 
     @property
@@ -41,7 +39,7 @@ def tracks(
     rows, columns : ndarray of int, shape (k,)
         Hit pixels.
     charge : ndarray, shape (k,)
-        What they hold too much; weighs place and shape [electron].
+        Excess charge, the weight for place and shape [electron].
     shape : tuple of int
         (ny, nx) of the image.
 
@@ -49,7 +47,7 @@ def tracks(
     -------
     list of Track
         In order of their first pixel, row by row. Axes are the standard deviations of the charge,
-        that of a pixel included.
+        including that of a pixel.
 
     Raises
     ------
@@ -74,7 +72,7 @@ def tracks(
 
 
 def _track(x: IntArray, y: IntArray, charge: FloatArray) -> Track:
-    """Return the track of pixels that touch, from the moments of their charge."""
+    """Return the track of adjacent pixels, from the moments of their charge."""
     w = charge / charge.sum()
     cx, cy = float(w @ x), float(w @ y)
     xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))

@@ -1,19 +1,18 @@
-"""Defects of the detector and cosmic rays: all on the residual to the star's model.
+"""Defects of the detector and cosmic rays, found in the residuals of the star's model.
 
-A temporal median would destroy the star as soon as it moves; so the star is modelled first, as it
-moved and blurred in each image, and only the rest is looked at. In a sample of images it tells what
-stands still (hot pixels, errors of the dark frame), which pixels jump between two levels
-(`telegraphic.py`), and which show next to nothing of the star's light (dead ones). What a single
-image shows above the noise is a cosmic ray: a seed, and the pixels that touch it. The noise of a
-pixel is that of model, sky and read-out, or its own scatter over the sample where that is larger,
-as under the trail of a field star; where a bright field star stands in an image, what its model
-errs by counts too, told by the scatter around it. The first round looks at the sample only; the
-second, with a better PSF and background, at all images. The reference map of bad pixels makes
-telegraphic pixels easier to believe, and its dead pixels are taken from the model.
+A temporal median would destroy a moving star. So the star is modelled first, as it moved and
+blurred in each image, and only the residuals are searched. Over a sample of images they reveal
+static structure (hot pixels, errors of the dark frame), pixels that jump between two levels
+(`telegraphic.py`), and pixels with hardly any of the star's light (dead ones). An excess above the
+noise in a single image is a cosmic ray: a seed, and adjacent pixels. The noise of a pixel is from
+model, sky and read-out, or its own scatter over the sample if that is larger, as under the trail of
+a field star. For a bright field star the error of its model is included, estimated from the scatter
+around it. The first round searches the sample only; the second, with a better PSF and background,
+all images. Telegraphic pixels of the bad pixel map are accepted more easily, and its dead pixels
+are replaced by the model.
 
-What a step finds comes down to two things: an image of what every image holds too much, and a list
-of pixels of single images. The list holds cosmic rays, high states of telegraphic pixels, and dead
-pixels, which are then as the model has them.
+The result is an image of the steady excess, and a list of pixels of single images: cosmic rays,
+high states of telegraphic pixels, and dead pixels, which are replaced by the model.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import read_look
 
-FEWEST = 3  # sampled images; fewer do not tell what stands still
+FEWEST = 3  # sampled images needed to find static structure
 
-# sigma; further from both levels a telegraphic pixel changed its state within the image
+# sigma; a telegraphic pixel further from both levels changed its state within the image
 BETWEEN = 4.0
 
 
@@ -57,23 +56,23 @@ def look_for_defects(
     extname: str,
     rest: Residuals,
     sampled: BoolArray,
-    looked: IntArray,
+    searched: IntArray,
     codes: IntArray,
     settings: DefectSettings,
 ) -> tuple[list[NewHdu], dict[str, int | float]]:
-    """Find defects in the sampled images, and cosmic rays in those `looked` through.
+    """Find defects in the sampled images, and cosmic rays in the `searched` ones.
 
-    Returns the HDUs of the term `extname` and the used values.
+    Returns the HDUs of the term `extname`, and the used values.
     """
     images, chosen = rest.images, np.flatnonzero(sampled)
     near, flags = usual_aperture(rest), map_flags(codes)
     outcome = Outcome.none(images.count, images.shape)
     if rest.model is not None and len(chosen) >= FEWEST:
-        outcome = search(rest, chosen, looked, codes, near, settings)
+        outcome = search(rest, chosen, searched, codes, near, settings)
         flags |= outcome.flags
     flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
     inside, everywhere, replaced = count_by_image(outcome.found, rest)
-    seconds = len(looked) * rest.duration
+    seconds = len(searched) * rest.duration
     used = defect_counts(flags, near, (int(inside.sum()), int(everywhere.sum())), seconds)
     offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     per_image = {
@@ -105,7 +104,7 @@ class Outcome:
 
     @classmethod
     def none(cls, count: int, shape: tuple[int, int]) -> Outcome:
-        """Return that of a search that cannot be made."""
+        """Return the outcome without a search."""
         table = {c.name: np.zeros(0) for c in TERMS["TERM_TELEGRAPHIC"].columns}
         empty = np.zeros(shape, np.int64)
         return cls(Found(count), np.zeros(shape), empty, table, np.zeros(count))
@@ -114,12 +113,12 @@ class Outcome:
 def search(
     rest: Residuals,
     chosen: IntArray,
-    looked: IntArray,
+    searched: IntArray,
     codes: IntArray,
     near: BoolArray,
     settings: DefectSettings,
 ) -> Outcome:
-    """Find what stands still in the images `chosen`, and what single ones of `looked` show."""
+    """Find static defects in the `chosen` images, and cosmic rays in the `searched` ones."""
     sample = sample_statistics(rest, chosen, codes == 3, settings)
     error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
     excess = above_neighbours(sample.median, sample.outside)
@@ -128,8 +127,8 @@ def search(
     static = static_excess(excess, error, sample.star, settings.static, settings.share)
     static[sample.telegraphic | dead] = 0.0
     found, doubt = Found(rest.images.count), np.zeros(rest.images.count)
-    hits = Search(rest, sample, static, dead, near, settings, looked, found)
-    for k in range(len(looked)):
+    hits = Search(rest, sample, static, dead, near, settings, searched, found)
+    for k in range(len(searched)):
         hits.image(k)
     flicker = hits.flicker()
     found.replace_flicker(flicker)
@@ -138,10 +137,10 @@ def search(
 
 
 def flag_pixels(search: Search, flicker: BoolArray, hot: float) -> IntArray:
-    """Return the flags of pixels that a search found, shape (ny, nx).
+    """Return the flags of the pixels found by a search, shape (ny, nx).
 
-    Many images show steady errors of the references too: they are subtracted, but a pixel is hot
-    only from an excess of `hot` [electron] on.
+    Many images also reveal steady errors of the references. These are subtracted, but a pixel is
+    called hot only if its excess is more than `hot` [electron].
     """
     flags = np.zeros(search.static.shape, np.int64)
     flags[search.hits > 0] |= int(PixelFlag.COSMIC_RAYS)
@@ -156,9 +155,7 @@ def flag_pixels(search: Search, flicker: BoolArray, hot: float) -> IntArray:
 
 
 def usual_aperture(rest: Residuals) -> BoolArray:
-    """Return the pixels within 25 pixels of the target's usual place; none where that is not
-    known.
-    """
+    """Return a mask of the default aperture at the target's median place; empty without one."""
     x, y = (
         float(np.median(v[np.isfinite(v)])) if np.isfinite(v).any() else np.inf
         for v in (rest.x, rest.y)
@@ -168,7 +165,7 @@ def usual_aperture(rest: Residuals) -> BoolArray:
 
 
 def outside_window(images: Images, chosen: IntArray) -> BoolArray:
-    """Return the pixels that no image has; some good ones, spread over the visit, tell."""
+    """Return the pixels without a value in any of five images spread over the visit."""
     some = chosen if len(chosen) else np.arange(images.count)
     outside = np.ones(images.shape, dtype=bool)
     for i in some[np.unique(np.linspace(0, len(some) - 1, 5).round().astype(int))]:
@@ -182,12 +179,12 @@ class States(NamedTuple):
     amount: (
         FloatArray  # charge above the scene: of its level, or as seen where it changed [electron]
     )
-    doubt: FloatArray  # variance of the amount by doubtful states [electron^2]
+    doubt: FloatArray  # variance of the amount from uncertain states [electron^2]
     values: tuple[float, ...]  # of the columns LOW to FLIPS of TERM_TELEGRAPHIC
 
 
 def pixel_states(series: FloatArray, sigma: FloatArray) -> States:
-    """Follow the states of a pixel, from its residuals and their noise, shape (m,) [electron]."""
+    """Estimate the states of a pixel from its residuals and their noise, (m,) [electron]."""
     high = np.zeros(len(series))
     low, top, _ = states(series, sigma, high)
     gap = top - low
@@ -205,14 +202,14 @@ def pixel_states(series: FloatArray, sigma: FloatArray) -> States:
 
 
 def follow_states(search: Search, doubt: FloatArray) -> dict[str, AnyArray]:
-    """Follow the states of telegraphic pixels; add their excess charge to the list of the search.
+    """Estimate the states of telegraphic pixels, and add their excess charge to the list.
 
     Parameters
     ----------
     search : Search
-        Holds the series of the pixels.
+        Search with the series of the pixels.
     doubt : ndarray, shape (n,)
-        Receives the variance by doubtful states within the aperture [electron^2].
+        Variance in the aperture from uncertain states, to which theirs is added [electron^2].
 
     Returns
     -------
@@ -228,8 +225,8 @@ def follow_states(search: Search, doubt: FloatArray) -> dict[str, AnyArray]:
         pixel = pixel_states(series, sigma)
         amounts[p], values[p] = pixel.amount, pixel.values
         if search.near[rows[p], columns[p]]:
-            doubt[search.looked] += pixel.doubt
-    for j, i in enumerate(search.looked):
+            doubt[search.searched] += pixel.doubt
+    for j, i in enumerate(search.searched):
         search.found.add(int(i), rows, columns, amounts[:, j], HIGH_STATE)
     names = ("LOW", "GAP", "SIGMA", "HIGH_SHARE", "FLIPS")
     return {"X": columns, "Y": rows, **dict(zip(names, values.T, strict=True))}
@@ -238,10 +235,10 @@ def follow_states(search: Search, doubt: FloatArray) -> dict[str, AnyArray]:
 def defect_counts(
     flags: IntArray, near: BoolArray, hits: tuple[int, int], seconds: float
 ) -> dict[str, int | float]:
-    """Return the used values: pixels by kind, and hits of cosmic rays per pixel and second in ppm.
+    """Return the used values: pixels by kind, and rates of cosmic rays.
 
-    `hits` are those within the aperture and in the window, over all images looked through, which
-    were exposed for so many `seconds`.
+    `hits` are the numbers of hit pixels within the aperture and in the window, over all searched
+    images, with a total exposure time of `seconds`.
     """
     inside, everywhere = hits
     within = int(near.sum())
@@ -262,7 +259,7 @@ def defect_counts(
 
 
 def rate_ppm(hits: int, pixels: int, seconds: float) -> float:
-    """Return hits per pixel and second [ppm]; 0 without pixels or time."""
+    """Return hits per pixel and second [ppm], or 0 without pixels or time."""
     return 1e6 * hits / (pixels * seconds) if pixels > 0 and seconds > 0 else 0.0
 
 
@@ -274,7 +271,7 @@ _IN_MAP = (
     | PixelFlag.MAP_SATURATED
 )
 
-_NO_PSF = "there is no PSF: cosmic rays and steady excesses cannot be told from the star"
+_NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
 @step("defects_1", version="4", payload=Defects, leaves=["TERM_DEFECTS_1"])
@@ -286,11 +283,11 @@ def find_defects_1(
     prior: Prior,
     settings: DefectSettings,
 ) -> Leaves:
-    """Find defects and cosmic rays in a sample of images."""
+    """Find defects and cosmic rays in the sampled images."""
     sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
-        rest, looked = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
-        hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, looked, codes, settings)
+        rest, searched = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
+        hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, searched, codes, settings)
     return Leaves({"TERM_DEFECTS_1": hdus}, used=used)
 
 
@@ -315,7 +312,7 @@ def find_defects(
     """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
     sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
-        rest, looked = Residuals.of(images, scene, readout, removed), np.arange(images.count)
-        hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, looked, codes, settings)
+        rest, searched = Residuals.of(images, scene, readout, removed), np.arange(images.count)
+        hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, searched, codes, settings)
     warnings = [] if rest.model is not None else [_NO_PSF]
     return Leaves({"TERM_DEFECTS": hdus}, used=used, warnings=warnings)

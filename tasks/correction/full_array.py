@@ -1,11 +1,10 @@
-"""The full array without sky, smearing, hot pixels and cosmic rays.
+"""Corrected full array: without sky, smearing, hot pixels and cosmic rays.
 
-It is one exposure, so nothing can be told from a series. The sky is a quadratic surface through
-boxes without stars. Smearing is that of the catalogue's stars with the time of a row shift that the
-sub-array told; where neither is known it stays in the image, and the step says `N/A`. Hot pixels
-and cosmic rays are looked for where no star shines: there a pixel far above the median of its
-neighbours is neither star nor sky, and has no number any more. In a star's light the image alone
-cannot tell.
+It is a single exposure, without information from a time series. The sky is a quadratic surface
+through boxes without stars. Smearing is computed for the catalogue's stars with the shift time from
+the sub-array; if it is unknown it stays in the image, and the step reports `N/A`. Hot pixels and
+cosmic rays are searched for away from stars: there a pixel far above the median of its neighbours
+is neither star nor sky, and is set to NaN. Within the light of a star they cannot be recognised.
 """
 
 from __future__ import annotations
@@ -40,26 +39,26 @@ from tasks.visit.headers import image_metadata, visit_keywords
 from tasks.visit.images import Images, open_frame, open_images
 from tasks.visit.terms import PositionTerm, read_stars
 
-DARKNESS = 5.0  # sigma of a pixel; where the neighbours' median is above it a star shines
+DARKNESS = 5.0  # sigma of a pixel; a median of the neighbours above it is a star
 OWN = ("BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3")
 
 
 def specks(image: FloatArray, seed: float, neighbour: float) -> BoolArray:
-    """Mark hot pixels and cosmic rays where no star shines, shape (ny, nx).
+    """Return a mask of hot pixels and cosmic rays away from stars, shape (ny, nx).
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Frame without sky; NaN is never marked [electron].
+        Frame without sky; NaN is not marked [electron].
     seed, neighbour : float
-        Limits for a pixel, and for pixels that touch a marked one [sigma].
+        Limits for a pixel, and for pixels adjacent to a marked one [sigma].
     """
     smooth = without_specks(image)
-    rest = image - smooth
-    noise = MAD_TO_SIGMA * float(np.nanmedian(np.abs(rest)))
+    excess = image - smooth
+    noise = MAD_TO_SIGMA * float(np.nanmedian(np.abs(excess)))
     hit = np.zeros(image.shape, dtype=bool)
     if noise > 0:
-        find_hits(np.where(smooth < DARKNESS * noise, rest / noise, np.nan), seed, neighbour, hit)
+        find_hits(np.where(smooth < DARKNESS * noise, excess / noise, np.nan), seed, neighbour, hit)
     return hit
 
 
@@ -69,11 +68,11 @@ class Place:
 
     x: float  # on the CCD [pixel]
     y: float
-    measured: bool  # on the image; otherwise where it was meant to be
+    measured: bool  # False for the intended place
 
 
 def place_of(plate: Plate, pointing: Pointing) -> Place:
-    """Return where the target is on the full array."""
+    """Return the place of the target on the full array."""
     measured = float(plate.used["PLT_X"]) > 0
     source, name = (plate, "PLT") if measured else (pointing, "LOC")
     return Place(float(source.used[f"{name}_X"]), float(source.used[f"{name}_Y"]), measured)
@@ -82,11 +81,20 @@ def place_of(plate: Plate, pointing: Pointing) -> Place:
 def smeared_columns(
     frame: Images, stack_seconds: float, scene: Scene, tau: float, place: Place
 ) -> FloatArray | None:
-    """Return the smeared light of every column of the frame [electron], shape (columns,); None
-    where it is not known.
+    """Return the smeared light of every column of the frame [electron], or None if it is unknown.
 
-    Stars have their flux in a stack, which collects light for so many seconds; `tau` is the time of
-    a row shift [s].
+    Parameters
+    ----------
+    frame : Images
+        The full array.
+    stack_seconds : float
+        Exposure time of a stack, to which the fluxes of stars refer [s].
+    scene : Scene
+        PSF and stars.
+    tau : float
+        Time of a row shift [s].
+    place : Place
+        The target.
     """
     stars = read_stars(scene.stars)
     if not scene.has_psf or not stars.target.any() or not tau > 0:
@@ -103,11 +111,11 @@ def smeared_columns(
 
 
 def subtract_sky(image: FloatArray, settings: DefectSettings) -> dict[str, float | int]:
-    """Subtract the sky, and set hot and hit pixels to NaN, in place; return the used values."""
+    """Subtract the sky and set hot and hit pixels to NaN, in place; return the used values."""
     sky, _ = sky_surface(image)
     bad = specks(image - sky, settings.seed, settings.neighbour)
     image[bad] = np.nan
-    # once more: in the SAA a quarter of the pixels is hit, which lifts the medians
+    # once more: in the SAA a quarter of the pixels is hit, which raises the medians
     sky, _ = sky_surface(image)
     image -= sky
     return {
@@ -117,7 +125,7 @@ def subtract_sky(image: FloatArray, settings: DefectSettings) -> dict[str, float
     }
 
 
-def turned_by(frame: Images, scene: Scene) -> FloatArray:
+def roll_of(frame: Images, scene: Scene) -> FloatArray:
     """Return the roll angle of the frame, shape (1,) [deg]."""
     lag = float(scene.psf.used.get("PSF_LAG", 0.0))
     track = read_track(scene.pointing)
@@ -127,7 +135,7 @@ def turned_by(frame: Images, scene: Scene) -> FloatArray:
 
 
 def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
-    """Return the states of the steps that the full array went through, by keyword."""
+    """Return the states of the steps applied to the full array, by keyword."""
     done, absent = str(Status.COMPLETED), str(Status.NOT_APPLICABLE)
     earlier = (*scene.pointing.status.items(), *scene.stars.status.items())
     return {
@@ -168,7 +176,7 @@ def correct_full_array(
         steps = history([calibrated, pointing, scene.psf, stars, smearing, plate])
         validity = np.array([0 if place.measured else 1], np.uint8)
         position = PositionTerm(np.array([place.x]), np.array([place.y]), validity)
-        scale, roll = float(stars.used["STAR_SCL"]), turned_by(frame, scene)
+        scale, roll = float(stars.used["STAR_SCL"]), roll_of(frame, scene)
         columns = sky_coordinates(frame, position.x, position.y, roll, scale)
         with FitsWriter(new_file("SCI_COR_FullArray")) as writer:
             writer.write(NewHdu(declared, keywords, pixels=image, history=steps))

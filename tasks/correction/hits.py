@@ -1,4 +1,4 @@
-"""Cosmic rays: pixels of single images that hold too much."""
+"""Cosmic rays: pixels of single images with excess charge."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from tasks.scene.residuals import Residuals
 
 COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
 
-# a pixel that is hit in more of the images than this flickers, it is not hit by cosmic rays
+# of the images; a pixel hit more often flickers, and is not hit by cosmic rays
 OFTEN = 0.1
 
-# sigma; where field stars are brighter than this they tell how good their model is
+# sigma; brightness of field stars at which the error of their model is measured
 BRIGHT_FIELD = 3.0
 
-FEW_PIXELS = 30  # fewer of them in a tile tell nothing
+FEW_PIXELS = 30  # of them in a tile, needed for a measurement
 
-TILE = 20  # pixel; side of the squares in which they are looked at together
+TILE = 20  # pixel; side of the squares in which they are combined
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -> int:
-    """Mark seeds, and pixels that touch a marked one and stand out enough; return how many are
-    marked.
+    """Mark seeds and significant adjacent pixels; return the number of marked pixels.
 
     Parameters
     ----------
     pull : ndarray, shape (ny, nx)
         Residual over its noise; NaN is never marked.
     seed, neighbour : float
-        Limits for a seed and for a pixel that touches a marked one, diagonals included.
+        Limits for a seed, and for a pixel adjacent to a marked one, including diagonally.
     hit : ndarray of bool, shape (ny, nx)
-        All False; receives the marks.
+        Output mask, initially False.
     """
     ny, nx = pull.shape
     stack = np.empty((ny * nx, 2), np.int64)
@@ -65,16 +64,15 @@ def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -
 
 
 def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> FloatArray:
-    """Return the share of the field stars' light by which their model errs in an image, tile by
-    tile; shape (ny, nx).
+    """Return the relative error of the field stars' model in an image, by tiles, shape (ny, nx).
 
-    With it the scatter of the residual is that of the noise and of such an error together, where
-    field stars are bright. Half of these pixels of a tile tell it, so that hits do not.
+    Together with the noise, this error explains the scatter of the residual where field stars are
+    bright. It is a median over such pixels of a tile, and insensitive to hits.
 
     Parameters
     ----------
     excess, noise, others : ndarray, shape (ny, nx)
-        Residual, its noise, and the model of the field stars [electron]; NaN where nothing is seen.
+        Residual, its noise, and the model of the field stars [electron]; NaN is ignored.
     """
     doubt = np.zeros(excess.shape)
     bright = np.isfinite(excess) & (others > BRIGHT_FIELD * noise)
@@ -87,9 +85,7 @@ def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> Fl
 
 
 def model_error(excess: FloatArray, noise: FloatArray, light: FloatArray) -> float:
-    """Return the share of its light by which a model errs, as the median deviation of its residuals
-    tells, shapes (n,).
-    """
+    """Return the relative error of a model, from the median deviation of residuals, shapes (n,)."""
     size = np.abs(excess)
     if np.median(size / noise) <= 1 / MAD_TO_SIGMA:
         return 0.0
@@ -106,7 +102,7 @@ def model_error(excess: FloatArray, noise: FloatArray, light: FloatArray) -> flo
 
 @dataclass
 class Found:
-    """Entries of the list, image by image, and what is counted of them."""
+    """The list of pixels of single images; `count` is the number of images."""
 
     count: int
     entries: list[tuple[int, IntArray, IntArray, FloatArray, int]] = field(default_factory=list)
@@ -114,24 +110,22 @@ class Found:
     def add(
         self, image: int, rows: IntArray, columns: IntArray, amount: FloatArray, kind: int
     ) -> None:
-        """Add pixels of an image."""
+        """Add pixels of an image to the list."""
         if len(rows):
             self.entries.append((image, rows, columns, amount, kind))
 
     def replace_flicker(self, flicker: BoolArray) -> None:
-        """Let hits of pixels that flicker count as taken from the model: they are no cosmic
-        rays.
-        """
-        told: list[tuple[int, IntArray, IntArray, FloatArray, int]] = []
+        """Change hits of flickering pixels to pixels replaced by the model."""
+        entries: list[tuple[int, IntArray, IntArray, FloatArray, int]] = []
         for image, rows, columns, amount, kind in self.entries:
             of = flicker[rows, columns] if kind == COSMIC else np.zeros(len(rows), dtype=bool)
             for which, name in ((~of, kind), (of, FROM_MODEL)):
                 if which.any():
-                    told.append((image, rows[which], columns[which], amount[which], name))
-        self.entries = told
+                    entries.append((image, rows[which], columns[which], amount[which], name))
+        self.entries = entries
 
     def table(self) -> dict[str, AnyArray]:
-        """Return the list as columns, in order of image, then as they were added."""
+        """Return the list as columns, ordered by image."""
         order = sorted(self.entries, key=lambda e: e[0])
         none = np.zeros(0, np.int64)
         parts = [(np.full(len(r), i), c, r, np.full(len(r), kind)) for i, r, c, _, kind in order]
@@ -142,8 +136,9 @@ class Found:
 
 @dataclass
 class Search:
-    """What is looked for in single images, and what was found; shapes (ny, nx), `series` and
-    `sigma` (k, images looked at).
+    """Search of single images for cosmic rays.
+
+    Arrays have the shape (ny, nx), but `series` and `sigma` (telegraphic pixels, searched images).
     """
 
     rest: Residuals
@@ -152,21 +147,21 @@ class Search:
     dead: BoolArray
     near: BoolArray  # within the aperture
     settings: DefectSettings
-    looked: IntArray
+    searched: IntArray
     found: Found
     hits: IntArray = field(init=False)
     series: FloatArray = field(init=False)
     sigma: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make room."""
+        """Allocate the results."""
         self.hits = np.zeros(self.static.shape, np.int64)
-        self.series = np.full((int(self.sample.telegraphic.sum()), len(self.looked)), np.nan)
+        self.series = np.full((int(self.sample.telegraphic.sum()), len(self.searched)), np.nan)
         self.sigma = np.full_like(self.series, np.nan)
 
     def image(self, k: int) -> None:
-        """Look through the k-th image."""
-        i, jumps = int(self.looked[k]), self.sample.telegraphic
+        """Search the k-th of the images."""
+        i, jumps = int(self.searched[k]), self.sample.telegraphic
         image, target, others = self.rest.take(i)
         star = target + others
         excess = image - star
@@ -177,8 +172,7 @@ class Search:
         rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
         pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
         pull[jumps | self.dead] = np.nan
-        # an image that moved more than the others is further off the model: its own scatter counts
-        # then
+        # an image with more motion deviates more from the model, by its own scatter
         core = pull[self.near]
         pull[self.near] /= (
             max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core))))
@@ -193,20 +187,22 @@ class Search:
             self.found.add(i, rows, columns, excess[mask] - self.static[mask], kind)
 
     def flicker(self) -> BoolArray:
-        """Return which pixels are hit far too often for cosmic rays."""
-        return np.asarray(self.hits > max(OFTEN * len(self.looked), 2))
+        """Return which pixels are hit too often for cosmic rays."""
+        return np.asarray(self.hits > max(OFTEN * len(self.searched), 2))
 
 
 def count_by_image(found: Found, rest: Residuals) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return pixels hit by cosmic rays within the aperture and in the window, and the share of the
-    aperture's area replaced.
+    """Count the pixels hit by cosmic rays in every image, and the replaced area of the aperture.
+
+    Returns hits within the aperture, hits in the window, and the replaced fraction of the aperture,
+    shape (n,) each.
     """
     inside, everywhere = np.zeros(found.count, np.int64), np.zeros(found.count, np.int64)
-    taken = np.zeros(found.count)
+    replaced = np.zeros(found.count)
     for i, rows, columns, _, kind in found.entries:
         rays = np.full(len(rows), kind == COSMIC)
         within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
         everywhere[i] += int(rays.sum())
         inside[i] += int((rays & within).sum())
-        taken[i] += float((within & (kind != HIGH_STATE)).sum()) / (np.pi * DEFAULT_RADIUS**2)
-    return inside, everywhere, taken
+        replaced[i] += float((within & (kind != HIGH_STATE)).sum()) / (np.pi * DEFAULT_RADIUS**2)
+    return inside, everywhere, replaced

@@ -1,10 +1,9 @@
-"""Imagettes without background, smearing, steady excesses and cosmic rays.
+"""Corrected imagettes: without background, smearing, steady excess and cosmic rays.
 
-They lie inside the star's light: a ring of their own they have not, so background, smearing and
-excesses are those of the stack that holds them, by their share of its exposures. Cosmic rays stand
-out of the residual to the star's model, as it moved and blurred in that very exposure; they are
-replaced by the model, and so are dead and telegraphic pixels, whose state in a single exposure the
-stack does not tell.
+Imagettes lie within the star's light and have no background ring. Background, smearing and steady
+excess are those of their stack, in proportion to the exposures. Cosmic rays are found in the
+residuals of the star's model, shifted and blurred as in the exposure, and replaced by the model. So
+are dead and telegraphic pixels, whose state in a single exposure is unknown.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ from tasks.visit.images import Imagettes, open_images, open_imagettes
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD
 OWN = ("BKGSL_C", "BDPIX_C1", "BDPIX_C3")
 COLUMNS = ("X", "Y", "X_ERR", "Y_ERR", "FLUX", "CHI2", "HITS", "VALIDITY")
-MOVES = 20  # of the circle that finds the centre of light
+MOVES = 20  # of the window that finds the centre of light
 
 
 class Stage:
-    """Subtracts what is known beforehand from imagettes, and finds star and cosmic rays in them."""
+    """Subtracts known effects from imagettes, and finds star and cosmic rays in the rest."""
 
     def __init__(
         self,
@@ -64,14 +63,12 @@ class Stage:
         self.model, self.field, self.track, self.limits = model, field, track, limits
 
     def corner(self, i: int) -> tuple[int, int]:
-        """Return where index [0, 0] of imagette `i` lies in the sub-array, x and y."""
+        """Return the index (x, y) in the sub-array of index [0, 0] of imagette `i`."""
         x0, y0 = self.known.corner
         return int(self.imagettes.x_offset[i]) - x0, int(self.imagettes.y_offset[i]) - y0
 
     def clean(self, i: int, image: FloatArray) -> FloatArray:
-        """Subtract the excess and cosmic rays of imagette `i`, in place; return the values of
-        COLUMNS.
-        """
+        """Correct imagette `i` in place, and return the values of COLUMNS."""
         image -= self.known.excess(i, *self.corner(i), self.imagettes.shape)
         place = (
             self.known.x[i] - self.imagettes.x_offset[i],
@@ -80,13 +77,13 @@ class Stage:
         found = (
             self._fit(i, image, *place) if self.model is not None else self._light(i, image, *place)
         )
-        if found[7] == 1:  # nothing found: the attitude's place
+        if found[7] == 1:  # not found: placed by the attitude
             found[:4] = *place, np.nan, np.nan
         found[:2] += self.imagettes.x_offset[i], self.imagettes.y_offset[i]
         return found
 
     def _light(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
-        """Place the star by its centre of light."""
+        """Measure the centre of light."""
         radius, floor = free_radius(~np.isfinite(image), x, y), self.known.floor[i : i + 1]
         out = np.zeros((1, 5))
         if radius > 1:
@@ -118,7 +115,7 @@ class Stage:
         return np.array([x_found, y_found, errors[1], errors[2], star.flux, chi2, hits, 0.0])
 
     def _others(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
-        """Return the field stars in imagette `i`, whose target is at (x, y)."""
+        """Return the field stars in imagette `i` for a target at (x, y)."""
         if self.field is None:
             return np.zeros(image.shape)
         mjd, duration = float(self.imagettes.mjd[i]), float(self.known.span[i])
@@ -153,7 +150,7 @@ def correct_imagettes(
     removed: Removed,
     settings: DefectSettings,
 ) -> Leaves:
-    """Write the corrected imagettes, and where the target is in each."""
+    """Write the corrected imagettes and the position of the target in each."""
     assert scene.position is not None
     assert removed.defects is not None
     steps: list[Leaf] = [
@@ -172,8 +169,8 @@ def correct_imagettes(
         model = imagette_model(scene, imagettes, stacks)
         if model is None:
             warnings.append(
-                "there is no PSF of the visit: positions by centre of light, cosmic rays stay "
-                "in the imagettes"
+                "there is no PSF of the visit: imagette positions are centres of light, and "
+                "cosmic rays stay in the imagettes"
             )
         known = companions(imagettes, stacks, scene, readout, removed, model)
         unsteady = (read_flags(removed.defects) & int(UNSTEADY)) != 0
@@ -200,7 +197,7 @@ def correct_imagettes(
 
 
 def write_imagettes(stage: Stage, steps: Sequence[Leaf]) -> FloatArray:
-    """Write the corrected imagettes; return the values of COLUMNS of each, shape (n, 8)."""
+    """Write the corrected imagettes; return the values of COLUMNS, shape (n, 8)."""
     imagettes, used = stage.imagettes, {k: v for leaf in steps for k, v in leaf.used.items()}
     declared = with_keywords(soc_structure("SCI_COR_Imagette"), used)
     state = str(Status.COMPLETED) if stage.model is not None else str(Status.WARNING)

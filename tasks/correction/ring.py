@@ -1,4 +1,4 @@
-"""The ring around the target in which the background is measured: cells, sectors, planes."""
+"""The background ring around the target: cells, sectors, planes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import BackgroundSettings
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
 
-# cells of the field: 5 degrees by 4 pixels, wider than a field star moves in a minute
+# cells of the field: 5 degrees by 4 pixels, larger than the motion of a star in a minute
 ANGLES, DEPTH = 72, 4.0
 
-FEWEST_PIXELS = 200  # a plane through fewer pixels says nothing of the background at the target
+FEWEST_PIXELS = 200  # needed to fit a plane
 
-STANDS_OUT = 5.0  # sigma; a cell of the averaged field that is brighter by this holds a star
+STANDS_OUT = 5.0  # sigma; excess of a cell of the averaged field with a star
 
 SECTORS = 8
 
-# pixels of a sector, and sectors of all images, that tell of an excess
+# pixels of a sector, and sectors of all images, needed to measure an excess
 FEWEST_IN_SECTOR, FEWEST_SECTORS = 50, 80
 
-LEAST_SHARE = 0.1  # of the ring; where fewer cells are free of stars, all are used and clipped
+LEAST_SHARE = 0.1  # of the ring; if fewer cells are free of stars, all are used
 
 
 @njit(cache=True, nogil=True, inline="always", error_model="numpy")
 def cell_of(dx: float, dy: float, roll: float, inner: float) -> tuple[int, int]:
-    """Return the cell (distance, position angle) of the field that a pixel sees.
+    """Return the cell (distance, position angle) of the field that a pixel covers.
 
-    `dx`, `dy` are its distance from the target [pixel], `roll` the roll angle [deg]; North turns
-    towards +x as the roll grows.
+    `dx`, `dy` are its offset from the target [pixel], `roll` the roll angle [deg]; North turns
+    towards +x as the roll increases.
     """
     angle = roll - np.degrees(np.arctan2(dx, dy))
     return int((np.hypot(dx, dy) - inner) / DEPTH), int(angle % 360.0 / (360.0 / ANGLES)) % ANGLES
@@ -45,7 +45,7 @@ class Ring(NamedTuple):
     x: float  # place of the target, pixel i spans [i, i+1) [pixel]
     y: float
     roll: float  # [deg]
-    bad: BoolArray  # (ny, nx) pixels to leave out
+    bad: BoolArray  # (ny, nx) pixels to ignore
     windows: BoolArray  # (cells of distance, ANGLES) cells to use
 
 
@@ -58,14 +58,14 @@ def add_to_field(
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Image without known stars [electron]; pixels without a number, or further than 5 `sigma`
-        from `level`, are left out.
+        Image without known stars [electron]; NaN pixels, and those more than 5 `sigma` from
+        `level`, are ignored.
     ring : Ring
         All of its cells are used.
     level, sigma : float
         Background of the image and noise of a pixel [electron].
     sums : ndarray, shape (cells of distance, ANGLES, 2)
-        Receives sum of the values above the level over sigma, and number.
+        Sums of (value - level) / sigma, and numbers of pixels, to which the image is added.
     """
     ny, nx = image.shape
     for j in range(ny):
@@ -93,12 +93,12 @@ def sector_means(
     image, ring
         As in `fit_plane`.
     limit : float
-        Pixels further from the plane are left out [electron].
+        Pixels further from the plane are ignored [electron].
     plane : ndarray, shape (3,)
         Level at the target [electron] and slope [electron/pixel].
     means : ndarray, shape (SECTORS, 2)
-        Receives the mean of each sector above the plane [electron] and its pixels, from 0
-        counter-clockwise on the CCD.
+        Output: mean of each sector above the plane [electron] and its number of pixels,
+        counter-clockwise from +x on the CCD.
     """
     means[:] = 0.0
     ny, nx = image.shape
@@ -120,12 +120,11 @@ def sector_means(
 
 
 def excess(means: FloatArray, sigma: FloatArray) -> float:
-    """Return by how much sectors of the ring scatter over the visit more than their pixels explain,
-    at least 1.
+    """Return the scatter of sectors over the visit in units of that of their pixels, at least 1.
 
-    Light that the scene lacks (wings of stars that turn, a PSF that breathes) is common to many
-    pixels: the error of a level is larger than that of independent pixels. What stands still in a
-    sector is common to all images, and does not count.
+    Light missing from the scene (wings of rotating stars, changes of the PSF) is common to many
+    pixels: the error of a level is larger than for independent pixels. Static light is common to
+    all images, and has no effect.
 
     Parameters
     ----------
@@ -145,19 +144,19 @@ def excess(means: FloatArray, sigma: FloatArray) -> float:
 
 
 class Plane(NamedTuple):
-    """A plane through the pixels of the ring; NaN and 0 where too few of them are left."""
+    """A plane through the pixels of the ring; NaN and 0 if there are too few of them."""
 
     level: float  # at the target [electron]
     error: float
     slope_x: float  # [electron/pixel]
     slope_y: float
-    pixels: int  # that entered
+    pixels: int  # number of pixels used
     sigma: float  # their scatter [electron]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def ring_pixels(image: FloatArray, ring: Ring) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return distances from the target along x and y [pixel], and values, of the pixels used."""
+    """Return the offsets from the target along x and y [pixel], and the values, of used pixels."""
     ny, nx = image.shape
     px, py, value = np.empty(ny * nx), np.empty(ny * nx), np.empty(ny * nx)
     count = 0
@@ -180,9 +179,9 @@ def ring_pixels(image: FloatArray, ring: Ring) -> tuple[FloatArray, FloatArray, 
 def normal_equations(
     pixels: tuple[FloatArray, FloatArray, FloatArray], plane: FloatArray, limit: float
 ) -> tuple[FloatArray, FloatArray, float, float]:
-    """Sum the equations for the change of a plane over the pixels within `limit` of it.
+    """Return the normal equations for a change of a plane, from the pixels within `limit` of it.
 
-    Returns left side, right side, sum of squares, and number of pixels.
+    These are left side, right side, sum of squares, and number of pixels.
     """
     px, py, value = pixels
     normal, right = np.zeros((3, 3)), np.zeros(3)
@@ -207,20 +206,20 @@ def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, slop
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Image without known stars [electron]; pixels without a number are left out.
+        Image without known stars [electron]; NaN pixels are ignored.
     ring : Ring
-        Which pixels are used.
+        The pixels to use.
     clip : float
-        Pixels further from the plane are left out [robust sigma].
+        Pixels further from the plane are ignored [robust sigma].
     one_count : float
-        One count of the converter [electron]: pixels are not taken to scatter by less.
+        One count of the converter, the smallest scatter of pixels that is assumed [electron].
     sloped : bool
-        Whether a slope is fitted.
+        Whether to fit a slope.
 
     Returns
     -------
     Plane
-        Level NaN where fewer than FEWEST_PIXELS are left.
+        The level is NaN with fewer than FEWEST_PIXELS pixels.
     """
     pixels = ring_pixels(image, ring)
     value = pixels[2]
@@ -250,11 +249,10 @@ def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, slop
 
 
 def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Return the averaged field [sigma of a pixel] and which of its cells are free of stars, from
-    `add_to_field`'s sums.
+    """Return the averaged field [sigma of a pixel] and a mask of its cells without stars.
 
-    A cell whose mean stands out of the others at its error, and its neighbours, are not free. Where
-    too few would be left, all cells are: a clipped fit is better than none.
+    A cell with a significant excess is masked together with its neighbours. If too few cells would
+    remain, none is masked: a clipped fit is better than none.
     """
     value, number = sums[..., 0], sums[..., 1]
     seen = number > 0
@@ -270,7 +268,7 @@ def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:
 
 
 def with_neighbours(star: BoolArray) -> BoolArray:
-    """Return the cells of the field that hold a star, or touch one of these along an axis."""
+    """Return the cells with a star, and their neighbours along either axis."""
     near = star.copy()
     for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
         moved = np.roll(star, shift, axis)
@@ -286,14 +284,14 @@ def cells(settings: BackgroundSettings) -> tuple[int, int]:
 
 
 def slope_gain(flat: Plane, plane: Plane) -> float:
-    """Return by how much -2 ln L falls with a slope."""
+    """Return the decrease of -2 ln L by a slope."""
     if not (np.isfinite(flat.sigma) and np.isfinite(plane.sigma) and plane.sigma > 0):
         return 0.0
     return float(2 * flat.pixels * np.log(flat.sigma / plane.sigma))
 
 
 def crowded(sums: FloatArray) -> bool:
-    """Whether some cells of the ring stand out of the others."""
+    """Return whether some cells of the ring have a significant excess."""
     seen = sums[..., 1] > 0
     mean = np.where(seen, sums[..., 0] / np.maximum(sums[..., 1], 1.0), 0.0)
     pull = (mean - np.median(mean[seen])) * np.sqrt(sums[..., 1])

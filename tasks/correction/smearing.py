@@ -1,11 +1,10 @@
-"""Smearing: there is no shutter, so stars shine on while the image is shifted into the shielded
-half of the CCD, and before.
+"""Smearing: light collected without a shutter, while images shift to the shielded half of the CCD.
 
-Every pixel passes every row of its column and collects each row's light for the time of one shift,
-tau. Without motion the sum is the same in the whole column: S(x) = n tau sum over y of rate(x, y),
-over all 1024 rows, stars outside of the window included. The margin rows at the top see nothing but
-this (and their read-out's dark current), too noisily to correct an image; over a visit they tell
-tau, which is weighed with what is known of the clock.
+Every pixel passes every row of its column and collects the light of each row for the time of one
+shift, tau. Without motion the sum is the same in a whole column: S(x) = n tau sum over y of
+rate(x, y), over all 1024 rows, including stars outside of the window. The margin rows at the top
+contain only this light (and the dark current of their read-out). They are too noisy to correct an
+image, but over a visit they measure tau, which is combined with the time by the clock.
 """
 
 from __future__ import annotations
@@ -28,19 +27,17 @@ from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures, open_exposures
 from tasks.visit.terms import read_bias, read_gain, read_linearity, read_look, read_stars
 
-# the clock is exact, but not all light of the columns is in the model: far wings, faint stars
+# the clock is exact, but the model of the columns' light lacks far wings and faint stars
 KNOWN = 0.05
-OFF = 4.0  # a margin that differs by more from what is known is believed [sigma]
-# electron in all columns; the trail of a star that leaves less in an exposure is lost in the sky
+OFF = 4.0  # sigma; beyond this deviation from the clock the margin is believed
+# electron in all columns; a star that smears less in an exposure is negligible
 FAINTEST = 0.2
 BLUR_SAMPLES = 8
 CCD_ROWS = 1024
 
 
 def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return offsets [pixel] and the share of a star's light that falls on a column at that offset
-    from its centre.
-    """
+    """Return offsets from a star [pixel], and the share of its light in a column at each offset."""
     half = grid.shape[0] // 2
     return (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
 
@@ -55,11 +52,11 @@ def column_sums(
     columns : int
         Number of columns.
     x : ndarray, shape (k, m)
-        Index of each star's column at m times of the exposure.
+        Index of the column of each star at m times of the exposure.
     flux : ndarray, shape (k,)
         Fluxes [electron].
     offsets, profile : ndarray, shape (l,)
-        See `column_profile`.
+        Profile of a star, see `column_profile`.
     """
     place = np.arange(columns)
     sums = np.zeros(columns)
@@ -74,12 +71,10 @@ def column_sums(
 def columns_passed(
     start: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray], height: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return where stars stand as the rows of the window pass them: columns and rows, shape (k, 2
-    m).
+    """Return columns and rows of stars as the rows of the window pass them, shape (k, 2 m).
 
-    On its way into the window before an exposure the charge passes what lies above, and on its way
-    out what lies below. Stars in the window are passed by some of its rows before, and by the
-    others after.
+    Charge passes stars above the window on its way in, before an exposure, and stars below it on
+    its way out. Stars in the window are passed by some of its rows before, and by the others after.
 
     Parameters
     ----------
@@ -99,17 +94,16 @@ def columns_passed(
 
 
 def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
-    """Return tau and its error from margin columns: measured = constant + tau model, by least
-    squares clipped once.
+    """Fit tau, and its error, to the margin: measured = constant + tau model, clipped once.
 
-    Every image counts by itself: a bright star may cross the columns in a few of them only.
+    Images are not averaged, since a bright star may cross the columns in only a few of them.
 
     Parameters
     ----------
     measured : ndarray, shape (n, nx)
         Mean charge of the margin rows [electron per stack].
     model : ndarray, shape (n, nx)
-        What they would hold for tau = 1 s [electron/s].
+        Expected charge for tau = 1 s [electron/s].
     """
     measured, model = measured.ravel(), model.ravel()
     good = np.isfinite(measured) & np.isfinite(model)
@@ -126,8 +120,9 @@ def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
 
 
 def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
-    """Return the mean of values with errors, and its error; a value of infinite error does not
-    count.
+    """Return the weighted mean of (value, error) pairs, and its error.
+
+    A value with an infinite error is ignored.
     """
     weights = [1.0 / error**2 for _, error in values]
     total = sum(weights)
@@ -144,12 +139,10 @@ def margin_rows(
     good: BoolArray,
     size: int = 1 << 23,
 ) -> FloatArray | None:
-    """Return the mean charge of the top overscan rows in every column of the images that are
-    `good`, shape (n, nx).
+    """Return the mean charge of the top overscan rows by column, (n, nx) [electron per stack].
 
-    [electron per stack]; None without them as images.
-
-    `level` and `gain` (n,) are those of the images, `curve` is the linearity: their charge passes
+    Only `good` images are returned; None if the rows are not available as images. `level` and
+    `gain`, shape (n,), and the linearity `curve` are those of the images, since the charge passes
     the same amplifier. The rows are read in blocks of about `size` bytes.
     """
     if "SCI_RAW_OverscanTop" not in raw.file or not good.any():
@@ -171,13 +164,11 @@ def margin_rows(
 def estimate_smearing(
     raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
 ) -> Leaves:
-    """Model the smeared light of all stars of a column, and fit the time of a shift to the top
-    margin.
-    """
+    """Model the smeared light of all stars, and fit the time of a shift to the top margin."""
     made = scene.has_psf
     known = made and bool(read_stars(scene.stars).target.any())
     missing = "star catalogue" if made else "PSF of the visit"
-    warnings = [] if known else [f"there is no {missing}: the smeared light is not known"]
+    warnings = [] if known else [f"there is no {missing}: smeared light is not subtracted"]
     with open_exposures(raw) as exposures:
         columns = Columns(exposures, scene, settings.time)
         rate = np.zeros((exposures.count, exposures.shape[1]))
@@ -204,10 +195,10 @@ def estimate_smearing(
 
 
 class Columns:
-    """Sums of the stars' light along the columns of every image, as they smear.
+    """Light of the smearing stars, summed along the columns of every image.
 
-    The centre of light of the first look is good to a tenth of a pixel, over which the sum of a
-    column does not change.
+    The centre of light of the first look is good to a tenth of a pixel, which does not affect the
+    sum of a column.
     """
 
     def __init__(self, exposures: Exposures, scene: Scene, shift: float) -> None:
@@ -229,7 +220,7 @@ class Columns:
         self.starts = some * step - exposures.span / 2
 
     def places(self, i: int, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the indices of the stars some seconds after the middle of image `i`."""
+        """Return column and row of the stars at times since the middle of image `i` [s]."""
         e = self.exposures
         dx, dy, roll = self.track.at(seconds, float(e.mjd[i]), e.span, self.lag)
         x, y = self.x[i] - e.x_offset - 0.5 + dx, self.y[i] - e.y_offset - 0.5 + dy
@@ -249,7 +240,7 @@ class Columns:
 def read_margin(
     exposures: Exposures, readout: ReadOut, linearity: Linearity, good: BoolArray
 ) -> FloatArray | None:
-    """Return the charge of the top margin in the `good` images, see `margin_rows`."""
+    """Return the charge of the top margin in the `good` images (see `margin_rows`)."""
     level, gains = read_bias(readout.bias).level, read_gain(readout.gain).gain
     return margin_rows(exposures, level, gains, read_linearity(linearity), good)
 
@@ -257,13 +248,15 @@ def read_margin(
 def choose_time(
     measured: tuple[float, float], clock: float, warnings: list[str]
 ) -> tuple[float, float]:
-    """Return the time of a shift and its error [s]: the mean of measurement and clock, or the
-    measurement alone where it contradicts the clock.
+    """Return the time of a shift and its error [s].
+
+    This is the weighted mean of measurement and clock, or the measurement if it contradicts the
+    clock.
     """
     tau, error = measured
     if abs(tau - clock) > OFF * np.hypot(error, KNOWN * clock):
         warnings.append(
-            f"the top margin shows a shift of {tau * 1e6:.1f} microseconds, not {clock * 1e6:.1f}"
+            f"the top margin gives a shift of {tau * 1e6:.1f} microseconds, not {clock * 1e6:.1f}"
         )
         return measured
     return weighted_mean(measured, (clock, KNOWN * clock))

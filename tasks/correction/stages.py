@@ -1,8 +1,7 @@
-"""What each correction does to the light curve: the electrons in one circle around the star, effect
-by effect.
+"""Effect of each correction on the light curve within one circle around the star.
 
-The effects are taken away by the function that writes the corrected images, one at a time. Nothing
-but the report reads this.
+The corrections are applied one at a time, by the function that also writes the corrected images.
+The result is used by the report only.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from tasks.visit.clean import Effects, Hits, clean_block, hits_of, read_effects
 from tasks.visit.images import open_images
 from tasks.visit.terms import look_places, read_defect_list
 
-# What is taken away, in this order: the column that says what is left, and which parts of the
-# effects that is.
+# Corrections in the order in which they are applied: column, and members of `Effects`.
 ORDER: dict[str, tuple[str, ...]] = {
     "SMEARING": ("smearing",),
     "STATIC": ("static",),
@@ -37,16 +35,16 @@ KINDS = {"TELEGRAPHIC": HIGH_STATE, "DEAD": FROM_MODEL, "COSMIC_RAYS": COSMIC}
 
 
 def one_by_one(effects: Effects, hits: Mapping[str, Hits]) -> list[Effects]:
-    """Return effects one at a time, in the order in which they are taken away; those not known as
-    ones that do nothing.
+    """Return the effects one at a time, in the order in which they are subtracted.
+
+    Unknown effects do nothing.
 
     Parameters
     ----------
     effects : Effects
         All of them.
     hits : mapping
-        The pixels of single images by the stage in which they are taken away; no stage without them
-        takes any.
+        Pixels of single images, by the stage in which they are subtracted.
     """
     single = []
     for stage, parts in ORDER.items():
@@ -65,17 +63,16 @@ def stages(
     y: FloatArray,
     radius: float,
 ) -> FloatArray:
-    """Return the sums of a block of images within a circle, as they are and after each effect is
-    taken away, shape (n, k + 1).
+    """Sum a block of images within a circle, before and after each correction, shape (n, k + 1).
 
     Parameters
     ----------
     images : ndarray, shape (n, ny, nx)
-        Calibrated images; they are corrected in place [electron per stack].
+        Calibrated images, which are corrected in place [electron per stack].
     block : slice
-        Which images of the visit these are.
+        Their indices in the visit.
     effects : sequence of Effects, k
-        What is taken away one after the other, of all images of the visit; see `one_by_one`.
+        Effects to subtract one after the other, of all images of the visit; see `one_by_one`.
     x, y : ndarray, shape (n,)
         Centres in the window, pixel i spans [i, i+1) [pixel].
     radius : float
@@ -89,11 +86,11 @@ def stages(
 
 
 def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str, Hits]:
-    """Return the pixels of single images that are changed, by the stage in which that is done."""
+    """Return the corrected pixels of single images, by the stage of their correction."""
     image, x, y, amount, kind = read_defect_list(term)
     hits = {}
-    for stage, which in KINDS.items():
-        of = kind == which
+    for stage, number in KINDS.items():
+        of = kind == number
         hits[stage] = hits_of(count, shape, image[of], x[of], y[of], amount[of])
     return hits
 

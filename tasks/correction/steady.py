@@ -1,4 +1,4 @@
-"""What stands still on the detector: hot, dead and warm pixels."""
+"""Static defects of the detector: hot, warm and dead pixels."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tasks.correction.telegraphic import find_telegraphic
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.residuals import Residuals
 
-MANY = 4  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+MANY = 4  # images; over fewer, the scatter of a pixel is mostly chance
 
-RARELY = 0.06  # a level that is met in a smaller share of the images may be cosmic rays
+RARELY = 0.06  # of the images; a level seen more rarely may be cosmic rays
 
-DARKER = 0.5  # a pixel that shows less of the star's light than this is dead
+DARKER = 0.5  # of the star's light; a pixel with less is dead
 
-NEIGHBOURHOOD = 7  # pixel; side of the square that tells what the surroundings of a pixel show
+NEIGHBOURHOOD = 7  # pixel; side of the square around a pixel whose median is the reference
 
 
 def static_excess(
     median: FloatArray, error: FloatArray, star: FloatArray, significance: float, share: float
 ) -> FloatArray:
-    """Return the steady excess that is taken away: where it is significant, and more than the
-    star's model may err.
+    """Return the steady excess to subtract, shape (ny, nx) [electron].
+
+    It must be significant, and larger than the error of the star's model.
 
     Parameters
     ----------
@@ -36,30 +37,30 @@ def static_excess(
     star : ndarray, shape (ny, nx)
         Mean of the star's model over the sample [electron].
     significance, share : float
-        Smallest excess in units of its error, and of the star's light on the pixel.
+        Smallest excess in units of its error, and of the star's light in the pixel.
     """
-    taken = (median > significance * error) & (median > share * star)
-    return np.where(taken, median, 0.0)
+    steady = (median > significance * error) & (median > share * star)
+    return np.where(steady, median, 0.0)
 
 
 @dataclass
 class Sample:
-    """What some images, spread over the visit, tell of every pixel; shapes (ny, nx)."""
+    """Statistics of every pixel over images spread over the visit, shape (ny, nx)."""
 
     median: FloatArray  # median residual [electron]
     scatter: FloatArray  # robust scatter of the residual [electron]
     star: FloatArray  # mean of the target's model [electron]
     noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
     telegraphic: BoolArray
-    outside: BoolArray  # of the window, or without a value in one of the images
+    outside: BoolArray  # outside of the window, or NaN in one of the images
 
 
 def sample_statistics(
     rest: Residuals, chosen: IntArray, likely: BoolArray, settings: DefectSettings
 ) -> Sample:
-    """Return what the residuals of a sample tell of the pixels.
+    """Return the statistics of residuals over a sample of images.
 
-    `likely` are pixels that the reference map says jump between two levels.
+    `likely` are telegraphic pixels of the reference map.
     """
     residuals = np.empty((len(chosen), *rest.images.shape), np.float32)
     total, field_light = np.zeros(rest.images.shape), np.zeros(rest.images.shape)
@@ -89,12 +90,11 @@ def sample_statistics(
 def mark_telegraphic(
     residuals: Float32Array, sample: Sample, likely: BoolArray, settings: DefectSettings
 ) -> None:
-    """Mark the pixels of a sample that jump between two levels, in place.
+    """Mark the telegraphic pixels of a sample, in place.
 
-    Smaller jumps are believed of pixels that are `likely` to.
+    For `likely` ones smaller jumps are accepted.
     """
-    # where the star is bright its model errs by a share of its light: a jump must be larger than
-    # that
+    # a jump must exceed the error of the star's model, which is proportional to its light
     understood = np.sqrt(sample.noise**2 + (settings.share * sample.star) ** 2)
     understood[sample.outside] = np.nan
     gap, contrast, fewest = settings.gap, settings.contrast, max(4, int(RARELY * len(residuals)))
@@ -107,10 +107,10 @@ def mark_telegraphic(
 
 
 def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:
-    """Return an image minus the median of each pixel's neighbourhood: the star's far wings and
-    errors of its PSF cancel.
+    """Return an image minus the median around each pixel, shape (ny, nx).
 
-    Pixels outside of the window tell nothing of those within it, and have no excess.
+    The star's far wings and errors of its PSF cancel. Pixels outside of the window are ignored, and
+    have no excess.
     """
     usual: FloatArray = scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
     edge = ~outside & scipy.ndimage.maximum_filter(outside, NEIGHBOURHOOD, mode="nearest")
@@ -128,11 +128,10 @@ def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:
 def dead_pixels(
     median: FloatArray, error: FloatArray, star: FloatArray, significance: float
 ) -> BoolArray:
-    """Return which pixels show less than half of the light that they should, significantly, shape
-    (ny, nx).
+    """Return which pixels have significantly less than half of the expected light, (ny, nx).
 
-    A pixel of the flat field that is known to be dark has its light multiplied up again, and is
-    none of these. Where there is next to no light nothing can be missing.
+    The light of pixels that are dark in the flat field has been restored, so these do not count.
+    Without sufficient light, no pixel is dead.
     """
     return np.asarray((median < -DARKER * star) & (DARKER * star > significance * error))
 

@@ -1,15 +1,15 @@
-"""Telegraphic pixels: their dark current jumps between two levels at random times.
+"""Telegraphic pixels, whose dark current jumps between two levels at random times.
 
-A pixel is telegraphic if two levels describe its residual to the scene far better than one: the
-variance within the levels is small against the variance about one mean, and the levels lie several
-sigma apart with images in both. A slow or smooth change (the trail of a field star, an error of the
-PSF under a moving target) fills the space between, and fails the first test: a pure sine, split at
-its mean, keeps a fifth of its variance.
+A pixel is telegraphic if two levels describe its residuals much better than one: the variance about
+the levels is small compared with that about a single mean, and the levels are several sigma apart
+with images in both. A smooth change (the trail of a field star, an error of the PSF under a moving
+target) fills the gap and fails the first test: a pure sine, split at its mean, keeps a fifth of its
+variance.
 
-The states follow from a hidden Markov model of two levels with Gaussian noise and an equal chance
-to change between neighbouring images (Rabiner 1989, Proc. IEEE 77, 257): forward-backward
-probabilities, then levels and chance again from these. What is taken away from an image is the
-posterior mean of the high state, so that where the state is doubtful only part of the gap is.
+States follow from a hidden Markov model of two levels with Gaussian noise and equal probabilities
+of change between consecutive images (Rabiner 1989, Proc. IEEE 77, 257): forward-backward
+probabilities, then levels and the probability of change from these. The posterior mean of the level
+is subtracted, so that only part of the gap is if the state is uncertain.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from numba import njit
 
 from schemas.arrays import BoolArray, Float32Array, FloatArray
 
-WIDE = 8.0  # sigma; a gap this wide leaves no doubt of two levels
-ROUNDS = 6  # of levels and states; they rest after some three
+WIDE = 8.0  # sigma; two levels this far apart are beyond doubt
+ROUNDS = 6  # of levels and states, which converge after about three
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
-    """Split values in two levels so that the scatter within them is least.
+    """Split values into two levels with the least scatter about them.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
     Returns
     -------
     low, high, within, total, fewer
-        Means of the two levels, variance about them, variance about one mean, and the number of
+        Means of the two levels, variance about them, variance about a single mean, and number of
         values in the smaller group.
     """
     ordered = np.sort(values)
@@ -65,23 +65,23 @@ def find_telegraphic(
     fewest: int,
     found: BoolArray,
 ) -> None:
-    """Mark pixels whose residuals jump between two levels.
+    """Mark the pixels whose residuals jump between two levels.
 
     Parameters
     ----------
     residuals : ndarray, shape (n, ny, nx)
-        Images minus the scene, in order of time [electron].
+        Images minus the scene, in chronological order [electron].
     noise : ndarray, shape (ny, nx)
-        Noise of a pixel, as far as it is understood [electron].
+        Expected noise of a pixel; NaN pixels are skipped [electron].
     gap : float
-        Least distance of the levels, in units of the noise and of the scatter within the levels.
+        Smallest distance of the levels, in units of the noise and of the scatter about them.
     contrast : float
-        Least ratio of the variance about one mean to that within the levels; half as much again for
-        wide gaps.
+        Smallest ratio of the variance about a single mean to that about the levels; 1.5 times as
+        much for wide gaps.
     fewest : int
-        Least number of images in each level.
+        Smallest number of images in each level.
     found : ndarray of bool, shape (ny, nx)
-        Receives the marks.
+        Output mask.
     """
     n, ny, nx = residuals.shape
     series = np.empty(n)
@@ -95,14 +95,14 @@ def find_telegraphic(
                 series[i] = residuals[i, y, x]
                 total += series[i]
                 squares += series[i] * series[i]
-            # two levels of equal shares, `gap` sigma apart, add gap^2 / 4 to the variance; uneven
-            # ones down to a third of that
+            # equally populated levels, `gap` sigma apart, add gap^2 / 4 to the variance; uneven
+            # ones at least a third of that
             if not squares / n - (total / n) ** 2 > noise[y, x] ** 2 * (1.0 + gap * gap / 12.0):
                 continue
             low, high, within, about_one, fewer = _split_without_hits(series, fewest)
             sigma = max(noise[y, x], np.sqrt(within))
-            # a smooth change well above the noise comes to a contrast of 5.3 (sine) at most, two
-            # levels then to far more
+            # a smooth change well above the noise has a contrast of at most 5.3 (sine), two levels
+            # then have much more
             needed = contrast if high - low < WIDE * noise[y, x] else 1.5 * contrast
             found[y, x] = (
                 fewer >= fewest and high - low > gap * sigma and about_one > needed * within
@@ -111,9 +111,9 @@ def find_telegraphic(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _split_without_hits(series: FloatArray, fewest: int) -> tuple[float, float, float, float, int]:
-    """Split values in two levels as `split_levels` does, without cosmic rays.
+    """Split values into two levels (see `split_levels`), without cosmic rays.
 
-    Some cosmic rays make a group of their own: without them the levels show.
+    A few cosmic rays form a group of their own, and are removed.
     """
     kept = np.sort(series)
     low, high, within, about_one, fewer = split_levels(kept)
@@ -134,16 +134,16 @@ def states(series: FloatArray, sigma: FloatArray, high: FloatArray) -> tuple[flo
     Parameters
     ----------
     series : ndarray, shape (n,)
-        Residuals in order of time; NaN where there is none [electron].
+        Residuals in chronological order; NaN is ignored [electron].
     sigma : ndarray, shape (n,)
         Their noise [electron].
     high : ndarray, shape (n,)
-        Receives the probability of the high state.
+        Output: probability of the high state.
 
     Returns
     -------
     low, high, chance
-        The levels [electron] and the chance to change between neighbouring images.
+        The levels [electron], and the probability of a change between consecutive images.
     """
     n = series.size
     low_level, high_level, within, _, _ = split_levels(series[np.isfinite(series)])
@@ -176,9 +176,9 @@ def _emit(
     levels: tuple[float, float, float],
     emission: FloatArray,
 ) -> None:
-    """Set the likelihood of every value in each state, shape (n, 2), the larger one to 1.
+    """Set the likelihood of every value in each state, (n, 2), with a maximum of 1.
 
-    `levels` are the low one, the high one, and the scatter about them [electron].
+    `levels` are the low level, the high level, and the scatter about them [electron].
     """
     low_level, high_level, spread = levels
     for i in range(series.size):
@@ -187,8 +187,7 @@ def _emit(
             continue
         s = max(sigma[i], spread)
         a, b = (series[i] - low_level) / s, (series[i] - high_level) / s
-        # a value far from both levels, as of a change within the image, must not decide by its
-        # last digit
+        # for a value far from both levels, as in an image with a change, rounding must not decide
         a, b = min(0.5 * a * a, 50.0), min(0.5 * b * b, 50.0)
         m = min(a, b)
         emission[i, 0], emission[i, 1] = np.exp(m - a), np.exp(m - b)
@@ -196,7 +195,7 @@ def _emit(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> None:
-    """Set the probability of each state from all values up to an image, shape (n, 2)."""
+    """Set the probability of each state given the values up to an image, shape (n, 2)."""
     p = emission[0] * 0.5
     forward[0] = p / p.sum()
     for i in range(1, len(emission)):
@@ -210,7 +209,7 @@ def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> N
 def _pass_backward(
     emission: FloatArray, forward: FloatArray, chance: float, high: FloatArray
 ) -> float:
-    """Set the probability of the high state from all values; return the expected changes."""
+    """Set the probability of the high state given all values; return the expected changes."""
     n = len(emission)
     b0, b1 = 1.0, 1.0
     changes = 0.0

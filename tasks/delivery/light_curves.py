@@ -104,7 +104,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="6",
+    version="7",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
 )
@@ -130,7 +130,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="4",
+    version="5",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
 )

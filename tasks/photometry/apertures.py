@@ -1,9 +1,8 @@
-"""Aperture photometry: the star's electrons inside circles that follow it, all radii in one pass
-over the image.
+"""Aperture photometry: sums within circles that follow the star, for all radii in one pass.
 
-Pixels on a circle's border count by the exact area inside it. A circle is worked through in its
-four quadrants: there the columns of a row that lie wholly inside come first, so that one running
-sum along the row serves all radii, and only the few cells that a circle cuts need geometry.
+Pixels on the border of a circle count by the exact area inside. Circles are summed by quadrants: in
+a quadrant, the pixels of a row wholly inside a circle come first, so that one cumulative sum along
+the row serves all radii, and only the few pixels cut by a circle need geometry.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tasks.visit.terms import (
 Images = FloatArray | Float32Array
 
 RADII = np.array(light_curves.RADII)
-MOST_MISSING = 1e-3  # of an aperture, before it is worth a warning
+MOST_MISSING = 1e-3  # of an aperture, before a warning
 
 
 def aperture_sums(
@@ -43,28 +42,27 @@ def aperture_sums(
     radii: ArrayLike = RADII,
     mask: BoolArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum images in circles of all radii about a centre that moves from image to image.
+    """Sum images within circles of all radii about a centre that moves from image to image.
 
     Parameters
     ----------
     images : ndarray of native float64 or float32, shape (n, ny, nx)
-        Signal; pixels that are not finite are left out [electron].
+        Signal; pixels that are not finite are ignored [electron].
     x, y : array_like, shape (n,)
         Centres, edge based: pixel i spans [i, i+1) of the image's own axes [pixel].
     radii : array_like, shape (k,)
         Radii, ascending and positive [pixel].
     mask : ndarray of bool, shape (ny, nx) or (n, ny, nx), optional
-        True for pixels to leave out: outside of the circular window, or bad.
+        True for pixels to ignore: outside of the circular window, or bad.
 
     Returns
     -------
     sums : ndarray, shape (n, k)
-        Signal inside the circles, border pixels by exact overlap, float64 sums [electron]. What is
-        left out counts as zero and is not made up for; NaN where nothing is left, or the centre is
-        not finite.
+        Signal inside the circles, with border pixels by exact overlap, summed in float64
+        [electron]. Ignored pixels count as zero. NaN without any pixel or a finite centre.
     areas : ndarray, shape (n, k)
-        Area that entered the sum: pi R^2 less masked pixels, pixels that are not finite and what
-        lies outside of the image [pixel^2].
+        Summed area: pi R^2 without masked pixels, pixels that are not finite, and the area
+        outside of the image [pixel^2].
 
     Raises
     ------
@@ -108,12 +106,12 @@ def _check_images(images: Images, x: FloatArray, y: FloatArray) -> None:
 
 
 def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> FloatArray:
-    """Return the part of each aperture that was left out of its sum.
+    """Return the fraction of each aperture that is missing from its sum.
 
     Parameters
     ----------
     areas : array_like, shape (n, k)
-        Area that entered the sums [pixel^2].
+        Summed area [pixel^2].
     radii : array_like, shape (k,)
         Radii [pixel].
 
@@ -177,8 +175,9 @@ def _cut_stamp(
     stamp: FloatArray,
     hole: FloatArray,
 ) -> int:
-    """Copy the surroundings of the star to `stamp`, 0 where pixels are missing; `hole` is 1 there.
-    Count these.
+    """Copy the surroundings of the star to `stamp`, and count the missing pixels.
+
+    These are 0 in `stamp` and 1 in `hole`.
     """
     ny, nx = image.shape
     side = len(stamp)
@@ -211,10 +210,10 @@ def _cut_stamp(
 def _cross(
     fx: float, fy: float, radii: FloatArray, lines: FloatArray, crossings: FloatArray
 ) -> None:
-    """Tabulate the pixel grid seen from the centre and where circles cross it.
+    """Tabulate the pixel grid as seen from the centre, and its crossings with the circles.
 
-    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, the axis
-    itself first. `crossings` (4, k, m): half chords that circle k cuts from these lines.
+    `lines` (4, m): distances of the grid lines to the right, to the left, up and down, starting
+    with the axis itself. `crossings` (4, k, m): half chords of circle k on these lines.
     """
     for side, first in enumerate((1 - fx, fx, 1 - fy, fy)):
         lines[side, 0] = 0.0
@@ -229,8 +228,9 @@ def _cross(
 def _sum_stamp(
     stamp: FloatArray, radii: FloatArray, lines: FloatArray, crossings: FloatArray, sums: FloatArray
 ) -> None:
-    """Sum a stamp in circles about its middle pixel (lines and crossings of `_cross`), quadrant by
-    quadrant.
+    """Sum a stamp within circles about its middle pixel, by quadrants.
+
+    `lines` and `crossings` are those of `_cross`.
     """
     reach = len(stamp) // 2
     sums[:] = 0.0
@@ -250,7 +250,7 @@ def _sum_stamp(
                 done = 0
                 running[0] = 0.0
                 for k in range(first_k, len(radii)):
-                    # cells up to `full` lie wholly inside the circle, those from `full` to `end`
+                    # pixels up to `full` are wholly inside the circle, those from `full` to `end`
                     # are cut by it
                     full = floor(along[k, j + 1] - u[1]) + 1 if along[k, j + 1] >= u[1] else 0
                     end = ceil(along[k, j] - u[1]) + 1 if along[k, j] > u[1] else 1
@@ -277,8 +277,7 @@ def flux_error(
     n_exposures: int,
     ron: float,
 ) -> FloatArray:
-    """Return the flux error as the operational pipeline writes it to FLUXERR: ``sqrt(F + B + D + pi
-    R^2 n RON^2)``.
+    """Return the operational pipeline's flux error, ``sqrt(F + B + D + pi R^2 n RON^2)``.
 
     Parameters
     ----------
@@ -294,12 +293,12 @@ def flux_error(
     Returns
     -------
     ndarray, shape (n, k)
-        Error [electron]; NaN where the sum under the root is negative.
+        Error [electron]; NaN where the variance is negative.
 
     Notes
     -----
-    ----- Exact on real FLUXERR (DRP 14.1.3). It leaves out the errors of background, smearing, flat
-    field and contamination: `flux_variance` has room for them.
+    Reproduces FLUXERR of DRP 14.1.3 exactly. It omits the errors of background, smearing, flat
+    field and contamination; see `flux_variances`.
     """
     area = pi * np.square(np.asarray(radii, dtype=np.float64))
     variance = (
@@ -309,9 +308,9 @@ def flux_error(
 
 
 class Collected(NamedTuple):
-    """What the pixels of an aperture collected, broadcast to (n, k) [electron].
+    """Charge collected in an aperture, by source, broadcast to (n, k) [electron].
 
-    Negative values are noise, and add no variance.
+    Negative values are noise, and contribute no variance.
     """
 
     star: ArrayLike
@@ -328,14 +327,14 @@ def flux_variances(
     ron: ArrayLike,
     background_error: ArrayLike,
 ) -> dict[str, FloatArray]:
-    """Return the variance of aperture fluxes, term by term.
+    """Return the variance of aperture fluxes by source.
 
     Parameters
     ----------
     collected : Collected
-        Electrons in the aperture.
+        Charge in the aperture.
     areas : array_like, broadcast to (n, k)
-        Area that entered the sums, N [pixel^2].
+        Summed area, N [pixel^2].
     n_exposures : int
         Exposures stacked in an image, m.
     ron : array_like, broadcast to (n, k)
@@ -346,7 +345,7 @@ def flux_variances(
     Returns
     -------
     dict of ndarray, shape (n, k)
-        Photon noise of what was collected is its number of electrons; READ_OUT is ``N m RON^2``,
+        The variance of collected charge is its number of electrons; READ_OUT is ``N m RON^2``,
         BACKGROUND ``(N sigma_B)^2`` [electron^2].
     """
     area = np.asarray(areas, dtype=np.float64)
@@ -367,26 +366,26 @@ def flat_variance(
     motion: tuple[float, float],
     radii: ArrayLike,
 ) -> FloatArray:
-    """Return the variance that errors of the flat field make when the star moves over them.
+    """Return the variance caused by errors of the flat field under a moving star.
 
     Parameters
     ----------
     star : ndarray, shape (ny, nx)
-        The star as it usually is [electron].
+        Median image of the star [electron].
     error : ndarray, shape (ny, nx)
         Error of the flat field.
     x, y : float
-        Usual place of the star, index pixel i spans [i, i+1) [pixel].
+        Median place of the star, pixel i spans [i, i+1) [pixel].
     motion : tuple of float
-        Scatter of its places along x and y [pixel].
+        Scatter of the places along x and y [pixel].
     radii : array_like, shape (k,)
         Radii [pixel].
 
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)``: an error that stands
-        still under a star that stands still is none of the light curve [electron^2].
+        ``sum over pixels of error^2 ((dS/dx sigma_x)^2 + (dS/dy sigma_y)^2)`` [electron^2]. Static
+        errors under a static star have no effect on the light curve.
     """
     if star.shape != error.shape:
         raise ValueError(
@@ -401,27 +400,26 @@ def flat_variance(
 def edge_variance(
     error: FloatArray, x: float, y: float, motion: tuple[float, float], radii: ArrayLike
 ) -> FloatArray:
-    """Return the variance that errors which stand still make in a circle that moves over them: only
-    its edge counts.
+    """Return the variance caused by static errors at the edge of a moving circle.
 
     Parameters
     ----------
     error : ndarray, shape (ny, nx)
-        Error of every pixel, those of different pixels independent [electron].
+        Independent error of every pixel [electron].
     x, y : float
-        Usual centre of the circle, index pixel i spans [i, i+1) [pixel].
+        Median centre of the circle, pixel i spans [i, i+1) [pixel].
     motion : tuple of float
-        Scatter of its places along x and y [pixel].
+        Scatter of the places along x and y [pixel].
     radii : array_like, shape (k,)
         Radii [pixel].
 
     Returns
     -------
     ndarray, shape (k,)
-        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, with half the change d of a pixel's share in
-        the circle from one sigma on one side to one sigma on the other [electron^2].
+        ``sum over pixels of error^2 (d_x^2 + d_y^2)``, where d is half the change of a pixel's area
+        in the circle between displacements by -1 and +1 sigma [electron^2].
     """
-    found = []
+    variances = []
     for radius in np.asarray(radii, np.float64):
         moved = np.zeros_like(error)
         for dx, dy in ((motion[0], 0.0), (0.0, motion[1])):
@@ -429,15 +427,15 @@ def edge_variance(
                 circle_overlap(error.shape, x + s * dx, y + s * dy, float(radius)) for s in (1, -1)
             )
             moved += np.square((next(shares) - next(shares)) / 2)
-        found.append(float(np.sum(np.square(error) * moved)))
-    return np.array(found)
+        variances.append(float(np.sum(np.square(error) * moved)))
+    return np.array(variances)
 
 
 @step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:
-    """Measure the target within circles of all radii that follow it, and in one that stays."""
+    """Measure the target within circles of all radii that follow it, and in a fixed one."""
     x, y, _ = read_position(position)
     charge, _, factor = read_dark(dark)
     rows, static = read_smearing(smearing), read_steady_excess(defects)
@@ -476,27 +474,24 @@ def measure_apertures(
 
 
 def cut_warnings(areas: FloatArray) -> list[str]:
-    """Return what is odd of the areas that entered the sums, shape (n, radii) [pixel^2]."""
+    """Return a warning if summed areas, shape (n, radii), miss much of the aperture [pixel^2]."""
     usual = light_curves.RADII.index(light_curves.DEFAULT_RADIUS)
     cut = int((masked_fraction(areas)[:, usual] > MOST_MISSING).sum())
     if not cut:
         return []
-    return [f"the aperture of {cut} images misses more than {MOST_MISSING:.1%} of its area at R25"]
+    return [f"the aperture R25 of {cut} images misses more than {MOST_MISSING:.1%} of its area"]
 
 
 def sums_of(
     pixels: FloatArray, shape: tuple[int, ...], place: tuple[FloatArray, FloatArray]
 ) -> FloatArray:
-    """Return the sums within all circles of a block of images that are the same along an axis.
-
-    `pixels` is broadcast to the `shape` of the block, (n, ny, nx).
-    """
+    """Return the sums within all circles of pixels broadcast to the shape of a block of images."""
     sums, _ = aperture_sums(np.ascontiguousarray(np.broadcast_to(pixels, shape)), *place)
     return sums
 
 
 def fixed_sums(images: Images, x: float, y: float) -> FloatArray:
-    """Return sum and area within a circle that does not move, shape (n, 2)."""
+    """Return sum and area within a fixed circle, shape (n, 2)."""
     count = len(images)
     flux, area = aperture_sums(
         images, np.full(count, x), np.full(count, y), [light_curves.DEFAULT_RADIUS]

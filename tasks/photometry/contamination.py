@@ -1,7 +1,7 @@
 """Contamination: the light of field stars within the apertures, relative to the target's.
 
-The field is drawn for every image as the satellite turned, and summed within the same circles as
-the target. Its error is that of the fluxes of the field stars, measured or expected.
+The field is drawn for every image, rotated with the satellite, and summed within the same circles
+as the target. Its error is that of the fluxes of the field stars, measured or expected.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertu
     measured = np.isfinite(flux).all(axis=1) & np.isfinite(position.x) & np.isfinite(position.y)
     ratio, error = np.zeros_like(sums), np.zeros_like(sums)
     if measured.any():
-        # the measured flux holds the field stars too
+        # the measured flux includes the field stars
         own = np.median(flux[measured], axis=0) - np.median(sums[measured], axis=0)
         lit = own > 0
         ratio[:, lit], error[:, lit] = sums[:, lit] / own[lit], doubts[:, lit] / own[lit]
-    warnings = [] if known else ["there is no PSF of the visit: contamination is taken to be none"]
+    warnings = [] if known else ["there is no PSF of the visit: contamination is assumed to be 0"]
     usual = ratio[measured, RADII.index(DEFAULT_RADIUS)]
     used = {"CONTA_25": float(np.median(usual)) if measured.any() else 0.0}
     table = NewHdu(
@@ -55,8 +55,9 @@ def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertu
 
 
 def field_sums(field: Field, images: Images, position: PositionTerm) -> FloatArray:
-    """Return the light of field stars within the apertures of every image, shape (n, radii)
-    [electron]; 0 where the target is not found.
+    """Return the light of field stars within the apertures, shape (n, radii) [electron].
+
+    It is 0 in images without a position of the target.
     """
     duration = field.track.span(images.nexp, images.exposure_time)
     sums = np.zeros((images.count, len(RADII)))

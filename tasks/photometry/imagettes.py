@@ -1,9 +1,9 @@
-"""Photometry of imagettes: a circle as large as the small window allows, and the PSF.
+"""Photometry of imagettes: within the largest circle that fits in the small window, and by PSF.
 
-The window cuts the circle where the star comes near its edge: what is missing is filled in by the
-PSF model. Motion within an exposure and the breathing of the PSF carry light over the edge of so
-small a circle: the model's share of the light within it tells how much, and the flux is brought to
-the usual share,
+Where the star is close to the edge of the window, the missing part of the circle is filled by the
+PSF model. Motion within an exposure and changes of the PSF carry light across the border of such a
+small circle. The model gives the share of the light within it, and the flux is corrected to the
+median share,
 
     F = sum <share> / share
 """
@@ -56,19 +56,19 @@ from tasks.visit.terms import (
     read_points,
 )
 
-SMALLEST = 3.0  # pixel; a circle below it measures no star
+SMALLEST = 3.0  # pixel; smallest useful radius of a circle
 
 
 def fitting_radius(free: FloatArray, inside: float) -> float:
-    """Return the largest radius, in half pixels, with which a share `inside` of the circles fit.
+    """Return the largest radius, in half pixels, that fits in a share `inside` of the imagettes.
 
     Parameters
     ----------
     free : ndarray, shape (n,)
-        Radius of the largest circle that fits in each imagette; what is not finite is left out
+        Radius of the largest circle in each imagette; values that are not finite are ignored
         [pixel].
     inside : float
-        Share of the imagettes, 0 to 1.
+        Fraction of the imagettes, 0 to 1.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def fitting_radius(free: FloatArray, inside: float) -> float:
 
 
 class Circle:
-    """Measures the star of one imagette after the other within a circle, and by PSF."""
+    """Measures the star in imagettes, within a circle and by PSF."""
 
     def __init__(
         self, imagettes: Imagettes, known: Companions, model: ImagetteModel | None, radius: float
@@ -92,7 +92,7 @@ class Circle:
         self.imagettes, self.known, self.model, self.radius = imagettes, known, model, radius
 
     def sum(self, image: FloatArray, x: float, y: float) -> tuple[float, float]:
-        """Return the sum and the area within the circle about a place of the imagette."""
+        """Return sum and summed area within the circle about a place in the imagette."""
         sums, areas = aperture_sums(image[None], [x], [y], [self.radius])
         return float(sums[0, 0]), float(areas[0, 0])
 
@@ -105,10 +105,10 @@ class Circle:
         motion: tuple[FloatArray, FloatArray],
         others: FloatArray,
     ) -> tuple[float, ...]:
-        """Return sum, area, share of the PSF within the circle, flux by PSF, its error, and chi
-        square of imagette `i`.
+        """Measure imagette `i`.
 
-        `others` is the light of field stars in it, which the sum holds and the fit does not.
+        Returns sum, area, share of the PSF within the circle, flux by PSF, its error, and chi
+        square. `others` is the light of field stars, which is part of the sum but not of the fit.
         """
         nan = float("nan")
         if not (np.isfinite(x) and np.isfinite(y)):
@@ -139,7 +139,7 @@ class Measured(NamedTuple):
     """The star in every imagette, arrays of shape (n,) [electron]."""
 
     total: FloatArray  # within the circle
-    area: FloatArray  # that entered [pixel^2]
+    area: FloatArray  # summed area [pixel^2]
     share: FloatArray  # of the PSF within the circle
     by_psf: FloatArray  # flux by PSF
     psf_error: FloatArray
@@ -147,7 +147,7 @@ class Measured(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """Light in the circle that is not the star's, arrays of shape (n,) [electron]."""
+    """Other charge within the circle, arrays of shape (n,) [electron]."""
 
     dark: FloatArray
     smeared: FloatArray
@@ -186,7 +186,7 @@ def measure_imagettes(
     if model is None:
         warnings.append(
             "there is no PSF of the visit: imagettes are measured within the circle only, "
-            "losses stay"
+            "without correction for losses"
         )
     error = np.sqrt(sum(variances(measured, extras, known, radius).values(), np.float64(0)))
     curves = make_curves(measured, error, points)
@@ -208,9 +208,7 @@ def measure_imagettes(
 
 
 def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the radius of the largest circle that fits in each imagette [pixel]; NaN without a
-    place.
-    """
+    """Return the radius of the largest circle in each imagette [pixel], NaN without a place."""
     free = np.full(imagettes.count, np.nan)
     for block, pixels in imagettes.blocks():
         for i, image in enumerate(pixels, block.start):
@@ -222,7 +220,7 @@ def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray
 def measure_all(
     circle: Circle, place: tuple[FloatArray, FloatArray], scene: Scene, thermal: DarkTerm
 ) -> tuple[Measured, Extras]:
-    """Measure the star and the other light in every imagette; `place` is in the imagettes."""
+    """Measure the star and other charge in every imagette; `place` is in the imagettes."""
     imagettes, known, track = circle.imagettes, circle.known, read_track(scene.pointing)
     field = doubt = None
     lag = 0.0
@@ -284,7 +282,7 @@ def times_of(
 def flag_points(
     imagettes: Imagettes, known: Companions, position: ImagettePositionTerm, of_stacks: PointsTerm
 ) -> Points:
-    """Return the flags of every imagette: those of its stack, and its own cosmic rays."""
+    """Return the points of the imagettes, with the flags of their stacks and own cosmic rays."""
     digit = cosmic_digit(position.hits, position.hits, window_pixels(imagettes))
     event = of_stacks.event[known.stack] % EVENT_COSMIC_RAYS + EVENT_COSMIC_RAYS * digit
     bits = (
@@ -296,7 +294,7 @@ def flag_points(
 
 
 def window_pixels(imagettes: Imagettes) -> int:
-    """Return how many pixels of an imagette have a value, by the last one."""
+    """Return the number of pixels with a value in an imagette, from the last one."""
     last = imagettes.image.stored(imagettes.count - 1, imagettes.count)
     return int(np.isfinite(last).sum()) or imagettes.shape[0] * imagettes.shape[1]
 
@@ -304,7 +302,7 @@ def window_pixels(imagettes: Imagettes) -> int:
 def variances(
     measured: Measured, extras: Extras, known: Companions, radius: float
 ) -> dict[str, FloatArray]:
-    """Return the variances of the sums within the circle, source by source [electron^2]."""
+    """Return the variances of the sums within the circle by source [electron^2]."""
     area = np.pi * radius**2
     read_out = np.sqrt(known.floor - known.level.clip(0))  # of all exposures of an imagette
     collected = Collected(
@@ -330,7 +328,7 @@ def make_curves(
 def curve_columns(
     curves: Mapping[str, tuple[FloatArray, FloatArray]], count: int
 ) -> dict[str, FloatArray]:
-    """Return the columns of the light curves; NaN for a curve that there is not."""
+    """Return the columns of the light curves, NaN for a missing one."""
     nothing = np.full(count, np.nan), np.full(count, np.nan)
     flux, error = curves[IMAGETTE]
     psf_flux, psf_error = curves.get(IMAGETTE_PSF, nothing)
@@ -340,7 +338,7 @@ def curve_columns(
 def photometry_columns(
     measured: Measured, extras: Extras, error: FloatArray, radius: float, points: Points
 ) -> dict[str, FloatArray]:
-    """Return the columns of the sums within the circle, the fit, and the other light."""
+    """Return the columns of the sums within the circle, the fit, and other charge."""
     good = points.good & np.isfinite(measured.total)
     target = float(np.median(measured.total[good] - extras.field[good])) if good.any() else 0.0
     conta, conta_error = (

@@ -19,7 +19,7 @@ PPM = 1e6
 
 FEWEST_POINTS = 3
 
-# A grid with this many steps a point is not one visit but a garbled time.
+# A grid with this many steps per point is not a visit, but has garbled times.
 LONGEST_GRID = 1000
 
 
@@ -29,13 +29,13 @@ def robust_std(values: ArrayLike) -> float:
     Parameters
     ----------
     values : array_like, shape (n,)
-        Any quantity; points that are not finite are left out.
+        Any quantity; points that are not finite are ignored.
 
     Returns
     -------
     float
-        Scatter, in the unit of `values`; NaN for fewer than three points, or where more than half
-        of them are equal.
+        Scatter, in the unit of `values`; NaN for fewer than three points, or if more than half of
+        them are equal.
     """
     v = _finite(values)
     if v.size < FEWEST_POINTS:
@@ -44,19 +44,18 @@ def robust_std(values: ArrayLike) -> float:
 
 
 def point_to_point(flux: ArrayLike) -> float:
-    """Return the noise of one point from the differences of neighbours: ``1.4826 median|d| / sqrt
-    2``.
+    """Return the noise of a point from consecutive differences, ``1.4826 median|d| / sqrt 2``.
 
     Parameters
     ----------
     flux : array_like, shape (n,)
-        Flux in the order of time; points that are not finite are left out.
+        Flux in chronological order; points that are not finite are ignored.
 
     Returns
     -------
     float
-        Noise, in the unit of `flux`, blind to slow changes; NaN for fewer than three points or a
-        constant flux.
+        Noise, in the unit of `flux`, insensitive to slow changes; NaN for fewer than three points
+        or a constant flux.
     """
     difference = np.diff(_finite(flux))
     if difference.size < FEWEST_POINTS - 1:
@@ -65,9 +64,7 @@ def point_to_point(flux: ArrayLike) -> float:
 
 
 def clip_once(flux: FloatArray) -> FloatArray:
-    """Return the points of `flux`, shape (n,), within 3 robust sigma of their median, in one round
-    as the DRP does.
-    """
+    """Return the values within 3 robust sigma of the median, in one round like the DRP."""
     distance = np.abs(flux - np.median(flux))
     return np.asarray(flux[distance <= 3 * MAD_TO_SIGMA * np.median(distance)])
 
@@ -75,27 +72,28 @@ def clip_once(flux: FloatArray) -> FloatArray:
 def cdpp(
     time_days: ArrayLike, flux: ArrayLike, window_hours: float, *, as_drp: bool = False
 ) -> float:
-    """Return the noise of means over a window: root mean variance inside windows over the root of
-    their points.
+    """Return the noise of means over a time window (combined differential photometric precision).
+
+    This is the root of the mean variance within windows, over the root of their number of points.
 
     Parameters
     ----------
     time_days : array_like, shape (n,)
-        Times; brought into ascending order [day].
+        Times in any order [day].
     flux : array_like, shape (n,)
-        Flux, any unit; points that are not finite are left out. It is divided by the mean of
-        `clip_once`.
+        Flux, any unit, normalised by the mean of `clip_once`; points that are not finite are
+        ignored.
     window_hours : float
         Length of the window [h].
     as_drp : bool
-        As the operational pipeline: as many windows as there are points, so that with gaps the last
-        hours don't count, and a visit shorter than the window gives the value of its own length.
-        Otherwise all windows count, and NaN says that there is none.
+        Like the operational pipeline, use as many windows as points, which with gaps ignores the
+        last hours, and for a visit shorter than the window use its own length. Otherwise use all
+        windows, and return NaN without any.
 
     Returns
     -------
     float
-        Noise [ppm]; NaN where it can't be computed.
+        Noise [ppm]; NaN if it cannot be computed.
 
     Raises
     ------
@@ -104,10 +102,10 @@ def cdpp(
 
     Notes
     -----
-    ----- Points lie on a grid of the median time step; a window starts at each grid point, has ``w
-    = window / step`` places and is credited with all of them, filled or not. White noise sigma
-    gives ``sigma / sqrt(w)``. There is no detrending, so a slope inside the window counts as noise,
-    and noise on longer scales doesn't.
+    Points are placed on a grid of the median time step. A window starts at each grid point, and
+    counts as ``w = window / step`` points, filled or not. White noise sigma gives ``sigma /
+    sqrt(w)``. Without detrending, a slope inside the window counts as noise, but noise on longer
+    scales does not.
     """
     time, signal = np.asarray(time_days, dtype=np.float64), np.asarray(flux, dtype=np.float64)
     if time.shape != signal.shape:
@@ -125,24 +123,24 @@ def cdpp(
     place = np.round((time - time[0]) / step).astype(np.int64)
     grid = np.full(place[-1] + 1, np.nan)
     grid[place] = PPM * (signal / mean - 1)
-    wanted = round(window_hours / 24 / step)
+    width = round(window_hours / 24 / step)
     if as_drp:
-        places = min(max(wanted, 2), time.size)
+        places = min(max(width, 2), time.size)
         return _or_nan(
             np.sqrt(
-                _mean_variance(grid, places, time.size - places + 1)
-                / min(max(wanted, 1), time.size)
+                _mean_variance(grid, places, time.size - places + 1) / min(max(width, 1), time.size)
             )
         )
-    if not 2 <= wanted <= grid.size:
+    if not 2 <= width <= grid.size:
         return np.nan
-    return _or_nan(np.sqrt(_mean_variance(grid, wanted, grid.size - wanted + 1) / wanted))
+    return _or_nan(np.sqrt(_mean_variance(grid, width, grid.size - width + 1) / width))
 
 
 @njit(cache=True, nogil=True)
 def _mean_variance(grid: FloatArray, width: int, count: int) -> float:
-    """Return the mean variance (n - 1) of finite values in the first `count` windows; NaN if no
-    window has two.
+    """Return the mean variance (n - 1) of finite values in the first `count` windows.
+
+    It is NaN if no window has two values.
     """
     total, windows = 0.0, 0
     for start in range(count):
@@ -164,23 +162,24 @@ def _mean_variance(grid: FloatArray, width: int, count: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class HeaderMetrics:
-    """Keywords of a light curve as the operational pipeline fills them; NaN where there is too
-    little to compute.
+    """Metrics in the header of a light curve, as computed by the operational pipeline.
+
+    They are NaN with too few points.
 
     Attributes
     ----------
     robmean, median : float
-        Mean and median of the clipped flux, cut to whole numbers [electron/s].
+        Mean and median of the clipped flux, truncated to integers [electron/s].
     robstd : float
         Robust scatter of the flux [ppm; the header says ppt].
     mad : float
-        Robust noise from point to point, no deviation from a median of fluxes [ppm; the header says
+        Robust point-to-point noise, not the deviation from a median flux [ppm; the header says
         ppt].
     p2pstd : float
-        Standard deviation of the differences of neighbours, outliers and all [ppm; the header says
+        Standard deviation of consecutive differences, including outliers [ppm; the header says
         ppt].
     cdpp2_5, cdpp6_5 : float
-        CDPP over 3 h and 6 h, whatever the names say [ppm].
+        CDPP over 3 h and 6 h, in spite of the names [ppm].
     """
 
     robmean: float
@@ -204,7 +203,7 @@ def header_metrics(
     flux : array_like, shape (n,)
         Flux of a stack [electron].
     event : array_like of int, shape (n,)
-        EVENT; only the points in the SAA are left out, occulted ones and cosmic rays stay in.
+        EVENT; only points in the SAA are ignored, but not occulted ones or cosmic rays.
     exposure_time : float
         TEXPTIME, exposure time of a stack [s].
 
@@ -247,19 +246,18 @@ def header_metrics(
 
 @dataclass(frozen=True, slots=True)
 class NoiseMetrics:
-    """Noise of the points of a light curve that are not flagged; NaN where it can't be computed,
-    never 0.
+    """Noise of the unflagged points of a light curve; NaN, never 0, if it cannot be computed.
 
     Attributes
     ----------
     scatter : float
         Robust standard deviation over the median flux [ppm].
     point_to_point : float
-        Noise of one point from the differences of neighbours, over the median flux [ppm].
+        Noise of a point from consecutive differences, over the median flux [ppm].
     cdpp_30min, cdpp_2_5h, cdpp_3h, cdpp_6h : float
         Noise of means over these windows [ppm].
     valid_fraction : float
-        Points that are not flagged and finite, of all points [percent].
+        Finite unflagged points, of all points [percent].
     """
 
     scatter: float
@@ -272,7 +270,7 @@ class NoiseMetrics:
 
 
 def noise_metrics(time_days: ArrayLike, flux: ArrayLike, flagged: ArrayLike) -> NoiseMetrics:
-    """Measure the noise of the points of a light curve that are not flagged.
+    """Measure the noise of the unflagged points of a light curve.
 
     Parameters
     ----------
@@ -281,7 +279,7 @@ def noise_metrics(time_days: ArrayLike, flux: ArrayLike, flagged: ArrayLike) -> 
     flux : array_like, shape (n,)
         Flux, any unit.
     flagged : array_like of bool, shape (n,)
-        True for points to leave out, such as STATUS not 0.
+        True for points to ignore, such as those with STATUS not 0.
 
     Returns
     -------
@@ -322,21 +320,21 @@ def _finite(values: ArrayLike) -> FloatArray:
 
 
 def _or_nan(scatter: float) -> float:
-    """Return `scatter`, or NaN for 0: points without any scatter measure no noise."""
+    """Return `scatter`, or NaN for 0: points without scatter give no noise."""
     return float(scatter) if scatter > 0 else np.nan
 
 
 class Points(NamedTuple):
-    """The points of the light curves of a visit, arrays of shape (n,)."""
+    """The points of a visit's light curves, arrays of shape (n,)."""
 
     mjd: FloatArray
     event: Int32Array
     quality: Int32Array
-    duration: float  # of a point [s]
+    duration: float  # exposure time of a point [s]
 
     @property
     def good(self) -> BoolArray:
-        """Points that are not flagged."""
+        """Mask of the unflagged points."""
         return np.asarray((self.event == 0) & (self.quality == 0))
 
 

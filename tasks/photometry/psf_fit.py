@@ -1,10 +1,9 @@
-"""PSF photometry: the flux that the visit's PSF, moved and blurred as the satellite moved, has in
-every corrected image.
+"""PSF photometry: flux of the visit's PSF, shifted and blurred by motion, in every corrected image.
 
-Flux, place and level are fitted together, with weights from the model (weights from the data would
-pull the flux down), and the level is known to be 0 within the error of the background. Field stars
-are taken away before. The same model tells which share of the light each aperture holds in each
-image, which varies as the motion within a stack does.
+Flux, place and level are fitted together after subtraction of the field stars. Weights are from the
+model, since weights from the data would bias the flux low, and the level is 0 within the error of
+the background. The model also gives the share of the light in each aperture, which varies with the
+motion within a stack.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class Fit:
 
 
 def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
-    """Fit the PSF to corrected image `i` without its field stars; None where it finds no light.
+    """Fit the PSF to corrected image `i` without field stars; return None if the flux is negative.
 
-    `level_error` is that of the background [electron]; 0: not known.
+    `level_error` is the error of the background [electron], or 0 if it is unknown.
     """
     model = residuals.model
     assert model is not None
@@ -59,7 +58,7 @@ def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
 
 @step("psf_fit", "PSF_FIT", version="2", payload=PsfFit, leaves=["TERM_PSF_FIT"])
 def fit_psf(corrected: Corrected, scene: Scene, readout: ReadOut, removed: Removed) -> Leaves:
-    """Fit the PSF to every corrected image, without its neighbours."""
+    """Fit the PSF to every corrected image without field stars."""
     level_error, warnings = read_background(removed.background).error, []
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         n, mjd = images.count, images.mjd

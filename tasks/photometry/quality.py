@@ -1,8 +1,8 @@
-"""Quality of a light curve: how much it scatters, from point to point and over hours.
+"""Quality of the light curves: errors and flags of every point, and noise metrics of every curve.
 
-Two sets of numbers: `header_metrics` computes the keywords as the operational pipeline (DRP 14.1.3)
-does, odd as some are, so that files compare; `noise_metrics` says what the points that are not
-flagged really show.
+There are two sets of metrics (`noise.py`). `header_metrics` reproduces the keywords of the
+operational pipeline (DRP 14.1.3), peculiarities included, so that files can be compared;
+`noise_metrics` measures the noise of the unflagged points.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def assess_quality(
     apertures: Apertures,
     psf_fit: PsfFit,
 ) -> Leaves:
-    """Give every point its error and flags, and every light curve its metrics."""
+    """Assign errors and flags to every point, and metrics to every light curve."""
     assert removed.defects is not None
     facts, counts = read_facts(corrected), read_defect_counts(removed.defects)
     mjd, bjd, event, flags, light_time, light_rate = read_events(events)
@@ -112,17 +112,17 @@ def assess_quality(
 
 
 class Facts(NamedTuple):
-    """The corrected images as a whole."""
+    """Properties of the corrected images as a whole."""
 
     nexp: int
     duration: float  # exposure time of a stack [s]
     pixels: int  # with a value in an image
-    missing: int  # images between the first and the last
+    missing: int  # images missing between the first and the last
     offset: tuple[int, int]  # of index [0, 0] on the CCD, x and y
 
 
 def read_facts(corrected: Corrected) -> Facts:
-    """Read what concerns the corrected images as a whole."""
+    """Read the properties of the corrected images as a whole."""
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         return Facts(
             images.nexp,
@@ -134,7 +134,7 @@ def read_facts(corrected: Corrected) -> Facts:
 
 
 def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Removed) -> Int32Array:
-    """Return the flags of every image from all terms.
+    """Combine the flags of every image from all terms.
 
     Raises
     ------
@@ -155,16 +155,14 @@ def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Remov
 
 
 def electron_noise(readout: ReadOut) -> float:
-    """Return the usual read-out noise of one exposure [electron]."""
+    """Return the median read-out noise of one exposure [electron]."""
     return float(np.median(read_out_noise(readout)))
 
 
 def variance_budget(
     sums: AperturesTerm, facts: Facts, detector: Detector, scene: Scene, removed: Removed
 ) -> dict[str, FloatArray]:
-    """Return the variance of the flux in every aperture, source by source, shape (n, radii)
-    [electron^2].
-    """
+    """Return the variance of the flux in every aperture by source, (n, radii) [electron^2]."""
     assert removed.defects is not None
     sky, doubt = read_background(removed.background), read_defect_counts(removed.defects).doubt
     gain, gain_error = read_gain(detector.readout.gain)
@@ -177,15 +175,16 @@ def variance_budget(
     budget["GAIN"] = np.square(sums.flux * (gain_error / gain)[:, None])
     for name, variance in motion_variances(facts, detector, scene).items():
         budget[name] = np.broadcast_to(variance, sums.flux.shape).copy()
-    # doubtful states are known for 25 pixels; telegraphic pixels are spread evenly
+    # uncertain states are known for the default aperture; telegraphic pixels are spread evenly
     budget["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
     return budget
 
 
 def smearing_variance(smearing: Smearing, smeared: FloatArray) -> FloatArray:
-    """Return the variance by the error of the time of a shift.
+    """Return the variance caused by the error of the shift time.
 
-    A wrong time makes all points wrong alike: what counts is how the smeared light varies.
+    An error of the shift time is common to all points, so only variations of the smeared light
+    contribute.
     """
     time, error = (float(smearing.used[k]) for k in ("SMEAR_T", "SMEAR_TE"))
     share = error / time if time > 0 else 0.0
@@ -193,7 +192,7 @@ def smearing_variance(smearing: Smearing, smeared: FloatArray) -> FloatArray:
 
 
 def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str, FloatArray]:
-    """Return the variances by errors of flat field and dark image under a moving star, (radii,)."""
+    """Return the variances caused by errors of flat and dark under a moving star, (radii,)."""
     assert scene.position is not None
     used, offset = scene.position.used, facts.offset
     place = float(used["POS_X"]) - offset[0], float(used["POS_Y"]) - offset[1]
@@ -207,13 +206,13 @@ def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str
 
 
 def drp_error(sums: AperturesTerm, facts: Facts, readout: ReadOut, removed: Removed) -> FloatArray:
-    """Return the error by the operational formula, shape (n, radii) [electron]."""
+    """Return the error by the operational pipeline's formula, shape (n, radii) [electron]."""
     sky = sums.area * read_background(removed.background).level[:, None]
     return flux_error(sums.flux, sky, sums.dark, RADII, facts.nexp, electron_noise(readout))
 
 
 def usual_ppm(error: FloatArray, flux: FloatArray, good: BoolArray) -> float:
-    """Return the median error of good points in the default aperture [ppm]; 0 without any."""
+    """Return the median error of good points in the default aperture [ppm], or 0 without any."""
     if not good.any():
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -222,7 +221,7 @@ def usual_ppm(error: FloatArray, flux: FloatArray, good: BoolArray) -> float:
 
 
 class LightCurve(NamedTuple):
-    """A light curve: flux and error, shape (n,) [electron], and the radius it is listed at."""
+    """A light curve: flux and error, shape (n,) [electron], and its nominal radius [pixel]."""
 
     flux: FloatArray
     error: FloatArray
@@ -259,7 +258,7 @@ def point_columns(points: Points) -> dict[str, AnyArray]:
 
 
 def curve_columns(curves: Mapping[str, LightCurve]) -> dict[str, FloatArray]:
-    """Return the columns of the light curves that are more than a sum within a circle."""
+    """Return the columns of the light curves that are not simple sums within a circle."""
     return {
         "OPT_FLUX": curves[OPTIMAL].flux,
         "OPT_ERR": curves[OPTIMAL].error,
@@ -270,21 +269,20 @@ def curve_columns(curves: Mapping[str, LightCurve]) -> dict[str, FloatArray]:
 
 
 def share_of(quality: Int32Array, flag: Quality) -> float:
-    """Return the share of images with a flag."""
+    """Return the fraction of images with a flag."""
     return float(np.mean((quality & int(flag)) != 0))
 
 
 def missing_images(counter: IntArray) -> int:
-    """Return how many images between the first and the last are missing, by the counter of the
-    telemetry (16 bits).
-    """
+    """Return the number of missing images, by the 16-bit counter of the telemetry."""
     steps = np.mod(np.diff(counter.astype(np.int64)), 65536)
     return int(np.maximum(steps - 1, 0).sum())
 
 
 def cosmic_digit(inside: Int32Array, everywhere: Int32Array, pixels: int) -> Int32Array:
-    """Return the digit of cosmic rays: 1 where more than 1 % of the aperture R25 is hit, 2 where
-    more than 5 % of the image.
+    """Return the EVENT digit of cosmic rays.
+
+    It is 1 if more than 1 % of the aperture R25 is hit, and 2 if more than 5 % of the image is.
     """
     aperture = np.pi * DEFAULT_RADIUS**2
     return np.where(everywhere > 0.05 * pixels, 2, np.where(inside > 0.01 * aperture, 1, 0)).astype(
@@ -293,23 +291,21 @@ def cosmic_digit(inside: Int32Array, everywhere: Int32Array, pixels: int) -> Int
 
 
 def median_ratio(first: FloatArray, second: FloatArray, good: BoolArray) -> float:
-    """Return the median of first / second over the good points with positive values; 1 where there
-    are none.
-    """
+    """Return the median of first / second over good points with positive values, 1 without any."""
     used = good & (first > 0) & (second > 0)
     return float(np.median(first[used] / second[used])) if used.any() else 1.0
 
 
 def make_up_losses(flux: FloatArray, share: FloatArray, good: BoolArray) -> FloatArray:
-    """Return fluxes within apertures, freed of the variation of the share of light that they hold.
+    """Correct aperture fluxes for variations of the share of light within the aperture.
 
     Parameters
     ----------
     flux, share : ndarray, shape (n, k)
-        Flux [electron], and the model's share of the light within each radius; where it is not
-        known the flux stays.
+        Flux [electron], and the model's share of the light within each radius. Where it is
+        unknown, the flux is unchanged.
     good : ndarray of bool, shape (n,)
-        Points whose median share is the one that all are brought to.
+        Points whose median share is the reference.
     """
     known = np.isfinite(share).all(axis=1) & (share > 0).all(axis=1)
     if not (known & good).any():
@@ -323,11 +319,11 @@ def make_up_losses(flux: FloatArray, share: FloatArray, good: BoolArray) -> Floa
 def best_radius(
     time_days: FloatArray, flux: FloatArray, error: FloatArray, flagged: BoolArray
 ) -> int:
-    """Return the index of the radius with the least noise.
+    """Return the index of the radius with the lowest noise.
 
-    The noise model proposes the radii whose formal error is within a tenth of the least; of these
-    the least measured noise (the mean of scatter and point-to-point scatter, each the mean over a
-    radius and its neighbours) decides.
+    Candidates are the radii with a formal error within ten per cent of the smallest. Of these the
+    one with the lowest measured noise is chosen: the mean of scatter and point-to-point scatter,
+    averaged over a radius and its neighbours.
     """
     good = ~flagged
     with np.errstate(invalid="ignore", divide="ignore"):

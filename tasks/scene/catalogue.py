@@ -1,7 +1,7 @@
-"""The star catalogue: where its stars stand about the target, and how bright they are against it.
+"""The star catalogue: places of its stars about the target, and fluxes relative to the target's.
 
-Fluxes follow from the magnitudes relative to the target's; Gaia G is brought to the band of CHEOPS
-by the effective temperature where the reference tells how.
+Fluxes follow from magnitudes relative to the target's. Gaia G is converted to the CHEOPS band by
+the effective temperature if there is a reference for the conversion.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
 from schemas.payloads import Product, Reference
 from tasks.files.disk import require
 from tasks.files.reader import Hdu, open_declared
 from tasks.numerics.geometry import sky_to_tangent
 
-# arcsec about the target: all of the CCD, for stars far off smear into the window's columns
+# arcsec; covers the whole CCD, since distant stars smear into the columns of the window
 FIELD_RADIUS = 1500.0
-FAINTEST = 1e-6  # of the target's flux; fainter stars change nothing that can be measured
+FAINTEST = 1e-6  # of the target's flux; fainter stars have no measurable effect
 SUN = 5772.0  # K
 J2000 = 51544.5  # MJD, TT
 
@@ -33,22 +32,21 @@ def to_cheops_band(
     Parameters
     ----------
     mag, teff : ndarray, shape (k,)
-        Gaia G [mag] and effective temperature [K]; where it is not known (NaN or 0) the colour of
-        the target is taken, so that the ratio to its flux is that in G.
+        Gaia G [mag] and effective temperature [K]. A star of unknown temperature (NaN or 0) gets
+        the colour of the target, so that its flux ratio is that in G.
     target : int
-        Index of the target; if its own temperature is not known, that of the Sun is taken.
+        Index of the target; if its own temperature is unknown, the Sun's is used.
     table : tuple of ndarray
-        Temperatures in rising order [K], and CHEOPS minus G [mag]; beyond their ends the last value
-        holds.
+        Increasing temperatures [K], and CHEOPS minus G [mag], constant beyond either end.
 
     Raises
     ------
     ValueError
-        If the temperatures do not rise.
+        If the temperatures are not increasing.
     """
     temperature, colour = table
     if (np.diff(temperature) <= 0).any():
-        raise ValueError("column T_EFF does not rise")
+        raise ValueError("column T_EFF is not increasing")
     known = np.isfinite(teff) & (teff > 0)
     usual = teff[target] if known[target] else SUN
     return mag + np.interp(np.where(known, teff, usual), temperature, colour)
@@ -63,12 +61,12 @@ def read_colours(reference: Reference) -> tuple[FloatArray, FloatArray]:
             table.finite_column("CHEOPSMAG_MINUS_GMAG"),
         )
         if (np.diff(temperature) <= 0).any():
-            raise table.refuse("column T_EFF does not rise")
+            raise table.refuse("column T_EFF is not increasing")
         return temperature, colour
 
 
 def epoch_of(hdu: Hdu) -> float:
-    """Return the epoch of a catalogue [Julian year]; NaN where it does not say."""
+    """Return the epoch of a catalogue [Julian year], NaN if it is not given."""
     value = hdu.header.get("OBSEPOCH")
     return (
         float(value)
@@ -79,32 +77,27 @@ def epoch_of(hdu: Hdu) -> float:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The stars of a catalogue: standard coordinates about the target [arcsec], magnitudes [mag],
-    temperatures [K, 0 unknown].
+    """Stars of a catalogue, arrays of shape (k,)."""
 
-    `share` is their flux relative to the target's in the band of CHEOPS, `years` the visit's
-    distance from their epoch.
-    """
-
-    xi: FloatArray
+    xi: FloatArray  # standard coordinates about the target [arcsec]
     eta: FloatArray
     mag: FloatArray
-    teff: FloatArray
-    share: FloatArray
-    target: npt.NDArray[np.bool_]
-    years: float
-    band: bool  # whether the magnitudes were brought to the band of CHEOPS
+    teff: FloatArray  # [K]; 0 is unknown
+    share: FloatArray  # flux relative to the target's
+    target: BoolArray
+    years: float  # from the epoch of the catalogue to the visit; NaN is unknown
+    band: bool  # whether `share` is in the CHEOPS band
 
 
 def read_catalogue(
     catalogue: Product | None, conversion: Reference | None, mjd: float
 ) -> Catalogue | None:
-    """Read the stars that can matter from a catalogue; None where there is none.
+    """Read the relevant stars of a catalogue, or return None without one.
 
     Raises
     ------
     BadInputError
-        If it does not mark one star as the target, or is damaged.
+        If the catalogue is damaged, or does not mark exactly one star as the target.
     """
     if catalogue is None:
         return None
@@ -115,7 +108,7 @@ def read_catalogue(
         )
         target = hdu.column("TARGET").astype(bool)
         if target.sum() != 1:
-            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
+            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, expected one")
         years = 2000.0 + (mjd - J2000) / 365.25 - epoch_of(hdu)
     xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
     band = (
@@ -124,15 +117,15 @@ def read_catalogue(
         else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
     )
     share = 10.0 ** (-0.4 * (band - float(band[target][0])))
-    taken = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
+    relevant = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
     known = np.nan_to_num(teff)
     return Catalogue(
-        xi[taken],
-        eta[taken],
-        mag[taken],
-        known[taken],
-        share[taken],
-        target[taken],
+        xi[relevant],
+        eta[relevant],
+        mag[relevant],
+        known[relevant],
+        share[relevant],
+        target[relevant],
         float(years),
         conversion is not None,
     )

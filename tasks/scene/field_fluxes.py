@@ -1,11 +1,11 @@
 """Fluxes of field stars, measured in a sample of the visit's own images.
 
-A magnitude in another band is wrong for a star of another colour by a tenth or two, and stars vary.
-Each star that stands out is drawn for every image of the sample with the flux that the catalogue
-gives, and the factors by which these drawings fit the residuals to the target's model best are
-solved for together: linear least squares, with weights that outliers lose (Huber 1964, Ann. Math.
-Stat. 35, 73), and with a prior about 1. What stands still while the field turns (hot pixels, the
-target's far wings) is taken away where stars pass by and do not stay.
+Magnitudes from another band are off by ten or twenty per cent for stars of other colours, and stars
+vary. Each bright star is drawn in every sampled image with its catalogue flux, and the factors that
+best fit these drawings to the residuals of the target's model are solved for together: linear least
+squares with robust weights (Huber 1964, Ann. Math. Stat. 35, 73) and a prior about 1. Static
+structure (hot pixels, the target's far wings) is subtracted from pixels by which the stars of the
+rotating field merely pass.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from tasks.scene.stars import COLOUR_ERROR, Field
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import LookTerm, read_look, read_roll
 
-ENOUGH = 1e-3  # factors that move by less are found
+CONVERGED = 1e-3  # largest change of a factor
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
-PASSES = 3  # of what stands still, with the fluxes of the one before
-INSIDE = 0.1  # of a star's light must fall into the window, on average, for its flux to be measured
-FEWEST = 3  # images in which they can be measured
-MANY = 8  # images; fewer do not tell apart what moves and what stands still
-PASSES_BY = 40.0  # pixel; a star that moves further leaves no trace in the median of a pixel
+PASSES = 3  # of static structure, each with the fluxes of the one before
+INSIDE = 0.1  # least mean share of a star's light in the window for its flux to be measured
+FEWEST = 3  # images needed for a measurement
+MANY = 8  # images; with fewer, moving stars and static structure cannot be separated
+PASSES_BY = 40.0  # pixel; a star that moves further does not affect the median of a pixel
 
 
 def fit_factors(
@@ -52,22 +52,22 @@ def fit_factors(
     Parameters
     ----------
     residuals : sequence of ndarray, shape (pixels,)
-        Images of the sample without anything but field stars; NaN is left out [electron].
+        Sampled images without anything but field stars; NaN is ignored [electron].
     drawings : sequence of sparse matrix, shape (pixels, k)
-        Every star in each of these images, with the flux that is expected [electron].
+        Every star in each of these images, with its expected flux [electron].
     variances : sequence of ndarray, shape (pixels,)
-        Of the residuals [electron^2].
+        Variances of the residuals [electron^2].
     prior : float
         Relative error of the expected fluxes.
     start : ndarray, shape (k,), optional
-        Factors to begin with; the closer they are the sooner it ends.
+        Initial factors; the closer they are, the faster the fit converges.
 
     Returns
     -------
     factors, errors : ndarray, shape (k,)
-        Errors are those of the variances, or of how much the images disagree (the sandwich of Liang
-        & Zeger 1986, Biometrika 73, 13, each image a cluster) where that is more: what is not in
-        the model errs for many pixels of an image at once.
+        Errors are the larger of those from the variances and those from the disagreement of the
+        images (the sandwich estimator of Liang & Zeger 1986, Biometrika 73, 13, with an image as
+        cluster): deficiencies of the model affect many pixels of an image at once.
 
     Raises
     ------
@@ -93,16 +93,16 @@ def fit_factors(
         # the prior pulls towards 1
         move = np.linalg.solve(normal, right - (factors - 1.0) / prior**2)
         factors = factors + move
-        if np.abs(move).max() < ENOUGH:
+        if np.abs(move).max() < CONVERGED:
             break
     covariance = np.linalg.inv(normal)
-    # as many images as there are; with one alone, or exact drawings, they cannot disagree
+    # a single image, or exact drawings, cannot disagree
     disagree = covariance @ spread @ covariance
     return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
 
 
 def _huber(away: FloatArray, variance: FloatArray) -> FloatArray:
-    """Return the weights of residuals: inverse variances, less for those beyond HUBER sigma."""
+    """Return the inverse variances of residuals, reduced beyond HUBER sigma."""
     pull = np.abs(away) / np.sqrt(variance)
     return np.asarray(np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance)
 
@@ -110,7 +110,7 @@ def _huber(away: FloatArray, variance: FloatArray) -> FloatArray:
 def draw_each(
     field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray
 ) -> scipy.sparse.csc_matrix:
-    """Return single stars of the field in one image, shape (pixels, k)."""
+    """Draw stars of the field one by one in an image, shape (pixels, k)."""
     duration = field.track.span(images.nexp, images.exposure_time)
     columns = []
     for k in which:
@@ -122,9 +122,7 @@ def draw_each(
 
 
 def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntArray:
-    """Return the stars that touch the window and of which a pixel shows at least a third of its
-    noise; the brightest first.
-    """
+    """Return the stars in the window with a pixel above a third of the noise, brightest first."""
     peak = field.flux * float(field.psf.max()) * 4.0
     corner = float(np.hypot(*images.shape)) / 2
     near = np.hypot(field.xi, field.eta) / field.scale < corner + field.radius / 2
@@ -136,7 +134,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
-    """Measure the fluxes of field stars that stand out, in a sample of images."""
+    """Measure the fluxes of the brighter field stars in a sample of images."""
     table = read_table(scene.stars)
     used = {**scene.stars.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
     roll = read_roll(scene.pointing)
@@ -151,8 +149,7 @@ def measure_stars(
                 sample = take_sample(rest, rest.field, which, chosen)
                 pixels = passing_by(rest, chosen, roll, float(removed.background.used["RING_IN"]))
                 factors, errors = fit_fluxes(sample, pixels, settings.prior)
-                # the wings of a star that shines from outside tell errors of the PSF rather than
-                # its flux
+                # for a star outside of the window, errors of the PSF's wings would dominate
                 measured = (errors < settings.prior / 2) & (sample.inside > INSIDE)
                 rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[measured]]
                 used |= enter_fluxes(table, rows, factors[measured], errors[measured])
@@ -164,7 +161,7 @@ def measure_stars(
 
 
 def read_table(stars: Stars) -> dict[str, AnyArray]:
-    """Read the whole table of the stars of the first round, to be changed."""
+    """Read the table of the stars of the first round."""
     names, extname = [c.name for c in TERMS["TERM_STARS"].columns], stars.product.extname
     with open_declared(require(stars.product.path), term_input(extname)) as file:
         return {name: file[extname].column(name).copy() for name in names}
@@ -183,7 +180,7 @@ def choose_images(look: LookTerm, roll: FloatArray, size: int) -> IntArray:
 def enter_fluxes(
     table: dict[str, AnyArray], rows: IntArray, factors: FloatArray, errors: FloatArray
 ) -> dict[str, int | float]:
-    """Put measured fluxes into rows of the table; return the used values."""
+    """Enter measured fluxes into rows of the table; return the used values."""
     table["FLUXERR"][rows] = errors * table["FLUX"][rows]
     table["FLUX"][rows] *= factors
     used: dict[str, int | float] = {"STAR_FIT": len(rows)}
@@ -194,7 +191,7 @@ def enter_fluxes(
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of the field stars without the target, and every star in each of them."""
+    """Sampled images without the target, and drawings of their field stars."""
 
     light: Float32Array  # (m, ny, nx) images without target and `others` [electron]
     others: Float32Array | None  # (m, ny, nx) stars that are not measured, if any [electron]
@@ -204,9 +201,9 @@ class Sample:
 
 
 def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray) -> Sample:
-    """Subtract the target and all stars but `which` from some images, and draw these."""
+    """Subtract the target and all stars but `which` from the sampled images; draw the latter."""
     images = rest.images
-    # too faint or too far off to be measured
+    # too faint or too far away to be measured
     others = field.only(np.setdiff1d(np.arange(len(field.flux)), which))
     light, also = (np.zeros((len(chosen), *images.shape), np.float32) for _ in range(2))
     drawings, variances, inside = [], [], np.zeros(len(which))
@@ -221,7 +218,7 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
         drawings.append(drawing)
         seen = np.isfinite(image).ravel().astype(np.float64)
         inside += (drawing.T @ seen) / field.flux[which] / len(chosen)
-        # where the target is bright its model errs by a share of its light
+        # the error of the target's model is proportional to its light
         bright = np.maximum(model, 0.0)
         variance = (bright + rest.floor[i] + (0.01 * bright) ** 2).ravel()
         variances.append(variance + np.asarray(drawing.sum(axis=1)).ravel())
@@ -230,16 +227,16 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
 
 @dataclass(frozen=True)
 class Pixels:
-    """Kinds of pixels, shape (pixels,)."""
+    """Masks of the pixels, shape (pixels,)."""
 
-    passed: BoolArray  # stars pass by and do not stay
-    sky: BoolArray  # the target gives no light
+    passed: BoolArray  # stars pass quickly
+    sky: BoolArray  # without light of the target
 
 
 def passing_by(rest: Residuals, chosen: IntArray, roll: FloatArray, ring: float) -> Pixels:
-    """Return by which pixels stars pass while the field turns, and which show the sky.
+    """Return which pixels the stars of the rotating field pass quickly, and which show the sky.
 
-    Pixels nearer than `ring` hold the target's light [pixel].
+    The target's light extends to `ring` [pixel].
     """
     turned = np.radians(float(np.ptp(np.unwrap(roll[chosen], period=360.0))))
     rows, columns = np.mgrid[: rest.images.shape[0], : rest.images.shape[1]]
@@ -250,15 +247,15 @@ def passing_by(rest: Residuals, chosen: IntArray, roll: FloatArray, ring: float)
 
 
 def fit_fluxes(sample: Sample, pixels: Pixels, prior: float) -> tuple[FloatArray, FloatArray]:
-    """Return the fluxes of the measured stars over the expected ones, and their errors."""
+    """Return the ratios of measured to expected fluxes, and their errors."""
     count = len(sample.inside)
     factors, errors = np.ones(count), np.ones(count)
-    # where many stars pass by, the median of the residuals holds some of their light: it is found
-    # with the best fluxes so far
+    # in a crowded field the median of the residuals contains some starlight, and is updated with
+    # the latest fluxes
     for _ in range(PASSES if len(sample.light) >= MANY else 1):
         factors, errors = _fit_moving(sample, sample.light, pixels, factors, prior)
     if sample.others is not None:
-        # the fluxes of the others may all be wrong by a colour
+        # the fluxes of the others may all be wrong in the same way
         shaken_light = sample.light - np.float32(COLOUR_ERROR) * sample.others
         shaken, _ = _fit_moving(sample, shaken_light, pixels, factors, prior)
         errors = np.hypot(errors, shaken - factors)
@@ -268,9 +265,9 @@ def fit_fluxes(sample: Sample, pixels: Pixels, prior: float) -> tuple[FloatArray
 def _fit_moving(
     sample: Sample, light: Float32Array, pixels: Pixels, factors: FloatArray, prior: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit the stars to images without the sky's level and everything that stands still."""
+    """Fit the stars to images without the level of the sky and static structure."""
     rests = [s.ravel() - d @ factors for s, d in zip(light, sample.drawings, strict=True)]
-    # the sky was measured with the stars in it
+    # the stars were included in the sky
     levels = [float(np.nanmedian(r[pixels.sky])) if pixels.sky.any() else 0.0 for r in rests]
     steady = np.zeros(pixels.passed.size)
     if len(light) >= MANY:

@@ -1,8 +1,8 @@
-"""The star in imagettes: small images of single exposures, or of a few, inside the time of a stack.
+"""The star in imagettes: small images of one or a few exposures within a stack.
 
-What is known of a stack serves the imagettes inside it: background and smeared light by their share
-of the exposures, and the target's place by the attitude's motion between the two middles. The
-visit's PSF is cut to a stamp that holds an imagette.
+Imagettes inherit the estimates of their stack: background and smeared light in proportion to their
+exposures, and the target's place shifted by the attitude's motion between the two mid-times. The
+visit's PSF is cut to a stamp that covers an imagette.
 """
 
 from __future__ import annotations
@@ -22,36 +22,32 @@ from tasks.visit.clean import Effects, read_effects
 from tasks.visit.images import Images, Imagettes
 from tasks.visit.terms import read_background, read_position
 
-LEAST_ERROR = 1e-3  # electron; of the background of a pixel
-# pixel; the PSF's stamp goes beyond an imagette by as much, for a star that moves and is off the
-# middle
+LEAST_ERROR = 1e-3  # electron; smallest error of the background of a pixel
+# pixel; margin of the PSF's stamp around an imagette, for a star that moves off its middle
 REACH = 12
 
 
 def nearest_stack(mjd: FloatArray, stacks: FloatArray) -> IntArray:
-    """Return for each time the index of the stack with the nearest middle; `stacks` need not be in
-    order.
-    """
+    """Return for each time the index of the nearest stack; mid-times may be in any order."""
     order = np.argsort(stacks, kind="stable")
     edges = (stacks[order][1:] + stacks[order][:-1]) / 2
     return np.asarray(order[np.searchsorted(edges, mjd)], np.int64)
 
 
 def free_radius(missing: BoolArray, x: float, y: float) -> float:
-    """Return the radius of the largest circle about a place that touches no missing pixel and not
-    the image's edge.
+    """Return the radius of the largest circle about a place without missing pixels.
 
     Parameters
     ----------
     missing : ndarray of bool, shape (ny, nx)
-        Pixels without a number.
+        Pixels without a value.
     x, y : float
-        The place, pixel i spans [i, i+1) [pixel].
+        Centre of the circle, pixel i spans [i, i+1) [pixel].
 
     Returns
     -------
     float
-        0 for a place outside of the image or on a missing pixel [pixel].
+        The circle lies within the image. 0 for a place outside of it or on a missing pixel [pixel].
     """
     ny, nx = missing.shape
     edge = float(max(min(x, y, nx - x, ny - y), 0.0))
@@ -66,27 +62,29 @@ def free_radius(missing: BoolArray, x: float, y: float) -> float:
 
 @dataclass(frozen=True)
 class Companions:
-    """What the stacks say about every imagette, shape (n,); electrons are those of the imagette,
-    but for `effects`.
+    """Estimates for every imagette from its stack, shape (n,).
+
+    Electrons are those of the imagette, except in `effects`.
     """
 
-    stack: IntArray  # index of the stack that holds it, or of the nearest
-    held: BoolArray  # whether a stack holds it
-    share: FloatArray  # of the exposures of the stack
-    span: FloatArray  # from the start of its first exposure to the end of its last [s]
+    stack: IntArray  # index of the nearest stack
+    held: BoolArray  # whether the imagette is part of that stack
+    share: FloatArray  # fraction of the exposures of the stack
+    span: FloatArray  # from its start to its end [s]
     level: FloatArray  # background of a pixel at the target [electron]
     level_error: FloatArray
-    floor: FloatArray  # variance of a pixel without the star [electron^2]
-    warmth: FloatArray  # parameter with which the PSF changes
+    floor: FloatArray  # variance of a pixel without stars [electron^2]
+    warmth: FloatArray  # parameter of the PSF
     x: FloatArray  # expected place on the CCD [pixel]
     y: FloatArray
-    shift: FloatArray  # by which it lies to the right of the place in the stack [pixel]
+    shift: FloatArray  # along x from the place in the stack [pixel]
     effects: Effects  # of the stacks
     corner: tuple[int, int]  # of the sub-array on the CCD
 
     def smeared_row(self, i: int, x: int, columns: int) -> FloatArray:
-        """Return the smeared light of imagette `i`, from column `x` of the sub-array on: the
-        stack's moves with the stars.
+        """Return the smeared light of imagette `i`, starting at column `x` of the sub-array.
+
+        It is the stack's, shifted with the stars.
         """
         if self.effects.smearing is None:
             return np.zeros(columns)
@@ -95,10 +93,9 @@ class Companions:
         return np.asarray(self.share[i] * np.interp(place, np.arange(row.size), row))
 
     def excess(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-        """Return what imagette `i`, at index [y, x] of the sub-array, holds too much; a new effect
-        of the stacks enters here.
+        """Return all known effects in imagette `i`, at index [y, x] of the sub-array [electron].
 
-        Hits of the stacks do not: in which of the exposures they were an imagette must tell itself.
+        Hits of the stacks are not included, since the exposure in which they occurred is unknown.
         """
         ny, nx = shape
         rows, columns = np.arange(ny)[:, None] + y, np.arange(nx)[None, :] + x
@@ -109,9 +106,7 @@ class Companions:
         return np.asarray(sky + self.smeared_row(i, x, nx) + self.still(i, x, y, shape))
 
     def still(self, i: int, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-        """Return the steady excess of the pixels of imagette `i`, at index [y, x] of the sub-array
-        [electron].
-        """
+        """Return the steady excess in imagette `i`, at index [y, x] of the sub-array [electron]."""
         static = self.effects.static
         return (
             np.zeros(shape)
@@ -121,8 +116,9 @@ class Companions:
 
 
 def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, int]) -> FloatArray:
-    """Return what an imagette at index [y, x] of the sub-array holds of an image of it, by its
-    share of the exposures.
+    """Return an imagette's part, at index [y, x], of an image of the stack.
+
+    Values are multiplied by the share of the exposures.
     """
     ny, nx = shape
     if not (0 <= x <= stack.shape[1] - nx and 0 <= y <= stack.shape[0] - ny):
@@ -135,17 +131,17 @@ def part_of(stack: FloatArray, share: float, x: int, y: int, shape: tuple[int, i
 
 @dataclass(frozen=True)
 class ImagetteModel:
-    """The visit's PSF for imagettes, whose index [0, 0] lies at `pad` of a stamp."""
+    """The visit's PSF for imagettes."""
 
     model: StarModel
-    scatter: FloatArray  # of the pixels of the sub-array about the PSF in units of a stack's noise
+    scatter: FloatArray  # about the PSF, in units of a stack's noise
     corner: tuple[int, int]  # of the sub-array on the CCD
 
     def at(self, x_offset: int, y_offset: int, share: float) -> StarModel:
-        """Return the model for an imagette at this place of the CCD that has a share of a stack's
-        exposures.
+        """Return the model for an imagette at a place on the CCD.
 
-        An error of the model grows with the exposures, noise with their root.
+        `share` is its fraction of a stack's exposures: errors of the model are proportional to
+        these, noise to their square root.
         """
         size, (x0, y0) = self.model.where.size, self.model.where.corner
         left, low = x_offset - self.corner[0] + x0, y_offset - self.corner[1] + y0
@@ -162,10 +158,10 @@ class ImagetteModel:
         place: tuple[float, float],
         motion: tuple[FloatArray, FloatArray],
     ) -> Star:
-        """Return the star at a place of imagette `i`; all its pixels count.
+        """Return the star at a place in imagette `i`, of which all pixels are fitted.
 
-        So near a star its wings look like a level: to fit one freely costs twice the noise, and the
-        ring of the stack tells it.
+        So close to a star its wings resemble a level. A free level would double the noise, and it
+        is known from the ring of the stack.
         """
         floor, warmth = float(known.floor[i]), float(known.warmth[i])
         star = here.star(image, *place, max(float(np.nansum(image)), 1.0), floor, motion, warmth)
@@ -174,7 +170,7 @@ class ImagetteModel:
 
 
 def imagette_model(scene: Scene, imagettes: Imagettes, stacks: Images) -> ImagetteModel | None:
-    """Read the PSF for imagettes; None where the visit has none."""
+    """Read the PSF for imagettes, or return None if the visit has no PSF."""
     if not scene.has_psf:
         return None
     model = read_psf(scene.psf, scene.psf_use.radius)
@@ -197,7 +193,7 @@ def companions(
     removed: Removed,
     model: ImagetteModel | None,
 ) -> Companions:
-    """Look up for every imagette what the stacks say."""
+    """Derive the estimates for every imagette from its stack."""
     assert scene.position is not None
     track, position = read_track(scene.pointing), read_position(scene.position)
     index = nearest_stack(imagettes.mjd, stacks.mjd)
@@ -229,14 +225,12 @@ def companions(
 
 
 def spans_of(imagettes: Imagettes, track: Track) -> FloatArray:
-    """Return how long every imagette takes, from its first exposure's start to its last one's end
-    [s].
-    """
+    """Return the time from the start to the end of every imagette, shape (n,) [s]."""
     return np.array([track.span(int(n), imagettes.exposure_time) for n in imagettes.nexp])
 
 
 def held_by(imagettes: Imagettes, stacks: Images, index: IntArray, track: Track) -> BoolArray:
-    """Return which imagettes lie within the time of their stack."""
+    """Return which imagettes lie within the time of their stack, shape (n,)."""
     whole, half = track.span(stacks.nexp, stacks.exposure_time), imagettes.exposure_time / 2
     away = np.abs(imagettes.mjd - stacks.mjd[index])
     return np.asarray(away * DAY <= whole / 2 + half)
@@ -245,7 +239,7 @@ def held_by(imagettes: Imagettes, stacks: Images, index: IntArray, track: Track)
 def moved_since(
     imagettes: Imagettes, stacks: Images, index: IntArray, track: Track, lag: float
 ) -> FloatArray:
-    """Return how far the target is from its mean place in the stack, shape (n, 2) [pixel]."""
+    """Return the offset of the target from its mean place in the stack, (n, 2) [pixel]."""
     whole, span = track.span(stacks.nexp, stacks.exposure_time), spans_of(imagettes, track)
     middles = stacks.mjd[index]
     return np.array(

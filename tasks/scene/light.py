@@ -1,7 +1,7 @@
-"""Centre of light: the centre of a circular window that is the centre of the light within it.
+"""Centre of light: a circular window is moved until it is centred on the light within it.
 
-The window starts at a first guess and follows the centre of light until it rests; pixels at its
-edge count with the share that lies inside.
+The window starts at a first guess and follows the centre of light until it comes to rest. Pixels at
+its edge count by the area inside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numba import njit
 from schemas.arrays import FloatArray
 from tasks.numerics.geometry import pixel_overlap
 
-RESTS = 1e-5  # pixel; the window rests when it moves less
+RESTS = 1e-5  # pixel; a window that moves less is at rest
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -25,22 +25,22 @@ def centre_of_light(
     floor: FloatArray,
     out: FloatArray,
 ) -> None:
-    """Find the resting centre of light of every image.
+    """Find the centre of light of every image.
 
     Parameters
     ----------
     images : ndarray, shape (n, ny, nx)
-        Images without background [electron]; pixels that are no numbers are left out.
+        Images without background [electron]; NaN pixels are ignored.
     x, y : ndarray, shape (n,)
-        First guess, in the image's own axes, pixel i spans [i, i+1) [pixel].
+        First guess in the image, pixel i spans [i, i+1) [pixel].
     radius : float
         Radius of the window [pixel].
     iterations : int
-        Largest number of moves.
+        Maximum number of moves.
     floor : ndarray, shape (n,)
         Variance of a pixel without the star [electron^2].
     out : ndarray, shape (n, 5)
-        Receives x, y, their errors, and 1 if the window came to rest inside the image, else 0.
+        Output: x, y, their errors, and 1 if the window came to rest inside the image, else 0.
     """
     ny, nx = images.shape[1:]
     for i in range(images.shape[0]):

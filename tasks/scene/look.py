@@ -1,8 +1,7 @@
-"""First look: a coarse position, ring level and flux of every calibrated image, and what stands
-still in them.
+"""First look: coarse position, ring level and flux of every calibrated image, and a median image.
 
-Nothing here enters a light curve; it tells the later steps where to begin, and a person what the
-visit looks like.
+None of this enters a light curve. It gives later steps a starting point, and people an overview of
+the visit.
 """
 
 from __future__ import annotations
@@ -29,20 +28,18 @@ from tasks.visit.images import Images, open_images
 from tasks.visit.terms import read_events
 
 WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
-# neighbours change the place at which they are drawn, and the flux to which theirs is relative
+# neighbours affect the place at which they are drawn, and the flux to which theirs is relative
 TWICE = 2
 MOVES = 10  # of a window that finds the target
-FOLLOWS = (
-    0.5  # pixel; where centres of light scatter more about the attitude's places, it does not tell
-)
-SEEN = 5.0  # a flux below this many sigma of its noise is no star
+# pixel; if centres of light scatter more about the attitude's places, the attitude is not used
+FOLLOWS = 0.5
+SEEN = 5.0  # sigma; a star is detected above it
 BLOCK = 8  # pixel
-FEWEST_USUAL = 12  # images; fewer do not tell what is usual
-# share of the sky that is unusual, above that of the other images, where a satellite crossed the
-# image
+FEWEST_USUAL = 12  # images; needed to recognise an unusual one
+# unusual share of the sky, above that of the other images, in an image crossed by a satellite
 CROSSED = 0.05
-NEGLIGIBLE = 1e-4  # light in the aperture that a trail may bring, of the star's
-FAR = 10.0  # a target further than this from its intended place is worth a warning [pixel]
+NEGLIGIBLE = 1e-4  # of the star's light; a trail may add as much to the aperture
+FAR = 10.0  # pixel; a target this far from its intended place causes a warning
 
 
 def sample_indices(usable: BoolArray, size: int) -> IntArray:
@@ -67,8 +64,8 @@ def take_look(
 ) -> Leaves:
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
-    Neighbours that the catalogue has are drawn with the reference PSF, in stamps of some pixels'
-    side, and don't count for position and flux.
+    Catalogued neighbours are drawn with the reference PSF, in stamps of side `stamp` [pixel], and
+    do not contribute to position and flux.
     """
     flags = read_events(events).quality
     intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
@@ -84,7 +81,7 @@ def take_look(
         chosen = sample_indices(clear if clear.any() else usable, settings.sample)
         sample = cut_sample(images, chosen, field, seen)
         static = median_image(sample)
-        # they tell nothing of the star that the others do not tell better
+        # images crossed by a satellite are not needed, as there are enough others
         chosen = chosen[~crossed_in_sample(sample, chosen, seen, ring.inner)]
         mjd, offset = images.mjd, (images.x_offset, images.y_offset)
     x, y = seen.places[:, 0] + offset[0], seen.places[:, 1] + offset[1]
@@ -110,7 +107,7 @@ def take_look(
 
 @dataclass
 class Seen:
-    """The target as seen so far, changed in place as more is known."""
+    """The target in every image, refined in place."""
 
     intended: tuple[FloatArray, FloatArray]  # (n,) place in the images where the ring is centred
     rings: FloatArray  # (n, 4) see `ring_statistics`
@@ -130,12 +127,12 @@ class Seen:
     def find_centre(
         self, pixels: FloatArray, block: slice, floor: FloatArray, radius: float
     ) -> None:
-        """Move the places of a block of images to the centre of light in a circular window."""
+        """Move the places in a block of images to the centre of light in a circular window."""
         places = self.places[block]
         centre_of_light(pixels, places[:, 0], places[:, 1], radius, MOVES, floor, places)
 
     def sum_light(self, pixels: FloatArray, block: slice) -> None:
-        """Sum the light within the default aperture of images without their ring's level."""
+        """Sum the light within the default aperture in images without their ring's level."""
         for i, image in enumerate(pixels, block.start):
             x, y = self.places[i, :2]
             if np.isfinite(self.places[i, :2]).all():
@@ -144,7 +141,7 @@ class Seen:
 
 
 def first_sight(images: Images, intended: tuple[float, float], ring: BackgroundSettings) -> Seen:
-    """Find the target about its intended place on the CCD, in a wide and then a narrow window."""
+    """Find the target near its intended place on the CCD, in a wide and then a narrow window."""
     n = images.count
     x = np.full(n, intended[0] - images.x_offset)
     y = np.full(n, intended[1] - images.y_offset)
@@ -159,7 +156,7 @@ def first_sight(images: Images, intended: tuple[float, float], ring: BackgroundS
 
 
 def look_without(field: Field, images: Images, seen: Seen, ring: BackgroundSettings) -> None:
-    """Measure the target once more, in place, without its neighbours, drawn where it was found."""
+    """Re-measure the target without its neighbours, which are drawn relative to its place."""
     duration = field.track.span(images.nexp, images.exposure_time)
     for block, pixels in images.blocks():
         for i, image in enumerate(pixels, block.start):
@@ -170,12 +167,12 @@ def look_without(field: Field, images: Images, seen: Seen, ring: BackgroundSetti
 
 
 def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> BoolArray:
-    """Return which images show the star well above its noise.
+    """Return in which images the star is detected.
 
     Raises
     ------
     NoScienceDataError
-        If none does.
+        If it is detected in none.
     """
     noise = np.maximum(seen.rings[:, 2], 1.0) * np.sqrt(np.pi) * DEFAULT_RADIUS
     bright = np.isfinite(seen.flux) & (seen.flux > SEEN * noise)
@@ -192,7 +189,7 @@ def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> 
 def crossed_in_sample(
     sample: Float32Array, chosen: IntArray, seen: Seen, radius: float
 ) -> BoolArray:
-    """Return in which sampled images a satellite crossed the sky further out than `radius`."""
+    """Return which sampled images were crossed by a satellite, outside of `radius` [pixel]."""
     negligible = NEGLIGIBLE * float(np.median(seen.flux[chosen])) / (np.pi * DEFAULT_RADIUS**2)
     return crossed(sample, np.median(seen.places[chosen, :2], axis=0), radius, negligible)
 
@@ -200,7 +197,7 @@ def crossed_in_sample(
 def look_warnings(
     lost: int, place: tuple[float, float], intended: tuple[float, float]
 ) -> list[str]:
-    """Return what is odd: images without a star, and a target far from its intended place."""
+    """Return warnings about images without a star, and a target far from its intended place."""
     warnings = []
     if lost:
         warnings.append(f"no star stands out in {lost} images: flagged")
@@ -214,11 +211,10 @@ def look_warnings(
 
 
 def follow(track: Track, images: Images, places: FloatArray) -> None:
-    """Put the target where the attitude has it about its usual place, in place, if that is near
-    where it was found.
+    """Replace the places by those of the attitude about the usual place, if these agree.
 
-    What is left of neighbours pulls at the centre of light, differently in every image, but not at
-    the attitude.
+    Residuals of neighbours displace the centre of light, differently in every image, but not the
+    attitude.
     """
     duration = track.span(images.nexp, images.exposure_time)
     means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
@@ -232,9 +228,7 @@ def follow(track: Track, images: Images, places: FloatArray) -> None:
 
 
 def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen) -> Float32Array:
-    """Return some images above their rings' level, without the target's neighbours, shape (k, ny,
-    nx).
-    """
+    """Return some images without ring level and the target's neighbours, shape (k, ny, nx)."""
     sample = np.empty((len(chosen), *images.shape), np.float32)
     for k, i in enumerate(chosen):
         sample[k] = images.take(int(i)) - seen.rings[i, 0]
@@ -246,7 +240,7 @@ def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen
 
 
 def median_image(sample: Float32Array) -> FloatArray:
-    """Return the median of some images, 0 where one of them has no number."""
+    """Return the median of some images; 0 where any of them is NaN."""
     if not len(sample):
         return np.zeros(sample.shape[1:])
     median: FloatArray = np.median(sample, axis=0).astype(np.float64)
@@ -254,23 +248,22 @@ def median_image(sample: Float32Array) -> FloatArray:
 
 
 def crossed(sample: Float32Array, place: FloatArray, radius: float, negligible: float) -> BoolArray:
-    """Return in which images much of the sky is not as usual: a satellite crossed them, or light
-    came in.
+    """Return in which images much of the sky is unusual, by a satellite's trail or stray light.
 
-    A trail is as wide as the PSF, and its edges are too faint to be seen in single pixels: medians
-    of blocks of pixels show them, which cosmic rays do not move. What turning field stars do in all
-    images makes none of these special.
+    A trail is as wide as the PSF, and its edges are too faint for single pixels. The medians of
+    blocks of pixels show it, and are insensitive to cosmic rays. Rotating field stars affect all
+    images, and do not make any of them unusual.
 
     Parameters
     ----------
     sample : ndarray of float32, shape (k, ny, nx)
-        Images without the level of their sky [electron].
+        Images without their sky level [electron].
     place : ndarray, shape (2,)
         Usual place x, y of the target; pixel i spans [i, i+1).
     radius : float
-        Blocks that are nearer to it [pixel] show the target, and do not count.
+        Blocks closer to it show the target, and are ignored [pixel].
     negligible : float
-        Blocks that are off by less [electron] do not count either.
+        Blocks that deviate by less are ignored too [electron].
     """
     k, ny, nx = sample.shape
     rows, columns = ny // BLOCK, nx // BLOCK

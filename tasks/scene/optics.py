@@ -1,14 +1,12 @@
-"""The star's image as a function: a super-resolved PSF, moved and blurred by the motion of the
-satellite, sampled by pixels.
+"""Image formation: a super-resolved PSF, shifted and blurred by the satellite, sampled by pixels.
 
-The PSF P stands on a grid of half a pixel and includes the integration over a pixel. The star's
-image during a stack is P convolved with the distribution of the star's places while the shutterless
-CCD collected: in Fourier space P times the mean of exp(-2 pi i (kx x + ky y)) over the attitude
-samples. Sampling by whole pixels folds the four fine frequencies that a pixel grid cannot tell
-apart onto one. Many images with different places tell them apart again: for each frequency of the
-pixel grid a 4 x 4 least-squares system over the images gives the four of the fine grid at once
-(Lauer 1999, PASP 111, 1434, for dithered images; here with a transfer function of its own for every
-image).
+The PSF P is sampled at half a pixel and includes the integration over a pixel. The image of a star
+in a stack is P convolved with the distribution of the star's places during the exposures: in
+Fourier space, P times the mean of exp(-2 pi i (kx x + ky y)) over the attitude samples. Sampling by
+whole pixels aliases four frequencies of the fine grid onto one. Many images at different places
+separate them again: for each frequency of the pixel grid, a 4 x 4 least-squares system over the
+images gives all four frequencies of the fine grid (Lauer 1999, PASP 111, 1434, for dithered images;
+here every image has its own transfer function).
 """
 
 from __future__ import annotations
@@ -20,18 +18,16 @@ import scipy.fft
 
 from schemas.arrays import ComplexArray, FloatArray
 
-FINE = 2  # samples of the fine grid to a pixel, each way
+FINE = 2  # samples of the fine grid per pixel, along either axis
 
 
 def frequencies(size: int) -> FloatArray:
-    """Return the frequencies of the fine grid of a stamp of `size` pixels [cycles per pixel], shape
-    (2 size,).
-    """
+    """Return the frequencies of the fine grid of a stamp [cycles per pixel], shape (2 size,)."""
     return np.asarray(np.fft.fftfreq(FINE * size, d=1.0 / FINE), np.float64)
 
 
 def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
-    """Return the transfer function of a star that was at the places (x, y), for equal times each.
+    """Return the transfer function of a star that spent equal times at some places.
 
     Parameters
     ----------
@@ -51,9 +47,7 @@ def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
 
 
 def shifted(transfer: ComplexArray, x: float, y: float) -> ComplexArray:
-    """Return the transfer function of the same motion about a place that is moved by (x, y)
-    [pixel].
-    """
+    """Return the transfer function of the same motion, shifted by (x, y) [pixel]."""
     k = frequencies(transfer.shape[0] // FINE)
     return np.asarray(
         transfer * np.exp(-2j * np.pi * k * y)[:, None] * np.exp(-2j * np.pi * k * x)[None, :]
@@ -61,16 +55,14 @@ def shifted(transfer: ComplexArray, x: float, y: float) -> ComplexArray:
 
 
 def _aliases(spectrum: ComplexArray) -> ComplexArray:
-    """Return the four fine frequencies that fold onto each of the pixel grid, shape (size, size,
-    4).
-    """
+    """Return the four fine frequencies aliased onto each of the pixel grid, (size, size, 4)."""
     s = spectrum.shape[0] // FINE
     parts = [spectrum[p : p + s, q : q + s] for p in (0, s) for q in (0, s)]
     return np.stack(parts, axis=-1)
 
 
 def _folded(spectrum: ComplexArray) -> FloatArray:
-    """Return the image that a pixel grid sees of a fine spectrum."""
+    """Return the image of a fine spectrum, sampled by whole pixels."""
     s = spectrum.shape[0] // FINE
     image: FloatArray = scipy.fft.ifft2(
         spectrum[:s, :s] + spectrum[s:, :s] + spectrum[:s, s:] + spectrum[s:, s:]
@@ -79,17 +71,16 @@ def _folded(spectrum: ComplexArray) -> FloatArray:
 
 
 def render(psf: ComplexArray, transfer: ComplexArray) -> FloatArray:
-    """Return the star's image for one electron, shape (size, size), from the PSF's spectrum and a
-    transfer function.
-    """
+    """Return the image of a star of one electron, shape (size, size)."""
     return _folded(psf * transfer)
 
 
 def render_with_slopes(
     psf: ComplexArray, transfer: ComplexArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the star's image for one electron and its derivatives with respect to x and y
-    [1/pixel], (size, size) each.
+    """Return the image of a star of one electron, and its derivatives along x and y [1/pixel].
+
+    Each has the shape (size, size).
     """
     spectrum = psf * transfer
     turn = -2j * np.pi * frequencies(psf.shape[0] // FINE)
@@ -103,29 +94,29 @@ def solve_changing_psf(
     prior: ComplexArray | None,
     stiffness: float | None,
 ) -> tuple[ComplexArray, ComplexArray | None]:
-    """Return the spectra of a PSF and of its change with a parameter, P(t) = P + t D, that fit some
-    images best.
+    """Fit the spectra of a PSF P and of its change D with a parameter, P(t) = P + t D, to images.
 
     Parameters
     ----------
     images : iterable of (stamp, transfer, flux, weight, t)
-        Star images of `size` x `size` pixels without background and defects [electron], each with
-        its transfer function, its flux [electron], its weight, and its parameter, about 0 and of
-        the order of 1.
+        Stamps of `size` x `size` pixels without background and defects [electron], each with the
+        transfer function, flux [electron], weight, and parameter of the star. Parameters are of
+        order 1 and have a mean near 0.
     size : int
         Side of the stamps [pixel].
     smoothness : float
-        Strength of the prior, which grows with the frequency and decides where the images do not.
+        Strength of the prior, which increases with frequency and dominates where the images are
+        uninformative.
     prior : ndarray of complex, shape (2 size, 2 size), optional
-        Spectrum of the expected PSF; None means zero, that high frequencies are weak.
+        Spectrum of the expected PSF; None means zero: high frequencies are weak.
     stiffness : float or None
-        Strength of the prior that nothing changes, which grows with the frequency as the other
-        does; None: no change.
+        Strength of the prior on zero change, which increases with frequency in the same way.
+        With None, the PSF does not change.
 
     Returns
     -------
     mean, change : ndarray of complex, shape (2 size, 2 size)
-        Spectra with the totals 1 and 0; None for the change where none was asked for.
+        Spectra with the totals 1 and 0; the change is None if `stiffness` is.
     """
     blocks, sums, total = _moments(images, size, 1 if stiffness is None else 3)
     growth = total * _growth(size)
@@ -144,17 +135,16 @@ def solve_changing_psf(
     solved = np.asarray(np.linalg.solve(normal, right)[..., 0], np.complex128)
     mean, change = _spectrum(solved[..., :4], size), _spectrum(solved[..., 4:], size)
     scale = mean[0, 0].real
-    # that the total changes is the star's, not the PSF's
+    # a change of the total belongs to the star's flux, not to the PSF
     return mean / scale, np.asarray((change - mean * (change[0, 0].real / scale)) / scale)
 
 
 def _moments(
     images: Iterable[tuple[FloatArray, ComplexArray, float, float, float]], size: int, moments: int
 ) -> tuple[ComplexArray, ComplexArray, float]:
-    """Return the normal equations: left and right sides, each summed with 1, t and t^2, and the
-    total weight.
+    """Return left and right sides of the normal equations, and the total weight.
 
-    The left side is one 4 x 4 block for each frequency of the pixel grid.
+    Sides are sums weighted by 1, t and t^2; the left one has a 4 x 4 block for each frequency.
     """
     blocks = np.zeros((moments, size, size, 4, 4), complex)
     sums = np.zeros((min(moments, 2), size, size, 4), complex)
@@ -172,7 +162,7 @@ def _moments(
 
 
 def _growth(size: int) -> FloatArray:
-    """Return by how much the priors are stronger at each frequency than at 0."""
+    """Return the strength of the priors at each frequency relative to that at frequency 0."""
     k = frequencies(size)
     radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
     growth: FloatArray = 1.0 + (radial / 0.5) ** 4
@@ -180,9 +170,7 @@ def _growth(size: int) -> FloatArray:
 
 
 def _spectrum(aliases: ComplexArray, size: int) -> ComplexArray:
-    """Undo `_aliases`, and keep what belongs to a real image: what Nyquist frequencies hold beyond
-    that is noise.
-    """
+    """Undo `_aliases`, and keep the spectrum of a real image: the rest at Nyquist is noise."""
     spectrum = np.empty((FINE * size, FINE * size), complex)
     for c, (p, q) in enumerate((p, q) for p in (0, size) for q in (0, size)):
         spectrum[p : p + size, q : q + size] = aliases[..., c]
@@ -190,7 +178,7 @@ def _spectrum(aliases: ComplexArray, size: int) -> ComplexArray:
 
 
 def to_grid(spectrum: ComplexArray) -> FloatArray:
-    """Return the PSF on the fine grid, its centre in the middle, shape (2 size, 2 size)."""
+    """Return the PSF on the fine grid with its centre in the middle, shape (2 size, 2 size)."""
     grid: FloatArray = np.fft.fftshift(np.fft.ifft2(spectrum).real)
     return grid
 
@@ -214,13 +202,13 @@ def fit_star(
     Parameters
     ----------
     stamp : ndarray, shape (ny, nx)
-        The measured image without background [electron].
+        Measured image without background [electron].
     image, dx, dy : ndarray, shape (ny, nx)
-        Model for one electron, and its derivatives with respect to x and y [1/pixel].
+        Model for one electron, and its derivatives along x and y [1/pixel].
     weight : ndarray, shape (ny, nx)
-        Inverse variance [1/electron^2]; 0 leaves a pixel out.
+        Inverse variance [1/electron^2]; pixels of weight 0 are ignored.
     level_error : float
-        How well it is known that the level is 0 [electron].
+        Prior error of the level, which is expected to be 0 [electron].
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Pointing: where the satellite looked during every image, from its attitude at 1 Hz.
 
-Roll is the circular mean over the exposure (it falls with time). The motion within an exposure
-blurs the star: its rms is that of the offsets between line of sight and their mean, in pixels.
+The roll angle is the circular mean over the exposure; it decreases with time. Motion within an
+exposure blurs the star: the blur is the rms offset of the line of sight from its mean, in pixels.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from tasks.visit.raw import Exposures, open_exposures
 
 
 def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, float]:
-    """Return where the target was planned to be on the CCD [pixel]; the middle of the window where
-    nothing tells.
+    """Return the planned place of the target on the CCD [pixel].
+
+    This is the middle of the window if no place was planned, or one outside of the window.
     """
     middle = raw.x_offset + raw.shape[1] / 2, raw.y_offset + raw.shape[0] / 2
     if planned is None:
@@ -55,22 +56,22 @@ def estimate_pointing(
     scale: Reference | None,
     settings: PointingSettings,
 ) -> Leaves:
-    """Average the attitude over every image, and say where the target was meant to be."""
+    """Average the attitude over every image, and read the intended place of the target."""
     with open_exposures(raw) as exposures:
         place, repetition = intended_place(planned, exposures), exposures.repetition
         target = exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG")
         mjd, duration, stacked = exposures.mjd, exposures.span / DAY, exposures.nexp > 1
-    looked, arcsec = read_attitude(attitude), pixel_scale(scale)
-    means = average(looked, mjd, duration, arcsec)
-    check_coverage(looked, mjd, means.missing, settings)
+    rows, arcsec = read_attitude(attitude), pixel_scale(scale)
+    means = average(rows, mjd, duration, arcsec)
+    check_coverage(rows, mjd, means.missing, settings)
     warnings = []
     if stacked and not repetition:
         warnings.append(
-            "REPETIT does not tell the time between exposures of a stack: one is taken to "
-            "follow the other"
+            "REPETIT does not give the time between the exposures of a stack: they are assumed "
+            "to be contiguous"
         )
     if means.missing.any():
-        warnings.append(f"{means.missing.sum()} images have no attitude: flagged")
+        warnings.append(f"{means.missing.sum()} images have no attitude data: flagged")
     used = {
         **pointing_values(means, arcsec),
         "LOC_X": place[0],
@@ -88,7 +89,7 @@ def estimate_pointing(
     }
     hdus = [
         NewHdu(TERMS["TERM_POINTING"], used, columns=columns),
-        track_table(looked, target, arcsec),
+        track_table(rows, target, arcsec),
     ]
     return Leaves({"TERM_POINTING": hdus}, used=used, warnings=warnings)
 
@@ -100,19 +101,19 @@ class Means(NamedTuple):
     dec: FloatArray
     roll: FloatArray
     blur: FloatArray  # rms motion of one axis [pixel]
-    missing: BoolArray  # the attitude does not cover the image
+    missing: BoolArray  # not covered by the attitude
 
 
-def average(looked: Attitude, mjd: FloatArray, duration: float, arcsec: float) -> Means:
-    """Average the attitude over images of some `duration` [day]; a pixel has an angle [arcsec]."""
-    time, ra = looked.time, looked.ra
-    # an exposure shorter than the time between two rows still has rows on both sides
+def average(rows: Attitude, mjd: FloatArray, duration: float, arcsec: float) -> Means:
+    """Average the attitude over images of a `duration` [day], with a pixel scale [arcsec]."""
+    time, ra = rows.time, rows.ra
+    # an exposure shorter than the time between two rows needs a row on either side
     start, stop = mjd - max(duration, 2.0 / DAY) / 2, mjd + max(duration, 2.0 / DAY) / 2
     # a right ascension near 0 must not be averaged across the jump
     near = ra[0] + (ra - ra[0] + 180.0) % 360.0 - 180.0
     mean_ra, var_ra = interval_moments(time, near, start, stop)
-    mean_dec, var_dec = interval_moments(time, looked.dec, start, stop)
-    angle = mean_angle(time, looked.roll, start, stop)
+    mean_dec, var_dec = interval_moments(time, rows.dec, start, stop)
+    angle = mean_angle(time, rows.roll, start, stop)
     cosine = np.cos(np.radians(mean_dec))
     blur = 3600.0 / arcsec * np.sqrt((var_ra * cosine**2 + var_dec) / 2)
     missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle)
@@ -121,21 +122,21 @@ def average(looked: Attitude, mjd: FloatArray, duration: float, arcsec: float) -
 
 
 def check_coverage(
-    looked: Attitude, mjd: FloatArray, missing: BoolArray, settings: PointingSettings
+    rows: Attitude, mjd: FloatArray, missing: BoolArray, settings: PointingSettings
 ) -> None:
-    """Refuse an attitude that covers no image, or not all of them unless the settings allow it."""
+    """Reject an attitude that covers no image, or only some unless the settings allow it."""
     if missing.all() or (missing.any() and not settings.partial):
         which = np.flatnonzero(missing)
         raise MissingInputError(
-            f"{looked.path}: attitude covers MJD {looked.time[0]:.5f} to {looked.time[-1]:.5f}; "
+            f"{rows.path}: attitude covers MJD {rows.time[0]:.5f} to {rows.time[-1]:.5f}; "
             f"{missing.sum()} of {len(mjd)} images lie "
-            f"outside, MJD {mjd[which[0]]:.5f} to {mjd[which[-1]]:.5f} (setting "
-            f"pointing.partial lets them pass flagged)"
+            f"outside, MJD {mjd[which[0]]:.5f} to {mjd[which[-1]]:.5f} (set "
+            f"pointing.partial to accept and flag them)"
         )
 
 
 def pointing_values(means: Means, arcsec: float) -> dict[str, float]:
-    """Return the used values of the motion: roll [deg], jitter and blur [pixel]."""
+    """Return roll [deg], jitter and blur [pixel] of the visit by keyword."""
     cosine = np.cos(np.radians(means.dec))
     scatter = np.nanvar(means.ra * np.nanmean(cosine)) + np.nanvar(means.dec)
     known = means.roll[~means.missing]
@@ -147,8 +148,8 @@ def pointing_values(means: Means, arcsec: float) -> dict[str, float]:
     }
 
 
-def track_table(looked: Attitude, target: tuple[float, float], arcsec: float) -> NewHdu:
-    """Return TERM_TRACK: where the attitude has the target on the CCD, and the roll."""
-    x, y = target_track(looked, target, arcsec)
-    columns = {"MJD_TIME": looked.time, "X": x, "Y": y, "ROLL_ANGLE": looked.roll}
+def track_table(rows: Attitude, target: tuple[float, float], arcsec: float) -> NewHdu:
+    """Return TERM_TRACK: place of the target on the CCD and roll angle, by the attitude."""
+    x, y = target_track(rows, target, arcsec)
+    columns = {"MJD_TIME": rows.time, "X": x, "Y": y, "ROLL_ANGLE": rows.roll}
     return NewHdu(TERMS["TERM_TRACK"], columns=columns)

@@ -1,7 +1,7 @@
 """Position of the target in every image, by its PSF.
 
-The PSF of the visit, moved and blurred as the satellite moved, is fitted to each image for flux,
-place and level. Where there is no PSF, the place is the centre of light. Positions are on the
+The PSF of the visit, shifted and blurred by the motion of the satellite, is fitted to each image
+for flux, place and level. Without a PSF, the position is the centre of light. Positions are on the
 exposed CCD area, pixel i spans [i, i+1).
 """
 
@@ -25,7 +25,7 @@ from tasks.visit.terms import LookTerm, read_look
 
 
 def middle_of(values: FloatArray) -> float:
-    """Return the median of the finite values, 0 without any."""
+    """Return the median of the finite values, or 0 without any."""
     good = values[np.isfinite(values)]
     return float(np.median(good)) if good.size else 0.0
 
@@ -38,9 +38,7 @@ def estimate_position(
     removed: Removed,
     settings: PositionSettings,
 ) -> Leaves:
-    """Estimate the position of the target in every image: by its PSF, or by its centre of light
-    where there is none.
-    """
+    """Estimate the position of the target in every image, by its PSF or its centre of light."""
     with open_images(calibrated) as images:
         place = first_guess(read_look(scene.look))
         residuals = Residuals.of(images, scene, readout, removed, place)
@@ -52,7 +50,8 @@ def estimate_position(
     warnings = []
     if not good.all():
         warnings.append(
-            f"no position could be measured in {(~good).sum()} images: interpolated and flagged"
+            f"the position could not be measured in {(~good).sum()} images: interpolated and "
+            f"flagged"
         )
         interpolate(mjd, x, y, good)
     errors = np.where(good[:, None], found[:, 2:4], np.nan)
@@ -74,7 +73,7 @@ def estimate_position(
 
 
 def first_guess(look: LookTerm) -> tuple[FloatArray, FloatArray]:
-    """Return the first look's places on the CCD; the usual one in images that it did not see."""
+    """Return the places of the first look on the CCD, or their median where it has none."""
     x, y = (np.where(np.isfinite(v), v, middle_of(v)) for v in (look.x, look.y))
     return x, y
 
@@ -106,9 +105,9 @@ def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArr
 
 
 def drop_strays(x: FloatArray, y: FloatArray, good: BoolArray) -> None:
-    """Mark places far from those in the other images as not good, in place.
+    """Mark places far from those in the other images as bad, in place.
 
-    They belong to another thing: a cosmic ray, an empty image.
+    These are places of something else, such as a cosmic ray in an empty image.
     """
     if good.any():
         for values in (x, y):
@@ -117,13 +116,13 @@ def drop_strays(x: FloatArray, y: FloatArray, good: BoolArray) -> None:
 
 
 def interpolate(mjd: FloatArray, x: FloatArray, y: FloatArray, good: BoolArray) -> None:
-    """Interpolate places that are not good from the good ones, in place; NaN without any."""
+    """Interpolate bad places from the good ones, in place; NaN without any."""
     for values in (x, y):
         values[~good] = np.interp(mjd[~good], mjd[good], values[good]) if good.any() else np.nan
 
 
 def position_values(x: FloatArray, y: FloatArray, radius: float) -> dict[str, float]:
-    """Return the used values: usual place, its scatter, and the radius of the window [pixel]."""
+    """Return median place, scatter, and radius of the window by keyword [pixel]."""
     used = {
         "POS_X": float(np.median(x)),
         "POS_Y": float(np.median(y)),

@@ -1,8 +1,7 @@
-"""What is known before the visit is looked at: the reference's image of a star, the reference map
-of bad pixels, the catalogue.
+"""Prior knowledge of a visit: the reference PSF, the map of bad pixels, and the star catalogue.
 
-They come from files that are not published. What matters of them is left as a term, so that the
-steps behind can be done again where these are not at hand.
+These come from files that are not published. Their relevant parts are kept as a term, so that later
+steps can be rerun without the files.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tasks.scene.catalogue import Catalogue, read_catalogue
 from tasks.visit.raw import Exposures, open_exposures
 
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
-UNKNOWN = 9999.0  # year; the catalogue does not tell its epoch
+UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 
 
 @step("prior", version="2", payload=Prior, leaves=["TERM_PRIOR"])
@@ -34,9 +33,7 @@ def read_prior(
     catalogue: Product | None,
     conversion: Reference | None,
 ) -> Leaves:
-    """Cut what the references say of the window out of them, and take the catalogue's stars that
-    can matter.
-    """
+    """Extract the window from the references, and the relevant stars from the catalogue."""
     with open_exposures(raw) as exposures:
         mjd = float(exposures.mjd[0])
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
@@ -58,7 +55,7 @@ def cut_codes(bad: Reference | None, exposures: Exposures) -> FloatArray:
 
 
 def white_plane(white: Reference | None) -> FloatArray:
-    """Return the reference's image of a star; a single dark pixel without a reference."""
+    """Return the reference PSF; a single dark pixel without a reference."""
     if white is None:
         return np.zeros((1, 1))
     with open_declared(require(white.product.path), WHITE_PSF) as file:
@@ -78,7 +75,7 @@ def star_table(catalogue: Catalogue | None) -> NewHdu:
 
 
 def read_catalogue_stars(prior: Prior) -> Catalogue | None:
-    """Return the stars of the catalogue; None where there is none."""
+    """Return the stars of the catalogue, or None without a catalogue."""
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
         hdu = file["TERM_PRIOR_STARS"]
         target = hdu.column("TARGET").astype(bool)
@@ -93,15 +90,16 @@ def read_catalogue_stars(prior: Prior) -> Catalogue | None:
 
 
 def read_bad_pixels(prior: Prior) -> IntArray:
-    """Return the codes of the reference map in the window, shape (ny, nx): 0 is good, or nothing is
-    known.
+    """Return the codes of the bad pixel map in the window, shape (ny, nx).
+
+    0 is a good pixel, or one of which nothing is known.
     """
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
         return file["TERM_PRIOR"].finite_image().astype(np.int64)
 
 
 def read_reference_psf(prior: Prior) -> FloatArray | None:
-    """Return the reference's image of a star, by pixels; None where there is none."""
+    """Return the reference PSF, sampled by whole pixels, or None without one."""
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
         plane: FloatArray = file["TERM_PRIOR_PSF"].finite_image()
     return plane if plane.sum() > 0 else None

@@ -1,11 +1,9 @@
-"""The PSF of the visit, from a sample of its own images, and how every image moved while it was
-taken.
+"""Estimation of the visit's PSF from a sample of its own images.
 
-The place of the star during an exposure is its mean place in the image plus the attitude's motion
-about its mean. Attitude may be stamped a fraction of a second off: the lag that makes its means
-follow the measured places best is estimated, with its error. Alternating least squares: PSF from
-images, flux and shift of every image from the PSF; pixels far off the model (cosmic rays) are
-replaced by it and come back if the next model explains them.
+During an exposure the star is at its mean place in the image plus the attitude's motion about its
+mean. Alternating least squares estimate the PSF from the images, and the flux and shift of every
+image from the PSF. Pixels that deviate strongly from the model (cosmic rays) are replaced by it,
+and used again if the next model explains them.
 """
 
 from __future__ import annotations
@@ -27,24 +25,19 @@ from tasks.scene.optics import FINE, solve_changing_psf, to_grid, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
 from tasks.visit.terms import read_background, read_bias, read_gain
 
-WORST_LAG_ERROR = 0.25  # s; a lag that is known worse than this is not applied
+WORST_LAG_ERROR = 0.25  # s; a lag with a larger error is not applied
 
-FEW = 6  # images; the scatter of a pixel over fewer says more of chance than of the pixel
+FEW = 6  # images; over fewer, the scatter of a pixel is mostly chance
 
-WINGS = (
-    26.0,
-    34.0,
-)  # pixel; from the first to the second radius the PSF passes over to its smooth wings
+WINGS = (26.0, 34.0)  # pixel; between these radii the PSF blends into smooth wings
 
-DETAIL = 4  # pixel; finer structure is taken out of the wings
+DETAIL = 4  # pixel; finer structure is removed from the wings
 
-EDGE = 4.0  # pixel within which the PSF falls to nothing at the edge of its stamp
+EDGE = 4.0  # pixel; width of the taper to 0 at the edge of the stamp
 
 
 def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
-    """Return by how much each pixel of the stamp scatters more than its noise about the model; at
-    least 1.
-    """
+    """Return the scatter of each pixel about the model in units of its noise, at least 1."""
     pairs = zip(stars, models, strict=True)
     pulls = np.stack(
         [(s.stamp - m - s.level) / np.sqrt(np.maximum(m, 0) + s.floor) for s, m in pairs]
@@ -63,7 +56,7 @@ def psf_leaves(
     used: Mapping[str, Scalar],
     warnings: list[str],
 ) -> Leaves:
-    """Return the term of a PSF."""
+    """Return the term of a PSF, with its change and the scatter about it."""
     corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
     image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf.mean))
     change = np.zeros(psf.mean.shape) if psf.change is None else to_grid(psf.change)
@@ -75,10 +68,10 @@ def psf_leaves(
 
 
 def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
-    """Return the spectrum of the reference's PSF with its centre of light in the middle.
+    """Return the spectrum of the reference PSF with its centre of light in the middle.
 
-    The reference is sampled by whole pixels: beyond their Nyquist frequency it says nothing. None
-    without a reference, or where it holds no light.
+    The reference is sampled by whole pixels, so the spectrum is 0 beyond their Nyquist frequency.
+    Return None without a reference, or if it is dark.
     """
     centre = None if plane is None else centre_of_plane(plane)
     if plane is None or centre is None:
@@ -96,7 +89,7 @@ def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
 
 
 def centre_of_plane(plane: FloatArray) -> tuple[float, float] | None:
-    """Return the centre of light of the reference's PSF, index (x, y); None where it is dark."""
+    """Return the centre of light of the reference PSF, index (x, y), or None if it is dark."""
     ny, nx = plane.shape
     j, i = np.mgrid[:ny, :nx]
     x, y = (nx - 1) / 2, (ny - 1) / 2
@@ -111,9 +104,9 @@ def centre_of_plane(plane: FloatArray) -> tuple[float, float] | None:
 def cut_plane(
     plane: FloatArray, centre: tuple[float, float], size: int
 ) -> tuple[FloatArray, tuple[float, float]]:
-    """Return a stamp of the reference's PSF, and where its centre of light is in it.
+    """Return a stamp of the reference PSF, and the place of its centre of light in the stamp.
 
-    Stamp and spectrum have their middle at index `size` of the fine grid, `size` / 2 of the pixels.
+    The middle of the stamp is at index `size` of the fine grid, and `size` / 2 of the pixels.
     """
     ny, nx = plane.shape
     stamp = np.zeros((size, size))
@@ -139,15 +132,15 @@ def alternate(
     stars : list of Star
         The target in some images; fitted in place.
     middle : tuple of float
-        Stamp index (x, y) about which pixels decide a fit.
+        Stamp index (x, y) of the centre of the pixels that are fitted.
     settings : PsfSettings
         Radius, priors and rounds.
     prior : ndarray of complex, optional
-        Spectrum of the reference PSF, which decides the finer frequencies that few images leave
-        open.
+        Spectrum of the reference PSF, which determines the finer frequencies if there are few
+        images.
     begin : StarModel, optional
-        PSF of the first round: cosmic rays stand out from the beginning, and half the rounds are
-        enough.
+        PSF of the first round. With it cosmic rays are recognised from the beginning, and half
+        the rounds are enough.
     breathing : bool
         Whether the PSF changes with the telescope's temperature.
     others : callable, optional
@@ -156,7 +149,7 @@ def alternate(
     Returns
     -------
     psf, scale, rounds
-        The PSF, the scatter of each pixel about it over its noise, and the number of rounds.
+        The PSF, the scatter of each pixel about it in units of noise, and the number of rounds.
     """
     size = stars[0].stamp.shape[0]
     inside = circle(size, *middle, settings.radius)
@@ -166,8 +159,8 @@ def alternate(
         models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
     psf = Shape(to_spectrum(np.zeros((2 * size, 2 * size))))
     stiffness = settings.stiffness if breathing else None
-    # with fewer images than tell the four fine frequencies of each coarse one, the prior weighs as
-    # much as one image
+    # with too few images to separate the four aliased frequencies, the prior weighs as much as
+    # one image
     strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
     rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
     for _ in range(rounds):
@@ -193,14 +186,13 @@ def fitted_images(
 
 
 def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Shape:
-    """Return a PSF that is smooth in its wings, and does not change with the temperature further
-    out than `radius` [pixel].
+    """Smooth the wings of a PSF, and confine its change with temperature to `radius` [pixel].
 
-    A star that hardly moves leaves no way to tell a hot pixel beside it from its own light, but its
-    wings hold no detail as fine as a pixel. And what hot pixels far out do with time must not pass
-    for light that comes and goes. Some of the light that the inner part loses as the telescope
-    warms goes further than any image shows, so that nothing tells what all of it does: the light
-    within the default aperture is taken not to change.
+    If the star hardly moves, a hot pixel beside it cannot be distinguished from its own light; but
+    the wings have no detail as fine as a pixel. Changes of hot pixels far from the star must not
+    be mistaken for a change of the PSF. As the telescope warms, the core loses some light to
+    distances beyond any image, so the total is unconstrained: the light within the default aperture
+    is assumed to be constant.
     """
     half = mean.shape[0] // 2
     j, i = np.mgrid[-half:half, -half:half]
@@ -211,7 +203,7 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
         smoothed: FloatArray = scipy.ndimage.median_filter(grid, DETAIL * FINE + 1, mode="nearest")
         return np.asarray((1.0 - wing) * grid + wing * smoothed)
 
-    # the corners of the stamp, where nothing tells, are dark
+    # the corners of the stamp, which are unconstrained, are dark
     shape = smooth(to_grid(mean)) * np.clip((half / FINE - away) / EDGE, 0.0, 1.0)
     shape /= shape.sum()
     if change is None:
@@ -222,12 +214,12 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
 
 
 def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:
-    """Return the variance of a pixel without the star in every image [electron^2]."""
+    """Return the variance of a pixel without stars in every image [electron^2], shape (n,)."""
     level = read_background(background).level
     floor: FloatArray = np.maximum(level, 0.0) + nexp * read_out_noise(readout) ** 2
     return floor
 
 
 def read_out_noise(readout: ReadOut) -> FloatArray:
-    """Return the read-out noise of one exposure of every image [electron]."""
+    """Return the read-out noise of one exposure in every image [electron], shape (n,)."""
     return np.asarray(read_bias(readout.bias).ron / read_gain(readout.gain).gain)

@@ -1,9 +1,9 @@
 """The two rounds of the visit's PSF.
 
-The first round works on a sample of images as calibrated, without their background. Catalogue stars
-near the target turn about it: they are drawn with the reference PSF at first and with the latest
-PSF from then on, with fluxes that are fitted each time, and subtracted. The second round works on
-the same images without anything but the target.
+The first round uses a sample of calibrated images without background. Catalogued neighbours, which
+rotate about the target, are subtracted: they are drawn with the reference PSF at first and with the
+latest PSF afterwards, and their fluxes are fitted each time. The second round uses the same images
+without anything but the target.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import LookTerm, read_background, read_look
 
-BRIGHTEST = 8  # neighbours whose fluxes are fitted; the others keep the catalogue's
+BRIGHTEST = 8  # neighbours whose fluxes are fitted; others keep their catalogue fluxes
 
-SHARED = 32  # images that fit them
+SHARED = 32  # images in which they are fitted
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Sample:
 
 
 def sampled_images(look: LookTerm) -> IntArray:
-    """Return the indices of the sampled images that show the target."""
+    """Return the indices of the sampled images in which the target is seen."""
     seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux)
     return np.flatnonzero(look.sampled & seen)
 
@@ -71,7 +71,7 @@ def sampled_images(look: LookTerm) -> IntArray:
 def cut_stars(
     residuals: Residuals, chosen: IntArray, where: Stamps, lag: float, warmth: FloatArray
 ) -> Sample:
-    """Cut the target out of some images without anything else; its places are stamp indices."""
+    """Cut stamps of the target from some images, without known effects and field stars."""
     stars = []
     for i in chosen:
         x, y = where.index(float(residuals.x[i]), float(residuals.y[i]))
@@ -117,7 +117,7 @@ def estimate_psf_1(
         sample = cut_stars(residuals, chosen, where, lag, warm.parameter(images))
     if len(sample.stars) < settings.fewest:
         warnings.append(
-            f"only {len(sample.stars)} images show the star well: its PSF is not super-resolved"
+            f"only {len(sample.stars)} images show the star clearly: the PSF is not super-resolved"
         )
     psf, scale, rounds = point_source(settings.size)
     if sample.stars:
@@ -148,7 +148,7 @@ def estimate_psf_1(
 def first_lag(
     track: Track, images: Images, look: LookTerm, settings: PsfSettings, warnings: list[str]
 ) -> tuple[float, float]:
-    """Return the lag of the attitude and its error [s]: the setting, the estimate, or 0."""
+    """Return the lag of the attitude and its error [s]: as set, as estimated, or 0."""
     seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux)
     duration = track.span(images.nexp, images.exposure_time)
     lag, error = estimate_lag(track, images.mjd[seen], duration, look.x[seen], look.y[seen])
@@ -156,16 +156,16 @@ def first_lag(
         return settings.lag, 0.0
     if error > WORST_LAG_ERROR:
         warnings.append(
-            "the lag of the attitude cannot be told from so few or so quiet images: 0 s is used"
+            "the lag of the attitude cannot be measured in so few or so steady images: 0 s is used"
         )
         return 0.0, error
     return lag, error
 
 
 def lag_again(track: Track, sample: Sample, first: tuple[float, float]) -> tuple[float, float]:
-    """Return the lag by the fitted places, and its error [s]; the `first` one where it is better.
+    """Return the lag from the fitted places, and its error [s]; the `first` one if that is better.
 
-    The first look followed the attitude; the fitted places do not.
+    Unlike the places of the first look, the fitted ones do not follow the attitude.
     """
     x, y = np.array([(s.x, s.y) for s in sample.stars]).T
     lag, error = estimate_lag(track, sample.mjd, sample.span, x, y)
@@ -189,7 +189,7 @@ def point_source(size: int) -> tuple[Shape, FloatArray, int]:
 def nearby_stars(
     first: FirstScene, sample: Sample, prior: ComplexArray, track: Track, lag: float
 ) -> Field | None:
-    """Return the target's neighbours, drawn with the reference PSF; None where none matters."""
+    """Return the target's neighbours, to be drawn with the reference PSF, or None without any."""
     usual = float(np.median([s.flux for s in sample.stars]))
     scale = float(first.pointing.used["PIX_SCAL"])
     return neighbours(read_catalogue_stars(first.prior), prior, usual, scale, track, lag)
@@ -203,7 +203,7 @@ class Neighbours:
     sample : Sample
         The target in some images; their stamps are replaced by ones without neighbours.
     field : Field
-        The neighbours, with the fluxes that are expected [electron].
+        The neighbours, with their expected fluxes [electron].
     ring : float
         Distance from the target at which the sky begins [pixel].
     error : float
@@ -230,13 +230,13 @@ class Neighbours:
         self.factors[self.fitted] = self._fit(psf, field)
         measured = replace(field, flux=field.flux * np.maximum(self.factors, 0.0))
         for k, star in enumerate(self.sample.stars):
-            freed = np.asarray(star.raw) - self._draw(measured, k)
-            # the sky under the images was measured with the neighbours in it
-            sky = freed[self.ring & np.isfinite(freed)]
-            star.stamp = freed - (float(np.median(sky)) if sky.size else 0.0)
+            alone = np.asarray(star.raw) - self._draw(measured, k)
+            # the background was measured with the neighbours
+            sky = alone[self.ring & np.isfinite(alone)]
+            star.stamp = alone - (float(np.median(sky)) if sky.size else 0.0)
 
     def _fit(self, psf: Shape, field: Field) -> FloatArray:
-        """Fit the fluxes of the brightest neighbours; return them over the expected ones."""
+        """Fit the brightest neighbours; return the ratios of their fluxes to the expected ones."""
         stars = self.sample.stars
         few = np.unique(np.linspace(0, len(stars) - 1, min(SHARED, len(stars))).round().astype(int))
         faint = replace(
@@ -272,10 +272,10 @@ def estimate_psf(
     prior: Prior,
     settings: PsfSettings,
 ) -> Leaves:
-    """Estimate the super-resolved PSF again, from sampled images without anything but the target.
+    """Re-estimate the super-resolved PSF from sampled images with nothing but the target.
 
-    The level of a stamp is known to be 0 within the error of the background: a free level would
-    take the light that moves between the wings as the telescope breathes.
+    The level of a stamp is 0 within the error of the background: a free level would absorb light
+    of the wings that varies with the telescope's temperature.
     """
     model, chosen = read_psf(scene.psf, settings.radius), sampled_images(read_look(scene.look))
     used, warnings = {**scene.psf.used}, list(scene.psf.warnings)
@@ -285,7 +285,7 @@ def estimate_psf(
         residuals = Residuals.of(images, scene, readout, removed)
         sample = cut_stars(residuals, chosen, model.where, model.lag, residuals.warmth)
         middle = usual_place(residuals, chosen)
-    know_levels(sample.stars, read_background(removed.background).error[chosen])
+    constrain_levels(sample.stars, read_background(removed.background).error[chosen])
     reference = reference_psf(read_reference_psf(prior), settings.size)
     place, breathing = model.where.index(*middle), model.warm.spread > 0
     psf, scale, rounds = alternate(sample.stars, place, settings, reference, model, breathing)
@@ -293,7 +293,7 @@ def estimate_psf(
     return psf_leaves("TERM_PSF", psf, scale, model.where, used, warnings)
 
 
-def know_levels(stars: Sequence[Star], errors: FloatArray) -> None:
-    """Hold the level of each star at 0 within the error of its background."""
+def constrain_levels(stars: Sequence[Star], errors: FloatArray) -> None:
+    """Constrain the level of each star to 0 within the error of the background."""
     for star, error in zip(stars, errors, strict=True):
         star.level_error = float(error) if error > 0 else np.inf

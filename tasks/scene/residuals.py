@@ -25,7 +25,7 @@ class Target(NamedTuple):
     x: FloatArray  # place on the CCD, edge based; refined by a fit [pixel]
     y: FloatArray
     flux: FloatArray  # [electron per stack]
-    floor: FloatArray  # variance of a pixel without the star [electron^2]
+    floor: FloatArray  # variance of a pixel without stars [electron^2]
 
 
 class Residuals:
@@ -60,7 +60,7 @@ class Residuals:
         self.model, self.field = model, field
         self.x, self.y = target.x - images.x_offset, target.y - images.y_offset
         self.flux, self.floor = target.flux, target.floor
-        # of the light, which a stack takes longer to collect
+        # exposure time; the stack spans a longer time
         self.duration = images.nexp * images.exposure_time
         self.span = track.span(images.nexp, images.exposure_time)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
@@ -82,16 +82,16 @@ class Residuals:
         images : Images
             Calibrated images.
         scene : Scene
-            Without a PSF of the visit neither target nor field is drawn.
+            Target and field are drawn only if the visit has a PSF.
         readout : ReadOut
             Noise of the read-out.
         removed : Removed
             Effects to subtract.
         place : tuple of ndarray, shape (n,), optional
-            Place of the target on the CCD, instead of the scene's position or, without one, that
-            of the first look [pixel].
+            Place of the target on the CCD [pixel]. The default is the position in the scene or,
+            without one, the place of the first look.
         corrected : bool
-            Whether the images are corrected: nothing is subtracted then.
+            Whether the images are corrected already, so that no effects are subtracted.
         """
         look, track = read_look(scene.look), read_track(scene.pointing)
         model = read_psf(scene.psf, scene.psf_use.radius) if scene.has_psf else None
@@ -115,7 +115,7 @@ class Residuals:
         return cleaned
 
     def field_image(self, i: int) -> FloatArray:
-        """Return the stars of the field in image `i`, shape (ny, nx)."""
+        """Return the field stars in image `i`, shape (ny, nx)."""
         if self.field is None:
             return np.zeros(self.images.shape)
         place = float(self.x[i]), float(self.y[i])
@@ -126,19 +126,19 @@ class Residuals:
         return self.cleaned(i) - self.field_image(i)
 
     def motion(self, i: int) -> tuple[FloatArray, FloatArray]:
-        """Return the motion of the target during image `i` about its mean place [pixel]."""
+        """Return the places of the target during image `i` relative to their mean [pixel]."""
         lag = 0.0 if self.model is None else self.model.lag
         return self.track.during(float(self.images.mjd[i]), self.span, lag)
 
     def star(self, i: int, image: FloatArray) -> Star:
-        """Return the target in image `i`, of which `image` holds nothing else."""
+        """Return the target in image `i`; `image` is the image without anything else."""
         assert self.model is not None
         x, y, warmth = float(self.x[i]), float(self.y[i]), float(self.warmth[i])
         flux, floor = float(self.flux[i]), float(self.floor[i])
         return self.model.star(image, x, y, flux, floor, self.motion(i), warmth)
 
     def place(self, i: int, image: FloatArray, guess: FloatArray) -> FloatArray:
-        """Return x, y, their errors and 1 for the target in image `i`, or the guess.
+        """Fit the target in image `i`: return x, y, their errors and 1, or the guess.
 
         `image` is the image without anything but the target; see `StarModel.place`.
         """

@@ -1,4 +1,4 @@
-"""The image of a star as a model that is fitted: stamps, fluxes, places."""
+"""The model of a star's image and its fit: stamps, fluxes, places."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ OUTLIER = 5.0  # sigma
 
 TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
 
-FEWEST_WARMTHS = 24  # images; fewer do not tell a change of the PSF from noise
+FEWEST_WARMTHS = 24  # images; with fewer, a change of the PSF is lost in noise
 
-STEADY = 0.02  # deg C; a telescope that is steadier does not breathe
+STEADY = 0.02  # deg C; with less scatter the PSF is assumed to be constant
 
-FARTHEST = 4.0  # scatters of the sample; further off nothing is known of the PSF
+FARTHEST = 4.0  # scatters of the sample; the PSF is not extrapolated further
 
-SETTLED = 1e-4  # pixel, and of the flux; a fit that moves less is done
+SETTLED = 1e-4  # pixel, and of the flux; a fit that changes by less has converged
 
-FURTHEST = 1.0  # pixel; a fit that ends further from the centre of light found something else
+FURTHEST = 1.0  # pixel; a fit that ends further from its guess has found something else
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """Where the stamps around the target lie in the images, and what is known of every image."""
+    """Square stamps around the target, and their place in the images."""
 
     corner: tuple[int, int]  # x, y of the stamp's index [0, 0] in the images
     size: int
 
     def overlap(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return which part of the stamp lies in an image, and which part of the image that is."""
+        """Return the slices of the stamp, and of an image, in which the two overlap."""
         x0, y0 = self.corner
         ny, nx = shape
         left, right = max(x0, 0), min(x0 + self.size, nx)
@@ -54,7 +54,7 @@ class Stamps:
         return stamp, (slice(low, high), slice(left, right))
 
     def cut(self, image: FloatArray) -> FloatArray:
-        """Return the stamp of an image; pixels outside of the image or without a number are NaN."""
+        """Return the stamp of an image; pixels outside of the image are NaN."""
         stamp = np.full((self.size, self.size), np.nan)
         of_stamp, of_image = self.overlap(image.shape)
         stamp[of_stamp] = image[of_image]
@@ -66,34 +66,33 @@ class Stamps:
         image[of_image] += stamp[of_stamp]
 
     def index(self, x: float, y: float) -> tuple[float, float]:
-        """Return a place (pixel i spans [i, i+1)) of the images as a stamp index (pixel i is
-        centred on i).
+        """Return the stamp index, pixel i centred on i, of a place in the images.
+
+        In a place pixel i spans [i, i+1).
         """
         return x - self.corner[0] - 0.5, y - self.corner[1] - 0.5
 
 
 def stamps_around(x: float, y: float, size: int) -> Stamps:
-    """Return stamps with the place (x, y) of the images in their middle."""
+    """Return stamps centred on the place (x, y) of the images."""
     return Stamps((round(x) - size // 2, round(y) - size // 2), size)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Spectra of the PSF and of its change with the telescope's temperature, P(t) = mean + t
-    change.
-    """
+    """Spectra of the PSF and its change with telescope temperature, P(t) = mean + t change."""
 
     mean: ComplexArray
     change: ComplexArray | None = None
 
     def at(self, warmth: float) -> ComplexArray:
-        """Return the spectrum for a value of the parameter."""
+        """Return the spectrum for a value t of the parameter."""
         return self.mean if self.change is None or warmth == 0 else self.mean + warmth * self.change
 
 
 @dataclass
 class Star:
-    """One star image under its model."""
+    """The image of a star, and the parameters of its model."""
 
     stamp: FloatArray
     floor: float  # variance of a pixel without the star
@@ -101,10 +100,10 @@ class Star:
     y: float
     flux: float
     motion: tuple[FloatArray, FloatArray]
-    warmth: float = 0.0  # parameter with which the PSF changes
+    warmth: float = 0.0  # parameter t of the PSF
     level: float = 0.0
-    level_error: float = np.inf  # how well it is known that the level is 0
-    raw: FloatArray | None = None  # the stamp with its neighbours
+    level_error: float = np.inf  # prior error of the level, which is expected to be 0
+    raw: FloatArray | None = None  # the stamp before its neighbours are subtracted
 
     blur: ComplexArray | None = None
 
@@ -117,8 +116,9 @@ class Star:
     def refine(
         self, psf: Shape, scale: FloatArray, inside: npt.NDArray[np.bool_]
     ) -> tuple[FloatArray, FloatArray]:
-        """Fit flux, place and level to pixels `inside`; return the model without level, and errors
-        of flux, x, y, level.
+        """Fit flux, place and level to the pixels `inside`, in place.
+
+        Returns the model without level, and the errors of flux, x, y and level.
         """
         size = self.stamp.shape[0]
         transfer = self.transfer(size)
@@ -145,7 +145,7 @@ class Star:
 
 
 def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a stamp have their centres within `radius` of the index (x, y)."""
+    """Return a mask of the pixels centred within `radius` of the stamp index (x, y)."""
     j, i = np.mgrid[:size, :size]
     inside: npt.NDArray[np.bool_] = np.hypot(i - x, j - y) <= radius
     return inside
@@ -153,16 +153,15 @@ def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_
 
 @dataclass(frozen=True)
 class Warmth:
-    """Telescope temperature with which the PSF breathes: median and scatter of the sample [deg C];
-    0 scatter: not known.
-    """
+    """Telescope temperature with which the PSF changes, over the sampled images [deg C]."""
 
-    middle: float
-    spread: float
+    middle: float  # median
+    spread: float  # scatter; 0: unknown, or too small to change the PSF
 
     def parameter(self, images: Images) -> FloatArray:
-        """Return how far every image is from the median in units of the scatter; 0 where that is
-        not known.
+        """Return the deviation of every image from the median in units of the scatter, (n,).
+
+        It is 0 if the temperature is unknown.
         """
         if self.spread <= 0:
             return np.zeros(images.count)
@@ -171,8 +170,9 @@ class Warmth:
 
 
 def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warmth:
-    """Return median and scatter of the telescope's temperature over some images; scatter 0 where it
-    tells nothing.
+    """Return median and scatter of the telescope's temperature over some images.
+
+    The scatter is 0 if there are too few images, or the temperature is unknown or constant.
     """
     if TELESCOPE not in images.metadata.present() or len(chosen) < FEWEST_WARMTHS:
         return Warmth(0.0, 0.0)
@@ -183,9 +183,7 @@ def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warm
 
 
 def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArray:
-    """Return the star's stamp with missing pixels and those far off its model replaced by the
-    model.
-    """
+    """Return the star's stamp with missing and outlying pixels replaced by its model."""
     stamp = star.stamp - star.level
     if model is None:
         return np.where(np.isfinite(stamp), stamp, 0.0)
@@ -195,16 +193,14 @@ def filled(star: Star, model: FloatArray | None, scale: FloatArray) -> FloatArra
 
 @dataclass(frozen=True)
 class StarModel:
-    """The visit's PSF with its stamps, the pixels that decide a fit, and how much more than their
-    noise they scatter.
-    """
+    """The visit's PSF, ready to be fitted to images."""
 
     psf: Shape
     warm: Warmth
     where: Stamps
-    scale: FloatArray
-    lag: float
-    radius: float
+    scale: FloatArray  # scatter of each pixel of the stamp in units of its noise
+    lag: float  # of the attitude [s]
+    radius: float  # of the pixels that are fitted [pixel]
 
     def star(
         self,
@@ -220,16 +216,14 @@ class StarModel:
         return Star(self.where.cut(image), floor, *self.where.index(x, y), flux, motion, warmth)
 
     def resized(self, size: int, corner: tuple[int, int]) -> StarModel:
-        """Return the model for images in which stamps of another size have their index [0, 0] at
-        `corner`.
-        """
+        """Return the model for stamps of another size, with their index [0, 0] at `corner`."""
 
         def cut(spectrum: ComplexArray) -> ComplexArray:
-            grid, half, wanted = to_grid(spectrum), self.where.size, np.zeros((2 * size, 2 * size))
+            grid, half, resized = to_grid(spectrum), self.where.size, np.zeros((2 * size, 2 * size))
             least = min(size, half)
             old, new = (slice(middle - least, middle + least) for middle in (half, size))
-            wanted[new, new] = grid[old, old]
-            return to_spectrum(wanted)
+            resized[new, new] = grid[old, old]
+            return to_spectrum(resized)
 
         shape = Shape(cut(self.psf.mean), None if self.psf.change is None else cut(self.psf.change))
         return StarModel(
@@ -237,8 +231,9 @@ class StarModel:
         )
 
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
-        """Fit a star; return its model image without level, and the errors of flux, x, y and
-        level.
+        """Fit a star, in place.
+
+        Returns its model without level, and the errors of flux, x, y and level.
         """
         size = self.where.size
         model, errors = np.zeros((size, size)), np.full(4, np.nan)
@@ -246,7 +241,7 @@ class StarModel:
             inside = circle(size, star.x, star.y, self.radius)
             x, y, flux = star.x, star.y, star.flux
             model, errors = star.refine(self.psf, self.scale, inside)
-            # a flux far off lets pixels count as outliers that are none
+            # with a flux far off, good pixels count as outliers
             if np.hypot(star.x - x, star.y - y) < SETTLED and abs(star.flux - flux) < SETTLED * abs(
                 star.flux
             ):
@@ -262,7 +257,7 @@ class StarModel:
         motion: tuple[FloatArray, FloatArray],
         warmth: float = 0.0,
     ) -> FloatArray:
-        """Return x, y, their errors and 1 for an image, or the guess where the fit walks off."""
+        """Return x, y, their errors and 1 for an image, or the guess if the fit diverges."""
         star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
         _, errors = self.fit(star)
         x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
@@ -272,7 +267,7 @@ class StarModel:
 
 
 def read_psf(term: Psf, radius: float) -> StarModel:
-    """Read the PSF of the visit; pixels within `radius` decide a fit [pixel]."""
+    """Read the PSF of the visit; fits use the pixels within `radius` of the star [pixel]."""
     extname = term.product.extname
     with open_declared(require(term.product.path), term_input(extname)) as file:
         hdu = file[extname]

@@ -1,13 +1,11 @@
-"""The stars of the field: where the catalogue's stars fall on the CCD, how bright they are, and
-their image in every exposure.
+"""Field stars: their places on the CCD and fluxes by the catalogue, and their image in an exposure.
 
-About the target the field turns with the roll. With standard coordinates (xi to the East, eta to
-the North) of a star about the target and the roll angle phi, its place relative to the target's is
-x = (-xi cos phi + eta sin phi) / s, y = (eta cos phi + xi sin phi) / s; s is the scale of a pixel.
-During an exposure a star makes the target's motion and moves along its arc. Fluxes follow from the
-magnitudes relative to the target's, whose flux is measured; Gaia G is brought to the band of CHEOPS
-by the effective temperature where the reference tells how. `field_fluxes.py` then measures what can
-be measured.
+The field rotates about the target with the roll. For a star with standard coordinates (xi to the
+East, eta to the North) about the target, at the roll angle phi, the place relative to the target is
+x = (-xi cos phi + eta sin phi) / s, y = (eta cos phi + xi sin phi) / s, where s is the pixel scale.
+During an exposure a star follows the target's motion and moves along its arc. Fluxes follow from
+magnitudes relative to the target, whose flux is measured (`catalogue.py`); `field_fluxes.py`
+measures the fluxes of the brighter stars.
 """
 
 from __future__ import annotations
@@ -40,17 +38,19 @@ from tasks.scene.star_model import StarModel, circle, read_psf
 from tasks.scene.track import Track, read_track
 from tasks.visit.terms import read_look, read_stars
 
-ARC_STEP = 0.7  # pixel along the arc between two samples of a star
-COLOUR_ERROR = 0.1  # relative error of a flux that follows from a magnitude in another band
-MOST_YEARS = 2.0  # of proper motion: a star at 100 mas a year has moved by a fifth of a pixel
-CORE = 15.0  # pixel; the core of a PSF
-NEAR = 130.0  # pixel; stars nearer than that shine into the stamp about the target
-# of the target's flux: nearer stars of more move its centre of light by hundredths of a pixel
+ARC_STEP = 0.7  # pixel; spacing of the samples of a star along its arc
+COLOUR_ERROR = 0.1  # relative error of a flux from a magnitude in another band
+MOST_YEARS = 2.0  # in which a proper motion of 100 mas a year is a fifth of a pixel
+CORE = 15.0  # pixel; radius of the core of a PSF
+NEAR = 130.0  # pixel; closer stars shine into the stamp around the target
+# of the target's flux: a brighter neighbour moves the centre of light by hundredths of a pixel
 MATTERS = 1e-3
-MANY = 30  # stars that are drawn one by one; the fainter ones of more are drawn together
-FAINT = 1e-5  # where many fainter ones stand together, those of more than this are counted in,
-CROWD = 0.02  # that is where all of them have more than this of the target's flux
-LITTLE = 0.5  # electron in a pixel of a stack; where a field star gives less it is not drawn
+MANY = 30  # brightest stars, drawn one by one; fainter ones are drawn together
+# of the target's flux: in a crowded field, whose faint stars together exceed CROWD, neighbours
+# brighter than FAINT are included
+FAINT = 1e-5
+CROWD = 0.02
+LITTLE = 0.5  # electron in a pixel of a stack; stars are drawn out to this brightness
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -68,7 +68,7 @@ def draw_stars(
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Receives the stars [electron].
+        Image to which the stars are added [electron].
     x, y : ndarray, shape (k, m)
         Places of the stars at m times of the exposure, as indices: pixel i is centred on i [pixel].
     flux : ndarray, shape (k,)
@@ -77,13 +77,12 @@ def draw_stars(
         PSF on a grid of 1 / `fine` pixel, its centre at index l / 2, with the integration over a
         pixel in it, sum 1.
     radius : ndarray, shape (k,)
-        How far from its centre each star is drawn [pixel].
+        Radius out to which each star is drawn [pixel].
     """
     ny, nx = image.shape
     half = psf.shape[0] // 2
-    density = (
-        fine * fine
-    )  # the sum over the pixels of an image is the sum over the fine grid over fine^2
+    # the sum over the pixels of an image is the sum over the fine grid divided by fine^2
+    density = fine * fine
     for k in range(x.shape[0]):
         part = flux[k] * density / x.shape[1]
         for t in range(x.shape[1]):
@@ -116,14 +115,14 @@ def spread(
     y: FloatArray,
     flux: FloatArray,
 ) -> None:
-    """Spread stars over the four grid points about each of their places.
+    """Distribute the light of stars over the four grid points around each of their places.
 
     Parameters
     ----------
     light : ndarray, shape (at least grid)
-        Receives the light.
+        Grid to which the light is added.
     grid : tuple of int
-        Rows and columns that count; what lies outside of them is left out.
+        Rows and columns of the grid; light outside of them is lost.
     x, y : ndarray, shape (k, m)
         Places in grid points.
     flux : ndarray, shape (k,)
@@ -163,34 +162,33 @@ def field_places(
 
 @dataclass(frozen=True)
 class Field:
-    """The field stars: coordinates about the target [arcsec], flux [electron per stack], and how to
-    draw them.
-    """
+    """The field stars and their drawing; arrays of shape (k,) unless noted."""
 
-    xi: FloatArray
+    xi: FloatArray  # standard coordinates about the target [arcsec]
     eta: FloatArray
-    flux: FloatArray
-    radius: FloatArray  # how far from its centre each star is drawn [pixel]
-    psf: FloatArray
-    scale: float
-    turn: float  # roll above that of the attitude [deg]
+    flux: FloatArray  # [electron per stack]
+    radius: FloatArray  # out to which each star is drawn [pixel]
+    psf: FloatArray  # on the fine grid, shape (l, l)
+    scale: float  # [arcsec/pixel]
+    turn: float  # roll relative to the attitude's [deg]
     track: Track
-    lag: float
-    # of `flux`, which goes with this PSF, over that of the table, which goes with the first one
+    lag: float  # of the attitude [s]
+    # `flux`, which belongs to this PSF, over that of the term, which belongs to the first one
     unit: float = 1.0
     transforms: dict[tuple[int, ...], Complex64Array] = field(
         default_factory=dict, compare=False, repr=False
     )
 
     def of_errors(self, stars: Stars) -> Field:
-        """Return the field with the errors of the fluxes in their place, which adds them up: stars
-        may share a wrong colour.
+        """Return the field with errors in place of fluxes.
+
+        Its image is the sum of all errors, since all colours may be wrong in the same way.
         """
         table = read_stars(stars)
         return replace(self, flux=self.unit * table.error[~table.target])
 
     def only(self, which: IntArray) -> Field:
-        """Return some of the stars."""
+        """Return the field of some of the stars only."""
         return replace(
             self, **{name: getattr(self, name)[which] for name in ("xi", "eta", "flux", "radius")}
         )
@@ -204,10 +202,20 @@ class Field:
         duration: float,
         share: float = 1.0,
     ) -> FloatArray:
-        """Return the image of the field stars while the target was at the mean place (x, y) (pixel
-        i spans [i, i+1)).
+        """Return the image of the field stars, of some shape (ny, nx) [electron].
 
-        `duration` is that of the image [s], `share` the part of a stack's exposures that it holds.
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the image.
+        x, y : float
+            Mean place of the target, pixel i spans [i, i+1) [pixel].
+        mjd : float
+            Middle of the image.
+        duration : float
+            From the start to the end of the image [s].
+        share : float
+            Fraction of a stack's exposures in the image.
         """
         drawn = np.zeros(shape)
         if not len(self.flux) or not (np.isfinite(x) and np.isfinite(y)):
@@ -228,9 +236,7 @@ class Field:
         return drawn
 
     def _near(self, shape: tuple[int, int], x: float, y: float) -> tuple[IntArray, float]:
-        """Return the stars that reach into an image, and how far from the target they are at
-        most [pixel].
-        """
+        """Return the stars that reach into an image, and their largest distance [pixel]."""
         away = np.hypot(self.xi, self.eta) / self.scale
         corner = np.hypot(max(x, shape[1] - x), max(y, shape[0] - y))
         near = np.flatnonzero(away < corner + self.radius)
@@ -239,18 +245,15 @@ class Field:
     def crowd(
         self, shape: tuple[int, int], x: FloatArray, y: FloatArray, flux: FloatArray
     ) -> FloatArray:
-        """Return what `draw_stars` would, of many stars at once and each as far as the PSF is
-        known: by a convolution.
+        """Draw many stars at once by a convolution, each to the edge of the PSF.
 
-        Their light is spread over the points of the PSF's grid about each place as the PSF would be
-        interpolated there. Single precision: wrong by 1e-7 of the light of the brightest of them,
-        in any pixel.
+        Their light is distributed over the PSF's grid with the weights by which `draw_stars`
+        interpolates the PSF. In single precision, the error of a pixel is 1e-7 of the brightest
+        star's light.
         """
         half = self.psf.shape[0] // 2
-        grid = (
-            FINE * shape[0] + 2 * half,
-            FINE * shape[1] + 2 * half,
-        )  # everything that reaches into the image
+        # includes all that reaches into the image
+        grid = FINE * shape[0] + 2 * half, FINE * shape[1] + 2 * half
         size = tuple(scipy.fft.next_fast_len(n + 2 * half, real=True) for n in grid)
         if size not in self.transforms:
             kernel = np.zeros(size, np.float32)
@@ -259,9 +262,8 @@ class Field:
         light = np.zeros(size, np.float32)
         spread(light, grid, FINE * x + half, FINE * y + half, flux * (FINE * FINE / x.shape[1]))
         seen = scipy.fft.irfft2(scipy.fft.rfft2(light) * self.transforms[size], s=size)
-        first = (
-            2 * half
-        )  # image index 0 stands at grid point `half`, and the PSF's centre at its index `half`
+        # image index 0 is at grid point `half`, and the centre of the PSF at its index `half`
+        first = 2 * half
         return np.asarray(
             seen[first : first + FINE * shape[0] : FINE, first : first + FINE * shape[1] : FINE],
             np.float64,
@@ -276,8 +278,9 @@ def _along_arc(roll: FloatArray, reach: float) -> IntArray:
 
 
 def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
-    """Return how far from its centre each star gives a pixel more than LITTLE, at most as far as
-    the PSF is known [pixel].
+    """Return the radius within which each star exceeds LITTLE in a pixel, shape (k,) [pixel].
+
+    It does not exceed that of the PSF.
 
     Parameters
     ----------
@@ -291,25 +294,23 @@ def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
     ring = np.minimum(np.hypot(i, j) / FINE, half / FINE).astype(int)
     peak = np.zeros(half // FINE + 1)
     np.maximum.at(peak, ring.ravel(), psf.ravel() * FINE**2)
-    # from outside in, so that a faint ring within brighter ones counts as bright
+    # from the outside in, so that a faint ring inside brighter ones counts as bright
     falling = np.maximum.accumulate(peak[::-1])[::-1][:-1]
     seen = (flux[:, None] * falling > LITTLE).sum(axis=1)
     return np.asarray(np.minimum(seen, half / FINE - 1.0))
 
 
 def core_light(psf: FloatArray) -> float:
-    """Return the share of a PSF on the fine grid, sum 1, within CORE pixels: where a fit finds a
-    star's flux.
-    """
+    """Return the light of a PSF on the fine grid within CORE, which dominates a star's fit."""
     return light_within(psf, CORE)
 
 
 def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
     """Read the field stars, without the target.
 
-    Their fluxes were measured with the first PSF. Of another the core may hold more of the light or
-    less by a percent, since nothing tells the far wings from the sky: drawn are stars that have the
-    same light in their cores.
+    Their fluxes were measured with the first PSF. Since far wings and sky are degenerate, the core
+    of another PSF may hold a percent more or less of its light: fluxes are scaled to the same light
+    in the core.
     """
     table, psf = read_stars(stars), to_grid(model.psf.mean)
     others = ~table.target
@@ -322,38 +323,43 @@ def read_field(stars: Stars, model: StarModel, track: Track) -> Field:
 
 
 def neighbours(
-    found: Catalogue | None, psf: ComplexArray, flux: float, scale: float, track: Track, lag: float
+    catalogue: Catalogue | None,
+    psf: ComplexArray,
+    flux: float,
+    scale: float,
+    track: Track,
+    lag: float,
 ) -> Field | None:
-    """Return the stars that shine into the target's surroundings, by the catalogue; None where none
-    matters.
+    """Return the catalogue's stars that affect the target's surroundings, or None without any.
 
     Parameters
     ----------
-    found : Catalogue or None
+    catalogue : Catalogue or None
         Stars of the catalogue.
     psf : ndarray of complex
         Spectrum of a PSF of sum 1.
     flux : float
-        Of the target in a stack [electron].
+        Flux of the target in a stack [electron].
     scale : float
-        [arcsec/pixel].
+        Pixel scale [arcsec/pixel].
     track : Track
         Motion of the satellite.
     lag : float
-        By how much its time stamps are late [s].
+        Lag of its time stamps [s].
     """
-    if found is None or flux <= 0:
+    if catalogue is None or flux <= 0:
         return None
-    near = ~found.target & (np.hypot(found.xi, found.eta) / scale < NEAR) & (found.share > FAINT)
-    bright = near & (found.share > MATTERS)
-    if found.share[near & ~bright].sum() < CROWD:
+    near = ~catalogue.target & (np.hypot(catalogue.xi, catalogue.eta) / scale < NEAR)
+    near &= catalogue.share > FAINT
+    bright = near & (catalogue.share > MATTERS)
+    if catalogue.share[near & ~bright].sum() < CROWD:
         near = bright
     if not near.any():
         return None
-    fluxes, grid = flux * found.share[near], to_grid(psf)
+    fluxes, grid = flux * catalogue.share[near], to_grid(psf)
     return Field(
-        found.xi[near],
-        found.eta[near],
+        catalogue.xi[near],
+        catalogue.eta[near],
         fluxes,
         light_radius(fluxes, grid),
         grid,
@@ -373,11 +379,23 @@ def light_within(psf: FloatArray, radius: float) -> float:
 def neighbours_by_reference(
     prior: Prior, flux: FloatArray, pointing: Pointing, size: int
 ) -> Field | None:
-    """Return the target's neighbours as the reference PSF shows them; None where none matters or
-    there is no such PSF.
+    """Return the target's neighbours, to be drawn with the reference PSF.
 
-    `flux` is the target's light within the default aperture in every image [electron], `size` the
-    side of the PSF's stamp [pixel].
+    Parameters
+    ----------
+    prior : Prior
+        Reference PSF and catalogue.
+    flux : ndarray, shape (n,)
+        Light of the target within the default aperture in every image [electron].
+    pointing : Pointing
+        Pixel scale and motion of the satellite.
+    size : int
+        Side of the PSF's stamp [pixel].
+
+    Returns
+    -------
+    Field or None
+        None without a reference PSF, or if no neighbour is relevant.
     """
     bright = flux[np.isfinite(flux) & (flux > 0)]
     psf = reference_psf(read_reference_psf(prior), size)
@@ -390,27 +408,27 @@ def neighbours_by_reference(
 
 @step("stars_1", version="3", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
-    """Take the stars of the field from the catalogue, with fluxes relative to the target's measured
-    one.
+    """Select the field stars from the catalogue, with fluxes relative to the target's.
 
-    The full array's plate solution tells how roll and scale differ from what attitude and reference
-    say, where there is one.
+    Roll and scale are those of the full array's plate solution, or without one those of attitude
+    and reference.
     """
     grid = to_grid(read_psf(psf, use.radius).psf.mean)
     within = light_within(grid, DEFAULT_RADIUS) if psf.is_made(use) else 1.0
-    found, warnings = read_catalogue_stars(first.prior), []
-    if found is None:
-        warnings.append("there is no star catalogue: the field is taken to be empty")
-    elif not abs(found.years) <= MOST_YEARS:
-        warnings.append(epoch_warning(found.years))
-    table = star_table(found, usual_flux(first.look) / within)
+    catalogue, warnings = read_catalogue_stars(first.prior), []
+    if catalogue is None:
+        warnings.append("there is no star catalogue: the field is assumed to be empty")
+    elif not abs(catalogue.years) <= MOST_YEARS:
+        warnings.append(epoch_warning(catalogue.years))
+    table = star_table(catalogue, usual_flux(first.look) / within)
+    years = np.nan if catalogue is None else catalogue.years
     scale, roll = scale_and_roll(first.pointing, plate)
     used = {
         "N_STARS": int(len(table["XI"]) - table["TARGET"].sum()),
         "STAR_SCL": scale,
         "STAR_ROL": roll,
-        "STAR_EPO": found.years if found is not None and np.isfinite(found.years) else 0.0,
-        "STAR_BND": found is not None and found.band,
+        "STAR_EPO": years if np.isfinite(years) else 0.0,
+        "STAR_BND": catalogue is not None and catalogue.band,
         "STAR_FIT": 0,
         "STAR_AMP": 1.0,
         "STAR_AMS": 0.0,
@@ -424,20 +442,20 @@ def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) ->
 
 
 def usual_flux(look: Look) -> float:
-    """Return the median flux of the target within the default aperture, 0 where it is not seen."""
+    """Return the median flux of the target within the default aperture, 0 if it is not seen."""
     flux = read_look(look).flux
     good = flux[np.isfinite(flux) & (flux > 0)]
     return float(np.median(good)) if good.size else 0.0
 
 
 def epoch_warning(years: float) -> str:
-    """Return the warning about a catalogue whose epoch is not near the visit, or not known."""
+    """Return the warning about a catalogue whose epoch is unknown or far from the visit."""
     late = f"{years:+.1f} years from the visit" if np.isfinite(years) else "not known"
-    return f"the epoch of the star catalogue is {late}: proper motion moves its stars"
+    return f"the epoch of the star catalogue is {late}: proper motion displaces its stars"
 
 
 def star_table(catalogue: Catalogue | None, flux: float) -> dict[str, AnyArray]:
-    """Return the columns of TERM_STARS_1 where the target has a flux [electron per stack]."""
+    """Return the columns of TERM_STARS_1 for a flux of the target [electron per stack]."""
     if catalogue is None:
         names = ("XI", "ETA", "MAG", "T_EFF", "FLUX", "FLUXERR")
         return {**{name: np.zeros(0) for name in names}, "TARGET": np.zeros(0, bool)}
@@ -453,7 +471,7 @@ def star_table(catalogue: Catalogue | None, flux: float) -> dict[str, AnyArray]:
 
 
 def scale_and_roll(pointing: Pointing, plate: Plate | None) -> tuple[float, float]:
-    """Return the angle of a pixel [arcsec] and the roll above the attitude's [deg]."""
+    """Return the pixel scale [arcsec] and the roll relative to the attitude's [deg]."""
     if plate is not None and plate.used["PLT_OK"]:
         return float(plate.used["PLT_SCAL"]), float(plate.used["PLT_ROLL"])
     return float(pointing.used["PIX_SCAL"]), 0.0

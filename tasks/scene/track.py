@@ -1,4 +1,4 @@
-"""Where the star is during every exposure: the attitude, and by how much it is late."""
+"""The motion of the target during every exposure, from the attitude, and the attitude's lag."""
 
 from __future__ import annotations
 
@@ -16,35 +16,30 @@ from tasks.visit.terms import term_column
 
 @dataclass(frozen=True)
 class Track:
-    """The target's place on the CCD as the attitude has it, up to a constant: time [s of the
-    visit], x and y [pixel].
-    """
+    """Place of the target on the CCD by the attitude, up to a constant; arrays of shape (m,)."""
 
-    time: FloatArray
-    x: FloatArray
+    time: FloatArray  # since `origin` [s]
+    x: FloatArray  # [pixel]
     y: FloatArray
-    roll: FloatArray
+    roll: FloatArray  # [deg]
     origin: float  # MJD of time 0
-    # from the start of one exposure of a stack to that of the next [s]; less than an exposure: none
+    # between the starts of consecutive exposures of a stack [s]; less than an exposure: contiguous
     repetition: float = 0.0
 
     def span(self, nexp: int, exposure_time: float) -> float:
-        """Return how long a stack takes from the start of its first exposure to the end of its last
-        [s].
-        """
+        """Return the time from the start to the end of a stack of exposures [s]."""
         return span_of(nexp, exposure_time, self.repetition)
 
     def during(self, mjd: float, duration: float, lag: float) -> tuple[FloatArray, FloatArray]:
-        """Return the places during an exposure about their mean; a single zero where nothing is
-        known.
+        """Return the places during an exposure relative to their mean [pixel].
+
+        A single zero outside of the attitude.
         """
         x, y, _ = self.path(mjd, duration, lag)
         return x, y
 
     def mean(self, mjd: float, duration: float, lag: float) -> tuple[float, float]:
-        """Return the mean place during an exposure; between the samples where it is shorter than
-        these.
-        """
+        """Return the mean place during an exposure, interpolated if it is shorter than a sample."""
         middle = (mjd - self.origin) * DAY + lag
         first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
         if last <= first:
@@ -56,9 +51,7 @@ class Track:
     def path(
         self, mjd: float, duration: float, lag: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the places during an exposure about their mean [pixel], and the roll angles
-        [deg].
-        """
+        """Return places relative to their mean [pixel], and roll angles [deg], of an exposure."""
         middle = (mjd - self.origin) * DAY + lag
         first, last = np.searchsorted(self.time, (middle - duration / 2, middle + duration / 2))
         if last <= first:
@@ -69,8 +62,9 @@ class Track:
     def at(
         self, seconds: FloatArray, mjd: float, duration: float, lag: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the places some seconds after the middle of an exposure about its mean place
-        [pixel], and the roll [deg].
+        """Return places relative to the mean of an exposure [pixel], and roll angles [deg].
+
+        Times are relative to the middle of the exposure [s].
         """
         x, y = self.mean(mjd, duration, lag)
         time = (mjd - self.origin) * DAY + lag + seconds
@@ -91,11 +85,10 @@ def read_track(pointing: Pointing) -> Track:
 def estimate_lag(
     track: Track, mjd: FloatArray, duration: float, x: FloatArray, y: FloatArray
 ) -> tuple[float, float]:
-    """Return by how much the attitude's time stamps must be moved to follow the measured places,
-    and its error [s].
+    """Return the lag of the attitude's time stamps behind the measured places, and its error [s].
 
     The mean of the track over an exposure changes with the lag by the difference of its ends over
-    the duration. The lag is positive where the exposure saw what the attitude holds later.
+    the duration. A positive lag means that the exposure saw places which the attitude has later.
     """
     if not len(x):
         return 0.0, float("inf")
@@ -117,7 +110,7 @@ def estimate_lag(
         away.append(measured - mean - np.median(measured - mean))
     residual = np.concatenate(away)
     good = np.isfinite(residual) & np.isfinite(rate)
-    # clipped once: an image with a cosmic ray is not where it seems to be
+    # clipped once: a cosmic ray displaces the measured place
     good &= np.abs(residual) < 10 * max(robust_scatter(residual), 1e-6)
     strength = float((rate[good] ** 2).sum())
     if good.sum() < 10 or strength == 0:

@@ -1,6 +1,5 @@
-"""A small simulator of CHEOPS visits: raw products with a known truth, for tests and
-demonstrations.
+"""A small simulator of CHEOPS visits with a known truth, for tests and demonstrations.
 
-It shares no code with the corrections, geometry included, so that a mistake made twice cannot
-cancel.
+It shares no code with the pipeline, not even the geometry, so that the same mistake on both sides
+cannot cancel.
 """

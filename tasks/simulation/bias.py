@@ -1,6 +1,4 @@
-"""Bias: an offset by read-out frequency, columns and rows of their own, and an oscillation over the
-orbit.
-"""
+"""Bias: an offset for each read-out frequency, with a structure of columns, rows and pixels."""
 
 from __future__ import annotations
 
@@ -13,13 +11,14 @@ from tasks.simulation.layout import COLUMNS, EXPOSED, ROWS, SIZE
 
 BIAS = {100_000: 627.6, 230_000: 565.8}  # in flight [ADU]
 READ_OUT_NOISE = {100_000: 3.5, 230_000: 7.2}  # [ADU]
-SCALE = {100_000: 0.12, 230_000: 0.2}  # of the structure [ADU]
+SCALE = {100_000: 0.12, 230_000: 0.2}  # scatter of the columns [ADU]
 
 
 @cache
 def structure(frequency: int) -> Float32Array:
-    """Return the structure about the offset, shape (ROWS, COLUMNS), of mean zero over the exposed
-    pixels [ADU].
+    """Return the structure about the offset, shape (ROWS, COLUMNS) [ADU].
+
+    Its mean over the exposed pixels is zero.
     """
     rng, scale = np.random.default_rng((20191218, frequency)), SCALE[frequency]
     columns = scale * rng.normal(size=COLUMNS)

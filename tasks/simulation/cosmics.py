@@ -1,9 +1,9 @@
 """Cosmic rays: straight tracks through the silicon.
 
-10.8 hits a minute in 200 x 200 pixels, random directions, a silicon layer of 15 micrometre, pixels
-of 13; the charge is 650 electrons for a perpendicular passage, in proportion to the path, with a
-spread of 150 in Landau's form (Moyal), at least 50, at most 50 000. A pixel gathers them in the
-exposure and until it is read.
+10.8 hits per minute in 200 x 200 pixels, in random directions, through 15 micrometres of silicon
+with pixels of 13 micrometres. The charge is 650 electrons for a perpendicular passage and
+proportional to the path, with a Landau (Moyal) spread of 150, between 50 and 50 000 electrons. A
+pixel collects them during the exposure and until it is read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from schemas.arrays import FloatArray, IntArray
 
-RATE = 10.8 / 60 / 200**2  # hits a second and pixel
+RATE = 10.8 / 60 / 200**2  # hits per second and pixel
 SAA_FACTOR = 100.0
 
 
 class Hits(NamedTuple):
-    """The pixels that were hit, each once, in order."""
+    """The pixels that were hit, each listed once, in order."""
 
     row: IntArray
     column: IntArray
@@ -36,7 +36,7 @@ NONE = Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 def draw_hits(
     rng: np.random.Generator, seconds: float, height: int, width: int, factor: float = 1.0
 ) -> Hits:
-    """Draw what cosmic rays leave in so many seconds; `factor` multiplies their rate."""
+    """Draw the hits of so many seconds; `factor` multiplies their rate."""
     hits = int(rng.poisson(RATE * seconds * height * width * factor))
     if hits == 0:
         return NONE

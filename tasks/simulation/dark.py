@@ -1,12 +1,12 @@
 """Dark current: a map that ages, hot pixels in it, a law of temperature; and telegraphic pixels.
 
-The maps are the CCD's at four dates; between them each pixel changes linearly, outside of them not.
-D grows with temperature as T^3 exp(-9080 K / T) (the manufacturer's law for this CCD). Hot pixels
-carry 3 electron/s and more, with an exponential tail; those of a date are hot at all later ones. By
-March 2024 nine pixels of a hundred are hot.
+There are maps of the CCD at four dates; each pixel changes linearly between them, and not at all
+before the first and after the last. The dark current grows with temperature as T^3 exp(-9080 K / T)
+(the manufacturer's law for this CCD). Hot pixels have 3 electron/s and more, with an exponential
+tail, and stay hot at all later dates. By March 2024, nine percent of the pixels are hot.
 
-A telegraphic pixel has two levels and jumps between them; the times that it stays in either are
-exponential, with means of its own around 540 s. The reference dark maps show its mean.
+A telegraphic pixel jumps between two levels; the times it stays in either are exponential, with
+means of its own around 540 s. The reference dark maps show its mean.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Epoch(NamedTuple):
 
     date: str
     rate: float  # median dark current [electron/s]
-    hot: float  # part of the pixels that are hot
-    telegraphic: float  # part that is telegraphic
+    hot: float  # fraction of the pixels that are hot
+    telegraphic: float  # fraction of the pixels that are telegraphic
 
 
 EPOCHS = (
@@ -38,12 +38,10 @@ EPOCHS = (
     Epoch("2024-03-05T00:00:00", 0.700, 0.0900, 0.0200),
     Epoch("2024-03-15T00:00:00", 0.703, 0.0902, 0.0200),
 )
-HOT_LIMIT = 3.0  # a pixel of more is hot [electron/s]
-HOT_SCALE = 8.0  # mean excess of hot pixels over it [electron/s]
-LEVEL, LEVEL_SCALE = (
-    1.5,
-    6.0,
-)  # least step of a telegraphic pixel and mean excess over it [electron/s]
+HOT_LIMIT = 3.0  # a pixel above it is hot [electron/s]
+HOT_SCALE = 8.0  # mean excess of hot pixels over the limit [electron/s]
+# smallest step of a telegraphic pixel, and mean excess over it [electron/s]
+LEVEL, LEVEL_SCALE = 1.5, 6.0
 DWELL, DWELL_SPREAD = 540.0, 0.8  # mean stay in a level [s], scatter of its logarithm
 
 
@@ -52,12 +50,12 @@ class Darkness:
     """Dark current at a date [electron/s], shape (ROWS, COLUMNS)."""
 
     smooth: Float32Array
-    hot: Float32Array  # what hot pixels have more
-    telegraphic: float  # part of the pixels that is telegraphic
+    hot: Float32Array  # excess of the hot pixels
+    telegraphic: float  # fraction of the pixels that are telegraphic
 
 
 def at(mjd: float) -> Darkness:
-    """Return the dark current at a date [MJD, any scale to a minute]."""
+    """Return the dark current at a date [MJD]; the time scale does not matter."""
     dates = [_mjd(epoch.date) for epoch in EPOCHS]
     after = int(np.clip(np.searchsorted(dates, mjd), 1, len(dates) - 1))
     early, late = at_epoch(after - 1), at_epoch(after)
@@ -95,9 +93,7 @@ def at_epoch(number: int) -> Darkness:
 
 
 def temperature_factor(temperature: float) -> float:
-    """Return the dark current at a temperature of the CCD [degC] in units of that at its usual
-    one.
-    """
+    """Return the dark current at a temperature of the CCD [degC], relative to the usual one."""
 
     def law(celsius: float) -> float:
         kelvin = celsius + 273.15
@@ -108,23 +104,21 @@ def temperature_factor(temperature: float) -> float:
 
 @dataclass(frozen=True)
 class Telegraphs:
-    """Telegraphic pixels: place in the read-out, step [electron/s], mean stays in the low and the
-    high level [s].
-    """
+    """Telegraphic pixels of the read-out, or of a part of it."""
 
     row: IntArray
     column: IntArray
-    level: FloatArray
-    low: FloatArray
-    high: FloatArray
+    level: FloatArray  # step between the levels [electron/s]
+    low: FloatArray  # mean stay in the low level [s]
+    high: FloatArray  # mean stay in the high level [s]
 
     @property
     def duty(self) -> FloatArray:
-        """Part of the time in the high level."""
+        """Fraction of the time in the high level."""
         return self.high / (self.low + self.high)
 
     def within(self, rows: slice, columns: slice) -> Telegraphs:
-        """Return those in a part of the read-out, with places relative to its corner."""
+        """Return the pixels in a part of the read-out, with places relative to its corner."""
         inside = (
             (self.row >= rows.start)
             & (self.row < rows.stop)
@@ -141,8 +135,9 @@ class Telegraphs:
 
 
 def telegraphs(fraction: float) -> Telegraphs:
-    """Return the telegraphic pixels of the CCD when a fraction of all is so; a larger fraction
-    contains a smaller one.
+    """Return the telegraphic pixels of the CCD, a fraction of all pixels.
+
+    Those of a smaller fraction are among those of a larger one.
     """
     rng = np.random.default_rng(20191222)
     most = round(0.05 * ROWS * COLUMNS)
@@ -156,8 +151,9 @@ def telegraphs(fraction: float) -> Telegraphs:
 
 
 def telegraphic_mean(fraction: float) -> Float32Array:
-    """Return the mean charge of the telegraphic pixels, as a dark map shows it, shape (ROWS,
-    COLUMNS) [electron/s].
+    """Return the mean rate of the telegraphic pixels in a dark map, shape (ROWS, COLUMNS).
+
+    `fraction` is that of telegraphic pixels among all; rates are in electron/s.
     """
     mean, pixels = np.zeros((ROWS, COLUMNS), np.float32), telegraphs(fraction)
     mean[pixels.row, pixels.column] = pixels.level * pixels.duty
@@ -166,22 +162,21 @@ def telegraphic_mean(fraction: float) -> Float32Array:
 
 @dataclass(frozen=True)
 class Jumps:
-    """When each of a number of telegraphic pixels jumps: `time` of pixel k from `first[k]` to
-    `first[k + 1]` [s].
-    """
+    """The times at which telegraphic pixels jump: time[first[k] : first[k + 1]] of pixel k."""
 
-    high: BoolArray  # whether it begins in the high level
+    high: BoolArray  # whether a pixel begins in the high level
     first: IntArray
-    time: FloatArray
+    time: FloatArray  # [s]
 
     def high_time(self, start: float, stop: float) -> FloatArray:
-        """Return how long each pixel is in its high level between two times [s]."""
+        """Return the time that each pixel spends in its high level between two times [s]."""
         return np.asarray(_high_time(self.high, self.first, self.time, start, stop))
 
 
 def draw_jumps(rng: np.random.Generator, pixels: Telegraphs, begin: float, end: float) -> Jumps:
-    """Draw the jumps between two times; each pixel begins in a level with the probability of its
-    stay there.
+    """Draw the jumps between two times [s].
+
+    The probability of the first level is the fraction of the time that a pixel spends in it.
     """
     high = rng.uniform(size=pixels.level.size) < pixels.duty
     times: list[FloatArray] = []

@@ -1,12 +1,12 @@
-"""Draws stars that move during an exposure, fast: the core of the PSF from a table, its wings
-exactly.
+"""Draws moving stars fast: the core of the PSF from a table, the wings exactly.
 
-The integral of the PSF over a pixel is tabulated at four points a pixel and interpolated with cubic
-B-splines: it holds nothing finer than a pixel, so that the interpolation is good to a few ppm of
-the star's light in any pixel and to less than 0.1 ppm in an aperture (tests state it). A star that
-spends equal times at many places is drawn at once: the spline weights of all places are added up on
-the fine grid, and the table is summed with them. The wings are drawn at the mean place, as wide as
-the motion makes them. Very many faint stars are drawn in one convolution, at two points a pixel.
+The integral of the PSF over a pixel is tabulated at four points per pixel and interpolated with
+cubic B-splines. It has no structure finer than a pixel, so the interpolation is good to a few ppm
+of the star's light in any pixel and to less than 0.1 ppm in an aperture (see the tests). A star
+that spends equal times at many places is drawn at once: the spline weights of all places are added
+on the fine grid, and the table is summed with these weights. The wings are drawn at the mean place,
+broadened by the motion. Large numbers of faint stars are drawn in one convolution, at two points
+per pixel.
 """
 
 from __future__ import annotations
@@ -23,25 +23,33 @@ from scipy.ndimage import correlate1d, spline_filter
 from schemas.arrays import Float32Array, FloatArray
 from tasks.simulation.psf import REACH, Psf
 
-FINE = 4  # points of the table a pixel
-COARSE = 2  # the same for the convolution of many stars
-AROUND = 46  # stars so far outside of the window still shine into it [pixel]
+FINE = 4  # points of the table per pixel
+COARSE = 2  # points per pixel in the convolution of many stars
+AROUND = 46  # stars up to this far outside the window shine into it [pixel]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The core of a PSF as spline coefficients, in layers of equal phase: shape (FINE, FINE, n,
-    n).
-    """
+    """The core of a PSF as spline coefficients, in layers of equal phase."""
 
-    layers: FloatArray
-    reach: int  # it is drawn on the pixels from -reach to +reach about the star
+    layers: FloatArray  # shape (FINE, FINE, n, n)
+    reach: int  # the core is drawn on the pixels from -reach to +reach about the star
 
     def add(
         self, picture: FloatArray, x: ArrayLike, y: ArrayLike, flux: float, left: int, bottom: int
     ) -> None:
-        """Add a star that spends equal times at the given places to a picture whose first pixel is
-        (left, bottom).
+        """Add a star that spends equal times at several places to a picture.
+
+        Parameters
+        ----------
+        picture : ndarray, shape (ny, nx)
+            Receives the star.
+        x, y : array_like, shape (n,)
+            The places [pixel].
+        flux : float
+            Flux of the star, in the unit of the picture.
+        left, bottom : int
+            Indices of the picture's first pixel.
         """
         places_x, places_y = (
             np.atleast_1d(np.asarray(x, float)),
@@ -58,13 +66,10 @@ class Table:
 
 
 def tabulate(psf: Psf, reach: int = REACH) -> Table:
-    """Return the table of the components that are given, integrated over pixels."""
-    node = (
-        np.arange(2 * FINE * (reach + 3)) - FINE * (reach + 3)
-    ) / FINE  # centre of a pixel relative to the star
-    half = np.arange(
-        node[0] - 0.5, node[-1] + 0.5 + 1 / FINE / 2, 1 / FINE
-    )  # edges: every node has two of them
+    """Return the table of a PSF, integrated over pixels."""
+    # centres of pixels relative to the star, and edges of quarter pixels
+    node = (np.arange(2 * FINE * (reach + 3)) - FINE * (reach + 3)) / FINE
+    half = np.arange(node[0] - 0.5, node[-1] + 0.5 + 1 / FINE / 2, 1 / FINE)
     cell = psf.integral(half, half)  # over squares of a quarter of a pixel
     rows = np.lib.stride_tricks.sliding_window_view(cell, FINE, axis=0).sum(axis=-1)
     pixels = np.lib.stride_tricks.sliding_window_view(rows, FINE, axis=1).sum(axis=-1)
@@ -72,8 +77,9 @@ def tabulate(psf: Psf, reach: int = REACH) -> Table:
 
 
 def from_samples(pixels: FloatArray, reach: int) -> Table:
-    """Return the table of samples at FINE points a pixel; the star stands at the sample FINE (reach
-    + 3) of each axis.
+    """Return the table of a PSF sampled at FINE points per pixel.
+
+    The star is at sample FINE (reach + 3) of each axis.
     """
     coefficients = spline_filter(pixels, order=3, mode="mirror")
     n = coefficients.shape[0] // FINE
@@ -83,11 +89,11 @@ def from_samples(pixels: FloatArray, reach: int) -> Table:
 
 @njit(cache=True, nogil=True)
 def _weights(fraction: float, out: FloatArray) -> None:
-    """Cubic B-spline at 1 + f, f, 1 - f, 2 - f."""
-    rest = 1.0 - fraction
-    out[0] = rest**3 / 6
+    """Compute the cubic B-spline at 1 + f, f, 1 - f, 2 - f."""
+    other = 1.0 - fraction
+    out[0] = other**3 / 6
     out[1] = 2 / 3 - fraction**2 * (2 - fraction) / 2
-    out[2] = 2 / 3 - rest**2 * (2 - rest) / 2
+    out[2] = 2 / 3 - other**2 * (2 - other) / 2
     out[3] = fraction**3 / 6
 
 
@@ -95,7 +101,7 @@ def _weights(fraction: float, out: FloatArray) -> None:
 def _add(
     picture: FloatArray, layers: FloatArray, reach: int, x: FloatArray, y: FloatArray, flux: float
 ) -> None:
-    """Add a star at the places x, y, each of which gets `flux`."""
+    """Add a star with `flux` at each of the places x, y."""
     fine = layers.shape[0]
     centre = fine * (reach + 3)
     # pixel i, with its centre at i + 0.5, reads the table at fine (i + 0.5 - x) + centre, which is
@@ -157,7 +163,7 @@ def add_wings(
     left: int,
     bottom: int,
 ) -> None:
-    """Add the wide components of a star, made wider by its motion."""
+    """Add the wide components of a star, broadened by its motion."""
     height, width = picture.shape
     x, y = np.atleast_1d(x), np.atleast_1d(y)
     edges_x = left - x.mean() + np.arange(width + 1)
@@ -166,28 +172,26 @@ def add_wings(
 
 
 class Crowd:
-    """Draws many stars at once in a window of the given size, with one PSF, by a convolution.
+    """Draws many stars at once in a window, with one PSF, by a convolution.
 
-    Good to 1e-5 of a star's light in any pixel. Light of a star that falls further than `AROUND`
-    pixels from it is left out: some four per cent.
+    The error in any pixel is 1e-5 of a star's light. Light further than `AROUND` pixels from a
+    star, some four percent of it, is ignored.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.shape = tuple(COARSE * (size + 2 * AROUND) for size in (height, width))
-        # what wraps round reaches no further than the margin, which is cut off
+        # light that wraps around ends within the margin, which is cut off
         self.size = tuple(fft.next_fast_len(length, real=True) for length in self.shape)
 
     def transform(self, psf: Psf) -> NDArray[np.complex64]:
-        """Return the transform of the PSF, integrated over pixels, as `draw` needs it; it is linear
-        in the PSF.
-        """
+        """Return the transform of a PSF for `draw`; it is linear in the PSF."""
         half = np.arange(-AROUND - 0.5, AROUND + 0.5 + 1e-9, 1 / COARSE)
         cell = psf.integral(half, half)
         return self._transform(cell[:-1, :-1] + cell[1:, :-1] + cell[:-1, 1:] + cell[1:, 1:])
 
     def transform_of(self, table: Table) -> NDArray[np.complex64]:
-        """Return the same of a table."""
+        """Return the transform of a table for `draw`."""
         phases, n = table.layers.shape[0], table.layers.shape[2]
         coefficients = table.layers.transpose(2, 0, 3, 1).reshape(n * phases, n * phases)
         spline = np.array([1, 4, 1]) / 6
@@ -200,7 +204,7 @@ class Crowd:
         return self._transform(samples[np.ix_(places, places)])
 
     def _transform(self, pixels: FloatArray) -> NDArray[np.complex64]:
-        """Transform samples at COARSE points a pixel, the star in the middle."""
+        """Transform samples at COARSE points per pixel, with the star at the centre."""
         padded = np.zeros(self.size, np.float32)
         padded[: pixels.shape[0], : pixels.shape[1]] = pixels
         shift = tuple(-(length // 2) for length in pixels.shape)
@@ -209,8 +213,16 @@ class Crowd:
     def draw(
         self, transform: NDArray[np.complex64], x: FloatArray, y: FloatArray, flux: FloatArray
     ) -> FloatArray:
-        """Return the picture of point-like light at places relative to the window's corner [pixel],
-        shape (height, width).
+        """Return the picture of point sources, shape (height, width).
+
+        Parameters
+        ----------
+        transform : ndarray
+            Transform of the PSF.
+        x, y : ndarray, shape (n,)
+            Places relative to the corner of the window [pixel].
+        flux : ndarray, shape (n,)
+            Their fluxes.
         """
         fine = np.zeros(self.size, np.float32)
         _deposit(fine, self.shape, COARSE * (x - 0.5 + AROUND), COARSE * (y - 0.5 + AROUND), flux)
@@ -227,7 +239,7 @@ class Crowd:
 
 @cache
 def _sharpening(size: tuple[int, ...]) -> Float32Array:
-    """Transform of the filter that makes spline coefficients of samples, for both axes."""
+    """Return the transform of the filter from samples to spline coefficients, in both axes."""
     rows = 3 / (2 + np.cos(2 * np.pi * fft.fftfreq(size[0])))
     columns = 3 / (2 + np.cos(2 * np.pi * fft.rfftfreq(size[1])))
     return np.asarray(rows[:, None] * columns, np.float32)

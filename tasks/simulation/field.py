@@ -1,23 +1,24 @@
-"""The stars of the field: where they stand, how bright they are, how they move and vary.
+"""The stars of the field: their positions, brightness, motion and variability.
 
-Counts: of stars brighter than m there are N(<m) ~ 10^(s m) - 10^(5 s), s the case's `count_slope`
-(none is brighter than 5), as many as the case wants below 15 on average, spread evenly over a disc
-of 551 arcsec; their number is a Poisson variable.
+Counts: the number of stars brighter than m is N(<m) ~ 10^(s m) - 10^(5 s), where s is the case's
+`count_slope` (no star is brighter than 5). The case gives the mean number brighter than 15; the
+actual number is a Poisson variable. Stars are spread evenly over a disc of 551 arcsec.
 
-Temperatures: at a magnitude m stars of a class with absolute magnitude M are as many as phi d^3
-exp(-d / h), with d = 10^((m - M + 5) / 5) pc the distance, phi the number in a pc^3 near the Sun
-(after the census within 10 pc) and h the scale height of the class above the galactic plane over
-sin 40 deg, the latitude that is looked at: bright fields are of A to K stars, faint ones of K and M
-dwarfs. The figures are round ones from memory. There is no extinction.
+Temperatures: at magnitude m, the number of stars of a class with absolute magnitude M is
+proportional to phi d^3 exp(-d / h), where d = 10^((m - M + 5) / 5) pc is the distance, phi the
+number per pc^3 near the Sun (from the census within 10 pc) and h the scale height of the class
+above the galactic plane over sin 40 deg, the galactic latitude of the field. Bright fields thus
+consist of A to K stars, faint ones of K and M dwarfs. The numbers are round ones from memory. There
+is no extinction.
 
 Proper motion: a velocity of 30 km/s rms in each direction at the distance of a dwarf, v / (4.74 d)
-arcsec a year. Variable stars: seven in ten a sine, the others eclipses, triangles of a tenth of the
-period; amplitudes 0.01-0.3, periods 0.1-10 days, both even in the logarithm.
+arcsec per year. Variable stars: seven in ten vary as a sine, the others have eclipses, triangles of
+a tenth of the period. Amplitudes are 0.01-0.3, periods 0.1-10 days, both uniform in the logarithm.
 
-From a file: one star a line, right ascension (h:m:s), declination (d:m:s), magnitude, spectral
-type, separated by blanks; lines that begin with # are comments. The magnitude is taken for Gaia G.
-The first star stands at the field's centre; where the target falls on a star, within 1 arcsec, it
-takes its place.
+From a file: one star per line, right ascension (h:m:s), declination (d:m:s), magnitude and spectral
+type, separated by blanks; lines that begin with # are comments. The magnitude is used as Gaia G.
+The first star is at the centre of the field. A star within 1 arcsec of the target is replaced by
+it.
 """
 
 from __future__ import annotations
@@ -34,18 +35,17 @@ from tasks.simulation import main_sequence, spectrum
 from tasks.simulation.case import Case
 
 RADIUS = 551.0  # of the field [arcsec]
-OBSERVABLE, LEAST_FAINTER = (
-    150.0,
-    1.0,
-)  # within so many arcsec generated stars are so many magnitudes fainter than the target
+# generated stars within this radius [arcsec] are this much fainter than the target [mag]
+OBSERVABLE, LEAST_FAINTER = 150.0, 1.0
 NEAR = (30.0, 110.0)  # distances of the near stars [arcsec]
-NEAR_RANGE = 2.5  # [mag]; how much fainter than the target the brightest near star may be
+NEAR_RANGE = 2.5  # the brightest near star is at least this much fainter than the target [mag]
 NEAR_FAINTEST = 18.0
 BRIGHTEST, COUNTED = 5.0, 15.0  # [mag]
 VELOCITY = 30.0  # [km/s]
 SAME_PLACE = 1.0  # [arcsec]
-ECLIPSING, ECLIPSE_HALF_WIDTH = 0.3, 0.05  # part of the variable stars; half an eclipse [period]
-# temperatures [K], absolute magnitude (0: main sequence), number in a pc^3, h [pc]
+ECLIPSING = 0.3  # fraction of the variable stars
+ECLIPSE_HALF_WIDTH = 0.05  # [period]
+# temperatures [K], absolute magnitude (0: main sequence), number per pc^3, h [pc]
 _CLASSES = np.array([
     (7400, 9800, 0, 0.8e-3, 150),  # A
     (6000, 7400, 0, 1.8e-3, 300),  # F
@@ -58,25 +58,24 @@ _CLASSES = np.array([
 
 @dataclass(frozen=True)
 class Field:
-    """Stars, the target first; positions are standard coordinates about it at the visit, xi East,
-    eta North.
-    """
+    """The stars of a field, the target first."""
 
-    xi: FloatArray  # [arcsec]
-    eta: FloatArray
+    xi: FloatArray  # standard coordinate about the target at the time of the visit, East [arcsec]
+    eta: FloatArray  # the same, North
     g_magnitude: FloatArray
     teff: FloatArray  # [K]
-    flux: FloatArray  # while it does not vary [electron/s]
+    flux: FloatArray  # without variability [electron/s]
     motion_xi: FloatArray  # proper motion [arcsec/year]
     motion_eta: FloatArray
-    amplitude: FloatArray  # relative, of a sine or an eclipse; 0 does not vary
+    amplitude: FloatArray  # relative, of the sine or the eclipse; 0 for a constant star
     period: FloatArray  # [day]
     phase: FloatArray  # at the start of the visit [period]
     eclipsing: BoolArray
 
     def flux_at(self, seconds: FloatArray) -> FloatArray:
-        """Return the flux of each star at times from the start of the visit [s], shape (stars, n)
-        [electron/s].
+        """Return the flux of each star, shape (stars, n) [electron/s].
+
+        `seconds` are times since the start of the visit, shape (n,).
         """
         turn = np.asarray(seconds, float) / DAY / self.period[:, None] + self.phase[:, None]
         from_eclipse = np.abs(turn - np.rint(turn))
@@ -91,7 +90,7 @@ def draw(rng: np.random.Generator, case: Case) -> Field:
     Raises
     ------
     ValueError
-        If the file is no catalogue.
+        If the file is not such a catalogue.
     """
     target = constant([0.0], [0.0], [case.magnitude], [case.teff], case.cool_excess)
     if case.field_file is not None:
@@ -110,15 +109,25 @@ def draw(rng: np.random.Generator, case: Case) -> Field:
 def constant(
     xi: ArrayLike, eta: ArrayLike, g_magnitude: ArrayLike, teff: ArrayLike, excess: float
 ) -> Field:
-    """Return stars that neither move nor vary: positions [arcsec], magnitudes, temperatures [K],
-    each of shape (n,).
+    """Return stars that neither move nor vary.
+
+    Parameters
+    ----------
+    xi, eta : array_like, shape (n,)
+        Standard coordinates about the target [arcsec].
+    g_magnitude : array_like, shape (n,)
+        Gaia G.
+    teff : array_like, shape (n,)
+        Effective temperature [K].
+    excess : float
+        Scale of the excess light of cool stars.
     """
     xi, eta, g_magnitude, teff = (
         np.asarray(column, float) for column in (xi, eta, g_magnitude, teff)
     )
-    none, flux = np.zeros(xi.size), spectrum.star_flux(g_magnitude, teff, excess)
+    zero, flux = np.zeros(xi.size), spectrum.star_flux(g_magnitude, teff, excess)
     return Field(
-        xi, eta, g_magnitude, teff, flux, none, none, none, none + 1, none, np.zeros(xi.size, bool)
+        xi, eta, g_magnitude, teff, flux, zero, zero, zero, zero + 1, zero, np.zeros(xi.size, bool)
     )
 
 
@@ -145,7 +154,7 @@ def _generate(rng: np.random.Generator, case: Case) -> Field:
     )
     angle = np.concatenate([angle, rng.uniform(0, 2 * np.pi, number)])
     magnitude = np.concatenate([near_magnitude, magnitude])
-    # nobody would take a target that a neighbour in its window outshines
+    # a target outshone by a neighbour in its window would not be observed
     kept = (distance > OBSERVABLE) | (magnitude > case.magnitude + LEAST_FAINTER)
     distance, angle, magnitude = distance[kept], angle[kept], magnitude[kept]
     teff = draw_temperatures(rng, magnitude)
@@ -155,8 +164,9 @@ def _generate(rng: np.random.Generator, case: Case) -> Field:
 
 
 def counts(faintest: float, slope: float) -> float:
-    """Return the number of stars from magnitude 5 to `faintest`, in units that cancel; `slope` is
-    log10 a magnitude.
+    """Return the number of stars from magnitude 5 to `faintest`, up to a common factor.
+
+    `slope` is the increase of log10 of the counts per magnitude.
     """
     rate = slope * np.log(10)
     return (
@@ -165,9 +175,7 @@ def counts(faintest: float, slope: float) -> float:
 
 
 def magnitudes(share: FloatArray, faintest: float, slope: float) -> FloatArray:
-    """Return the magnitude below which the given share of the stars lies, inverse of `counts`;
-    shape (n,).
-    """
+    """Return the magnitude below which a share of the stars lies, the inverse of `counts`."""
     rate = slope * np.log(10)
     if rate == 0:
         return BRIGHTEST + share * (faintest - BRIGHTEST)
@@ -175,7 +183,7 @@ def magnitudes(share: FloatArray, faintest: float, slope: float) -> FloatArray:
 
 
 def draw_temperatures(rng: np.random.Generator, magnitude: FloatArray) -> FloatArray:
-    """Return effective temperatures [K] of stars of given magnitudes, shape (n,)."""
+    """Draw the effective temperatures [K] of stars with these magnitudes, shape (n,)."""
     cold, hot, absolute, number, height = _CLASSES.T
     middle = np.where(absolute > 0, absolute, main_sequence.absolute_magnitude((cold + hot) / 2))
     distance = 10 ** ((magnitude[:, None] - middle + 5) / 5)
@@ -211,16 +219,16 @@ def _with(stars: Field, **columns: NDArray[np.generic]) -> Field:
 
 
 def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> FloatArray:
-    """Read a field, without the star in whose place the target stands.
+    """Read a field from a file, without a star at the position of the target.
 
     Parameters
     ----------
     path : Path
-        A file as the head of this module describes it.
+        A file of the form described at the head of this module.
     offset : tuple of float
-        The target's place from the first star, East and North [arcsec].
+        Position of the target relative to the first star, East and North [arcsec].
     faintest : float
-        Fainter stars are left out [mag].
+        Fainter stars are ignored [mag].
 
     Returns
     -------
@@ -231,12 +239,12 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
     Raises
     ------
     ValueError
-        If a line is none of a star, or there is no star.
+        If a line is not that of a star, or there are no stars.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is no text, wanted a list of stars") from error
+        raise ValueError(f"{path}: is not a text file, expected a list of stars") from error
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
@@ -245,12 +253,12 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
             except ValueError as error:
                 raise ValueError(f"{path}: line {number}: {error}") from None
     if not rows:
-        raise ValueError(f"{path}: holds no star")
+        raise ValueError(f"{path}: lists no stars")
     ra, dec, magnitude, teff = np.array(rows, float).T
     if (angle := _apart(ra, dec)).max() > 5400:
         raise ValueError(
             f"{path}: star {angle.argmax() + 1} is {angle.max() / 3600:.1f} deg from the "
-            f"first, wanted a field of a degree"
+            f"first, expected a field of about a degree"
         )
     xi, eta = standard(ra, dec, float(ra[0]), float(dec[0]))
     xi, eta = xi - offset[0], eta - offset[1]
@@ -262,16 +270,16 @@ def read_catalogue(path: Path, offset: tuple[float, float], faintest: float) -> 
 def _star(words: list[str]) -> tuple[float, float, float, float]:
     if len(words) != 4:
         raise ValueError(
-            f"has {len(words)} words, wanted right ascension, declination, magnitude and "
+            f"has {len(words)} words, expected four: right ascension, declination, magnitude and "
             f"spectral type"
         )
     ra, dec = 15 * _sexagesimal(words[0], 24), _sexagesimal(words[1], 90)
     try:
         magnitude = float(words[2])
     except ValueError:
-        raise ValueError(f"magnitude {words[2]!r} is no number") from None
+        raise ValueError(f"magnitude is {words[2]!r}, expected a number") from None
     if not -2 < magnitude < 30:
-        raise ValueError(f"magnitude {words[2]} is none of a star")
+        raise ValueError(f"magnitude is {words[2]}, expected a number between -2 and 30")
     return ra, dec, magnitude, main_sequence.temperature(words[3])
 
 
@@ -280,15 +288,15 @@ def _sexagesimal(text: str, limit: float) -> float:
     try:
         first, minute, second = (float(part) for part in parts)
     except ValueError:
-        raise ValueError(f"{text!r} is no position of the form 12:34:56.7") from None
+        raise ValueError(f"position is {text!r}, expected the form 12:34:56.7") from None
     value = first + minute / 60 + second / 3600
     if not (0 <= minute < 60 and 0 <= second < 60.0001 and 0 <= value <= limit):
-        raise ValueError(f"{text!r} is no position of the form 12:34:56.7")
+        raise ValueError(f"position is {text!r}, expected the form 12:34:56.7")
     return -value if text.startswith("-") else value
 
 
 def _apart(ra: FloatArray, dec: FloatArray) -> FloatArray:
-    """Return the angles to the first position [arcsec]."""
+    """Return the angular distances to the first position [arcsec]."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
     half = np.sin((d - d[0]) / 2) ** 2 + np.cos(d) * np.cos(d[0]) * np.sin((a - a[0]) / 2) ** 2
     return np.asarray(2 * 3600 * np.rad2deg(np.arcsin(np.sqrt(np.clip(half, 0, 1)))))
@@ -297,9 +305,7 @@ def _apart(ra: FloatArray, dec: FloatArray) -> FloatArray:
 def standard(
     ra: FloatArray, dec: FloatArray, ra_centre: float, dec_centre: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return standard coordinates [arcsec] of positions [deg] about a centre (gnomonic
-    projection).
-    """
+    """Return the standard coordinates [arcsec] of positions [deg] (gnomonic projection)."""
     a, d, d0 = np.deg2rad(ra - ra_centre), np.deg2rad(dec), np.deg2rad(dec_centre)
     depth = np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a)
     xi = np.cos(d) * np.sin(a) / depth

@@ -1,9 +1,9 @@
-"""Writing of SOC products, whole or image by image, with the same bytes for the same content.
+"""A writer of SOC products, whole or image by image; the same content gives the same bytes.
 
-Headers are made from the declarations in `schemas.products`. DATASUM is the 32-bit ones' complement
-sum of the data, CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0,
-section 4.4.2.7 and appendix J). Both are summed up while the data pass, so a cube of any length is
-written in flat memory.
+Headers follow the declarations in `schemas.products`. DATASUM is the 32-bit ones' complement sum of
+the data, CHECKSUM its complement over the HDU in 16 ASCII characters (FITS standard 4.0, section
+4.4.2.7 and appendix J). Both are accumulated while the data pass, so the memory does not grow with
+the length of a cube.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAMP = "drp simulation"
 
 @dataclass
 class Part:
-    """One HDU to be written. Without `data` its rows are filled in later by `Stream.put`."""
+    """One HDU to be written; without `data`, its planes follow later by `Stream.put`."""
 
     structure: Structure
     keywords: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Part:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a pixel, or of a row of the table, as it lies in the file."""
+        """Type of a pixel, or of a row of the table, in the file."""
         if self.structure.is_table:
             return row_type(self.structure)
         return np.dtype(STORED[self.structure.image][1])
@@ -56,7 +56,7 @@ class Part:
 
 
 def row_type(structure: Structure) -> np.dtype[Any]:
-    """Return the type of one row of a declared table as it lies in the file."""
+    """Return the type of a row of a declared table in the file."""
     return np.dtype([(column.name, column.stored) for column in structure.columns])
 
 
@@ -67,9 +67,7 @@ def table(
     rows: int,
     date: str,
 ) -> Part:
-    """Return the table `extname` of `rows` rows; `columns` holds one value or one array a
-    column.
-    """
+    """Return the table `extname`; `columns` has one value or one array for each column."""
     return encode_table(soc_structure(extname), keywords, columns, rows, date)
 
 
@@ -80,7 +78,13 @@ def encode_table(
     rows: int,
     date: str,
 ) -> Part:
-    """Return a table of the given declaration."""
+    """Return a table with its declaration.
+
+    Raises
+    ------
+    KeyError
+        If a column is not declared, or a declared column has no value.
+    """
     unknown = set(columns) - {column.name for column in structure.columns}
     if unknown:
         raise KeyError(f"{structure.extname} declares no column {', '.join(sorted(unknown))}")
@@ -98,20 +102,18 @@ def image(extname: str, keywords: Mapping[str, Any], data: AnyArray, date: str) 
 
 
 def cube(extname: str, keywords: Mapping[str, Any], shape: tuple[int, ...], date: str) -> Part:
-    """Return the cube `extname` whose planes will be put in one by one."""
+    """Return the cube `extname`, whose planes are written one by one."""
     return Part(soc_structure(extname), keywords, shape, date)
 
 
 def write(path: Path, parts: Sequence[Part]) -> Path:
-    """Write a file whose parts all hold their data."""
+    """Write a file whose parts all have their data."""
     with Stream(path, parts):
         return path
 
 
 class Stream:
-    """A FITS file under construction: laid out at once, filled in any order, closed with its
-    checksums.
-    """
+    """A FITS file under construction: allocated at once, filled in any order, sealed at the end."""
 
     def __init__(self, path: Path, parts: Sequence[Part]) -> None:
         self.parts = list(parts)
@@ -149,15 +151,16 @@ class Stream:
         raw = _pixels(part, values).tobytes()
         if len(raw) % 4 or len(raw) * part.shape[0] != part.size:
             raise ValueError(
-                f"{part.structure.extname} has planes of shape {part.shape[1:]}, not {values.shape}"
+                f"plane of {part.structure.extname} has shape {values.shape}, expected "
+                f"{part.shape[1:]}"
             )
         self._put_bytes(part, row * len(raw), raw)
 
     def update(self, index: int) -> None:
-        """Write the data of a part once more, after a change."""
+        """Write the data of a part again, after a change."""
         part = self.parts[index]
         if part.data is None:
-            raise ValueError(f"{part.structure.extname} holds no data")
+            raise ValueError(f"{part.structure.extname} has no data")
         part.total = 0
         self._put_bytes(part, 0, _pixels(part, part.data).tobytes())
 
@@ -182,19 +185,19 @@ class Stream:
 
 
 def _fold(total: int) -> int:
-    """Ones' complement sum: what overflows 32 bits is added at the low end."""
+    """Return the ones' complement sum: bits beyond 32 are added at the low end."""
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
 
 
 def _ascii(total: int) -> str:
-    """Return the complement of `total` as CHECKSUM writes it."""
+    """Return the complement of `total` in the encoding of CHECKSUM."""
     forbidden = [*range(0x3A, 0x41), *range(0x5B, 0x61)]
     letters = [0] * 16
     for i, byte in enumerate((0xFFFFFFFF - total).to_bytes(4, "big")):
-        quarter, rest = divmod(byte, 4)
-        four = [quarter + rest + 48, quarter + 48, quarter + 48, quarter + 48]
+        quarter, remainder = divmod(byte, 4)
+        four = [quarter + remainder + 48, quarter + 48, quarter + 48, quarter + 48]
         while any(letter in forbidden for letter in four):
             for j in (0, 2):
                 if four[j] in forbidden or four[j + 1] in forbidden:
@@ -204,7 +207,7 @@ def _ascii(total: int) -> str:
 
 
 def _pixels(part: Part, values: AnyArray) -> AnyArray:
-    """Return values as they lie in the file; unsigned integers are shifted by half their range."""
+    """Return values as stored in the file; unsigned integers are shifted by half their range."""
     if part.structure.is_table:
         return values
     _, stored, zero = STORED[part.structure.image]
@@ -216,7 +219,7 @@ def _pixels(part: Part, values: AnyArray) -> AnyArray:
 
 
 def _stored(column: Column, values: AnyArray) -> AnyArray:
-    """Return the values of a column as they lie in the file."""
+    """Return the values of a column as stored in the file."""
     if column.type == "bool":
         return np.where(values, b"T", b"F")
     if column.letter == "A":

@@ -1,11 +1,11 @@
 """Flat field: the response of each pixel to light of each wavelength, and to that of a star.
 
-F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)): G is grey (pixels 0.6 %, large scales 1.2 %,
-dust shadows, dead pixels), B the pattern of the laser annealing of the back side, which blue light
-shows (b grows below 550 nm), R the fringes of light that is reflected within the silicon (r grows
-beyond 750 nm). A star's flat field is the mean over wavelength with the star's electrons as
-weights; it has mean one beyond 100 pixels of the edge. The forms are chosen, the sizes are those of
-back-illuminated CCDs of this kind.
+F(x, y; w) = G(x, y) (1 + b(w) B(x, y) + r(w) R(x, y)). G is grey (pixels 0.6 %, large scales 1.2 %,
+dust shadows, dead pixels), B the pattern of the laser annealing of the back side, visible in blue
+light (b grows below 550 nm), and R the fringes of light reflected within the silicon (r grows
+beyond 750 nm). A star's flat field is the mean over wavelength weighted with the star's electrons;
+its mean is one, not counting 100 pixels at the edge. The shapes are chosen, the amplitudes are
+those of back-illuminated CCDs of this kind.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from tasks.simulation.smooth import smooth_map
 
 WAVELENGTH = np.arange(335.0, 1100.0, 10.0)  # [nm]
 BLUE, RED = 0.006, 0.008  # of the patterns at 400 and 950 nm [rms]
-DEAD = 150  # pixels with less than 0.7 of the light
-FAR = (
-    40  # from its edge a shadow is less than a number of double precision can tell from one [pixel]
-)
-EDGE = 100  # pixels that don't count for the mean
+DEAD = 150  # number of pixels with less than 0.7 of the light
+FAR = 40  # from its edge, a shadow is below the resolution of double precision [pixel]
+EDGE = 100  # pixels at the edge that do not count for the mean
 
 
 def blue(wavelength: FloatArray) -> FloatArray:
@@ -40,9 +38,7 @@ def red(wavelength: FloatArray) -> FloatArray:
 
 @cache
 def patterns() -> tuple[Float32Array, Float32Array, Float32Array, BoolArray]:
-    """Return the grey map, the blue and the red pattern and the dead pixels, each of shape (SIZE,
-    SIZE).
-    """
+    """Return grey map, blue and red pattern and dead pixels, each of shape (SIZE, SIZE)."""
     rng = np.random.default_rng(20191220)
     grey = 1 + 0.006 * rng.normal(size=(SIZE, SIZE)) + 0.012 * smooth_map(rng, 90)
     for centre_x, centre_y, radius, depth in rng.uniform(
@@ -65,7 +61,7 @@ def patterns() -> tuple[Float32Array, Float32Array, Float32Array, BoolArray]:
 
 
 def monochromatic(wavelength: float) -> Float32Array:
-    """Return the flat field for one wavelength [nm], of mean one beyond 100 pixels of the edge."""
+    """Return the flat field for one wavelength [nm]."""
     one = np.array([wavelength])
     return _normalised(float(blue(one)[0]), float(red(one)[0]))
 

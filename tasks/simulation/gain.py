@@ -1,8 +1,8 @@
 """Gain: a polynomial of the CCD's voltages and temperature.
 
 gain = GAIN_NOMINAL (1 + sum_n f_n VSS^a (VOD - VSS)^b (VRD - VSS)^c (VOG - VSS)^d T^e), each value
-relative to its offset: the form of REF_APP_GainCorrection. The factors are chosen so that the
-voltages of flight give 0.514 ADU/electron.
+relative to its offset, as in REF_APP_GainCorrection. The factors are chosen so that the in-flight
+voltages give 0.514 ADU/electron.
 """
 
 from __future__ import annotations
@@ -14,13 +14,8 @@ from schemas.arrays import FloatArray
 
 VOLTAGES = {"VSS": 8.8002, "VOD": 30.8004, "VRD": 17.8008, "VOG": 3.0523}  # [V]
 GAIN_NOMINAL = 0.5111  # [ADU/electron]
-GAIN_OFFSETS = {
-    "VSS": 8.8,
-    "VOD": 22.0,
-    "VRD": 9.0,
-    "VOG": -5.75,
-    "TEMP": -40.0,
-}  # VOD, VRD, VOG relative to VSS
+# [V, degC]; VOD, VRD and VOG relative to VSS
+GAIN_OFFSETS = {"VSS": 8.8, "VOD": 22.0, "VRD": 9.0, "VOG": -5.75, "TEMP": -40.0}
 GAIN_TERMS = (  # factor, exponents of VSS, VOD, VRD, VOG, TEMP
     (-0.0290, 1, 0, 0, 0, 0),
     (0.0304, 0, 1, 0, 0, 0),

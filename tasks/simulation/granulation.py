@@ -1,10 +1,10 @@
 """Granulation: the flicker of a star's surface, as Gaussian noise of a known power spectrum.
 
-P(f) = sum_i (2 sqrt(2) / pi) a^2 / b_i / (1 + (f / b_i)^4), two components of equal rms a, so that
-the whole has the rms sqrt(2) a. With the frequency of maximum power n = 3100 uHz (g / g Sun) /
+P(f) = sum_i (2 sqrt(2) / pi) a^2 / b_i / (1 + (f / b_i)^4), with two components of equal rms a, so
+that the total rms is sqrt(2) a. With the frequency of maximum power n = 3100 uHz (g / g Sun) /
 sqrt(Teff / 5777 K): a = 3382 n^-0.609 ppm, b_1 = 0.317 n^0.970 uHz, b_2 = 0.948 n^0.992 uHz
 (Kallinger et al. 2014, A&A 570, A41, fitted to Kepler stars; the numbers are from memory). g is
-that of the main sequence. Stars without a convective envelope have no granules: a fades between
+that of the main sequence. Stars without a convective envelope have no granules: a fades out between
 7000 and 8000 K. For the Sun this gives 36 ppm on time scales of 1 to 4 min (1 / 2 pi b).
 """
 
@@ -20,22 +20,18 @@ from schemas.arrays import FloatArray
 from tasks.simulation import main_sequence
 from tasks.simulation.spectrum import smooth_step
 
-STEP = 5.0  # of the grid [s]: a tenth of the shortest time scale or less
+STEP = 5.0  # of the grid, a tenth of the shortest time scale or less [s]
 
 
 @dataclass(frozen=True)
 class Granulation:
-    """Power spectrum of a star: rms of each component, relative, and the frequencies where they
-    bend [Hz].
-    """
+    """The power spectrum of a star."""
 
-    rms: float
-    bends: tuple[float, float]
+    rms: float  # of each component, relative
+    bends: tuple[float, float]  # frequencies at which the components bend [Hz]
 
     def power(self, frequency: ArrayLike) -> FloatArray:
-        """Return the one-sided power density [1/Hz]; its integral over the frequencies is the
-        variance.
-        """
+        """Return the one-sided power density [1/Hz]; its integral is the variance."""
         f = np.asarray(frequency, float)
         terms = [self.rms**2 / b / (1 + (f / b) ** 4) for b in self.bends]
         return np.asarray(2 * np.sqrt(2) / np.pi * np.sum(terms, axis=0))
@@ -60,7 +56,7 @@ def draw(
     """Draw the relative change of the flux on a regular grid that covers `first` to `last` [s].
 
     Each frequency of a Fourier series has a complex Gaussian amplitude of variance P(f) df / 2. The
-    series repeats itself after twice the time or more, longer than anything is remembered.
+    series repeats after at least twice the time, much longer than its correlation time.
 
     Returns
     -------

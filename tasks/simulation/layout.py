@@ -1,4 +1,4 @@
-"""The CCD's layout and its ways of being read.
+"""The layout of the CCD, and its read-out modes.
 
 A read-out has 1033 rows of 1076 pixels: 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8
 blank columns; 1024 exposed, 3 dark and 6 overscan rows. Rows are read from the bottom, pixel by
@@ -26,8 +26,8 @@ MARGINS: dict[str, slice] = {  # columns of a read-out
 DARK_TOP, OVERSCAN_TOP = slice(1024, 1027), slice(1027, 1033)  # rows of a read-out
 SIDES = np.r_[0:28, 1052:1076]
 
-TRANSFER_TIME = 25e-6  # frame transfer, a row [s]
-ROW_SHIFT_TIME = 30e-6  # towards the serial register, a row [s]
+TRANSFER_TIME = 25e-6  # of the frame transfer, per row [s]
+ROW_SHIFT_TIME = 30e-6  # towards the serial register, per row [s]
 CCD_TEMPERATURE = -45.0  # [degC]
 
 
@@ -59,19 +59,19 @@ WHOLE_CCD = Window(0, 0, SIZE, SIZE)
 
 
 class Mode(NamedTuple):
-    """A way of reading the CCD."""
+    """A read-out mode."""
 
     name: str
     script: int
     frequency: int  # [Hz]
-    whole: bool  # all rows are read, not only those of the window
+    whole: bool  # whether all rows are read, not only those of the window
 
 
 FULL_FRAME = Mode("full frame", 4, 230_000, True)
 
 
 def read_out_mode(exposure_time: float) -> Mode:
-    """Return the mode in which an exposure of so many seconds is read (main hardware)."""
+    """Return the read-out mode for an exposure time [s] (main hardware)."""
     if exposure_time <= 1.05:
         return Mode("ultrabright", 8, 230_000, False)
     if exposure_time <= 2.326:
@@ -82,12 +82,15 @@ def read_out_mode(exposure_time: float) -> Mode:
 
 
 def read_time(mode: Mode, bottom: int, height: int) -> FloatArray:
-    """Return the time from the end of the exposure until each pixel is read, shape (ROWS, COLUMNS)
-    [s].
+    """Return the time from the end of the exposure to the read-out of each pixel.
 
-    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. In modes
-    that read a window only, the exposed rows below and above it are dumped: they take a row shift
-    each.
+    Rows are read from the bottom, each after one row shift, pixel by pixel from the left. Modes
+    that read only a window dump the exposed rows below and above it, which take a row shift each.
+
+    Returns
+    -------
+    ndarray, shape (ROWS, COLUMNS)
+        [s].
     """
     row = np.arange(ROWS)
     read = (

@@ -1,12 +1,11 @@
-"""The light that falls on a window of the CCD in one exposure, before the detector: stars, halo,
-ghost, sky.
+"""The light on a window of the CCD in one exposure: stars, halo, ghost, sky.
 
-The target and stars of more than two per cent of its flux are drawn from a table of the PSF at
-their own place, at each second of the exposure; all others together by a convolution. Halo: the
-simplified Peterson law for the dust on a mirror, H = 395e-6 (1 + 19 r^2)^-1.135 a mm^2 (r in mm on
-the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of the target on the axis, 0.06 %
-at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light grows by 3 % in 100
-pixels towards the Earth, which stands in one direction of the CCD.
+The target and all stars with more than two percent of its flux are drawn from a table of the PSF at
+their own positions, at each second of the exposure; the other stars together by a convolution.
+Halo: the simplified Peterson law for the dust on a mirror, H = 395e-6 (1 + 19 r^2)^-1.135 per mm^2
+(r in mm on the CCD), which is 0.05 % of the light. Ghost: 0.03 % of the light of a target on the
+axis, 0.06 % at the edge of the CCD, spread evenly over a disc of 150 pixels. Stray light increases
+by 3 % per 100 pixels towards the Earth, which is always in the same direction on the CCD.
 """
 
 from __future__ import annotations
@@ -24,55 +23,61 @@ from tasks.simulation.drawing import AROUND, Crowd, Table, add_wings, tabulate
 from tasks.simulation.layout import SIZE, TRANSFER_TIME, Window
 from tasks.simulation.psf import REACH, Psf, flight_like_psf, wings
 
-BRIGHT = 0.02  # of the target's flux: stars that are drawn one by one
+BRIGHT = 0.02  # of the target's flux; brighter stars are drawn one by one
 PIXEL_SIZE = 0.013  # [mm]
 GHOST, GHOST_EDGE, GHOST_RADIUS = 3e-4, 3e-4, 150.0
-GRADIENT = 0.03  # of stray light in 100 pixels towards the Earth
-# stars in the window that smear more charge than this are drawn for it row by row [electron]
-DRAWN_TRAIL = 1.0
-FAINTEST_TRAIL = (
-    0.05  # stars that smear less charge than this over all columns are left out [electron]
-)
+GRADIENT = 0.03  # increase of stray light in 100 pixels towards the Earth
+DRAWN_TRAIL = 1.0  # stars in the window that smear more charge are smeared row by row [electron]
+FAINTEST_TRAIL = 0.05  # stars that smear less charge over all columns are ignored [electron]
 STEP = 4.0  # between the places at which faint stars are drawn [s]
 
 
 class Motion(NamedTuple):
-    """Where the field is during an exposure: roll angle [rad] and shift [pixel] at the middle of
-    equal parts of it.
-    """
+    """The position of the field at the middle of equal parts of an exposure."""
 
-    roll: FloatArray
-    x: FloatArray
+    roll: FloatArray  # [rad]
+    x: FloatArray  # shift [pixel]
     y: FloatArray
 
 
 class Optics:
-    """Draws stars on one window."""
+    """Draws stars on one window.
+
+    Parameters
+    ----------
+    window : Window
+        The pixels to draw on.
+    breathing, position : float
+        Scales of the PSF's change with temperature and over the field of view.
+    size : float
+        Scale of the core of the PSF.
+    file : Path or None
+        An image of the PSF to be used instead.
+    """
 
     def __init__(
         self, window: Window, breathing: float, position: float, size: float, file: Path | None
     ) -> None:
         self.window, self.breathing, self.position, self.size = window, breathing, position, size
-        self.given = psf_file.read(file) if file is not None else None
+        self.user_psf = psf_file.read(file) if file is not None else None
         self.middle = self._place(window.left + window.width / 2, window.bottom + window.height / 2)
-        self.shapes = self._make()
+        self.shapes = self._tabulate_shapes()
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
-        """Return a place of the CCD in halves of its size from its centre."""
+        """Return a position on the CCD relative to its centre, in halves of its size."""
         return 2 * x / SIZE - 1, 2 * y / SIZE - 1
 
     def psf(self, place: tuple[float, float], temperature: float) -> Psf:
-        """Return the components of the PSF at a place, in halves of the CCD's size from its
-        centre.
-        """
+        """Return the components of the PSF at a position, in halves of the size of the CCD."""
         u, v = place
         return flight_like_psf(
             (self.position * u, self.position * v), self.breathing * temperature, self.size
         )
 
-    def _make(self) -> FloatArray:
-        """Return the table's layers in the middle of the window, and their change a degree, and
-        half a CCD right and up.
+    def _tabulate_shapes(self) -> FloatArray:
+        """Return the table's layers at the centre of the window, and their changes.
+
+        These are the changes per degree, and per half CCD to the right and up.
         """
 
         def slope(u: float, v: float, t: float, step: float) -> FloatArray:
@@ -89,9 +94,9 @@ class Optics:
         )
 
     def table(self, x: float, y: float, temperature: float) -> Table:
-        """Return the core of the PSF of a star at a place of the CCD."""
-        if self.given is not None:
-            return self.given
+        """Return the core of the PSF at a position on the CCD."""
+        if self.user_psf is not None:
+            return self.user_psf
         u, v = self._place(x, y)
         weights = np.array([1.0, temperature, u - self.middle[0], v - self.middle[1]])
         return Table(np.tensordot(weights, self.shapes, 1), REACH)
@@ -99,10 +104,10 @@ class Optics:
     def draw(
         self, picture: FloatArray, x: FloatArray, y: FloatArray, flux: float, temperature: float
     ) -> None:
-        """Add a star that spends equal times at each of the places."""
+        """Add a star that spends equal times at each of the places x, y, shape (n,)."""
         table = self.table(float(x.mean()), float(y.mean()), temperature)
         table.add(picture, x, y, flux, self.window.left, self.window.bottom)
-        if self.given is None:
+        if self.user_psf is None:
             add_wings(
                 picture,
                 wings(self.breathing * temperature),
@@ -114,21 +119,22 @@ class Optics:
             )
 
     def draw_centred(self, stamp: FloatArray, x: float, y: float) -> None:
-        """Add the PSF of a place of the CCD, at the usual temperature, in the middle of a stamp."""
+        """Add the PSF of a position, at the usual temperature, to the centre of a stamp."""
         middle = stamp.shape[0] / 2
         self.table(x, y, 0.0).add(stamp, middle, middle, 1.0, 0, 0)
-        if self.given is None:
+        if self.user_psf is None:
             add_wings(stamp, wings(), middle, middle, 1.0, 0, 0)
 
     @cached_property
     def crowd(self) -> tuple[Crowd, NDArray[np.complex64], NDArray[np.complex64]]:
-        """The means to draw many faint stars, with the PSF in the middle of the window: usual, and
-        change a degree.
+        """The drawer of many faint stars, the transform of their PSF, and its change per degree.
+
+        Their PSF is that at the centre of the window.
         """
         window = self.window
         crowd = Crowd(window.width, window.height)
-        if self.given is not None:
-            usual = crowd.transform_of(self.given)
+        if self.user_psf is not None:
+            usual = crowd.transform_of(self.user_psf)
             return crowd, usual, usual * 0
         usual, warm, cold = (crowd.transform(self.psf(self.middle, t)) for t in (0.0, 1.0, -1.0))
         return crowd, usual, (warm - cold) / 2
@@ -136,24 +142,21 @@ class Optics:
     def draw_crowd(
         self, x: FloatArray, y: FloatArray, flux: FloatArray, temperature: float
     ) -> FloatArray:
-        """Return the picture of many points of light."""
+        """Return the picture of many point sources, shape (height, width)."""
         crowd, usual, change = self.crowd
         transform = usual + change * np.float32(temperature)
         return crowd.draw(transform, x - self.window.left, y - self.window.bottom, flux)
 
     @cached_property
     def profile(self) -> FloatArray:
-        """Light of a star in a column at distances of -120 to 120 pixels, eighths of a pixel
-        apart.
-        """
-        if self.given is not None:
-            picture = np.zeros((2 * self.given.reach + 3, 243))
+        """Light of a star in a column at distances from -120 to 120 pixels, in eighths of one."""
+        if self.user_psf is not None:
+            picture = np.zeros((2 * self.user_psf.reach + 3, 243))
             lines = [np.zeros_like(picture) for _ in range(8)]
             for k, line in enumerate(lines):
-                self.given.add(line, 121.5 + k / 8, picture.shape[0] / 2, 1.0, 0, 0)
-            columns = np.stack(
-                [line.sum(axis=0) for line in lines]
-            )  # light at distance i + 0.5 - 121.5 - k / 8
+                self.user_psf.add(line, 121.5 + k / 8, picture.shape[0] / 2, 1.0, 0, 0)
+            # light at the distances i + 0.5 - 121.5 - k / 8
+            columns = np.stack([line.sum(axis=0) for line in lines])
             return np.asarray(columns[::-1].T.ravel()[15:-8])
         psf = self.psf(self.middle, 0.0)
         edges = np.arange(-120.5, 120.5 + 1e-9, 0.125)
@@ -161,16 +164,28 @@ class Optics:
         return np.asarray(np.convolve(cells, np.ones(8), "valid"))
 
     def columns(self, x: FloatArray, flux: FloatArray) -> FloatArray:
-        """Return the light of stars in each column of the window, all rows together; shape
-        (width,).
-        """
+        """Return the light of stars in each column of the window, over all rows, shape (width,)."""
         distance = self.window.left + 0.5 + np.arange(self.window.width) - x[:, None]
         grid = np.arange(self.profile.size) / 8 - 120
         return np.asarray(flux @ np.interp(distance, grid, self.profile, 0.0, 0.0))
 
 
 class Scene:
-    """The stars that shine into a window or its columns."""
+    """The stars that shine into a window or its columns.
+
+    Parameters
+    ----------
+    optics : Optics
+        Draws on the window.
+    xi, eta : ndarray, shape (n,)
+        Standard coordinates of the stars, the target first [arcsec].
+    flux : ndarray, shape (n,)
+        Their mean flux [electron/s].
+    place : tuple of float
+        Intended position of the target [pixel].
+    scale : float
+        Size of a pixel [arcsec].
+    """
 
     def __init__(
         self,
@@ -181,11 +196,6 @@ class Scene:
         place: tuple[float, float],
         scale: float,
     ) -> None:
-        """Take standard coordinates [arcsec] and mean flux [electron/s] of all stars, the target
-        first.
-
-        `place` is where the target is meant to stand [pixel], `scale` the size of a pixel [arcsec].
-        """
         self.optics, self.place = optics, place
         self.xi, self.eta = xi / scale, eta / scale
         window = optics.window
@@ -210,7 +220,7 @@ class Scene:
         self.ghost = (GHOST + GHOST_EDGE * float(axis) ** 2) / (np.pi * GHOST_RADIUS**2)
 
     def tracks(self, stars: IntArray, motion: Motion) -> tuple[FloatArray, FloatArray]:
-        """Return where stars are in each part of an exposure, shape (stars, parts) [pixel]."""
+        """Return x and y of stars in each part of an exposure, shape (stars, parts) [pixel]."""
         xi, eta = self.xi[stars][:, None], self.eta[stars][:, None]
         cosine, sine = np.cos(motion.roll), np.sin(motion.roll)
         x = self.place[0] + motion.x + eta * sine - xi * cosine
@@ -220,7 +230,10 @@ class Scene:
     def stars(
         self, flux: FloatArray, motion: Motion, coarse: Motion, temperature: float
     ) -> FloatArray:
-        """Return the light of all stars, shape (height, width), in the unit of `flux`."""
+        """Return the light of all stars, shape (height, width), in the unit of `flux`.
+
+        Bright stars follow `motion`, faint ones `coarse`.
+        """
         window = self.optics.window
         picture = np.zeros((window.height, window.width))
         for x, y, one in zip(*self.tracks(self.bright, motion), flux[self.bright], strict=True):
@@ -235,11 +248,23 @@ class Scene:
     def smearing(
         self, flux: FloatArray, motion: Motion, sky: float, temperature: float, time: float
     ) -> FloatArray:
-        """Return what the frame transfer adds, shape (height, width) [electron].
+        """Return the charge that the frame transfer adds, shape (height, width) [electron].
 
-        `flux` in electron/s, `sky` of one pixel in electron/s, `time` of a row of the transfer in
-        s. A star above the window counts where it stands in the first second, one below it where it
-        stands in the last; wings of one in it, half each.
+        A star above the window counts with its position in the first second, a star below it with
+        that in the last. Of a star in the window, half of the wings outside count for each.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n,)
+            Of all stars [electron/s].
+        motion : Motion
+            Of the field during the exposure.
+        sky : float
+            [electron/s/pixel].
+        temperature : float
+            Of the telescope, relative to the usual one [degC].
+        time : float
+            Time per row of the transfer [s].
         """
         window = self.optics.window
         images, outside = [], []
@@ -262,9 +287,7 @@ class Scene:
         return charge.smear(images[0] + sky, images[1] + sky, above, below, time)
 
     def _side(self, y: FloatArray, end: int) -> FloatArray:
-        """Return which part of a star's light outside of the window is above it (end 0) or below it
-        (end -1), by its row.
-        """
+        """Return the share of a star's outside light above (end 0) or below (end -1) the window."""
         window = self.optics.window
         above = np.where(
             y > window.bottom + window.height, 1.0, np.where(y < window.bottom, 0.0, 0.5)
@@ -280,7 +303,7 @@ class Scene:
 
 
 def _halo(window: Window, place: tuple[float, float]) -> FloatArray:
-    """Light that the mirror scatters from a star at `place`, a pixel and unit of its light."""
+    """Return the scattered light per pixel of a star at `place`, relative to its light."""
     y, x = np.ogrid[: window.height, : window.width]
     squared = (
         (x + 0.5 + window.left - place[0]) ** 2 + (y + 0.5 + window.bottom - place[1]) ** 2
@@ -289,8 +312,9 @@ def _halo(window: Window, place: tuple[float, float]) -> FloatArray:
 
 
 def gradient(window: Window, place: tuple[float, float], direction: float) -> FloatArray:
-    """Return stray light over the window relative to that at `place`; the Earth stands at
-    `direction` [rad] from +x.
+    """Return the stray light on the window relative to that at `place`, shape (height, width).
+
+    `direction` is that of the Earth, from +x towards +y [rad].
     """
     y, x = np.ogrid[: window.height, : window.width]
     towards = (x + 0.5 + window.left - place[0]) * np.cos(direction) + (

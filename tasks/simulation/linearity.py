@@ -1,8 +1,8 @@
-"""Non-linearity of the amplifier: a spline that gives the true charge of a measured one.
+"""Non-linearity of the amplifier: a spline from measured to true charge.
 
-The curves bend by 1 % up to 100 000 electrons and end at the amplifier's full scale; they are
-smooth stand-ins of those measured on ground, a little other at each read-out frequency. Margins
-that hold no charge are not bent.
+The curves deviate from a line by 1 % up to 100 000 electrons and end at the amplifier's full scale.
+They are smooth versions of those measured on ground, with a slight difference between the read-out
+frequencies. Margins without charge are not affected.
 """
 
 from __future__ import annotations
@@ -18,22 +18,28 @@ from schemas.arrays import FloatArray
 
 @dataclass(frozen=True)
 class Spline:
-    """Linearisation: corrected = c0 + c1 d + c2 d^2, d = measured - boundary [electron]; `end` is
-    the full well.
-    """
+    """Linearisation: corrected = c0 + c1 d + c2 d^2 with d = measured - boundary [electron]."""
 
     boundary: FloatArray
     c0: FloatArray
     c1: FloatArray
     c2: FloatArray
-    end: float
+    end: float  # the full well
 
     @classmethod
     def smooth(
         cls, boundary: tuple[float, ...], slope: float, curvature: tuple[float, ...]
     ) -> Spline:
-        """Return the curve through the origin that is continuous with its slope; the last boundary
-        is its end.
+        """Return the curve through the origin that is continuous and has a continuous slope.
+
+        Parameters
+        ----------
+        boundary : tuple of float
+            Boundaries of the pieces; the last is the end of the curve [electron].
+        slope : float
+            At the origin.
+        curvature : tuple of float
+            Of each piece [1/electron].
         """
         step = np.diff(boundary)
         c2 = np.array(curvature)
@@ -42,15 +48,13 @@ class Spline:
         return cls(np.array(boundary[:-1]), c0, c1, c2, boundary[-1])
 
     def correct(self, measured: FloatArray) -> FloatArray:
-        """Return the true charge of a measured one."""
+        """Return the true charge for a measured charge, the inverse of `measure` [electron]."""
         n = np.clip(np.searchsorted(self.boundary, measured, "right") - 1, 0, None)
         d = np.minimum(measured, self.end) - self.boundary[n]
         return np.asarray(self.c0[n] + d * (self.c1[n] + d * self.c2[n]))
 
     def measure(self, true: FloatArray) -> FloatArray:
-        """Return the measured charge of a true one: the inverse of `correct`, cut off at the full
-        well.
-        """
+        """Return the measured charge for a true charge, clipped at the full well [electron]."""
         measured = self._invert(true, 0)
         bright = true > self.c0[1]
         if bright.any():
@@ -59,11 +63,12 @@ class Spline:
         return measured
 
     def _invert(self, true: FloatArray, n: int | NDArray[np.intp]) -> FloatArray:
-        rest, c1, c2 = true - self.c0[n], self.c1[n], self.c2[n]
-        root = np.sqrt(np.maximum(c1**2 + 4 * c2 * rest, 0))
-        return np.asarray(self.boundary[n] + 2 * rest / (c1 + root))
+        above, c1, c2 = true - self.c0[n], self.c1[n], self.c2[n]
+        root = np.sqrt(np.maximum(c1**2 + 4 * c2 * above, 0))
+        return np.asarray(self.boundary[n] + 2 * above / (c1 + root))
 
 
+# boundaries, slope at the origin, curvatures of the pieces
 LINEARITY = {
     100_000: (
         (0, 28e3, 63e3, 97.5e3, 111e3, 117.5e3, 121.5e3),
@@ -85,9 +90,7 @@ def linearisation(frequency: int) -> Spline:
 
 
 def scaled(spline: Spline, factor: float) -> Spline:
-    """Return a curve whose deviation from a straight line is `factor` times as large; it ends at
-    the same charge.
-    """
+    """Return a curve with `factor` times the deviation from a straight line, and the same end."""
     line = 1 - factor
     return Spline(
         spline.boundary,

@@ -1,9 +1,9 @@
-"""The main sequence: what a dwarf of an effective temperature is like.
+"""The main sequence: properties of dwarfs by effective temperature.
 
-Radius and mass in units of the Sun's and absolute magnitude in Gaia G by spectral type: round
-numbers after the tables of Pecaut & Mamajek (2013, ApJS 208, 9) as known from memory, good to some
-per cent and 0.2 mag, which is less than dwarfs of one temperature differ. Between the rows the
-logarithms are linear in log Teff.
+Radius and mass relative to the Sun, and absolute magnitude in Gaia G, by spectral type: round
+numbers from memory of the tables of Pecaut & Mamajek (2013, ApJS 208, 9), good to a few percent and
+0.2 mag, which is less than the differences between dwarfs of the same temperature. Between the
+rows, logarithms are interpolated linearly in log Teff.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.arrays import FloatArray
 
 SUN_LOG_G = 4.438  # log10 of surface gravity [cm/s^2]
 SUN_DENSITY = 1.41  # [g/cm^3]
-_TYPES = (  # coldest first: type, effective temperature [K], radius, mass, absolute magnitude
+_TYPES = (  # type, effective temperature [K], radius, mass, absolute magnitude; coldest first
     ("M9", 2400, 0.10, 0.08, 16.0),
     ("M7", 2650, 0.12, 0.09, 14.5),
     ("M5", 3060, 0.20, 0.16, 12.2),
@@ -45,12 +45,12 @@ def _between(teff: ArrayLike, values: FloatArray) -> FloatArray:
 
 
 def log_gravity(teff: ArrayLike) -> FloatArray:
-    """Return log10 of the surface gravity [cm/s^2], from log g = log(g Sun) + log(M / R^2)."""
+    """Return log10 of the surface gravity [cm/s^2], log g = log(g Sun) + log(M / R^2)."""
     return SUN_LOG_G + _between(teff, np.log10(_MASS / _RADIUS**2))
 
 
 def density(teff: ArrayLike) -> FloatArray:
-    """Return the mean density [g/cm^3], M / R^3 times that of the Sun."""
+    """Return the mean density, M / R^3 times that of the Sun [g/cm^3]."""
     return SUN_DENSITY * 10 ** _between(teff, np.log10(_MASS / _RADIUS**3))
 
 
@@ -60,26 +60,27 @@ def absolute_magnitude(teff: ArrayLike) -> FloatArray:
 
 
 def temperature(spectral_type: str) -> float:
-    """Return the effective temperature [K] of a type such as G, G2, G2V or K7.5V; a bare letter
-    stands for its first subclass.
+    """Return the effective temperature [K] of a spectral type such as G, G2, G2V or K7.5V.
+
+    A single letter means its first subclass.
 
     Raises
     ------
     ValueError
         If the text does not begin with one of the letters O B A F G K M.
     """
-    letter, rest = spectral_type[:1].upper(), spectral_type[1:]
+    letter, subclass = spectral_type[:1].upper(), spectral_type[1:]
     if not letter or letter not in _CLASSES:
         raise ValueError(
-            f"{spectral_type!r} is no spectral type: wanted a letter of {_CLASSES} and perhaps "
-            f"a digit"
+            f"spectral type is {spectral_type!r}, expected a letter of {_CLASSES} with an "
+            f"optional digit"
         )
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+    digits = subclass[: len(subclass) - len(subclass.lstrip("0123456789."))]
     try:
         place = min(float(digits or 0), 9.9) + 10 * _CLASSES.index(letter)
     except ValueError:
         raise ValueError(
-            f"{spectral_type!r} is no spectral type: {digits!r} is no number"
+            f"spectral type is {spectral_type!r}, expected a number instead of {digits!r}"
         ) from None
     places = [10 * _CLASSES.index(name[0]) + float(name[1:]) for name, *_ in reversed(_TYPES)]
     return float(np.interp(place, places, _TEFF[::-1]))

@@ -1,21 +1,20 @@
-"""The point spread function: defocused, three-lobed, speckled, with wide wings; a sum of round
-Gaussians.
+"""The point spread function: defocused, three-lobed and speckled, a sum of round Gaussians.
 
 P(x, y) = sum_k w_k N(x - x_k, s_k) N(y - y_k, s_k) with sum_k w_k = 1. Its integral over the pixel
-[i, i+1) x [j, j+1) is exact, sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal
-distribution function at the pixel's edges.
+[i, i+1) x [j, j+1) is exact: sum_k w_k D_k(i) D_k(j), where D_k is the difference of the normal
+distribution function between the edges of the pixel.
 
-The core is `KNOTS` knots as wide as a pixel, which fill a disc of 18 pixels with a surface
-brightness that falls as the inverse radius, as the defocused image of a telescope with a central
-obstruction does, brighter towards three lobes. The strengths are drawn once, from a fixed seed:
-they are the telescope. Their scatter and width give the encircled energy, the three-fold amplitude
-and the roughness of the nine in-flight images (tests compare them); no image is fitted. Wings: five
-wide Gaussians; 8 % of the light is beyond 25 pixels.
+The core consists of `KNOTS` knots as wide as a pixel. They fill a disc of 18 pixels with a surface
+brightness that falls as the inverse radius, like the defocused image of a telescope with a central
+obstruction, and is brighter towards three lobes. Their strengths are drawn once, from a fixed seed:
+they are the telescope. Scatter and width of the knots reproduce the encircled energy, the
+three-fold amplitude and the roughness of nine in-flight images (see the tests); no image is fitted.
+The wings are five wide Gaussians; 8 % of the light is beyond 25 pixels.
 
-The shape changes with the place in the field (strengths by some ten per cent over the CCD, and a
-coma-like shift of the knots) and breathes with the telescope's temperature: 0.2 % of size and 0.5 %
-of each strength a degree, and light moves from the near wings to the far ones, so that 22.5, 25, 30
-and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 a degree (in flight 1.4, 2.0, 3.3 and 4.0e-4).
+The shape changes with the position in the field (strengths by some ten percent over the CCD, and a
+coma-like shift of the knots) and breathes with the temperature of the telescope: 0.2 % in size and
+0.5 % in each strength per degree. Light moves from the near wings to the far ones, so that 22.5,
+25, 30 and 40 pixels lose 1.5, 1.9, 2.6 and 3.6e-4 per degree (in flight 1.4, 2.0, 3.3 and 4.0e-4).
 """
 
 from __future__ import annotations
@@ -31,17 +30,15 @@ from schemas.arrays import BoolArray, FloatArray
 
 KNOTS = 260
 CORE_RADIUS = 18.5  # of the disc of knots [pixel]
-PROFILE = (
-    (0, 4, 8, 11, 13, 15, 18.5),
-    (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4),
-)  # radius [pixel], strength of a knot there
+# radius [pixel], strength of a knot at this radius
+PROFILE = ((0, 4, 8, 11, 13, 15, 18.5), (0, 0.32, 0.8, 1.05, 1.1, 0.8, 0.4))
 SCATTER = 0.88  # of the logarithm of the strengths
-REACH = 24  # half width of the square that holds the core [pixel]
-SIZE_CHANGE = 0.002  # a degree of telescope temperature
-STRENGTH_CHANGE = 0.005  # a degree, of each knot [rms]
-PLACE_CHANGE = 0.10  # strength of each knot from the centre of the CCD to its edge [rms]
+REACH = 24  # half width of the square that contains the core [pixel]
+SIZE_CHANGE = 0.002  # per degree of telescope temperature
+STRENGTH_CHANGE = 0.005  # of each knot per degree [rms]
+PLACE_CHANGE = 0.10  # of the strength of each knot from the centre of the CCD to its edge [rms]
 COMA = 0.25  # shift of the outer knots from the centre of the CCD to its edge [pixel]
-WINGS = (  # share of the light, its change a degree, sigma [pixel]
+WINGS = (  # share of the light, its change per degree, sigma [pixel]
     (0.130, 0.0, 9.0),
     (0.020, 0.0, 14.0),
     (0.040, -6.3e-4, 22.0),
@@ -53,7 +50,7 @@ NARROWEST_WING = 9.0  # [pixel]
 
 @dataclass(frozen=True)
 class Psf:
-    """Components of the PSF: weight, offset from the star's place and width [pixel]."""
+    """Components of the PSF: weight, offset from the position of the star and width [pixel]."""
 
     weight: FloatArray
     x: FloatArray
@@ -61,7 +58,7 @@ class Psf:
     sigma: FloatArray
 
     def part(self, chosen: BoolArray) -> Psf:
-        """Return some of the components; their weights stay, so that the sum is less than one."""
+        """Return some of the components; the sum of their weights is less than one."""
         return Psf(self.weight[chosen], self.x[chosen], self.y[chosen], self.sigma[chosen])
 
     @property
@@ -72,16 +69,16 @@ class Psf:
     def image(
         self, x: float, y: float, flux: float, left: int, bottom: int, width: int, height: int
     ) -> FloatArray:
-        """Return the exact pixel sums of one star at rest.
+        """Return the exact integrals over pixels of a star at rest.
 
         Parameters
         ----------
         x, y : float
-            Place of the star; pixel i spans [i, i+1) [pixel].
+            Position of the star; pixel i spans [i, i+1) [pixel].
         flux : float
             Flux of the star [any unit].
         left, bottom, width, height : int
-            The pixels wanted.
+            The pixels of the image.
 
         Returns
         -------
@@ -95,9 +92,10 @@ class Psf:
     def integral(
         self, edges_x: FloatArray, edges_y: FloatArray, blur: tuple[float, float] = (0.0, 0.0)
     ) -> FloatArray:
-        """Return the integral between edges relative to the star, shape (edges_y - 1, edges_x - 1).
+        """Return the integral between edges, shape (edges_y - 1, edges_x - 1).
 
-        `blur` is the rms of a Gaussian motion in x and y; all in pixels.
+        The edges are relative to the star, `blur` is the rms of a Gaussian motion in x and y; all
+        are in pixels.
         """
         rows, columns = self._share(edges_y, self.y, blur[1]), self._share(edges_x, self.x, blur[0])
         return np.asarray((rows * self.weight[:, None]).T @ columns)
@@ -117,8 +115,8 @@ class _Telescope:
     angle: FloatArray
     sigma: FloatArray
     strength: FloatArray
-    warm: FloatArray  # relative change of the strength a degree
-    along_x: FloatArray  # the same from the centre of the CCD to its edge
+    warm: FloatArray  # relative change of the strength per degree
+    along_x: FloatArray  # the same, from the centre of the CCD to its edge
     along_y: FloatArray
 
 
@@ -158,17 +156,17 @@ def flight_like_psf(
     Parameters
     ----------
     place : tuple of float
-        Where the star stands, from the centre of the CCD, in halves of its size: x and y from -1 to
-        1.
+        Position of the star relative to the centre of the CCD, in halves of its size: x and y from
+        -1 to 1.
     temperature : float
-        Of the telescope, from its usual one [degC].
+        Of the telescope, relative to the usual one [degC].
     size : float
         Scale of the core.
 
     Returns
     -------
     Psf
-        Of sum one; its photocentre within 10 pixels is the star's place for the nominal telescope.
+        With a sum of one; for the nominal telescope its photocentre is the position of the star.
     """
     t, (u, v) = _telescope(), place
     strength = (
@@ -194,9 +192,10 @@ def flight_like_psf(
 
 
 def wings(temperature: float = 0.0) -> Psf:
-    """Return the wide components, which are the same everywhere, at a telescope temperature from
-    its usual one [degC].
+    """Return the wide components, which are the same everywhere.
+
+    `temperature` is that of the telescope relative to the usual one [degC].
     """
     share, warm, wide = np.array(WINGS).T
-    none = np.zeros(share.size)
-    return Psf(np.clip(share + temperature * warm, 0, None), none, none, wide)
+    centred = np.zeros(share.size)
+    return Psf(np.clip(share + temperature * warm, 0, None), centred, centred, wide)

@@ -1,4 +1,4 @@
-"""Smooth random maps, as large structures of a detector are."""
+"""Smooth random maps, for the large-scale structure of a detector."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from tasks.simulation.layout import SIZE
 
 
 def smooth_map(rng: np.random.Generator, scale: float) -> FloatArray:
-    """Return a smooth random map of unit rms, shape (SIZE, SIZE); it is drawn on a coarse grid and
-    enlarged.
+    """Draw a smooth random map of mean zero and unit rms, shape (SIZE, SIZE).
+
+    It is drawn on a coarse grid and enlarged; `scale` is its correlation length [pixel].
     """
     coarse = gaussian_filter(rng.normal(size=(SIZE // 4, SIZE // 4)), scale / 4, mode="wrap")
     fine = gaussian_filter(np.kron(coarse, np.ones((4, 4))), 2, mode="wrap")

@@ -1,13 +1,12 @@
-"""The spacecraft: its clock, orbit and attitude, what it sees of Sun, Moon and Earth, the SAA, and
-its housekeeping.
+"""The spacecraft: clock, orbit, attitude, angles to Sun, Moon and Earth, SAA, and housekeeping.
 
 Orbit: circular, 700 km, Sun-synchronous (inclination 98.19 deg, ascending node at 6 h local time),
-period 2 pi sqrt(a^3 / mu) = 98.77 min. The target stands `tilt` degrees north of the orbit's pole,
-which points away from the Sun. Angle to the Earth's limb (with 100 km of air): 90 deg -
+period 2 pi sqrt(a^3 / mu) = 98.77 min. The target is `tilt` degrees north of the orbit's pole,
+which points away from the Sun. The angle to the Earth's limb (with 100 km of air) is 90 deg -
 angle(target, zenith) + arccos((R_E + 100 km) / r); below zero the target is occulted. The
-spacecraft turns once an orbit and keeps the nadir at one place of the field, so the roll angle is
-the nadir's position angle plus a constant: it falls with time. Sun, Moon, precession and the
-Earth's rotation are ERFA's; UTC stands for UT1 (0.9 s, 0.004 deg).
+spacecraft turns once per orbit and keeps the nadir at a fixed position in the field, so the roll
+angle is the nadir's position angle plus a constant: it decreases with time. Sun, Moon, precession
+and the rotation of the Earth come from ERFA; UT1 is approximated by UTC (0.9 s, 0.004 deg).
 """
 
 from __future__ import annotations
@@ -31,22 +30,21 @@ GRAVITY = 398600.4418  # [km^3/s^2]
 PERIOD = 2 * np.pi * float(np.sqrt(ORBIT_RADIUS**3 / GRAVITY))  # [s]
 INCLINATION = float(np.deg2rad(98.19))
 NADIR = 0.0  # direction of the nadir on the CCD, from +x to +y [rad]
-TELESCOPE_TEMPERATURE = -12.0  # usual one of the front of the tube [degC]
+TELESCOPE_TEMPERATURE = -12.0  # usual temperature of the front of the tube [degC]
 
-# South Atlantic Anomaly at 700 km as an ellipse: centre and half axes in latitude and longitude
-# [deg]
+# South Atlantic Anomaly at 700 km, an ellipse: centre, half axes in latitude and longitude [deg]
 SAA_CENTRE, SAA_HALF_AXES = (-26.0, -22.0), (29.0, 62.0)
 
 
 class Clock:
-    """Time scales of a visit that starts at a UTC date; times are seconds since then, leap seconds
-    included.
+    """Time scales of a visit; times are seconds since its start, leap seconds included.
+
+    `start` is a UTC date.
     """
 
     def __init__(self, start: str) -> None:
         with warnings.catch_warnings():
-            # beyond its table ERFA goes on with the last leap second, which is all that can be
-            # known
+            # beyond its table ERFA assumes no further leap seconds, which are unknown anyway
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             date, _, clock = start.partition("T")
             year, month, day = map(int, date.split("-"))
@@ -66,7 +64,7 @@ class Clock:
         return day, fraction + 32.184 / DAY
 
     def utc(self, seconds: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Return UTC as ERFA's quasi Julian date in two parts."""
+        """Return UTC as ERFA's quasi-Julian date in two parts."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             day, fraction = erfa.taiutc(*self.tai(seconds))
@@ -78,15 +76,13 @@ class Clock:
         return np.asarray((day - 2400000.5) + fraction)
 
     def obt(self, seconds: ArrayLike) -> IntArray:
-        """Return on-board time: seconds since 2000 in units of 1/65536 s, lowest bit set
-        (synchronised).
-        """
+        """Return on-board time: units of 1/65536 s since 2000, lowest bit set (synchronised)."""
         day, fraction = self.tai(seconds)
         ticks = np.rint(((day - 2451544.5) + fraction) * DAY * 65536).astype(np.int64)
         return np.asarray(ticks | 1)
 
     def text(self, seconds: ArrayLike) -> BytesArray:
-        """Return UTC as ``yyyy-mm-ddThh:mm:ss.ffffff``; a leap second reads 60."""
+        """Return UTC as ``yyyy-mm-ddThh:mm:ss.ffffff``; a leap second is second 60."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)
             year, month, day, hms = erfa.d2dtf(
@@ -114,8 +110,9 @@ class Clock:
         return bytes(self.text(seconds)[()]).decode("ascii")
 
     def barycentric(self, seconds: ArrayLike, ra: float, dec: float) -> FloatArray:
-        """Return the barycentric Julian date (TT + light travel time of the Earth's centre) for a
-        direction [deg].
+        """Return the barycentric Julian date: TT plus the light travel time to the Earth's centre.
+
+        The direction is given by right ascension and declination [deg].
         """
         day, fraction = self.tt(seconds)
         with warnings.catch_warnings():
@@ -126,7 +123,7 @@ class Clock:
 
 
 def unit_vector(ra: ArrayLike, dec: ArrayLike) -> FloatArray:
-    """Return the direction of right ascension and declination [deg]; shape (..., 3)."""
+    """Return the unit vector of a right ascension and declination [deg], shape (..., 3)."""
     a, d = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack(
         np.broadcast_arrays(np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)), axis=-1
@@ -140,15 +137,13 @@ def _angle(a: FloatArray, b: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the spacecraft meets at a series of times; angles are between the line of sight and the
-    body [deg].
-    """
+    """The surroundings of the spacecraft at a series of times."""
 
     position: FloatArray  # shape (n, 3), J2000 [km]
     velocity: FloatArray  # shape (n, 3) [km/s]
     latitude: FloatArray  # geocentric [deg]
     longitude: FloatArray  # East [deg]
-    sun: FloatArray
+    sun: FloatArray  # angles to the line of sight [deg]
     moon: FloatArray
     limb: FloatArray
 
@@ -164,7 +159,7 @@ class Surroundings:
 
 
 class Orbit:
-    """The orbit of a visit and the target that belongs to it."""
+    """The orbit of a visit, and its target: `tilt` [deg] north of the pole of the orbit."""
 
     def __init__(self, clock: Clock, tilt: float) -> None:
         self.clock = clock
@@ -182,7 +177,7 @@ class Orbit:
         self.dec = float(np.rad2deg(np.arcsin(self._pole[2])) + tilt)
 
     def at(self, seconds: ArrayLike) -> Surroundings:
-        """Return where the spacecraft is and what it sees at each time, shape (n,) [s]."""
+        """Return the surroundings of the spacecraft at each time, shape (n,) [s]."""
         t = np.atleast_1d(np.asarray(seconds, float))
         position = self._position(t)
         velocity = 2 * np.pi / PERIOD * np.cross(self._pole, position)
@@ -193,9 +188,7 @@ class Orbit:
         return Surroundings(position, velocity, latitude, longitude, sun, moon, limb)
 
     def limb_angle(self, seconds: ArrayLike) -> FloatArray:
-        """Return the angle between line of sight and the Earth's limb at each time, shape (n,)
-        [deg].
-        """
+        """Return the angle between the line of sight and the Earth's limb, shape (n,) [deg]."""
         position = self._position(np.atleast_1d(np.asarray(seconds, float)))
         dip = np.rad2deg(np.arccos((EARTH_RADIUS + ATMOSPHERE) / ORBIT_RADIUS))
         return np.asarray(90 - _angle(position, unit_vector(self.ra, self.dec)) + dip)
@@ -208,7 +201,7 @@ class Orbit:
         )
 
     def roll(self, seconds: FloatArray) -> FloatArray:
-        """Return SC_ROLL_ANGLE at each time, without jumps of 360 deg."""
+        """Return SC_ROLL_ANGLE at each time, shape (n,), without jumps of 360 deg."""
         position = self._position(seconds)
         a, d = np.deg2rad(self.ra), np.deg2rad(self.dec)
         east = np.array([-np.sin(a), np.cos(a), 0.0])
@@ -236,7 +229,7 @@ class Orbit:
 
 
 def in_saa(latitude: ArrayLike, longitude: ArrayLike) -> BoolArray:
-    """Return whether a place [deg] lies in the South Atlantic Anomaly."""
+    """Return whether a position [deg] is in the South Atlantic Anomaly."""
     x = (np.asarray(longitude) - SAA_CENTRE[1]) / SAA_HALF_AXES[1]
     y = (np.asarray(latitude) - SAA_CENTRE[0]) / SAA_HALF_AXES[0]
     return np.asarray(x**2 + y**2 < 1)
@@ -244,11 +237,11 @@ def in_saa(latitude: ArrayLike, longitude: ArrayLike) -> BoolArray:
 
 @dataclass(frozen=True)
 class Attitude:
-    """Samples of the pointing; between them it is linear."""
+    """Samples of the pointing, which is linear between them."""
 
     time: FloatArray  # [s]
     roll: FloatArray  # SC_ROLL_ANGLE without jumps [deg]
-    x: FloatArray  # shift of the target from its intended place [pixel]
+    x: FloatArray  # shift of the target from its intended position [pixel]
     y: FloatArray
 
     def at(self, seconds: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -262,13 +255,23 @@ class Attitude:
 def draw_attitude(
     rng: np.random.Generator, orbit: Orbit, time: FloatArray, jitter: float, correlation: float
 ) -> Attitude:
-    """Draw a pointing history whose error is an autoregressive noise of rms `jitter` [pixel] in
-    each axis.
+    """Draw a pointing history with autoregressive errors.
 
-    It is forgotten by e in the time `correlation` [s].
+    Parameters
+    ----------
+    rng : Generator
+        Draws the errors.
+    orbit : Orbit
+        Gives the roll angle.
+    time : ndarray, shape (n,)
+        Times of the samples, equally spaced [s].
+    jitter : float
+        Error in each axis [pixel rms].
+    correlation : float
+        Time in which the correlation of the error falls by e [s].
     """
     if time.size < 2:
-        raise ValueError("an attitude needs two samples")
+        raise ValueError(f"attitude has {time.size} samples, expected at least 2")
     keep = float(np.exp(-(time[1] - time[0]) / correlation))
     step = rng.normal(size=(2, time.size)) * np.sqrt(1 - keep**2)
     step[:, 0] /= np.sqrt(1 - keep**2)
@@ -282,10 +285,18 @@ def draw_attitude(
 def on_ccd(
     xi: ArrayLike, eta: ArrayLike, roll: ArrayLike, scale: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the place of a star relative to the target [pixel], from standard coordinates [arcsec]
-    and roll [deg].
+    """Return the position of a star relative to the target [pixel].
 
-    At SC_ROLL_ANGLE 0 North is +y and East is -x; North turns towards +x as the roll grows.
+    At SC_ROLL_ANGLE 0 North is +y and East is -x; North turns towards +x as the roll increases.
+
+    Parameters
+    ----------
+    xi, eta : array_like
+        Standard coordinates [arcsec].
+    roll : array_like
+        SC_ROLL_ANGLE [deg].
+    scale : float
+        Size of a pixel [arcsec].
     """
     phi = np.deg2rad(roll)
     x = (-np.asarray(xi) * np.cos(phi) + np.asarray(eta) * np.sin(phi)) / scale
@@ -294,9 +305,7 @@ def on_ccd(
 
 
 def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[FloatArray, FloatArray]:
-    """Return the sky direction [deg] of the target's intended place on the CCD, for each attitude
-    sample.
-    """
+    """Return the sky direction [deg] of the target's intended position, for each sample."""
     phi = np.deg2rad(attitude.roll)
     xi = scale * (-attitude.x * np.cos(phi) + attitude.y * np.sin(phi))
     eta = scale * (attitude.x * np.sin(phi) + attitude.y * np.cos(phi))
@@ -306,8 +315,9 @@ def line_of_sight(orbit: Orbit, attitude: Attitude, scale: float) -> tuple[Float
 def from_standard(
     xi: ArrayLike, eta: ArrayLike, ra: float, dec: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return right ascension and declination [deg] of standard coordinates [arcsec] (inverse
-    gnomonic projection).
+    """Return the right ascension and declination [deg] of standard coordinates [arcsec].
+
+    This is the inverse gnomonic projection about the centre `ra`, `dec` [deg].
     """
     x, y = np.deg2rad(np.asarray(xi) / 3600), np.deg2rad(np.asarray(eta) / 3600)
     d = np.deg2rad(dec)
@@ -318,12 +328,10 @@ def from_standard(
 
 @dataclass(frozen=True)
 class Housekeeping:
-    """Voltages [V] and temperatures [degC] at a series of times, true and as telemetered, and the
-    gain.
-    """
+    """Voltages [V], temperatures [degC] and gain at a series of times."""
 
     true: dict[str, FloatArray]
-    measured: dict[str, FloatArray]
+    measured: dict[str, FloatArray]  # as transmitted
     gain: FloatArray  # [ADU/electron]
 
 
@@ -334,11 +342,21 @@ VOLTAGE_DRIFT = {"VOD": 28.4e-6, "VRD": -2.2e-6, "VOG": -3.1e-6, "VSS": 11.1e-6}
 def draw_housekeeping(
     rng: np.random.Generator, time: FloatArray, drift: float, warmer: float = 0.0
 ) -> Housekeeping:
-    """Draw the housekeeping at each time; the true values drift and follow the orbit, the telemetry
-    adds noise.
+    """Draw the housekeeping at each time.
 
-    `drift` scales that of the voltages, the CCD is `warmer` than usual [degC]. The telescope's tube
-    warms and cools by half a degree in an orbit and settles after the slew to the target.
+    The true values drift and follow the orbit; the telemetry adds noise. The telescope's tube warms
+    and cools by half a degree during an orbit, and settles after the slew to the target.
+
+    Parameters
+    ----------
+    rng : Generator
+        Draws the noise.
+    time : ndarray, shape (n,)
+        Times since the start of the visit [s].
+    drift : float
+        Scale of the drift of the voltages.
+    warmer : float
+        Temperature of the CCD relative to the usual one [degC].
     """
     days, orbit = time / DAY, 2 * np.pi * time / PERIOD
     true = {

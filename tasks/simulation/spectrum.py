@@ -1,20 +1,21 @@
-"""From a star's effective temperature and magnitude to the electrons that the detector counts.
+"""The flux of a star on the detector, from its effective temperature and magnitude.
 
 A spectrum f(lambda) [erg/s/cm^2/A] gives N = A int f lambda / (h c) T(lambda) QE(lambda) d lambda
 electron/s, with the telescope's area A = 706.86 cm^2, the throughput T of its optics and the
 quantum efficiency QE of the CCD (rounded points of the published curves of the instrument).
 
 The spectrum is a black body with the absorption that shapes stars in this band: molecules (TiO)
-below 720 nm that grow from 4200 K down, and metal lines that crowd towards the blue, strongest in K
-stars and gone in A stars; their depths are chosen so that the mean wavelength of the detected
-photons is within 10 nm of that of library spectra from 2900 to 7050 K (20 nm too blue below). The
-Balmer jump of hot stars is left out: the optics are dark there.
+below 720 nm, which strengthen below 4200 K, and metal lines, which crowd towards the blue, are
+strongest in K stars and vanish in A stars. Their depths are chosen so that the mean wavelength of
+the detected photons is within 10 nm of that of library spectra from 2900 to 7050 K (20 nm too blue
+below). The Balmer jump of hot stars is ignored: the optics are dark there.
 
-The scale is not taken from there but from flight: F = r(Teff) F0 10^(-0.4 m), F0 = 1.8347e9
-electron/s at magnitude 0 in the CHEOPS band (REF_APP_FluxConversion V0104) and r = 0.94604 -
-2.0074e-6 Teff the ratio of observed to predicted flux; m = G + (CHEOPS - G)(Teff), rounded from the
-same file. M dwarfs were seen brighter by 15 to 22 % than their catalogue's G and Teff tell:
-`cool_excess` is that term, 18 % below 3300 K and nothing above 4000 K. No reference file knows it.
+The scale comes from flight, not from this integral: F = r(Teff) F0 10^(-0.4 m), where F0 = 1.8347e9
+electron/s at magnitude 0 in the CHEOPS band (REF_APP_FluxConversion V0104), r = 0.94604 - 2.0074e-6
+Teff is the ratio of observed to predicted flux, and m = G + (CHEOPS - G)(Teff), rounded from the
+same file. M dwarfs were observed 15 to 22 % brighter than expected from their catalogued G and
+Teff: `cool_excess` is this term, 18 % below 3300 K and nothing above 4000 K. No reference file
+includes it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ COLOUR = (
     np.array([20, 26, 15, 3, -4, -6, -6, -5, -5, -1, 4, 14, 44, 99], float) / 1000
 )  # CHEOPS - G [mag]
 COOL_EXCESS = 0.18
-WAVELENGTH = np.arange(330.0, 1101.0)  # where the telescope sees [nm]
+WAVELENGTH = np.arange(330.0, 1101.0)  # band of the telescope [nm]
 QE_POINTS = (
     (330, 380, 430, 480, 520, 580, 630, 680, 730, 780, 830, 880, 930, 980, 1030, 1100),
     (
@@ -63,23 +64,19 @@ _PLANCK, _LIGHT, _BOLTZMANN = 6.62607015e-34, 299792458.0, 1.380649e-23  # SI
 
 
 def quantum_efficiency(wavelength: ArrayLike) -> FloatArray:
-    """Return electrons per photon that reaches the CCD, at wavelengths [nm]; none outside 330-1100
-    nm.
-    """
+    """Return the electrons per photon on the CCD at wavelengths [nm]; zero outside 330-1100 nm."""
     return np.asarray(np.interp(np.asarray(wavelength, float), *QE_POINTS, left=0.0, right=0.0))
 
 
 def throughput(wavelength: ArrayLike) -> FloatArray:
-    """Return the part of the light that the optics let through, at wavelengths [nm]; none outside
-    330-1100 nm.
-    """
+    """Return the transmission of the optics at wavelengths [nm]; zero outside 330-1100 nm."""
     return np.asarray(
         np.interp(np.asarray(wavelength, float), *THROUGHPUT_POINTS, left=0.0, right=0.0)
     )
 
 
 def black_body(wavelength: ArrayLike, temperature: float) -> FloatArray:
-    """Return pi times Planck's function [erg/s/cm^2/A] for wavelengths in nm."""
+    """Return pi times Planck's function [erg/s/cm^2/A] at wavelengths [nm]."""
     metre = np.asarray(wavelength, float) * 1e-9
     per_metre = (
         2
@@ -107,12 +104,14 @@ def star_spectrum(wavelength: ArrayLike, teff: float) -> FloatArray:
 
 
 def detected(wavelength: FloatArray, light: FloatArray) -> float:
-    """Return the electrons/s that a spectrum at the Earth gives, by the trapezium rule.
+    """Return the electrons per second from a spectrum at the Earth, by the trapezium rule.
 
     Parameters
     ----------
-    wavelength, light : ndarray, shape (n,)
-        [nm] and [erg/s/cm^2/A].
+    wavelength : ndarray, shape (n,)
+        [nm].
+    light : ndarray, shape (n,)
+        Spectrum at these wavelengths [erg/s/cm^2/A].
     """
     photon = _PLANCK * _LIGHT / (wavelength * 1e-9) * 1e7  # [erg]
     rate = light / photon * throughput(wavelength) * quantum_efficiency(wavelength)
@@ -127,7 +126,7 @@ def weights(teff: float, wavelength: ArrayLike) -> FloatArray:
     teff : float
         Effective temperature [K].
     wavelength : array_like, shape (n,)
-        In rising order [nm]; each stands for the wavelengths half-way to its neighbours.
+        Increasing; each represents the wavelengths halfway to its neighbours [nm].
     """
     wavelength = np.asarray(wavelength, float)
     step = np.gradient(wavelength) if wavelength.size > 1 else np.ones(1)
@@ -142,19 +141,17 @@ def weights(teff: float, wavelength: ArrayLike) -> FloatArray:
 
 
 def cheops_magnitude(g_magnitude: ArrayLike, teff: ArrayLike) -> FloatArray:
-    """Return the magnitude in the CHEOPS band from Gaia G and the effective temperature [K]."""
+    """Return the magnitude in the CHEOPS band for Gaia G and an effective temperature [K]."""
     return np.asarray(np.asarray(g_magnitude) + np.interp(np.asarray(teff), COLOUR_TEFF, COLOUR))
 
 
 def cool_excess(teff: ArrayLike, scale: float) -> FloatArray:
-    """Return by how much a star is brighter than its catalogue tells, as a factor; `scale` 0 is
-    none.
-    """
+    """Return the observed over the catalogued brightness of a star; a `scale` of 0 gives 1."""
     return 1 + scale * COOL_EXCESS * smooth_step(-np.asarray(teff, float), -4000, -3300)
 
 
 def star_flux(g_magnitude: ArrayLike, teff: ArrayLike, excess: float = 0.0) -> FloatArray:
-    """Return the flux that the detector sees [electron/s]; `excess` scales that of cool stars."""
+    """Return the flux on the detector [electron/s]; `excess` scales the excess of cool stars."""
     observed = 0.94604 - 2.0074e-6 * np.asarray(teff, float)
     flux = (
         observed * ELECTRONS_AT_ZERO_MAGNITUDE * 10 ** (-0.4 * cheops_magnitude(g_magnitude, teff))

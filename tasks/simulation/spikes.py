@@ -1,9 +1,8 @@
-"""Spikes: sudden stray light that no orbit foretells (a glint, something bright that passes outside
-of the field).
+"""Spikes: sudden stray light, from a glint or from something bright that passes outside the field.
 
-They come at random, last 10 to 120 s with the same light throughout, and make the sky 3 to 47 times
-what it is, the largest factor seen in flight, evenly in its logarithm. Each comes from a direction
-of its own: its light grows towards there by up to a half in 100 pixels.
+They occur at random, last 10 to 120 s at constant brightness, and raise the sky by a factor of 3 to
+47 (the largest factor seen in flight), uniform in the logarithm. Each comes from a direction of its
+own, towards which its light increases by up to a half in 100 pixels.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 SHORTEST, LONGEST = 10.0, 120.0  # [s]
-LEAST, MOST = 3.0, 47.0  # what the sky becomes, of what it is
-STEEPEST = 0.5  # growth of the light in 100 pixels
+LEAST, MOST = 3.0, 47.0  # factor by which the sky is brighter
+STEEPEST = 0.5  # relative increase of the light in 100 pixels
 
 
 class Spike(NamedTuple):
-    """Stray light for a while."""
+    """Stray light for a limited time."""
 
     start: float  # [s]
     end: float
     light: float  # at the target [electron/s/pixel]
-    slope: tuple[float, float]  # along x and y, relative, a pixel
+    slope: tuple[float, float]  # along x and y, relative [1/pixel]
 
 
 class SpikeLight(NamedTuple):
@@ -35,7 +34,7 @@ class SpikeLight(NamedTuple):
 
 
 def draw_spikes(rng: np.random.Generator, an_hour: float, end: float, sky: float) -> list[Spike]:
-    """Draw the spikes of a visit up to `end` [s] over a sky of so much light [electron/s/pixel]."""
+    """Draw the spikes of a visit up to `end` [s], over a sky of `sky` [electron/s/pixel]."""
     spikes = []
     for start in rng.uniform(0, end, int(rng.poisson(an_hour * end / 3600))):
         length, factor = (

@@ -1,13 +1,12 @@
-"""Stray light: light of the bright Earth that the baffle does not hold back, the same in every
-pixel.
+"""Stray light: light of the bright Earth that passes the baffle, the same in every pixel.
 
-S = S0 exp(-angle / angle_e) lit, where angle is that between line of sight and the nearest point of
-the limb (0 when behind it) and lit the sunlit part of the limb that is seen: its points weigh
-exp(-(angle_i - angle) / angle_e) by their own angle to the line of sight, and each is lit by 1 / (1
-+ exp(-h / 6 deg)), h being the Sun's height above its horizon; 6 deg are those of civil twilight.
-S0 and angle_e are the case's. A model with the two features of flight data, the steep passages of
-the limb once an orbit and the seasons of a day and a night side; its numbers are chosen, not
-fitted.
+S = S0 exp(-angle / angle_e) lit, where angle is the angle between the line of sight and the nearest
+point of the limb (0 when behind it), and lit is the sunlit fraction of the visible limb: its points
+have weights exp(-(angle_i - angle) / angle_e), with their own angles to the line of sight, and each
+is lit by 1 / (1 + exp(-h / 6 deg)), with h the height of the Sun above its horizon; 6 deg is civil
+twilight. S0 and angle_e belong to the case. The model has two features of flight data, the steep
+passages of the limb once per orbit and the seasons of a day and a night side; its numbers are
+chosen, not fitted.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 
-LIMB_RADIUS = 6378.137 + 100.0  # of the Earth with its air [km]
+LIMB_RADIUS = 6378.137 + 100.0  # of the Earth with its atmosphere [km]
 TWILIGHT = 6.0  # [deg]
 POINTS = 48  # on the limb
 
@@ -24,20 +23,20 @@ POINTS = 48  # on the limb
 def stray_light(
     position: FloatArray, target: FloatArray, sun: FloatArray, at_limb: float, angle: float
 ) -> FloatArray:
-    """Return the stray light [electron/s/pixel].
+    """Return the stray light, shape (n,) [electron/s/pixel].
 
     Parameters
     ----------
     position : ndarray, shape (n, 3)
-        Of the spacecraft from the Earth's centre [km].
+        Of the spacecraft relative to the centre of the Earth [km].
     target : ndarray, shape (3,)
         Direction of the line of sight, a unit vector.
     sun : ndarray, shape (3,) or (n, 3)
         Direction of the Sun, a unit vector.
     at_limb : float
-        Light at a limb in full sun [electron/s/pixel].
+        Light at a fully lit limb [electron/s/pixel].
     angle : float
-        Angle in which the light falls by e [deg].
+        Angle over which the light falls by e [deg].
     """
     distance = np.linalg.norm(position, axis=1)
     zenith = position / distance[:, None]
@@ -52,9 +51,8 @@ def stray_light(
         np.arccos(np.clip(cosine * np.cos(turn) * np.sqrt(1 - upwards**2) - sine * upwards, -1, 1))
     )
     sunwards = [np.sum(axis * sun, axis=-1) for axis in (zenith, across, side)]
-    height = cosine * sunwards[0] + sine * (
-        np.cos(turn) * sunwards[1] + np.sin(turn) * sunwards[2]
-    )  # sine of the Sun's
+    # sine of the height of the Sun
+    height = cosine * sunwards[0] + sine * (np.cos(turn) * sunwards[1] + np.sin(turn) * sunwards[2])
     lit = 1 / (1 + np.exp(-np.rad2deg(np.arcsin(np.clip(height, -1, 1))) / TWILIGHT))
     weight = np.exp(-(apart - apart[0]) / angle)
     share = np.sum(weight * lit, axis=0) / np.sum(weight, axis=0)

@@ -1,8 +1,8 @@
-"""Satellites that cross the field within a fraction of a second: straight, as wide as the PSF.
+"""Satellites that cross the field in a fraction of a second: straight lines as wide as the PSF.
 
-They come at random, with random direction and distance from the target; their light is 3000
-electrons a pixel of the path with a scatter of a factor e, which in the width of the PSF is some
-hundred electrons a pixel.
+They cross at random, with random direction and distance from the target. Their light is 3000
+electrons per pixel of the path, with a scatter of a factor e; over the width of the PSF these are
+some hundred electrons per pixel.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 
-CHARGE = 3000.0  # a pixel of the path [electron]
-FURTHEST = 80.0  # distance of the path from the middle of the window [pixel]
-POINTS = 2  # a pixel of the path
+CHARGE = 3000.0  # per pixel of the path [electron]
+FURTHEST = 80.0  # largest distance of a path from the centre of the window [pixel]
+POINTS = 2  # per pixel of the path
 
 
 class Streak(NamedTuple):
-    """A satellite: when it crosses, and its light as points."""
+    """A satellite: the time of its crossing, and its light as points."""
 
-    second: float
+    second: float  # since the start of the visit
     x: FloatArray  # [pixel]
     y: FloatArray
     charge: FloatArray  # [electron]
@@ -30,8 +30,20 @@ class Streak(NamedTuple):
 def draw_streaks(
     rng: np.random.Generator, an_hour: float, end: float, middle: tuple[float, float], length: float
 ) -> list[Streak]:
-    """Draw the satellites of a visit up to `end` [s]; their paths are `length` pixels long about a
-    point near `middle`.
+    """Draw the satellites of a visit.
+
+    Parameters
+    ----------
+    rng : Generator
+        Draws times and paths.
+    an_hour : float
+        Mean number of satellites per hour.
+    end : float
+        End of the visit [s].
+    middle : tuple of float
+        Centre of the window [pixel].
+    length : float
+        Length of the paths [pixel].
     """
     streaks = []
     for _ in range(int(rng.poisson(an_hour * end / 3600))):

@@ -1,12 +1,12 @@
 """A planet's transit.
 
-Circular orbit, quadratic limb darkening I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2, m = sqrt(1 - r^2).
-The hidden light is the integral of I over the arcs that the planet's disc cuts out of circles round
-the star's centre, by Gauss-Legendre quadrature.
+The orbit is circular, the limb darkening quadratic, I(r) = 1 - u1 (1 - m) - u2 (1 - m)^2 with m =
+sqrt(1 - r^2). The hidden light is the integral of I over the arcs that the planet's disc cuts out
+of circles about the star's centre, by Gauss-Legendre quadrature.
 
-Limb darkening by effective temperature: rounded points, joined smoothly (monotone cubics), of what
-model atmospheres give for dwarfs in the band of CHEOPS. From K5 to M0 the published coefficients
-jump from one grid of models to the next; here they glide.
+The limb darkening by effective temperature interpolates (with monotone cubics) rounded values of
+model atmospheres for dwarfs in the CHEOPS band. From K5 to M0 the published coefficients jump
+between two grids of models; here the transition is smooth.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LIMB = (  # effective temperature [K], u1, u2
 
 
 def limb_darkening(teff: float) -> tuple[float, float]:
-    """Return the quadratic coefficients u1, u2 of a star of this effective temperature [K]."""
+    """Return the quadratic coefficients u1, u2 for an effective temperature [K]."""
     temperature, *coefficients = np.array(_LIMB).T
     u1, u2 = (float(PchipInterpolator(temperature, values)(teff)) for values in coefficients)
     return u1, u2
@@ -61,14 +61,12 @@ class Planet:
 
     @property
     def distance(self) -> float:
-        """Radius of the orbit in radii of the star, from Kepler's third law: a^3 = G rho P^2 / (3
-        pi).
-        """
+        """Radius of the orbit [stellar radius], by Kepler's law a^3 = G rho P^2 / (3 pi)."""
         seconds = DAY * self.period
         return float((GRAVITY * self.stellar_density * seconds**2 / (3 * np.pi)) ** (1 / 3))
 
     def light_curve(self, time: ArrayLike) -> FloatArray:
-        """Return the relative flux at `time` [day] after mid-transit."""
+        """Return the relative flux at times since mid-transit [day], shape (n,)."""
         phase = 2 * np.pi * np.atleast_1d(np.asarray(time, float)) / self.period
         sine, cosine = self.distance * np.sin(phase), self.impact * np.cos(phase)
         separation = np.where(np.cos(phase) > 0, np.hypot(sine, cosine), np.inf)
@@ -76,13 +74,21 @@ class Planet:
 
 
 def hidden_light(separation: FloatArray, radius_ratio: float, u1: float, u2: float) -> FloatArray:
-    """Return the fraction of the star's light that a dark disc hides at each separation of the
-    centres [star radius].
+    """Return the fraction of the star's light hidden by a dark disc, shape (n,).
 
-    With the planet's radius k at distance z the circle of radius r is hidden over the angle 2
+    With the planet's radius k and distance z, the circle of radius r is hidden over the angle 2
     arccos((r^2 + z^2 - k^2) / (2 r z)), for r from |z - k| to z + k or the star's edge; circles
-    with r < k - z are hidden whole. Nodes are spread by r = middle - half cos(theta), which takes
-    the square roots out of both ends.
+    with r < k - z are hidden completely. The substitution r = middle - half cos(theta) removes the
+    square roots at both ends.
+
+    Parameters
+    ----------
+    separation : ndarray, shape (n,)
+        Distance between the centres [stellar radius].
+    radius_ratio : float
+        Radius of the planet [stellar radius].
+    u1, u2 : float
+        Coefficients of the limb darkening.
     """
     hidden = np.zeros(separation.shape)
     touched = np.flatnonzero(separation < 1 + radius_ratio)
@@ -104,9 +110,7 @@ def _brightness(r: FloatArray, u1: float, u2: float) -> FloatArray:
 
 
 def _disc(radius: FloatArray, u1: float, u2: float) -> FloatArray:
-    """Light inside `radius`, with m = sqrt(1 - r^2): 2 pi times the integral of I m dm from
-    m(radius) to 1.
-    """
+    """Return the light inside a radius: 2 pi times the integral of I m dm from m(radius) to 1."""
     low = np.sqrt(1 - radius**2)
     terms = (1 - u1 - u2, u1 + 2 * u2, -u2)  # I = c0 + c1 m + c2 m^2
     light = np.sum([c * (1 - low ** (n + 2)) / (n + 2) for n, c in enumerate(terms)], axis=0)

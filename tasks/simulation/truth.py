@@ -18,17 +18,17 @@ from tasks.simulation.observatory import Observatory
 from tasks.simulation.plan import Plan
 
 HOT, WARM, TELEGRAPHIC, PARTLY_DEAD, DEAD = 1, 2, 3, -1, -2
-STAMP = 200  # pixels of the true PSF's image
+STAMP = 200  # size of the image of the true PSF [pixel]
 
 _TIME = Column("MJD_TIME", "double", "day", "mid-time, TT")
 _TARGET = (
     Column("FLUX", "double", "", "relative flux of the target; 0 if occulted"),
-    Column("TARGET", "double", "electron", "charge of the target on a flat detector of any size"),
+    Column("TARGET", "double", "electron", "charge of the target on a flat, unlimited detector"),
     Column(
         "CENTROID_X",
         "double",
         "pixel",
-        "mean place of the target; pixel i of the exposed area spans [i, i+1)",
+        "mean position of the target; pixel i of the exposed area spans [i, i+1)",
     ),
     Column("CENTROID_Y", "double", "pixel"),
 )
@@ -44,10 +44,10 @@ STARS = Structure(
         Column("FLUX", "double", "electron/s", "mean"),
     ),
 )
-EXPOSURES = Structure("TRUTH_EXPOSURES", "one row an exposure", columns=(_TIME, *_TARGET, _GAIN))
+EXPOSURES = Structure("TRUTH_EXPOSURES", "one row per exposure", columns=(_TIME, *_TARGET, _GAIN))
 PIXELS = Structure(
     "TRUTH_PIXELS",
-    "pixels of the window that are not as others",
+    "hot, telegraphic and dead pixels of the window",
     columns=(
         Column("X", "int32", "pixel", "index in the exposed area"),
         Column("Y", "int32", "pixel"),
@@ -66,7 +66,7 @@ PIXELS = Structure(
 )
 COSMICS = Structure(
     "TRUTH_COSMICS",
-    "pixels that cosmic rays hit, by stack",
+    "pixels hit by cosmic rays, by stack",
     columns=(
         Column("STACK", "int32"),
         Column("X", "int32", "pixel", "index in the window"),
@@ -77,9 +77,9 @@ COSMICS = Structure(
 CUBES = {
     "TRUTH_TELEGRAPHIC": "charge of each telegraphic pixel in each stack [electron]",
     "TRUTH_FLAT": "response of each pixel of the window to the target's light",
-    "TRUTH_DARK": "dark current of the window [electron/s], telegraphic steps apart",
+    "TRUTH_DARK": "dark current of the window [electron/s], without telegraphic steps",
     "TRUTH_BIAS": "bias of the window [ADU]",
-    "TRUTH_PSF": "PSF at the target's place at the usual temperature, centred on pixel corner "
+    "TRUTH_PSF": "PSF at the target's position and the usual temperature, centred on pixel corner "
     "(100, 100)",
 }
 

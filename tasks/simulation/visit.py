@@ -36,7 +36,7 @@ def simulate_visit(
 ) -> None:
     """Write the raw products of a visit to data/ and aux/ in `folder`, and its truth to truth/.
 
-    The same case and seed give the same bytes, whatever the number of threads. Cubes are written
+    The same case and seed give the same bytes for any number of threads. Cubes are written
     image by image, so memory does not grow with the length of the visit. Only tests may read the
     truth.
 
@@ -45,7 +45,7 @@ def simulate_visit(
     folder : Path
         Where to write; existing files are not overwritten.
     case : Case
-        What to simulate.
+        The visit to simulate.
     seed : int
         Seed of stars, pointing, housekeeping and noise.
     progress : callable, optional

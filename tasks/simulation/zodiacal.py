@@ -1,11 +1,11 @@
 """Zodiacal light: sunlight scattered by the dust between the planets, the same in every pixel.
 
-Surface brightness in V [mag/arcsec^2] with the ecliptic latitude b and the longitude l from the
-Sun, from s = |sin b| and x = cos b cos l (the cosine of the angle to the Sun): 22.06 + 1.42 s -
-0.19 s^2 - (0.91 - 0.44 s) x - 0.76 x^2. It is fitted to the table of the handbook of HST's WFC3
-(21.3 to 23.3), which it meets within 0.12 mag; the table ends 52 to 60 deg from the Sun. The colour
-is that of the Sun: flux at 550 nm is that of V = 0, 3.63e-9 erg/s/cm^2/A, dimmed, and a pixel sees
-1.002^2 arcsec^2: 3 electron/s at 22.1 mag.
+The surface brightness in V [mag/arcsec^2] depends on the ecliptic latitude b and the longitude l
+relative to the Sun. With s = |sin b| and x = cos b cos l (the cosine of the angle to the Sun) it is
+22.06 + 1.42 s - 0.19 s^2 - (0.91 - 0.44 s) x - 0.76 x^2. This fits the table in the handbook of
+HST's WFC3 (21.3 to 23.3) within 0.12 mag; the table ends 52 to 60 deg from the Sun. The colour is
+that of the Sun: the flux at 550 nm is that of V = 0, 3.63e-9 erg/s/cm^2/A, dimmed, and a pixel
+covers 1.002^2 arcsec^2, which gives 3 electron/s at 22.1 mag.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ SUN_AVOIDED = 0.62  # cosine of the angle to the Sun where the table ends: 52 de
 
 
 def sun_direction(day: FloatArray, fraction: FloatArray) -> FloatArray:
-    """Return the unit vector from the Earth to the Sun, shape (..., 3), for Julian dates in two
-    parts (TT).
+    """Return the unit vector from the Earth to the Sun, shape (..., 3).
+
+    `day` and `fraction` are the two parts of Julian dates (TT).
     """
     sun = -erfa.epv00(day, fraction)[0]["p"]
     return np.asarray(sun / np.linalg.norm(sun, axis=-1, keepdims=True))
@@ -42,10 +43,10 @@ def to_ecliptic(direction: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def surface_brightness(latitude: FloatArray | float, longitude: FloatArray | float) -> FloatArray:
-    """Return the brightness in V [mag/arcsec^2] at an ecliptic latitude and longitude from the Sun
-    [deg].
+    """Return the surface brightness in V [mag/arcsec^2].
 
-    It rises no further nearer to the Sun than the table goes: no telescope looks there.
+    The longitude is relative to the Sun; both angles are ecliptic [deg]. Closer to the Sun than the
+    table extends, where no telescope points, the brightness is constant.
     """
     b, ell = np.deg2rad(latitude), np.deg2rad(longitude)
     s, x = np.abs(np.sin(b)), np.minimum(np.cos(b) * np.cos(ell), SUN_AVOIDED)
@@ -53,9 +54,7 @@ def surface_brightness(latitude: FloatArray | float, longitude: FloatArray | flo
 
 
 def zodiacal_light(target: FloatArray, sun: FloatArray) -> float:
-    """Return the light [electron/s/pixel] in the direction `target` when the Sun is at `sun`, unit
-    vectors of shape (3,).
-    """
+    """Return the zodiacal light [electron/s/pixel] for the unit vectors of target and Sun."""
     (longitude, latitude), (sun_longitude, _) = to_ecliptic(target), to_ecliptic(sun)
     magnitude = float(surface_brightness(latitude, longitude - sun_longitude))
     light = spectrum.star_spectrum(spectrum.WAVELENGTH, SUN_TEFF)

@@ -1,3 +1,4 @@
-"""Judges the pipeline's products by the truth of simulated visits: files are read here anew, with
-no kernel of the pipeline.
+"""Compares the pipeline's products with the truth of simulated visits.
+
+It has its own readers and kernels and shares none with the pipeline.
 """

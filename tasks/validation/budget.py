@@ -1,10 +1,10 @@
-"""The error budget: what each effect alone does to a light curve, before the pipeline and after it.
+"""The error budget: the impact of each effect on a light curve, before and after the pipeline.
 
-A short visit without noise holds a star that moves, and one effect. What the effect does is the
-difference to the same visit (same seed, same motion) without it: rms over the visit of ``F /
-truth`` with it less ``F / truth`` without. Before: the sum within a circle of 25 pixels that stays,
-at the nominal bias and gain, less the usual level of a ring; nothing else is done. After: the
-published light curves.
+A short visit without noise contains a moving star and one effect. The impact of the effect is the
+difference from the same visit (same seed, same motion) without it: the rms over the visit of ``F /
+truth`` with the effect minus ``F / truth`` without. Before: the plain sum within a fixed circle of
+25 pixels, at nominal bias and gain, minus the typical level of a ring. After: the published light
+curves.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ from tasks.validation.light_curves import PPM, overlap
 RADIUS = 25.0
 RING = 45.0, 97.0
 AFTER = ("DEFAULT", "PSF")
-IMAGES = 100  # one orbit, within which telescope and background come round
+IMAGES = 100  # one orbit, a full cycle of telescope temperature and background
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One effect: settings of the case that bring it about, and the step that owns it.
+    """One effect: the settings that cause it, and the step that owns it.
 
     Attributes
     ----------
+    title : str
+        The effect in words.
+    owner : str
+        The steps responsible for it.
     settings : mapping
-        Of the case, over those of the effect that it comes `over`.
+        Settings of the case, in addition to those of the effect `over`.
     over : str
-        The effect of which the settings are kept; the difference is to that visit.
+        The effect this one comes on top of; the difference is from the visit of that effect.
     correct : tuple of str
-        Steps that may do their work; where the effect is absent they are told to skip it.
+        Steps that correct the effect; they are skipped in visits without it.
     """
 
     title: str
@@ -47,8 +51,8 @@ class Effect:
     correct: tuple[str, ...] = ()
 
 
-# A star on an ideal detector, through ideal optics, in the dark. The structure of the bias stays:
-# without it all pixels of the sky would be rounded alike, which no noise ever lets happen.
+# A star on an ideal detector, through ideal optics, without sky. The structure of the bias remains:
+# without it, all pixels of the sky would be rounded alike, which noise always prevents.
 NOTHING: Mapping[str, Any] = {
     "images": IMAGES,
     "noise": False,
@@ -84,7 +88,7 @@ EFFECTS: Mapping[str, Effect] = {
         "motion of the star, 0.3 pixel", "position, apertures", {"jitter": 0.3}, over=""
     ),
     "blur": Effect(
-        "motion inside a stack, 0.9 pixel",
+        "motion within a stack, 0.9 pixel",
         "psf, apertures",
         {"jitter": 0.9, "jitter_time": 10.0},
         over="",
@@ -92,7 +96,7 @@ EFFECTS: Mapping[str, Effect] = {
     "breathing": Effect("breathing of the telescope", "psf", {"breathing": 1.0}),
     "field": Effect("field stars", "stars, contamination", FIELD),
     "psf_position": Effect(
-        "PSF that changes over the field",
+        "PSF that varies over the field",
         "stars, contamination",
         {"psf_position": 1.0},
         over="field",
@@ -111,7 +115,7 @@ EFFECTS: Mapping[str, Effect] = {
         "non-linearity", "linearity", {"nonlinearity": 1.0}, correct=("linearity",)
     ),
     "linearity_blur": Effect(
-        "the same, motion inside a stack of 0.9 pixel",
+        "the same, motion within a stack of 0.9 pixel",
         "linearity",
         {"nonlinearity": 1.0},
         over="blur",
@@ -163,19 +167,19 @@ EFFECTS: Mapping[str, Effect] = {
     ),
     "cti": Effect("charge lost in the transfers", "none", {"cti": 1.0}),
     "cosmic_rays": Effect("cosmic rays", "defects", {"cosmic_rays": 1.0}),
-    "streaks": Effect("satellites, 6 an hour", "defects", {"streaks": 6.0}),
-    "rounding": Effect("the converter's steps", "none", {"rounding": True}),
+    "streaks": Effect("satellites, 6 per hour", "defects", {"streaks": 6.0}),
+    "rounding": Effect("steps of the converter", "none", {"rounding": True}),
 }
 
 
 def case_settings(name: str) -> dict[str, Any]:
-    """Return the settings of the visit with an effect."""
+    """Return the settings of the case with an effect."""
     effect = EFFECTS[name]
     return {**(case_settings(effect.over) if effect.over else NOTHING), **effect.settings}
 
 
 def pipeline_settings(name: str) -> dict[str, Any]:
-    """Return the settings with which the visit is reduced: no step corrects what is not there."""
+    """Return the pipeline settings for an effect: steps that correct absent effects are skipped."""
     correct: set[str] = set()
     while name:
         correct |= set(EFFECTS[name].correct)
@@ -187,8 +191,10 @@ def pipeline_settings(name: str) -> dict[str, Any]:
 
 
 def naive_flux(images: FloatArray, x: float, y: float, bias: float, gain: float) -> FloatArray:
-    """Return the sum within 25 pixels of raw stacks, less the mean of the middle half of a ring's
-    pixels.
+    """Return the sum within 25 pixels of raw stacks, minus the level of a ring.
+
+    The level is the mean of the middle half of the ring's sorted pixels, since a median would be in
+    steps of 1 ADU.
 
     Parameters
     ----------
@@ -197,7 +203,7 @@ def naive_flux(images: FloatArray, x: float, y: float, bias: float, gain: float)
     x, y : float
         Centre of circle and ring; pixel i spans [i, i+1).
     bias : float
-        Of a stack [ADU].
+        Bias of a stack [ADU].
     gain : float
         [ADU/electron].
 
@@ -211,42 +217,40 @@ def naive_flux(images: FloatArray, x: float, y: float, bias: float, gain: float)
     distance = np.hypot(across - x, up - y)
     ring = (distance > RING[0]) & (distance < RING[1])
     electrons = (images - bias) / gain
-    middle = np.sort(electrons[:, ring], axis=1)[
-        :, ring.sum() // 4 : 3 * ring.sum() // 4
-    ]  # the median is in steps of 1 ADU
-    sky = middle.mean(axis=1)
+    quarter, most = ring.sum() // 4, 3 * ring.sum() // 4
+    sky = np.sort(electrons[:, ring], axis=1)[:, quarter:most].mean(axis=1)
     return np.asarray(np.tensordot(electrons, inside, 2) - inside.sum() * sky)
 
 
 def series(part: Part, raw_folder: Any) -> dict[str, list[float | None]]:
-    """Return flux over truth of every stack, before and after, in JSON's types; None where a point
-    is not to be used.
+    """Return flux over truth of every stack, before and after the pipeline, in JSON's types.
+
+    Points that must not be used are None.
     """
     with fits.open(only_file(raw_folder, "SCI_RAW_SubArray"), memmap=False) as hdus:
         images = hdus["SCI_RAW_SubArray"].data.astype(float)
     target, good = part.truth.stacks["TARGET"], part.truth.good
     gain = float(np.median(part.truth.stacks["GAIN"]))
     naive = naive_flux(images, *part.place, part.nexp * part.facts.bias, gain) / target
-    found = {"before": as_list(naive, good)}
+    curves = {"before": as_list(naive, good)}
     for name in AFTER:
         try:
             curve = part.products.curve(name)
         except AbsentError:
             continue
-        found[name] = as_list(curve.flux / target, curve.used & good)
-    return found
+        curves[name] = as_list(curve.flux / target, curve.used & good)
+    return curves
 
 
 def as_list(values: FloatArray, used: BoolArray) -> list[float | None]:
-    """Return values, None where they are not used."""
+    """Return values as a list, with None for those that are not used."""
     return [float(v) if u and np.isfinite(v) else None for v, u in zip(values, used, strict=True)]
 
 
 def effect_ppm(
     with_it: list[float | None], without: list[float | None] | None
 ) -> tuple[float, int]:
-    """Return the rms of what an effect does to a light curve [ppm], and the number of points; about
-    its mean.
+    """Return the rms of the change due to an effect, about its mean [ppm], and its points.
 
     Raises
     ------
@@ -254,33 +258,34 @@ def effect_ppm(
         If the visits differ in length.
     """
     if without is not None and len(with_it) != len(without):
-        raise ValueError(f"{len(with_it)} stacks with the effect, {len(without)} without")
-    one = np.array([np.nan if v is None else v for v in with_it])
-    one = one / np.nanmedian(one) if np.isfinite(one).any() else one
-    other = np.ones_like(one)
-    if without is not None:
-        other = np.array([np.nan if v is None else v for v in without])
-        other = other / np.nanmedian(other) if np.isfinite(other).any() else other
+        raise ValueError(
+            f"the visit has {len(with_it)} stacks with the effect, but {len(without)} without"
+        )
+    one = _normalised(with_it)
+    other = np.ones_like(one) if without is None else _normalised(without)
     change = (one - other)[np.isfinite(one) & np.isfinite(other)]
     return (float(PPM * np.std(change)), len(change)) if len(change) else (float("nan"), 0)
 
 
+def _normalised(values: list[float | None]) -> FloatArray:
+    """Return a light curve over its median, with NaN for None."""
+    curve = np.array([np.nan if v is None else v for v in values])
+    return curve / np.nanmedian(curve) if np.isfinite(curve).any() else curve
+
+
 def budget(parts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the budget for the effects whose visits are there, in the order of
-    `EFFECTS`.
-    """
+    """Return the rows of the budget, for the effects with visits, in the order of `EFFECTS`."""
     rows = []
     for name, effect in EFFECTS.items():
         if name not in parts or (effect.over and effect.over not in parts):
             continue
         row: dict[str, Any] = {"effect": effect.title, "owner": effect.owner, "over": effect.over}
-        own, base = (
-            parts[name].get("series", {}),
-            parts[effect.over].get("series", {}) if effect.over else None,
-        )
+        with_it = parts[name].get("series", {})
+        without = parts[effect.over].get("series", {}) if effect.over else None
         for column in ("before", *AFTER):
-            if column in own and (base is None or column in base):
-                ppm, points = effect_ppm(own[column], None if base is None else base[column])
+            if column in with_it and (without is None or column in without):
+                base = None if without is None else without[column]
+                ppm, points = effect_ppm(with_it[column], base)
                 row[column], row["points"] = (ppm if points else None), points
         row["note"] = parts[name].get("failed", "")
         rows.append(row)

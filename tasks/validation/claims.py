@@ -1,6 +1,4 @@
-"""What the pipeline claims: each claim with its goal, how seeds are put together, and the
-verdict.
-"""
+"""The claims of the pipeline: their goals, the combination of visits, and the verdict."""
 
 from __future__ import annotations
 
@@ -15,27 +13,27 @@ from tasks.validation.statistics import Estimate, Statistic, bootstrapped, share
 
 Pool = Literal["rms", "mean", "share", "power"]
 Verdict = Literal["pass", "fail", "open"]
-DOUBTLESS = 3.0  # a goal that is missed by so many errors is missed, however large the error
+DOUBTLESS = 3.0  # a goal missed by more errors than this is missed, however large the error
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and its goal: what is measured lies from `low` to `high`.
+    """A claim and its goal, a range for a measured quantity.
 
     Attributes
     ----------
     title, unit : str
-        What is measured.
+        The measured quantity.
     low, high : float
-        The goal.
+        The limits of the goal.
     precision : float
-        With a larger statistical error the claim stays open; NaN: any error will do.
+        Largest statistical error with which the claim can be judged; NaN if any error will do.
     pool : str
-        How visits are put together: ``rms`` of scatters by their points, ``mean`` by the errors,
-        ``share`` of all hits, ``power``: squares of amplitudes, freed of their noise, by the errors
-        of these squares.
+        How visits are combined: ``rms`` of scatters weighted with their points, ``mean`` weighted
+        with the errors, ``share`` of all hits, or ``power``, the mean of squared amplitudes without
+        their noise.
     granted : float
-        Statistical errors by which the goal may be missed.
+        Number of statistical errors by which the goal may be missed.
     """
 
     title: str
@@ -54,32 +52,39 @@ class Claim:
         return f"at most {self.high:g}" if np.isfinite(self.high) else f"at least {self.low:g}"
 
 
-# A goal without a source in the first column of docs/validation.md is one that was reached and
-# shall not be lost.
+# A goal without a source in the first column of docs/validation.md was reached and must be kept.
 CLAIMS = {
-    # the light curve
+    # light curves
     "noise": Claim("robust scatter over the photon floor", "", high=1.10, precision=0.03),
     "noise_neighbours": Claim(
-        "scatter from point to point over the photon floor", "", high=1.10, precision=0.03
+        "point-to-point scatter over the photon floor", "", high=1.10, precision=0.03
     ),
     "noise_best": Claim("the same in the best circle", "", high=1.10, precision=0.03),
-    "used": Claim("good stacks that are used", "", low=0.9, pool="share"),
+    "used": Claim("share of good stacks that are used", "", low=0.9, pool="share"),
     "outliers": Claim(
-        "used points off by more than 5 errors", "", high=0.003, precision=0.003, pool="share"
+        "used points that are off by more than 5 errors",
+        "",
+        high=0.003,
+        precision=0.003,
+        pool="share",
     ),
     "honesty": Claim("scatter in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05),
     "honesty_soft": Claim(
         "rms of points with a soft flag in units of FLUXERR", "", low=0.9, high=1.1, precision=0.05
     ),
-    "windows_3h": Claim("noise in 3 h, points independent", "ppm", high=85.0, precision=8.0),
-    "windows_6h": Claim("noise in 6 h, points independent", "ppm", high=20.0, precision=2.0),
+    "windows_3h": Claim(
+        "noise in 3 h, if points were independent", "ppm", high=85.0, precision=8.0
+    ),
+    "windows_6h": Claim(
+        "noise in 6 h, if points were independent", "ppm", high=20.0, precision=2.0
+    ),
     "means_3h": Claim("noise of means over 3 h", "ppm", high=85.0, precision=17.0),
     "means_6h": Claim("noise of means over 6 h", "ppm", high=20.0, precision=4.0),
     "beta_1h": Claim(
-        "noise of means over 1 h over that of independent points", "", high=1.2, precision=0.1
+        "noise of means over 1 h, relative to independent points", "", high=1.2, precision=0.1
     ),
     "beta_6h": Claim(
-        "noise of means over 6 h over that of independent points", "", high=1.5, precision=0.3
+        "noise of means over 6 h, relative to independent points", "", high=1.5, precision=0.3
     ),
     "depth": Claim(
         "depth of the transit over the true one",
@@ -98,32 +103,38 @@ CLAIMS = {
         pool="mean",
         granted=2.0,
     ),
-    "exact": Claim("rms of flux over truth without noise", "ppm", high=3.0),
+    "exact": Claim("rms of flux over truth, without noise", "ppm", high=3.0),
     "telegraphic_noise": Claim(
-        "noise over that without telegraphic pixels", "", high=1.05, precision=0.03, pool="mean"
+        "noise relative to that without telegraphic pixels",
+        "",
+        high=1.05,
+        precision=0.03,
+        pool="mean",
     ),
-    "roll_1": Claim("amplitude with the roll", "ppm", high=20.0, precision=10.0, pool="power"),
+    "roll_1": Claim(
+        "amplitude with the roll angle", "ppm", high=20.0, precision=10.0, pool="power"
+    ),
     "roll_2": Claim(
-        "amplitude with twice the roll", "ppm", high=20.0, precision=10.0, pool="power"
+        "amplitude with twice the roll angle", "ppm", high=20.0, precision=10.0, pool="power"
     ),
     "roll_3": Claim(
-        "amplitude with three times the roll", "ppm", high=20.0, precision=10.0, pool="power"
+        "amplitude with three times the roll angle", "ppm", high=20.0, precision=10.0, pool="power"
     ),
     "with_position": Claim(
-        "rms that goes with the star's place", "ppm", high=20.0, precision=10.0, pool="power"
+        "rms correlated with the star's position", "ppm", high=20.0, precision=10.0, pool="power"
     ),
     "with_background": Claim(
-        "rms that goes with the background", "ppm", high=20.0, precision=10.0, pool="power"
+        "rms correlated with the background", "ppm", high=20.0, precision=10.0, pool="power"
     ),
     "with_temperature": Claim(
-        "rms that goes with the telescope's temperature",
+        "rms correlated with the telescope's temperature",
         "ppm",
         high=20.0,
         precision=10.0,
         pool="power",
     ),
     "with_blur": Claim(
-        "rms that goes with the motion inside a stack",
+        "rms correlated with the motion within a stack",
         "ppm",
         high=20.0,
         precision=10.0,
@@ -132,16 +143,16 @@ CLAIMS = {
     "imagettes": Claim(
         "robust scatter of imagettes over the photon floor", "", high=1.15, precision=0.03
     ),
-    # what is flagged
+    # flags
     "saa": Claim("stacks in the SAA that are flagged", "", low=0.99, pool="share"),
     "saa_false": Claim("stacks outside the SAA that are flagged", "", high=0.01, pool="share"),
     "occultation": Claim("occulted stacks that are flagged", "", low=0.99, pool="share"),
     "occultation_false": Claim("stacks not occulted that are flagged", "", high=0.01, pool="share"),
     "spike_recall": Claim(
-        "stacks with three times the usual sky that are flagged", "", low=0.95, pool="share"
+        "stacks above three times the usual sky that are flagged", "", low=0.95, pool="share"
     ),
     "spike_purity": Claim(
-        "stacks flagged as spikes that have it, or sudden light", "", low=0.9, pool="share"
+        "stacks flagged as spikes that have such a sky, or sudden light", "", low=0.9, pool="share"
     ),
     "gradient_recall": Claim(
         "stacks with a gradient above the usual sky that are flagged", "", low=0.95, pool="share"
@@ -150,47 +161,54 @@ CLAIMS = {
         "stacks flagged for a gradient that have one", "", low=0.9, pool="share"
     ),
     "cosmic_recall": Claim(
-        "hits of cosmic rays above 10 sigma that are found",
+        "cosmic-ray hits above 10 sigma that are found",
         "",
         low=0.98,
         precision=0.01,
         pool="share",
     ),
     "cosmic_purity": Claim(
-        "pixels called hit that were", "", low=0.95, precision=0.01, pool="share"
+        "pixels called hit that were hit", "", low=0.95, precision=0.01, pool="share"
     ),
     "hot_recall": Claim(
         "new hot pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"
     ),
-    "hot_purity": Claim("pixels called hot that are", "", low=0.9, precision=0.05, pool="share"),
+    "hot_purity": Claim(
+        "pixels called hot that are hot", "", low=0.9, precision=0.05, pool="share"
+    ),
     "telegraphic_recall": Claim(
         "telegraphic pixels above 4 sigma that are found", "", low=0.9, precision=0.05, pool="share"
     ),
     "telegraphic_purity": Claim(
-        "pixels called telegraphic that are", "", low=0.9, precision=0.05, pool="share"
+        "pixels called telegraphic that are telegraphic", "", low=0.9, precision=0.05, pool="share"
     ),
-    # what is estimated
+    # estimates
     "bias_level": Claim("mean error of the bias level", "ADU", low=-0.1, high=0.1, pool="mean"),
     "bias_drift": Claim("rms error of the bias level about its mean", "ADU", high=0.02),
     "read_out_noise": Claim(
-        "read-out noise over the true one", "", low=0.99, high=1.01, precision=0.01, pool="mean"
+        "read-out noise relative to the true one",
+        "",
+        low=0.99,
+        high=1.01,
+        precision=0.01,
+        pool="mean",
     ),
     "gain_drift": Claim("rms error of the gain about its mean", "ppm", high=1.0),
     "dark": Claim(
         "mean error of the dark current", "electron/s", low=-0.02, high=0.02, pool="mean"
     ),
     "dark_gradient": Claim(
-        "rise of the thermal charge with the rows that is left",
+        "uncorrected fraction of the rise of the thermal charge with the rows",
         "",
         high=0.03,
         precision=0.03,
         pool="mean",
     ),
     "background": Claim(
-        "scatter of the background's error over what is stated", "", high=1.2, precision=0.05
+        "scatter of the background's error over its stated error", "", high=1.2, precision=0.05
     ),
     "smearing_time": Claim(
-        "time of a row shift over the true one",
+        "time of a row shift relative to the true one",
         "",
         low=0.99,
         high=1.01,
@@ -198,10 +216,12 @@ CLAIMS = {
         pool="mean",
     ),
     "smearing_curve": Claim(
-        "rms error of smeared light within 25 pixels, of the star", "ppm", high=2.0
+        "rms error of smeared light within 25 pixels, relative to the star", "ppm", high=2.0
     ),
     "position": Claim("rms error of the position about its mean", "pixel", high=0.01),
-    "field_stars": Claim("rms error of field stars known to 0.005 mag", "mag", high=0.01),
+    "field_stars": Claim(
+        "rms error of field stars with a formal error below 0.005 mag", "mag", high=0.01
+    ),
     "contamination_level": Claim(
         "mean error of CONTA_LC within 25 pixels", "ppm", low=-1000, high=1000, pool="mean"
     ),
@@ -234,7 +254,7 @@ class Measure:
         return cls(claim, of, *bootstrapped(values, statistic), len(values))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the measure in JSON's types; what is not finite becomes null."""
+        """Return the measure in JSON's types; non-finite values become null."""
         return {
             k: None if isinstance(v, float) and not np.isfinite(v) else v
             for k, v in asdict(self).items()
@@ -242,16 +262,15 @@ class Measure:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Measure:
-        """Return what `as_json` made."""
+        """Return the measure that `as_json` wrote."""
         known: dict[str, Any] = {k: np.nan if v is None else v for k, v in values.items()}
         return cls(**known)
 
 
 def pooled(claim: Claim, measures: Iterable[Measure]) -> tuple[Estimate, int]:
-    """Put the measures of one claim from several visits together; return also the number of points.
+    """Combine the measures of a claim from several visits; return also the number of points.
 
-    Measures that are NaN do not count. Of scatters the squares are averaged, weighted by their
-    points.
+    NaN measures do not count. For scatters, the squares are averaged, weighted with their points.
     """
     known = [m for m in measures if np.isfinite(m.value) and (claim.pool != "mean" or m.error > 0)]
     points = sum(m.points for m in known)
@@ -276,8 +295,9 @@ def pooled(claim: Claim, measures: Iterable[Measure]) -> tuple[Estimate, int]:
 
 
 def amplitude(power: float, error: float) -> Estimate:
-    """Return the amplitude of a square freed of its noise; where the square is within its error
-    that limits the amplitude.
+    """Return the amplitude for a squared amplitude, with its error.
+
+    The error of a square that is within its own error is the distance to the upper limit.
     """
     value = float(np.sqrt(max(power, 0.0)))
     return Estimate(
@@ -289,10 +309,9 @@ def amplitude(power: float, error: float) -> Estimate:
 
 
 def judge(claim: Claim, reached: Estimate) -> Verdict:
-    """Say whether the goal is reached, missed, or too few points were measured to tell.
+    """Return whether the goal is reached or missed, or open for too few points.
 
-    A goal counts as reached if it is missed by no more than the statistical error (times
-    `granted`).
+    A goal counts as reached if it is missed by at most `granted` statistical errors.
     """
     if not np.isfinite(reached.value):
         return "open"

@@ -1,6 +1,4 @@
-"""Truth and products of a simulated visit, read from their files; what is not there is said, not
-passed over.
-"""
+"""Truth and products of a simulated visit, read from their files; absent parts raise an error."""
 
 from __future__ import annotations
 
@@ -18,29 +16,27 @@ from schemas.arrays import AnyArray, BoolArray, FloatArray
 from schemas.constants import DAY
 from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
 
-# Digits of EVENT up to which pycheops keeps a point unless it is told otherwise, and the bits of
-# QUALITY that say the same: stray light, or the Earth's limb within its soft limit, and hits, all
-# of which are corrected.
+# Digits of EVENT up to which pycheops keeps a point by default, and the equivalent bits of QUALITY:
+# stray light, the Earth's limb within its soft limit, and hits, all of which are corrected.
 SOFT_EVENT = {EVENT_EARTH: 1, EVENT_COSMIC_RAYS: 2}
 SOFT_QUALITY = Quality.STRAY_LIGHT | Quality.COSMIC_RAYS
-SAMPLE = 60  # images of which the usual noise of a pixel is taken
+SAMPLE = 60  # images for the typical noise of a pixel
 
 
 class AbsentError(Exception):
-    """A table, column or file is not there; the message names it."""
+    """A table, column or file is absent; the message names it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of the simulated instrument, and stands in no table."""
+    """True properties of the simulated instrument that are in no table."""
 
     read_out_noise: float  # of one exposure [ADU]
-    transfer_time: float  # frame transfer, a row [s]
+    transfer_time: float  # of the frame transfer, per row [s]
     bias: float  # nominal level [ADU]
     pixel_scale: float  # [arcsec]
-    dark_seconds: FloatArray = field(
-        repr=False
-    )  # time in which each pixel of the window collects dark charge, an exposure
+    # time in which each pixel of the window collects dark charge in an exposure [s]
+    dark_seconds: FloatArray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Hdu:
     columns: tuple[str, ...]
 
     def __getitem__(self, column: str) -> AnyArray:
-        """Return a column in the machine's byte order; AbsentError if it is not there."""
+        """Return a column in the machine's byte order; AbsentError if it is absent."""
         if column not in self.columns:
             raise AbsentError(f"{self.header['EXTNAME']} has no column {column}")
         values = np.asarray(self.data[column])
@@ -60,26 +56,30 @@ class Hdu:
 
 
 def read_hdus(path: Path) -> dict[str, Hdu]:
-    """Return the HDUs of a file by name, all in memory."""
-    found = {}
+    """Return the HDUs of a file by name, with all data in memory."""
+    by_name = {}
     with fits.open(path, memmap=False) as hdus:
         for hdu in hdus:
             if hdu.data is not None:
                 names = tuple(hdu.columns.names) if isinstance(hdu, fits.BinTableHDU) else ()
-                found[hdu.name.upper()] = Hdu(
+                by_name[hdu.name.upper()] = Hdu(
                     {k: v for k, v in hdu.header.items() if k}, hdu.data, names
                 )
-    return found
+    return by_name
 
 
 def only_file(folder: Path, part: str) -> Path:
-    """Return the only FITS file below a folder with `part` in its name; AbsentError if there is
-    none.
+    """Return the only FITS file below a folder with `part` in its name.
+
+    Raises
+    ------
+    AbsentError
+        If there is none, or more than one.
     """
-    found = sorted(folder.rglob(f"*{part}*.fits"))
-    if len(found) != 1:
-        raise AbsentError(f"{len(found)} files {part} below {folder.name}")
-    return found[0]
+    paths = sorted(folder.rglob(f"*{part}*.fits"))
+    if len(paths) != 1:
+        raise AbsentError(f"{folder.name} has {len(paths)} files {part}, expected one")
+    return paths[0]
 
 
 class Truth:
@@ -93,19 +93,19 @@ class Truth:
         self.hdus = read_hdus(self.folder / "truth.fits")
 
     def table(self, name: str) -> Hdu:
-        """Return an HDU of truth.fits; AbsentError if it is not there."""
+        """Return an HDU of truth.fits; AbsentError if it is absent."""
         if name.upper() not in self.hdus:
             raise AbsentError(f"the truth has no {name}")
         return self.hdus[name.upper()]
 
     @property
     def stacks(self) -> Hdu:
-        """The table of one row a stack."""
+        """The table of stacks, one row per stack."""
         return self.table("TRUTH_STACKS")
 
     @cached_property
     def good(self) -> BoolArray:
-        """Stacks of which nothing bad is true."""
+        """Stacks that are not in the SAA, occulted, damaged or crossed by a satellite."""
         stacks = self.stacks
         bad = [
             stacks[c].astype(bool)
@@ -115,7 +115,7 @@ class Truth:
         return np.asarray(~np.logical_or.reduce(bad))
 
     def cosmic_charge(self) -> dict[tuple[int, int, int], float]:
-        """Return the charge [electron] by stack, row and column of the window."""
+        """Return the charge of cosmic rays [electron] by stack, row and column of the window."""
         if "TRUTH_COSMICS" in self.hdus:
             table = self.table("TRUTH_COSMICS")
             keys = zip(*(table[c].astype(int).tolist() for c in ("STACK", "Y", "X")), strict=True)
@@ -132,7 +132,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Curve:
-    """A light curve of the products, one row a stack or imagette."""
+    """A light curve of the products, one row per stack or imagette."""
 
     name: str
     header: Mapping[str, Any]
@@ -145,9 +145,7 @@ class Curve:
 
     @cached_property
     def flux(self) -> FloatArray:
-        """Flux of the target alone [electron]: within a circle field stars are divided out, as
-        CONTA_LC is meant.
-        """
+        """Flux of the target alone [electron]; CONTA_LC corrects circles for field stars."""
         contamination = (
             0.0 if self.header["AP_TYPE"] == "PSF" else self.table["CONTA_LC"].astype(float)
         )
@@ -155,7 +153,7 @@ class Curve:
 
     @cached_property
     def used(self) -> BoolArray:
-        """Points that the usual reader keeps: flagged softly at most."""
+        """Points that pycheops keeps by default: at most with a soft flag."""
         grave = ((self.table["QUALITY"] & ~int(SOFT_QUALITY)) != 0) | ~np.isfinite(self.flux)
         for place in EVENT_DIGITS:
             grave |= self.table["EVENT"] // place % 10 > SOFT_EVENT.get(place, 0)
@@ -163,7 +161,7 @@ class Curve:
 
     @cached_property
     def soft(self) -> BoolArray:
-        """Used points that have a soft flag."""
+        """Used points with a soft flag."""
         return np.asarray(self.used & ((self.table["EVENT"] != 0) | (self.table["QUALITY"] != 0)))
 
 
@@ -175,11 +173,11 @@ class Products:
         self._terms: dict[str, dict[str, Hdu]] = {}
 
     def term(self, step: str, extname: str) -> Hdu:
-        """Return an HDU of the term that a step left; AbsentError if it is not there."""
+        """Return an HDU of the term of a step; AbsentError if it is absent."""
         path = self.folder / "terms" / f"{step}.fits"
         if step not in self._terms:
             if not path.is_file():
-                raise AbsentError(f"no term of step {step} was published")
+                raise AbsentError(f"the term of step {step} was not published")
             self._terms[step] = read_hdus(path)
         if extname not in self._terms[step]:
             raise AbsentError(f"{path.name} has no {extname}")
@@ -194,7 +192,7 @@ class Products:
 
     @cached_property
     def sample(self) -> tuple[FloatArray, Mapping[str, Any]]:
-        """The median of some corrected images [electron], and their header."""
+        """The median of some corrected images [electron], and the header of their cube."""
         with fits.open(only_file(self.folder, "SCI_COR_SubArray"), memmap=True) as hdus:
             header = {k: v for k, v in hdus[1].header.items() if k}
             chosen = np.unique(np.linspace(0, hdus[1].header["NAXIS3"] - 1, SAMPLE).astype(int))
@@ -214,7 +212,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Part:
-    """A reduced visit and its truth, row by row the same stacks."""
+    """A reduced visit and its truth, with the same stacks row by row."""
 
     truth: Truth
     products: Products
@@ -237,7 +235,7 @@ class Part:
 
     @cached_property
     def pixel_noise(self) -> FloatArray:
-        """Noise of each pixel of a stack: star, sky, dark current and read-out [electron]."""
+        """Noise of each pixel of a stack [electron]: star, sky, dark current and read-out."""
         image, _ = self.products.sample
         sky = np.median(self.truth.stacks["BACKGROUND"][self.truth.good])
         dark = self.nexp * self.products.term("dark", "TERM_DARK").data.astype(float)
@@ -248,23 +246,23 @@ class Part:
 
     @cached_property
     def place(self) -> tuple[float, float]:
-        """Usual place of the target in the window; pixel i spans [i, i+1)."""
+        """Median position of the target in the window; pixel i spans [i, i+1)."""
         x, y = (float(np.median(self.truth.stacks[f"CENTROID_{c}"][self.truth.good])) for c in "XY")
         return x - float(self.case["window_x"]), y - float(self.case["window_y"])
 
     @cached_property
     def contradiction(self) -> str:
-        """Say what is wrong if products and truth are not of the same stacks; empty if they are."""
+        """The reason why products and truth are not of the same stacks; empty if they are."""
         times, truth = (
             self.products.term("quality", "TERM_QUALITY")["MJD_TIME"],
             self.truth.stacks["MJD_TIME"],
         )
         if len(times) != len(truth):
-            return f"{len(times)} rows of products, {len(truth)} stacks of the truth"
+            return f"the products have {len(times)} stacks, the truth has {len(truth)}"
         late = DAY * float(np.abs(times - truth).max())
         return f"products and truth differ in time by {late:.1f} s" if late > 0.5 else ""
 
 
 def occulted(event: AnyArray) -> BoolArray:
-    """Return whether EVENT says that the Earth hid the star."""
+    """Return whether the Earth hid the star, according to EVENT."""
     return np.asarray(event // EVENT_EARTH % 10 == 9)

@@ -221,7 +221,7 @@ def _budget_section(result: Mapping[str, Any]) -> list[str]:
         "",
         "## Error budget",
         "",
-        "The effect of each on the light curve, alone, rms [ppm].",
+        "The impact of each effect alone on the light curve, rms [ppm].",
         "",
         *markdown_table(BUDGET_HEAD, [budget_cells(r) for r in result["budget"]]),
     ]
@@ -258,7 +258,7 @@ def draw_averaging(case: str, curves: list[Mapping[str, Any]]) -> bytes:
             xlabel="length of the mean [h]",
             ylabel="noise of means [ppm]",
         )
-        axes.set_title(f"{case}: dotted, if points were independent", fontsize=10)
+        axes.set_title(f"{case}; dotted: independent points", fontsize=10)
         axes.legend(fontsize=8)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})

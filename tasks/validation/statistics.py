@@ -1,6 +1,4 @@
-"""Scatter, its error, noise of means, and linear fits: written for the validation, not shared with
-the pipeline.
-"""
+"""Scatter and its error, noise of means, and linear fits, independent of the pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from schemas.arrays import FloatArray
 
 Statistic = Callable[[FloatArray], float]
 
-# standard deviation of a normal distribution in units of its median deviation
+# standard deviation of a normal distribution over its median deviation
 MAD = 1.482602218505602
 RESAMPLES = 200
 
@@ -26,37 +24,33 @@ class Estimate(NamedTuple):
 
 
 def scatter(values: FloatArray) -> float:
-    """Return the standard deviation of the bulk of `values`, shape (n,), by their median
-    deviation.
-    """
+    """Return the standard deviation of the bulk of `values`, shape (n,), from the MAD."""
     return float(MAD * np.median(np.abs(values - np.median(values))))
 
 
 def scatter_of_differences(differences: FloatArray) -> float:
-    """Return the noise of one point, given the differences of neighbours, shape (n,)."""
+    """Return the noise of a point from the differences of neighbours, shape (n,)."""
     return float(MAD * np.median(np.abs(differences)) / np.sqrt(2))
 
 
 def root_mean_square(values: FloatArray) -> float:
-    """Return the root of the mean square about the mean of `values`, shape (n,)."""
+    """Return the root mean square of `values`, shape (n,), about their mean."""
     return float(np.sqrt(np.mean(np.square(values - values.mean()))))
 
 
 def bootstrapped(values: FloatArray, statistic: Statistic, seed: int = 1) -> Estimate:
-    """Return a statistic of a series and its error, from blocks of the series drawn with
-    replacement.
+    """Return a statistic of a series and its error, by a block bootstrap.
 
-    Blocks of n^(1/3) points keep neighbours together, so that noise that goes on from point to
-    point counts.
+    Blocks of n^(1/3) points keep neighbours together, so that correlated noise is included.
 
     Parameters
     ----------
     values : ndarray, shape (n,) or (n, k)
-        Series in the order of time; rows are drawn whole.
+        Series in order of time; rows are drawn as a whole.
     statistic : callable
-        Is given a series of the same kind.
+        Function of such a series.
     seed : int
-        Of the draws: the same series gives the same error.
+        Seed of the draws: the same series gives the same error.
 
     Returns
     -------
@@ -76,8 +70,9 @@ def bootstrapped(values: FloatArray, statistic: Statistic, seed: int = 1) -> Est
 
 
 def share(hits: int, of: int) -> Estimate:
-    """Return a share and its error; that of none or all of few is not zero: ``sqrt(p (1 - p) /
-    n)``, p = (h + 1)/(n + 2).
+    """Return a share and its error, ``sqrt(p (1 - p) / n)`` with ``p = (h + 1) / (n + 2)``.
+
+    The error does not vanish for none or all of a small number.
     """
     if of == 0:
         return Estimate(np.nan, np.nan)
@@ -86,7 +81,7 @@ def share(hits: int, of: int) -> Estimate:
 
 
 class Fit(NamedTuple):
-    """A linear fit: coefficients, their covariance, and what is left."""
+    """A linear fit: coefficients, their covariance, and residuals."""
 
     coefficients: FloatArray
     covariance: FloatArray
@@ -94,23 +89,26 @@ class Fit(NamedTuple):
 
 
 def linear_fit(columns: list[FloatArray], values: FloatArray) -> Fit:
-    """Fit `values`, shape (n,), by a sum of columns, each of shape (n,); errors follow from what is
-    left.
+    """Fit `values`, shape (n,), with a sum of columns of the same shape.
+
+    The errors follow from the residuals.
 
     Raises
     ------
     ValueError
-        If there are not more points than columns, or the columns depend on each other.
+        If there are not more points than columns, or the columns are linearly dependent.
     """
     design = np.stack(columns, axis=1)
     if len(values) <= design.shape[1]:
-        raise ValueError(f"{len(values)} points do not tell {design.shape[1]} coefficients")
+        raise ValueError(
+            f"a fit of {design.shape[1]} coefficients has {len(values)} points, expected more"
+        )
     scale = np.linalg.norm(design, axis=0)
     if not (scale > 0).all():
-        raise ValueError("a column of the fit is zero throughout")
+        raise ValueError("a column of the fit is zero everywhere")
     scaled = design / scale
     if np.linalg.cond(scaled) > 1e8:
-        raise ValueError("the columns of the fit depend on each other")
+        raise ValueError("the columns of the fit are linearly dependent")
     coefficients = np.linalg.lstsq(scaled, values, rcond=None)[0]
     residual = values - scaled @ coefficients
     variance = float(residual @ residual) / (len(values) - design.shape[1])
@@ -119,16 +117,16 @@ def linear_fit(columns: list[FloatArray], values: FloatArray) -> Fit:
 
 
 class Averaged(NamedTuple):
-    """Noise of means over one length of time, as sums that can be added over visits."""
+    """Noise of means over a length of time, as sums that can be added over visits."""
 
     hours: float
-    squares: float  # of the means about the mean of the visit
-    freedom: float  # number of means less one
-    white: float  # what the squares would be if the noise of single points were independent
+    squares: float  # of the means, about the mean of the visit
+    freedom: float  # number of means minus one
+    white: float  # expected squares if the noise of single points were independent
 
     @property
     def ratio(self) -> Estimate:
-        """Noise of the means over that of independent points: the factor beta."""
+        """Noise of the means relative to independent points: the factor beta."""
         if not (self.freedom > 0 and self.white > 0):
             return Estimate(np.nan, np.nan)
         value = np.sqrt(self.squares / self.white)
@@ -148,29 +146,29 @@ HOURS = (1.0, 3.0, 6.0)
 
 
 def averages(hours: FloatArray, residual: FloatArray, step: float) -> list[Averaged]:
-    """Return the noise of means over one point, two, four and so on, and over 1, 3 and 6 hours.
+    """Return the noise of means over 1, 2, 4 ... points, and over 1, 3 and 6 hours.
 
-    A mean counts if at least half of its points are there.
+    A mean counts if at least half of its points exist.
 
     Parameters
     ----------
     hours : ndarray, shape (n,)
         Times, ascending [h].
     residual : ndarray, shape (n,)
-        What is left of the light curve, mean zero.
+        Residuals of the light curve, with mean zero.
     step : float
-        Time from one point to the next where none is missing [h].
+        Time between neighbouring points [h].
     """
     if len(hours) < 2 * FEWEST_MEANS:
         return []
     place = np.round((hours - hours[0]) / step).astype(int)
-    wanted = {round(h / step) for h in HOURS}
+    whole_hours = {round(h / step) for h in HOURS}
     doubled = (1 << k for k in range(int(place[-1] + 1).bit_length()))
-    sizes = wanted | {
-        size for size in doubled if not any(0.75 < size / w < 1.33 for w in wanted if w)
+    sizes = whole_hours | {
+        size for size in doubled if not any(0.75 < size / w < 1.33 for w in whole_hours if w)
     }
     variance = float(np.var(residual, ddof=1))
-    found = []
+    averaged = []
     for size in sorted(s for s in sizes if s >= 1):
         count = np.bincount(place // size)
         full = 2 * count >= size
@@ -180,22 +178,22 @@ def averages(hours: FloatArray, residual: FloatArray, step: float) -> list[Avera
         means = total[full] / count[full]
         freedom = float(full.sum() - 1)
         white = freedom * variance * float(np.mean(1 / count[full]))
-        found.append(
+        averaged.append(
             Averaged(size * step, float(np.sum(np.square(means - means.mean()))), freedom, white)
         )
-    return found
+    return averaged
 
 
 def within_windows(hours: FloatArray, residual: FloatArray, step: float, window: float) -> float:
-    """Return the noise of a mean over `window` hours if points within it are independent: CDPP.
+    """Return the noise of means over `window` hours, if points were independent (CDPP).
 
-    The root of the mean variance inside windows, over the root of the number of points of a full
-    window.
+    It is the root of the mean variance within windows, over the root of the number of points in a
+    full window.
 
     Returns
     -------
     float
-        In the unit of `residual`; NaN where the series is shorter than the window.
+        In the unit of `residual`; NaN if the series is shorter than the window.
     """
     size = round(window / step)
     place = np.round((hours - hours[0]) / step).astype(int) if len(hours) else np.zeros(0, int)

@@ -1,4 +1,4 @@
-"""The attitude: where the satellite looked, at 1 Hz, and where that puts the target on the CCD."""
+"""The attitude of the satellite at 1 Hz, and the track of the target on the CCD that follows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from schemas.payloads import Product, Reference
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 
-DEFAULT_SCALE = 1.01  # arcsec per pixel, where no reference tells
+DEFAULT_SCALE = 1.01  # used without a reference [arcsec/pixel]
 
 
 @dataclass(frozen=True)
 class Attitude:
-    """Times [MJD, rising], line of sight and roll angle [deg], arrays of shape (m,), and the file
-    that they are from.
-    """
+    """Line of sight and roll angle at m times, arrays of shape (m,)."""
 
-    time: FloatArray
-    ra: FloatArray
+    time: FloatArray  # increasing [MJD]
+    ra: FloatArray  # of the line of sight [deg]
     dec: FloatArray
-    roll: FloatArray
-    path: Path
+    roll: FloatArray  # [deg]
+    path: Path  # of the file
 
 
 def read_attitude(product: Product) -> Attitude:
@@ -35,7 +33,7 @@ def read_attitude(product: Product) -> Attitude:
     Raises
     ------
     BadInputError
-        If times do not rise, or values are no numbers.
+        If times do not increase, or values are not finite.
     """
     with open_declared(require(product.path), ATTITUDE) as file:
         table = file["SCI_RAW_Attitude"]
@@ -43,7 +41,7 @@ def read_attitude(product: Product) -> Attitude:
         ra, dec, roll = (table.finite_column(c) for c in ("SC_RA", "SC_DEC", "SC_ROLL_ANGLE"))
         if (np.diff(time) <= 0).any():
             raise table.refuse(
-                f"column MJD_TIME does not rise at row {int(np.argmax(np.diff(time) <= 0)) + 2}"
+                f"column MJD_TIME does not increase at row {int(np.argmax(np.diff(time) <= 0)) + 2}"
             )
         return Attitude(time, ra, dec, roll, file.path)
 
@@ -51,42 +49,41 @@ def read_attitude(product: Product) -> Attitude:
 def mean_between(
     time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray
 ) -> FloatArray:
-    """Return the mean of a series, straight between its samples, over intervals that may be shorter
-    than its steps.
+    """Return the mean of a linearly interpolated series over intervals of any length.
 
     Parameters
     ----------
     time, values : ndarray, shape (m,)
-        Samples in rising order of time, two at least.
-    start, stop : ndarray, any one shape
-        Intervals; a part outside of the samples does not count.
+        At least two samples in order of time.
+    start, stop : ndarray, of the same shape
+        Intervals; parts outside of the samples are ignored.
 
     Returns
     -------
     ndarray, of that shape
-        NaN for an interval that lies outside.
+        NaN for intervals outside of the samples.
     """
     area = np.concatenate([[0.0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(time))])
 
-    def up_to(t: FloatArray) -> FloatArray:
+    def integrate_to(t: FloatArray) -> FloatArray:
         i = np.clip(np.searchsorted(time, t, "right") - 1, 0, len(time) - 2)
         d, slope = t - time[i], (values[i + 1] - values[i]) / (time[i + 1] - time[i])
         return np.asarray(area[i] + d * (values[i] + 0.5 * slope * d))
 
     a, b = np.clip(start, time[0], time[-1]), np.clip(stop, time[0], time[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(b > a, (up_to(b) - up_to(a)) / (b - a), np.nan))
+        return np.asarray(np.where(b > a, (integrate_to(b) - integrate_to(a)) / (b - a), np.nan))
 
 
 def interval_moments(
     time: FloatArray, values: FloatArray, start: FloatArray, stop: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return mean and variance of the samples with start <= time < stop; NaN where there are none.
+    """Return mean and variance of the samples with start <= time < stop; NaN if there are none.
 
     Parameters
     ----------
     time, values : ndarray, shape (m,)
-        Samples in rising order of time.
+        Samples in order of time.
     start, stop : ndarray, shape (n,)
         Intervals.
     """
@@ -102,34 +99,37 @@ def interval_moments(
 
 
 def pixel_scale(reference: Reference | None) -> float:
-    """Return the scale of a pixel [arcsec]."""
+    """Return the scale of a pixel [arcsec/pixel]."""
     if reference is None:
         return DEFAULT_SCALE
     with open_declared(require(reference.product.path), PIXEL_SCALE) as file:
         scale = float(file["REF_APP_PixelScale"].finite_column("PIXEL_SCALE")[0])
         if not 0.1 < scale < 10:
-            raise file["REF_APP_PixelScale"].refuse(f"column PIXEL_SCALE is {scale} arcsec")
+            raise file["REF_APP_PixelScale"].refuse(
+                f"column PIXEL_SCALE is {scale} arcsec/pixel, expected 0.1 to 10"
+            )
         return scale
 
 
 def target_track(
     attitude: Attitude, target: tuple[float, float], arcsec: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return where the target is on the CCD, up to a constant, for some attitudes.
+    """Return the track of the target on the CCD, up to a constant.
 
     Parameters
     ----------
     attitude : Attitude
-        Of m times.
+        Attitude at m times.
     target : tuple of float
         Right ascension and declination of the target [deg].
     arcsec : float
-        Scale of a pixel [arcsec].
+        Scale of a pixel [arcsec/pixel].
 
     Returns
     -------
     x, y : ndarray, shape (m,)
-        [pixel]. At roll 0 North is up and East to the left; North turns to the right as roll grows.
+        Track [pixel]. At roll 0, North is up and East to the left; North turns to the right with
+        increasing roll.
     """
     east = (target[0] - attitude.ra + 180.0) % 360.0 - 180.0
     xi, eta = 3600.0 * east * np.cos(np.radians(target[1])), 3600.0 * (target[1] - attitude.dec)

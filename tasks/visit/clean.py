@@ -119,7 +119,7 @@ def clean_block(images: FloatArray, block: slice, effects: Effects) -> None:
     static = effects.static if effects.static is not None else np.zeros((ny, nx))
     if smearing.shape != (n, nx) or static.shape != (ny, nx):
         raise ValueError(
-            f"smearing {smearing.shape}, static excess {static.shape}: wanted {(n, nx)} and "
+            f"smearing {smearing.shape}, static excess {static.shape}: expected {(n, nx)} and "
             f"{(ny, nx)}"
         )
     clean(images, effects.sky(block), smearing, static, effects.hits_in(block))
@@ -131,7 +131,7 @@ def read_effects(
     smearing: Smearing | None = None,
     defects: Defects | None = None,
 ) -> Effects:
-    """Return the effects that some terms hold, of the images that they were estimated from.
+    """Read the effects from the terms that were estimated from some images.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def read_effects(
 
 
 def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[FloatArray, Hits]:
-    """Return the steady excess, and the pixels of single images with excess or missing charge."""
+    """Return the steady excess, shape (ny, nx), and the corrected pixels of single images."""
     extname = term.product.extname
     with open_declared(require(term.product.path), term_input(extname)) as file:
         table = file[extname]

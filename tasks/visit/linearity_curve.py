@@ -1,6 +1,4 @@
-"""The linearity curve of the visit: what all charge that passes the amplifier is corrected with,
-image and margins alike.
-"""
+"""The linearity curve, which applies to all charge read by the amplifier: image and margins."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from schemas.arrays import FloatArray
 def linearised(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float:
     """Return the corrected signal [electron] of one exposure.
 
-    `boundary` (m,) holds where the pieces begin, `coefficients` (m, 4) their cubics in (signal -
-    boundary). Below the first boundary the curve goes on along its slope there.
+    `boundary` (m,) holds the starts of the pieces, `coefficients` (m, 4) their cubics in (signal -
+    boundary); see `terms.Curve`. Below the first boundary the curve continues along its tangent.
     """
     if signal < boundary[0]:
         return float(coefficients[0, 0] + coefficients[0, 1] * (signal - boundary[0]))
@@ -42,9 +40,7 @@ def bend(signal: float, boundary: FloatArray, coefficients: FloatArray) -> float
 
 @njit(cache=True)
 def linearise(signal: FloatArray, boundary: FloatArray, coefficients: FloatArray) -> FloatArray:
-    """Return the corrected signal [electron] of one exposure for an array of measured ones, shape
-    (n,).
-    """
+    """Return the corrected signals [electron] of one exposure, shape (n,); see `linearised`."""
     corrected = np.empty_like(signal)
     for i in range(signal.size):
         corrected[i] = linearised(signal[i], boundary, coefficients)

@@ -1,6 +1,4 @@
-"""The raw exposures of a visit as the steps see them: window, read-out mode, times and housekeeping
-of every image.
-"""
+"""The raw exposures of a visit: window, read-out mode, times and housekeeping of every image."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from schemas.payloads import Product
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, blocks, open_declared
 
-LONGEST_REPETITION = 600.0  # s; ten times the longest exposure
+LONGEST_REPETITION = 600.0  # ten times the longest exposure [s]
 
 T = TypeVar("T")
 
@@ -26,31 +24,28 @@ _KINDS = {d.first[0]: d for d in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE)}
 
 
 def span_of(nexp: int, exposure_time: float, repetition: float) -> float:
-    """Return how long a stack takes from the start of its first exposure to the end of its last
-    [s].
+    """Return the time from the start of a stack's first exposure to the end of its last [s].
 
-    `repetition` is the time between two starts [s]; where it is shorter than an exposure one
-    follows the other.
+    `repetition` is the time between two starts [s]; if it is shorter than an exposure, exposures
+    follow each other without a gap.
     """
     return (nexp - 1) * max(repetition, exposure_time) + exposure_time
 
 
 @dataclass(frozen=True)
 class Exposures:
-    """An open raw product. `x_offset` and `y_offset` place index [0, 0] of the window on the
-    exposed CCD area.
-    """
+    """An open raw product."""
 
     file: FitsFile
     image: Hdu
     metadata: Hdu
-    count: int
-    shape: tuple[int, int]
-    nexp: int
-    exposure_time: float
-    x_offset: int
+    count: int  # of images
+    shape: tuple[int, int]  # of an image, (ny, nx)
+    nexp: int  # exposures in a stack
+    exposure_time: float  # [s]
+    x_offset: int  # position of the window's index [0, 0] on the exposed area of the CCD
     y_offset: int
-    mjd: FloatArray
+    mjd: FloatArray  # middle of every image, TT, shape (n,)
 
     def __enter__(self) -> Exposures:
         return self
@@ -68,14 +63,12 @@ class Exposures:
 
     @property
     def coadded(self) -> int:
-        """How many exposures a pixel value is the sum of (1 if the stack is their mean)."""
+        """Number of exposures that a pixel value is the sum of (1 if the stack is their mean)."""
         return 1 if self.image.header.get("STACKING") == "mean" else self.nexp
 
     @property
     def repetition(self) -> float:
-        """Time from the start of one exposure of a stack to that of the next [s]; 0 where it is not
-        known.
-        """
+        """Time from the start of one exposure of a stack to the next [s]; 0 if unknown."""
         value = self.metadata.header.get("REPETIT", 0.0)
         known = (
             isinstance(value, int | float)
@@ -100,8 +93,9 @@ class Exposures:
         return self.image.integer("RO_FREQU")
 
     def words(self, start: int, stop: int) -> WordArray:
-        """Return planes as big-endian 32-bit words of the unsigned values, whatever their type in
-        the file.
+        """Return images `start` to `stop` as big-endian words, shape (n, ny, nx).
+
+        Whatever type the file has, they are 32-bit words of the unsigned values minus 2^31.
         """
         flat = len(self.image.shape) == 2  # the full array is one image, not a cube of one
         stored = (self.image.stored() if flat else self.image.stored(start, stop)).reshape(
@@ -139,7 +133,7 @@ def _describe(file: FitsFile, extname: str) -> Exposures:
     count = image.shape[0] if len(image.shape) == 3 else 1
     if metadata.rows != count:
         raise BadInputError(
-            f"{file.path}: {image.extname} has {count} images, {metadata.extname} "
+            f"{file.path}: {image.extname} has {count} images, {metadata.extname} has "
             f"{metadata.rows} rows"
         )
     x_offset, y_offset = _window_offset(image) if extname == "SCI_RAW_SubArray" else (0, 0)
@@ -158,17 +152,17 @@ def _describe(file: FitsFile, extname: str) -> Exposures:
 
 
 def _window_offset(image: Hdu) -> tuple[int, int]:
-    """Return where the window of a sub-array begins on the CCD, x and y."""
+    """Return the position of a sub-array's window on the CCD, x and y."""
     ny, nx = image.shape[-2:]
     x, y = image.integer("X_WINOFF"), image.integer("Y_WINOFF")
     if y + ny > 1024 or x + nx > 1024:
-        raise image.refuse(f"window of {nx} x {ny} pixels at ({x}, {y}) leaves the CCD")
+        raise image.refuse(f"window of {nx} x {ny} pixels at ({x}, {y}) extends beyond the CCD")
     return x, y
 
 
 @contextmanager
 def maybe_exposures(product: Product | None) -> Iterator[Exposures | None]:
-    """Open a raw product as `open_exposures` does, or give None where there is none."""
+    """Open a raw product as `open_exposures` does, or yield None if there is none."""
     if product is None:
         yield None
         return
@@ -181,15 +175,15 @@ def _check_margins(raw: Exposures) -> None:
     for hdu in raw.file.hdus[2:]:
         if hdu.declared is None or not hdu.extname.startswith("SCI_RAW_") or hdu.declared.is_table:
             continue
-        wanted = _margin_shape(raw, hdu)
-        if hdu.shape != wanted:
+        expected = _margin_shape(raw, hdu)
+        if hdu.shape != expected:
             raise hdu.refuse(
-                f"has the shape {hdu.shape}, wanted {wanted} with images of {nx} x {ny} pixels"
+                f"has the shape {hdu.shape}, expected {expected} for images of {nx} x {ny} pixels"
             )
 
 
 def _margin_shape(raw: Exposures, margin: Hdu) -> tuple[int, ...]:
-    """Return the shape that a margin must have, by how it was collapsed on board."""
+    """Return the shape that a margin must have; it depends on its processing on board."""
     ny, nx = raw.shape
     top = margin.extname.endswith("Top")
     process = margin.text("MRG_PROC")
@@ -201,11 +195,11 @@ def _margin_shape(raw: Exposures, margin: Hdu) -> tuple[int, ...]:
     if process == "total collapsed":
         return (raw.count, 4, 1) if top and margin.shape[-2:] == (4, 1) else (raw.count, 1, 4)
     raise margin.refuse(
-        f"keyword MRG_PROC is {process!r}, known are 'image', 'row collapsed', 'total collapsed'"
+        f"keyword MRG_PROC is {process!r}, expected 'image', 'row collapsed' or 'total collapsed'"
     )
 
 
 def by_image(raw: Exposures, make: Callable[[WordArray], T], size: int = 1 << 23) -> list[T]:
-    """Return the results of `make` for the blocks of images."""
+    """Return the results of `make` for each block of images."""
     ny, nx = raw.shape
     return [make(raw.words(a, b)) for a, b in blocks(raw.count, ny * nx * 4, size)]

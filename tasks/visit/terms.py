@@ -1,4 +1,4 @@
-"""Terms as steps read them."""
+"""Readers of the terms: the estimates that steps pass on to other steps."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def first_sampled(look: Look) -> int:
 
 
 def term_image(product: Product, extname: str) -> FloatArray:
-    """Return an image of a term; pixels that are no numbers are refused."""
+    """Return an image of a term, and check that all pixels are finite."""
     with open_declared(Path(require(product.path)), term_input(product.extname)) as file:
         return file[extname].finite_image()
 
@@ -74,7 +74,7 @@ class EventsTerm(NamedTuple):
     bjd: FloatArray  # middle of the image, TDB at the barycentre
     event: Int32Array  # decimal digits of conditions
     quality: Int32Array  # bits of `Quality`
-    light_time: FloatArray  # how much nearer to the target than the geocentre the satellite is [s]
+    light_time: FloatArray  # by which the satellite is nearer to the target than the geocentre [s]
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
@@ -95,31 +95,25 @@ class GainTerm(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Linearity curve: where its pieces begin, shape (m,), and their cubics, shape (m, 4)
-    [electron].
-    """
+    """Linearity curve of one exposure as m cubic pieces [electron]."""
 
-    boundary: FloatArray
-    coefficients: FloatArray
+    boundary: FloatArray  # measured signal at the start of each piece, increasing, shape (m,)
+    coefficients: FloatArray  # of its cubic in (signal - boundary), shape (m, 4)
 
 
 class SpreadTerm(NamedTuple):
-    """Motion within stacks: offsets of exposures, shape (n, 2, 8), NaN where there is none
-    [pixel], and the index of each stack's first imagette, shape (n,), -1 where there is none.
-    """
+    """Motion within stacks."""
 
-    offsets: FloatArray
-    first: IntArray
+    offsets: FloatArray  # of exposures from their mean position, padded with NaN, (n, 2, 8) [pixel]
+    first: IntArray  # index of each stack's first imagette, -1 for none, shape (n,)
 
 
 class DarkTerm(NamedTuple):
-    """Thermal charge of one exposure and its error, shape (ny, nx) [electron], and the factor of
-    every image, shape (n,).
-    """
+    """Thermal charge of one exposure."""
 
-    charge: FloatArray
-    error: FloatArray
-    scale: FloatArray
+    charge: FloatArray  # at the visit's median temperature, shape (ny, nx) [electron]
+    error: FloatArray  # of the charge, shape (ny, nx) [electron]
+    scale: FloatArray  # charge of every image over `charge`, shape (n,)
 
 
 class FlatTerm(NamedTuple):
@@ -159,13 +153,13 @@ def read_linearity(linearity: Linearity) -> Curve:
 
 
 def read_spread(spread: Spread, extname: str = "TERM_SPREAD") -> SpreadTerm:
-    """Return the motion within stacks, or within imagettes that are stacks themselves."""
+    """Return the motion within the stacks, or within stacked imagettes."""
     x, y, first = term_column(spread.product, extname, "OFFSET_X", "OFFSET_Y", "FIRST")
     return SpreadTerm(np.stack([x, y], axis=1).astype(np.float64), first.astype(np.int64))
 
 
 def read_dark(dark: Dark) -> DarkTerm:
-    """Return the thermal charge, and how it changes from image to image."""
+    """Return the thermal charge of the visit."""
     charge, error = (term_image(dark.product, name) for name in ("TERM_DARK", "TERM_DARK_ERROR"))
     return DarkTerm(charge, error, *term_column(dark.product, "TERM_DARK_SCALE", "SCALE"))
 
@@ -178,10 +172,10 @@ def read_flat(flat: Flat) -> FlatTerm:
 class LookTerm(NamedTuple):
     """The first look at every image, shape (n,)."""
 
-    x: FloatArray  # place on the CCD, edge based; NaN where the target was not seen [pixel]
+    x: FloatArray  # place on the CCD, edge based; NaN if the target was not seen [pixel]
     y: FloatArray
     flux: FloatArray  # within 25 pixels [electron per stack]
-    sampled: BoolArray  # whether the image is one of the sample
+    sampled: BoolArray  # mask of the sampled images
 
 
 def read_look(term: Look) -> LookTerm:
@@ -197,7 +191,7 @@ def read_static(term: Look) -> FloatArray:
 
 
 def read_roll(term: Pointing) -> FloatArray:
-    """Read the roll angle of every image, shape (n,) [deg]; NaN where it is not known."""
+    """Read the roll angle of every image, shape (n,) [deg]; NaN if it is unknown."""
     (roll,) = term_column(term.product, "TERM_POINTING", "ROLL_ANGLE")
     return roll
 
@@ -241,26 +235,26 @@ class PositionTerm(NamedTuple):
 
     x: FloatArray  # on the CCD, edge based [pixel]
     y: FloatArray
-    validity: UByteArray  # 0 where it was measured
+    validity: UByteArray  # 0 if the place was measured
 
 
 def read_position(term: Position) -> PositionTerm:
-    """Read where the target is in every image."""
+    """Read the position of the target in every image."""
     return PositionTerm(*term_column(term.product, "TERM_POSITION", "X", "Y", "VALIDITY"))
 
 
 class DefectList(NamedTuple):
-    """Pixels of single images that are corrected, shape (m,)."""
+    """Corrected pixels of single images, arrays of shape (m,)."""
 
     image: IntArray
     x: IntArray  # index in the window
     y: IntArray
-    amount: FloatArray  # that is subtracted [electron]
+    amount: FloatArray  # charge to subtract [electron]
     kind: AnyArray  # see `tasks/correction/hits.py`
 
 
 def read_defect_list(term: Defects) -> DefectList:
-    """Read the pixels of single images that are corrected."""
+    """Read the corrected pixels of single images."""
     names = ("IMAGE_INDEX", "X", "Y", "AMOUNT", "KIND")
     image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
     image, x, y = (v.astype(np.int64) for v in (image, x, y))
@@ -276,7 +270,7 @@ class DefectCounts(NamedTuple):
 
 
 def read_defect_counts(term: Defects) -> DefectCounts:
-    """Read how many pixels of every image are hit, and how uncertain telegraphic pixels are."""
+    """Read the number of hit pixels in every image, and the uncertainty of telegraphic ones."""
     return DefectCounts(*term_column(term.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"))
 
 
@@ -289,11 +283,11 @@ class AperturesTerm(NamedTuple):
     """Sums within circles about the target, shape (n, radii) unless noted [electron]."""
 
     flux: FloatArray
-    area: FloatArray  # that entered the sum [pixel^2]
+    area: FloatArray  # summed area [pixel^2]
     dark: FloatArray
     smearing: FloatArray
     hot: FloatArray
-    fixed: FloatArray  # within a circle that does not move, shape (n,)
+    fixed: FloatArray  # within a fixed circle, shape (n,)
     fixed_area: FloatArray
 
 
@@ -304,7 +298,7 @@ def read_apertures(term: Apertures) -> AperturesTerm:
 
 
 class PsfFitTerm(NamedTuple):
-    """Photometry by PSF; NaN where the PSF was not fitted."""
+    """PSF photometry; NaN where the PSF was not fitted."""
 
     flux: FloatArray  # (n,) [electron]
     error: FloatArray
@@ -312,7 +306,7 @@ class PsfFitTerm(NamedTuple):
 
 
 def read_psf_fit(term: PsfFit) -> PsfFitTerm:
-    """Read the photometry by PSF."""
+    """Read the PSF photometry."""
     return PsfFitTerm(*term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"))
 
 
@@ -343,13 +337,13 @@ class ImagettePositionTerm(NamedTuple):
 
 
 def read_imagette_position(corrected: Corrected) -> ImagettePositionTerm:
-    """Read where the target is in every imagette."""
+    """Read the position of the target in every imagette."""
     product = corrected.products["TERM_IMAGETTE_POSITION"]
     names = ("X", "Y", "X_ERR", "Y_ERR", "HITS", "QUALITY")
     return ImagettePositionTerm(*term_column(product, "TERM_IMAGETTE_POSITION", *names))
 
 
 def read_image_flags(term: Leaf) -> Int32Array:
-    """Read the flags that a term gives to every image (`Quality`), shape (n,)."""
+    """Read the flags of every image in a term (`Quality`), shape (n,)."""
     (quality,) = term_column(term.product, term.product.extname, "QUALITY")
     return quality

@@ -1,5 +1,6 @@
-"""The kernels between telemetry and electrons: each undoes its effect, gives a hand-worked number,
-refuses what cannot be.
+"""The kernels that turn telemetry into electrons.
+
+Each undoes its effect, reproduces a hand-worked number, and rejects impossible input.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def rng(seed: int = 1) -> np.random.Generator:
 # ---- bias
 
 
-def test_a_clipped_mean_leaves_out_what_is_far_and_what_is_no_number() -> None:
+def test_a_clipped_mean_leaves_out_outliers_and_nan() -> None:
     rows = np.array([[9.0, 10.0, 11.0, 10.0, 1e6, np.nan], [np.nan] * 6, [5.0, *[np.nan] * 5]])
     mean, sigma, number = clipped_mean(rows, 4.0)
     # by hand: mean of 9, 10, 11, 10 is 10, their variance 2/3
@@ -111,14 +112,14 @@ def test_smoothing_weighs_by_errors_and_keeps_the_digits_of_large_offsets() -> N
     assert np.allclose(level - 1e9, 0.6, atol=3e-7)
 
 
-def test_smoothing_of_nothing_is_nothing() -> None:
+def test_smoothing_only_nan_gives_nan() -> None:
     level, error = smooth_in_time(np.arange(3.0), np.full(3, np.nan), np.ones(3), 1.0)
     assert np.isnan(level).all()
     assert np.isnan(error).all()
 
 
 def collapse(path: Path, form: str) -> None:
-    """Give the margins the form that is collapsed on board: per row, or in total."""
+    """Collapse the margins as on board: per row, or in total."""
     parts = take_apart(path)
     for part in parts:
         if part.extname in ("SCI_RAW_BlankLeft", "SCI_RAW_BlankRight", "SCI_RAW_OverscanLeft"):
@@ -181,7 +182,7 @@ def test_the_read_out_noise_is_that_of_one_exposure_in_all_forms(
         collapse(path, form)
         found.append(levels(visit, library)[2].mean())
         path.write_bytes(whole)
-    # what differs is the structure of the columns, which only pixels can be freed of
+    # the difference is the structure of the columns, which can be subtracted only from pixels
     assert np.ptp(found) / np.mean(found) < 0.05
 
 
@@ -192,13 +193,13 @@ def test_collapsed_margins_without_a_mean_are_refused(visit: Path, library: Path
         part.set("MRG_DTY1", "mode")
     with pytest.raises(
         BadInputError,
-        match="SCI_RAW_BlankLeft: keywords MRG_DTY1 to MRG_DTY4 are mode, median, stdev, N/A; "
-        "none is mean",
+        match="SCI_RAW_BlankLeft: keywords MRG_DTY1 to MRG_DTY4 are mode, median, stdev, N/A, "
+        "without mean",
     ):
         levels(visit, library)
 
 
-def test_without_margins_no_level_is_made_up(visit: Path) -> None:
+def test_without_margins_there_is_no_level(visit: Path) -> None:
     (path,) = visit.rglob("*SubArray*")
     put_together(
         path, [p for p in take_apart(path) if "Left" not in p.extname and "Right" not in p.extname]
@@ -279,9 +280,7 @@ def test_of_dark_columns_only_the_chosen_images_are_read(
 def test_margins_take_no_more_memory_when_there_are_more_of_them(
     tmp_path: Path, reader: str
 ) -> None:
-    """A margin of 1000 images takes 13 MB here; what is held of it is some blocks of 130 kB and
-    some numbers an image.
-    """
+    """Of a margin of 13 MB, only some blocks of 130 kB and some numbers per image are held."""
     images, path = 1000, tmp_path / "raw.fits"
     name, shape = (
         ("BlankLeft", (images, 200, 8)) if reader == "levels" else ("OverscanTop", (images, 80, 20))
@@ -359,7 +358,7 @@ def test_voltages_count_by_their_difference_to_the_substrate() -> None:
     )
 
 
-def test_gaps_in_housekeeping_are_bridged_and_nothing_is_made_of_nothing() -> None:
+def test_gaps_in_housekeeping_are_interpolated_unless_all_is_missing() -> None:
     assert fill_gaps(np.array([0.0, 1.0, 3.0]), np.array([2.0, np.nan, 5.0])).tolist() == [2, 3, 5]
     assert np.isnan(fill_gaps(np.arange(2.0), np.full(2, np.nan))).all()
 
@@ -421,7 +420,7 @@ def test_the_look_up_table_is_the_spline_within_its_steps(
 
 @pytest.mark.parametrize("missing", [0.04, -0.1])
 @pytest.mark.parametrize("curve", ["straight", "reference"])
-def test_charge_that_is_missing_at_low_signal_is_made_up_for(
+def test_charge_that_is_missing_at_low_signal_is_restored(
     library: Path, curve: str, missing: float
 ) -> None:
     reference = Curve(np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]]))
@@ -484,7 +483,7 @@ def test_dark_charge_is_collected_while_exposing_and_waiting() -> None:
 
 def test_dark_current_of_another_shape_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"dark current is \(200, 200\) pixels, read-out time is \(200, 199\)"
+        ValueError, match=r"dark current has the shape \(200, 200\), read-out time \(200, 199\)"
     ):
         dark_charge(np.zeros((200, 200)), 1.0, np.zeros((200, 199)))
 
@@ -553,7 +552,7 @@ def test_between_two_flat_fields_the_weight_is_that_of_the_second() -> None:
 
 
 def as_words(values: Any) -> Any:
-    """Return unsigned integers as FITS stores them: big-endian, 2^31 less, seen as native words."""
+    """Return unsigned integers as FITS stores them: big-endian words of the value minus 2^31."""
     return (values.astype(np.int64) - 2**31).astype(">i4").view(np.uint32)
 
 
@@ -569,8 +568,9 @@ def forward(
     nodes: Any,
     values: Any,
 ) -> Any:
-    """Return the ADU of a stack from its calibrated electrons; the curve is straight pieces, so its
-    inverse is exact.
+    """Return the ADU of a stack from its calibrated electrons.
+
+    The curve consists of straight pieces, so its inverse is exact.
     """
     each = electrons * flat / n[:, None, None] + dark * thermal[:, None, None]
     signal = np.interp(each, values, nodes)
@@ -578,7 +578,7 @@ def forward(
 
 
 def calibration(count: int = 6, ny: int = 9, nx: int = 7) -> dict[str, Any]:
-    """Return made-up terms for a few images."""
+    """Return invented terms for a few images."""
     draw = rng(5)
     nodes = np.array([-1e6, 1e4, 5e4, 2e6])
     slope = np.array([0.98, 1.0, 1.03])
@@ -874,9 +874,8 @@ def test_cleaning_takes_every_effect_out_once_and_leaves_no_data_alone() -> None
 
 def test_effects_of_another_window_are_refused() -> None:
     images = np.zeros((2, 5, 6))
-    with pytest.raises(
-        ValueError, match=r"smearing \(2, 7\), static excess \(5, 6\): wanted \(2, 6\) and \(5, 6\)"
-    ):
+    message = r"smearing \(2, 7\), static excess \(5, 6\): expected \(2, 6\) and \(5, 6\)"
+    with pytest.raises(ValueError, match=message):
         clean_block(images, slice(0, 2), Effects(np.zeros(2), smearing=np.zeros((2, 7))))
 
 

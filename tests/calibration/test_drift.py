@@ -1,6 +1,4 @@
-"""Slow changes are followed, noise is not; what the dark columns and the temperature tell of the
-dark current.
-"""
+"""Slow changes are followed, noise is not; the dark current from dark columns and temperature."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ def orbit_times(count: int) -> Any:
 
 
 def errors_of(truth: Any, time: Any, noise: float, seeds: int = 20) -> tuple[float, float]:
-    """Return rms of the error of what is followed, and of the error that is stated, over some
-    draws.
-    """
+    """Return the rms of the actual and of the stated errors over some draws."""
     found = []
     for seed in range(seeds):
         values = truth + np.random.default_rng(seed).normal(0, noise, time.size)
@@ -99,7 +95,7 @@ def test_a_step_is_followed_as_far_as_the_window_lets() -> None:
     )  # the window's mean is good to 0.01; waves of the curve come on top
 
 
-def test_outliers_have_no_say() -> None:
+def test_outliers_are_ignored() -> None:
     time = orbit_times(300)
     values = np.random.default_rng(2).normal(0, 0.055, 300)
     values[::25] += 5.0
@@ -107,7 +103,7 @@ def test_outliers_have_no_say() -> None:
     assert np.abs(level).max() < 0.02
 
 
-def test_missing_values_are_bridged_and_none_stay_none() -> None:
+def test_missing_values_are_interpolated_unless_all_are_missing() -> None:
     time = orbit_times(100)
     values = np.where(np.arange(100) % 3 == 0, np.nan, 7.0)
     level, error = follow(time, values, np.full(100, 0.1), HALF_HOUR)
@@ -134,7 +130,7 @@ def test_a_gain_that_drifts_by_a_millivolt_a_day_is_recovered_without_its_noise(
     assert 0 < np.mean(error / truth) < 0.05e-6
 
 
-def test_housekeeping_that_stands_still_is_left_alone() -> None:
+def test_constant_housekeeping_is_left_alone() -> None:
     still = np.full(50, 0.514)
     found, error = slow(np.arange(50.0), still, HALF_HOUR)
     assert found is still
@@ -142,9 +138,7 @@ def test_housekeeping_that_stands_still_is_left_alone() -> None:
 
 
 def test_a_smooth_curve_through_gains_that_jump_can_leave_their_range() -> None:
-    """Why the gain is checked once more behind the smoothing: here no image's is less than
-    0.001.
-    """
+    """This is why the gain is checked again after smoothing: no image has less than 0.001."""
     time = orbit_times(300)
     gain = np.where((time / ORBIT) % 1 < 0.5, 0.5, 0.001) * np.random.default_rng(1).uniform(
         0.999, 1.001, time.size
@@ -193,7 +187,7 @@ def test_noise_of_the_map_is_never_injected(spread: float) -> None:
     assert left < min(np.sqrt(np.mean(error**2)), np.std(truth)) * 1.02
 
 
-def test_a_map_without_errors_is_taken_as_it_is() -> None:
+def test_a_map_without_errors_is_used_as_it_is() -> None:
     map_ = np.random.default_rng(3).uniform(0, 1, (20, 20))
     rate, error = shrink(map_, np.zeros((20, 20)))
     assert np.allclose(rate, map_, rtol=1e-15)
@@ -215,7 +209,7 @@ def test_the_scale_of_the_dark_current_is_that_of_most_pixels() -> None:
     assert factor == pytest.approx(1.3, abs=5 * error)
 
 
-def test_columns_without_charge_tell_no_scale() -> None:
+def test_columns_without_charge_give_no_scale() -> None:
     assert np.isnan(ratio_of_sums(np.ones(100), np.zeros(100))).all()
     assert np.isnan(ratio_of_sums(np.full(100, np.nan), np.ones(100))).all()
     assert np.isnan(ratio_of_sums(np.ones(3), np.ones(3))).all()
@@ -262,7 +256,7 @@ def test_the_median_of_pixels_with_a_hot_tail_moves_when_they_are_noisy() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("margins", ["image", "reduced", "total collapsed"])
-def test_the_dark_columns_tell_how_warm_the_ccd_is(tmp_path: Path, margins: str) -> None:
+def test_the_dark_columns_measure_how_warm_the_ccd_is(tmp_path: Path, margins: str) -> None:
     case = tmp_path / "warm.toml"
     case.write_text(
         'start = "2024-03-10T08:00:00"\nimages = 12\nnexp = 1\nexptime = 60.0\nmagnitude = '
@@ -281,28 +275,28 @@ def test_the_dark_columns_tell_how_warm_the_ccd_is(tmp_path: Path, margins: str)
     # median three times that
     assert error < (0.01 if margins == "image" else 0.02)
     assert used["DARK_SRC"] == "DarkLeft+DarkRight"
-    # by hand any factor is taken, also none, without a word of the columns
+    # a factor in the settings is used whatever its value, without measuring the columns
     _, run = bench.reduce(until="dark", settings={"dark": {"scale": 0.0}})
     (leaf,) = [report.leaf for report in run.reports if report.step == "dark"]
     assert (leaf.used["DARK_SCL"], leaf.used["DARK_AVG"], leaf.warnings) == (0.0, 0.0, ())
     assert leaf.used["DARK_SRC"] == "setting"
 
 
-def test_why_the_scale_of_the_dark_frames_was_not_measured_is_told(
+def test_the_reason_why_the_dark_scale_was_not_measured_is_recorded(
     visit: Path, references: Path, tmp_path: Path
 ) -> None:
     bench = Bench(visit, (references,), tmp_path / "work", tmp_path / "products")
 
-    def said(**settings: bool) -> tuple[Any, ...]:
+    def measure(**settings: bool) -> tuple[Any, ...]:
         _, run = bench.reduce(until="dark", settings={"dark": settings})
         (used,) = [report.leaf.used for report in run.reports if report.step == "dark"]
         return used["DARK_SRC"], used["DARK_SCL"], used["DARK_SCE"]
 
-    assert said(skip=True) == ("not measured: no dark current is subtracted", 1.0, 0.0)
+    assert measure(skip=True) == ("not measured: no dark current is subtracted", 1.0, 0.0)
     (path,) = visit.rglob("*SCI_RAW_SubArray*")
     whole = take_apart(path)
     put_together(path, [p for p in whole if not p.extname.startswith("SCI_RAW_Dark")])
-    assert said() == (
+    assert measure() == (
         "not measured: the visit has no dark columns with pixels or medians",
         1.0,
         0.0,
@@ -312,4 +306,4 @@ def test_why_the_scale_of_the_dark_frames_was_not_measured_is_told(
         put_together(
             frame, [p for p in take_apart(frame) if not p.extname.endswith(("Left", "Right"))]
         )
-    assert said() == ("not measured: the dark frames have no dark columns", 1.0, 0.0)
+    assert measure() == ("not measured: the dark frames have no dark columns", 1.0, 0.0)

@@ -47,9 +47,7 @@ SPEED = np.sqrt(398600.44 / RADIUS**3)
 
 
 def table(visit: str, folder: str, name: str, extname: str) -> Any:
-    """Return the rows of a table of one of the shared visits; `visit` may be the folder of
-    references.
-    """
+    """Return the rows of a table of a shared visit, or of the folder of references."""
     if not VISITS.is_dir():
         pytest.skip(f"the visits of the mission's simulator are not at {VISITS}")
     with fits.open(next((VISITS / visit / folder).glob(f"*{name}*.fits")), memmap=False) as hdus:
@@ -64,7 +62,7 @@ def orbit(visit: str) -> tuple[Any, ...]:
 
 
 def circle(seconds: Any) -> tuple[Any, Any]:
-    """Return places and velocities on a round orbit over the poles."""
+    """Return positions and velocities on a circular polar orbit."""
     angle = SPEED * np.asarray(seconds, dtype=float)
     zero = np.zeros_like(angle)
     place = RADIUS * np.stack([np.cos(angle), zero, np.sin(angle)], axis=-1)
@@ -105,7 +103,7 @@ def saa_map(inside: list[tuple[int, int]], last: int = 180) -> tuple[Any, Any, A
 
 
 @given(st.floats(-90, 90), st.floats(-180, 180), st.integers(-3, 3))
-def test_the_saa_map_repeats_every_turn_and_its_rows_may_stand_in_any_order(
+def test_the_saa_map_repeats_every_turn_and_its_rows_may_be_in_any_order(
     latitude: Any, longitude: Any, turns: Any
 ) -> None:
     cells = saa_map([(y, x) for y in range(-51, 0, 2) for x in range(-90, 41, 3)])
@@ -138,13 +136,13 @@ def test_a_map_without_its_last_column_is_the_same_map() -> None:
 def test_a_map_that_is_no_full_grid_around_the_earth_is_refused() -> None:
     latitude, longitude, flag = saa_map([])
     with pytest.raises(
-        ValueError, match="SAA map has 10889 rows, wanted each of 90 x 121 cells once"
+        ValueError, match="SAA map has 10889 rows, expected each of 90 x 121 cells once"
     ):
         flag_saa(latitude[:-1], longitude[:-1], flag[:-1], [0.0], [0.0])
     west = longitude <= 0
-    with pytest.raises(ValueError, match="SAA map spans 61 longitudes of 3 deg, wanted 360 deg"):
+    with pytest.raises(ValueError, match="SAA map spans 61 longitudes of 3 deg, expected 360 deg"):
         flag_saa(latitude[west], longitude[west], flag[west], [0.0], [0.0])
-    with pytest.raises(ValueError, match="LATITUDE of the SAA map is not in even steps"):
+    with pytest.raises(ValueError, match="LATITUDE of the SAA map is not evenly spaced"):
         flag_saa(np.where(latitude == 1, 0.5, latitude), longitude, flag, [0.0], [0.0])
 
 
@@ -376,7 +374,7 @@ digits = st.integers(0, 9)
 
 
 @given(st.lists(st.tuples(*[digits] * 6), max_size=10))
-def test_event_taken_apart_and_put_together_is_the_same(rows: Any) -> None:
+def test_event_decomposed_and_composed_is_the_same(rows: Any) -> None:
     given_digits = EventDigits(*np.array(rows, dtype=np.int32).reshape(-1, 6).T)
     event = compose_event(*given_digits)
     assert event.dtype == np.int32
@@ -410,10 +408,12 @@ def test_quality_is_zero_exactly_where_event_is(event: Any) -> None:
 
 
 def test_digits_beyond_9_and_events_beyond_six_digits_are_refused() -> None:
-    with pytest.raises(ValueError, match="digit moon of EVENT is 0 to 12, wanted 0 to 9"):
+    with pytest.raises(
+        ValueError, match="digit moon of EVENT ranges from 0 to 12, expected 0 to 9"
+    ):
         compose_event(0, 0, 0, [0, 12], 0, 0)
     for event in (-1, 1_000_000):
-        with pytest.raises(ValueError, match=f"EVENT is {event} to {event}, wanted six digits"):
+        with pytest.raises(ValueError, match=f"EVENT ranges from {event} to {event}, expected"):
             decompose_event([event])
 
 
@@ -449,12 +449,12 @@ def test_limits_mirrored_with_their_value_give_the_same_digit(
 
 @pytest.mark.parametrize("limits", [(25, 35), (35,), 35, (35, 25, 15)])
 def test_limits_in_the_wrong_order_or_number_are_refused(limits: Any) -> None:
-    with pytest.raises(ValueError, match="wanted a soft one and a hard one beyond it"):
+    with pytest.raises(ValueError, match="expected a soft limit and a hard one beyond it"):
         angle_digit([30.0], limits)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans()), min_size=1))
-def test_what_the_earth_does_worst_wins(rows: Any) -> None:
+def test_the_worst_effect_of_the_earth_wins(rows: Any) -> None:
     limb, stray, occulted = (np.array(column) for column in zip(*rows, strict=True))
     digit = earth_digit(limb, stray, occulted)
     assert (digit[occulted] == 9).all()
@@ -463,7 +463,7 @@ def test_what_the_earth_does_worst_wins(rows: Any) -> None:
 
 def test_a_limb_digit_of_9_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"digits of the limb angle are \[0, 9\], wanted 0, 1 or 2"
+        ValueError, match=r"digits of the limb angle are \[0, 9\], expected 0, 1 or 2"
     ):
         earth_digit([0, 9], [False, False], [False, False])
 
@@ -497,7 +497,7 @@ def test_an_image_that_varies_between_zero_and_full_scale_is_usable(
 
 
 def test_a_stack_of_no_exposures_is_refused() -> None:
-    with pytest.raises(ValueError, match="NEXP is 0, wanted 1 or more"):
+    with pytest.raises(ValueError, match="NEXP is 0, expected 1 or more"):
         flag_unusable([0], [0], 0)
 
 
@@ -516,11 +516,9 @@ def test_the_second_and_third_image_of_a_time_are_flagged() -> None:
 
 
 def test_times_that_go_back_or_are_missing_are_refused_with_their_rows() -> None:
-    with pytest.raises(
-        ValueError, match=r"time does not increase from the row before to row 3, 5$"
-    ):
+    with pytest.raises(ValueError, match=r"time is earlier than in the row before in row 3, 5$"):
         flag_repeated_times(START + np.array([0, 2, 1, 4, 3]) * MINUTE)
-    with pytest.raises(ValueError, match=r"to row 2, 3, 4, 5, 6 and 3 more$"):
+    with pytest.raises(ValueError, match=r"in row 2, 3, 4, 5, 6 and 3 more$"):
         flag_repeated_times(START - np.arange(9))
     with pytest.raises(ValueError, match="time is missing in row 2"):
         flag_repeated_times([START, np.nan])

@@ -1,6 +1,4 @@
-"""The flat field that is built from wavelengths: it is the star's own, and that between two
-temperatures.
-"""
+"""The flat field built by wavelength, against the star's own and the interpolated one."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ from tasks.calibration.flat import (
     EDGE,
     ByWavelength,
     between,
-    built,
-    interpolated,
+    build_flat,
+    interpolate_flat,
     photon_weights,
     star_light,
 )
@@ -74,7 +72,7 @@ def test_built_interpolated_and_true_flat_fields_are_the_same_to_a_hundred_thous
     parts: ByWavelength, teff: float
 ) -> None:
     warnings: list[str] = []
-    found = built(parts, teff, warnings)
+    found = build_flat(parts, teff, warnings)
     truth = flat.star_flat(teff).astype(float)
     # single precision is 6e-8; between planes of 20 nm the patterns bend by 6e-6, in their
     # strongest pixels by five times that
@@ -94,7 +92,9 @@ def test_built_interpolated_and_true_flat_fields_are_the_same_to_a_hundred_thous
 
 
 @pytest.mark.slow
-def test_hot_stars_are_bluer_and_what_lies_outside_is_told(parts: ByWavelength) -> None:
+def test_hot_stars_are_bluer_and_temperatures_outside_the_grid_are_reported(
+    parts: ByWavelength,
+) -> None:
     warnings: list[str] = []
     cool, hot = (star_light(parts, teff, warnings)[0] for teff in (3500.0, 9000.0))
     mean = [float(np.average(light[:, 0], weights=light[:, 1])) for light in (cool, hot)]
@@ -105,8 +105,8 @@ def test_hot_stars_are_bluer_and_what_lies_outside_is_told(parts: ByWavelength) 
     _, used = star_light(parts, 50_000.0, warnings)
     assert used == 10_000.0
     assert warnings == [
-        "the target's T_EFF is not known: the spectrum of 5800 K is used",
-        "T_EFF 50000 K lies outside of those of the reference: the spectrum of 10000 K is used",
+        "the target's T_EFF is unknown: using the spectrum of 5800 K",
+        "T_EFF 50000 K is outside the range of the reference: using the spectrum of 10000 K",
     ]
 
 
@@ -116,14 +116,14 @@ def test_errors_of_many_planes_average_out(
 ) -> None:
     (path,) = flat_filters(tmp_path, 40.0)
     noisy = parts._replace(filters=Reference(kind="", product=raw_product(path), valid_from=""))
-    found = built(noisy, 5777.0, [])
+    found = build_flat(noisy, 5777.0, [])
     expected = build.FLAT_ERROR * np.sqrt(np.sum(found.weights**2))
     assert found.error == pytest.approx(np.full((1024, 1024), expected), rel=1e-4)
     # the scatter of a million pixels is good to 0.1 %; planes 40 nm apart miss the curved patterns
     # by 2e-5, of 1.4e-4
     assert np.std(found.response - flat.star_flat(5777.0)) == pytest.approx(expected, rel=0.05)
     (planes,) = library.rglob("*FlatFieldTeff*")
-    by_planes = interpolated(raw_product(planes), 5777.0, [])
+    by_planes = interpolate_flat(raw_product(planes), 5777.0, [])
     assert by_planes.nodes.tolist() == [5500.0, 6000.0]
     assert by_planes.weights == pytest.approx([0.446, 0.554], rel=1e-12)
 
@@ -135,8 +135,8 @@ def test_a_filter_without_a_wavelength_is_refused(tmp_path: Path, parts: ByWavel
         hdus[2].data["FILTER"][1] = "blue"
         hdus[2].add_checksum()
     wrong = parts._replace(filters=Reference(kind="", product=raw_product(path), valid_from=""))
-    with pytest.raises(BadInputError, match="column FILTER: 'blue' names no wavelength"):
-        built(wrong, 5777.0, [])
+    with pytest.raises(BadInputError, match="column FILTER: 'blue' contains no wavelength"):
+        build_flat(wrong, 5777.0, [])
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_the_flat_field_of_the_ccd_is_what_the_images_were_divided_by_and_goes_o
     with fits.open(raw_file(folder, "PIP_CAL_FlatField"), memmap=False) as hdus:
         head, *of_ccd = hdus[1].header, hdus[1].data, hdus[2].data
     (path,) = references.rglob("*FlatFieldTeff*")
-    wanted = interpolated(raw_product(path), float(head["T_EFF"]), [])
+    wanted = interpolate_flat(raw_product(path), float(head["T_EFF"]), [])
     for found, part, image in zip(of_ccd, of_window, (wanted.response, wanted.error), strict=True):
         assert found.shape == (1024, 1024)
         np.testing.assert_array_equal(found[window], part)
@@ -199,10 +199,10 @@ def test_the_flat_field_of_the_ccd_is_as_the_soc_defines_it(reduced: Bench) -> N
         model / "data_model.json",
         raw_file(folder, "PIP_CAL_FlatField"),
     )
-    told = subprocess.run(
+    checked = subprocess.run(
         [sys.executable, *map(str, parts)], capture_output=True, text=True, check=False
     )
-    assert "1 file(s): 0 errors, 0 warnings" in told.stdout, told.stdout
+    assert "1 file(s): 0 errors, 0 warnings" in checked.stdout, checked.stdout
 
 
 def test_of_a_flat_field_given_by_hand_only_the_window_is_known(

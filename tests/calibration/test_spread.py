@@ -1,6 +1,4 @@
-"""What motion within a stack does to its linearisation: variances against those of the exposures
-themselves.
-"""
+"""Motion within a stack: estimated variances against those of the exposures themselves."""
 
 from __future__ import annotations
 
@@ -59,7 +57,7 @@ def test_offsets_have_the_covariance_of_the_exposures(k: int, seed: int) -> None
         np.testing.assert_allclose(used.mean(axis=1), 0.0, atol=1e-12)
 
 
-def test_an_unknown_place_is_one_that_rests() -> None:
+def test_an_unknown_position_counts_as_no_motion() -> None:
     offsets = offsets_of(np.array([[1.0, np.nan, 2.0]]), np.array([[1.0, 1.0, 2.0]]))
     np.testing.assert_array_equal(offsets[0, 0, :3], 0.0)
     assert not variances(star(30.0, 30.0), np.where(np.isfinite(offsets[0]), 0.0, np.nan)).any()
@@ -79,7 +77,7 @@ def test_a_moving_star_varies_as_its_exposures_do() -> None:
     assert abs(found[seen].sum() / truth[seen].sum() - 1) < 0.01
 
 
-def test_what_is_no_star_does_not_vary() -> None:
+def test_pixels_without_a_star_do_not_vary() -> None:
     offsets = offsets_of(np.array([[0.0, 1.0, 2.0]]), np.array([[0.0, 0.5, 0.0]]))[0]
     image = np.full((41, 41), 5.0)
     image[20, 20] = 50_000.0  # a hot pixel
@@ -101,7 +99,7 @@ def test_a_variance_is_never_more_than_the_signal_squared() -> None:
     assert (found == image**2).any()
 
 
-def test_imagettes_tell_the_variance_of_the_core() -> None:
+def test_imagettes_give_the_variance_of_the_core() -> None:
     draw = np.random.default_rng(5)
     exposures = draw.integers(600, 30_000, (2, 3, 20, 20))
     stacks = exposures.sum(axis=1)

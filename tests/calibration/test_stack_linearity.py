@@ -1,6 +1,4 @@
-"""Stacks of a star that moves within them, simulated exposure by exposure, linearised as a
-whole.
-"""
+"""Stacks of a moving star, simulated exposure by exposure and linearised as a whole."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_noise_is_no_spike_however_little_sky_there_is() -> None:
     ).any()
 
 
-def test_a_running_median_leaves_out_what_is_no_number() -> None:
+def test_a_running_median_ignores_nan() -> None:
     values = np.array([1.0, 2.0, 9.0, np.nan, 4.0, 5.0])
     # by hand: medians of (1, 2), (1, 2, 9), (2, 9), (9, 4), (4, 5), (4, 5)
     np.testing.assert_array_equal(running_median(values, 1), [1.5, 2.0, 5.5, 6.5, 4.5, 4.5])
@@ -174,7 +174,7 @@ def test_a_gradient_is_steep_when_it_changes_the_ring_by_more_than_its_usual_lev
     assert not steep(level, slope, np.zeros(5, dtype=bool), 97.0).any()
 
 
-def test_sudden_stray_light_is_flagged_and_its_gradient_taken_away(tmp_path: Path) -> None:
+def test_sudden_stray_light_is_flagged_and_its_gradient_subtracted(tmp_path: Path) -> None:
     case = Case(
         images=24,
         nexp=1,
@@ -226,7 +226,7 @@ def test_sudden_stray_light_is_flagged_and_its_gradient_taken_away(tmp_path: Pat
         )
 
 
-def test_the_delivered_background_is_what_cleaning_takes_away() -> None:
+def test_the_delivered_background_is_the_subtracted_one() -> None:
     from tasks.visit.clean import clean_block
 
     slope, centre = np.array([[0.1, -0.2], [0.0, 0.3]]), (3.0, 2.5)
@@ -284,6 +284,6 @@ def test_light_that_turns_makes_the_error_of_the_level_as_large_as_it_is() -> No
     assert 2.0 < excess(sectors(images, 8.0), np.full(40, 8.0)) < 5.0
 
 
-def test_too_few_sectors_tell_nothing_of_an_excess() -> None:
+def test_too_few_sectors_give_no_excess() -> None:
     assert excess(np.zeros((3, SECTORS, 2)), np.full(3, 8.0)) == 1.0
     assert excess(np.full((40, SECTORS, 2), 100.0), np.full(40, np.nan)) == 1.0

@@ -42,7 +42,7 @@ def test_a_steady_excess_must_be_significant_and_more_than_the_star_s_model_may_
     )
 
 
-def test_what_the_edge_of_the_window_holds_too_little_of_is_no_hot_pixel() -> None:
+def test_a_deficit_at_the_edge_of_the_window_makes_no_hot_pixel() -> None:
     y, x = np.mgrid[:41, :41] - 20.0
     outside = np.hypot(x, y) > 19
     median = np.where(
@@ -71,7 +71,7 @@ def field_stars(
     )
 
 
-def test_the_error_of_a_field_star_s_model_is_told_by_its_scatter_and_not_by_hits() -> None:
+def test_the_error_of_a_field_star_s_model_follows_from_its_scatter_and_not_from_hits() -> None:
     doubts = 0.02, 0.05, 0.1
     excess, noise, others = field_stars(np.random.default_rng(3), *doubts)
     excess[10, 25:35] += 1e4  # a track
@@ -114,7 +114,7 @@ def test_effects_that_are_not_known_yet_are_left_alone() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_called_hot_changes_no_image(reduced: Bench, tmp_path: Path) -> None:
+def test_the_limit_of_hot_pixels_changes_no_image(reduced: Bench, tmp_path: Path) -> None:
     def found(hot: float) -> tuple[int, bytes]:
         bench = reduced.copy(tmp_path / str(hot))
         _, run = bench.reduce(until="defects", settings={"defects": {"hot": hot, "static": 3.0}})

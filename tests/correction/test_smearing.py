@@ -16,7 +16,7 @@ def test_stars_above_count_where_an_exposure_began_and_those_below_where_it_ende
     np.testing.assert_array_equal(rows, [[400, 400], [100, 101], [-299, -299]])
 
 
-def test_the_time_of_a_shift_is_told_by_a_star_that_crosses_in_few_images() -> None:
+def test_a_star_that_crosses_in_few_images_gives_the_time_of_a_shift() -> None:
     rng = np.random.default_rng(1)
     column, tau, noise = np.arange(200.0), 25e-6, 3.0
     model = np.zeros((100, 200))
@@ -30,5 +30,5 @@ def test_the_time_of_a_shift_is_told_by_a_star_that_crosses_in_few_images() -> N
     assert error == pytest.approx(noise / np.sqrt(np.sum((model - model.mean()) ** 2)), rel=0.1)
 
 
-def test_images_without_smeared_light_tell_no_time() -> None:
+def test_images_without_smeared_light_give_no_time() -> None:
     assert fit_time(np.ones((3, 20)), np.zeros((3, 20))) == (0.0, float("inf"))

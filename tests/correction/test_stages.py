@@ -135,7 +135,7 @@ def test_pixels_without_data_are_left_out_of_every_stage() -> None:
     np.testing.assert_allclose(found, 100 * (16 * np.pi - 1), rtol=1e-12)
 
 
-def test_each_effect_is_taken_away_once_and_in_order() -> None:
+def test_each_effect_is_subtracted_once_and_in_order() -> None:
     random = np.random.default_rng(5)
     star = random.uniform(0, 1e4, (20, 20))
     smearing, static = random.uniform(0, 9, (3, 20)), np.zeros((20, 20))
@@ -184,7 +184,7 @@ def test_effects_that_are_not_known_change_nothing() -> None:
     assert (found == found[:, :1]).all()
 
 
-def test_a_circle_holds_its_area_and_leaves_out_what_is_no_number() -> None:
+def test_a_circle_has_its_area_and_ignores_nan() -> None:
     images = np.ones((3, 30, 30))
     images[1, 15, 15] = np.nan
     found = circle_sums(images, np.array([15.3, 15.3, np.nan]), np.array([14.9, 14.9, 15.0]), 7.0)
@@ -265,5 +265,5 @@ def test_terms_of_another_window_are_refused(reduced: Bench) -> None:
         dark=Dark(step="dark", products=term("dark")),
         flat=Flat(step="flat", products=term("flat")),
     )
-    with pytest.raises(ValueError, match="the terms are not of"):
+    with pytest.raises(ValueError, match="the terms do not match"):
         measure_calibration_stages.fn(raw, None, look, detector)

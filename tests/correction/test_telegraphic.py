@@ -62,7 +62,7 @@ def test_a_cosmic_ray_does_not_hide_the_levels() -> None:
 
 
 @pytest.mark.parametrize("what", ["noise", "hot", "cosmic rays", "sine", "drift"])
-def test_pixels_that_do_not_jump_are_none(what: str) -> None:
+def test_pixels_without_jumps_are_not_telegraphic(what: str) -> None:
     rng = np.random.default_rng(3)
     found = 0
     for _ in range(300):
@@ -93,7 +93,7 @@ def test_states_and_levels_are_recovered() -> None:
     assert np.mean((high > 0.5) != truth) < 0.01
 
 
-def test_what_is_taken_away_leaves_the_noise_alone() -> None:
+def test_the_subtraction_does_not_change_the_noise() -> None:
     rng = np.random.default_rng(5)
     signal, _ = telegraph(rng, 10.0, n=600)
     noise = rng.normal(0, 1, 600)

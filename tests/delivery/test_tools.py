@@ -111,7 +111,7 @@ def test_flags_are_put_into_words() -> None:
     assert event_words(200_901) == [
         "SAA: in the South Atlantic Anomaly",
         "Earth: behind the Earth",
-        "cosmic rays: hit on more than 5% of the image",
+        "cosmic rays: hits on more than 5% of the image",
     ]
     assert event_words(3_000) == ["Moon: digit 3"]
     assert quality_words(int(Quality.SAA | Quality.MARGIN)) == [

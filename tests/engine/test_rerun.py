@@ -362,7 +362,7 @@ def test_until_stops_behind_the_step_and_publishes_nothing(bench: Bench, tmp_pat
 
 @pytest.mark.parametrize("option", ["from_step", "until"])
 def test_a_step_that_does_not_exist_is_named_with_those_that_do(bench: Bench, option: str) -> None:
-    with pytest.raises(UsageError, match=r"there is no step 'darks'; the steps are .*\bdark\b"):
+    with pytest.raises(UsageError, match=r"unknown step 'darks'; the steps are .*\bdark\b"):
         bench.reduce(**{option: "darks"})
 
 
@@ -574,14 +574,15 @@ def test_a_replacement_that_takes_no_place_is_refused(
     bench: Bench, published: Path, tmp_path: Path
 ) -> None:
     term = published / "terms/flat.fits"
-    with pytest.raises(UsageError, match=r"flat\.fits should replace TERM_FLAT too"):
+    with pytest.raises(UsageError, match=r"flat\.fits already replaces TERM_FLAT"):
         bench.reduce(replace=(term, Path(shutil.copy(term, tmp_path))))
     before = tree(bench.output)
     bare = Path(shutil.copytree(bench.visit, tmp_path / "no imagettes"))
     raw_file(bare, "SCI_RAW_Imagette").unlink()
     bench.visit = bare
     with pytest.raises(
-        UsageError, match=r"SCI_CAL_Imagette.*: no step of this visit leaves what it should replace"
+        UsageError,
+        match=r"SCI_CAL_Imagette.*: no step of this visit creates the product it should replace",
     ):
         bench.reduce(replace=(raw_file(published, "SCI_CAL_Imagette"),))
     assert tree(bench.output) == before

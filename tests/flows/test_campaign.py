@@ -37,9 +37,9 @@ COMMAND = (sys.executable, "-c", STUB)
 
 def test_visits_run_side_by_side_and_each_fails_alone(tmp_path: Path) -> None:
     names = ["a", "bad", "b", "killed", "c"]
-    told: list[str] = []
+    reported: list[str] = []
     results = run_campaign(
-        [tmp_path / n for n in names], [], 2, lambda r: told.append(Path(r.visit).name), COMMAND
+        [tmp_path / n for n in names], [], 2, lambda r: reported.append(Path(r.visit).name), COMMAND
     )
     assert [(Path(r.visit).name, r.code, r.verdict) for r in results] == [
         ("a", 0, "good"),
@@ -52,10 +52,10 @@ def test_visits_run_side_by_side_and_each_fails_alone(tmp_path: Path) -> None:
         "/out/a",
         "it is \\x1b[31mbad",
         "/out/b",
-        "ended by signal 9",
+        "killed by signal 9",
         "/out/c",
     ]
-    assert sorted(told) == sorted(names)
+    assert sorted(reported) == sorted(names)
     # never more than two at a time
     spans = [
         [float((tmp_path / f"{when} {n}").read_text()) for when in ("began", "ended")]
@@ -107,6 +107,6 @@ def test_the_command_sums_up_and_ends_with_the_first_code(reduced: Bench, tmp_pa
         66,
         f"{empty}: no raw sub-array (SCI_RAW_SubArray) below this folder",
     )
-    assert Path(pdf.removeprefix("as PDF ")) == Path(
-        report.removeprefix("the report is ")
-    ).with_suffix(".pdf")
+    assert Path(pdf.removeprefix("as PDF: ")) == Path(report.removeprefix("report: ")).with_suffix(
+        ".pdf"
+    )

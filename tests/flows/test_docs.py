@@ -1,6 +1,4 @@
-"""The pages: everything that is declared stands in them, every step has its own, and they are built
-without network.
-"""
+"""The pages cover everything that is declared, one page per step, and need no network."""
 
 from __future__ import annotations
 
@@ -37,9 +35,9 @@ HEADINGS = (
     "Formula",
     "Source",
     "Parameters",
-    "What it leaves",
-    "When something is missing",
-    "Where it fails",
+    "Output",
+    "Missing inputs",
+    "Limitations",
 )
 
 
@@ -53,7 +51,7 @@ def pages_of_steps() -> list[str]:
     )
 
 
-def test_every_step_has_a_page_and_pages_stand_in_the_order_of_the_pipeline() -> None:
+def test_every_step_has_a_page_and_pages_follow_the_order_of_the_pipeline() -> None:
     order = pages_of_steps()
     assert sorted(order) == sorted(STEPS)
     assert {path.stem for path in (DOCS / "steps").glob("*.md")} == {*STEPS, "index"}
@@ -61,26 +59,35 @@ def test_every_step_has_a_page_and_pages_stand_in_the_order_of_the_pipeline() ->
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_the_page_of_a_step_tells_all_that_is_wanted_of_it(name: str) -> None:
+def test_the_page_of_a_step_is_complete(name: str) -> None:
     text = page(f"steps/{name}.md")
-    parts = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
-    assert tuple(parts) == HEADINGS
-    assert [heading for heading, body in parts.items() if not body.strip()] == []
+    sections = dict(re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
+    assert tuple(sections) == HEADINGS
+    assert [heading for heading, body in sections.items() if not body.strip()] == []
     step = STEPS[name]
     assert all(f"`{keyword}`" in text for keyword in step.keywords)
     assert f"| version | {step.version} |" in text
     for section in declared.settings_of(step):
         assert all(
-            f"`{section}.{key}`" in parts["Parameters"]
+            f"`{section}.{key}`" in sections["Parameters"]
             for key in declared.sections()[section].model_fields
         )
     for leaf in (extname for extname in step.leaves if extname in TERMS):
-        assert leaf in parts["What it leaves"]
-        assert all(f"`{column.name}`" in parts["What it leaves"] for column in TERMS[leaf].columns)
+        assert leaf in sections["Output"]
+        assert all(f"`{column.name}`" in sections["Output"] for column in TERMS[leaf].columns)
     assert f"figures/{name}.png" in text
 
 
-def test_every_setting_stands_in_the_page_of_settings_with_its_default() -> None:
+def test_files_named_in_the_pages_exist() -> None:
+    pages = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    folders = "benchmarks|deploy|docs|flows|reference_data|schemas|tasks|tests"
+    pattern = re.compile(rf"`((?:{folders})/[a-z0-9_/]+\.[a-z]+)`")
+    named = {name for path in pages for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 40
+    assert sorted(name for name in named if not (ROOT / name).is_file()) == []
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
     text = page("reference/settings.md")
     for section, field in PipelineSettings().model_dump().items():
         for key, default in field.items():
@@ -88,7 +95,7 @@ def test_every_setting_stands_in_the_page_of_settings_with_its_default() -> None
             assert f"| `{section}.{key}` | {shown} |" in text
 
 
-def test_every_product_term_and_column_is_declared_in_a_page() -> None:
+def test_every_product_term_and_column_is_listed() -> None:
     texts = {name: page(f"reference/{name}.md") for name in ("products", "terms", "structures")}
     sections = {
         extname: body
@@ -105,7 +112,7 @@ def test_every_product_term_and_column_is_declared_in_a_page() -> None:
         assert [row for row in rows if row not in sections[structure.extname]] == []
 
 
-def test_every_keyword_stands_in_the_page_of_keywords() -> None:
+def test_every_keyword_is_listed() -> None:
     text = page("reference/keywords.md")
     names = {
         *USED,
@@ -115,20 +122,20 @@ def test_every_keyword_stands_in_the_page_of_keywords() -> None:
     assert [name for name in sorted(names) if f"| `{name}` |" not in text] == []
 
 
-def test_every_flag_stands_in_the_page_of_flags_with_its_value() -> None:
+def test_every_flag_is_listed_with_its_value() -> None:
     text = page("reference/flags.md")
     for flag in (*Quality, *PixelFlag):
         assert f"| {int(flag)} | `{flag.name}` |" in text
 
 
-def test_every_input_stands_in_the_page_of_inputs_with_what_is_done_without_it() -> None:
+def test_every_input_is_listed_with_its_fall_back() -> None:
     text = page("reference/inputs.md")
     for kind in (*VISIT_INPUTS, *REFERENCES):
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {kind.kind} |")]
         assert row.endswith(f"| {kind.fallback or '**needed**'} |")
 
 
-def test_every_command_and_option_stands_in_the_page_of_commands() -> None:
+def test_every_command_and_option_is_listed() -> None:
     text = page("reference/commands.md")
     for name, command in drp.commands.items():
         _, _, rest = text.partition(f"## drp {name}\n")
@@ -137,14 +144,14 @@ def test_every_command_and_option_stands_in_the_page_of_commands() -> None:
         assert [option for option in options if option not in body] == []
 
 
-def test_a_mark_that_names_nothing_is_an_error() -> None:
+def test_an_unknown_mark_is_an_error() -> None:
     with pytest.raises(KeyError, match="no_such_step"):
         declared.expand("<!-- declared: step no_such_step -->")
     with pytest.raises(KeyError, match="no settings nothing"):
         declared.expand("<!-- declared: settings nothing -->")
 
 
-def test_no_mark_is_left_in_any_page() -> None:
+def test_every_mark_of_every_page_is_expanded() -> None:
     assert [
         path.name
         for path in PAGES
@@ -152,14 +159,14 @@ def test_no_mark_is_left_in_any_page() -> None:
     ] == []
 
 
-def test_a_figure_is_drawn_for_every_step_and_has_words_for_those_who_do_not_see_it() -> None:
+def test_every_step_has_a_figure_with_a_text_alternative() -> None:
     assert set(FIGURES) == set(STEPS)
     assert all(
-        len(drawn.alt.split()) >= 3 and drawn.caption.endswith(".") for drawn in FIGURES.values()
+        len(figure.alt.split()) >= 3 and figure.caption.endswith(".") for figure in FIGURES.values()
     )
 
 
-def test_the_python_of_the_pages_is_python() -> None:
+def test_python_blocks_of_the_pages_parse() -> None:
     blocks = [
         b
         for path in PAGES
@@ -170,7 +177,7 @@ def test_the_python_of_the_pages_is_python() -> None:
         ast.parse(block)
 
 
-def test_the_tutorial_plots_a_light_curve_and_holds_it_against_the_truth(
+def test_the_tutorial_plots_a_light_curve_and_compares_it_with_the_truth(
     reduced: Bench, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").symlink_to(reduced.output)
@@ -191,17 +198,15 @@ def test_the_tutorial_plots_a_light_curve_and_holds_it_against_the_truth(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (told,) = done.stdout.splitlines()
-    # photon noise of a star of G = 9 in a minute is 200 ppm
-    assert 50 < int(told.removesuffix(" ppm")) < 400
+    (line,) = done.stdout.splitlines()
+    # the photon noise of a star of G = 9 is 200 ppm in one minute
+    assert 50 < int(line.removesuffix(" ppm")) < 400
 
 
 def outward(text: str) -> list[str]:
-    """Ask the pages' own check, which stands in a module that needs the tools; its pattern needs
-    none.
-    """
+    """Apply the pattern of docs/conf.py, which cannot be imported without the docs tools."""
     source = (DOCS / "conf.py").read_text(encoding="utf-8")
-    (pattern,) = re.findall(r'^OUTWARD = re.compile\(r"""(.+)"""\)$', source, re.MULTILINE)
+    (pattern,) = re.findall(r'^OUTWARD = re\.compile\(\s*r"""(.+)"""\s*\)$', source, re.MULTILINE)
     return re.findall(pattern, text)
 
 
@@ -213,6 +218,6 @@ def outward(text: str) -> list[str]:
         '<img alt="a" src="http://x/a.png">',
     ],
 )
-def test_what_a_browser_would_fetch_is_seen(tag: str) -> None:
+def test_elements_that_a_browser_would_fetch_are_found(tag: str) -> None:
     assert outward(f"<p>{tag}</p>") == [tag.removesuffix("</script>")]
     assert outward('<a href="https://x.y/">elsewhere</a><script src="_static/a.js"></script>') == []

@@ -1,6 +1,4 @@
-"""The same bytes come out whatever the user's environment: home, time zone, language, umask, hash
-seed, no network.
-"""
+"""Products do not depend on the user's environment: home, time zone, language, umask, hash seed."""
 
 from __future__ import annotations
 

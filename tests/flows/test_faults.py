@@ -1,6 +1,4 @@
-"""Damaged FITS files as a person meets them: the exit code, one line that names the place, and
-nothing else touched.
-"""
+"""Damaged FITS files: exit code, an ERROR line that names the place, and no side effects."""
 
 from __future__ import annotations
 

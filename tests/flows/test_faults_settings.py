@@ -1,6 +1,4 @@
-"""Faults of settings and arguments: each is refused at once, with the code and words that tell what
-is wrong.
-"""
+"""Invalid settings and arguments are rejected at once, with exit code and a clear message."""
 
 from __future__ import annotations
 

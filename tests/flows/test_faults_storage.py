@@ -1,6 +1,4 @@
-"""A disk that fails: whole or not at all, the older product untouched, and a code that says whether
-trying again helps.
-"""
+"""A failing disk: all or nothing is published, older products stay, and the exit code is right."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ from typing import Any
 
 import pytest
 
+import flows.command.console
 import flows.command.main
-import flows.reduce
+import flows.runs.reduction
 from schemas import ROOT
 from schemas.payloads import Inventory
 from tasks.calibration import dark_scale
@@ -44,9 +43,7 @@ BECOME_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-g
 
 @pytest.fixture(scope="module")
 def warm(reduced: Reduced, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """The visit, reduced: a work folder in which every step is done, and what is published beside
-    the older product.
-    """
+    """The reduced visit: all steps done in the work folder, a publication beside the older one."""
     bench = Bench(reduced.visit, tmp_path_factory.mktemp("warm"))
     shutil.copytree(reduced.work, bench.work)
     assert " done " not in bench.published().err
@@ -62,9 +59,7 @@ def bench(warm: Bench, tmp_path: Path) -> Bench:
 
 
 def product(bench: Bench) -> dict[str, str]:
-    """Return the digests of the published folder, without the manifest, which tells how long it
-    took.
-    """
+    """Return the digests of the published files, without the manifest, which contains durations."""
     return {k: v for k, v in tree(bench.output).items() if "_V0001" in k and "manifest" not in k}
 
 
@@ -215,7 +210,10 @@ def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) ->
     result = with_memory(bench, 550)
     outcome = Outcome(result.returncode, "", result.stderr)
     bench.check_refusal(
-        outcome, 75, f"not enough memory: needs {flows.reduce.NEEDED_MB} MB", "the limit is 550 MB"
+        outcome,
+        75,
+        f"not enough memory: needs {flows.runs.reduction.NEEDED_MB} MB",
+        "the limit is 550 MB",
     )
     assert tree(bench.output) == before
     assert not (bench.work / "reports").exists()
@@ -225,10 +223,11 @@ def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) ->
 def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_help(
     bench: Bench, megabytes: int, right: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(bench.work)  # every step is done anew
+    shutil.rmtree(bench.work)  # all steps run again
     before = tree(bench.output)
     code = (
-        "import flows.reduce, flows.command.main; flows.reduce.check_memory = lambda: None; "
+        "import flows.runs.reduction, flows.command.main; "
+        "flows.runs.reduction.check_memory = lambda: None; "
         "flows.command.main.main()"
     )
 
@@ -251,7 +250,7 @@ def test_where_memory_ends_in_mid_run_nothing_is_published_and_trying_again_may_
 
 def test_with_the_memory_that_is_needed_a_run_comes_to_its_end(bench: Bench, right: Any) -> None:
     shutil.rmtree(bench.work)
-    result = with_memory(bench, flows.reduce.NEEDED_MB)
+    result = with_memory(bench, flows.runs.reduction.NEEDED_MB)
     assert result.returncode == 0, result.stderr
     assert product(bench) == right
 
@@ -275,14 +274,14 @@ def hanging(
 ) -> subprocess.CompletedProcess[str]:
     """Run where one kind of disk call on some files never comes back."""
     command = [sys.executable, "-c", HANGING, action, part, *bench.arguments()]
-    told = {**os.environ, "DRP_STORAGE_TIMEOUT": "2", **environment}
+    variables = {**os.environ, "DRP_STORAGE_TIMEOUT": "2", **environment}
     return subprocess.run(
-        command, cwd=ROOT, text=True, check=False, capture_output=True, env=told, timeout=120
+        command, cwd=ROOT, text=True, check=False, capture_output=True, env=variables, timeout=120
     )
 
 
 def test_an_input_on_a_file_system_that_hangs_ends_the_run(bench: Bench) -> None:
-    shutil.rmtree(bench.work)  # the inputs are read anew
+    shutil.rmtree(bench.work)  # the inputs are read again
     before = tree(bench.output)
     result = hanging(bench, "read", "SCI_RAW_SubArray")
     bench.check_refusal(
@@ -313,7 +312,7 @@ def test_a_publication_that_hangs_is_not_seen_and_the_next_run_makes_up_for_it(
 def test_a_time_that_is_none_is_refused(bench: Bench) -> None:
     result = hanging(bench, "none", "none", DRP_STORAGE_TIMEOUT="soon")
     assert result.returncode == 78
-    assert "DRP_STORAGE_TIMEOUT is 'soon', wanted seconds" in result.stderr
+    assert "DRP_STORAGE_TIMEOUT is 'soon', expected seconds" in result.stderr
 
 
 # ---- 49: an output folder that is none
@@ -372,18 +371,16 @@ def test_an_output_folder_that_cannot_be_written_to_is_said_at_once(
 
 
 def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
-    """Assert that the ERROR line names a report, and that this one says what is wrong with the
-    output folder.
-    """
+    """Assert that the ERROR line points to a report about the output folder."""
     text = bench.work / "reports" / "PR900001_TG000101.txt"
-    error, told = outcome.error.removeprefix("ERROR ").split("; the report is ")
-    assert told.startswith(f"{text}; ")
+    error, report = outcome.error.removeprefix("ERROR ").split("; report: ")
+    assert report.startswith(f"{text}; ")
     for word in (
         "a file or folder cannot be created",
         f"Why\n  {error}\n",
         "  output folder, before the first step; nothing was",
         f"  asked for: {bench.visit}\n",
-        "the account that runs drp may write there",
+        "the account running drp may write there",
     ):
         assert word in text.read_text(), word
 
@@ -399,7 +396,7 @@ def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_no
     nobodys.visit.chmod(0o700)
     outcome = as_nobody(nobodys)
     nobodys.check_refusal(
-        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; the report is "
+        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; report: "
     )
 
 
@@ -408,7 +405,7 @@ def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_no
 def test_a_user_without_a_home_who_may_not_write_to_the_program_can_reduce(nobodys: Bench) -> None:
     outcome = as_nobody(nobodys, "--until", "events")
     assert outcome.code == 0, outcome.err
-    assert "stopped behind events" in outcome.err
+    assert "stopped after events without publishing" in outcome.err
     assert any((nobodys.work / "numba").rglob("*pixel_extremes*"))
 
 
@@ -422,7 +419,7 @@ def test_a_file_in_place_of_the_output_folder_is_named(bench: Bench, where: str)
     assert path.read_text() == "not a folder"
     check_report_of_the_output(bench, outcome)
     pdf = bench.work / "reports" / "PR900001_TG000101.pdf"
-    assert outcome.error.endswith(f"; as PDF {pdf}")
+    assert outcome.error.endswith(f"; as PDF: {pdf}")
     assert pdf.read_bytes().startswith(b"%PDF")
     path.unlink()
     assert bench.run().code == 0
@@ -437,7 +434,7 @@ def test_an_output_folder_that_is_not_there_is_made(bench: Bench) -> None:
 def test_when_all_processing_numbers_are_taken_that_is_said(bench: Bench) -> None:
     for number in range(100):
         (bench.output / f"CH_PR900001_TG000101_V00{number:02d}").mkdir(exist_ok=True)
-    bench.refused(73, str(bench.output), "no free processing number")
+    bench.refused(73, str(bench.output), "no processing number is free")
 
 
 # ---- 51: any single call of the disk
@@ -473,17 +470,15 @@ class Fault:
 
 @contextmanager
 def faulty(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a fault in while a run goes on; a phase is a step, what stands before the first, or what
-    comes behind the last.
-    """
-    told = flows.command.main.Progress.__call__
+    """Inject a fault into a run, in a phase: a step, or the time before, between or after steps."""
+    report_step = flows.command.console.Progress.__call__
 
     def follow(self: Any, step: str, report: Any) -> None:
         fault.now = step if report is None else "publication" if step == "report" else "between"
-        told(self, step, report)
+        report_step(self, step, report)
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.command.main.Progress, "__call__", follow)
+        patch.setattr(flows.command.console.Progress, "__call__", follow)
         patch.setattr(disk, "fault_hook", fault)
         yield
 
@@ -498,7 +493,7 @@ def known(warm: Bench) -> Inventory:
         return taken[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.reduce, "take_inventory", take)
+        patch.setattr(flows.runs.reduction, "take_inventory", take)
         assert warm.run().code == 0
     return taken[0]
 
@@ -516,9 +511,7 @@ def calls_of(
 def some(
     calls: list[tuple[str, int, str]], phase: str, reads: int, others: int
 ) -> list[tuple[int, str]]:
-    """Return every n-th of the reading calls of a phase, and of the others; always the first and
-    last of each action.
-    """
+    """Return a sample of the calls of a phase, with the first and last call of each action."""
     chosen: dict[int, str] = {}
     for action in dict.fromkeys(a for p, _, a in calls if p == phase):
         numbers = [n for p, n, a in calls if (p, a) == (phase, action)]
@@ -533,7 +526,7 @@ def check(bench: Bench, outcome: Outcome, before: dict[str, str], right: Any) ->
     if outcome.code != 0:
         bench.check_refusal(outcome, outcome.code)
         assert outcome.code in (73, 74), outcome.err
-    if new.exists():  # also if something failed behind the publication
+    if new.exists():  # also if something failed after the publication
         assert product(bench) == right
         assert (new / "manifest.json").is_file()
         shutil.rmtree(new)
@@ -591,7 +584,7 @@ LONG = {
 def test_no_single_call_of_a_step_can_fail_unnoticed(
     bench: Bench, right: Any, known: Inventory, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.reduce, "take_inventory", lambda *_: known)
+    monkeypatch.setattr(flows.runs.reduction, "take_inventory", lambda *_: known)
     for module, name in LONG.get(step, []):
         monkeypatch.setattr(module, name, remembered(getattr(module, name)))
     (record,) = (bench.work / "records").rglob(f"{step}-*.json")
@@ -640,7 +633,7 @@ def test_no_single_call_of_a_step_can_fail_unnoticed(
 def test_no_single_call_of_the_publication_can_fail_unnoticed(
     bench: Bench, right: Any, known: Inventory, lasting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows.reduce, "take_inventory", lambda *_: known)
+    monkeypatch.setattr(flows.runs.reduction, "take_inventory", lambda *_: known)
 
     def run() -> Outcome:
         return bench.run()

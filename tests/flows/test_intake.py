@@ -1,6 +1,4 @@
-"""Intake: orders that arrive in a folder are each done once, whoever races for them and whoever
-dies.
-"""
+"""Intake: each order that arrives is processed once, whatever races or dies."""
 
 from __future__ import annotations
 
@@ -162,7 +160,7 @@ def test_an_order_delivered_twice_is_done_once_and_one_of_the_same_name_but_othe
     intake(folder, writes(log), settle=0)
     arrive(folder, "a")
     (outcome,) = intake(folder, writes(log), settle=0)
-    assert (outcome.state, outcome.note) == ("done", "delivered twice, not done again")
+    assert (outcome.state, outcome.note) == ("done", "delivered twice; not processed again")
     (folder / "a.xml").write_text(TEXT.format("other"))
     intake(folder, writes(log), settle=0)
     assert counted(log, "begin") == Counter({"a": 2})
@@ -197,11 +195,11 @@ def test_an_order_that_still_changes_is_left(folder: Path, tmp_path: Path) -> No
     timer = threading.Timer(0.1, lambda: path.write_text(TEXT.format("longer")))
     timer.start()
     try:
-        seen = machine._complete(folder, 0.4, set())
+        seen = machine._find_complete(folder, 0.4, set())
     finally:
         timer.join()
     assert seen == []
-    assert machine._complete(folder, 0.0, set()) == [path]
+    assert machine._find_complete(folder, 0.0, set()) == [path]
 
 
 def test_only_files_of_their_own_are_orders(folder: Path, tmp_path: Path) -> None:
@@ -247,7 +245,7 @@ def test_an_order_that_ends_every_process_is_failed_after_three(folder: Path) ->
 
     codes = [ended(forked(lambda: intake(folder, do, settle=0))) for _ in range(4)]
     assert codes == [-9, -9, -9, 0]
-    assert "a person is needed" in str(result(folder / "failed", "a")["note"])
+    assert "operator needed" in str(result(folder / "failed", "a")["note"])
     assert names(folder / "done") == ["b.json", "b.xml"]
 
 
@@ -290,7 +288,7 @@ def test_the_command_does_real_orders_and_puts_their_logs_beside_them(
     assert names(folder / "done") == ["good.json", "good.log", "good.xml"]
     assert len(list(good.out.glob("CH_*_V0000/manifest.json"))) == 1
     assert result(folder / "failed", "bad")["code"] == 66
-    assert "absent.fits: is not there" in (folder / "failed" / "bad.log").read_text()
+    assert "absent.fits: does not exist" in (folder / "failed" / "bad.log").read_text()
     assert names(folder / "running") == []
 
 

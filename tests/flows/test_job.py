@@ -1,6 +1,4 @@
-"""Jobs of the scheduler: order in; products, log and trigger file out; what is refused, and with
-which code.
-"""
+"""Jobs of the scheduler: products, log and trigger file, and the exit codes of invalid orders."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def lines(text: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    """An order that names files which are not there; good for all that is refused before they are
-    looked for.
-    """
+    """An order whose files do not exist; enough for faults found before the files are opened."""
     files = [
         ("SCI_RAW_SubArray", tmp_path / "raw.fits"),
         ("REF_APP_BiasFrame", tmp_path / "bias.fits"),
@@ -160,8 +156,8 @@ def test_a_job_that_fails_within_the_program_leaves_its_report_beside_the_order(
     outcome = order.run()
     assert outcome.code == 70, outcome.err
     report = order.path.with_suffix(".report.txt")
-    (told,) = [text for level, text in lines(outcome.err) if level == "E"]
-    assert told.endswith(f"; the report is {report}; as PDF {report.with_suffix('.pdf')}")
+    (error,) = [text for level, text in lines(outcome.err) if level == "E"]
+    assert error.endswith(f"; report: {report}; as PDF: {report.with_suffix('.pdf')}")
     assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = report.read_text()
     assert "the program failed" in page
@@ -179,7 +175,7 @@ def test_the_same_order_again_publishes_nothing_and_takes_its_results_from_the_p
     assert tree(again.out) == before
     steps = [text.split(",")[0] for level, text in lines(outcome.err) if level == "P"]
     assert [s for s in steps if not s.endswith("cached")] == ["viewer done", "report done"]
-    assert any(text.startswith("nothing to do, it stands in") for _, text in lines(outcome.out))
+    assert any(text.startswith("already up to date: ") for _, text in lines(outcome.out))
 
 
 @pytest.mark.slow
@@ -191,7 +187,7 @@ def test_from_replace_and_settings_are_parameters_and_a_taken_version_is_refused
     before = tree(again.out)
     refused = again.run()
     assert refused.code == 73
-    assert "V0004: already exists, with a different result" in refused.err
+    assert "V0004: is there already, with another result" in refused.err
     assert tree(again.out) == before
     assert list(again.tmp.iterdir()) == []
     again.parameters += [("proc_num", 5), ("arch_rev", 2)]
@@ -224,7 +220,7 @@ def test_a_published_folder_alone_is_enough_for_a_job(again: Order) -> None:
     outcome = again.run()
     assert outcome.code == 0, outcome.err
     assert "quality done" in outcome.err
-    assert any(text.startswith("nothing to do, it stands in") for _, text in lines(outcome.out))
+    assert any(text.startswith("already up to date: ") for _, text in lines(outcome.out))
 
 
 @pytest.mark.slow
@@ -260,9 +256,7 @@ def test_a_job_that_is_killed_is_taken_up_where_it_was(
 
 
 def refused(order: Order, code: int, *words: str) -> str:
-    """Do an order; assert its code, the words of its one ERROR line, and that it left nothing but
-    its log and a report.
-    """
+    """Process an order; assert exit code and ERROR line, and that only log and report remain."""
     before = tree(order.out) if order.out.exists() else {}
     outcome = order.run()
     assert outcome.code == code, outcome.err
@@ -274,12 +268,12 @@ def refused(order: Order, code: int, *words: str) -> str:
     assert not order.tmp.is_dir() or list(order.tmp.iterdir()) == []
     assert ("E", errors[0]) in lines(order.log.read_text())
     report = order.path.with_suffix(".report.txt")
-    assert errors[0].endswith(f"; the report is {report}; as PDF {report.with_suffix('.pdf')}")
+    assert errors[0].endswith(f"; report: {report}; as PDF: {report.with_suffix('.pdf')}")
     assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = report.read_text()
-    assert f"Why\n  {errors[0].split('; the report is ')[0]}\n" in page
+    assert f"Why\n  {errors[0].split('; report: ')[0]}\n" in page
     assert f"asked for: {order.path.name}\n" in page
-    assert "hand the order in again" in page
+    assert "submit the order again" in page
     assert "/inputs/" not in page  # no file has the name that it had in scratch only
     return errors[0]
 
@@ -290,14 +284,14 @@ def test_the_report_on_an_order_tells_what_is_known_of_its_visit_and_goes_with_t
     text, pdf = (order.path.with_suffix(ending) for ending in (".report.txt", ".report.pdf"))
     order.changes = {"<Version>01.00": "<Version>02.00"}
     refused(order, 78, "Version is 02.00")
-    assert text.read_text().startswith("order.xml was not done: the job order is wrong\n")
+    assert text.read_text().startswith("order.xml was not done: the job order is invalid\n")
     order.changes = {}
     order.inputs = order_of(order.folder, tiny_visit, [library]).inputs
     right = dict(order.inputs)["REF_APP_BiasFrame"]
     order.inputs = [
         (kind, tiny_visit / "absent.fits" if path == right else path) for kind, path in order.inputs
     ]
-    refused(order, 66, "absent.fits: is not there")
+    refused(order, 66, "absent.fits: does not exist")
     assert text.read_text().startswith(
         "PR900001_TG000101 was not reduced: a file of the order is missing\n"
     )
@@ -315,7 +309,7 @@ def test_the_report_on_an_order_tells_what_is_known_of_its_visit_and_goes_with_t
         )
     ):
         busy = order.run()
-    assert (busy.code, "the report is" in busy.err) == (75, False)
+    assert (busy.code, "report:" in busy.err) == (75, False)
     assert (text.read_bytes(), pdf.read_bytes()) == before
 
 
@@ -370,7 +364,7 @@ def test_an_order_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("<Version>01.00", "<Version>02.00", "<Version>", "Version is 02.00, wanted 01.00"),
+        ("<Version>01.00", "<Version>02.00", "<Version>", "Version is 02.00, expected 01.00"),
         (
             "<Processor_Name>data_reduction",
             "<Processor_Name>other",
@@ -381,15 +375,20 @@ def test_an_order_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> 
             "<Task_Name>data_reduction",
             "<Task_Name>other",
             "<List_of_Ipf_Procs",
-            "0 Ipf_Proc with the Task_Name data_reduction",
+            "0 Ipf_Proc with Task_Name data_reduction",
         ),
         ("<Task_Version>01.00", "<Task_Version>01.01", "<Task_Version>", "Task_Version is 01.01"),
-        ("<Task_Version>01.00", "<Task_Version>1", "<Task_Version>", "Task_Version is '1', wanted"),
+        (
+            "<Task_Version>01.00",
+            "<Task_Version>1",
+            "<Task_Version>",
+            "Task_Version is '1', expected",
+        ),
         (
             '<List_of_Outputs count="2">',
             '<List_of_Outputs count="3">',
             "<List_of_Outputs",
-            "count '3', but holds 2",
+            "count '3', but contains 2",
         ),
         (
             '<List_of_Outputs count="2">',
@@ -403,20 +402,25 @@ def test_an_order_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> 
             "<List_of_Outputs",
             "attribute 'size'",
         ),
-        ("<Test>false</Test>", "", "<Ipf_Conf>", "Breakpoint_Enable where Test is wanted"),
+        ("<Test>false</Test>", "", "<Ipf_Conf>", "Breakpoint_Enable where Test is expected"),
         ("<Test>false</Test>", "<Test>perhaps</Test>", "<Test>", "'perhaps'"),
         (
             "<Test>false</Test>",
             "<Test>false</Test><Test>false</Test>",
             "<Ipf_Conf>",
-            "Test where Breakpoint_Enable is wanted",
+            "Test where Breakpoint_Enable is expected",
         ),
-        ("</Ipf_Job_Order>", "<More/></Ipf_Job_Order>", "<More/>", "is not known here"),
-        ("<Test>false</Test>", "<Test><b/></Test>", "<Test>", "holds b, wanted text"),
-        ("<Ipf_Proc>", "<Ipf_Proc>words", "<Ipf_Proc>", "holds the text 'words'"),
+        (
+            "</Ipf_Job_Order>",
+            "<More/></Ipf_Job_Order>",
+            "<More/>",
+            "is unknown, misplaced or repeated",
+        ),
+        ("<Test>false</Test>", "<Test><b/></Test>", "<Test>", "contains b, expected text"),
+        ("<Ipf_Proc>", "<Ipf_Proc>words", "<Ipf_Proc>", "contains the text 'words'"),
         ("<Stdout_Log_Level>INFO", "<Stdout_Log_Level>LOUD", "<Stdout_Log_Level>", "LOUD"),
         ("<File_Type>TMP", "<File_Type>SCRATCH", "<List_of_Outputs", "no output TMP"),
-        ("<File_Type>TMP", "<File_Type>OUT", "<File_Type>OUT", "second output OUT"),
+        ("<File_Type>TMP", "<File_Type>OUT", "<File_Type>OUT", "output OUT occurs twice"),
     ],
 )
 def test_an_order_of_another_structure_is_refused_with_its_line(
@@ -453,10 +457,10 @@ def test_only_the_proc_of_our_task_and_only_physical_files_count(order: Order) -
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("from", "nowhere", "there is no step 'nowhere'"),
-        ("form", "gain", "is not known"),
-        ("strict", "perhaps", "wanted true or false"),
-        ("proc_num", "100", "wanted a number up to 99"),
+        ("from", "nowhere", "unknown step 'nowhere'"),
+        ("form", "gain", "is unknown"),
+        ("strict", "perhaps", "expected true or false"),
+        ("proc_num", "100", "expected a number up to 99"),
         ("flat.skop", "true", "unknown setting flat.skop"),
         ("bias.clip", "nan", "setting bias.clip"),
         ("replace", "../own.fits", "must be absolute"),
@@ -479,7 +483,7 @@ def test_variables_stand_for_something_only_where_they_are_allowed(
     monkeypatch.setenv("DRP_JOB_VARIABLES", "OTHER, DRP_TEST_PLACE")
     monkeypatch.setenv("DRP_TEST_PLACE", str(order.folder))
     order.inputs = [("SCI_RAW_SubArray", "${DRP_TEST_PLACE}/raw.fits")]
-    refused(order, 66, f"{order.folder}/raw.fits: is not there")
+    refused(order, 66, f"{order.folder}/raw.fits: does not exist")
 
 
 def test_paths_outside_of_the_allowed_roots_are_refused(tmp_path: Path) -> None:
@@ -501,7 +505,7 @@ def test_paths_outside_of_the_allowed_roots_are_refused(tmp_path: Path) -> None:
         root / "raw link.fits",
         "/etc/passwd",
     ):
-        with pytest.raises(ConfigurationError, match="outside of the allowed roots"):
+        with pytest.raises(ConfigurationError, match="outside the allowed roots"):
             allowed_path(str(bad), rules)
     for bad in (
         f"{root}/../outside/raw.fits",
@@ -511,7 +515,7 @@ def test_paths_outside_of_the_allowed_roots_are_refused(tmp_path: Path) -> None:
         "/x" * 3000,
     ):
         with pytest.raises(
-            ConfigurationError, match=r"must be absolute and without|control characters"
+            ConfigurationError, match=r"must be absolute and must not contain|control characters"
         ):
             allowed_path(str(bad), rules)
     for text in ("${HOME}/x", "/x/${", "${HERE${HERE}}/x"):
@@ -524,11 +528,11 @@ def test_files_that_are_absent_or_of_another_type_are_refused(
 ) -> None:
     good = order_of(order.folder, tiny_visit, [library]).inputs
     order.inputs = [i for i in good if i[0] != "SCI_RAW_SubArray"]
-    refused(order, 66, "names no SCI_RAW_SubArray")
+    refused(order, 66, "has no input SCI_RAW_SubArray")
     order.inputs = [i for i in good if i[0] != "REF_APP_BiasFrame"]
     refused(order, 66, "bias frame")
     order.inputs = [*good, ("REF_APP_DarkFrame", tiny_visit / "absent.fits")]
-    refused(order, 66, "absent.fits: is not there")
+    refused(order, 66, "absent.fits: does not exist")
     order.inputs = [
         ("REF_APP_DarkFrame" if i[0] == "REF_APP_BiasFrame" else i[0], i[1]) for i in good
     ]
@@ -552,11 +556,11 @@ def test_damage_is_told_with_the_name_that_the_order_has_for_the_file(
         (lambda t: t.replace("<PROG_ID>1<", "<PROG_ID>2<"), "PROG_ID is 2, but 1"),
         (
             lambda t: t.replace("<PROC_NUM_OUT>4<", "<PROC_NUM_OUT>400<"),
-            "PROC_NUM_OUT is '400', wanted a number up to 99",
+            "PROC_NUM_OUT is '400', expected a number up to 99",
         ),
         (
             lambda t: t.replace("<PASS_ID>21031007<", "<PASS_ID>x<"),
-            "PASS_ID is 'x', wanted 8 digits",
+            "PASS_ID is 'x', expected 8 digits",
         ),
         (lambda t: t.replace("UTC=2021-03-10T08:00:00", "today"), "Validity_Start is 'today'"),
         (lambda t: t.replace("Variable_Header>", "Other>"), "Variable_Header is missing"),
@@ -590,9 +594,9 @@ def test_an_output_that_cannot_be_made_is_refused(
     order.inputs = order_of(order.folder, tiny_visit, [library]).inputs
     order.folder.mkdir()
     order.out.write_text("a file")
-    assert refused(order, 73).startswith(f"{order.out}: is not a folder; the report is ")
+    assert refused(order, 73).startswith(f"{order.out}: is not a folder; report: ")
     assert (
-        "the account that runs drp may write there"
+        "the account running drp may write there"
         in order.path.with_suffix(".report.txt").read_text()
     )
     order.out.unlink()
@@ -629,5 +633,5 @@ def test_a_log_file_that_cannot_be_written_does_not_stop_the_job(
     log.open(tmp_path / "absent" / "x.log")
     log(Level.INFO, "goes on")
     out, err = capsys.readouterr()
-    assert "there is no log file" in err
+    assert "log file cannot be opened" in err
     assert "goes on" in out

@@ -1,6 +1,4 @@
-"""Reprocessing: the plan names just what a new reference or step version touches, and just that is
-done.
-"""
+"""Reprocessing: exactly what a new reference or step version affects is planned and reduced."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.reprocess import Planned, plan, replayed, request_for
+from flows.reprocess import Planned, Reprocessing, replay
 from tasks.engine.run import STEPS
 from tests.support.faults import edited, run_in_process, tree
 from tests.support.runs import STEPS as ORDER
@@ -28,7 +26,7 @@ def bench(reduced: Bench, tmp_path: Path) -> Bench:
 def planned(bench: Bench, *places: Path) -> list[Planned]:
     warnings: list[str] = []
     before = (tree(bench.output), tree(bench.work))
-    found = plan(bench.output, places, bench.work, warnings.append)
+    found = Reprocessing(bench.output, places, bench.work).plan(warnings.append)
     assert warnings == []
     assert (tree(bench.output), tree(bench.work)) == before  # a plan leaves everything as it is
     return found
@@ -103,7 +101,7 @@ def test_what_was_planned_is_done_and_older_versions_stay(bench: Bench, tmp_path
     shown = run_in_process(*arguments)
     assert shown.code == 0
     assert "1 visits" in shown.err
-    assert "nothing was done: --yes does it" in shown.err
+    assert "nothing was done; use --yes to reduce them" in shown.err
     assert tree(bench.output) == before
     done = run_in_process(*arguments, "--yes")
     assert done.code == 0, done.err
@@ -135,7 +133,7 @@ def test_a_visit_that_fails_leaves_the_others_alone(
     )
     assert outcome.code == 66
     assert "WARNING PR900001_TG000999: cannot be planned" in outcome.err
-    assert "its raw files are in none of the folders" in outcome.err
+    assert "its raw files are not in any of the folders" in outcome.err
     assert "ERROR PR900001_TG000101: " in outcome.err
     assert "give the visit's own folder" in outcome.err
 
@@ -149,5 +147,5 @@ def test_a_product_given_by_hand_stays_in_the_plan(
     assert planned(bench) == []
     monkeypatch.setattr(STEPS["psf_fit"], "version", "99")
     assert planned(bench) == []  # nothing of that step is asked for
-    replay = replayed(request_for(newest, bench.output, (), bench.work, dry=True))
-    assert all(r.outcome == "cached" for r in replay.run.reports)
+    request = Reprocessing(bench.output, (), bench.work).request(newest, dry=True)
+    assert all(r.outcome == "cached" for r in replay(request).run.reports)

@@ -252,9 +252,9 @@ def test_clean_takes_what_a_killed_process_left_among_the_reports_but_not_what_m
 
 def test_clean_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
     for text in ("", "1x", "-1d", "1e9999"):
-        with pytest.raises(UsageError, match="wanted an age"):
+        with pytest.raises(UsageError, match="expected an age"):
             parse_age(text)
-    with pytest.raises(UsageError, match="wanted a size"):
+    with pytest.raises(UsageError, match="expected a size"):
         parse_size("all")
     assert (
         parse_age("2d"),

@@ -1,6 +1,4 @@
-"""`drp up` and `drp down`: what is believed of a state file, what is refused, and the same on
-PostgreSQL.
-"""
+"""`drp up` and `drp down`: state files, rejected arguments, and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ from pydantic import ValidationError
 import flows.reduce  # noqa: F401  (declares all steps)
 from flows.artifacts import literal, verdict_page
 from flows.service.keeper import Kept
-from flows.service.state import State, held, read_state, write_state
-from flows.service.up import checked, free_port, has_password
+from flows.service.state import State, keeper_lives, read_state, write_state
+from flows.service.up import chosen_port, database_url, has_password
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
 from schemas.forms import ReduceForm, StepName, ValidateForm
@@ -40,7 +38,7 @@ STATE = State("up", 1, "http://127.0.0.1:1/api", "drp:very-secret", "sqlite")
 def test_the_state_that_a_dead_keeper_left_is_not_believed(tmp_path: Path) -> None:
     write_state(tmp_path, STATE)
     (tmp_path / "up.lock").touch()
-    assert not held(tmp_path)
+    assert not keeper_lives(tmp_path)
     assert read_state(tmp_path) is None
     code = (
         "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); "
@@ -102,16 +100,16 @@ def test_a_port_that_is_taken_is_refused() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(BusyError, match="is taken"):
-            free_port(taken.getsockname()[1])
+        with pytest.raises(BusyError, match="is in use"):
+            chosen_port(taken.getsockname()[1])
 
 
 def test_only_postgresql_is_taken_for_a_data_base() -> None:
-    assert checked("postgresql://drp@db/drp") == "postgresql+asyncpg://drp@db/drp"
+    assert database_url("postgresql://drp@db/drp") == "postgresql+asyncpg://drp@db/drp"
     assert not has_password("postgresql://drp@db/drp")
     assert has_password("postgresql://db/drp?user=drp&password=hush")
     with pytest.raises(UsageError, match="postgresql://") as refused:
-        checked("mysql://drp:hush@db/drp")
+        database_url("mysql://drp:hush@db/drp")
     assert "hush" not in str(refused.value)
 
 
@@ -145,7 +143,7 @@ def test_a_form_takes_plain_absolute_paths_only(folder: str) -> None:
 
 
 def test_every_deployment_has_a_module_entry_point_that_is_there() -> None:
-    source = (ROOT / "flows" / "deployed.py").read_text()
+    source = (ROOT / "flows" / "service" / "deployments.py").read_text()
     declared = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
     assert declared["pull"] == []
     for deployment in declared["deployments"]:
@@ -172,7 +170,7 @@ def test_what_comes_from_headers_is_no_markup() -> None:
 
 def test_without_prefect_nothing_of_it_is_imported() -> None:
     code = (
-        "import sys, flows.service.keeper, flows.local, flows.shown, flows.reduce, "
+        "import sys, flows.service.keeper, flows.service.up, flows.artifacts, flows.reduce, "
         "schemas.forms; sys.exit('prefect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -180,9 +178,7 @@ def test_without_prefect_nothing_of_it_is_imported() -> None:
 
 @pytest.fixture
 def postgresql() -> Iterator[str]:
-    """The URL of a data base of our own, on a socket in a temporary folder; it does not run as
-    root.
-    """
+    """The URL of a temporary PostgreSQL database on a socket; the server does not run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not programs:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
@@ -236,7 +232,7 @@ def postgresql() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_same_on_postgresql(postgresql: str, reduced: Bench, tmp_path: Path) -> None:
-    bench = reduced.known(tmp_path)  # one step is to be done; the server is told of all
+    bench = reduced.known(tmp_path)  # one step is to be done; all are reported to the server
     with installed(tmp_path / "up", DRP_DATABASE=postgresql) as here:
         assert here.state.database == "postgresql"
         references = [str(folder) for folder in bench.references]

@@ -115,7 +115,7 @@ def test_a_flat_image_of_ones_gives_the_area_of_the_circle(
 
 @few
 @given(x=st.floats(-20, 60), y=st.floats(-20, 60), seed=st.integers(0, 99))
-def test_missing_pixels_and_what_lies_outside_are_left_out_and_their_area_is_told(
+def test_pixels_missing_or_outside_are_ignored_and_reduce_the_area(
     x: float, y: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)

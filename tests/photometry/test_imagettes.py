@@ -86,7 +86,7 @@ def stage(psf: StarModel, pixels: np.ndarray, place: tuple[float, float]) -> Sta
     return Stage(imagettes, known, unsteady, model, None, track, DefectSettings())
 
 
-def test_what_the_stacks_know_and_a_cosmic_ray_are_taken_out_of_an_imagette(psf: StarModel) -> None:
+def test_known_effects_and_a_cosmic_ray_are_removed_from_an_imagette(psf: StarModel) -> None:
     truth = FLUX * star(16.2, 14.9, SIDE)
     rows, columns = np.mgrid[85 : 85 + SIDE, 90 : 90 + SIDE]
     image = truth + LEVEL + SMEARED + SLOPE[0] * (columns - 100) + SLOPE[1] * (rows - 100)
@@ -156,7 +156,7 @@ def test_an_imagette_belongs_to_the_nearest_stack_in_any_order() -> None:
     ]
 
 
-def test_the_radius_fits_in_the_wanted_share_of_the_imagettes() -> None:
+def test_the_radius_fits_in_the_given_share_of_the_imagettes() -> None:
     free = np.array([12.9, 14.3, 14.4, 14.6, 15.0, np.nan])
     assert fitting_radius(free, 1.0) == 12.5
     assert fitting_radius(free, 0.75) == 14.0

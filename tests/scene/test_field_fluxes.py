@@ -79,7 +79,7 @@ def test_samples_of_different_length_are_refused() -> None:
         fit_factors(residuals, drawings, [np.ones(SIDE * SIDE)], 0.3)
 
 
-def test_errors_tell_of_stars_that_are_not_in_the_model() -> None:
+def test_errors_include_stars_missing_from_the_model() -> None:
     # a star beside the first one, as faint as the error of its flux would be, that comes and goes
     truth, flux = np.array([1.0, 1.0, 1.0]), np.array([2e4, 1e4, 5e3])
     rng = np.random.default_rng(2)

@@ -1,4 +1,4 @@
-"""Fluxes of field stars in a sample of images of a turning field, with faint stars in the way."""
+"""Measured fluxes of field stars in a sample of images of a rotating, crowded field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.scene.track import Track
 SHAPE, IMAGES, MINUTE, NOISE = (120, 120), 16, 60.0, 8.0
 
 
-def test_stars_too_faint_to_be_measured_are_taken_away_before_the_others_are() -> None:
+def test_stars_too_faint_to_be_measured_are_subtracted_first() -> None:
     rng = np.random.default_rng(1)
     seconds = np.arange(0.0, IMAGES * MINUTE)
     roll = 360.0 * seconds / seconds[-1]
@@ -59,7 +59,8 @@ def test_stars_too_faint_to_be_measured_are_taken_away_before_the_others_are() -
     turned = np.interp((np.arange(IMAGES) + 0.5) * MINUTE, seconds, roll)
     sample = take_sample(rest, field, np.arange(3), np.arange(IMAGES))
     factors, errors = fit_fluxes(sample, passing_by(rest, np.arange(IMAGES), turned, 45.0), 0.3)
-    # the faint ones hold ten times the light of the brightest: left in, factors are wrong by tenths
+    # the faint ones have ten times the light of the brightest: unsubtracted, they bias factors by
+    # tenths
     np.testing.assert_allclose(factors, truth, atol=0.02)  # 0.25 then; noise alone gives 0.001
-    # the flux of the faint ones may be wrong by a tenth, which the errors say
+    # the errors include that fluxes of the faint ones may be wrong by a tenth
     assert (errors > 0.002).all()

@@ -33,7 +33,7 @@ def trail(strength: float, offset: float = 20.0, width: float = 12.0) -> np.ndar
 @pytest.mark.parametrize(
     "strength", [NOISE, 100 * NOISE]
 )  # the fainter one is never three sigma above its surroundings
-def test_an_image_that_a_satellite_crossed_is_found(strength: float) -> None:
+def test_an_image_crossed_by_a_satellite_is_found(strength: float) -> None:
     sample = sky(30, 1)
     sample[[4, 17]] += trail(strength).astype(np.float32)
     assert np.flatnonzero(crossed(sample, PLACE, 45.0, 1.0)).tolist() == [4, 17]
@@ -59,14 +59,14 @@ def test_stars_that_turn_with_the_field_make_no_image_special() -> None:
     assert not crossed(sample, PLACE, 45.0, 1.0).any()
 
 
-def test_what_does_not_matter_is_not_looked_at() -> None:
+def test_negligible_deviations_are_ignored() -> None:
     sample = np.zeros((20, *SHAPE), np.float32)  # without noise anything stands out
     sample[3] += trail(0.5).astype(np.float32)
     assert not crossed(sample, PLACE, 45.0, 1.0).any()
     assert np.flatnonzero(crossed(sample, PLACE, 45.0, 0.1)).tolist() == [3]
 
 
-def test_few_images_do_not_tell_what_is_usual() -> None:
+def test_few_images_do_not_define_the_usual_sky() -> None:
     sample = sky(11, 6)
     sample[3] += trail(100 * NOISE).astype(np.float32)
     assert not crossed(sample, PLACE, 45.0, 1.0).any()

@@ -51,7 +51,7 @@ def test_many_stars_at_once_are_the_sum_of_single_ones() -> None:
 
 
 @pytest.mark.parametrize("guess", [0.7, 1.0, 1.4])
-def test_a_fit_ends_with_the_right_flux_whatever_it_began_with(guess: float) -> None:
+def test_a_fit_converges_to_the_flux_from_any_guess(guess: float) -> None:
     size, flux = 64, 1e7
     psf = to_spectrum(lobed_psf(size))
     model = StarModel(
@@ -77,7 +77,7 @@ def _folded(spectrum: npt.NDArray[np.complex128], size: int) -> npt.NDArray[np.c
     )
 
 
-def test_hits_of_a_pixel_that_flickers_are_no_cosmic_rays() -> None:
+def test_hits_of_a_flickering_pixel_are_not_cosmic_rays() -> None:
     found, one = Found(3), np.array([1])
     for image in range(3):
         found.add(image, one, np.array([2]), np.array([50.0]), COSMIC)

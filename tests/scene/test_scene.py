@@ -100,7 +100,7 @@ def test_the_lag_of_the_attitude_is_recovered() -> None:
     )  # noise of 0.002 pixel over a motion of 0.0065 pixel/s, 126 values
 
 
-def test_no_motion_tells_no_lag() -> None:
+def test_without_motion_there_is_no_lag() -> None:
     time = np.arange(0.0, 1000.0)
     still = Track(time, np.zeros_like(time), np.zeros_like(time), np.zeros_like(time), 59000.0)
     middle = 59000.0 + np.arange(60.0, 900.0, 60.0) / 86400.0

@@ -52,7 +52,7 @@ def test_gaia_magnitudes_go_to_the_band_of_cheops_by_temperature() -> None:
     mag, teff = np.array([9.0, 12.0, 13.0, 14.0]), np.array([6000.0, 4500.0, np.nan, 0.0])
     # half-way between the two temperatures; the stars without one have the target's colour
     assert to_cheops_band(mag, teff, 0, table) == pytest.approx([9.0, 12.01, 13.0, 14.0])
-    with pytest.raises(ValueError, match="column T_EFF does not rise"):
+    with pytest.raises(ValueError, match="column T_EFF is not increasing"):
         to_cheops_band(mag, teff, 0, (table[0][::-1], table[1]))
 
 
@@ -304,3 +304,14 @@ def test_the_step_solves_a_frame_from_attitude_and_catalogue(sky: Sky, tmp_path:
     assert (alone.used["PLT_OK"], alone.status["WCS"], alone.warnings) == (False, "N/A", [])
     assert alone.used["PLT_SCAL"] == NOMINAL
     assert TARGET[0] == sky.ra[0]
+
+
+def test_a_psf_from_fewer_images_than_the_setting_is_not_used(inputs: dict[str, Any]) -> None:
+    first = FirstScene(**{name: inputs[name] for name in ("look", "pointing", "prior")})
+    fluxes = []
+    for fewest in (12, 13):  # the PSF is from 12 images
+        use = PsfUse.of(PsfSettings(fewest=fewest))
+        (table,) = find_stars.fn(first, inputs["psf"], None, use).files["TERM_STARS_1"]
+        fluxes.append(np.asarray(table.columns["FLUX"]).max())
+    # without a PSF the light beyond the aperture is unknown, and the flux lower
+    assert fluxes[1] < fluxes[0]

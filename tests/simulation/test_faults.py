@@ -1,6 +1,4 @@
-"""What `drp simulate` says to a wrong case or a bad disk: one line with file and key, a code, and
-nothing half-written.
-"""
+"""`drp simulate` with an invalid case or a bad disk: one line, an exit code, no partial visit."""
 
 from __future__ import annotations
 
@@ -33,19 +31,19 @@ saa = "never"
 """
 
 
-def leavings(folder: Path) -> set[str]:
+def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def refused(folder: Path, code: int, *texts: str, case: str | Path) -> None:
-    """Simulate; expect an error with a code and all of the texts, and no trace of a visit."""
-    before = leavings(folder)
+def assert_rejected(folder: Path, code: int, *texts: str, case: str | Path) -> None:
+    """Simulate, and expect an error with a code and all of the texts, and no trace of a visit."""
+    before = files_below(folder)
     with pytest.raises(DrpError) as caught:
         simulate_into(folder / "visit", str(case), None, 1, None)
     assert caught.value.exit_code == code
     for text in texts:
         assert text in str(caught.value)
-    assert leavings(folder) == before
+    assert files_below(folder) == before
 
 
 def write(folder: Path, text: str) -> Path:
@@ -57,7 +55,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "code", "texts"),
     [
-        ("imges = 3", 78, ("imges", "no case has this key")),
+        ("imges = 3", 78, ("imges", "unknown key")),
         ("magnitude = 40.0", 78, ("magnitude", "less than or equal to 20")),
         ('magnitude = "bright"', 78, ("magnitude", "valid number")),
         ("exptime = nan", 78, ("exptime", "finite number")),
@@ -76,20 +74,20 @@ def write(folder: Path, text: str) -> Path:
         ('light_curve = "mine.toml"', 65, ("light_curve", "mine.toml")),
     ],
 )
-def test_a_wrong_case_is_refused_in_one_line(
+def test_an_invalid_case_is_rejected_in_one_line(
     tmp_path: Path, change: str, code: int, texts: tuple[str, ...]
 ) -> None:
     keys = {line.split("=")[0].strip() for line in change.splitlines()}
     kept = [line for line in TINY.splitlines() if line.split("=")[0].strip() not in keys]
     path = write(tmp_path, "\n".join([*kept, change, ""]))
-    refused(tmp_path, code, *texts, case=path)
+    assert_rejected(tmp_path, code, *texts, case=path)
 
 
-def test_a_psf_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+def test_a_psf_of_the_wrong_shape_is_rejected(tmp_path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((30, 40)))]).writeto(
         tmp_path / "psf.fits"
     )
-    refused(
+    assert_rejected(
         tmp_path,
         65,
         "psf_file",
@@ -99,21 +97,19 @@ def test_a_psf_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_case_that_never_sees_its_target_is_refused(tmp_path: Path) -> None:
+def test_a_case_whose_target_is_never_visible_is_rejected(tmp_path: Path) -> None:
     text = TINY.replace("images = 2", "images = 2\nmissing = 0.9999999")
-    refused(tmp_path, 78, "hardly ever visible", case=write(tmp_path, text))
+    assert_rejected(tmp_path, 78, "hardly ever visible", case=write(tmp_path, text))
 
 
 @pytest.mark.parametrize("name", ["nonsense", "x" * 300, ""])
-def test_a_name_that_is_none_of_a_case_is_refused_and_the_known_ones_are_told(
-    tmp_path: Path, name: str
-) -> None:
-    refused(tmp_path, 78, "demo", "tiny", case=name)
+def test_an_unknown_case_name_is_rejected_with_the_known_names(tmp_path: Path, name: str) -> None:
+    assert_rejected(tmp_path, 78, "demo", "tiny", case=name)
 
 
 @pytest.mark.parametrize("name", ["no/such/file.toml", "y" * 300 + ".toml", "../demo"])
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
-    refused(tmp_path, 78, name[:3], case=name)
+def test_a_missing_file_is_rejected(tmp_path: Path, name: str) -> None:
+    assert_rejected(tmp_path, 78, name[:3], case=name)
 
 
 @pytest.mark.parametrize(
@@ -126,21 +122,23 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     ],
     ids=["folder", "pipe", "device", "two megabytes"],
 )
-def test_what_is_no_settings_file_is_refused_at_once(
+def test_anything_but_a_settings_file_is_rejected_at_once(
     tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     make(tmp_path / "mine.toml")
-    refused(tmp_path, 78, "mine.toml", case=tmp_path / "mine.toml")
+    assert_rejected(tmp_path, 78, "mine.toml", case=tmp_path / "mine.toml")
 
 
-def test_a_deeply_nested_case_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, 78, "mine.toml", case=write(tmp_path, "a = " + "[" * 10_000 + "]" * 10_000))
+def test_a_deeply_nested_case_is_rejected(tmp_path: Path) -> None:
+    assert_rejected(
+        tmp_path, 78, "mine.toml", case=write(tmp_path, "a = " + "[" * 10_000 + "]" * 10_000)
+    )
 
 
 def run(
     folder: Path, case: Path, output: Path, before: Callable[[], None] | None = None, *prefix: str
 ) -> tuple[int, str]:
-    """Run the command; return its code and what it says on standard error."""
+    """Run the command; return its exit code and its output on standard error."""
     command = [
         *prefix,
         sys.executable,
@@ -159,11 +157,11 @@ def run(
     return done.returncode, done.stderr
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+def test_the_command_reports_an_unknown_key_in_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, TINY + "imges = 3\n")
-    code, told = run(tmp_path, path, tmp_path / "visit")
+    code, message = run(tmp_path, path, tmp_path / "visit")
     assert code == 78
-    (line,) = told.splitlines()
+    (line,) = message.splitlines()
     assert line.startswith(f"ERROR case {path}: imges: ")
 
 
@@ -173,23 +171,23 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, size: int) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    code, told = run(tmp_path, write(tmp_path, TINY), tmp_path / "visit", limit)
-    assert (code, len(told.splitlines())) == (74, 1), told
-    assert str(tmp_path / "visit") in told
-    assert leavings(tmp_path) == {"mine.toml"}
+    code, message = run(tmp_path, write(tmp_path, TINY), tmp_path / "visit", limit)
+    assert (code, len(message.splitlines())) == (74, 1), message
+    assert str(tmp_path / "visit") in message
+    assert files_below(tmp_path) == {"mine.toml"}
 
 
-def test_a_place_that_is_taken_or_no_folder_is_refused(tmp_path: Path) -> None:
+def test_an_existing_or_impossible_output_folder_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "visit").mkdir()
     (tmp_path / "visit/old").touch()
-    refused(tmp_path, 73, "visit: exists", case=write(tmp_path, TINY))
+    assert_rejected(tmp_path, 73, "visit: exists", case=write(tmp_path, TINY))
     (tmp_path / "file").touch()
     with pytest.raises(CannotCreateError, match="cannot be created"):
         simulate_into(tmp_path / "file/visit", "tiny", None, 1, None)
-    assert leavings(tmp_path) == {"visit", "visit/old", "file", "mine.toml"}
+    assert files_below(tmp_path) == {"visit", "visit/old", "file", "mine.toml"}
 
 
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+def test_a_write_protected_folder_is_rejected(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         # the other user must reach the folder, which is not his
@@ -200,7 +198,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
         prefix = []
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed").chmod(0o555)
-    code, told = run(tmp_path, write(tmp_path, TINY), tmp_path / "closed/visit", None, *prefix)
-    assert code == 73, told
-    assert "closed" in told
-    assert leavings(tmp_path) == {"closed", "mine.toml"}
+    code, message = run(tmp_path, write(tmp_path, TINY), tmp_path / "closed/visit", None, *prefix)
+    assert code == 73, message
+    assert "closed" in message
+    assert files_below(tmp_path) == {"closed", "mine.toml"}

@@ -1,8 +1,7 @@
-"""The simulator against what nobody here made: the mission's own simulator, in-flight images, real
-housekeeping and maps.
+"""The simulator against the mission's own simulator, in-flight images, real housekeeping and maps.
 
-The mission's simulator has a bias of 610 ADU and a read-out noise of 3.55 ADU at 100 kHz, its CCD
-stands at -40 degC.
+The mission's simulator has a bias of 610 ADU and a read-out noise of 3.55 ADU at 100 kHz; its CCD
+is at -40 degC.
 """
 
 from __future__ import annotations
@@ -39,8 +38,9 @@ def rows(name: str, kind: str, hdu: int | str = 1) -> np.ndarray:
 
 
 def clipped(values: Floats) -> float:
-    """Return the scatter without what is off by more than five robust sigma; whole ADU allow no
-    median deviation.
+    """Return the scatter without values off by more than five robust sigma.
+
+    Values are integers of ADU, for which a median deviation is too coarse.
     """
     middle = np.median(values)
     sigma = 1.4826 * np.median(np.abs(values - middle))
@@ -48,14 +48,14 @@ def clipped(values: Floats) -> float:
 
 
 def zodiacal_of_v9() -> float:
-    """Return the zodiacal light of their visit [electron/s/pixel]; they tell photons in 60 s."""
+    """Return the zodiacal light of their visit [electron/s/pixel] from their photons in 60 s."""
     truth = rows(V9, "SIM_TRU_SubArray")
     return float(np.median(truth["ZODIACAL_LIGHT"] * truth["GLOBAL_THROUGHPUT"])) / 60
 
 
 @pytest.fixture(scope="module")
 def like_v9(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short visit of ours with the settings of theirs."""
+    """Return a short visit of ours with the settings of theirs."""
     outside()
     folder = tmp_path_factory.mktemp("like")
     case = Case.model_validate(
@@ -75,9 +75,6 @@ def like_v9(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     return folder
-
-
-# ---- raw products
 
 
 @pytest.mark.parametrize("margins", ["image", "reduced"])
@@ -172,13 +169,11 @@ def test_cosmic_rays_hit_as_many_pixels_as_in_the_mission_s_simulator() -> None:
     )  # Landau's form is not Moyal's
 
 
-# ---- geometry
-
-
 @cache
 def star_differences() -> tuple[Floats, Floats]:
-    """Return places by our formula from their attitude less their true ones [pixel]: about the
-    image's median, and that.
+    """Return the errors of positions by our formula with their attitude [pixel].
+
+    They are relative to the image's median, which is returned too.
     """
     stars, truth = rows(FIELD, "StarCatalogue"), rows(FIELD, "SIM_TRU_SubArray")
     attitude = rows(FIELD, "SCI_RAW_Attitude")
@@ -211,7 +206,7 @@ def star_differences() -> tuple[Floats, Floats]:
     ), common
 
 
-def test_stars_stand_where_the_mission_s_simulator_puts_them() -> None:
+def test_stars_are_where_the_mission_s_simulator_puts_them() -> None:
     apart, common = star_differences()
     assert apart.shape[1] > 90
     assert np.abs(apart).max() < 1e-3  # of one another
@@ -221,7 +216,7 @@ def test_stars_stand_where_the_mission_s_simulator_puts_them() -> None:
     assert np.abs(common).max() < 0.015
 
 
-def test_the_roll_angle_falls_with_time_as_theirs_and_runs_at_the_same_speed() -> None:
+def test_the_roll_angle_decreases_at_the_same_rate_as_in_the_mission_s_simulator() -> None:
     theirs = rows(V9, "SCI_RAW_Attitude")
     roll = np.unwrap(theirs["SC_ROLL_ANGLE"].astype(float), period=360)
     speed = (roll[-1] - roll[0]) / (theirs["MJD_TIME"][-1] - theirs["MJD_TIME"][0]) / 1440
@@ -313,8 +308,6 @@ def test_the_map_of_2024_lies_within_the_anomaly() -> None:
     ).sum() > 0.8  # it became smaller by a third
 
 
-# ---- the PSF in flight
-
 RADII = (10.0, 16.0, 20.0, 25.0, 40.0)
 
 
@@ -331,8 +324,10 @@ def photocentre(image: Floats) -> tuple[float, float]:
 
 
 def figures(image: Floats) -> dict[str, float | Floats]:
-    """Return encircled energies, peak, three-fold amplitude (9 to 17 pixels), roughness (within
-    15), radial profile.
+    """Return the statistics of a PSF image.
+
+    Encircled energies, peak, three-fold amplitude (9 to 17 pixels), roughness (within 15 pixels)
+    and radial profile.
     """
     image = image / image.sum()
     cx, cy = photocentre(image)
@@ -354,7 +349,7 @@ def figures(image: Floats) -> dict[str, float | Floats]:
 
 @pytest.fixture(scope="module")
 def flight() -> dict[str, Floats]:
-    """The figures of the nine in-flight images."""
+    """Return the statistics of the nine in-flight images."""
     paths = sorted(outside("real/instrument/psf").glob("*_median.fits"))
     assert len(paths) == 9
     found = [figures(fits.getdata(path, 1).astype(float)) for path in paths]
@@ -368,7 +363,7 @@ def ours(request: pytest.FixtureRequest) -> dict[str, float | Floats]:
     return figures(flight_like_psf(request.param).image(100.0, 100.0, 1.0, 0, 0, 200, 200))
 
 
-def test_the_energy_within_circles_is_that_of_flight(
+def test_the_encircled_energy_is_that_of_flight(
     ours: dict[str, Floats], flight: dict[str, Floats]
 ) -> None:
     low, high = flight["energy"].min(axis=0), flight["energy"].max(axis=0)
@@ -381,7 +376,7 @@ def test_the_energy_within_circles_is_that_of_flight(
 
 
 @pytest.mark.parametrize(("name", "margin"), [("peak", 0.15), ("three", 0.15), ("rough", 0.1)])
-def test_the_form_is_that_of_flight(
+def test_the_shape_of_the_psf_is_that_of_flight(
     name: str, margin: float, ours: dict[str, float], flight: dict[str, Floats]
 ) -> None:
     assert flight[name].min() * (1 - margin) < ours[name] < flight[name].max() * (1 + margin)
@@ -406,9 +401,6 @@ def test_a_circle_on_a_moving_star_has_the_noise_of_flight() -> None:
     # factor of two
     for found, measured in zip(noise, (115.0, 26.0, 1.0), strict=True):
         assert 1 / 2.5 < found / measured < 2.5, noise
-
-
-# ---- a real full frame
 
 
 def test_the_real_margins_have_the_bias_and_noise_of_the_simulated_ones() -> None:
@@ -443,9 +435,6 @@ def test_real_housekeeping_is_within_the_simulated_range_and_gives_the_same_gain
     assert value == pytest.approx(float(plan.housekeeping.gain.mean()), rel=2e-4)
 
 
-# ---- fields
-
-
 @pytest.mark.parametrize(
     ("name", "case", "magnitudes"),
     [
@@ -454,7 +443,7 @@ def test_real_housekeeping_is_within_the_simulated_range_and_gives_the_same_gain
         ("Extreme", "crowded", (12, 13, 14, 15, 16)),
     ],
 )
-def test_fields_hold_as_many_stars_as_published_ones(
+def test_fields_have_as_many_stars_as_published_ones(
     name: str, case: str, magnitudes: tuple[int, ...]
 ) -> None:
     stars = read_catalogue(outside(f"real/fields/{name}_field.txt"), (0.0, 0.0), 30.0)

@@ -1,6 +1,4 @@
-"""The simulated physics, each effect by itself against a formula, a brute force or a number worked
-by hand.
-"""
+"""The simulated physics: each effect against a formula, brute force or a number worked by hand."""
 
 from __future__ import annotations
 
@@ -82,15 +80,10 @@ TINY: dict[str, object] = {
 
 
 def expose(seed: int = 3, **settings: object) -> Floats:
-    """Return the raw values of the first exposure of a visit in which all but the given effects are
-    off [ADU].
-    """
+    """Return the raw values of the first exposure of a visit with only these effects [ADU]."""
     plan = Plan(Case.model_validate({**TINY, **OFF, **settings}), seed)
     observatory = Observatory(plan, plan.case.window, plan.mode)
     return observatory.expose(plan.rng(4, 0), all_conditions(plan)[0]).image
-
-
-# ---- each switch
 
 
 @pytest.mark.parametrize(
@@ -166,9 +159,6 @@ def test_a_switch_switches(name: str, off: object, on: object, others: dict[str,
     assert np.abs(with_it - zero).max() > 1e-6
 
 
-# ---- noise
-
-
 def test_photons_and_read_out_have_the_noise_of_poisson_and_of_the_amplifier() -> None:
     case = Case.model_validate(
         {**TINY, **OFF, "noise": True, "rounding": True, "width": 64, "height": 64}
@@ -194,9 +184,6 @@ def test_photons_and_read_out_have_the_noise_of_poisson_and_of_the_amplifier() -
         light_level, abs=5 * np.sqrt(variance / electrons.size)
     )
     assert electrons.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / electrons.size))
-
-
-# ---- PSF and drawing
 
 
 def test_no_light_is_lost_between_psf_and_pixels() -> None:
@@ -323,13 +310,8 @@ def test_the_light_of_a_column_does_not_depend_on_how_it_is_computed() -> None:
     np.testing.assert_allclose(optics.columns(x, flux), exact, rtol=0, atol=2e-4 * flux.max())
 
 
-# ---- smearing
-
-
 def transferred(first: Floats, last: Floats, time: float) -> Floats:
-    """Return what a frame transfer adds: charge is moved row by row through the light, in and
-    out.
-    """
+    """Return the charge of a frame transfer, moved row by row through the light, in and out."""
     charge_in = np.zeros_like(first)
     for _ in range(
         first.shape[0]
@@ -372,10 +354,7 @@ def test_a_star_at_rest_smears_its_column_evenly() -> None:
     np.testing.assert_allclose(smeared, np.broadcast_to(expected, smeared.shape), rtol=1e-12)
 
 
-# ---- halo, ghost, stray light, streaks
-
-
-def test_the_halo_holds_a_twentieth_of_a_per_cent() -> None:
+def test_the_halo_has_a_twentieth_of_a_percent_of_the_light() -> None:
     halo = light._halo(Window(0, 0, 1024, 1024), (512.0, 512.0))
     y, x = np.mgrid[:1024, :1024] + 0.5
     disc = np.hypot(x - 512, y - 512) < 500
@@ -387,7 +366,7 @@ def test_the_halo_holds_a_twentieth_of_a_per_cent() -> None:
     )  # of all, as the module says
 
 
-def test_the_ghost_holds_three_to_six_parts_in_ten_thousand() -> None:
+def test_the_ghost_has_three_to_six_parts_in_ten_thousand_of_the_light() -> None:
     for x, share in ((512.0, 3e-4), (1024.0, 6e-4)):
         scene = Scene(
             Optics(MIDDLE, 0.0, 0.0, 1.0, None),
@@ -400,7 +379,7 @@ def test_the_ghost_holds_three_to_six_parts_in_ten_thousand() -> None:
         assert scene.ghost * np.pi * 150**2 == pytest.approx(share, rel=1e-12)
 
 
-def test_stray_light_grows_towards_the_earth_which_stands_in_one_direction_of_the_ccd() -> None:
+def test_stray_light_increases_towards_the_earth_which_keeps_its_direction_on_the_ccd() -> None:
     orbit = spacecraft.Orbit(spacecraft.Clock("2021-03-10T08:00:00"), 20.0)
     seconds = np.linspace(0, spacecraft.PERIOD, 7)
     towards = -orbit.at(seconds).position
@@ -414,9 +393,7 @@ def test_stray_light_grows_towards_the_earth_which_stands_in_one_direction_of_th
     assert np.ptp(field[:, 50]) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_spikes_last_as_they_are_told_and_are_evenly_spread_in_the_logarithm_of_their_light() -> (
-    None
-):
+def test_spikes_have_the_stated_lengths_and_are_uniform_in_the_logarithm_of_their_light() -> None:
     many = spikes.draw_spikes(np.random.default_rng(6), 30.0, 36_000.0, 2.0)
     assert len(many) == pytest.approx(300, abs=5 * np.sqrt(300))
     factor = np.log([1 + spike.light / 2.0 for spike in many])
@@ -428,7 +405,7 @@ def test_spikes_last_as_they_are_told_and_are_evenly_spread_in_the_logarithm_of_
     assert max(np.hypot(*spike.slope) for spike in many) <= spikes.STEEPEST / 100
 
 
-def test_the_light_of_a_spike_is_shared_out_over_the_exposures_that_it_meets() -> None:
+def test_the_light_of_a_spike_is_shared_by_the_exposures_it_overlaps() -> None:
     one = spikes.Spike(50.0, 80.0, 6.0, (0.01, -0.02))
     # by hand: 10 of 60 seconds in the first exposure, 20 in the second, nothing in the third
     assert spikes.mean_light([one], 0.0, 60.0) == pytest.approx((1.0, 0.01, -0.02), rel=1e-12)
@@ -457,9 +434,6 @@ def test_a_satellite_leaves_a_straight_line_as_wide_as_the_psf() -> None:
     assert drawn.sum() == pytest.approx(
         streak.charge[inside].sum(), rel=0.1
     )  # 4 % beyond 46 pixels, and both ends
-
-
-# ---- dark current
 
 
 def test_reading_the_whole_ccd_takes_eleven_seconds_and_a_window_takes_two() -> None:
@@ -500,7 +474,7 @@ def test_dark_current_follows_the_manufacturer_s_law() -> None:
     )
 
 
-def test_a_warmer_ccd_has_more_dark_current_another_gain_and_says_so() -> None:
+def test_a_warmer_ccd_has_more_dark_current_and_another_gain_and_reports_its_temperature() -> None:
     usual, warm = (
         Case.model_validate({**OFF, "dark": 1.0, "hot": 1.0, "ccd_warmer": t}) for t in (0.0, 3.0)
     )
@@ -530,9 +504,6 @@ def test_the_ccd_ages_as_flight_maps_do() -> None:
     assert (old.hot[silicon] > 0).mean() == pytest.approx(0.09, rel=0.02)
     assert old.telegraphic == pytest.approx(0.02)
     assert np.all(old.hot[young.hot > 3] > 0)  # what is hot stays hot
-
-
-# ---- telegraphic pixels
 
 
 def pixels(low: float, high: float, number: int) -> dark.Telegraphs:
@@ -591,10 +562,7 @@ def test_a_dark_map_shows_the_mean_of_telegraphic_pixels() -> None:
     assert np.count_nonzero(mean) == found.level.size
 
 
-# ---- cosmic rays
-
-
-def test_cosmic_rays_are_as_many_and_as_long_as_they_should_be() -> None:
+def test_cosmic_rays_have_the_expected_number_and_length() -> None:
     rng, size, seconds = np.random.default_rng(6), 1000, 30.0
     number = charges = pixels_hit = 0.0
     for _ in range(60):
@@ -654,9 +622,6 @@ def _filled(hits: cosmics.Hits, size: int) -> Floats:
     return image
 
 
-# ---- charge
-
-
 def test_a_full_well_bleeds_along_its_column_and_keeps_its_charge() -> None:
     image = np.full((101, 3), 1000.0)
     image[50, 1] = 600_000.0
@@ -704,7 +669,7 @@ def test_charge_of_a_point_is_trailed_and_not_lost() -> None:
 
 
 @pytest.mark.parametrize("level", [1e5, 1e4, 1e3, 30.0, 1.0])
-def test_the_part_lost_follows_the_law_of_flight_up_to_its_limit(level: float) -> None:
+def test_the_lost_fraction_follows_the_law_of_flight_up_to_its_limit(level: float) -> None:
     image = np.zeros((1, 1))
     image[0, 0] = level / 0.5
     charge.transfer(image, 1023, 0.0016 * 4.0, 0.5)
@@ -720,9 +685,6 @@ def test_the_part_lost_follows_the_law_of_flight_up_to_its_limit(level: float) -
 def test_transfers_lose_nothing_before_launch_and_more_each_year() -> None:
     assert charge.cti_strength(58_000.0) == 0.0
     assert charge.cti_strength(58_830.0 + 4 * 365.25) == pytest.approx(0.0064)
-
-
-# ---- flat field
 
 
 def test_the_flat_field_of_a_star_is_the_mean_of_its_wavelengths() -> None:
@@ -747,9 +709,6 @@ def test_red_light_has_fringes_and_blue_light_the_annealing_pattern() -> None:
         ratio = flat.monochromatic(wavelength)[area] / grey[area] - 1
         slope = np.polyfit(pattern[area].ravel(), ratio.ravel(), 1)[0]
         assert slope == pytest.approx(strength, rel=0.05)
-
-
-# ---- gain and linearity
 
 
 def test_the_gain_is_nominal_at_its_offsets_and_that_of_flight_at_flight_voltages() -> None:
@@ -781,7 +740,7 @@ def test_the_detector_undoes_its_own_linearisation(frequency: int) -> None:
 
 
 @pytest.mark.parametrize("frequency", [100_000, 230_000])
-def test_a_scaled_curve_deviates_as_many_times_from_a_straight_line(frequency: int) -> None:
+def test_a_scaled_curve_has_a_scaled_deviation_from_a_straight_line(frequency: int) -> None:
     curve = linearity.linearisation(frequency)
     measured = np.linspace(0, curve.end, 1001)
     deviation = curve.correct(measured) - measured
@@ -796,9 +755,6 @@ def test_a_scaled_curve_deviates_as_many_times_from_a_straight_line(frequency: i
             np.linspace(0, 1e5, 501),
             atol=1e-9,
         )
-
-
-# ---- time
 
 
 @pytest.mark.filterwarnings("ignore:.*dubious year")
@@ -831,15 +787,12 @@ def test_the_barycentric_date_agrees_with_astropy() -> None:
     assert ours == pytest.approx(delay, abs=1e-4)  # a double of a Julian date resolves 4e-5 s
 
 
-# ---- a given PSF
-
-
 def psf_image(path: Path, image: Floats) -> Path:
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image)]).writeto(path)
     return path
 
 
-def test_a_given_psf_is_drawn(tmp_path: Path) -> None:
+def test_a_user_s_psf_is_drawn(tmp_path: Path) -> None:
     y, x = np.mgrid[:60, :60] + 0.5
 
     def gaussian(centre_x: float, centre_y: float) -> Floats:
@@ -874,12 +827,14 @@ def test_a_given_psf_is_drawn(tmp_path: Path) -> None:
         (np.ones(50), "expected a square"),
     ],
 )
-def test_an_image_that_is_no_psf_is_refused(tmp_path: Path, image: Floats, message: str) -> None:
+def test_an_image_that_is_not_a_psf_is_rejected(
+    tmp_path: Path, image: Floats, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         psf_file.read(psf_image(tmp_path / "psf.fits", image))
 
 
-def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_an_image_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "text.fits").write_text("nothing")
     with pytest.raises(ValueError, match=r"text\.fits: is not a FITS file"):
         psf_file.read(tmp_path / "text.fits")
@@ -888,7 +843,7 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
         psf_file.read(tmp_path / "empty.fits")
 
 
-def test_wings_hold_their_share() -> None:
+def test_wings_have_their_share_of_the_light() -> None:
     psf = flight_like_psf()
     assert wings().weight.sum() == pytest.approx(sum(share for share, _, _ in WINGS))
     assert psf.weight.sum() == pytest.approx(1.0, abs=1e-12)

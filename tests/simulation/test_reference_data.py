@@ -1,4 +1,4 @@
-"""The default reference library: complete, valid, repeatable, and as wrong as it says."""
+"""The default reference library: complete, valid, repeatable, with the stated errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def find(library: Path, extname: str) -> Path:
     return path
 
 
-def test_every_kind_is_there_and_the_whole_is_small(library: Path) -> None:
+def test_every_kind_of_reference_exists_and_the_library_is_small(library: Path) -> None:
     found: dict[str, int] = {}
     for path in library.iterdir():
         name = fits.getval(path, "EXTNAME", 1)
@@ -75,12 +75,12 @@ def test_building_again_gives_the_same_bytes(library: Path, tmp_path: Path) -> N
         assert path.read_bytes() == (library / path.name).read_bytes(), path.name
 
 
-def test_files_that_exist_are_kept(library: Path) -> None:
+def test_existing_files_are_kept(library: Path) -> None:
     with pytest.raises(FileExistsError, match="REF_APP_BiasFrame"):
         build.build_library(library)
 
 
-def test_all_but_dark_frames_and_bad_pixel_maps_hold_for_decades(library: Path) -> None:
+def test_all_but_dark_frames_and_bad_pixel_maps_are_valid_for_decades(library: Path) -> None:
     for path in library.iterdir():
         header = fits.getheader(path, 1)
         if header["EXTNAME"] not in ("REF_APP_DarkFrame", "REF_APP_BadPixelMap"):
@@ -92,7 +92,7 @@ def test_all_but_dark_frames_and_bad_pixel_maps_hold_for_decades(library: Path) 
             )
 
 
-def test_of_the_bad_pixel_maps_one_is_valid_at_any_time(library: Path) -> None:
+def test_exactly_one_bad_pixel_map_is_valid_at_any_time(library: Path) -> None:
     first, second = (
         fits.getheader(path, 1) for path in sorted(library.glob("*REF_APP_BadPixelMap*"))
     )
@@ -101,7 +101,7 @@ def test_of_the_bad_pixel_maps_one_is_valid_at_any_time(library: Path) -> None:
     assert second["V_STOP_U"] >= "2031-06-01T00:00:00"
 
 
-def test_dark_frames_bracket_the_young_and_the_aged_visits_and_err_as_they_say(
+def test_dark_frames_bracket_the_young_and_the_aged_visits_and_have_the_stated_errors(
     library: Path,
 ) -> None:
     paths = sorted(library.glob("*REF_APP_DarkFrame*"))
@@ -159,7 +159,7 @@ def test_the_linearisation_ends_with_a_row_without_coefficients(library: Path) -
             np.testing.assert_allclose(lut["CORRECTED"][low], truth, rtol=2e-4, atol=0.1)
 
 
-def test_the_bad_pixel_maps_know_hot_dead_and_most_telegraphic_pixels(library: Path) -> None:
+def test_the_bad_pixel_maps_list_hot_dead_and_most_telegraphic_pixels(library: Path) -> None:
     grey, _, _, dead = flat.patterns()
     for path, number, share in zip(
         sorted(library.glob("*REF_APP_BadPixelMap*")), (0, 2), (0.005, 0.09), strict=True

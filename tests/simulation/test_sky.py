@@ -29,9 +29,6 @@ def case(**settings: object) -> Case:
     return Case.model_validate({"saa": "never", **settings})
 
 
-# ---- spectrum
-
-
 def test_a_star_of_magnitude_zero_gives_the_published_flux() -> None:
     colour = float(spectrum.cheops_magnitude(0.0, 5900))
     observed = 0.94604 - 2.0074e-6 * 5900
@@ -41,7 +38,7 @@ def test_a_star_of_magnitude_zero_gives_the_published_flux() -> None:
     )
 
 
-def test_the_telescope_counts_as_many_electrons_of_vega_as_its_zero_point_says() -> None:
+def test_the_telescope_counts_the_electrons_of_vega_given_by_its_zero_point() -> None:
     light = spectrum.star_spectrum(spectrum.WAVELENGTH, 9600.0)
     light *= 3.6e-9 / float(spectrum.star_spectrum(550.0, 9600.0))  # Vega at 550 nm [erg/s/cm^2/A]
     counted = spectrum.detected(spectrum.WAVELENGTH, light)
@@ -50,7 +47,7 @@ def test_the_telescope_counts_as_many_electrons_of_vega_as_its_zero_point_says()
     assert counted == pytest.approx(spectrum.ELECTRONS_AT_ZERO_MAGNITUDE, rel=0.15)
 
 
-def test_a_flat_photon_spectrum_is_counted_by_hand() -> None:
+def test_the_electrons_of_a_flat_photon_spectrum_are_those_worked_by_hand() -> None:
     wavelength = np.array([600.0, 601.0])
     photon = 6.62607015e-34 * 299792458.0 / (wavelength * 1e-9) * 1e7
     efficiency = np.mean(spectrum.throughput(wavelength) * spectrum.quantum_efficiency(wavelength))
@@ -74,7 +71,7 @@ def test_weights_add_up_to_one_and_do_not_depend_on_the_grid() -> None:
     assert spectrum.weights(5900, np.array([600.0])) == pytest.approx(1.0)
 
 
-def test_cool_stars_are_brighter_than_their_catalogue_tells_unless_that_is_off() -> None:
+def test_cool_stars_are_brighter_than_catalogued_unless_that_is_off() -> None:
     ratio = [
         spectrum.star_flux(12.0, teff, 1.0) / spectrum.star_flux(12.0, teff, 0.0)
         for teff in (3200.0, 4100.0, 5900.0)
@@ -111,9 +108,6 @@ def test_colours_are_those_of_the_reference_file() -> None:
     np.testing.assert_allclose(ours, table["CHEOPSMAG_MINUS_GMAG"], rtol=0, atol=0.005)
 
 
-# ---- main sequence
-
-
 def test_the_sun_is_a_dwarf_of_its_own_mass_and_radius() -> None:
     assert float(main_sequence.log_gravity(5770)) == pytest.approx(4.438, abs=1e-9)
     assert float(main_sequence.density(5770)) == pytest.approx(1.41, rel=1e-9)
@@ -127,12 +121,9 @@ def test_a_spectral_type_has_a_temperature(text: str, teff: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "X3", "7G", "G1.2.3"])
-def test_what_is_no_spectral_type_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no spectral type"):
+def test_an_invalid_spectral_type_is_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match="spectral type is"):
         main_sequence.temperature(text)
-
-
-# ---- transit
 
 
 def test_a_dark_planet_hides_its_area_of_a_uniform_star() -> None:
@@ -192,10 +183,7 @@ def test_limb_darkening_is_smooth_and_that_of_the_published_table() -> None:
         assert (u1, u2) == pytest.approx(table[name], abs=0.065 if name[0] in "KM" else 0.03), name
 
 
-# ---- granulation
-
-
-def test_granulation_has_the_power_spectrum_that_it_says() -> None:
+def test_granulation_has_the_stated_power_spectrum() -> None:
     star, step, length = granulation.granulation(5777.0), 5.0, 2**20
     _, series = granulation.draw(np.random.default_rng(1), star, 0.0, step * (length - 2), step)
     assert series.size == length
@@ -246,9 +234,6 @@ def test_granulation_is_within_a_factor_of_two_of_the_mission_simulator() -> Non
     assert 0.5 < np.diff(ours).std() / np.diff(real).std() < 2
 
 
-# ---- the target's light curve
-
-
 def test_an_exposure_sees_the_mean_and_not_the_middle() -> None:
     mean = light_curve.mean_over_exposure(
         lambda t: (t > 100).astype(float), np.array([50.0, 100.0, 106.0, 150.0]), 20.0
@@ -280,7 +265,7 @@ def test_transit_and_granulation_multiply_and_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "ecsv", "fits", "mjd.csv"])
-def test_the_users_own_light_curve_is_read(tmp_path: Path, kind: str) -> None:
+def test_the_user_s_light_curve_is_read(tmp_path: Path, kind: str) -> None:
     days, flux = np.linspace(0, 0.5, 101), np.linspace(1.0, 0.9, 101)
     path = tmp_path / f"curve.{kind}"
     start = 60379.0
@@ -324,7 +309,7 @@ def test_the_users_own_light_curve_is_read(tmp_path: Path, kind: str) -> None:
         ("time,flux\n0,1\n0.2,1\n", "covers days 0.00000 to 0.20000"),
     ],
 )
-def test_what_is_no_light_curve_of_the_visit_is_refused(
+def test_a_file_that_is_not_a_light_curve_of_the_visit_is_rejected(
     tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "curve.csv"
@@ -334,7 +319,7 @@ def test_what_is_no_light_curve_of_the_visit_is_refused(
     assert str(path) in str(caught.value)
 
 
-def test_a_fits_file_without_a_table_or_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_fits_file_without_a_table_and_a_broken_one_are_rejected(tmp_path: Path) -> None:
     fits.PrimaryHDU(np.zeros(3)).writeto(tmp_path / "image.fits")
     (tmp_path / "text.fits").write_text("time,flux\n0,1\n1,1\n")
     (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
@@ -347,7 +332,7 @@ def test_a_fits_file_without_a_table_or_that_is_none_is_refused(tmp_path: Path) 
             light_curve.read_light_curve(tmp_path / name, 60379.0, 10.0, 40_000.0)
 
 
-def test_the_users_light_curve_takes_the_place_of_the_simulated_one(tmp_path: Path) -> None:
+def test_the_user_s_light_curve_replaces_the_simulated_one(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     path.write_text("time,flux\n0,1.0\n1,0.5\n")
     plan = Plan(case(images=5, light_curve=path, transit=True, granulation=3.0), 1)
@@ -356,10 +341,7 @@ def test_the_users_light_curve_takes_the_place_of_the_simulated_one(tmp_path: Pa
     )
 
 
-# ---- the field
-
-
-def test_the_field_holds_as_many_stars_as_are_wanted() -> None:
+def test_the_field_has_the_requested_number_of_stars() -> None:
     wanted = case(stars=200.0, near_stars=7, faintest=17.0, count_slope=0.35)
     fields = [field.draw(np.random.default_rng(seed), wanted) for seed in range(20)]
     magnitude = np.concatenate([stars.g_magnitude[8:] for stars in fields])
@@ -382,7 +364,7 @@ def test_the_field_holds_as_many_stars_as_are_wanted() -> None:
     assert (fields[0].xi[0], fields[0].eta[0], fields[0].g_magnitude[0]) == (0.0, 0.0, 9.0)
 
 
-def test_counts_that_do_not_grow_are_even_in_magnitude() -> None:
+def test_counts_without_a_slope_are_uniform_in_magnitude() -> None:
     share = np.linspace(0, 1, 11)
     np.testing.assert_allclose(field.magnitudes(share, 15.0, 0.0), 5 + 10 * share)
     np.testing.assert_allclose(field.magnitudes(share, 15.0, 1e-9), 5 + 10 * share, atol=1e-6)
@@ -432,7 +414,7 @@ def test_variable_stars_vary_by_their_amplitude_with_their_period() -> None:
     assert depth == pytest.approx(stars.amplitude[eclipse], rel=1e-9)
 
 
-def test_explicit_stars_stand_where_they_are_put() -> None:
+def test_explicit_stars_are_where_they_are_put() -> None:
     stars = field.draw(
         np.random.default_rng(1),
         case(stars=0, near_stars=0, more_stars=[[30.0, -12.5, 11.0, 3300.0]]),
@@ -477,18 +459,20 @@ def test_a_field_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# nothing\n", "holds no star"),
+        ("# nothing\n", "lists no stars"),
         ("17:04:28 -28:50:00 6.6\n", "line 1: has 3 words"),
-        (FIELD + "17:04:28 -28:50 6.6 K\n", "line 7: '-28:50' is no position"),
-        ("25:04:28 -28:50:00 6.6 K\n", "'25:04:28' is no position"),
-        ("17:04:28 -98:50:00 6.6 K\n", "'-98:50:00' is no position"),
-        ("17:04:28 -28:50:00 bright K\n", "magnitude 'bright' is no number"),
-        ("17:04:28 -28:50:00 nan K\n", "magnitude nan is none of a star"),
-        ("17:04:28 -28:50:00 6.6 Q\n", "'Q' is no spectral type"),
+        (FIELD + "17:04:28 -28:50 6.6 K\n", "line 7: position is '-28:50'"),
+        ("25:04:28 -28:50:00 6.6 K\n", "position is '25:04:28'"),
+        ("17:04:28 -98:50:00 6.6 K\n", "position is '-98:50:00'"),
+        ("17:04:28 -28:50:00 bright K\n", "magnitude is 'bright', expected a number"),
+        ("17:04:28 -28:50:00 nan K\n", "magnitude is nan, expected a number between -2 and 30"),
+        ("17:04:28 -28:50:00 6.6 Q\n", "spectral type is 'Q'"),
         ("17:04:28 -28:50:00 6.6 K\n05:04:28 -28:50:00 6.6 K\n", "star 2 is 12"),
     ],
 )
-def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_catalogue_is_rejected(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "field.txt"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
@@ -537,9 +521,6 @@ def test_the_catalogue_is_as_wrong_as_a_real_one(tmp_path: Path) -> None:
     assert np.median(np.abs(cooler)) == pytest.approx(67.45, rel=5 * 1.17 / np.sqrt(n))
 
 
-# ---- light between the stars
-
-
 def test_zodiacal_light_is_that_of_the_handbook() -> None:
     path = outside("real/instrument/zodiacal_vs_ecliptic_coords.txt")
     rows = [
@@ -566,7 +547,7 @@ def test_zodiacal_light_is_bright_in_the_ecliptic_and_the_same_on_both_sides() -
     )
 
 
-def test_a_visit_sees_some_electrons_of_sky_a_second() -> None:
+def test_a_visit_sees_some_electrons_of_sky_per_second() -> None:
     skies = []
     for month in (3, 6, 9, 12):
         plan = Plan(case(images=2, start=f"2024-{month:02d}-10T08:00:00"), 1)
@@ -595,15 +576,13 @@ def test_the_ecliptic_passes_through_the_sun_and_the_equinox() -> None:
     )
 
 
-def test_stray_light_falls_by_e_in_the_angle_of_the_case() -> None:
+def test_stray_light_falls_by_e_over_the_angle_of_the_case() -> None:
     target, sun = np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])
     radius = 7078.0
     dip = np.arccos(stray_light.LIMB_RADIUS / radius)
 
     def at(angle: float, towards_sun: float) -> float:
-        """Light at `angle` [deg] to the limb; the spacecraft is over the day side or (-1) the night
-        side.
-        """
+        """Return the light at `angle` [deg] to the limb over the day or (-1) the night side."""
         below = np.deg2rad(angle) - dip  # of the target above the horizontal
         position = radius * np.array([[np.sin(below), 0.0, towards_sun * np.cos(below)]])
         return float(stray_light.stray_light(position, target, sun, 2.0, 6.0)[0])
@@ -615,7 +594,7 @@ def test_stray_light_falls_by_e_in_the_angle_of_the_case() -> None:
     assert at(1.0, -1.0) < 0.01 * at(1.0, 1.0)
 
 
-def test_stray_light_rises_steeply_once_an_orbit() -> None:
+def test_stray_light_rises_steeply_once_per_orbit() -> None:
     plan = Plan(case(images=2, tilt=26.0, start="2024-12-20T08:00:00", stray_light=100.0), 1)
     time = np.arange(0.0, 3 * PERIOD, 10.0)
     light = plan.stray_light(time)

@@ -1,6 +1,4 @@
-"""The simulator makes what it says: its products, their truth, its repeatability and what it
-refuses.
-"""
+"""The simulator's products: contents, truth, repeatability, and rejected cases."""
 
 from __future__ import annotations
 
@@ -58,7 +56,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_stars_of_the_catalogue_stand_where_the_attitude_puts_them(visit: Path) -> None:
+def test_stars_of_the_catalogue_are_where_the_attitude_puts_them(visit: Path) -> None:
     attitude = fits.getdata(one(visit, "SCI_RAW_Attitude"))
     roll = np.unwrap(attitude["SC_ROLL_ANGLE"], period=360)
     assert np.all(np.diff(roll) < 0)
@@ -80,7 +78,7 @@ def test_stars_of_the_catalogue_stand_where_the_attitude_puts_them(visit: Path) 
         assert (512 + x, 512 + y) == pytest.approx((row["CENTROID_X"], row["CENTROID_Y"]), abs=0.08)
 
 
-def test_margins_are_told_in_three_forms_of_the_same_pixels(tmp_path: Path) -> None:
+def test_margins_are_transmitted_in_three_forms_of_the_same_pixels(tmp_path: Path) -> None:
     for mode in ("image", "reduced", "total collapsed"):
         simulate_visit(tmp_path / mode, small(margins=mode))
     image, reduced, total = (
@@ -194,7 +192,7 @@ def test_imagettes_of_four_exposures_add_up_to_the_stack(tmp_path: Path) -> None
         )
 
 
-def test_stacks_are_lost_and_damaged_as_the_truth_tells(tmp_path: Path) -> None:
+def test_stacks_are_lost_and_damaged_as_the_truth_says(tmp_path: Path) -> None:
     case = small(
         images=60, nexp=1, width=16, height=16, near_stars=0, stars=0, missing=0.3, damaged=0.3
     )
@@ -212,7 +210,7 @@ def test_stacks_are_lost_and_damaged_as_the_truth_tells(tmp_path: Path) -> None:
     assert 60 / slots == pytest.approx(0.7, abs=5 * np.sqrt(0.21 / slots))
 
 
-def test_a_clean_stack_holds_the_charge_that_the_truth_tells(tmp_path: Path) -> None:
+def test_a_clean_stack_has_the_charge_given_by_the_truth(tmp_path: Path) -> None:
     off = (
         "cosmic_rays",
         "smearing",
@@ -239,7 +237,7 @@ def test_a_clean_stack_holds_the_charge_that_the_truth_tells(tmp_path: Path) -> 
     assert truth["BACKGROUND"][0] == pytest.approx(2 * 20 * Plan(case, 1).zodiacal, rel=1e-12)
 
 
-def test_stacks_in_the_anomaly_are_left_out_unless_they_are_kept(tmp_path: Path) -> None:
+def test_stacks_in_the_anomaly_are_not_written_unless_they_are_kept(tmp_path: Path) -> None:
     common = {
         "nexp": 1,
         "exptime": 60.0,
@@ -266,7 +264,7 @@ def test_stacks_in_the_anomaly_are_left_out_unless_they_are_kept(tmp_path: Path)
     assert fits.getdata(one(tmp_path / "always", "MPS_PRE_Visits"), 2)["SAA_FLAG"].all()
 
 
-def test_a_case_with_an_unknown_key_is_refused() -> None:
+def test_a_case_with_an_unknown_key_is_rejected() -> None:
     with pytest.raises(ValidationError, match="imges"):
         Case.model_validate({"imges": 3})
 
@@ -274,13 +272,13 @@ def test_a_case_with_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window_x": 1000}, "leaves the exposed area"),
+        ({"window_x": 1000}, "extends beyond the exposed area"),
         ({"imagettes": True, "nexp": 1}, "nexp must be at least 2"),
         ({"saa": "always"}, "kept_flagged"),
         ({"exptime": float("nan")}, "finite number"),
     ],
 )
-def test_an_impossible_case_is_refused(settings: dict[str, object], message: str) -> None:
+def test_an_impossible_case_is_rejected(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         small(**settings)
 

@@ -1,8 +1,7 @@
-"""Calibrated images of a visit of the mission's simulator against its truth, effect by effect, as a
-table.
+"""Calibrated images of the mission's simulator against their truth, effect by effect, as a table.
 
-``python -m tests.calibrated VISIT PUBLISHED`` prints it in Markdown: VISIT is the folder with the
-raw products and `truth/`, PUBLISHED what was reduced from it.
+``python -m tests.support.calibrated VISIT PUBLISHED`` prints it in Markdown: VISIT is the folder
+with the raw products and `truth/`, PUBLISHED the folder of the reduced products.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ MAD = 1.4826
 
 RADIUS, INNER, OUTER = 25.0, 45.0, 97.0
 
-# levels that the simulator was given, ADU, by read-out frequency
+# levels in the simulator by read-out frequency [ADU]
 BIAS, READ_OUT_NOISE = {100_000: 610.0, 230_000: 950.0}, {100_000: 3.55, 230_000: 7.2}
 
-NEAR_A_STAR = 40.0  # of a hot pixel from the target: nearer ones lie in its light [pixel]
+NEAR_A_STAR = 40.0  # hot pixels closer to the target are in its light [pixel]
 
 
 class Row(NamedTuple):
@@ -38,7 +37,7 @@ class Row(NamedTuple):
 
 
 def only(folder: Path, name: str) -> Path:
-    """Return the only file of a name below a folder."""
+    """Return the only file below a folder with a name."""
     (path,) = folder.rglob(f"*{name}*.fits")
     return path
 
@@ -96,10 +95,9 @@ class Visit:
         yield from self._fluxes()
 
     def sky(self) -> tuple[Any, Any, Any]:
-        """Return level of the ring, what of it goes with the true sky [electron], and which pixels
-        are the ring.
+        """Return the level of the ring, its part due to the true sky [electron], and its pixels.
 
-        The truth is told before the telescope's throughput, and the ring holds a halo of the star:
+        The truth refers to light before the telescope, and the ring contains a halo of the star, so
         a straight line is fitted.
         """
         ring = (self.away > INNER) & (self.away < OUTER) & np.isfinite(self.cube[0])
@@ -116,16 +114,14 @@ class Visit:
         level, true, _ = self.sky()
         yield Row(
             "bias, dark",
-            "ring of 45 to 97 pixels, a pixel",
+            "ring of 45 to 97 pixels, per pixel",
             np.nan,
             float(np.std((level - true)[self.good])),
             "electron",
         )
 
     def _hot_pixels(self) -> Iterator[Row]:
-        """Charge of single pixels above the sky over that of hot pixels, of which the dark frame
-        does not know.
-        """
+        """Yield the charge of hot pixels that are not in the dark frame, over the true one."""
         left, charge, places = [], [], set()
         _, _, ring = self.sky()
         for i in np.flatnonzero(self.good):
@@ -141,12 +137,13 @@ class Visit:
                     places.add((int(x), int(y)))
         if left:
             share = 100 * (np.array(left) / np.array(charge) - 1)
-            what = f"{len(places)} hot pixels of {np.median(charge):.0f} electrons"
-            yield Row("gain, linearity, flat", what, *middle(share), "%")
+            compared = f"{len(places)} hot pixels of {np.median(charge):.0f} electrons"
+            yield Row("gain, linearity, flat", compared, *middle(share), "%")
 
     def _fluxes(self) -> Iterator[Row]:
-        """Flux within 25 pixels over the truth: as calibrated, then with the true cosmic rays,
-        smearing and sky taken away.
+        """Yield the scatter of the flux within 25 pixels over the truth.
+
+        As calibrated, then with true cosmic rays, smearing and sky subtracted.
         """
         images = np.where(np.isfinite(self.cube), self.cube, 0.0)
         area = circle_sums(np.isfinite(self.cube).astype(float), self.x, self.y, RADIUS)
@@ -163,10 +160,13 @@ class Visit:
                 if 0 <= x < images.shape[2] and 0 <= y < images.shape[1] and n > 0:
                     hits[i, y, x] += n
         curves = {
-            "level of the ring taken away": (images, level),
-            "true cosmic rays too": (images - hits, level),
-            "true smearing too": (images - hits - smear, level - np.median(smear[:, 0], axis=1)),
-            "true sky in place of the ring": (
+            "level of the ring subtracted": (images, level),
+            "true cosmic rays subtracted too": (images - hits, level),
+            "true smearing subtracted too": (
+                images - hits - smear,
+                level - np.median(smear[:, 0], axis=1),
+            ),
+            "true sky instead of the ring": (
                 images - hits - smear,
                 sky - np.median(smear[:, 0], axis=1),
             ),

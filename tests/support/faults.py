@@ -1,6 +1,4 @@
-"""What the tests of faults share: FITS files taken apart and put together again, and `drp reduce`
-within this process.
-"""
+"""Helpers for tests of faults: FITS files taken apart and reassembled, `drp` in this process."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ class Part:
         return default if card is None else fits.Card.fromstring(card).value
 
     def set(self, name: str, value: Any) -> None:
-        """Give a keyword another value; its comment stays, and a new one stands before the
-        checksums.
-        """
+        """Set a keyword and keep its comment; a new keyword goes before the checksums."""
         old = next((c for c in self.cards if c[:8].decode("latin-1").strip() == name), None)
         card = fits.Card(name, value, "" if old is None else fits.Card.fromstring(old).comment)
         with warnings.catch_warnings():
@@ -135,9 +131,7 @@ class Part:
         return next(i for i in range(1, self.get("TFIELDS") + 1) if self.get(f"TTYPE{i}") == column)
 
     def content(self, sums: bool) -> bytes:
-        """Return the HDU as it goes to the file; with `sums` the checksums it has are made to
-        fit.
-        """
+        """Return the HDU as bytes; with `sums`, update the checksums it has."""
         data = self.data + bytes(-len(self.data) % BLOCK)
         if sums and "DATASUM" in self:
             self.set("DATASUM", str(ones_complement_sum(data)))
@@ -170,7 +164,7 @@ def take_apart(path: Path) -> list[Part]:
 
 
 def put_together(path: Path, parts: list[Part], sums: bool = True) -> None:
-    """Write a file anew, never into the bytes of the old one, which may be a hard link."""
+    """Replace a file by a new one; the old one may be a hard link."""
     replace(path, b"".join(part.content(sums) for part in parts))
 
 
@@ -182,7 +176,7 @@ def replace(path: Path, content: bytes) -> None:
 
 @contextmanager
 def edited(path: Path, extname: str, sums: bool = True) -> Iterator[Part]:
-    """Give out one HDU to be changed, and write the file anew."""
+    """Yield an HDU to be changed, then rewrite the file."""
     parts = take_apart(path)
     yield next(p for p in parts if p.extname == extname)
     put_together(path, parts, sums)
@@ -199,9 +193,7 @@ def raw_product(path: Path) -> Product:
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, action: str = "", ending: str = "") -> None:
-    """Let the disk have no room any more: for one kind of call or all, on files whose names end
-    so.
-    """
+    """Simulate a full disk, for one kind of call or all, on files whose names end with `ending`."""
 
     def full(met: str, path: str) -> None:
         if action in ("", met) and path.endswith(ending):
@@ -298,9 +290,7 @@ class Bench:
         ]
 
     def refused(self, code: int, *words: str, more: tuple[object, ...] = ()) -> Outcome:
-        """Run; assert the code, that the one ERROR line holds these words, and that nothing else
-        happened.
-        """
+        """Run; assert exit code and words of the ERROR line, and that nothing else has changed."""
         inputs = [folder for folder in (self.visit, self.references) if folder is not None]
         before = [tree(folder) for folder in (self.output, *inputs)]
         outcome = self.run(*more)
@@ -309,9 +299,7 @@ class Bench:
         return outcome
 
     def check_refusal(self, outcome: Outcome, code: int, *words: str) -> None:
-        """Assert the code, the words of the ERROR line, and that neither scratch nor a traceback is
-        left.
-        """
+        """Assert exit code and ERROR line; no temporary files and no traceback may remain."""
         assert outcome.code == code, outcome.err
         missing = [word for word in words if word not in outcome.error]
         assert not missing, f"{missing} not in: {outcome.error}"
@@ -320,8 +308,7 @@ class Bench:
         assert self.scratch() == []
 
     def published(self, *more: object) -> Outcome:
-        """Run; assert that a new folder stands beside the older one, and that nothing else
-        happened.
+        """Run; assert that a new folder is published beside the older one and nothing else changed.
 
         The report's figures are empty.
         """
@@ -339,9 +326,7 @@ class Bench:
         return outcome
 
     def measured(self, *more: object) -> tuple[dict[str, Any], str]:
-        """Run up to the last measuring step; return the columns of a light curve, and what was said
-        of the steps.
-        """
+        """Run up to the last measuring step; return the light curve and the steps' messages."""
         inputs = [folder for folder in (self.visit, self.references) if folder is not None]
         before = [tree(folder) for folder in (self.output, *inputs)]
         outcome = self.run("--until", "quality", *more)
@@ -360,9 +345,7 @@ class Bench:
 
 
 def run_in_process(*arguments: object) -> Outcome:
-    """Run `drp` within this process: the same command, without the seconds that a new interpreter
-    takes.
-    """
+    """Run `drp` in this process, which saves the start of an interpreter."""
     from flows.command import console
     from flows.command import main as cli
 

@@ -1,6 +1,4 @@
-"""What `drp up` starts, for tests: a real server, a worker and the deployments, with questions to
-the server's REST API.
-"""
+"""A real server, worker and deployments, as started by `drp up`, and requests to the REST API."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ class Installation:
     state: State
 
     def ask(self, path: str, data: object = None) -> Any:
-        """Ask the server; once more where SQLite was locked, as it is now and then on a busy
-        machine.
-        """
+        """Return the answer of the server; retry, as SQLite may be locked on a busy machine."""
         for _ in range(10):
             try:
                 return ask(self.state, path, data)
@@ -90,9 +86,7 @@ class Installation:
         return sorted(found, key=lambda run: str(run["created"]))
 
     def tasks(self, identity: str) -> list[dict[str, Any]]:
-        """Return the tasks of a run and its sub-flows, the first ones first; without those that
-        stand for a sub-flow.
-        """
+        """Return the tasks of a run and its sub-flows in order, except those that are sub-flows."""
         flows = [identity, *(part["id"] for part in self.parts(identity))]
         found = self.ask(
             "task_runs/filter", {"limit": 200, "task_runs": {"flow_run_id": {"any_": flows}}}
@@ -141,6 +135,6 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
         finally:
             processes = installation.processes()
             ended = drp("down")
-        assert (ended.returncode, ended.stderr) == (0, "ended\n")
+        assert (ended.returncode, ended.stderr) == (0, "stopped\n")
         until(lambda: not any(running(pid) for pid in processes), 5)
         assert not (home / "up.json").exists()

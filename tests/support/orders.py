@@ -19,9 +19,7 @@ def file_type(path: Path) -> str:
 
 @dataclass
 class Order:
-    """A job order as text; `inputs` are (File_Type, path), `changes` are put in place of parts of
-    the text.
-    """
+    """A job order as text, with inputs (File_Type, path) and replacements of parts of the text."""
 
     folder: Path
     inputs: list[tuple[str, object]] = field(default_factory=list)
@@ -32,12 +30,12 @@ class Order:
 
     @property
     def path(self) -> Path:
-        """Where the order stands."""
+        """The path of the order."""
         return self.folder / f"{self.name}.xml"
 
     @property
     def log(self) -> Path:
-        """Where its log stands."""
+        """The path of its log."""
         return self.folder / f"{self.name}.log"
 
     @property
@@ -47,7 +45,7 @@ class Order:
 
     @property
     def tmp(self) -> Path:
-        """Where scratch goes."""
+        """The folder for temporary files."""
         return self.folder / "TMP"
 
     def text(self) -> str:

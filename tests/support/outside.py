@@ -1,4 +1,4 @@
-"""Where the outside data and programs are, and what a test does without them."""
+"""Outside data and programs, without which some tests are skipped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ SHARED = ROOT.parent / "shared"
 
 needs_poppler = pytest.mark.skipif(
     shutil.which("pdftotext") is None or shutil.which("pdfinfo") is None,
-    reason="pdftotext and pdfinfo (poppler) are not here",
+    reason="pdftotext and pdfinfo (poppler) are not installed",
 )
 
 
 def outside(name: str = ".") -> Path:
-    """Return a file or folder of the outside data, a folder `shared` beside the repository.
+    """Return a file or folder of the outside data, in a folder `shared` beside the repository.
 
-    Where it is not, the test is skipped; with DRP_OUTSIDE=required in the environment it fails.
+    If it does not exist, the test is skipped; with DRP_OUTSIDE=required in the environment it
+    fails.
     """
     path = SHARED / name
     if not path.exists():
-        reason = f"the outside data (shared/{name} beside the repository) are not here"
+        reason = f"the outside data (shared/{name} beside the repository) do not exist"
         if os.environ.get("DRP_OUTSIDE") == "required":
-            pytest.fail(f"{reason}, and DRP_OUTSIDE says that they must be")
+            pytest.fail(f"{reason}, but DRP_OUTSIDE requires them")
         pytest.skip(reason)
     return path

@@ -1,7 +1,6 @@
-"""Small steps under a Prefect server, in a process of their own since Prefect's imports warn; the
-answer is JSON.
+"""Small steps under a Prefect server, in their own process because Prefect's imports warn.
 
-Run as ``python -m tests.support.prefect_steps FOLDER`` with PREFECT_API_URL set.
+Run ``python -m tests.support.prefect_steps FOLDER`` with PREFECT_API_URL set; it answers in JSON.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What the tests of runs share: a visit with its folders, processes made by fork, and what is
-compared between runs.
-"""
+"""Helpers for tests of runs: a visit with its folders, and comparisons between publications."""
 
 from __future__ import annotations
 
@@ -90,8 +88,7 @@ class Bench:
         return run_reduce(ReduceRequest(**request), engine)
 
     def steps(self, draw: bool = False, **options: Any) -> list[str]:
-        """Return the steps that are executed when the visit is reduced up to the report; nothing is
-        published.
+        """Reduce the visit up to the report without publishing; return the executed steps.
 
         Without `draw` the report's figures are empty.
         """
@@ -130,9 +127,7 @@ class Bench:
         return replace(self, work=folder / "work", output=folder / "products")
 
     def known(self, folder: Path) -> Bench:
-        """Return a bench with a copy of the work folder, in which every step is done, and nothing
-        published.
-        """
+        """Return a bench with a copy of the work folder, with all steps done but no publication."""
         bench = self.fresh(folder)
         shutil.copytree(self.work, bench.work)
         return bench
@@ -157,9 +152,7 @@ class Bench:
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Let reports have empty figures: drawing takes a third of the time of a small visit, and no
-    step comes after it.
-    """
+    """Leave the figures of reports empty: drawing takes a third of the time of a small visit."""
     from tasks.delivery.report import report
 
     empty = (
@@ -184,9 +177,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def comparable(folder: Path) -> dict[str, Any]:
-    """Return everything in a published folder but how long the steps took, which were found again,
-    and what was said of it.
-    """
+    """Return the contents of a published folder, without durations, outcomes and warnings."""
     files: dict[str, Any] = tree(folder)
     manifest = json.loads(files["manifest.json"])
     for step in manifest["steps"]:

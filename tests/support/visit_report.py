@@ -76,8 +76,9 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Visit:
-    """What the earlier stages hand on of a visit with `n` images; `ended` says how steps end other
-    than completed.
+    """The output of the earlier stages for a visit with `n` images.
+
+    `ended` overrides fields of the leaves of steps that did not complete.
     """
 
     n: int = 120
@@ -112,7 +113,7 @@ class Visit:
     def arguments(
         self, folder: Path
     ) -> tuple[Inventory, CalibratedVisit, CorrectedVisit, MeasuredVisit, ReportSettings]:
-        """Return what the step is called with; its products are written to `folder`."""
+        """Return the arguments of the step; its products are written to `folder`."""
         folder.mkdir(exist_ok=True)
         mjd = 59000.0 + np.arange(self.n) / 1440
         images, sums, quality = (
@@ -272,7 +273,7 @@ class Visit:
 
 
 def neutral(declared: Structure) -> dict[str, Scalar]:
-    """Return what stands for nothing in every keyword without a default."""
+    """Return a neutral value for every keyword without a default."""
     nothing: dict[str, Scalar] = {"string": "N/A", "utc": "1970-01-01T00:00:00", "boolean": False}
     return {k.name: nothing.get(k.type, 0) for k in declared.keywords.values() if k.default is None}
 
@@ -286,7 +287,7 @@ def write_product(folder: Path, *hdus: NewHdu) -> Product:
 
 
 def collect(visit: Visit, folder: Path) -> dict[str, Any]:
-    """Return the JSON of a visit's report; it and the figure are left in `folder`."""
+    """Return the JSON of a visit's report; it and the figures are written to `folder`."""
     made = collect_report.fn(*visit.arguments(folder))
     for name, data in made.blobs.items():
         (folder / name).write_bytes(data)
@@ -300,7 +301,7 @@ def typeset(visit: Visit, folder: Path, facts: Mapping[str, Any] = FACTS) -> Pat
 
 
 def words(pdf: Path, *options: str) -> str:
-    """Return the text of a PDF, runs of white space as one blank."""
+    """Return the text of a PDF with single spaces."""
     found = subprocess.run(
         ["pdftotext", "-layout", *options, pdf, "-"], capture_output=True, text=True, check=True
     ).stdout
@@ -308,10 +309,8 @@ def words(pdf: Path, *options: str) -> str:
 
 
 def first_page(pdf: Path) -> str:
-    """Return the text of the first page, which is whole: the second one begins with the
-    introduction.
-    """
-    assert "Introduction This report tells" in words(pdf, "-f", "2", "-l", "2")
+    """Return the text of the first page, after checking that the second is the introduction."""
+    assert "Introduction This report describes" in words(pdf, "-f", "2", "-l", "2")
     return words(pdf, "-l", "1")
 
 

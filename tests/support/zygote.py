@@ -1,19 +1,18 @@
-"""A process that has everything imported and makes others by fork: runs of `drp` without their
-seconds of imports.
+"""A process that has imported everything and forks runs of `drp`, which saves their imports.
 
-A fork of pytest itself would not do: threads that other tests left behind (the typesetter's) are
-not in the child, their locks are. Orders come as lines of JSON on standard input::
+Forking pytest itself would not work: locks held by threads of other tests (the typesetter's) would
+stay locked in the child. Orders arrive as lines of JSON on standard input::
 
     {"arguments": [...], "log": PATH, "code": PATH, "environment": {...}, "disturbance": {...}}
 
-Output and errors of the run go to `log`; how it ended, its exit code or minus the signal's number,
-appears in `code`. A disturbance sends a signal to the run itself, `at` one of
+Output and errors of the run go to `log`; its exit code, or minus the number of the signal that
+killed it, is written to `code`. A disturbance sends signals to the run; its `at` is one of
 
-    {"at": "point", "name": "within dark", "signals": [15]}     a named point between the calls of
-    the disk {"at": "call", "number": 5, "signals": [15, 2]}             the 5th call of the disk
-    and, in turn, each later one {"at": "path", "name": ".tgz", "signals": [9]}              the
-    first call that renames such a path {"at": "destructor", "name": "within dark", "signals": [15]}
-    as `point`, where Python can only ignore what it raises
+- ``{"at": "point", "name": "within dark", "signals": [15]}``: at a named crash point
+- ``{"at": "call", "number": 5, "signals": [15, 2]}``: at the 5th disk call and all later ones
+- ``{"at": "path", "name": ".tgz", "signals": [9]}``: at the first rename of such a path
+- ``{"at": "destructor", "name": "within dark", "signals": [15]}``: as `point`, but inside a
+  destructor, where Python ignores exceptions
 """
 
 from __future__ import annotations
@@ -56,9 +55,7 @@ class Started:
 
 
 class Zygote:
-    """The process that makes the others. `warm` are arguments of a run that it does itself, which
-    loads all code.
-    """
+    """The forking process. `warm` are the arguments of a run that loads all code."""
 
     def __init__(self, folder: Path, warm: Sequence[str]) -> None:
         self.folder = folder
@@ -107,8 +104,8 @@ class Zygote:
 
 def serve(warm: Sequence[str]) -> None:
     """Import everything, then make a run of each order."""
-    from flows.runs import reduction as pipeline
     from flows.command.main import main
+    from flows.runs import reduction as pipeline
 
     known: dict[str, Any] = {}
     real = pipeline.take_inventory

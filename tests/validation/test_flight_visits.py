@@ -1,4 +1,4 @@
-"""Visits made by the mission's own simulator, which nobody here wrote, against their truth."""
+"""Visits of the mission's own simulator, which was written independently, against their truth."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def seconds(path: Path) -> float:
 
 
 def score(published: Path, visit: Path, name: str) -> tuple[float, float, int]:
-    """Return robust scatter of flux / truth [ppm], the formal floor [ppm], and the number of good
-    points.
-    """
+    """Return robust scatter of flux / truth [ppm], formal floor [ppm] and number of good points."""
     curve_file = raw_file(published, f"SCI_COR_Lightcurve-{name}_V")
     curve, incident = (
         table(curve_file),
@@ -55,7 +53,7 @@ def score(published: Path, visit: Path, name: str) -> tuple[float, float, int]:
 def reduced(
     shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[Path, Path]]:
-    """Reduce a visit by the command once; return its published folder and its own."""
+    """Reduce a visit with the command, once; return its published folder and its own."""
     done: dict[str, Path] = {}
 
     def reduce(name: str) -> tuple[Path, Path]:
@@ -94,8 +92,9 @@ def reduced(
 
 
 def imagette_score(published: Path, visit: Path, name: str) -> tuple[float, float, float, int]:
-    """Return scatter of flux / truth of imagettes and of means over stacks, over the formal floor;
-    the floor [ppm]; points.
+    """Return scatter of imagettes and of means over stacks, the formal floor [ppm], and points.
+
+    Both scatters are those of flux / truth, relative to the floor.
     """
     curve = table(raw_file(published, f"SCI_COR_Lightcurve-{name}_V"))
     incident = table(visit / "truth" / "incidentNormalizedLightCurve.fits")
@@ -118,7 +117,7 @@ def imagette_score(published: Path, visit: Path, name: str) -> tuple[float, floa
 
 
 def best(published: Path, visit: Path, names: tuple[str, ...]) -> tuple[float, int]:
-    """Return the least of scatter over formal floor, and the number of points."""
+    """Return the smallest scatter over the formal floor, and the number of points."""
     scores = [score(published, visit, name) for name in names]
     return min((scatter / error, n) for scatter, error, n in scores)
 
@@ -139,14 +138,14 @@ def test_apertures_scatter_less_than_without_removal_of_cosmic_rays(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, visit = reduced("V9_G0_transit")
-    # what an independent trial reached with the true cosmic rays taken away [ppm]
+    # what an independent trial reached with the true cosmic rays subtracted [ppm]
     for name, freed in (("R25", 372), ("R33", 229), ("R40", 220)):
         scatter, _, n = score(published, visit, name)
         assert scatter < freed * (1 + 2 * ERROR / np.sqrt(n))
 
 
 @pytest.mark.slow
-def test_nothing_goes_with_the_roll_of_a_rich_field(
+def test_the_flux_is_not_correlated_with_the_roll_angle_in_a_rich_field(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, _ = reduced("G10_field")
@@ -165,7 +164,7 @@ def test_nothing_goes_with_the_roll_of_a_rich_field(
 
 
 def place_in_window(published: Path) -> tuple[float, float]:
-    """Return the target's usual place as an index of the window."""
+    """Return the median position of the target as an index of the window."""
     position = table(published / "terms" / "position.fits")
     with fits.open(raw_file(published, "SCI_COR_SubArray"), memmap=False) as hdus:
         corner = hdus[1].header["X_WINOFF"], hdus[1].header["Y_WINOFF"]
@@ -175,9 +174,7 @@ def place_in_window(published: Path) -> tuple[float, float]:
 
 
 def pixel_noise(published: Path) -> np.ndarray:
-    """Return the noise of every pixel of a stack as star, sky and read-out make it [electron], (ny,
-    nx).
-    """
+    """Return the noise of each pixel of a stack from star, sky and read-out, shape (ny, nx)."""
     with fits.open(raw_file(published, "SCI_COR_SubArray"), memmap=False) as hdus:
         image, header = np.median(hdus[1].data[:60], axis=0), dict(hdus[1].header)
     sky = np.median(table(published / "terms" / "background.fits")["LEVEL"])
@@ -269,7 +266,7 @@ def test_the_psf_photometry_is_at_the_photon_floor_in_spite_of_breathing(
 
 
 @pytest.mark.slow
-def test_the_circle_that_stays_is_said_to_be_fixed_and_is_worse_where_the_star_moves(
+def test_a_circle_at_rest_is_called_fixed_and_is_worse_for_a_moving_star(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, visit = reduced("V9_G0_transit")
@@ -279,7 +276,7 @@ def test_the_circle_that_stays_is_said_to_be_fixed_and_is_worse_where_the_star_m
 
 
 @pytest.mark.slow
-def test_field_stars_stand_where_the_catalogue_and_the_roll_put_them(
+def test_field_stars_are_where_catalogue_and_roll_angle_put_them(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, visit = reduced("G10_field")
@@ -326,7 +323,7 @@ def test_every_product_of_a_visit_passes_the_mission_s_checker(
 
 
 @pytest.mark.slow
-def test_the_roll_angle_falls_and_the_position_is_the_photocentre(
+def test_the_roll_angle_decreases_and_the_position_is_the_photocentre(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, visit = reduced("G10_field")
@@ -362,7 +359,7 @@ def test_imagettes_are_near_the_photon_floor(
 
 
 @pytest.mark.slow
-def test_imagettes_of_a_stack_show_what_the_stack_shows(
+def test_imagettes_of_a_stack_have_the_flux_of_the_stack(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, _ = reduced("V9_G0_transit")
@@ -392,7 +389,7 @@ def test_imagettes_of_a_stack_show_what_the_stack_shows(
 
 
 @pytest.mark.slow
-def test_the_full_array_holds_its_star_and_nothing_else(
+def test_the_full_array_has_its_star_and_nothing_else(
     reduced: Callable[[str], tuple[Path, Path]],
 ) -> None:
     published, visit = reduced("V9_G0_transit")
@@ -420,7 +417,7 @@ def test_the_full_array_holds_its_star_and_nothing_else(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["smoke", "V9_G0_transit", "G10_field"])
-def test_calibrated_images_are_as_the_truth_has_them(
+def test_calibrated_images_agree_with_the_truth(
     name: str, reduced: Callable[[str], tuple[Path, Path]]
 ) -> None:
     published, visit = reduced(name)
@@ -430,21 +427,21 @@ def test_calibrated_images_are_as_the_truth_has_them(
     # change counts
     assert abs(bias.mean) < 0.2
     assert bias.scatter < 0.02
-    # 1500 to 4000 pixels of an image tell the noise to 1 or 2 %, a few images to 3 %
+    # the noise is known to 1 or 2 % from 1500 to 4000 pixels of an image, to 3 % from few images
     assert abs(noise.mean) < 3.0
     assert abs(gain.mean) < 1.0
     assert gain.scatter < 1.0
-    # 24 000 pixels of 15 electrons tell the ring's median to 0.12
-    assert found["bias, dark", "ring of 45 to 97 pixels, a pixel"].scatter < 0.25
+    # 24 000 pixels of 15 electrons give the ring's median to 0.12
+    assert found["bias, dark", "ring of 45 to 97 pixels, per pixel"].scatter < 0.25
     (hot,) = (row for row in found.values() if "hot pixels" in row.compared)
     # each holds a few per cent of noise, and only some images and pixels are there
     assert abs(hot.mean) < 5.0
     curves = {row.compared: row.scatter for row in found.values() if row.effect == "star"}
     floor = curves.pop("photon noise of the star alone")
-    as_calibrated = curves["flux in 25 pixels: level of the ring taken away"]
-    without_rays = curves["flux in 25 pixels: true cosmic rays too"]
-    if name != "smoke":  # five stacks tell no scatter
+    as_calibrated = curves["flux in 25 pixels: level of the ring subtracted"]
+    without_rays = curves["flux in 25 pixels: true cosmic rays subtracted too"]
+    if name != "smoke":  # five stacks are too few for a scatter
         assert without_rays < as_calibrated
-        # what is above the photons is motion inside a stack (0.9 pixel in V9) and breathing, which
-        # calibration leaves
+        # the excess over photon noise is motion within a stack (0.9 pixel in V9) and breathing,
+        # which calibration does not correct
         assert without_rays < (2.0 if name.startswith("V9") else 1.15) * floor

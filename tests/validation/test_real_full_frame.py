@@ -1,5 +1,6 @@
-"""The real full frame of KELT-20, calibrated with the real gain and linearity, against the
-operational pipeline's flux.
+"""The real full frame of KELT-20 against the flux of the operational pipeline.
+
+It is calibrated with the real gain and linearity.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ def product(path: Path, extname: str) -> Product:
 
 
 def kelt20_flux(shared: Path) -> tuple[dict[str, float], float]:
-    """Return electrons per second within R25 after each step of the calibration, and the gain
-    [electron/ADU].
-    """
+    """Return electrons per second in R25 after each step, and the gain [electron/ADU]."""
     instrument = shared / "real" / "instrument"
     formula = read_gain_formula(
         product(raw_file(instrument, "GainCorrection"), "REF_APP_GainCorrection")
@@ -66,19 +65,19 @@ def kelt20_flux(shared: Path) -> tuple[dict[str, float], float]:
     return fluxes, 1.0 / gain
 
 
-def test_real_housekeeping_gives_the_gain_that_flight_products_show(shared: Path) -> None:
+def test_real_housekeeping_gives_the_gain_of_flight_products(shared: Path) -> None:
     # 1.946 electron/ADU follows from the RON of real light curves; its last digit is rounded
     assert abs(kelt20_flux(shared)[1] - 1.946) < 0.0006
 
 
 def test_the_flux_of_kelt_20_is_that_of_the_operational_pipeline(shared: Path) -> None:
     # Median of the operational light curve of the visit [electron/s]. No dark frame, flat field and
-    # bias structure of that year are public: the flat field of the star's place and temperature is
-    # what the 0.3 % leave room for (0.2 % are measured).
+    # bias structure of that year are public: the 0.3 % allow for the flat field at the star's
+    # position and temperature (0.2 % are measured).
     fluxes, _ = kelt20_flux(shared)
     over = {step: flux / 1.6278e6 - 1 for step, flux in fluxes.items()}
     assert abs(over["ring"]) < 0.003
-    # every step takes away what is too much, and none is idle
+    # every step reduces the excess
     assert over["raw"] > 0.12
     assert over["raw"] - over["bias"] > 0.10
     assert 0.003 < over["bias"] - over["linear"] < 0.005

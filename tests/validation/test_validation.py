@@ -1,6 +1,4 @@
-"""The validation: scores on visits of known answer, verdicts, the page, parts that are kept, and
-one visit from end to end.
-"""
+"""The validation: scores of visits with known results, verdicts, the page, parts, a whole visit."""
 
 from __future__ import annotations
 
@@ -44,8 +42,6 @@ FACTS = Facts(
     dark_seconds=np.full((60, 60), 20.0),
 )
 
-# ---- statistics
-
 
 def test_scatter_and_its_error_are_those_of_many_trials() -> None:
     trials = np.random.default_rng(2).normal(size=(200, 300))
@@ -66,13 +62,13 @@ def test_few_points_have_no_scatter() -> None:
     assert np.isnan(bootstrapped(np.zeros(3), scatter)).all()
 
 
-def test_noise_that_goes_on_has_a_larger_error_than_its_points_say() -> None:
+def test_correlated_noise_has_a_larger_error_than_independent_points() -> None:
     steps = np.repeat(np.random.default_rng(4).normal(size=100), 10)
     alone = bootstrapped(np.random.default_rng(5).permutation(steps), scatter)
     assert bootstrapped(steps, scatter).error > 1.5 * alone.error
 
 
-def test_all_of_few_is_no_certainty() -> None:
+def test_a_share_of_all_of_few_points_is_uncertain() -> None:
     assert share(10, 10).value == 1
     assert share(10, 10).error == pytest.approx(np.sqrt(11 / 12 * 1 / 12 / 10))
     assert np.isnan(share(0, 0)).all()
@@ -97,7 +93,7 @@ def test_slow_noise_shows_in_means_and_not_in_single_points() -> None:
     assert found[1.0] == pytest.approx(np.sqrt(1 + 60 * 0.125) / np.sqrt(1.125), rel=0.1)
 
 
-def test_means_over_gaps_count_the_points_that_are_there() -> None:
+def test_means_over_gaps_count_the_existing_points() -> None:
     kept = (np.arange(6000) // 45) % 2 == 0  # 45 minutes on, 45 off, as behind the Earth
     noise = np.random.default_rng(8).normal(size=6000)
     for found in averages((np.arange(6000) * MINUTE)[kept], noise[kept], MINUTE):
@@ -112,14 +108,11 @@ def test_noise_in_windows_by_hand_and_of_a_visit_that_is_too_short() -> None:
     assert np.isnan(within_windows(np.arange(4.0), np.ones(4), 1.0, 6.0))
 
 
-def test_a_fit_without_enough_points_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 points do not tell 2 coefficients"):
+def test_a_fit_without_enough_points_is_rejected() -> None:
+    with pytest.raises(ValueError, match="fit of 2 coefficients has 2 points"):
         linear_fit([np.ones(2), np.arange(2.0)], np.ones(2))
-    with pytest.raises(ValueError, match="depend on each other"):
+    with pytest.raises(ValueError, match="linearly dependent"):
         linear_fit([np.ones(9), np.ones(9)], np.ones(9))
-
-
-# ---- claims
 
 
 NOISE = Claim("noise", "", high=1.1, precision=0.03)
@@ -149,7 +142,7 @@ def test_a_shallow_transit_may_miss_by_two_of_its_errors() -> None:
     assert judge(CLAIMS["shallow"], Estimate(0.75, 0.1)) == "fail"
 
 
-def test_goals_say_what_they_are() -> None:
+def test_goals_are_stated_in_words() -> None:
     assert NOISE.goal == "at most 1.1"
     assert CLAIMS["used"].goal == "at least 0.9"
     assert CLAIMS["depth"].goal == "0.99 to 1.01"
@@ -159,7 +152,7 @@ def several(pool: Any, *rows: tuple[float, float, int]) -> tuple[Estimate, int]:
     return pooled(Claim("", "", pool=pool), [Measure("", "", *row) for row in rows])
 
 
-def test_visits_are_put_together_as_their_kind_wants() -> None:
+def test_visits_are_combined_by_the_kind_of_claim() -> None:
     assert several("rms", (3.0, 0.3, 100), (4.0, 0.4, 300))[0].value == pytest.approx(
         np.sqrt((9 + 3 * 16) / 4)
     )
@@ -174,14 +167,11 @@ def test_visits_are_put_together_as_their_kind_wants() -> None:
     assert several("rms", (np.nan, np.nan, 9))[1] == 0
 
 
-def test_a_measure_outlives_json() -> None:
+def test_a_measure_survives_json() -> None:
     one = Measure("noise", "PSF", 1.2, np.nan, 7)
     again = Measure.from_json(json.loads(json.dumps(one.as_json())))
     assert (again.claim, again.of, again.value, again.points) == ("noise", "PSF", 1.2, 7)
     assert np.isnan(again.error)
-
-
-# ---- a visit of which everything is known
 
 
 N, SIZE, RADIUS = 400, 60, 25.0
@@ -212,9 +202,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Visit:
-    """A synthetic visit: truth and products as tables, which a test may change before they are
-    written.
-    """
+    """A synthetic visit: truth and products as tables, which a test may change before writing."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(9)
@@ -339,7 +327,7 @@ class Visit:
 
 
 def hdu(name: str, columns: dict[str, Any]) -> fits.BinTableHDU:
-    """Return a table; 64-bit integers and floats stay what they are."""
+    """Return a table of 64-bit integers, floats and booleans."""
     made = []
     for column, values in columns.items():
         array = np.asarray(values)
@@ -413,7 +401,7 @@ def test_points_with_soft_flags_are_used_and_measured_apart(tmp_path: Path) -> N
     )
 
 
-def test_a_light_curve_without_points_and_one_that_is_not_there_use_none_of_the_stacks(
+def test_an_empty_and_a_missing_light_curve_use_no_stacks(
     tmp_path: Path,
 ) -> None:
     visit = Visit()
@@ -458,7 +446,7 @@ def test_the_depth_of_a_transit_is_measured(tmp_path: Path, depth: float) -> Non
     assert found.value == pytest.approx(depth, abs=3 * found.error)
 
 
-def test_a_wave_with_the_roll_is_told_from_noise(tmp_path: Path) -> None:
+def test_a_wave_with_the_roll_angle_is_distinguished_from_noise(tmp_path: Path) -> None:
     visit = Visit()
     visit.curve["FLUX"] = visit.curve["FLUX"] * (
         1 + 400e-6 * np.cos(2 * np.radians(visit.stacks["ROLL_ANGLE"]) + 1)
@@ -572,7 +560,7 @@ def test_estimates_near_the_truth_score_their_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0.0, 0.1])
-def test_what_is_left_of_the_rise_with_the_rows_is_told(tmp_path: Path, left: float) -> None:
+def test_the_uncorrected_rise_with_the_rows_is_measured(tmp_path: Path, left: float) -> None:
     visit = Visit()
     part = visit.write(tmp_path)
     wait = np.linspace(0.0, 10.0, SIZE)[:, None]
@@ -588,7 +576,7 @@ def test_what_is_left_of_the_rise_with_the_rows_is_told(tmp_path: Path, left: fl
     assert measure.error < 0.01
 
 
-def test_wrong_smearing_is_told_in_ppm_of_the_star(tmp_path: Path) -> None:
+def test_wrong_smearing_is_measured_in_ppm_of_the_star(tmp_path: Path) -> None:
     visit = Visit()
     visit.smearing = 1.0 + 0.02 * np.where(np.arange(N) % 2, 1, -1)[:, None] * np.ones(SIZE)
     found = values(estimates.measure_smearing(visit.write(tmp_path)))
@@ -604,7 +592,7 @@ def test_light_of_a_star_beside_the_circle() -> None:
     assert estimates.light_within(psf, 25.0, 0.0, 25.0) == pytest.approx(0.47, abs=0.01)
 
 
-def test_what_the_truth_does_not_tell_is_said(tmp_path: Path) -> None:
+def test_missing_parts_of_the_truth_are_noted(tmp_path: Path) -> None:
     visit = Visit()
     visit.case |= {"stars": 38.0}
     found = measure_part(visit.write(tmp_path))
@@ -615,7 +603,10 @@ def test_what_the_truth_does_not_tell_is_said(tmp_path: Path) -> None:
         "dark",
     }
     assert "contamination: the truth has no TRUTH_PSF" in found["notes"]
-    assert "noise of PSF: 0 files SCI_COR_Lightcurve-PSF_V below products" in found["notes"]
+    assert (
+        "noise of PSF: products has 0 files SCI_COR_Lightcurve-PSF_V, expected one"
+        in found["notes"]
+    )
 
 
 def test_products_of_another_visit_are_not_measured(tmp_path: Path) -> None:
@@ -628,8 +619,8 @@ def test_products_of_another_visit_are_not_measured(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AbsentError, match="no term of step stars was published"):
+def test_a_missing_term_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AbsentError, match="the term of step stars was not published"):
         estimates.measure_field_stars(Visit().write(tmp_path))
 
 
@@ -639,9 +630,6 @@ def test_the_nearest_time_is_found() -> None:
     ).tolist() == [0, 0, 1, 1, 2]
 
 
-# ---- error budget
-
-
 def test_the_naive_sum_is_that_of_the_star() -> None:
     images = np.full((2, 200, 200), 1000.0)
     images[:, 99:101, 99:101] += [[[50.0]], [[100.0]]]
@@ -649,7 +637,7 @@ def test_the_naive_sum_is_that_of_the_star() -> None:
     np.testing.assert_allclose(found, [400, 800])
 
 
-def test_an_effect_is_the_difference_to_the_visit_without_it() -> None:
+def test_an_effect_is_the_difference_from_the_visit_without_it() -> None:
     motion = 1e-3 * np.random.default_rng(10).normal(size=100)
     effect = 1e-5 * np.where(np.arange(100) % 2, 1, -1)
     ppm, points = budget.effect_ppm(
@@ -660,21 +648,18 @@ def test_an_effect_is_the_difference_to_the_visit_without_it() -> None:
     assert budget.effect_ppm([*(1 + motion)], None)[0] == pytest.approx(
         1e6 * motion.std(), rel=0.01
     )
-    with pytest.raises(ValueError, match="3 stacks with the effect, 2 without"):
+    with pytest.raises(ValueError, match="3 stacks with the effect, but 2 without"):
         budget.effect_ppm([1.0, 1.0, 1.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("name", list(budget.EFFECTS))
-def test_every_effect_is_one_that_can_be_simulated_and_reduced(name: str) -> None:
+def test_every_effect_can_be_simulated_and_reduced(name: str) -> None:
     from schemas.requests import make_settings
     from tasks.simulation.case import Case
 
     Case.model_validate(budget.case_settings(name))
     make_settings(budget.pipeline_settings(name))
     assert not budget.EFFECTS[name].over or budget.EFFECTS[name].over in budget.EFFECTS
-
-
-# ---- page
 
 
 def part_of(case: str, seed: int, noise: float, points: int = 4000) -> dict[str, Any]:
@@ -698,7 +683,7 @@ EFFECT_PARTS = {
 }
 
 
-def test_the_page_holds_claims_budget_and_what_is_missing() -> None:
+def test_the_page_has_claims_budget_and_missing_measurements() -> None:
     result = summary(
         [part_of("demo", 1, 1.05), part_of("demo", 2, 1.07), part_of("faint", 1, 1.4)], EFFECT_PARTS
     )
@@ -720,7 +705,7 @@ def test_the_page_holds_claims_budget_and_what_is_missing() -> None:
     json.dumps(result, allow_nan=False)
 
 
-def test_what_is_measured_must_be_a_claim() -> None:
+def test_every_measure_must_belong_to_a_claim() -> None:
     part = part_of("demo", 1, 1.05)
     part["measures"][0]["claim"] = "beauty"
     with pytest.raises(KeyError, match="beauty was measured, but is not a claim"):
@@ -738,23 +723,20 @@ def test_figures_are_the_same_each_time_and_show_every_light_curve() -> None:
     )
 
 
-# ---- parts
-
-
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Put a quick stand-in in the place of simulation and reduction; list what it is asked for."""
+    """Replace simulation and reduction with a quick stand-in; list the parts it is asked for."""
     done: list[str] = []
 
-    def stand_in(work: flows.validate.Work, _folder: Path, _tell: Any) -> dict[str, Any]:
+    def stand_in(work: flows.validate.Work, _folder: Path, _progress: Any) -> dict[str, Any]:
         done.append(work.label)
         return part_of(work.name, work.seed, 2.0 if work.name == "demo" else 1.0)
 
-    monkeypatch.setattr(flows.validate, "measured", stand_in)
+    monkeypatch.setattr(flows.validate, "measure", stand_in)
     return done
 
 
-def test_parts_are_kept_until_code_settings_or_the_user_say_otherwise(
+def test_parts_are_kept_until_code_settings_or_the_user_invalidate_them(
     counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = ValidateRequest(cases=("tiny",), seeds=2, output=tmp_path)
@@ -776,14 +758,14 @@ def test_parts_are_kept_until_code_settings_or_the_user_say_otherwise(
     assert len(counted) == 10
 
 
-def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_tried_again(
+def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_retried(
     counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(work: flows.validate.Work, _folder: Path, _tell: Any) -> dict[str, Any]:
+    def broken(work: flows.validate.Work, _folder: Path, _progress: Any) -> dict[str, Any]:
         counted.append(work.label)
         raise flows.validate.NotReducedError("NoScienceDataError: nothing left")
 
-    monkeypatch.setattr(flows.validate, "measured", broken)
+    monkeypatch.setattr(flows.validate, "measure", broken)
     request = ValidateRequest(cases=("tiny",), seeds=1, output=tmp_path)
     result = flows.validate.run_validation(request)
     assert result["failed"] == 1
@@ -796,7 +778,7 @@ def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_tried_again(
     assert not list(tmp_path.glob(".part*"))
 
 
-def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(
+def test_scratch_folders_of_killed_runs_are_removed_and_those_of_living_ones_are_kept(
     counted: list[str], tmp_path: Path
 ) -> None:
     dead, living = (
@@ -810,7 +792,7 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_holds_is_not(
 
 
 def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[str]) -> None:
-    works = list(flows.validate.planned(ValidateRequest()))
+    works = list(flows.validate.plan_parts(ValidateRequest()))
     assert not counted
     assert {w.name for w in works} >= {"demo", "budget"}
     assert "tiny" not in {w.name for w in works}
@@ -819,12 +801,12 @@ def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[s
 
 
 def test_an_unknown_case_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(UsageError, match=r"no case 'nothing'; there are .*demo.*budget"):
-        list(flows.validate.planned(ValidateRequest(cases=("nothing",))))
+    with pytest.raises(UsageError, match=r"unknown case 'nothing'; the cases are .*demo.*budget"):
+        list(flows.validate.plan_parts(ValidateRequest(cases=("nothing",))))
 
 
 @pytest.mark.parametrize(("case", "code"), [("tiny", 0), ("demo", 4)])
-def test_a_claim_that_is_not_met_makes_the_exit_code(
+def test_a_failed_claim_sets_the_exit_code(
     counted: list[str],
     tmp_path: Path,
     case: str,
@@ -832,11 +814,11 @@ def test_a_claim_that_is_not_met_makes_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from flows.command import console
     from flows.command import main as cli
-    from flows.command import validate
 
     ends: list[int] = []
-    monkeypatch.setattr(validate, "guarded", lambda body, *_: ends.append(body()))
+    monkeypatch.setattr(console, "run_guarded", lambda body, *_: ends.append(body()))
     cli.main(
         ["validate", "--case", case, "--seeds", "2", "--output", str(tmp_path)],
         standalone_mode=False,
@@ -847,7 +829,7 @@ def test_a_claim_that_is_not_met_makes_the_exit_code(
 
 
 @pytest.mark.slow
-def test_a_small_visit_is_validated_from_end_to_end_and_found_again(
+def test_a_small_visit_is_validated_end_to_end_and_its_part_is_kept(
     drp: Drp, tmp_path: Path
 ) -> None:
     run = drp("validate", "--case", "tiny", "--seeds", "1", "--output", tmp_path / "v", "--json")
@@ -881,7 +863,7 @@ def test_an_effect_of_the_budget_is_simulated_and_reduced(tmp_path: Path) -> Non
         effect="motion",
     )
     with_it, without = (
-        flows.validate.measured(w, tmp_path / w.effect, lambda _text, _end: None)["series"]
+        flows.validate.measure(w, tmp_path / w.effect, lambda _text, _end: None)["series"]
         for w in (work, base)
     )
     before, after = (

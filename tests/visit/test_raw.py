@@ -54,11 +54,11 @@ def test_images_and_metadata_of_different_number_are_refused_with_both(path: Pat
         (
             (3, 19, 8),
             1,
-            r"BlankLeft: has the shape \(3, 19, 8\), wanted \(3, 20, 8\) with images of 19 x "
+            r"BlankLeft: has the shape \(3, 19, 8\), expected \(3, 20, 8\) for images of 19 x "
             r"20 pixels",
         ),
-        ((2, 20, 8), 1, r"BlankLeft: has the shape \(2, 20, 8\), wanted \(3, 20, 8\)"),
-        ((3, 20, 8), 1020, r"window of 19 x 20 pixels at \(1020, 1\) leaves the CCD"),
+        ((2, 20, 8), 1, r"BlankLeft: has the shape \(2, 20, 8\), expected \(3, 20, 8\)"),
+        ((3, 20, 8), 1020, r"window of 19 x 20 pixels at \(1020, 1\) extends beyond the CCD"),
     ],
 )
 def test_margins_and_windows_that_do_not_fit_are_refused_with_shapes(

@@ -1,9 +1,8 @@
-"""The uncertainty of a calibrated pixel: the errors of all calibration terms, carried through what
-`calibrate` does.
+"""The uncertainty of a calibrated pixel, from the errors of all terms of the calibration.
 
-Variance is a function of signal and terms, and is stored nowhere: `calibrated_variances` gives it
-for any image. Of a stack of n exposures, N = n (e - h Q) / F with thermal charge h Q and response
-F,
+Variances follow from signal and terms and are not stored: `calibrated_variances` returns them for
+any image. For a stack of n exposures, N = n (e - h Q) / F with thermal charge h Q and response F,
+they are
 
     photons           (F max(N, 0) + n h Q) / F^2
     read-out          n (RON / g F)^2
@@ -12,7 +11,7 @@ F,
     dark current      (n h sigma_Q / F)^2 + (n h Q sigma_h / F)^2      the same in all images
     flat field        (N sigma_F / F)^2                        the same in all images
 
-The slope of the linearity curve, within 2 % of 1, is left out.
+The slope of the linearity curve, within 2 % of 1, is neglected.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import numpy.typing as npt
 from schemas.arrays import FloatArray
 
 MEANINGS = {
-    "PHOTONS": "photon noise and shot noise of what was collected",
+    "PHOTONS": "photon noise, and shot noise of the thermal charge",
     "READ_OUT": "read-out noise",
     "BIAS": "error of the bias level, common to the pixels of an image",
     "GAIN": "error of the gain, common to the pixels of an image",
@@ -35,28 +34,24 @@ MEANINGS = {
 
 
 class ReadOutErrors(NamedTuple):
-    """Read-out of one exposure: its noise [ADU], the gain [ADU/electron], and the errors of bias
-    level and gain.
-    """
+    """Read-out of one exposure."""
 
-    ron: float
-    level_error: float
-    gain: float
+    ron: float  # read-out noise [ADU]
+    level_error: float  # of the bias [ADU]
+    gain: float  # [ADU/electron]
     gain_error: float
 
 
 class ThermalErrors(NamedTuple):
-    """Thermal charge of one exposure at the temperature of an image, its error [electron], and the
-    relative error of the factor that all of it was scaled by.
-    """
+    """Thermal charge of one exposure at the temperature of the image."""
 
-    charge: npt.ArrayLike
-    error: npt.ArrayLike
-    scale_error: float
+    charge: npt.ArrayLike  # [electron]
+    error: npt.ArrayLike  # [electron]
+    scale_error: float  # relative error of the scale common to all pixels
 
 
 class FlatErrors(NamedTuple):
-    """Relative response, and its error."""
+    """Relative response of the pixels."""
 
     response: npt.ArrayLike
     error: npt.ArrayLike
@@ -69,16 +64,16 @@ def calibrated_variances(
     thermal: ThermalErrors,
     flat: FlatErrors,
 ) -> dict[str, FloatArray]:
-    """Return the variance of the pixels of a calibrated stack, term by term.
+    """Return the variances of the pixels of a calibrated stack, term by term.
 
     Parameters
     ----------
     electrons : array_like, shape (ny, nx) or any
         The calibrated stack [electron].
     exposures : int
-        Exposures in it.
+        Exposures in the stack.
     readout, thermal, flat
-        The terms and their errors; arrays are broadcast to `electrons`.
+        The terms and their errors; arrays are broadcast against `electrons`.
 
     Returns
     -------

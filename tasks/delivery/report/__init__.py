@@ -1,1 +1,1 @@
-"""The report: what it says, its figures, its pages."""
+"""The report: its contents, figures and pages."""

@@ -1,6 +1,4 @@
-"""Figures of the conditions: over time and roll angle, with the flux, and the light of field
-stars.
-"""
+"""Figures of the conditions: against time and roll angle, with the flux, and contamination."""
 
 from __future__ import annotations
 
@@ -59,17 +57,17 @@ _FITTED: dict[str, Any] = {
 
 
 def label(quantity: Quantity) -> str:
-    """Return name and unit of a quantity."""
+    """Return the name and unit of a quantity."""
     return f"{quantity.label} [{quantity.unit}]" if quantity.unit else quantity.label
 
 
 def list_labels(findings: Findings, names: Sequence[str]) -> str:
-    """Return the labels of some quantities in a row."""
+    """List the labels of some quantities, separated by commas."""
     return ", ".join(findings.quantities[name].label for name in names)
 
 
 def draw_contamination(findings: Findings, most: int) -> bytes:
-    """Return the light of field stars over radius, time and roll angle."""
+    """Draw the light of field stars against radius, time and roll angle."""
     points, quantity = findings.points, findings.quantities["contamination"]
     roll = findings.quantities["roll"].values % 360
     with new_figure(7.0, 1.9) as canvas:
@@ -84,19 +82,19 @@ def draw_contamination(findings: Findings, most: int) -> bytes:
             wspace=0.2,
             width_ratios=[1.0, 1.3, 1.0],
         )[0]
-        write_title(left, "over the radius [%]")
+        write_title(left, "against radius [%]")
         _draw_over_radius(left, 100 * findings.field_light[0][points.good])
-        write_title(middle, "within 25 pixels over time [ppm]")
+        write_title(middle, "within 25 pixels, against time [ppm]")
         draw_quantity(middle, points.hours, quantity.values, points.good, most, line=False)
         label_x(middle, "hours")
-        write_title(right, "over the roll angle [ppm]")
+        write_title(right, "against roll angle [ppm]")
         draw_quantity(right, roll, quantity.values, points.good, most, line=False)
         label_x(right, "roll angle [deg]")
         return as_svg(canvas)
 
 
 def _draw_over_radius(axes: Axes, ratio: FloatArray) -> None:
-    """Draw medians and scatter of the light of field stars, shape (n, radii), over the radius."""
+    """Draw median and scatter of the light of field stars, shape (n, radii), against radius."""
     middle = medians(ratio)
     if not np.isfinite(middle).any():
         write_note(axes, "not measured")
@@ -116,19 +114,18 @@ def _draw_over_radius(axes: Axes, ratio: FloatArray) -> None:
 
 
 def describe_contamination() -> FigureText:
-    """Return the texts of the light of field stars."""
+    """Write the caption of the contamination."""
     return FigureText(
-        caption="Light of field stars over the target's: against the radius (median; bars: "
-        "scatter over the visit), and "
-        "within 25 pixels over time and over the roll angle. Blue circles: good points, "
-        "orange crosses: flagged ones.",
-        alt="Contamination against the radius of the aperture, time and roll angle; the "
-        "table holds the numbers.",
+        caption="Light of field stars relative to that of the target: against radius (median; "
+        "bars: scatter over the visit), and within 25 pixels against time and roll angle. Blue "
+        "circles: good points; orange crosses: flagged points.",
+        alt="Contamination against aperture radius, time and roll angle; the table lists the "
+        "numbers.",
     )
 
 
 def draw_conditions(findings: Findings, most: int) -> bytes:
-    """Return what was measured in every image, over time and over the roll angle."""
+    """Draw the quantities measured in every image against time and roll angle."""
     points, roll = findings.points, findings.quantities["roll"].values % 360
     rows = len(OVER_TIME)
     height = 0.92 * rows + 0.3
@@ -160,19 +157,18 @@ def draw_conditions(findings: Findings, most: int) -> bytes:
 
 
 def describe_conditions(findings: Findings) -> FigureText:
-    """Return the texts of the conditions."""
+    """Write the caption of the conditions."""
     about = describe_points(findings.points)
     names = list_labels(findings, OVER_TIME)
     return FigureText(
-        caption=f"What was measured in every image, over time and over the roll angle. "
-        f"Blue: good points, orange: flagged "
-        f"ones. {EDGE}",
-        alt=f"{names} against time and roll angle {about}; the table holds mean and scatter.",
+        caption="Quantities measured in every image, against time and roll angle. Blue: good "
+        f"points; orange: flagged points. {EDGE}",
+        alt=f"{names} against time and roll angle {about}; the table lists mean and scatter.",
     )
 
 
 def draw_correlations(findings: Findings, most: int) -> bytes:
-    """Return the flux over other quantities, with the running median and the straight line."""
+    """Draw the flux against other quantities, with running median and fitted line."""
     relative = relative_flux(findings.points.flux, findings.points.good)
     with new_figure(7.0, 6.5) as canvas:
         panels = add_panels(
@@ -183,7 +179,7 @@ def draw_correlations(findings: Findings, most: int) -> bytes:
             chosen = findings.points.good & np.isfinite(quantity.values) & np.isfinite(relative)
             x, y = quantity.values[chosen], relative[chosen]
             if len(x) < 3 or not varies(x):
-                write_note(axes, "does not vary" if len(x) else "not measured")
+                write_note(axes, "constant" if len(x) else "not measured")
                 write_title(axes, label(quantity))
                 continue
             _draw_flux_over(axes, x, y, most, periodic=name == "roll")
@@ -195,7 +191,7 @@ def draw_correlations(findings: Findings, most: int) -> bytes:
 
 
 def _draw_flux_over(axes: Axes, x: FloatArray, y: FloatArray, most: int, *, periodic: bool) -> None:
-    """Draw the flux over a quantity: points, running median, and what was fitted to them."""
+    """Draw the flux against one quantity: points, running median and fit."""
     kept = thin(len(x), most)
     style_panel(axes)
     everything = np.ones(len(y), dtype=bool)
@@ -213,22 +209,18 @@ def _draw_flux_over(axes: Axes, x: FloatArray, y: FloatArray, most: int, *, peri
 
 
 def describe_correlations(findings: Findings) -> FigureText:
-    """Return the texts of the flux over other quantities."""
+    """Write the caption of the correlations."""
     names = list_labels(findings, CORRELATED)
     return FigureText(
-        caption="Relative flux of DEFAULT over what might change it, good points only. "
-        "Black: medians of a twelfth of the "
-        "points each, orange and dashed: straight line, over the roll angle a curve of "
-        "three harmonics. r is Pearson's "
-        "coefficient.",
-        alt=f"Relative flux against {names}; the table holds the coefficients and slopes.",
+        caption="Relative flux of DEFAULT against quantities that may affect it, good points only. "
+        "Black: medians, each over a twelfth of the points; orange, dashed: straight line, or for "
+        "the roll angle a curve of three harmonics. r is Pearson's coefficient.",
+        alt=f"Relative flux against {names}; the table lists coefficients and slopes.",
     )
 
 
 def timeline(findings: Findings) -> dict[str, BoolArray]:
-    """Return which images each flag marks: all digits of EVENT, and the bits of QUALITY that
-    occur.
-    """
+    """Return the images marked by each digit of EVENT, and by each bit of QUALITY that occurs."""
     event, quality = findings.points.event, findings.points.quality
     lines = {f"EVENT: {name}": event // place % 10 != 0 for place, name, _ in EVENT_DIGITS}
     bits = {f"QUALITY: {bit_name(bit)}": quality & int(bit) != 0 for bit in Quality}
@@ -236,7 +228,7 @@ def timeline(findings: Findings) -> dict[str, BoolArray]:
 
 
 def draw_timeline(findings: Findings) -> bytes:
-    """Return when which flag was raised."""
+    """Draw the flags against time."""
     lines = timeline(findings)
     height = 0.17 * len(lines) + 0.45
     hours = findings.points.hours
@@ -262,9 +254,9 @@ def draw_timeline(findings: Findings) -> bytes:
 
 
 def describe_timeline(findings: Findings) -> FigureText:
-    """Return the texts of the flags over time."""
+    """Write the caption of the flags."""
     return FigureText(
-        caption="When which flag was raised, and how many images have it.",
+        caption="Flags against time, and the number of images with each.",
         alt="Flags against time: "
         + "; ".join(f"{name} in {int(m.sum())} images" for name, m in timeline(findings).items())
         + ".",

@@ -38,7 +38,7 @@ SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 
 
 def draw_curves(findings: Findings, most: int) -> bytes:
-    """Return the light curves of some apertures, each on its own scale."""
+    """Draw the light curves of some apertures, each on its own scale."""
     points = findings.points
     with new_figure(7.0, 4.7) as canvas:
         panels = add_panels(
@@ -59,18 +59,19 @@ def draw_curves(findings: Findings, most: int) -> bytes:
 
 
 def describe_curves(findings: Findings) -> FigureText:
-    """Return the texts of the light curves by aperture."""
+    """Write the caption of the light curves by aperture."""
     about = describe_points(findings.points)
     return FigureText(
-        caption=f"Light curves by aperture, each relative to its own median and on its own "
-        f"scale. {COLOURS} {EDGE}",
-        alt=f"Relative flux of {', '.join(SHOWN_CURVES)} {about}; the table holds their noise.",
+        caption="Light curves by aperture, each relative to its own median and on its own scale. "
+        f"{COLOURS} {EDGE}",
+        alt=f"Relative flux of {', '.join(SHOWN_CURVES)} {about}; the table lists their noise.",
     )
 
 
 def draw_stages(findings: Findings, most: int) -> bytes:
-    """Return the light curve before and after each step, and the change, in ppm of the final flux
-    about their own medians.
+    """Draw the light curve before and after each step, and the change.
+
+    All are in ppm of the final flux, relative to their own medians.
     """
     points = findings.points
     final = findings.levels[-1].values[points.good]
@@ -99,12 +100,12 @@ def draw_stages(findings: Findings, most: int) -> bytes:
             _draw_change(right, points, 1e6 * (stage.after - stage.before) / middle, most, last)
         for axes in panels[-1]:
             label_x(axes, "hours")
-        canvas.supylabel("flux about its median [ppm]", fontsize=8, x=0.002)
+        canvas.supylabel("flux relative to its median [ppm]", fontsize=8, x=0.002)
         return as_svg(canvas)
 
 
 def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArray:
-    """Return values about the median of the good ones, in ppm of a flux."""
+    """Subtract the median of the good values; return the difference in ppm of the final flux."""
     kept = values[good & np.isfinite(values)]
     return 1e6 * (values - (float(np.median(kept)) if kept.size else np.nan)) / final
 
@@ -112,19 +113,17 @@ def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArr
 def _draw_before_and_after(
     axes: Axes, points: Points, pair: Sequence[FloatArray], most: int
 ) -> None:
-    """Draw the good points of a light curve before (grey crosses) and after (blue circles) a
-    step.
-    """
-    known = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
-    if not known.any():
+    """Draw the good points before (grey crosses) and after (blue circles) a step."""
+    measured = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
+    if not measured.any():
         write_note(axes, "not measured")
         return
     style_panel(axes, ticks=3)
-    kept = np.flatnonzero(known)
+    kept = np.flatnonzero(measured)
     kept = kept[thin(len(kept), most)]
-    low, high = axis_limits(np.concatenate([values[known] for values in pair]))
-    looks = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
-    for values, (marker, colour, edge, size) in zip(pair, looks, strict=True):
+    low, high = axis_limits(np.concatenate([values[measured] for values in pair]))
+    styles = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
+    for values, (marker, colour, edge, size) in zip(pair, styles, strict=True):
         axes.plot(
             points.hours[kept],
             np.clip(values[kept], low, high),
@@ -139,24 +138,23 @@ def _draw_before_and_after(
 
 
 def _draw_change(axes: Axes, points: Points, change: FloatArray, most: int, labelled: bool) -> None:
-    """Draw what a step changed in the light curve [ppm]."""
+    """Draw the change of the light curve by a step [ppm]."""
     kept = change[points.good & np.isfinite(change)]
     middle = float(np.median(kept)) if kept.size else np.nan
     text = f"median {format_ppm(middle)} ppm" if np.isfinite(middle) else ""
     write_title(axes, "change", text, size=7)
     if kept.size and not np.ptp(kept) > ROUNDING:
-        write_note(axes, "the same in every image" if middle else "changes nothing")
+        write_note(axes, "constant" if middle else "no change")
         return
     draw_quantity(axes, points.hours, change - middle, points.good, most, labelled=labelled)
 
 
 def describe_stages(findings: Findings) -> FigureText:
-    """Return the texts of the light curves before and after each step."""
+    """Write the caption of the light curves before and after each step."""
     about = describe_points(findings.points)
     return FigureText(
-        caption="Left: the light curve before (grey crosses) and after each step (blue "
-        "circles), good points about their "
-        f"median. Right: the change. {COLOURS} {EDGE}",
+        caption="Left: the light curve before (grey crosses) and after each step (blue circles), "
+        f"good points relative to their median. Right: the change. {COLOURS} {EDGE}",
         alt="The light curve before and after, and the change of the flux against time, for "
-        f"{len(findings.stages)} steps {about}; the table holds its scatter.",
+        f"{len(findings.stages)} steps {about}; the table lists its scatter.",
     )

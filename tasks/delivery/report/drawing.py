@@ -1,7 +1,7 @@
-"""What the report's figures are drawn with.
+"""Building blocks of the report's figures.
 
-All are SVG whose letters stay text, to be set in the page's own typeface, and have the same bytes
-for the same numbers. Images, and points where they are many, lie in the SVG as PNG.
+Figures are SVG with text left as text, to be set in the typeface of the page. The same numbers give
+the same bytes. Images, and large numbers of points, are embedded as PNG.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito: apart for every kind of colour vision
+# Okabe & Ito: distinguishable with any kind of colour vision
 GOOD, FLAGGED, THIRD = "#0072B2", "#D55E00", "#009E73"
 
 LINE, QUIET = "#1a1a1a", "#8a9097"
@@ -31,9 +31,9 @@ _NOTE = "#555b61"
 
 FEW = 60  # points; fewer are drawn larger
 
-COLOURS = "Blue: good points, orange: flagged ones, black: medians of 15 min."
+COLOURS = "Blue: good points; orange: flagged points; black: medians over 15 min."
 
-EDGE = "Points beyond an axis lie at its edge."
+EDGE = "Points beyond an axis are drawn at its edge."
 
 _DRAWN_WITH, _TYPESET_WITH = "STIXGeneral", "'Libertinus Serif', 'STIXGeneral', serif"
 
@@ -58,26 +58,24 @@ _SETTINGS: Any = {  # its stubs want a literal type of every key
 
 
 class FigureText(Payload):
-    """What stands beside a figure, and in place of it for those who don't see it."""
+    """The caption of a figure and its alternative text."""
 
     caption: str
     alt: str
 
 
 def describe_points(points: Points) -> str:
-    """Return how many points a figure shows, for those who don't see it."""
+    """Summarise the points of a figure for its alternative text."""
     flagged = int((~points.good).sum())
     return f"over {points.duration:.1f} hours, {points.count} images, {flagged} flagged"
 
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure of that size [inch], drawn under the report's own settings whatever the
-    user's are.
-    """
+    """Provide an empty figure of a size in inches, independent of the user's settings."""
     import logging
 
-    # a home that cannot be written to is no concern of the user
+    # the warning that its cache folder is read-only does not concern the user
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -92,16 +90,14 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def as_svg(canvas: Figure) -> bytes:
-    """Return a figure as SVG."""
+    """Save a figure as SVG."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None})
     return stream.getvalue().replace(f"'{_DRAWN_WITH}'".encode(), _TYPESET_WITH.encode())
 
 
 def style_panel(axes: Axes, size: float = 7.0, *, ticks: int = 4) -> None:
-    """Give a panel among many the looks of one: small letters, few ticks, open to the top and the
-    right.
-    """
+    """Style one panel of many: small type, few ticks, no frame at the top and right."""
     from matplotlib.ticker import MaxNLocator
 
     axes.tick_params(labelsize=size, length=2, pad=1.5)
@@ -113,7 +109,7 @@ def style_panel(axes: Axes, size: float = 7.0, *, ticks: int = 4) -> None:
 
 
 def write_title(axes: Axes, text: str, right: str = "", size: float = 7.5) -> None:
-    """Write what a panel shows above its left corner, and a number above its right one."""
+    """Write the title of a panel above its left corner, and a number above its right corner."""
     axes.text(
         0.0, 1.03, text, transform=axes.transAxes, ha="left", va="bottom", fontsize=size, color=LINE
     )
@@ -132,7 +128,7 @@ def write_title(axes: Axes, text: str, right: str = "", size: float = 7.5) -> No
 def plot_points(
     axes: Axes, x: FloatArray, y: FloatArray, flagged: BoolArray, size: float = 1.8
 ) -> None:
-    """Draw points: good ones as blue circles, flagged ones as orange crosses."""
+    """Plot good points as blue circles and flagged points as orange crosses."""
     as_pixels = len(x) > VECTOR_UP_TO
     for which, marker, colour, edge in ((flagged, "x", FLAGGED, 0.5), (~flagged, "o", GOOD, 0.0)):
         axes.plot(
@@ -149,7 +145,7 @@ def plot_points(
 
 
 def write_note(axes: Axes, text: str) -> None:
-    """Say in an empty panel why it is."""
+    """Write in an empty panel why it is empty."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(
@@ -165,19 +161,20 @@ def write_note(axes: Axes, text: str) -> None:
 
 
 def add_panels(canvas: Figure, rows: int, columns: int, **places: Any) -> Any:
-    """Return the axes of a grid of panels, shape (rows, columns); `places` are its margins, gaps
-    and ratios.
+    """Add a grid of panels and return its axes, shape (rows, columns).
+
+    `places` are margins, gaps and ratios.
     """
     return canvas.subplots(rows, columns, squeeze=False, gridspec_kw=places)
 
 
 def label_x(axes: Axes, text: str) -> None:
-    """Write below a panel what its horizontal axis is."""
+    """Label the horizontal axis of a panel."""
     axes.set_xlabel(text, fontsize=7.5, labelpad=1)
 
 
 def clip_to_axis(values: FloatArray, good: BoolArray) -> tuple[FloatArray, tuple[float, float]]:
-    """Return values moved to the edges of an axis that suits the good ones, and that axis."""
+    """Choose an axis that suits the good values, and clip all values to its edges."""
     chosen = values[good & np.isfinite(values)]
     chosen = chosen if chosen.size else values[np.isfinite(values)]
     low, high = axis_limits(chosen)
@@ -199,25 +196,25 @@ def draw_quantity(
     line: bool = True,
     labelled: bool = True,
 ) -> None:
-    """Draw a quantity over another in a small panel."""
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
+    """Draw one quantity against another in a small panel, at most `most` points of it."""
+    measured = np.isfinite(x) & np.isfinite(y)
+    if not measured.any():
         write_note(axes, "not measured")
         return
-    if not varies(y[known]):
-        write_note(axes, f"{format_value(float(y[known][0]))} in every image")
+    if not varies(y[measured]):
+        write_note(axes, f"constant: {format_value(float(y[measured][0]))}")
         return
     style_panel(axes)
     if not labelled:
         axes.set_xticks([])  # a tick takes a millisecond to make
     height, limits = clip_to_axis(y, good)
-    kept = np.flatnonzero(known)
+    kept = np.flatnonzero(measured)
     kept = kept[thin(len(kept), most)]
     plot_points(axes, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
     if line:
-        chosen = good & known
+        chosen = good & measured
         times, medians = bin_medians(x[chosen], y[chosen], 0.25)
         axes.plot(times, np.clip(medians, *limits), color=LINE, linewidth=0.7, zorder=4)
     axes.set_ylim(*limits)
-    spread = 0.02 * float(np.ptp(x[known])) or 0.5
-    axes.set_xlim(float(x[known].min()) - spread, float(x[known].max()) + spread)
+    spread = 0.02 * float(np.ptp(x[measured])) or 0.5
+    axes.set_xlim(float(x[measured].min()) - spread, float(x[measured].max()) + spread)

@@ -1,8 +1,7 @@
-"""The report on a visit that was not reduced: where it stopped, why, what to do, and what was done
-before; as text and as PDF.
+"""The report on a visit that was not reduced: why and where it stopped, and what to do about it.
 
-Whatever comes from headers or names of files stands on one line without control characters, and
-reaches the typesetter as JSON strings only: it is never read as markup.
+It is written as text and as PDF. Text from headers or file names is put on one line without control
+characters, and reaches the typesetter only as JSON strings: it is never read as markup.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tasks.delivery.report.wording import printable
 
 TEMPLATES = ("look.typ", "failed.typ")
 
-# What the two pages of the PDF hold of long lists; the text holds all.
+# Lines of long lists that fit on the two pages of the PDF; the text has them all.
 MOST_WARNINGS = 8
 
 MOST_NOTES = 5
@@ -29,7 +28,7 @@ LONGEST = {"target": 80, "why": 900, "line": 120, "value": 24}  # characters
 
 
 class FileRead(Payload):
-    """A file that was read: kind of input, name, and where it is known the digest (SHA-256)."""
+    """A file that was read: kind of input, name, and digest (SHA-256) if known."""
 
     kind: str
     name: str
@@ -37,7 +36,7 @@ class FileRead(Payload):
 
 
 class DoneStep(Payload):
-    """A step that was done before, with what it left."""
+    """A step that was completed before the failure, with its output."""
 
     outcome: str
     row: StepRow
@@ -45,13 +44,13 @@ class DoneStep(Payload):
     products: tuple[str, ...] = ()  # paths
 
     def states(self) -> str:
-        """Return how the step ended, by keyword where it has some."""
+        """Return the state of the step, by keyword if it has any."""
         return ", ".join(f"{name} {state}" for name, state in self.row.keywords.items()) or str(
             self.row.state
         )
 
     def as_lines(self) -> list[str]:
-        """Return step, state, values, warnings and products as text."""
+        """List step, state, values, warnings and products as text."""
         used = [f"{u.keyword} {u.shown} {u.unit}".rstrip() for u in self.row.used]
         return [
             f"{self.row.step:21s} {self.outcome:8s} {self.states()}",
@@ -62,14 +61,12 @@ class DoneStep(Payload):
 
 
 class FailedVisit(Payload):
-    """Everything that the report shows. Lists of text have a line for each thing; `settings` hold
-    name, value, default.
-    """
+    """The contents of the report; `settings` holds name, value and default."""
 
-    of: str = "visit"  # or job order, where it is not known of which visit
+    of: str = "visit"  # or job order, if its visit is unknown
     visit: str  # its name, or that of the order
-    given: str  # the folder or order that was asked for
-    target: str  # empty where it is not known yet
+    given: str  # the folder or order that was requested
+    target: str  # empty if not known yet
     reason: str
     where: str
     why: str
@@ -85,16 +82,16 @@ class FailedVisit(Payload):
 
     @property
     def state(self) -> str:
-        """What did not become of it."""
+        """The state of the visit or order in words."""
         return "not reduced" if self.of == "visit" else "not done"
 
     def _lists(self) -> list[tuple[str, Sequence[str]]]:
-        """Return titles and lines of what else there is to say."""
+        """List titles and lines of the remaining sections that have any."""
         lists: list[tuple[str, Sequence[str]]] = [
-            ("Not given, and what is done instead", self.absent),
+            ("Missing inputs and their substitutes", self.absent),
             ("Deviations from the definitions", self.deviations),
             (
-                "Settings that differ from their defaults",
+                "Non-default settings",
                 [f"{n} = {v} (default {d})" for n, v, d in self.settings],
             ),
             ("Notes", self.notes),
@@ -102,17 +99,17 @@ class FailedVisit(Payload):
         return [(title, lines) for title, lines in lists if lines]
 
     def as_text(self) -> str:
-        """Return the report as text."""
+        """Format the report as text."""
         target = f" ({self.target})" if self.target else ""
         steps = [line for done in self.steps for line in done.as_lines()]
         files = [f"{file.kind}: {file.name}" for file in self.read]
-        stopped = [f"{self.where}; nothing was published", f"asked for: {self.given}"]
+        stopped = [f"{self.where}; nothing was published", f"requested: {self.given}"]
         sections: list[tuple[str, Sequence[str]]] = [
             ("Why", [self.why]),
             ("Where it stopped", stopped),
             ("What to do", [self.advice]),
-            ("Steps done before", steps or ["none"]),
-            ("Read", files or ["none"]),
+            ("Steps completed", steps or ["none"]),
+            ("Files read", files or ["none"]),
             *self._lists(),
         ]
         lines = [f"{self.visit}{target} was {self.state}: {self.reason}"]
@@ -122,9 +119,7 @@ class FailedVisit(Payload):
         return "\n".join(lines)
 
     def as_json(self) -> bytes:
-        """Return what the pages of the PDF show: characters that can be typeset, and no more of a
-        list than they hold.
-        """
+        """Encode the contents of the PDF as JSON, with lists cut to fit its pages."""
         warnings = [f"{done.row.step}: {text}" for done in self.steps for text in done.warnings]
         steps = [
             {"outcome": done.outcome, **done.row.model_dump(mode="json")} for done in self.steps
@@ -132,7 +127,7 @@ class FailedVisit(Payload):
         for step in steps:
             for used in step["used"]:
                 used["shown"] = printable(used["shown"], LONGEST["value"])
-        shown = {
+        contents = {
             "of": self.of,
             "state": self.state,
             "visit": printable(self.visit, LONGEST["target"]),
@@ -151,7 +146,7 @@ class FailedVisit(Payload):
             "warnings": _first(warnings, MOST_WARNINGS),
             "lists": [[title, _first(lines, MOST_NOTES)] for title, lines in self._lists()],
         }
-        return json.dumps(shown, sort_keys=True).encode("ascii")
+        return json.dumps(contents, sort_keys=True).encode("ascii")
 
 
 def _first(lines: Sequence[str], most: int) -> list[str]:
@@ -159,13 +154,13 @@ def _first(lines: Sequence[str], most: int) -> list[str]:
 
 
 def _more(lines: Sequence[object], most: int) -> list[str]:
-    """Return the line that says how many were left out, if any were."""
-    left = len(lines) - most
-    return [f"... and {left} more in the text beside this page"] if left > 0 else []
+    """Return a line with the number of lines omitted, if any."""
+    omitted = len(lines) - most
+    return [f"... and {omitted} more in the text file next to this one"] if omitted > 0 else []
 
 
 def typeset_failed(failed: FailedVisit, target: Path) -> None:
-    """Typeset the report as PDF; the errors are those of `write_pdf`."""
+    """Typeset the report as PDF; raises the errors of `write_pdf`."""
     facts = {
         "date": failed.date,
         "software": printable(failed.software),

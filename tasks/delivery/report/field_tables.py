@@ -15,18 +15,18 @@ from tasks.delivery.report.wording import DASH, format_number
 
 MOST_NEIGHBOURS = 12
 
-WITHIN = 130.0  # arcsec from the target; further out a star shines hardly into the window
+WITHIN = 130.0  # arcsec from the target; light of more distant stars hardly reaches the window
 
 
 def contamination_table(findings: Findings) -> Table:
-    """Return the light of field stars within some radii."""
+    """Tabulate the light of field stars within some radii."""
     ratio, error = (100 * values[findings.points.good] for values in findings.field_light)
     columns = [(radius, RADII.index(radius)) for radius in BUDGET_RADII]
     rows = tuple((f"R{radius:g}", *light_row(ratio[:, k], error[:, k])) for radius, k in columns)
-    head = ("aperture", "mean [%]", "rms over the visit", "least", "largest", "error")
+    head = ("aperture", "mean [%]", "rms over visit", "minimum", "maximum", "error")
     note = (
-        "Light of field stars over the target's, in percent, unflagged images. A dash: no "
-        "step of this run measured it."
+        "Light of field stars in percent of the target's, unflagged images. A dash: not measured "
+        "in this run."
     )
     return Table(head=head, rows=rows, numbers=(False, *[True] * 5), note=note)
 
@@ -42,18 +42,17 @@ def light_row(ratio: FloatArray, error: FloatArray) -> tuple[str, ...]:
 
 
 def neighbours_table(findings: Findings) -> Table:
-    """Return the brightest field stars about the target."""
+    """Tabulate the brightest field stars around the target."""
     near = [star for star in findings.neighbours if math.hypot(star.east, star.north) < WITHIN]
     rows = tuple(neighbour_row(star) for star in near[:MOST_NEIGHBOURS])
     more = len(findings.neighbours) - len(rows)
     note = (
         f"The brightest of {len(near)} field stars within {WITHIN:g} arcsec of the target: "
-        f"distance in arcsec, position angle "
-        f"from North over East in degrees, light in percent of the target's. {more} others are "
-        f"drawn too."
+        "distance in arcsec, position angle in degrees from north through east, light in percent "
+        f"of the target's. The model includes {more} more."
         if rows
-        else f"No field star within {WITHIN:g} arcsec of the target can matter, or there is no "
-        f"catalogue."
+        else f"No field star within {WITHIN:g} arcsec of the target matters, or there is no "
+        "catalogue."
     )
     head = ("G", "Teff [K]", "distance", "angle", "light [%]", "error")
     return Table(head=head, rows=rows, numbers=(True,) * 6, note=note)

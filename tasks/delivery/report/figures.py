@@ -1,4 +1,4 @@
-"""The figures behind the first page, and their captions."""
+"""The figures after the first page, and their captions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks.delivery.report.noise_figure import describe_noise, draw_noise
 
 
 def draw_all(findings: Findings, most: int) -> dict[str, bytes]:
-    """Return all figures of this file by name."""
+    """Draw all figures after the first page, by name."""
     few = min(most, 4000)  # a small panel has no room for more
     return {
         "curves": draw_curves(findings, few),
@@ -38,7 +38,7 @@ def draw_all(findings: Findings, most: int) -> dict[str, bytes]:
 
 
 def captions(findings: Findings) -> dict[str, FigureText]:
-    """Return what stands beside the figures."""
+    """Write the captions of all figures after the first page, by name."""
     return {
         "curves": describe_curves(findings),
         "noise": describe_noise(),

@@ -1,8 +1,7 @@
-"""What the terms of a visit say, read for the report: one value an image, some images, and the
-stages of the light curve.
+"""The terms of a visit, read for the report.
 
-A step that left no product (it was skipped, or belongs to no run of this kind) gives values that
-are no numbers: the report shows a dash where they would stand.
+A step without a product (skipped, or not part of this kind of run) gives NaN, which the report
+shows as a dash.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tasks.visit.terms import first_sampled, term_column
 
 TEMPERATURE = "thermFront_2"
 
-# of the target's light: what the ends of the PSF of stars outside of the aperture leave in it
+# relative to the target: light of this size in the aperture is only the wings of distant stars
 TRACE = 1e-7
 
 DEFAULT = RADII.index(DEFAULT_RADIUS)
@@ -43,7 +42,7 @@ LEVELS = ("raw", "calibrated", "corrected")
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that has one value an image."""
+    """A quantity with one value per image."""
 
     name: str
     label: str
@@ -53,9 +52,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that changed the light curve in the circle of the stages: flux before and after it
-    [electron].
-    """
+    """A step that changes the light curve: flux before and after it [electron]."""
 
     name: str
     meaning: str
@@ -65,10 +62,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A field star: where it stands from the target, and its light over the target's."""
+    """A field star: its offset from the target, and its light relative to the target's."""
 
     magnitude: float
-    teff: float  # [K], 0 where it is not known
+    teff: float  # [K], 0 if unknown
     east: float  # [arcsec]
     north: float  # [arcsec]
     share: float
@@ -77,7 +74,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that the figures and tables of the report are made from."""
+    """Everything that the figures and tables of the report show."""
 
     mjd: FloatArray
     points: Points
@@ -86,16 +83,13 @@ class Findings:
     quantities: Mapping[str, Quantity]
     stages: tuple[Stage, ...]
     levels: tuple[Quantity, ...]  # the light curve raw, calibrated, corrected
-    shown: int  # which image stands for all
+    image_index: int  # index of the image that is drawn
     window: tuple[int, int]  # offset of the window on the CCD
-    variances: Mapping[str, FloatArray]  # of the flux DEFAULT, term by term [electron^2]
-    all_variances: Mapping[
-        str, FloatArray
-    ]  # of the flux within each of RADII, shape (n, k) [electron^2]
+    variances: Mapping[str, FloatArray]  # of the DEFAULT flux, by term [electron^2]
+    all_variances: Mapping[str, FloatArray]  # the same within each of RADII, shape (n, k)
     fluxes: FloatArray  # within each of RADII, shape (n, k) [electron]
-    field_light: tuple[
-        FloatArray, FloatArray
-    ]  # of the field stars over the target's within each of RADII, and its error, (n, k)
+    # light of field stars relative to the target's within each of RADII, and its error, (n, k)
+    field_light: tuple[FloatArray, FloatArray]
     neighbours: tuple[Neighbour, ...]  # brightest first
     housekeeping: tuple[Parameter, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
@@ -104,7 +98,7 @@ class Findings:
 def read_findings(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, measured: MeasuredVisit, images: Images
 ) -> Findings:
-    """Read the terms of a visit. What takes longer is left out: see `for_report`."""
+    """Read the terms of a visit, except for the slower parts, which `for_report` adds."""
     mjd, event, quality = term_column(
         measured.quality.product, "TERM_QUALITY", "MJD_TIME", "EVENT", "QUALITY"
     )
@@ -132,7 +126,7 @@ def read_findings(
         quantities={q.name: q for q in quantities},
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
         levels=_levels(before[0], after[0], after[-1]),
-        shown=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
+        image_index=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
         window=(images.x_offset, images.y_offset),
         variances={name: v[:, DEFAULT] for name, v in variances.items()},
         all_variances=variances,
@@ -145,28 +139,26 @@ def read_findings(
 def for_report(
     findings: Findings, calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images
 ) -> Findings:
-    """Return what was found with the pictures and the housekeeping, and without traces of light
-    that are none.
-    """
+    """Add pictures and housekeeping to the findings, and set traces of field stars to zero."""
     light, error = (
         np.where(np.abs(values) < TRACE, 0.0, values) for values in findings.field_light
     )
     quantities = findings.quantities
     contamination = replace(quantities["contamination"], values=1e6 * light[:, DEFAULT])
-    x, y = (float(quantities[axis].values[findings.shown]) for axis in ("x", "y"))
+    x, y = (float(quantities[axis].values[findings.image_index]) for axis in ("x", "y"))
     return replace(
         findings,
         field_light=(light, error),
         quantities={**quantities, "contamination": contamination},
         housekeeping=read_housekeeping(calibrated.housekeeping),
-        pictures=read_pictures(calibrated, corrected, images, findings.shown, (x, y)),
+        pictures=read_pictures(calibrated, corrected, images, findings.image_index, (x, y)),
     )
 
 
 def read_columns(
     leaf: Leaf, count: int, extname: str, *names: str, file: str = ""
 ) -> list[FloatArray]:
-    """Return columns of a leaf's term, all NaN where it has no product."""
+    """Read columns of a term, shape (count,); all NaN if the leaf has no product."""
     product = leaf.products.get(file or extname)
     if product is None:
         return [np.full(count, np.nan)] * len(names)
@@ -176,7 +168,7 @@ def read_columns(
 def read_curves(
     measured: MeasuredVisit, fluxes: FloatArray, metrics: Mapping[str, Mapping[str, float]]
 ) -> dict[str, tuple[FloatArray, float]]:
-    """Return flux and radius of every light curve, by data name."""
+    """Read flux [electron] and radius [pixel] of every light curve, by data name."""
     (fixed,) = term_column(measured.apertures.product, "TERM_APERTURES", "FIXED")
     best, psf = term_column(measured.quality.product, "TERM_QUALITY", "OPT_FLUX", "PSF_FLUX")
     return {
@@ -188,7 +180,7 @@ def read_curves(
 
 
 def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, FloatArray]:
-    """Return the light of field stars over the target's within each of RADII, and its error."""
+    """Read the light of field stars relative to the target's, and its error, shape (n, k)."""
     ratio, error = (
         values if values.ndim == 2 else np.full((count, len(RADII)), np.nan)
         for values in read_columns(
@@ -199,7 +191,7 @@ def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, F
 
 
 def read_places(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
-    """Return roll angle and position of the target."""
+    """Read the roll angle and the position of the target."""
     (roll,) = read_columns(corrected.pointing, count, "TERM_POINTING", "ROLL_ANGLE")
     x, y = read_columns(corrected.position, count, "TERM_POSITION", "X", "Y")
     return (
@@ -212,7 +204,7 @@ def read_places(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
 def read_lights(
     corrected: CorrectedVisit, measured: MeasuredVisit, contamination: FloatArray
 ) -> tuple[Quantity, ...]:
-    """Return the light in the aperture that is not the target's."""
+    """Read the light in the aperture that is not from the target."""
     count = len(contamination)
     (background,) = read_columns(corrected.background, count, "TERM_BACKGROUND", "LEVEL")
     (smearing,) = term_column(measured.apertures.product, "TERM_APERTURES", "SMEARING")
@@ -224,7 +216,7 @@ def read_lights(
 
 
 def read_temperature(images: Images) -> Quantity:
-    """Return the temperature of the telescope, NaN where the images do not say it."""
+    """Read the telescope temperature; NaN if the images do not have it."""
     if TEMPERATURE in images.metadata.present():
         values = images.metadata.column(TEMPERATURE).astype(np.float64)
     else:
@@ -233,7 +225,7 @@ def read_temperature(images: Images) -> Quantity:
 
 
 def read_detector(calibrated: CalibratedVisit, count: int) -> tuple[Quantity, ...]:
-    """Return bias, read-out noise and gain."""
+    """Read bias, read-out noise and gain."""
     level, ron = read_columns(calibrated.bias, count, "TERM_BIAS", "LEVEL", "RON")
     (gain,) = read_columns(calibrated.gain, count, "TERM_GAIN", "GAIN")
     return (
@@ -244,7 +236,7 @@ def read_detector(calibrated: CalibratedVisit, count: int) -> tuple[Quantity, ..
 
 
 def read_cosmic_rays(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
-    """Return how many pixels cosmic rays hit, everywhere and in the aperture."""
+    """Read the number of pixels hit by cosmic rays, in the window and in the aperture."""
     inside, everywhere = read_columns(
         corrected.defects, count, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", file="TERM_DEFECTS"
     )
@@ -257,7 +249,7 @@ def read_cosmic_rays(corrected: CorrectedVisit, count: int) -> tuple[Quantity, .
 def read_stage_fluxes(
     corrected: CorrectedVisit, count: int
 ) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Return the flux at the stages of the calibration, and at those of the correction."""
+    """Read the flux at each stage of the calibration, and at each stage of the correction."""
     return (
         read_columns(corrected.calibration_stages, count, "TERM_CAL_STAGES", *CALIBRATION_STAGES),
         read_columns(corrected.correction_stages, count, "TERM_COR_STAGES", *CORRECTION_STAGES),
@@ -265,7 +257,7 @@ def read_stage_fluxes(
 
 
 def read_variances(measured: MeasuredVisit) -> dict[str, FloatArray]:
-    """Return the variance of the flux within each of RADII, term by term, shape (n, k)."""
+    """Read the variance of the flux within each of RADII by term, shape (n, k)."""
     names = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
     return dict(
         zip(names, term_column(measured.quality.product, "TERM_ERRORS", *names), strict=True)
@@ -281,16 +273,14 @@ def _stages(meanings: Mapping[str, str], values: list[FloatArray]) -> list[Stage
 
 
 def _levels(*fluxes: FloatArray) -> tuple[Quantity, ...]:
-    """Return the light curve raw, calibrated and corrected."""
+    """Name the light curves raw, calibrated and corrected."""
     return tuple(
         Quantity(level, level, "electron", flux) for level, flux in zip(LEVELS, fluxes, strict=True)
     )
 
 
 def read_neighbours(corrected: CorrectedVisit) -> tuple[Neighbour, ...]:
-    """Return the field stars, the brightest first; none where there is no catalogue, or no target
-    in it.
-    """
+    """Read the field stars, brightest first; none without a catalogue or a target in it."""
     if "TERM_STARS" not in corrected.stars.products:
         return ()
     names = ("MAG", "T_EFF", "XI", "ETA", "FLUX", "FLUXERR", "TARGET")
@@ -316,7 +306,7 @@ def read_neighbours(corrected: CorrectedVisit) -> tuple[Neighbour, ...]:
 
 
 def read_metrics(measured: MeasuredVisit) -> dict[str, dict[str, float]]:
-    """Return the metrics of every light curve by column; NaN where one could not be measured."""
+    """Read the metrics of every light curve by column; NaN if not measured."""
     names = [c.name for c in TERMS["TERM_METRICS"].columns]
     columns = dict(
         zip(names, term_column(measured.quality.product, "TERM_METRICS", *names), strict=True)

@@ -21,37 +21,37 @@ _NORMALISED_ABOVE = 2e5  # ppm; wider axes are labelled in units of the median f
 
 
 class Scale(NamedTuple):
-    """The axis of the flux: its ends [ppm], and its unit."""
+    """The flux axis: its limits [ppm] and its unit."""
 
     low: float
     high: float
 
     @property
     def wide(self) -> bool:
-        """Whether the unit is the median flux instead of ppm of it."""
+        """Whether the unit is the median flux rather than ppm of it."""
         return self.high - self.low > _NORMALISED_ABOVE
 
     def convert(self, ppm: FloatArray) -> FloatArray:
-        """Return values in the unit of the axis."""
+        """Convert values to the unit of the axis."""
         return 1.0 + 1e-6 * ppm if self.wide else ppm
 
 
 def draw_light_curve(points: Points, most: int) -> bytes:
-    """Return the light curve as SVG, the same bytes for the same points.
+    """Draw the light curve as SVG; the same points give the same bytes.
 
     Parameters
     ----------
     points : Points
         The light curve.
     most : int
-        Largest number of points to draw; of more, evenly spread ones are taken.
+        Largest number of points to draw; a longer light curve is sampled evenly.
 
     Returns
     -------
     bytes
-        Good points as blue circles, flagged ones as orange crosses, those beyond the axis as
-        triangles at its edge; a line of the medians of good points in bins of 15 min. Letters stay
-        text, to be set in the page's own typeface.
+        Good points as blue circles, flagged ones as orange crosses, points beyond the axis as
+        triangles at its edge; a line through the medians of good points in bins of 15 min. Text
+        stays text, to be set in the typeface of the page.
     """
     relative, low, high = to_scale(points)
     scale = Scale(low, high)
@@ -68,7 +68,7 @@ def draw_light_curve(points: Points, most: int) -> bytes:
         _draw_points(axes, points, drawn, relative, scale)
         axes.plot(times, scale.convert(medians), color=LINE, linewidth=1.1, zorder=4)
         axes.set_ylim(*scale.convert(np.array(scale)))
-        axes.set_xlabel("hours since the middle of the first image")
+        axes.set_xlabel("hours since mid-time of the first image")
         axes.set_ylabel("relative flux" if scale.wide else "relative flux [ppm]")
         if not drawn.any():
             axes.text(
@@ -86,7 +86,7 @@ def draw_light_curve(points: Points, most: int) -> bytes:
 def _draw_points(
     axes: Axes, points: Points, drawn: BoolArray, relative: FloatArray, scale: Scale
 ) -> None:
-    """Draw flagged and good points, with those beyond the axis as triangles at its edge."""
+    """Draw flagged and good points; those beyond the axis are triangles at its edge."""
     size = float(np.interp(np.log10(max(drawn.sum(), 1)), [2, 4.3], [3.2, 1.2]))
     low, high = scale
     inset = 0.015 * (high - low)
@@ -111,24 +111,23 @@ def _draw_points(
 
 
 def describe_light_curve(points: Points, start: str, most: int) -> FigureText:
-    """Return what is said beside the light curve, and in place of it to those who don't see it."""
+    """Write the caption of the light curve and its alternative text."""
     good, flagged = int(points.good.sum()), int((~points.good).sum())
     relative, low, high = to_scale(points)
     parts = [
-        f"Light curve DEFAULT, aperture of {DEFAULT_RADIUS:g} pixels; the first image was "
-        f"taken at {start}."
+        f"Light curve DEFAULT, aperture radius {DEFAULT_RADIUS:g} pixels; first image at {start}."
     ]
     parts.append(f"Blue circles: {counted(good, 'good ')}.")
     if flagged:
         parts.append(f"Orange crosses: {counted(flagged, 'flagged ')}.")
     if beyond := int(((relative < low) | (relative > high)).sum()):
-        parts.append(f"Triangles: {counted(beyond)} beyond the edge.")
+        parts.append(f"Triangles: {counted(beyond)} beyond the axis.")
     if lost := int((~np.isfinite(relative)).sum()):
         parts.append(f"Not drawn: {counted(lost)} without a flux.")
     if good:
-        parts.append(f"Line: medians of {60 * BIN_HOURS:g} min.")
+        parts.append(f"Line: medians over {60 * BIN_HOURS:g} min.")
     if points.count > most:
-        parts.append(f"{most} of {points.count} points, evenly spread, are drawn.")
+        parts.append(f"{most} of {points.count} points are drawn, evenly spaced.")
     kinds = f"{counted(good, 'good ')}, {counted(flagged, 'flagged ')}"
     alt = f"Relative flux against time over {points.duration:.1f} hours: {kinds}."
     if good:

@@ -1,4 +1,4 @@
-"""The table of metrics: noise, losses and defects, beside what the SOC's header holds."""
+"""The table of metrics: noise, losses and defects, next to the keywords of the SOC's header."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from tasks.photometry.noise import cdpp
 
 
 class Metric(Row):
-    """One number of the light curve, and what the operational pipeline's header says under a
-    keyword of that kind.
-    """
+    """One number of the light curve, and the corresponding keyword of the operational pipeline."""
 
     keyword: str = ""
     header: str = ""
@@ -28,34 +26,34 @@ class Metric(Row):
 def metrics_rows(
     inventory: Inventory, findings: Findings, leaves: Sequence[Leaf]
 ) -> tuple[Metric, ...]:
-    """Return every row of the table of metrics."""
+    """Tabulate all metrics."""
     metrics, good = findings.metrics["DEFAULT"], findings.points.good
     share = 100 * float(good.mean()) if good.size else math.nan
     return (
         *flux_rows(findings, leaves),
         *noise_rows(findings),
         *cdpp_rows(findings),
-        _beside("Good points", share, "%", "VALIDPTS", metrics),
+        _with_keyword("Good points", share, "%", "VALIDPTS", metrics),
         *(Metric(**row.model_dump()) for row in lost_rows(inventory, findings)),
         *(Metric(**row.model_dump()) for row in defect_rows(leaves)),
     )
 
 
-def _beside(
+def _with_keyword(
     label: str, value: float, unit: str, keyword: str, metrics: Mapping[str, float]
 ) -> Metric:
-    """Return a row with the number that the header holds under a keyword."""
+    """Make a row with the value of a header keyword."""
     row = make_row(label, value, unit, NO_POINTS)
     return Metric(**row.model_dump(), keyword=keyword, header=format_ppm(metrics[keyword]))
 
 
-def _alone(label: str, value: float, unit: str, reason: str = NO_POINTS) -> Metric:
-    """Return a row that the header has nothing like."""
+def _without_keyword(label: str, value: float, unit: str, reason: str = NO_POINTS) -> Metric:
+    """Make a row without a corresponding header keyword."""
     return Metric(**make_row(label, value, unit, reason).model_dump())
 
 
 def flux_rows(findings: Findings, leaves: Sequence[Leaf]) -> tuple[Metric, ...]:
-    """Return the flux of the target, and that of field stars in its aperture."""
+    """Tabulate the flux of the target, and that of field stars in its aperture."""
     metrics, good = findings.metrics["DEFAULT"], findings.points.good
     middle = _median_flux(findings)
     unfinished = unfinished_steps(leaves, "contamination", "stars")
@@ -63,11 +61,11 @@ def flux_rows(findings: Findings, leaves: Sequence[Leaf]) -> tuple[Metric, ...]:
     ratio = 1e-6 * float(np.median(values)) if values.size and not unfinished else math.nan
     reason = f"see {unfinished} in the table of steps" if unfinished else "not measured"
     return (
-        _beside("Flux, median", metrics["MEDIAN"], "electron/s", "MEDIAN", metrics),
-        _alone("Flux, median of an image", middle, "electron"),
-        _beside("Flux, robust mean", metrics["ROBMEAN"], "electron/s", "ROBMEAN", metrics),
-        _alone("Flux of field stars in the aperture", ratio * middle, "electron", reason),
-        _alone("Contamination (ratio)", ratio, "", reason),
+        _with_keyword("Median flux", metrics["MEDIAN"], "electron/s", "MEDIAN", metrics),
+        _without_keyword("Median flux per image", middle, "electron"),
+        _with_keyword("Robust mean flux", metrics["ROBMEAN"], "electron/s", "ROBMEAN", metrics),
+        _without_keyword("Field-star flux in the aperture", ratio * middle, "electron", reason),
+        _without_keyword("Contamination (fraction)", ratio, "", reason),
     )
 
 
@@ -77,7 +75,7 @@ def _median_flux(findings: Findings) -> float:
 
 
 def noise_rows(findings: Findings) -> tuple[Metric, ...]:
-    """Return the scatter of the good points, and their formal error."""
+    """Tabulate the scatter of the good points, and their formal error."""
     metrics, flux = findings.metrics["DEFAULT"], findings.points.flux[findings.points.good]
     middle = _median_flux(findings)
     factor = 1e6 / middle if middle > 0 else math.nan
@@ -85,29 +83,31 @@ def noise_rows(findings: Findings) -> tuple[Metric, ...]:
     differences = factor * float(np.std(np.diff(flux))) if flux.size > 2 else math.nan
     noise, formal = metrics["P2P_PPM"], metrics["FORM_PPM"]
     return (
-        _beside("Robust scatter", metrics["ROB_PPM"], "ppm", "ROBSTD", metrics),
-        _alone("MAD (median deviation from the median)", spread, "ppm"),
-        _beside("Scatter from point to point, robust", noise, "ppm", "MAD", metrics),
-        _beside(
-            "Standard deviation of differences of neighbours",
+        _with_keyword("Robust scatter", metrics["ROB_PPM"], "ppm", "ROBSTD", metrics),
+        _without_keyword("MAD (median absolute deviation)", spread, "ppm"),
+        _with_keyword("Robust point-to-point scatter", noise, "ppm", "MAD", metrics),
+        _with_keyword(
+            "Standard deviation of successive differences",
             differences,
             "ppm",
             "P2PSTD",
             metrics,
         ),
-        _alone("Formal error, median", formal, "ppm"),
-        _alone("Point to point / formal", noise / formal if formal > 0 else math.nan, ""),
+        _without_keyword("Median formal error", formal, "ppm"),
+        _without_keyword(
+            "Point-to-point scatter / formal error", noise / formal if formal > 0 else math.nan, ""
+        ),
     )
 
 
 def cdpp_rows(findings: Findings) -> tuple[Metric, ...]:
-    """Return the noise of means over some windows."""
+    """Tabulate the noise of means over some windows."""
     points = findings.points
     keywords = {0.5: "", 2.5: "", 3.0: "CDPP2_5", 6.0: "CDPP6_5", 6.5: ""}
     rows = []
     for hours, keyword in keywords.items():
         name = "30 min" if hours == 0.5 else f"{hours:g} h"
-        reason = NO_POINTS if points.duration >= hours else "the visit is shorter"
+        reason = NO_POINTS if points.duration >= hours else "visit too short"
         noise = cdpp(findings.mjd[points.good], points.flux[points.good], hours)
         row = make_row(f"CDPP in {name}", noise, "ppm", reason)
         header = format_ppm(findings.metrics["DEFAULT"][keyword]) if keyword else ""
@@ -116,7 +116,7 @@ def cdpp_rows(findings: Findings) -> tuple[Metric, ...]:
 
 
 def lost_rows(inventory: Inventory, findings: Findings) -> tuple[Row, ...]:
-    """Return which share of all images is lost to SAA, occultation and stray light."""
+    """Tabulate the fraction of images lost to SAA, occultation and stray light."""
     points, unknown = findings.points, unknown_losses(inventory)
 
     def share(label: str, event: BoolArray, bit: Quality, reason: str) -> Row:
@@ -125,10 +125,10 @@ def lost_rows(inventory: Inventory, findings: Findings) -> tuple[Row, ...]:
         return make_row(label, value, "of all images", reason, ".4f")
 
     return (
-        share("Lost to the SAA (ratio)", points.in_saa, Quality.SAA, unknown.saa),
-        share("Lost to occultation (ratio)", points.occulted, Quality.OCCULTED, ""),
+        share("Lost to the SAA (fraction)", points.in_saa, Quality.SAA, unknown.saa),
+        share("Lost to occultation (fraction)", points.occulted, Quality.OCCULTED, ""),
         share(
-            "Lost to stray light (ratio)",
+            "Lost to stray light (fraction)",
             points.stray_light,
             Quality.STRAY_LIGHT,
             unknown.stray_light,
@@ -137,14 +137,10 @@ def lost_rows(inventory: Inventory, findings: Findings) -> tuple[Row, ...]:
 
 
 def defect_rows(leaves: Sequence[Leaf]) -> tuple[Row, ...]:
-    """Return what was found wrong with pixels inside and outside of the aperture R25."""
+    """Tabulate cosmic rays and defective pixels inside and outside the aperture R25."""
     used: Mapping[str, Scalar] = next((leaf.used for leaf in leaves if leaf.step == "defects"), {})
     unfinished = unfinished_steps(leaves, "defects")
-    reason = (
-        f"see {unfinished} in the table of steps"
-        if unfinished
-        else "no step of this run measures it"
-    )
+    reason = f"see {unfinished} in the table of steps" if unfinished else "not measured in this run"
     kinds = (
         ("Cosmic rays", "CR", "ppm/pixel/s"),
         ("Hot pixels", "HOT", "pixels"),
@@ -153,8 +149,8 @@ def defect_rows(leaves: Sequence[Leaf]) -> tuple[Row, ...]:
     )
     rows = []
     for label, name, unit in kinds:
-        for where, suffix in (("in", "IN"), ("out of", "OUT")):
+        for where, suffix in (("inside", "IN"), ("outside", "OUT")):
             value = None if unfinished else used.get(f"{name}_{suffix}")
             number = None if value is None or isinstance(value, str) else float(value)
-            rows.append(make_row(f"{label} {where} the target's aperture", number, unit, reason))
+            rows.append(make_row(f"{label} {where} the target aperture", number, unit, reason))
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""The figure of the noise: over time scale, over aperture radius, and the terms of the error."""
+"""The noise figure: noise against time scale and aperture radius, and the terms of the error."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 Dashes = Any  # matplotlib: "-", or an offset and the lengths of lines and gaps
 
 
-class Look(NamedTuple):
-    """How a line is drawn and named."""
+class Style(NamedTuple):
+    """Label and style of a line."""
 
     text: str
     colour: str
@@ -43,23 +43,21 @@ class Look(NamedTuple):
 
 
 _OF_TIME = {
-    "DEFAULT": Look("DEFAULT", GOOD, "-"),
-    OPTIMAL: Look(OPTIMAL, THIRD, (0, (6, 1.5))),
-    PSF: Look(PSF, FLAGGED, (0, (2, 1))),
+    "DEFAULT": Style("DEFAULT", GOOD, "-"),
+    OPTIMAL: Style(OPTIMAL, THIRD, (0, (6, 1.5))),
+    PSF: Style(PSF, FLAGGED, (0, (2, 1))),
 }
 
 _OF_RADIUS = {
-    "ROB_PPM": Look("robust scatter", QUIET, (0, (6, 1.5))),
-    "P2P_PPM": Look("point to point", GOOD, "-"),
-    "FORM_PPM": Look("formal error", LINE, (0, (1, 1.2))),
-    "CDPP_30M": Look("CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
+    "ROB_PPM": Style("robust scatter", QUIET, (0, (6, 1.5))),
+    "P2P_PPM": Style("point to point", GOOD, "-"),
+    "FORM_PPM": Style("formal error", LINE, (0, (1, 1.2))),
+    "CDPP_30M": Style("CDPP in 30 min", THIRD, (0, (3, 1, 1, 1))),
 }
 
 
 def draw_noise(findings: Findings) -> bytes:
-    """Return the noise of the light curves over time scale and over aperture radius, and the terms
-    of the formal error.
-    """
+    """Draw the noise against time scale and aperture radius, and the terms of the formal error."""
     with new_figure(7.0, 2.6) as canvas:
         left, middle, right = add_panels(
             canvas, 1, 3, left=0.045, right=0.93, top=0.92, bottom=0.145, wspace=0.19
@@ -71,26 +69,21 @@ def draw_noise(findings: Findings) -> bytes:
 
 
 def describe_noise() -> FigureText:
-    """Return the texts of the noise."""
+    """Write the caption of the noise figure."""
     return FigureText(
-        caption="Left: noise of means over a window (CDPP of the unflagged points) against "
-        "the window, beside what white "
-        "noise of the point-to-point scatter would give, and the photon noise of the star. "
-        "Middle: noise of one point, and "
-        "of means of 30 min, against the radius; vertical line: the radius of OPTIMAL. "
-        "Right: what the formal error is "
-        "made of, terms of less than 1/500 left out.",
-        alt="Noise against time scale for DEFAULT, OPTIMAL and PSF with the photon limit, "
-        "noise against the radius of the "
-        "aperture, and the terms of the formal error against the radius; the numbers stand "
-        "in the tables.",
+        caption="Left: noise of means over a window (CDPP of the unflagged points) against the "
+        "length of the window, compared with white noise of the same point-to-point scatter and "
+        "with the photon noise of the star. Middle: noise of single points, and of means over "
+        "30 min, against radius; the vertical line marks the radius of OPTIMAL. Right: the terms "
+        "of the formal error; terms below 1/500 of the largest are omitted.",
+        alt="Noise against time scale for DEFAULT, OPTIMAL and PSF with the photon limit, noise "
+        "against aperture radius, and the terms of the formal error against radius; the tables "
+        "list the numbers.",
     )
 
 
 def time_scales(step: float, duration: float) -> FloatArray:
-    """Return windows for noise, evenly spread in their logarithm: from two time steps to half of
-    the visit [h].
-    """
+    """Return windows with even logarithmic spacing, from two time steps to half the visit [h]."""
     if not (step > 0 and duration / 2 > 2 * step):
         return np.empty(0)
     places = np.unique(np.round(np.geomspace(2, duration / 2 / step, 24)).astype(int))
@@ -98,7 +91,7 @@ def time_scales(step: float, duration: float) -> FloatArray:
 
 
 def measure_noise(findings: Findings, name: str, windows: FloatArray) -> FloatArray:
-    """Return the noise of a light curve's means over some windows [ppm]."""
+    """Measure the noise of the means of a light curve over some windows [ppm]."""
     flux = findings.curves[name][0]
     chosen = findings.points.good & np.isfinite(flux) & (flux > 0)
     return np.array([cdpp(findings.mjd[chosen], flux[chosen], w) for w in windows])
@@ -109,19 +102,19 @@ def _draw_noise_of_time(axes: Axes, findings: Findings) -> None:
     steps = np.diff(points.hours)
     step = float(np.median(steps)) if steps.size else 0.0
     windows = time_scales(step, points.duration)
-    write_title(axes, "noise of means over a window [ppm]")
+    write_title(axes, "noise of window means [ppm]")
     noise = {name: measure_noise(findings, name, windows) for name in _OF_TIME}
     if not _draw_lines(axes, windows, noise, _OF_TIME):
         return
     white = findings.metrics.get("DEFAULT", {}).get("P2P_PPM", np.nan)
     star = float(error_terms(findings)["STAR"][RADII.index(DEFAULT_RADIUS)])
-    for value, look in (
-        (white, Look("white noise", LINE, (0, (4, 2)))),
-        (star, Look("photon limit", QUIET, "-")),
+    for value, style in (
+        (white, Style("white noise", LINE, (0, (4, 2)))),
+        (star, Style("photon limit", QUIET, "-")),
     ):
         if value > 0:
             expected = value / np.sqrt(windows / step)
-            axes.plot(windows, expected, linewidth=0.8, **_line_style(look))
+            axes.plot(windows, expected, linewidth=0.8, **_line_style(style))
     style_panel(axes)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -132,7 +125,7 @@ def _draw_noise_of_time(axes: Axes, findings: Findings) -> None:
 
 
 def _draw_noise_of_radius(axes: Axes, findings: Findings) -> None:
-    write_title(axes, "noise over the radius [ppm]")
+    write_title(axes, "noise against radius [ppm]")
     radii = [r for r in RADII if f"R{r:g}" in findings.metrics]
     noise = {
         column: np.array([findings.metrics[f"R{r:g}"][column] for r in radii])
@@ -169,7 +162,7 @@ def _draw_terms_of_radius(axes: Axes, findings: Findings) -> None:
 
 
 def choose_terms(terms: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the terms of the error that reach 1/500 of the largest one."""
+    """Select the terms of the error above 1/500 of the largest one."""
     largest = {
         name: float(np.nanmax(values))
         for name, values in terms.items()
@@ -180,9 +173,7 @@ def choose_terms(terms: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _name_lines(axes: Axes, ends: dict[str, float]) -> None:
-    """Write the name of each line at its right end, moved up where names would lie upon each
-    other.
-    """
+    """Write the name of each line at its right end, moved up where names would overlap."""
     low, high = np.log(axes.get_ylim())
     least = (high - low) / 22
     lowest = -np.inf
@@ -201,23 +192,23 @@ def _name_lines(axes: Axes, ends: dict[str, float]) -> None:
 
 
 def _draw_lines(
-    axes: Axes, x: FloatArray, lines: dict[str, FloatArray], looks: dict[str, Look]
+    axes: Axes, x: FloatArray, lines: dict[str, FloatArray], styles: dict[str, Style]
 ) -> bool:
-    """Draw the lines that have a number, or a note where none has; return whether any has."""
-    known = {name: values for name, values in lines.items() if np.isfinite(values).any()}
-    for name, values in known.items():
-        axes.plot(x, values, linewidth=1.1, **_line_style(looks[name]))
-    if not known:
+    """Draw all lines with finite values, or else a note; return whether there were any."""
+    drawn = {name: values for name, values in lines.items() if np.isfinite(values).any()}
+    for name, values in drawn.items():
+        axes.plot(x, values, linewidth=1.1, **_line_style(styles[name]))
+    if not drawn:
         write_note(axes, "too few good points")
-    return bool(known)
+    return bool(drawn)
 
 
-def _line_style(look: Look) -> dict[str, Any]:
-    return {"color": look.colour, "linestyle": look.dashes, "label": look.text}
+def _line_style(style: Style) -> dict[str, Any]:
+    return {"color": style.colour, "linestyle": style.dashes, "label": style.text}
 
 
 def _label_logarithm(axis: Axis) -> None:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis with plain numbers."""
+    """Label 1, 2 and 5 in each decade of a logarithmic axis with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

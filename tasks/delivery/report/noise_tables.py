@@ -20,23 +20,21 @@ CURVE_NOISE = ("ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM
 
 
 def curves_table(findings: Findings) -> Table:
-    """Return the noise of all light curves."""
+    """Tabulate the noise of all light curves."""
     note = (
-        "Radius in pixels, median flux in electron/s, all noise in ppm of unflagged points: "
-        "robust scatter, scatter from point "
-        "to point, CDPP of three windows, median formal error. Ratio is that of p. to p. to "
-        "formal. DEFAULT is R25, RSUP is "
-        "R30, RINF a circle of 22.5 pixels; R25_Fixed does not follow the target. "
-        f"{OPTIMAL} is made up for the light that jitter moves across its border. A dash: too "
-        f"few points, or a visit shorter "
-        "than the window."
+        "Radius in pixels, median flux in electron/s, all noise in ppm from unflagged points: "
+        "robust scatter, robust point-to-point scatter (p2p), CDPP for three windows, median "
+        "formal error. Ratio is p2p over formal. DEFAULT is R25, RSUP is R30, RINF a circle of "
+        f"22.5 pixels; R25_Fixed does not follow the target. {OPTIMAL} is corrected for the light "
+        "that jitter moves across its border. A dash: too few points, or a visit shorter than the "
+        "window."
     )
     head = (
         "light curve",
         "radius",
         "median",
         "robust",
-        "p. to p.",
+        "p2p",
         "30 min",
         "3 h",
         "6 h",
@@ -53,7 +51,7 @@ def curves_table(findings: Findings) -> Table:
 
 
 def curve_row(name: str, metrics: Mapping[str, float]) -> tuple[str, ...]:
-    """Return radius, flux and noise of a light curve."""
+    """Return radius, flux and noise of one light curve."""
     formal = metrics["FORM_PPM"]
     ratio = metrics["P2P_PPM"] / formal if formal > 0 else math.nan
     return (
@@ -70,8 +68,9 @@ BUDGET_RADII = (15.0, 20.0, DEFAULT_RADIUS, 30.0, 35.0, 40.0)
 
 
 def error_terms(findings: Findings) -> dict[str, FloatArray]:
-    """Return the median error of unflagged points by term, within each of RADII [ppm]; NaN where
-    none is known.
+    """Return the median error of unflagged points by term, within each of RADII [ppm].
+
+    Unknown errors are NaN.
     """
     good = findings.points.good
     light = np.where(findings.fluxes > 0, findings.fluxes, np.nan)[good]
@@ -82,15 +81,13 @@ def error_terms(findings: Findings) -> dict[str, FloatArray]:
 
 
 def medians(values: FloatArray) -> FloatArray:
-    """Return the medians of the columns without what is no number, NaN where there is nothing
-    else.
-    """
-    known = [column[np.isfinite(column)] for column in values.T]
-    return np.array([float(np.median(column)) if column.size else math.nan for column in known])
+    """Return the medians of the finite values of each column, NaN for columns without any."""
+    finite = [column[np.isfinite(column)] for column in values.T]
+    return np.array([float(np.median(column)) if column.size else math.nan for column in finite])
 
 
 def budget_table(findings: Findings) -> Table:
-    """Return what the formal error is made of, term by term and by radius."""
+    """Tabulate the terms of the formal error by radius."""
     meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
     terms = error_terms(findings)
     as_drp = terms.pop("DRP")
@@ -100,22 +97,27 @@ def budget_table(findings: Findings) -> Table:
         (*budget_row(name.lower().replace("_", "-"), meanings[name], values), share(values, middle))
         for name, values in terms.items()
     ]
-    rows.append((*budget_row("all", "root of the sum: FLUXERR", total), share(total, middle)))
+    rows.append((*budget_row("total", "quadratic sum: FLUXERR", total), share(total, middle)))
     rows.append(
-        (*budget_row("for comparison", "FLUXERR as the operational pipeline has it", as_drp), "")
+        (
+            *budget_row(
+                "for comparison", "FLUXERR as the operational pipeline computes it", as_drp
+            ),
+            "",
+        )
     )
     note = (
-        "Medians over unflagged points in ppm of the flux within that radius; variance of "
-        "R25 in percent of the sum."
+        "Medians over unflagged points, in ppm of the flux within that radius; variance for R25 in "
+        "percent of the total."
     )
-    head = ("term", "what", *(f"R{radius:g}" for radius in BUDGET_RADII), "variance [%]")
+    head = ("term", "meaning", *(f"R{radius:g}" for radius in BUDGET_RADII), "variance [%]")
     return Table(
         head=head, rows=tuple(rows), numbers=(False, False, *[True] * (len(head) - 2)), note=note
     )
 
 
 def root_of_sum(errors: Sequence[FloatArray]) -> FloatArray:
-    """Return the root of the sum of squares within each of RADII; NaN where no error is known."""
+    """Add errors in quadrature within each of RADII; NaN if none is known."""
     known = [values for values in errors if np.isfinite(values).any()]
     if not known:
         return np.full(len(RADII), math.nan)
@@ -123,22 +125,20 @@ def root_of_sum(errors: Sequence[FloatArray]) -> FloatArray:
 
 
 def budget_row(name: str, meaning: str, errors: FloatArray) -> tuple[str, ...]:
-    """Return an error within some radii."""
+    """Return one term of the error within some radii."""
     values = (float(errors[RADII.index(radius)]) for radius in BUDGET_RADII)
     return (name, meaning, *map(format_ppm, values))
 
 
 def share(errors: FloatArray, total: float) -> str:
-    """Return which part of the variance of R25 an error makes [%]."""
+    """Return the contribution of an error to the variance of R25 [%]."""
     if not total > 0:
         return DASH
     return format_number(float(100 * (errors[RADII.index(DEFAULT_RADIUS)] / total) ** 2), ".1f")
 
 
 def stages_table(findings: Findings) -> Table:
-    """Return the noise of the light curve before and after each step, and of what the step
-    changed.
-    """
+    """Tabulate the noise of the light curve before and after each step, and of the change."""
     good = findings.points.good
     final = findings.levels[-1].values[good]
     middle = float(np.median(final)) if final.size else math.nan
@@ -148,27 +148,23 @@ def stages_table(findings: Findings) -> Table:
         for stage in findings.stages
     )
     noises = (
-        "p. to p. before",
+        "p2p before",
         "after",
         "removed",
-        "of the change",
+        "of change",
         "robust before",
         "after",
         "removed",
-        "of the change",
+        "of change",
     )
     note = (
-        "The flux is summed in one circle of 25 pixels about the first position, unflagged "
-        "points only, and given in ppm of "
-        f"the final median, {format_number(middle, '.5g')} electron. Change is the median of the "
-        f"difference; p. to p. is the robust "
-        "scatter from point to point, robust the robust scatter. Removed is the root of the "
-        "mean difference of squares of the "
-        "same points before and after, those beyond 5 sigma left out; negative where a step "
-        "adds noise, an upper limit where "
-        "chance would do as much. Where more than half of the points are left as they are, the "
-        "robust scatter of the change "
-        "is 0."
+        "Flux within 25 pixels of the first-look position, unflagged points only, in ppm of the "
+        f"final median, {format_number(middle, '.5g')} electron. Change is the median difference; "
+        "p2p is the robust point-to-point scatter, robust the robust scatter. Removed is the root "
+        "of the mean difference between the squares of the same points before and after, without "
+        "those beyond 5 sigma: negative where a step adds noise, an upper limit where chance could "
+        "do as much. Where a step leaves more than half of the points unchanged, the robust "
+        "scatter of the change is 0."
     )
     return Table(
         head=("step", "change", *noises), rows=rows, numbers=(False, *[True] * 9), note=note
@@ -176,8 +172,9 @@ def stages_table(findings: Findings) -> Table:
 
 
 def stage_row(name: str, before: FloatArray, after: FloatArray, factor: float) -> tuple[str, ...]:
-    """Return the noise of good points before and after a step, and of their change, `factor` times
-    that of fluxes.
+    """Return the noise of good points before and after a step, and of their change.
+
+    `factor` converts fluxes to ppm.
     """
     change = after - before
     shift = factor * float(np.median(change)) if change.size else math.nan
@@ -198,8 +195,9 @@ def stage_row(name: str, before: FloatArray, after: FloatArray, factor: float) -
 
 
 def removed_text(before: FloatArray, after: FloatArray, still: bool, factor: float) -> str:
-    """Return the noise that a step removed, `factor` times that of fluxes, or an upper limit; a
-    dash where it is `still`.
+    """Return the noise that a step removed, or an upper limit; a dash if it changed nothing.
+
+    `factor` converts fluxes to ppm.
     """
     removed, error = removed_variance(before, after)
     if still or not math.isfinite(removed):

@@ -1,4 +1,4 @@
-"""A page becomes a PDF on the disk."""
+"""Typeset pages and write them as PDF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.files import disk
 
 
 def moment(date: str) -> dict[str, int]:
-    """Return a date (UTC, yyyy-mm-ddThh:mm:ss) in the parts that Typst makes one of."""
+    """Split a date (UTC, yyyy-mm-ddThh:mm:ss) into the arguments of Typst's datetime."""
     parts = datetime.fromisoformat(date)
     return {
         part: getattr(parts, part) for part in ("year", "month", "day", "hour", "minute", "second")
@@ -22,27 +22,26 @@ def moment(date: str) -> dict[str, int]:
 
 
 def templates(*names: str) -> dict[str, bytes]:
-    """Return the templates of these names, which stand beside this file."""
+    """Read templates from the folder of this file."""
     return {name: files("tasks.delivery.report").joinpath(name).read_bytes() for name in names}
 
 
 def write_pdf(inside: Mapping[str, bytes], target: Path) -> None:
-    """Typeset files that are given by name, `main.typ` first of all, as a tagged PDF/A-2a, which is
-    also PDF/UA-1.
+    """Typeset files as a tagged PDF/A-2a that is also PDF/UA-1.
 
     Parameters
     ----------
     inside : mapping
-        Names and contents; nothing else is read.
+        Names and contents of files, `main.typ` among them; nothing else is read.
     target : Path
-        The PDF; it appears whole or not at all.
+        The PDF; it is written completely or not at all.
 
     Raises
     ------
     RuntimeError
-        If they cannot be typeset.
+        If the files cannot be typeset.
     BusyError
-        If there is not enough memory for it.
+        If there is not enough memory.
     StorageError
         If reading or writing fails.
     """

@@ -1,6 +1,4 @@
-"""Images in the report: one image at its three levels beside its light curve, and maps of the
-detector and the PSF.
-"""
+"""Images in the report: one image at its three levels, and maps of the detector and the PSF."""
 
 from __future__ import annotations
 
@@ -38,11 +36,11 @@ SCENE = ("corrected", "alone", "field", "residual")
 
 MAPS = ("psf", "change", "flags", "static", "dark", "flat", "frame")
 
-NAMES = {"corrected": "with the target"}
+NAMES = {"corrected": "corrected image"}
 
-SIDE = 1.14  # of a panel, four of which stand in a row [inch]
+SIDE = 1.14  # of a panel, with four in a row [inch]
 
-PULL = 5.0  # units of noise at the ends of the scale
+PULL = 5.0  # limits of the scale of residuals, in units of their noise
 
 _LINEAR = ("flat", "dark")
 
@@ -50,9 +48,7 @@ _KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
 
 def stretch(pixels: FloatArray) -> tuple[float, float, float]:
-    """Return lower end, upper end and width of the linear part of an asinh scale that shows sky and
-    star.
-    """
+    """Return limits and linear width of an asinh scale that shows both sky and star."""
     values = pixels[np.isfinite(pixels)]
     if not values.size:
         return 0.0, 1.0, 1.0
@@ -65,7 +61,7 @@ def stretch(pixels: FloatArray) -> tuple[float, float, float]:
 
 
 def choose_norm(picture: Picture, *, linear: bool = False, both: bool = False) -> Normalize:
-    """Return the scale of a picture: symmetric if it has both signs, linear, or else asinh."""
+    """Choose the scale of a picture: symmetric for both signs, linear, or else asinh."""
     from matplotlib.colors import AsinhNorm, Normalize
 
     finite = picture.pixels[np.isfinite(picture.pixels)]
@@ -89,16 +85,17 @@ def draw_picture(
     both: bool = False,
     bar: Axes | None = None,
 ) -> None:
-    """Draw a picture with its aperture, and its scale beside it; of what has `both` signs, zero is
-    white.
+    """Draw a picture with its aperture, and its colour scale in `bar`.
+
+    With `both` signs, zero is white.
     """
     ny, nx = picture.pixels.shape
     finite = picture.pixels[np.isfinite(picture.pixels)]
     if not finite.size:
-        write_note(axes, "no pixel holds a number")
+        write_note(axes, "all pixels are NaN")
         return
     if not varies(finite):
-        write_note(axes, f"{short(float(finite[0]))} everywhere")
+        write_note(axes, f"constant: {short(float(finite[0]))}")
         if bar is not None:
             bar.set_axis_off()
         return
@@ -120,7 +117,7 @@ def draw_picture(
 
 
 def _draw_marks(axes: Axes, picture: Picture) -> None:
-    """Draw the aperture with the target's place, and the frame of the window."""
+    """Draw the aperture, the position of the target, and the frame of the window."""
     from matplotlib.patches import Circle, Rectangle
 
     if picture.circle is not None:
@@ -138,7 +135,7 @@ def _draw_marks(axes: Axes, picture: Picture) -> None:
 
 
 def _draw_bar(bar: Axes, image: AxesImage, norm: Normalize) -> None:
-    """Draw the colour scale of an image, with its ends and its middle."""
+    """Draw the colour scale of an image, labelled at its ends and its middle."""
     values = [float(v) for v in np.array([norm.vmin, norm.inverse(0.5), norm.vmax])]
     scale = bar.figure.colorbar(image, cax=bar)
     scale.set_ticks(values, labels=[short(v) for v in values])
@@ -148,13 +145,13 @@ def _draw_bar(bar: Axes, image: AxesImage, norm: Normalize) -> None:
 
 
 def short(value: float) -> str:
-    """Return a number as it stands beside a colour scale."""
+    """Format a number for a colour scale."""
     style = ".0f" if 1000 <= abs(value) < 1e7 else ".1e" if 0 < abs(value) < 1e-3 else ".3g"
     return format(value, style).replace("-", "−")
 
 
 def draw_levels(findings: Findings, most: int) -> bytes:
-    """Return one image raw, calibrated and corrected, each beside the light curve of that level."""
+    """Draw one image raw, calibrated and corrected, each with the light curve of that level."""
     with new_figure(7.0, 5.0) as canvas:
         for row, (name, quantity) in enumerate(zip(LEVELS, findings.levels, strict=True)):
             bottom = 0.07 + (2 - row) * 0.318
@@ -163,7 +160,7 @@ def draw_levels(findings: Findings, most: int) -> bytes:
             panel = canvas.add_axes((0.675, bottom - 0.012, 0.187, 0.262))
             picture = findings.pictures.get(name)
             if picture is None:
-                write_note(panel, "not at hand")
+                write_note(panel, "not available")
                 continue
             bar = canvas.add_axes((0.873, bottom - 0.012, 0.012, 0.262))
             draw_picture(panel, picture, bar=bar)
@@ -174,15 +171,15 @@ def draw_levels(findings: Findings, most: int) -> bytes:
 def _draw_level(
     axes: Axes, findings: Findings, quantity: Quantity, most: int, *, labelled: bool
 ) -> None:
-    """Draw the light curve of one level, with a line at the image that is shown."""
+    """Draw the light curve of one level, with a line at the time of the image."""
     points, flux = findings.points, quantity.values
-    known = points.good & np.isfinite(flux)
-    relative = relative_flux(flux, known & (flux > 0))
+    measured = points.good & np.isfinite(flux)
+    relative = relative_flux(flux, measured & (flux > 0))
     draw_quantity(axes, points.hours, relative, points.good, most, labelled=labelled)
-    middle = float(np.median(flux[known])) if known.any() else np.nan
+    middle = float(np.median(flux[measured])) if measured.any() else np.nan
     text = f"median {middle:.4g} electron" if np.isfinite(middle) else ""
     write_title(axes, f"{quantity.name} flux [ppm]", text)
-    hour = points.hours[findings.shown]
+    hour = points.hours[findings.image_index]
     if np.isfinite(hour) and np.isfinite(relative).any():
         axes.axvline(hour, color=GOOD, linewidth=0.6, linestyle=(0, (2, 2)))
     if labelled:
@@ -190,16 +187,14 @@ def _draw_level(
 
 
 def draw_scene(findings: Findings) -> bytes:
-    """Return one corrected image with and without the target, the model of its field stars, and
-    what both models leave.
-    """
+    """Draw one corrected image, without the target, the field-star model, and the residual."""
     with new_figure(7.0, 1.45) as canvas:
         for place, name in enumerate(SCENE):
             left = 0.03 + place * 0.25
             axes = canvas.add_axes((left, 0.11, SIDE / 7.0, SIDE / 1.45))
             picture = findings.pictures.get(name)
             if picture is None:
-                write_note(axes, "no PSF of the visit")
+                write_note(axes, "no PSF for this visit")
                 continue
             bar = canvas.add_axes((left + (SIDE + 0.05) / 7.0, 0.11, 0.06 / 7.0, SIDE / 1.45))
             draw_picture(axes, picture, both=name == "residual", bar=bar)
@@ -208,14 +203,12 @@ def draw_scene(findings: Findings) -> bytes:
 
 
 def draw_maps(findings: Findings) -> bytes:
-    """Return the PSF, maps of what stands still and of the detector, and the whole CCD with the
-    window.
-    """
-    shown = {name: findings.pictures[name] for name in MAPS if name in findings.pictures}
-    pitch = 1.85  # of a row [inch]; below a panel is room for the legend of the flags
-    height = pitch * max(-(-len(shown) // 4), 1)
+    """Draw the PSF, the maps of the detector, and the whole CCD with the window."""
+    maps = {name: findings.pictures[name] for name in MAPS if name in findings.pictures}
+    pitch = 1.85  # of a row [inch]; leaves room for the legend of the flags below a panel
+    height = pitch * max(-(-len(maps) // 4), 1)
     with new_figure(7.0, height) as canvas:
-        for place, (name, picture) in enumerate(shown.items()):
+        for place, (name, picture) in enumerate(maps.items()):
             row, column = divmod(place, 4)
             left, bottom = 0.03 + column * 0.25, 1 - (row * pitch + 0.15 + SIDE) / height
             axes = canvas.add_axes((left, bottom, SIDE / 7.0, SIDE / height))
@@ -229,15 +222,13 @@ def draw_maps(findings: Findings) -> bytes:
                 draw_picture(axes, thinned(picture), linear=linear, both=both, bar=bar)
             unit = f" [{picture.unit}]" if picture.unit else ""
             write_title(axes, f"{picture.title}{unit}", size=6.5)
-        if not shown:
-            write_note(canvas.add_axes((0, 0, 1, 1)), "no map was made")
+        if not maps:
+            write_note(canvas.add_axes((0, 0, 1, 1)), "no maps available")
         return as_svg(canvas)
 
 
 def thinned(picture: Picture, most: int = 256) -> Picture:
-    """Return a picture of at most `most` pixels a side, whole groups averaged; circle and frame go
-    with it.
-    """
+    """Bin a picture with a frame to at most `most` pixels per side; the frame is scaled with it."""
     ny, nx = picture.pixels.shape
     size = -(-max(ny, nx) // most)
     if size == 1 or picture.frame is None:
@@ -250,7 +241,7 @@ def thinned(picture: Picture, most: int = 256) -> Picture:
 
 
 def draw_flags(axes: Axes, picture: Picture) -> None:
-    """Draw the pixels that are flagged, one colour a kind, and how many there are."""
+    """Draw the flagged pixels, one colour per kind, with their numbers."""
     from matplotlib.patches import Circle
 
     flags = picture.pixels.astype(np.int64)
@@ -283,9 +274,7 @@ def draw_flags(axes: Axes, picture: Picture) -> None:
 
 
 def flag_kinds(flags: npt.NDArray[np.int64]) -> list[PixelFlag]:
-    """Return the kinds of defects that a map holds, in the order of drawing: what was found lies
-    over what the reference map says.
-    """
+    """Return the kinds of defects in a map in drawing order: the reference map below detections."""
     hidden = (PixelFlag.COSMIC_RAYS, PixelFlag.OUTSIDE)
     kinds = [bit for bit in PixelFlag if bit not in hidden and (flags & int(bit) != 0).any()]
     return sorted(kinds, reverse=True)
@@ -307,49 +296,43 @@ def _add_legend(axes: Axes) -> None:
 
 
 def describe_levels(findings: Findings) -> FigureText:
-    """Return the texts of one image at its three levels."""
+    """Write the caption of one image at its three levels."""
     x, y = findings.window
     return FigureText(
-        caption=f"Image {findings.shown} (counted from 0; dotted line) as read out, "
-        f"calibrated and corrected, beside the flux "
-        "in one circle of 25 pixels about the first position at that level. White: the "
-        "aperture R25, orange: the target. "
-        f"Images are on an asinh scale; index (0, 0) lies at ({x}, {y}) on the CCD.",
-        alt=f"Image {findings.shown} of {findings.points.count} raw, calibrated and corrected "
-        f"with the aperture around the "
-        "target, and the light curves of these levels.",
+        caption=f"Image {findings.image_index} (counted from 0; dotted line) raw, calibrated and "
+        "corrected, and the flux within 25 pixels of the first-look position at each level. White: "
+        "aperture R25; orange: target. Images are on an asinh scale; index (0, 0) is at "
+        f"({x}, {y}) on the CCD.",
+        alt=f"Image {findings.image_index} of {findings.points.count} raw, calibrated and "
+        "corrected, with the aperture around the target, and the light curves of these levels.",
     )
 
 
 def describe_scene(findings: Findings) -> FigureText:
-    """Return the texts of the models of target and field."""
+    """Write the caption of the models of target and field."""
     return FigureText(
-        caption=f"The field in image {findings.shown}: corrected; without the model of the "
-        f"target; the model of the stars of "
-        "the catalogue; and what is left of the image without both, in units of the noise "
-        "of star, sky and read-out.",
-        alt="The corrected image with and without the target, the model of the field "
-        "stars, and the residual to both.",
+        caption=f"The field in image {findings.image_index}: corrected image; model of the target "
+        "subtracted; model of the catalogue stars; and both models subtracted, in units of the "
+        "noise of star, sky and read-out.",
+        alt="The corrected image with and without the target, the model of the field stars, and "
+        "the residual to both models.",
     )
 
 
 def describe_maps(findings: Findings) -> FigureText:
-    """Return the texts of the maps."""
-    shown = [findings.pictures[name].title for name in MAPS if name in findings.pictures]
+    """Write the caption of the maps."""
+    titles = [findings.pictures[name].title for name in MAPS if name in findings.pictures]
     return FigureText(
-        caption="PSF of the visit, and its change for a warmer telescope; pixels that are "
-        "flagged, where they were looked "
-        "for (map: by the reference); steady excess that was taken away; thermal charge "
-        "and flat field of the window; the "
-        "whole CCD with the window, in groups of pixels. PSF, excess and CCD are on an "
-        "asinh scale, the others on a linear "
-        "one.",
-        alt=f"Maps: {', '.join(shown) if shown else 'none'}.",
+        caption="PSF of the visit, and its change for a warmer telescope; flagged pixels, where "
+        "they were searched for (map: from the reference); steady excess that was subtracted; "
+        "thermal charge and flat field of the window; the whole CCD, binned, with the window. PSF, "
+        "excess and CCD are on an asinh scale, the others on a linear scale.",
+        alt=f"Maps: {', '.join(titles) if titles else 'none'}.",
     )
 
 
 def picture_captions(findings: Findings) -> dict[str, FigureText]:
-    """Return what stands beside the images."""
+    """Write the captions of the images, by name."""
     return {
         "levels": describe_levels(findings),
         "scene": describe_scene(findings),

@@ -1,9 +1,9 @@
-"""The report: on its first page what the light curve is worth, behind it how it came about.
+"""The report: the verdict on the light curve, followed by an account of how it was made.
 
-`collect_report` puts everything that the pages show into JSON and draws the figures; it knows
-neither the version of the publication nor any date of processing nor names of files, so the same
-input gives the same bytes. `typeset_report` adds these facts and makes the PDF. Text from outside
-(names in headers) reaches the typesetter as JSON strings only and is never read as markup.
+`collect_report` writes the contents of the pages as JSON and draws the figures. It does not know
+the version of the publication, the date of processing or the names of files, so that the same input
+gives the same bytes. `typeset_report` adds these facts and makes the PDF. Text from outside (names
+in headers) reaches the typesetter only as JSON strings and is never read as markup.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ MOST_WARNINGS = 6
 
 
 class Report(Payload):
-    """Everything that the pages show."""
+    """The contents of the pages."""
 
     visit: str
     target: str
@@ -89,14 +89,14 @@ class Report(Payload):
     deviations: int
 
     def as_json(self) -> bytes:
-        """Return the report as JSON with sorted keys."""
+        """Encode the report as JSON with sorted keys."""
         return (
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
             + "\n"
         ).encode("ascii")
 
 
-@step("report", version="3", payload=ReportData, leaves=[DATA])
+@step("report", version="4", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -104,7 +104,7 @@ def collect_report(
     measured: MeasuredVisit,
     settings: ReportSettings,
 ) -> Leaves:
-    """Collect what the report shows, and draw its figures."""
+    """Collect the contents of the report, and draw its figures."""
     leaves = [*calibrated.leaves(), *corrected.leaves(), *measured.leaves()]
     with open_images(corrected.subarray.products["SCI_COR_SubArray"]) as images:
         findings = read_findings(calibrated, corrected, measured, images)
@@ -123,7 +123,7 @@ def collect_report(
 
 
 def svg(name: str) -> str:
-    """Return the name of a figure's file."""
+    """Return the file name of a figure."""
     return f"{name}.svg"
 
 
@@ -134,7 +134,7 @@ def compose(
     images: Images,
     light_curve: FigureText,
 ) -> Report:
-    """Return everything that the pages show."""
+    """Compose the contents of the pages."""
     points, metrics = findings.points, findings.metrics["DEFAULT"]
     run = summary.run_table(inventory, images)
     by_label = {row.label: row for row in run}
@@ -163,7 +163,7 @@ def compose(
 
 
 def make_tables(findings: Findings) -> dict[str, Table]:
-    """Return the tables behind the first page."""
+    """Make the tables after the first page, by name."""
     return {
         "curves": noise_tables.curves_table(findings),
         "budget": noise_tables.budget_table(findings),
@@ -179,7 +179,7 @@ def make_tables(findings: Findings) -> dict[str, Table]:
 
 
 def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf]) -> Evidence:
-    """Return what the verdict rests on."""
+    """Collect the evidence for the verdict."""
     states = [(leaf.step, summary.state_of(leaf)) for leaf in leaves]
     scatter, error = (
         v if math.isfinite(v) else None for v in (metrics["P2P_PPM"], metrics["FORM_PPM"])
@@ -202,26 +202,26 @@ def _once(steps: Iterable[str]) -> tuple[str, ...]:
 
 
 def typeset_report(data: Path, facts: Mapping[str, Any], target: Path) -> None:
-    """Typeset the report as PDF; the errors are those of `write_pdf`.
+    """Typeset the report as PDF; raises the errors of `write_pdf`.
 
     Parameters
     ----------
     data : Path
-        Folder with what `collect_report` left.
+        Folder with the output of `collect_report`.
     facts : mapping
-        What only the publication knows: ``version`` such as V0000, ``date`` (UTC,
-        yyyy-mm-ddThh:mm:ss), ``software``, ``folder``, and under ``sources`` what
-        `tasks.delivery.report.sources` says.
+        Facts known at publication: ``version`` such as V0000, ``date`` (UTC,
+        yyyy-mm-ddThh:mm:ss), ``software``, ``folder``, and ``sources`` from
+        `tasks.delivery.report.sources`.
     target : Path
-        The PDF; it appears whole or not at all.
+        The PDF; it is written completely or not at all.
     """
-    shown = {
+    texts = {
         name: printable(facts.get(name, "–")) for name in ("version", "date", "software", "folder")
     }
     inside: dict[str, bytes] = {
         "main.typ": b'#include "report.typ"\n#include "pages.typ"\n',
         "facts.json": json.dumps(
-            {**shown, "moment": moment(facts["date"]), "sources": facts.get("sources", {})},
+            {**texts, "moment": moment(facts["date"]), "sources": facts.get("sources", {})},
             sort_keys=True,
         ).encode(),
         **templates(*TEMPLATES),

@@ -1,6 +1,4 @@
-"""The model of the scene in one image, for the report: the target, the stars of its field, and what
-both leave of the image.
-"""
+"""The scene in one image, for the report: models of target and field stars, and the residual."""
 
 from __future__ import annotations
 
@@ -15,23 +13,22 @@ from tasks.visit.images import Images
 def scene_of(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, images: Images, i: int
 ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """Return target, field stars, and what is left in units of noise, of one corrected image.
+    """Return models of target and field stars, and the residual, of a corrected image.
 
     Parameters
     ----------
     calibrated, corrected : CalibratedVisit, CorrectedVisit
-        Whose terms tell of place, PSF, stars and noise.
+        Terms of position, PSF, stars and noise.
     images : Images
         Corrected images.
     i : int
-        Which image.
+        Index of the image.
 
     Returns
     -------
     target, field, pull : ndarray, shape (ny, nx)
-        Models [electron], and (image - target - field) / noise, where noise is that of star, sky
-        and read-out. None where the target was not found in the image, or the visit has no PSF of
-        its own.
+        Models [electron], and (image - target - field) / noise, with the noise of star, sky and
+        read-out. None if the target was not found in the image, or the visit has no PSF.
     """
     readout = calibrated.readout
     leaves = (

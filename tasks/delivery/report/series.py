@@ -1,6 +1,4 @@
-"""What the report draws: points and quantities of a visit, one value an image, and statistics of
-them.
-"""
+"""Points and quantities with one value per image, and their statistics."""
 
 from __future__ import annotations
 
@@ -18,9 +16,7 @@ from tasks.numerics.robust import MAD_TO_SIGMA
 
 @dataclass(frozen=True)
 class Points:
-    """The points of the light curve DEFAULT: hours since the first one, flux [electron], and what
-    is said of each.
-    """
+    """Points of the DEFAULT light curve: hours since the first, flux [electron] and flags."""
 
     hours: FloatArray
     flux: FloatArray
@@ -29,41 +25,39 @@ class Points:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of points."""
         return len(self.flux)
 
     @property
     def duration(self) -> float:
-        """Time from the first to the last [h]."""
+        """The time from the first to the last point [h]."""
         known_hours = self.hours[np.isfinite(self.hours)]
         return float(np.ptp(known_hours)) if known_hours.size else 0.0
 
     @property
     def good(self) -> BoolArray:
-        """Those not flagged, with time and flux."""
+        """The unflagged points with time and flux."""
         measured = np.isfinite(self.hours) & np.isfinite(self.flux) & (self.flux > 0)
         return np.asarray((self.event == 0) & (self.quality == 0) & measured)
 
     @property
     def in_saa(self) -> BoolArray:
-        """Those in the SAA."""
+        """The points in the SAA."""
         return np.asarray(self.event // EVENT_SAA % 10 != 0)
 
     @property
     def occulted(self) -> BoolArray:
-        """Those behind the Earth."""
+        """The points with the star behind the Earth."""
         return np.asarray(self.event // EVENT_EARTH % 10 == EARTH_OCCULTED)
 
     @property
     def stray_light(self) -> BoolArray:
-        """Those with stray light above its threshold, or near the Earth's limb."""
+        """The points with stray light above its threshold, or near the Earth's limb."""
         return np.asarray((self.event // EVENT_EARTH % 10 != 0) & ~self.occulted)
 
 
 def relative_flux(flux: FloatArray, good: BoolArray) -> FloatArray:
-    """Return the distance of each flux from the median of the good ones, or of all where none is
-    good [ppm].
-    """
+    """Return fluxes relative to the median of the good ones, or of all if none is good [ppm]."""
     kept = flux[good] if good.any() else flux[np.isfinite(flux)]
     middle = float(np.median(kept)) if kept.size else np.nan
     return 1e6 * (flux / middle - 1) if middle > 0 else np.full_like(flux, np.nan)
@@ -72,8 +66,9 @@ def relative_flux(flux: FloatArray, good: BoolArray) -> FloatArray:
 def bin_medians(
     hours: FloatArray, values: FloatArray, width: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return middles and medians of bins of some `width` [h]; NaN in place of bins that hold too
-    few, to break a line.
+    """Return centres and medians of bins of some `width` [h].
+
+    Bins with too few points are NaN, which breaks a line through the medians.
     """
     place = np.floor(hours / width).astype(np.int64)
     bins, counts = np.unique(place, return_counts=True)
@@ -89,7 +84,7 @@ def bin_medians(
 
 
 def thin(count: int, most: int) -> npt.NDArray[np.intp]:
-    """Return at most `most` indices spread evenly over `count`."""
+    """Return at most `most` indices, spread evenly over `count`."""
     return (
         np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
         if count
@@ -98,8 +93,10 @@ def thin(count: int, most: int) -> npt.NDArray[np.intp]:
 
 
 def axis_limits(values: FloatArray) -> tuple[float, float]:
-    """Return the ends of an axis: the running median of three points, which knows no single spikes,
-    and some more.
+    """Return the limits of an axis for some values [ppm].
+
+    They hold the running median of three points, so that single spikes do not stretch the axis, and
+    a margin.
     """
     if values.size < FEWEST_POINTS:
         middle = float(values.mean()) if values.size else 0.0
@@ -111,9 +108,7 @@ def axis_limits(values: FloatArray) -> tuple[float, float]:
 
 
 def to_scale(points: Points) -> tuple[FloatArray, float, float]:
-    """Return relative fluxes and the ends of their axis, which suit the good points if there are
-    any [ppm].
-    """
+    """Return relative fluxes and the limits of an axis that suits the good points [ppm]."""
     relative = relative_flux(points.flux, points.good)
     return relative, *axis_limits(
         relative[points.good if points.good.any() else np.isfinite(relative)]
@@ -122,7 +117,7 @@ def to_scale(points: Points) -> tuple[FloatArray, float, float]:
 
 @dataclass(frozen=True)
 class Relation:
-    """How one quantity goes with another; NaN where it cannot be told."""
+    """The correlation of two quantities; NaN if it cannot be measured."""
 
     pearson: float
     spearman: float
@@ -131,28 +126,28 @@ class Relation:
 
 
 def relation(x: FloatArray, y: FloatArray) -> Relation:
-    """Return correlation coefficients of `y` with `x`, both shape (n,) and finite, and the slope of
-    a straight line.
+    """Measure the correlation of `y` with `x`, both finite, shape (n,), and fit a straight line.
 
-    The error of the slope takes the scatter about the line as noise of independent points. Fewer
-    than three points, or one quantity that does not vary, tell nothing.
+    The error of the slope assumes that the scatter about the line is noise of independent points.
+    All values are NaN for fewer than three points, or if one quantity is constant.
     """
     n = len(x)
     if n < FEWEST_POINTS or not (varies(x) and varies(y)):
         return Relation(*[math.nan] * 4)
     size = float(np.abs(x - x.mean()).max())
-    dx, dy = (x - x.mean()) / size, y - y.mean()  # squares of small numbers are none
+    dx, dy = (x - x.mean()) / size, y - y.mean()  # squares of small numbers would underflow
     spread = float((dx**2).sum())
     slope = float((dx * dy).sum()) / spread
-    rest = float(((dy - slope * dx) ** 2).sum())
-    error = math.sqrt(rest / max(n - 2, 1) / spread)
+    residual = float(((dy - slope * dx) ** 2).sum())
+    error = math.sqrt(residual / max(n - 2, 1) / spread)
     return Relation(_pearson(x, y), _pearson(ranks(x), ranks(y)), slope / size, error / size)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve over the roll angle: coefficients of 1, cos, sin, cos 2, sin 2 ...; half of its
-    range, and an error of that.
+    """A curve over the roll angle: coefficients of 1, cos, sin, cos 2, sin 2 ..., and amplitude.
+
+    The amplitude is half the range of the curve; `error` is its error.
     """
 
     coefficients: FloatArray
@@ -160,17 +155,16 @@ class Curve:
     error: float
 
     def at(self, angle: FloatArray) -> FloatArray:
-        """Return the curve at some angles [deg]."""
+        """Evaluate the curve at some angles [deg]."""
         return np.asarray(_waves(angle, len(self.coefficients) // 2) @ self.coefficients)
 
 
 def harmonics(angle: FloatArray, y: FloatArray, count: int = 3) -> Curve:
-    """Return the curve of some harmonics that goes through points best, all shape (n,); NaN for too
-    few points.
+    """Fit a curve of some harmonics to points, both arrays shape (n,); NaN for too few points.
 
-    Half of its range is that over the angles that occur. White noise of sigma alone makes a curve
-    of k = 2 count coefficients with an rms of sigma sqrt(k / n), which is given as the error: a
-    curve of that size is none.
+    The range is that over the angles of the points. White noise sigma alone gives a curve of
+    k = 2 count coefficients an rms of sigma sqrt(k / n). This is the error: a curve of that size is
+    not significant.
     """
     n, k = len(y), 2 * count
     if n < 10 * count or not varies(angle):
@@ -196,22 +190,21 @@ def _waves(angle: FloatArray, count: int) -> FloatArray:
 def removed_variance(
     before: FloatArray, after: FloatArray, clip: float = 5.0
 ) -> tuple[float, float]:
-    """Return by how much the variance of the same quantities falls between two stages, and its
-    error.
+    """Measure how much the variance of the same quantities falls between two stages.
 
     Parameters
     ----------
     before, after : ndarray, shape (n,)
-        The quantities, each taken about its own median.
+        The quantities; each array is taken relative to its own median.
     clip : float
-        Those further out than that many robust sigma, before or after, are left out.
+        Quantities beyond this many robust sigma, before or after, are excluded.
 
     Returns
     -------
     removed, error : float
-        Mean of before^2 - after^2, and the error of that mean if the quantities are independent. It
-        is free of the noise that both stages share, unlike the difference of two scatters. NaN for
-        fewer than three.
+        Mean of before^2 - after^2, and its error for independent quantities. Unlike the difference
+        of two scatters, it is free of the noise that both stages share. NaN for fewer than three
+        quantities.
     """
     pair = np.stack([before, after])
     pair = pair[:, np.isfinite(pair).all(axis=0)]
@@ -225,25 +218,25 @@ def removed_variance(
 
 
 def varies(values: FloatArray) -> bool:
-    """Whether values differ by more than rounding does."""
+    """Return whether values differ by more than rounding errors."""
     return bool(values.size and float(np.ptp(values)) > 1e-9 * float(np.abs(values).max()))
 
 
 def _pearson(x: FloatArray, y: FloatArray) -> float:
     dx, dy = (
         (v - v.mean()) / np.abs(v - v.mean()).max() for v in (x, y)
-    )  # squares of small numbers are none
+    )  # squares of small numbers would underflow
     return float((dx * dy).sum() / math.sqrt(float((dx**2).sum()) * float((dy**2).sum())))
 
 
 def ranks(values: FloatArray) -> FloatArray:
-    """Return the place of each value in their order, equal ones sharing the mean of theirs."""
+    """Rank values from 1; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
 def running_median(x: FloatArray, y: FloatArray, bins: int = 12) -> tuple[FloatArray, FloatArray]:
-    """Return medians of `x` and `y` in bins of equally many points in the order of `x`."""
+    """Return medians of `x` and `y` in bins along `x` with equal numbers of points."""
     order = np.argsort(x, kind="stable")
     groups = [g for g in np.array_split(order, bins) if len(g) >= FEWEST_POINTS]
     return np.array([np.median(x[g]) for g in groups]), np.array([np.median(y[g]) for g in groups])

@@ -1,4 +1,4 @@
-"""The images that the report shows, read from the products of the steps."""
+"""The images in the report, read from the products of the steps."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Circle = tuple[float, float, float]
 class Picture:
     """An image of the window, the PSF or the CCD.
 
-    `circle` is centre and radius of the aperture in it, `frame` first pixel and size of the window,
-    edge based [pixel].
+    `circle` is the centre and radius of the aperture, `frame` the first pixel and size of the
+    window, edge based [pixel].
     """
 
     title: str
@@ -38,7 +38,7 @@ class Picture:
 
 
 class MapSource(NamedTuple):
-    """A map among the terms of a visit: the leaf and file that hold it."""
+    """A map among the terms of a visit: its leaf, file and HDU, title and unit."""
 
     leaf: Leaf
     file: str
@@ -51,25 +51,25 @@ def read_pictures(
     calibrated: CalibratedVisit,
     corrected: CorrectedVisit,
     images: Images,
-    shown: int,
+    index: int,
     place: tuple[float, float],
 ) -> dict[str, Picture]:
-    """Return the images that the report shows, as far as the steps left them."""
+    """Read all images that are available, by name."""
     x, y = place
     seen = np.isfinite(x) and np.isfinite(y)
     circle = (x - images.x_offset, y - images.y_offset, DEFAULT_RADIUS) if seen else None
     pictures = {
-        **read_levels(calibrated, corrected, images, shown, circle),
+        **read_levels(calibrated, corrected, images, index, circle),
         **read_maps(calibrated, corrected, images.nexp, circle),
         **read_full_array(corrected, images),
         **read_flag_map(corrected, circle),
     }
-    if (scene := scene_of(calibrated, corrected, images, shown)) is not None:
+    if (scene := scene_of(calibrated, corrected, images, index)) is not None:
         target, others, pull = scene
         alone = pictures["corrected"].pixels - target
-        pictures["alone"] = Picture("without the target", "electron", alone, circle)
-        pictures["field"] = Picture("field stars, model", "electron", others, circle)
-        pictures["residual"] = Picture("residual to target and field", "noise", pull, circle)
+        pictures["alone"] = Picture("target subtracted", "electron", alone, circle)
+        pictures["field"] = Picture("field-star model", "electron", others, circle)
+        pictures["residual"] = Picture("both subtracted", "noise", pull, circle)
     return pictures
 
 
@@ -77,27 +77,25 @@ def read_levels(
     calibrated: CalibratedVisit,
     corrected: CorrectedVisit,
     images: Images,
-    shown: int,
+    index: int,
     circle: Circle | None,
 ) -> dict[str, Picture]:
-    """Return one image raw, calibrated and corrected."""
-    levels = {"corrected": Picture("corrected", "electron", images.take(shown), circle)}
+    """Read one image raw, calibrated and corrected."""
+    levels = {"corrected": Picture("corrected", "electron", images.take(index), circle)}
     stages = corrected.calibration_stages.products
     if "TERM_CAL_STAGES" in stages:
         raw = term_image(stages["TERM_CAL_STAGES"], "TERM_RAW_IMAGE")
         levels["raw"] = Picture("raw", "ADU", np.where(raw > 0, raw, np.nan), circle)
     if "SCI_CAL_SubArray" in calibrated.subarray.products:
         with open_images(calibrated.subarray.products["SCI_CAL_SubArray"]) as before:
-            levels["calibrated"] = Picture("calibrated", "electron", before.take(shown), circle)
+            levels["calibrated"] = Picture("calibrated", "electron", before.take(index), circle)
     return levels
 
 
 def read_maps(
     calibrated: CalibratedVisit, corrected: CorrectedVisit, nexp: int, circle: Circle | None
 ) -> dict[str, Picture]:
-    """Return median image, steady excess, dark current and flat field of the window, and the
-    PSF.
-    """
+    """Read median image, steady excess, dark current and flat field of the window, and the PSF."""
     sources = {
         "median": MapSource(
             corrected.look, "TERM_LOOK", "TERM_LOOK_STATIC", "median of the sample"
@@ -107,7 +105,7 @@ def read_maps(
         ),
         "dark": MapSource(calibrated.dark, "TERM_DARK", "TERM_DARK", "thermal charge of a stack"),
         "flat": MapSource(calibrated.flat, "TERM_FLAT", "TERM_FLAT", "flat field", ""),
-        "psf": MapSource(corrected.psf, "TERM_PSF", "TERM_PSF", "PSF, half pixels", ""),
+        "psf": MapSource(corrected.psf, "TERM_PSF", "TERM_PSF", "PSF (half pixels)", ""),
         "change": MapSource(
             corrected.psf, "TERM_PSF", "TERM_PSF_CHANGE", "change of the PSF with temperature", ""
         ),
@@ -123,7 +121,7 @@ def read_maps(
 
 
 def read_full_array(corrected: CorrectedVisit, images: Images) -> dict[str, Picture]:
-    """Return the image of the whole CCD with the frame of the window, where the visit has one."""
+    """Read the image of the whole CCD, if the visit has one, with the frame of the window."""
     leaf = corrected.full_array
     if leaf is None or "SCI_COR_FullArray" not in leaf.products:
         return {}
@@ -134,7 +132,7 @@ def read_full_array(corrected: CorrectedVisit, images: Images) -> dict[str, Pict
 
 
 def read_flag_map(corrected: CorrectedVisit, circle: Circle | None) -> dict[str, Picture]:
-    """Return the flags of pixels that hold for the whole visit, where a step left them."""
+    """Read the pixel flags of the whole visit, if a step wrote them."""
     for leaf in corrected.leaves():
         if FLAG_MAP in leaf.products:
             with scan(Path(require(leaf.products[FLAG_MAP].path))) as opened:

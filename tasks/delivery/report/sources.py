@@ -1,6 +1,4 @@
-"""What a report was made from, as only the publication knows it: names of files with their digests,
-and settings.
-"""
+"""The sources of a report, known at publication: file names with their digests, and settings."""
 
 from __future__ import annotations
 
@@ -15,22 +13,22 @@ from tasks.delivery.report.wording import printable
 
 MOST_DEVIATIONS = 60  # lines
 
-_KEPT = 16  # hexadecimal digits of a digest that are shown
+_KEPT = 16  # hexadecimal digits of a digest in the report
 
 
 class Deviations(TypedDict):
-    """Deviations of input files: file and texts, and how many were left out."""
+    """Deviations of input files: file and texts, and the number of those omitted."""
 
     deviations: list[tuple[str, list[str]]]
     more_deviations: int
 
 
 class Sources(Deviations):
-    """What the report was made from, as lines of texts."""
+    """The sources of a report as texts, one list per line."""
 
     inputs: list[list[str]]  # kind, name, digest
     references: list[list[str]]  # kind, name, digest, first day
-    absent: list[list[str]]  # kind, what was done instead
+    absent: list[list[str]]  # kind, substitute
     settings: list[list[str]]  # name, value, default
     notes: list[str]
     software: list[list[str]]  # name, version
@@ -39,9 +37,7 @@ class Sources(Deviations):
 def sources(
     inventory: Inventory, settings: Mapping[str, Any], software: Mapping[str, str]
 ) -> Sources:
-    """Return inputs, references, settings that are not the default ones, deviations and versions,
-    as texts.
-    """
+    """List inputs, references, non-default settings, deviations and versions as texts."""
     chosen: list[Reference] = [*inventory.references.values(), *inventory.dark_frames]
     return {
         "inputs": [_file(kind, product) for kind, product in visit_files(inventory)],
@@ -61,8 +57,8 @@ def sources(
 
 
 def visit_files(inventory: Inventory) -> list[tuple[str, Product]]:
-    """Return kind and product of the files of a visit itself."""
-    given = {
+    """List kind and product of the files of the visit itself."""
+    files = {
         "raw sub-array": inventory.subarray,
         "attitude": inventory.attitude,
         "raw full array": inventory.full_array,
@@ -72,13 +68,11 @@ def visit_files(inventory: Inventory) -> list[tuple[str, Product]]:
         "orbit": inventory.orbit,
         "star catalogue": inventory.stars,
     }
-    return [(kind, product) for kind, product in given.items() if product is not None]
+    return [(kind, product) for kind, product in files.items() if product is not None]
 
 
 def inputs_of(inventory: Inventory) -> list[tuple[str, Product]]:
-    """Return kind and product of all that a visit is reduced from: its own files, then the
-    references by kind and name.
-    """
+    """List kind and product of all inputs: the visit's files, then the references, sorted."""
     chosen = [(r.kind, r.product) for r in (*inventory.references.values(), *inventory.dark_frames)]
     return [
         *visit_files(inventory),
@@ -87,18 +81,16 @@ def inputs_of(inventory: Inventory) -> list[tuple[str, Product]]:
 
 
 def group_deviations(deviations: Sequence[str]) -> Deviations:
-    """Return deviations by file, with the HDUs that deviate in the same way in one line, and how
-    many were left out.
-    """
+    """Group deviations by file, with one line for all HDUs that deviate in the same way."""
     files: dict[str, dict[str, list[str]]] = {}
     for text in deviations:
-        of_hdu = re.fullmatch(r"(.+?): HDU (\d+) [^:]*: (.+)", text, re.DOTALL)
-        file, what, hdu = (of_hdu[1], of_hdu[3], of_hdu[2]) if of_hdu else ("", text, "")
-        files.setdefault(file, {}).setdefault(what, []).append(hdu)
+        match = re.fullmatch(r"(.+?): HDU (\d+) [^:]*: (.+)", text, re.DOTALL)
+        file, text, hdu = (match[1], match[3], match[2]) if match else ("", text, "")
+        files.setdefault(file, {}).setdefault(text, []).append(hdu)
     lines = [
-        (file, printable(f"HDU {', '.join(hdus)}: {what}" if file else what, 200))
+        (file, printable(f"HDU {', '.join(hdus)}: {text}" if file else text, 200))
         for file, texts in files.items()
-        for what, hdus in texts.items()
+        for text, hdus in texts.items()
     ]
     kept = lines[:MOST_DEVIATIONS]
     by_file = {file: [line for f, line in kept if f == file] for file, _ in kept}
@@ -113,7 +105,7 @@ def _file(kind: str, product: Product) -> list[str]:
 
 
 def changed_settings(settings: Mapping[str, Any]) -> list[list[str]]:
-    """Return name, value and default of the settings that differ from their defaults."""
+    """List name, value and default of the settings that differ from their defaults."""
     default = PipelineSettings().model_dump(mode="json")
     return [
         [f"{step}.{name}", printable(value), printable(default.get(step, {}).get(name, "–"))]

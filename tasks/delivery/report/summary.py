@@ -1,6 +1,4 @@
-"""The tables of the report's first page: what was observed and how, the key numbers, and how each
-step ended.
-"""
+"""Tables of the first page: the observation, the key numbers, and the outcome of each step."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ from tasks.delivery.report.wording import Row, format_value, make_row, printable
 from tasks.engine.run import STEPS
 from tasks.visit.images import Images
 
-LONGEST_WARNING = 160  # what fits on one line of the page
+LONGEST_WARNING = 160  # characters that fit on one line of the page
 
 
 class UsedValue(Payload):
@@ -43,7 +41,7 @@ class UsedValue(Payload):
 
 
 class StepRow(Payload):
-    """How one step ended."""
+    """The outcome of one step."""
 
     step: str
     method: str
@@ -55,7 +53,7 @@ class StepRow(Payload):
 
 
 def run_table(inventory: Inventory, images: Images) -> tuple[Row, ...]:
-    """Return what was observed and how."""
+    """Tabulate the observation."""
     header = HeaderValues(images.image.header)
     magnitude, teff = header.number("MAG_G"), header.number("T_EFF")
     kelvin = "" if teff is None else f"{teff:.0f} K"
@@ -65,14 +63,14 @@ def run_table(inventory: Inventory, images: Images) -> tuple[Row, ...]:
     return (
         header.time_row("Data start (UTC)", "V_STRT_U"),
         header.time_row("Data stop (UTC)", "V_STOP_U"),
-        make_row("Visit id", f"{inventory.visit}, OBSID {inventory.obsid}"),
+        make_row("Visit", f"{inventory.visit}, OBSID {inventory.obsid}"),
         header.text_row("Target name", "TARGNAME"),
         make_row(
-            "Magnitude G", None if magnitude is None else float(magnitude), "mag", SILENT, ".2f"
+            "G magnitude", None if magnitude is None else float(magnitude), "mag", SILENT, ".2f"
         ),
         make_row("Spectral type, Teff", star, reason=SILENT),
         make_row("Images", images.count),
-        make_row("Exposures of an image", f"{nexp} × {exposure:g} s = {nexp * exposure:g} s"),
+        make_row("Exposures per image", f"{nexp} × {exposure:g} s = {nexp * exposure:g} s"),
         make_row("Window", f"{nx} × {ny} pixels at ({images.x_offset}, {images.y_offset})"),
         header.text_row("PI name", "PI_NAME"),
     )
@@ -80,16 +78,15 @@ def run_table(inventory: Inventory, images: Images) -> tuple[Row, ...]:
 
 Mark = Literal["", "met", "beyond goal", "beyond limit", "above"]
 
-# What the mission asks of a quiet star [ppm], by Gaia magnitude: window [h], goal or None, limit.
+# Noise requirements of the mission for a quiet star [ppm], by Gaia magnitude: window [h], goal or
+# None, limit.
 REQUIRED = ((9.0, 6.0, 10.0, 20.0), (12.0, 3.0, None, 85.0))
 
 NO_POINTS = "too few good points"
 
 
 class KeyNumber(Row):
-    """A number of the first page: with the bound up to which it is good, and the one beyond which
-    it is not usable.
-    """
+    """A number of the first page, with its goal and its limit."""
 
     goal: str = ""
     limit: str = ""
@@ -99,9 +96,7 @@ class KeyNumber(Row):
 def bounded(
     row: Row, goal: float | None, limit: float | None, unit: str = "", *, least: bool = False
 ) -> KeyNumber:
-    """Return a row with its goal and limit, which are the `least` or else the largest values that
-    are allowed.
-    """
+    """Add goal and limit to a row: the smallest allowed values if `least`, or else the largest."""
     sign = "≥" if least else "≤"
     texts = {
         name: "" if value is None else f"{sign} {format_value(value, 3)}{unit}"
@@ -120,12 +115,12 @@ def bounded(
 
 
 def unbounded(row: Row) -> KeyNumber:
-    """Return a row without goal and limit."""
+    """Make a key number without goal and limit."""
     return bounded(row, None, None)
 
 
 def required(magnitude: float | None, hours: float) -> tuple[float | None, float | None]:
-    """Return what the mission asks of the noise in a window for a star of that magnitude [ppm]."""
+    """Return goal and limit of the mission for the noise of a star in a window [ppm]."""
     for faintest, window, goal, limit in REQUIRED:
         if magnitude is not None and magnitude <= faintest:
             return (goal, limit) if window == hours else (None, None)
@@ -139,9 +134,7 @@ def key_numbers(
     leaves: Sequence[Leaf],
     images: Images,
 ) -> tuple[KeyNumber, ...]:
-    """Return the numbers that most readers want, with goal and limit where the verdict or the
-    mission has one.
-    """
+    """Tabulate the key numbers, with the goals and limits of the verdict and the mission."""
     magnitude = HeaderValues(images.image.header).number("MAG_G")
     return (
         *count_numbers(points),
@@ -153,14 +146,16 @@ def key_numbers(
 
 
 def count_numbers(points: Points) -> tuple[KeyNumber, ...]:
-    """Return how many points are good, of all and of those in sight."""
+    """Count the good points, and their share of the points with the star in sight."""
     good = int(points.good.sum())
     visible = int((~points.in_saa & ~points.occulted).sum())
     share = 100 * float(good) / visible if visible else None
     return (
         bounded(make_row("Good points", good), CARE_POINTS, FEWEST_POINTS, least=True),
         bounded(
-            make_row("Good, of those in sight", share, "%", "the star was never in sight", ".1f"),
+            make_row(
+                "Good fraction, star in sight", share, "%", "the star was never in sight", ".1f"
+            ),
             100 * GOOD_SHARE,
             100 * CARE_SHARE,
             least=True,
@@ -171,18 +166,19 @@ def count_numbers(points: Points) -> tuple[KeyNumber, ...]:
 def noise_numbers(
     metrics: Mapping[str, float], points: Points, magnitude: float | None
 ) -> tuple[KeyNumber, ...]:
-    """Return the scatter against the formal error, the CDPP against what the mission asks for a
-    star of that magnitude, and the flux.
+    """Tabulate scatter, formal error, CDPP and flux.
+
+    The scatter is compared with the formal error, the CDPP with the mission's requirements.
     """
     formal = metrics["FORM_PPM"]
     goal, limit = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
-    scatter = make_row("Scatter from point to point", metrics["P2P_PPM"], "ppm", NO_POINTS)
+    scatter = make_row("Point-to-point scatter", metrics["P2P_PPM"], "ppm", NO_POINTS)
 
     def cdpp(label: str, column: str, hours: float) -> KeyNumber:
-        reason = NO_POINTS if points.duration >= hours else "the visit is shorter"
+        reason = NO_POINTS if points.duration >= hours else "visit too short"
         row = make_row(label, metrics[column], "ppm", reason)
         number = bounded(row, *required(magnitude, hours))
-        # a transit stands above what the mission asks of a quiet star: that is no verdict
+        # a transit exceeds the requirement for a quiet star: this is not a verdict
         return number if number.mark in ("", "met") else number.model_copy(update={"mark": "above"})
 
     return (
@@ -197,7 +193,7 @@ def noise_numbers(
 
 
 def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:
-    """Return the light of field stars within 25 pixels."""
+    """Tabulate the light of field stars within 25 pixels."""
     label = "Contamination within 25 pixels"
     ratio, reason = used_value(leaves, "CONTA_25", "contamination", "stars")
     percent = 100 * ratio if isinstance(ratio, int | float) else None
@@ -205,25 +201,25 @@ def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:
 
 
 class Unknown(NamedTuple):
-    """Why images in the SAA, or with stray light, could not be flagged; empty where they could."""
+    """Reasons why images in the SAA or with stray light were not flagged; empty if they were."""
 
     saa: str
     stray_light: str
 
 
 def unknown_losses(inventory: Inventory) -> Unknown:
-    """Return why some losses are not known, by the inputs that are missing."""
+    """Find which losses are unknown for lack of inputs."""
     planned = inventory.planned is not None
     saa = planned or inventory.constraints is not None or SAA_MAP.kind in inventory.references
     limits = planned or VISIT_LIMITS.kind in inventory.references
     return Unknown(
         "" if saa else "no visit constraints and no SAA map",
-        "" if limits else "no limits are given",
+        "" if limits else "no limits available",
     )
 
 
 def loss_numbers(inventory: Inventory, points: Points) -> tuple[KeyNumber, ...]:
-    """Return the share of images lost to SAA, occultation and stray light."""
+    """Tabulate the percentage of images lost to SAA, occultation and stray light."""
     unknown = unknown_losses(inventory)
 
     def share(label: str, flags: BoolArray, reason: str) -> KeyNumber:
@@ -231,14 +227,14 @@ def loss_numbers(inventory: Inventory, points: Points) -> tuple[KeyNumber, ...]:
         return unbounded(make_row(label, lost, "%", reason, ".1f"))
 
     return (
-        share("Lost in the SAA", points.in_saa, unknown.saa),
-        share("Lost behind the Earth", points.occulted, ""),
-        share("Stray light, or near the limb", points.stray_light, unknown.stray_light),
+        share("Lost to the SAA", points.in_saa, unknown.saa),
+        share("Lost to occultation", points.occulted, ""),
+        share("Stray light or Earth limb", points.stray_light, unknown.stray_light),
     )
 
 
 def defect_numbers(leaves: Sequence[Leaf]) -> tuple[KeyNumber, ...]:
-    """Return cosmic rays, hot pixels, and how many steps have a warning."""
+    """Tabulate cosmic rays, hot pixels, and the number of steps with a warning."""
     rate, no_rate = used_value(leaves, "CR_RATE", "defects")
     hot, no_hot = used_value(leaves, "HOT_PIX", "defects")
     warned = sum(state_of(leaf) is Status.WARNING for leaf in leaves)
@@ -252,18 +248,19 @@ def defect_numbers(leaves: Sequence[Leaf]) -> tuple[KeyNumber, ...]:
 def used_value(
     leaves: Sequence[Leaf], keyword: str, step: str, *others: str
 ) -> tuple[Scalar | None, str]:
-    """Return a value that a step used; None with the reason where that step, or another one that
-    it rests on, did not complete.
+    """Return a value that a step used, or None with the reason.
+
+    There is none if the step, or one of the others that it depends on, did not complete.
     """
     if unfinished := unfinished_steps(leaves, step, *others):
         return None, f"see {unfinished} below"
     used = next((leaf.used for leaf in leaves if leaf.step == step), {})
     value = used.get(keyword)
-    return value, "" if value is not None else "no step of this run measures it"
+    return value, "" if value is not None else "not measured in this run"
 
 
 def unfinished_steps(leaves: Iterable[Leaf], *steps: str) -> str:
-    """Return which of some steps ended otherwise than completed."""
+    """List those of some steps that did not complete."""
     return ", ".join(
         leaf.step
         for leaf in leaves
@@ -272,7 +269,7 @@ def unfinished_steps(leaves: Iterable[Leaf], *steps: str) -> str:
 
 
 def state_of(leaf: Leaf) -> Status:
-    """Return how a step ended: the worst of its keywords; without any, by its warnings."""
+    """Return the state of a step: the worst of its keywords or, without any, by its warnings."""
     order = (Status.NOT_APPLICABLE, Status.COMPLETED, Status.SKIPPED, Status.WARNING)
     return max(
         leaf.status.values(),
@@ -281,19 +278,19 @@ def state_of(leaf: Leaf) -> Status:
     )
 
 
-# Values that are the error of another one, and stand behind it.
+# Values with an error that is shown next to them.
 ERROR_OF = {"BKG_AVG": "BKG_ERR", "PSF_LAG": "PSF_LAGE", "SMEAR_T": "SMEAR_TE"}
 
 
 def is_error(name: str, leaf: Leaf) -> bool:
-    """Return whether a used value is the error of another one of its step."""
+    """Return whether a used value is the error of another value of its step."""
     return any(error == name and value in leaf.used for value, error in ERROR_OF.items())
 
 
 def step_row(leaf: Leaf) -> StepRow:
-    """Return how a step ended and what it used."""
-    # in the order of their declaration: that of a dictionary is lost in a manifest, and is no part
-    # of a key
+    """Tabulate the outcome of a step and the values it used."""
+    # in the order of declaration: a manifest does not keep that of the dictionary, nor is it part
+    # of the key
     names = [name for name in USED if name in leaf.used and not is_error(name, leaf)]
     return StepRow(
         step=leaf.step,
@@ -307,14 +304,14 @@ def step_row(leaf: Leaf) -> StepRow:
 
 
 def used_row(name: str, leaf: Leaf) -> UsedValue:
-    """Return a value that a step used, with its error where it has one."""
+    """Describe a value that a step used, with its error if it has one."""
     value, declared = leaf.used[name], USED[name]
-    shown = format_value(value)
+    text = format_value(value)
     error = format_value(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
     return UsedValue(
         keyword=name,
-        value=shown if isinstance(value, str) else value,
-        shown=shown,
+        value=text if isinstance(value, str) else value,
+        shown=text,
         error=error,
         unit=declared.unit,
         meaning=declared.meaning,
@@ -322,18 +319,18 @@ def used_row(name: str, leaf: Leaf) -> UsedValue:
 
 
 def method_of(name: str) -> str:
-    """Return how a step does its work, in words."""
+    """Describe the method of a step in words."""
     if name in METHODS or name not in STEPS:
         return METHODS.get(name, "")
     return (STEPS[name].fn.__doc__ or "").splitlines()[0]
 
 
 def absent_steps(leaves: Iterable[Leaf]) -> tuple[str, ...]:
-    """Return what the definitions have a step keyword for but no step of this run owned."""
+    """List the steps in the SOC's definitions that no step of this run covers."""
     owned = {keyword for leaf in leaves for keyword in leaf.status}
     words = "step state: "
     declared = soc_structure("SCI_COR_SubArray").keywords.values()
-    # METH_CFG says that the method was chosen, which is no step
+    # METH_CFG states that the method was chosen, which is not a step
     states = {
         k.name: k.meaning.removeprefix(words)
         for k in declared
@@ -343,15 +340,16 @@ def absent_steps(leaves: Iterable[Leaf]) -> tuple[str, ...]:
 
 
 def reference_names(inventory: Inventory) -> tuple[str, ...]:
-    """Return kind and first day of validity of every reference used: no file name, because names
-    are no part of a key.
+    """List kind and first day of validity of all references, without file names.
+
+    File names are not part of the key, so the data must not depend on them.
     """
     chosen = [*inventory.references.values(), *inventory.dark_frames]
     return tuple(sorted(f"{printable(r.kind)} {printable(r.valid_from[:10])}" for r in chosen))
 
 
 def fallback_lines(inventory: Inventory) -> tuple[str, ...]:
-    """Return which kinds of input are missing, with what was done instead."""
+    """List the kinds of input that are missing, each with its substitute."""
     return tuple(
         f"{printable(kind)} ({printable(text)})"
         for kind, text in sorted(inventory.fallbacks.items())
@@ -359,9 +357,7 @@ def fallback_lines(inventory: Inventory) -> tuple[str, ...]:
 
 
 def warning_lines(leaves: Iterable[Leaf]) -> list[str]:
-    """Return the warnings of all steps, each on one line that begins with its step; the first of
-    every step come first.
-    """
+    """List the warnings of all steps, one per line; the first of every step come first."""
     lines = [
         (i, f"{leaf.step}: {text.removeprefix(f'{leaf.step}: ')}")
         for leaf in leaves

@@ -1,6 +1,6 @@
-"""Tables behind the first page: conditions, correlations, events and flags.
+"""Tables after the first page: housekeeping, correlations, conditions, events and flags.
 
-Those of the noise, the field stars and the metrics have files of their own.
+Noise, field stars and metrics have their own files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ EVENT_DIGITS: tuple[tuple[int, str, Mapping[int, str]], ...] = (
     (
         EVENT_COSMIC_RAYS,
         "cosmic rays",
-        {1: "hit on more than 1% of the aperture", 2: "hit on more than 5% of the image"},
+        {1: "hits on more than 1% of the aperture", 2: "hits on more than 5% of the image"},
     ),
 )
 
@@ -52,24 +52,22 @@ BIT_WORDS = {
     Quality.OCCULTED: "behind the Earth",
     Quality.STRAY_LIGHT: "stray light, or near the Earth's limb",
     Quality.TEMPERATURE: "a temperature is beyond its limits",
-    Quality.SUN_OR_MOON: "too near to Sun or Moon",
+    Quality.SUN_OR_MOON: "too close to the Sun or Moon",
     Quality.COSMIC_RAYS: "many cosmic rays",
-    Quality.UNUSABLE_IMAGE: "garbled, empty or saturated image, or no star in it",
-    Quality.DUPLICATE_TIME: "the time of another image",
+    Quality.UNUSABLE_IMAGE: "corrupt, empty or saturated image, or no star in it",
+    Quality.DUPLICATE_TIME: "same time as another image",
     Quality.HOUSEKEEPING: "a voltage or temperature is missing or was replaced",
-    Quality.POINTING: "no attitude, or the star is far from its place",
+    Quality.POINTING: "no attitude, or the star is far from its expected position",
     Quality.BACKGROUND: "background spike",
     Quality.MARGIN: "bias could not be measured in the margins",
     Quality.CENTROID: "position could not be measured",
-    Quality.NO_STACK: "no stacked image holds the imagette; conditions are those of the nearest",
+    Quality.NO_STACK: "no stacked image contains the imagette; conditions are those of the nearest",
     Quality.GRADIENT: "background much brighter on one side",
 }
 
 
 class Table(Payload):
-    """A table of texts; columns of `numbers` stand to the right. `note` says what a reader must
-    know of it.
-    """
+    """A table of texts: columns of `numbers` are aligned to the right; `note` explains it."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -78,7 +76,7 @@ class Table(Payload):
 
 
 def stage_name(name: str) -> str:
-    """Return how a stage is called in figures and tables."""
+    """Return the name of a stage in figures and tables."""
     names = {
         "STATIC": "hot pixels",
         "TELEGRAPHIC": "telegraphic pixels",
@@ -89,39 +87,32 @@ def stage_name(name: str) -> str:
 
 
 def housekeeping_table(findings: Findings) -> Table:
-    """Return the range of voltages and temperatures, their limits, and how many images lie
-    beyond.
-    """
+    """Tabulate the ranges and limits of voltages and temperatures, and the images beyond them."""
     rows = tuple(parameter_row(parameter) for parameter in findings.housekeeping)
     beyond = [p.name for p in findings.housekeeping if p.beyond != (0, 0)]
-    verdict = (
-        f"Out of limits: {', '.join(beyond)}."
-        if beyond
-        else "All are within the limits that are given."
-    )
+    verdict = f"Out of limits: {', '.join(beyond)}." if beyond else "All are within their limits."
     limited = any(p.limited for p in findings.housekeeping)
     note = (
-        f"{verdict if limited else 'No limits of these are given.'} The digit temperature of "
-        f"EVENT follows from "
-        "HK_TEMP_FEE_CCD, _BIAS and _ADC only."
+        f"{verdict if limited else 'No limits are available.'} The temperature digit of EVENT "
+        "depends on HK_TEMP_FEE_CCD, _BIAS and _ADC only."
     )
     head = (
         "parameter",
         "unit",
-        "least",
+        "minimum",
         "median",
-        "largest",
+        "maximum",
         "soft limits",
         "hard limits",
         "beyond soft",
-        "hard",
+        "beyond hard",
         "missing",
     )
     return Table(head=head, rows=rows, numbers=(False, False, *[True] * 8), note=note)
 
 
 def parameter_row(parameter: Parameter) -> tuple[str, ...]:
-    """Return range and limits of a voltage or temperature, and how many images lie beyond."""
+    """Return range and limits of a voltage or temperature, and the number of images beyond."""
     spread = parameter.largest - parameter.least
     ends = (
         format_like(value, spread)
@@ -136,27 +127,23 @@ def parameter_row(parameter: Parameter) -> tuple[str, ...]:
 
 
 def correlations_table(findings: Findings, names: Sequence[str]) -> Table:
-    """Return how the flux goes with other quantities."""
+    """Tabulate the correlation of the flux with other quantities."""
     relative = relative_flux(findings.points.flux, findings.points.good)
     good = findings.points.good & np.isfinite(relative)
     rows = tuple(correlation_row(findings.quantities[name], relative, good) for name in names)
     head = ("quantity", "range", "", "Pearson", "Spearman", "slope", "")
     note = (
-        "Coefficients of the relative flux of DEFAULT with each quantity, and the slope of a "
-        "straight line with its error, "
-        "from unflagged points; of the roll angle half of the range of a curve of three "
-        "harmonics. A transit "
-        "and slow changes of the star enter them; roll angle and time hide one another in a "
-        "short visit."
+        "Correlation coefficients of the relative DEFAULT flux with each quantity, and the slope "
+        "of a straight line with its error, from unflagged points; for the roll angle, half the "
+        "range of a curve of three harmonics. Transits and slow changes of the star contribute; "
+        "in a short visit roll angle and time cannot be separated."
     )
     numbers = (False, True, False, True, True, True, False)
     return Table(head=head, rows=rows, numbers=numbers, note=note)
 
 
 def correlation_row(quantity: Quantity, relative: FloatArray, good: BoolArray) -> tuple[str, ...]:
-    """Return how the relative flux goes with a quantity: with the roll angle along a curve of
-    harmonics, else along a straight line.
-    """
+    """Correlate the relative flux with a quantity: harmonics of the roll angle, or else a line."""
     chosen = good & np.isfinite(quantity.values)
     x, y = quantity.values[chosen], relative[chosen]
     line = relation(x, y)
@@ -174,16 +161,16 @@ def _range(values: FloatArray) -> str:
     if not values.size:
         return "not measured"
     if not varies(values):
-        return f"{format_number(values[0])}, does not vary"
+        return f"{format_number(values[0])}, constant"
     return f"{format_number(values.min())} to {format_number(values.max())}"
 
 
 def conditions_table(findings: Findings, names: Sequence[str]) -> Table:
-    """Return mean and scatter of what was measured in every image."""
+    """Tabulate mean, scatter and range of the quantities measured in every image."""
     quantities = [findings.quantities[name] for name in names]
     rows = tuple((q.label, q.unit, *_moments(q, findings.points.good)) for q in quantities)
-    note = "Unflagged images; of x and y what the columns CENTROID_X and CENTROID_Y hold."
-    head = ("quantity", "unit", "mean", "standard deviation", "least", "largest")
+    note = "Unflagged images; x and y are the columns CENTROID_X and CENTROID_Y."
+    head = ("quantity", "unit", "mean", "standard deviation", "minimum", "maximum")
     return Table(head=head, rows=rows, numbers=(False, False, *[True] * 4), note=note)
 
 
@@ -199,7 +186,7 @@ def _moments(quantity: Quantity, good: BoolArray) -> tuple[str, str, str, str]:
 
 
 def events_table(findings: Findings) -> Table:
-    """Return the codes of EVENT and how many images have each."""
+    """Tabulate the codes of EVENT and the number of images with each."""
     event = findings.points.event
     rows = []
     for position, (place, name, values) in enumerate(EVENT_DIGITS):
@@ -207,22 +194,22 @@ def events_table(findings: Findings) -> Table:
         for digit, meaning in values.items():
             images = int((digits == digit).sum())
             rows.append((str(position), name, str(digit * place), str(images), meaning))
-    head = ("digit", "what", "adds", "images", "meaning")
+    head = ("digit", "condition", "value", "images", "meaning")
     note = (
-        f"EVENT is the sum; 0 says that nothing was met. {int((event == 0).sum())} of "
-        f"{len(event)} images have 0. STATUS is 1 "
-        "where EVENT is not 0. Digits are counted from the right."
+        "EVENT is the sum of these values; digits are counted from the right. "
+        f"{int((event == 0).sum())} of {len(event)} images have 0, which means no event. STATUS is "
+        "1 where EVENT is not 0."
     )
     return Table(head=head, rows=tuple(rows), numbers=(True, False, True, True, False), note=note)
 
 
 def bit_name(bit: Quality) -> str:
-    """Return how a bit of QUALITY is called in figures and tables."""
+    """Return the name of a bit of QUALITY in figures and tables."""
     return "SAA" if bit is Quality.SAA else str(bit.name).lower().replace("_", " ")
 
 
 def quality_table(findings: Findings) -> Table:
-    """Return the bits of QUALITY and how many images have each."""
+    """Tabulate the bits of QUALITY and the number of images with each."""
     quality = findings.points.quality
     rows = []
     for bit in Quality:

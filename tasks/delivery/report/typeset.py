@@ -1,9 +1,8 @@
-"""Typesets a page, in a process of its own: without enough memory Typst ends the process that it
-runs in.
+"""Typesetting in a separate process, because Typst aborts its process when memory runs out.
 
-The process reads a JSON object from its standard input, file names to their bytes in base64, and
-writes the PDF to its standard output. It ends with 1 where the files cannot be typeset (standard
-error says why), with 3 where memory was short.
+The process reads a JSON object from standard input, which maps file names to their bytes in base64,
+and writes the PDF to standard output. It exits with 1 if the files cannot be typeset (the reason is
+on standard error), and with 3 if memory ran out.
 """
 
 from __future__ import annotations
@@ -18,50 +17,50 @@ from typing import Any
 
 CANNOT, SHORT = 1, 3
 
-# Typst wants a root that is there, and follows symbolic links out of a folder: below this one there
-# can be no file
+# Typst needs an existing root, and follows symbolic links out of it: below this one there can be no
+# file
 NO_FOLDER = os.devnull
 
 
 def make_pdf(inside: Mapping[str, bytes]) -> bytes:
-    """Return the PDF of files that are given by name, `main.typ` first of all.
+    """Typeset files in a separate process and return the PDF.
 
     Parameters
     ----------
     inside : mapping
-        Names and contents; nothing else is read.
+        Names and contents of files, `main.typ` among them; nothing else is read.
 
     Raises
     ------
     RuntimeError
-        If they cannot be typeset; it holds what Typst says.
+        If the files cannot be typeset, with the message of Typst.
     MemoryError
         If there is not enough memory.
     """
     request = json.dumps(
         {name: base64.b64encode(content).decode() for name, content in inside.items()}
     )
-    # not the package: what it imports is not needed, and would take memory
-    made = subprocess.run(
+    # the file and not its module: importing the package would cost memory
+    ended = subprocess.run(
         [sys.executable, "-P", __file__], input=request.encode(), capture_output=True, check=False
     )
-    said = made.stderr.decode(errors="replace")
-    if made.returncode == CANNOT:
-        raise RuntimeError(said)
-    if made.returncode != 0:
-        raise MemoryError(f"typesetting ended with {made.returncode}: {said}")
-    return made.stdout
+    message = ended.stderr.decode(errors="replace")
+    if ended.returncode == CANNOT:
+        raise RuntimeError(message)
+    if ended.returncode != 0:
+        raise MemoryError(f"typesetting ended with {ended.returncode}: {message}")
+    return ended.stdout
 
 
 def main() -> None:
-    """Typeset what standard input holds."""
+    """Typeset the files on standard input."""
     try:
         import typst
 
         inside: Any = {
             name: base64.b64decode(content) for name, content in json.load(sys.stdin.buffer).items()
         }
-        made = typst.compile(
+        pdf = typst.compile(
             inside,
             root=NO_FOLDER,
             ignore_system_fonts=True,
@@ -71,10 +70,10 @@ def main() -> None:
     except RuntimeError as error:
         sys.stderr.write(str(error))
         sys.exit(CANNOT)
-    except BaseException as error:  # a panic of Typst is no Exception
+    except BaseException as error:  # a panic of Typst is not an Exception
         sys.stderr.write(f"{type(error).__name__}: {error}")
         sys.exit(SHORT)
-    sys.stdout.buffer.write(bytes(made))
+    sys.stdout.buffer.write(bytes(pdf))
 
 
 if __name__ == "__main__":

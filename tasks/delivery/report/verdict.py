@@ -1,9 +1,8 @@
-"""The verdict: what a light curve is worth, from rules that each have a reason. They stand here and
-nowhere else.
+"""The verdict: whether a light curve is good, by rules that are defined here and nowhere else.
 
 Each rule compares one finding with two bounds: up to its *goal* a light curve is good, up to its
 *limit* usable with care, and beyond it not usable. The worst rule decides. The report shows every
-rule with what was found.
+rule with its finding.
 """
 
 from __future__ import annotations
@@ -17,42 +16,42 @@ Word = Literal["good", "usable with care", "not usable"]
 
 WORDS: tuple[Word, ...] = ("good", "usable with care", "not usable")
 
-# Outside of the SAA and with the star in sight; that much may be missing before a transit of some
-# hours is at risk.
+# Of the points outside the SAA with the star in sight; if more are missing, a transit of some hours
+# is at risk.
 GOOD_SHARE = 0.90
 
-# With fewer, conditions rather than the star decide which points are left.
+# With fewer, conditions rather than the star decide which points remain.
 CARE_SHARE = 0.50
 
-# Effects outside of the formal error (jitter on the flat field, granulation) as large as it give
-# sqrt(2) = 1.41.
+# Effects that the formal error does not include (jitter on the flat field, granulation) give
+# sqrt(2) = 1.41 if they are as large as it is.
 GOOD_RATIO = 1.5
 
-# Nine times the formal variance: the errors in the file say nothing about the points any more.
+# Nine times the formal variance: the errors in the file no longer describe the points.
 CARE_RATIO = 3.0
 
 # Half the formal error: the errors are far too large, or the points were smoothed.
 LOW_RATIO = 0.5
 
-# A scatter from 30 points is known to 1 / sqrt(60) = 13 %, not good enough to judge by from fewer.
+# The scatter of 30 points has an error of 1 / sqrt(60) = 13 %; that of fewer is too uncertain.
 CARE_POINTS = 30
 
-# No scatter can be measured from fewer.
+# Fewer have no measurable scatter.
 FEWEST_POINTS = 3
 
-# Transits are shallower by this share: half of the 10 % of depth that a radius to 5 % allows for.
-# It can be undone (CONTA_LC).
+# Transits are shallower by this fraction: half of the 10 % in depth that correspond to 5 % in
+# radius. CONTA_LC corrects for it.
 GOOD_CONTAMINATION = 0.05
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on. `visible` counts points outside of the SAA and not behind the Earth,
-    `good` those not flagged.
+    """The evidence for a verdict.
 
-    `scatter` and `error` are the measured point-to-point scatter and the median formal error [ppm],
-    None where unknown; `contamination` is the light of field stars over the target's, None where it
-    was not measured.
+    `visible` counts the points outside the SAA and not behind the Earth, `good` the unflagged ones.
+    `scatter` and `error` are the point-to-point scatter and the median formal error [ppm], None if
+    unknown; `contamination` is the light of field stars relative to the target's, None if not
+    measured. The other fields name steps.
     """
 
     visible: int
@@ -66,9 +65,7 @@ class Evidence:
 
 
 class Rule(Payload):
-    """One rule: what was found, what it should be, the word that follows, and the finding as a
-    reason.
-    """
+    """One rule: the finding, its bounds, the resulting word, and the finding as a reason."""
 
     name: str
     found: str
@@ -79,7 +76,7 @@ class Rule(Payload):
 
 
 class Verdict(Payload):
-    """What the light curve is worth, and why."""
+    """The verdict on a light curve, with its reasons."""
 
     word: Word
     sentence: str
@@ -87,37 +84,36 @@ class Verdict(Payload):
     rules: tuple[Rule, ...]
 
 
-def verdict(found: Evidence) -> Verdict:
+def verdict(evidence: Evidence) -> Verdict:
     """Judge a light curve.
 
     Parameters
     ----------
-    found : Evidence
-        Counts of points, scatter and error, contamination, and the steps that ended otherwise than
-        completed.
+    evidence : Evidence
+        Counts of points, scatter and error, contamination, and the steps that did not complete.
 
     Returns
     -------
     Verdict
-        The worst word that any rule gives, with the reasons of all rules that speak against the
-        light curve, the worst first; what speaks for it where none does.
+        The worst word of all rules, with the reasons of the rules that are not met, worst first; or
+        the reasons in favour if all are met.
     """
     rules = (
-        points_rule(found),
-        share_rule(found),
-        noise_rule(found),
-        contamination_rule(found),
-        steps_rule("Steps with a warning", "steps with a warning", found.warned),
-        steps_rule("Steps skipped", "steps skipped by a setting", found.skipped),
-        steps_rule("Steps given by hand", "steps given by hand", found.by_hand),
+        points_rule(evidence),
+        share_rule(evidence),
+        noise_rule(evidence),
+        contamination_rule(evidence),
+        steps_rule("Steps with a warning", "steps with a warning", evidence.warned),
+        steps_rule("Steps skipped", "steps skipped by a setting", evidence.skipped),
+        steps_rule("Steps supplied by hand", "steps supplied by hand", evidence.by_hand),
     )
     against = sorted(
         (rule for rule in rules if rule.word != "good"), key=lambda rule: -WORDS.index(rule.word)
     )
     if not against:
-        reasons = (*(rule.reason for rule in rules if rule.reason), "every step completed")
+        reasons = (*(rule.reason for rule in rules if rule.reason), "all steps completed")
         return Verdict(
-            word="good", sentence=f"all of {len(rules)} rules are met", reasons=reasons, rules=rules
+            word="good", sentence=f"all {len(rules)} rules are met", reasons=reasons, rules=rules
         )
     word = against[0].word
     how_many = (
@@ -128,38 +124,41 @@ def verdict(found: Evidence) -> Verdict:
     )
 
 
-def points_rule(found: Evidence) -> Rule:
-    """Judge how many points there are."""
+def points_rule(evidence: Evidence) -> Rule:
+    """Judge the number of good points."""
     word: Word = "good"
     reason = ""
-    if found.good < FEWEST_POINTS:
+    if evidence.good < FEWEST_POINTS:
         word = "not usable"
         reason = (
-            f"{counted(found.good, 'good ')}: no scatter can be measured from fewer than "
-            f"{FEWEST_POINTS}"
+            f"{counted(evidence.good, 'good ')}: at least {FEWEST_POINTS} are needed to measure "
+            "a scatter"
         )
-    elif found.good < CARE_POINTS:
+    elif evidence.good < CARE_POINTS:
         word = "usable with care"
         reason = (
-            f"{counted(found.good, 'good ')}: fewer than {CARE_POINTS} do not measure the "
-            f"scatter well"
+            f"{counted(evidence.good, 'good ')}: at least {CARE_POINTS} are needed for a reliable "
+            "scatter"
         )
     bounds = {"goal": f"≥ {CARE_POINTS}", "limit": f"≥ {FEWEST_POINTS}"}
-    return Rule(name="Good points", found=str(found.good), word=word, reason=reason, **bounds)
+    return Rule(name="Good points", found=str(evidence.good), word=word, reason=reason, **bounds)
 
 
-def share_rule(found: Evidence) -> Rule:
-    """Judge how many of the points with the star in sight are good."""
-    share = found.good / found.visible if found.visible else 0.0
-    reason = f"{found.good} of {found.visible} points with the star in sight are good ({share:.0%})"
+def share_rule(evidence: Evidence) -> Rule:
+    """Judge the fraction of good points among those with the star in sight."""
+    share = evidence.good / evidence.visible if evidence.visible else 0.0
+    reason = (
+        f"{evidence.good} of {evidence.visible} points with the star in sight are good "
+        f"({share:.0%})"
+    )
     word: Word = "good"
     if share < CARE_SHARE:
-        word, reason = "not usable", f"{reason}, fewer than {CARE_SHARE:.0%}"
+        word, reason = "not usable", f"{reason}, less than {CARE_SHARE:.0%}"
     elif share < GOOD_SHARE:
-        word, reason = "usable with care", f"{reason}, fewer than {GOOD_SHARE:.0%}"
+        word, reason = "usable with care", f"{reason}, less than {GOOD_SHARE:.0%}"
     bounds = {"goal": f"≥ {GOOD_SHARE:.0%}", "limit": f"≥ {CARE_SHARE:.0%}"}
     return Rule(
-        name="Good, of those with the star in sight",
+        name="Good fraction, star in sight",
         found=f"{share:.1%}",
         word=word,
         reason=reason,
@@ -167,15 +166,15 @@ def share_rule(found: Evidence) -> Rule:
     )
 
 
-def noise_rule(found: Evidence) -> Rule:
-    """Judge whether the points scatter as their errors say."""
-    if found.scatter is None or found.error is None or not found.error > 0:
-        text, (word, reason) = "not known", judge_unknown_noise(found.good)
+def noise_rule(evidence: Evidence) -> Rule:
+    """Judge the point-to-point scatter against the formal error."""
+    if evidence.scatter is None or evidence.error is None or not evidence.error > 0:
+        text, (word, reason) = "unknown", judge_unknown_noise(evidence.good)
     else:
-        ratio = found.scatter / found.error
+        ratio = evidence.scatter / evidence.error
         text, (word, reason) = f"{ratio:.2f}", judge_ratio(ratio)
     return Rule(
-        name="Scatter from point to point, over formal error",
+        name="Point-to-point scatter / formal error",
         found=text,
         goal=f"{LOW_RATIO:g} to {GOOD_RATIO:g}",
         limit=f"≤ {CARE_RATIO:g}",
@@ -185,18 +184,18 @@ def noise_rule(found: Evidence) -> Rule:
 
 
 def judge_unknown_noise(good: int) -> tuple[Word, str]:
-    """Return word and reason where the noise is not known, of that many good points."""
-    if good < FEWEST_POINTS:  # a matter of another rule
+    """Return word and reason for an unknown scatter or error of some number of good points."""
+    if good < FEWEST_POINTS:  # judged by another rule
         return "good", ""
     return (
         "usable with care",
-        "the scatter cannot be compared with the formal error: one of them is not known",
+        "the scatter cannot be compared with the formal error: one of them is unknown",
     )
 
 
 def judge_ratio(ratio: float) -> tuple[Word, str]:
     """Return word and reason for a scatter in units of the formal error."""
-    reason = f"the scatter from point to point is {ratio:.2f} times the formal error"
+    reason = f"the point-to-point scatter is {ratio:.2f} times the formal error"
     if ratio > CARE_RATIO:
         return "not usable", f"{reason}, more than {CARE_RATIO:g}"
     if ratio > GOOD_RATIO:
@@ -206,28 +205,26 @@ def judge_ratio(ratio: float) -> tuple[Word, str]:
     return "good", reason
 
 
-def contamination_rule(found: Evidence) -> Rule:
-    """Judge how much light of field stars the aperture holds. Where it is not known a step tells
-    that by its warning.
-    """
+def contamination_rule(evidence: Evidence) -> Rule:
+    """Judge the light of field stars in the aperture; if unknown, a step has a warning."""
     name, bounds = (
-        "Light of field stars, of the target's",
+        "Contamination by field stars",
         {"goal": f"≤ {GOOD_CONTAMINATION:.0%}", "limit": "none"},
     )
-    if found.contamination is None:
-        return Rule(name=name, found="not known", word="good", reason="", **bounds)
-    text = f"{found.contamination:.2%}"
-    if found.contamination > GOOD_CONTAMINATION:
+    if evidence.contamination is None:
+        return Rule(name=name, found="unknown", word="good", reason="", **bounds)
+    text = f"{evidence.contamination:.2%}"
+    if evidence.contamination > GOOD_CONTAMINATION:
         reason = (
-            f"field stars give {text} of the target's light, more than "
-            f"{GOOD_CONTAMINATION:.0%}: see the column CONTA_LC"
+            f"field stars contribute {text} of the target's light, more than "
+            f"{GOOD_CONTAMINATION:.0%}: see column CONTA_LC"
         )
         return Rule(name=name, found=text, word="usable with care", reason=reason, **bounds)
     return Rule(name=name, found=text, word="good", reason="", **bounds)
 
 
 def steps_rule(name: str, words: str, steps: tuple[str, ...]) -> Rule:
-    """Judge how the steps ended."""
+    """Judge the steps with one kind of ending: none should have it."""
     found = f"{len(steps)}: {', '.join(steps)}" if steps else "0"
     word: Word = "usable with care" if steps else "good"
     reason = f"{words}: {', '.join(steps)}" if steps else ""
@@ -235,5 +232,5 @@ def steps_rule(name: str, words: str, steps: tuple[str, ...]) -> Rule:
 
 
 def counted(points: int, kind: str = "") -> str:
-    """Return a number of points in words that agree with it."""
+    """Return a number of points in words, singular or plural."""
     return f"{points} {kind}point{'' if points == 1 else 's'}"

@@ -1,5 +1,6 @@
-"""Words and numbers as the report shows them: an unknown value is a dash with a reason, never a
-zero.
+"""Words and numbers as the report shows them.
+
+An unknown value is a dash with a reason, never a zero.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ ROUNDING = 1e-6  # ppm; rounding of a sum over a few thousand pixels
 
 
 class Row(Payload):
-    """One line of a table: a value as number and as text, or None with the reason why it is not
-    known.
-    """
+    """One row of a table: a value as number and as text, or None with the reason."""
 
     label: str
     value: Scalar | None = None
@@ -27,15 +26,12 @@ class Row(Payload):
     reason: str = ""
 
 
-# Besides ASCII: what the typesetter's own fonts surely hold. PDF/A refuses a character without a
-# glyph.
+# Beyond ASCII: characters in the fonts of the typesetter. PDF/A forbids characters without a glyph.
 _GLYPHS = frozenset(chr(c) for c in range(0xA1, 0x100) if c != 0xAD) | set("–—…×≤≥≈−µσ")
 
 
 def printable(value: object, limit: int = LONGEST) -> str:
-    """Return `value` as one line of characters that can be typeset: all others escaped, at most
-    `limit` of them.
-    """
+    """Return `value` as one line of at most `limit` characters, escaping all without a glyph."""
     kept = (
         c
         if (c.isascii() and c.isprintable()) or c in _GLYPHS
@@ -47,9 +43,7 @@ def printable(value: object, limit: int = LONGEST) -> str:
 
 
 def format_value(value: Scalar, digits: int = 4) -> str:
-    """Return a value as a person would write it: numbers with some significant digits, and all
-    those before the point.
-    """
+    """Format a value for reading: some significant digits, but all of those before the point."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -64,14 +58,14 @@ def format_value(value: Scalar, digits: int = 4) -> str:
 
 
 def format_number(value: float, style: str = "") -> str:
-    """Return a number for a table; a dash where it is not finite."""
+    """Format a number for a table; a dash if it is not finite."""
     if not math.isfinite(value):
         return DASH
     return (format(value, style) if style else format_value(value)).replace("-", "−")
 
 
 def format_ppm(value: float) -> str:
-    """Return parts per million for a table: whole from 100 on, one decimal from 1 on."""
+    """Format parts per million: no decimals from 100 on, one from 1 on, else three."""
     if not math.isfinite(value):
         return DASH
     size = abs(value) if abs(value) > ROUNDING else 0.0
@@ -80,7 +74,7 @@ def format_ppm(value: float) -> str:
 
 
 def format_like(value: float, spread: float) -> str:
-    """Return a number with as many decimals as its scatter has significant ones."""
+    """Format a number with decimals down to the third significant digit of `spread`."""
     if not spread > 0:
         return format_number(value)
     digits = min(max(2 - math.floor(math.log10(spread)), 0), 9)
@@ -88,7 +82,7 @@ def format_like(value: float, spread: float) -> str:
 
 
 def format_with_error(value: float, error: float) -> str:
-    """Return a number and its error, both with the digits of which the error leaves two."""
+    """Format a number and its error, both to two significant digits of the error."""
     if not math.isfinite(value):
         return DASH
     digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
@@ -101,12 +95,8 @@ def format_with_error(value: float, error: float) -> str:
 def make_row(
     label: str, value: float | str | None, unit: str = "", reason: str = "", style: str = ""
 ) -> Row:
-    """Return a line of a table; a value that is None, empty or not finite is a dash with
-    `reason`.
-    """
+    """Make a row of a table; a value that is None, empty or not finite is a dash with `reason`."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    shown = format(value, style) if style else format_value(value)
-    return Row(
-        label=label, value=shown if isinstance(value, str) else value, shown=shown, unit=unit
-    )
+    text = format(value, style) if style else format_value(value)
+    return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)

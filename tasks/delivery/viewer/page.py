@@ -37,7 +37,7 @@ UPLOT = "1.6.32"  # see web/uplot/README.md
 # labels of the key numbers that have a tile
 TILES = (
     "Median flux",
-    "Scatter from point to point",
+    "Point-to-point scatter",
     "Median formal error",
     "CDPP in 3 h",
     "Good points",

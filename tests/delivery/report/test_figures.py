@@ -18,7 +18,7 @@ from tasks.files.writer import NewHdu
 from tests.support.visit_report import Array, Visit, neutral, write_product
 
 
-def test_a_flag_map_is_shown_with_its_codes_where_a_step_left_one(tmp_path: Path) -> None:
+def test_a_flag_map_is_shown_with_its_codes_if_a_step_wrote_one(tmp_path: Path) -> None:
     arguments = Visit().arguments(tmp_path)
     declared, flags = soc_structure(FLAG_MAP), np.zeros((20, 30), dtype=np.uint16)
     flags[3, 4:7], flags[9, 9] = (

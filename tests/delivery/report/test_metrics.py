@@ -13,30 +13,30 @@ from tests.support.visit_report import Visit, collect, row
 METRIC_KEYWORDS = ("MEDIAN", "ROBMEAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
 
 
-def test_flags_are_counted_and_what_hides_the_star_is_not_held_against_the_light_curve(
+def test_flags_are_counted_but_the_saa_and_the_earth_do_not_count_against_the_light_curve(
     tmp_path: Path,
 ) -> None:
     event = np.zeros(200, dtype=np.int32)
     event[:20], event[20:60], event[60:64] = 1, 900, 200
     found = collect(Visit(n=200, event=event), tmp_path)
-    assert row(found["metrics"], "Lost in the SAA")["shown"] == "10.0"
-    assert row(found["metrics"], "Lost behind the Earth")["shown"] == "20.0"
+    assert row(found["metrics"], "Lost to the SAA")["shown"] == "10.0"
+    assert row(found["metrics"], "Lost to occultation")["shown"] == "20.0"
     assert row(found["metrics"], "Stray light")["shown"] == "2.0"
     assert row(found["metrics"], "Good points")["shown"] == "136"
-    assert row(found["metrics"], "Good, of those in sight")["shown"] == "97.1"
+    assert row(found["metrics"], "Good fraction, star in sight")["shown"] == "97.1"
     assert found["verdict"]["word"] == "good"
     assert "136 of 140" in found["verdict"]["reasons"][0]
 
 
-def test_conditions_that_nothing_tells_are_a_dash_and_not_zero(tmp_path: Path) -> None:
+def test_losses_without_inputs_to_measure_them_are_a_dash_and_not_zero(tmp_path: Path) -> None:
     found = collect(Visit(), tmp_path)
     assert (
-        row(found["metrics"], "Lost in the SAA")["reason"] == "no visit constraints and no SAA map"
+        row(found["metrics"], "Lost to the SAA")["reason"] == "no visit constraints and no SAA map"
     )
-    assert row(found["metrics"], "Stray light")["reason"] == "no limits are given"
+    assert row(found["metrics"], "Stray light")["reason"] == "no limits available"
 
 
-def test_contamination_and_cosmic_rays_are_those_that_the_steps_found(tmp_path: Path) -> None:
+def test_contamination_and_cosmic_rays_are_those_of_the_steps(tmp_path: Path) -> None:
     table = collect(Visit(), tmp_path)["metrics"]
     contamination = row(table, "Contamination")
     assert (contamination["value"], contamination["unit"]) == (1.25, "%")
@@ -47,7 +47,7 @@ def test_contamination_and_cosmic_rays_are_those_that_the_steps_found(tmp_path: 
     assert row(table, "Pixels with a steady excess")["value"] == 17
 
 
-def test_what_steps_with_a_warning_found_is_a_dash_and_not_zero(tmp_path: Path) -> None:
+def test_results_of_steps_with_a_warning_are_a_dash_and_not_zero(tmp_path: Path) -> None:
     empty = {"status": {"CONTAMIN": "warning"}, "warnings": ["there is no star catalogue"]}
     blind = {
         "status": {"BDPIX_D1": "warning", "BDPIX_D3": "warning"},
@@ -58,7 +58,7 @@ def test_what_steps_with_a_warning_found_is_a_dash_and_not_zero(tmp_path: Path) 
     assert row(table, "Cosmic rays")["reason"] == "see defects below"
 
 
-def test_what_the_defects_step_found_is_read_by_name(tmp_path: Path) -> None:
+def test_the_results_of_the_defects_step_are_read_by_name(tmp_path: Path) -> None:
     used = {
         "CR_IN": 0.0123,
         "CR_OUT": 0.0456,
@@ -70,18 +70,18 @@ def test_what_the_defects_step_found_is_read_by_name(tmp_path: Path) -> None:
     }
     table = collect(Visit(ended={"defects": {"used": used}}), tmp_path)["whole_metrics"]
     shown = {
-        r["label"].removesuffix(" the target's aperture"): (r["shown"], r["unit"])
+        r["label"].removesuffix(" the target aperture"): (r["shown"], r["unit"])
         for r in table
         if "aperture" in r["label"]
     }
-    assert shown["Cosmic rays in"] == ("0.0123", "ppm/pixel/s")
-    assert shown["Hot pixels out of"] == ("155", "pixels")
-    assert shown["Dead pixels in"] == ("0", "pixels")
-    assert shown["Telegraphic pixels out of"] == ("–", "")
-    assert row(table, "Telegraphic pixels out of")["reason"] == "no step of this run measures it"
+    assert shown["Cosmic rays inside"] == ("0.0123", "ppm/pixel/s")
+    assert shown["Hot pixels outside"] == ("155", "pixels")
+    assert shown["Dead pixels inside"] == ("0", "pixels")
+    assert shown["Telegraphic pixels outside"] == ("–", "")
+    assert row(table, "Telegraphic pixels outside")["reason"] == "not measured in this run"
     blind = {"status": {"BDPIX_D1": "warning"}, "used": used}
     table = collect(Visit(ended={"defects": blind}), tmp_path)["whole_metrics"]
-    assert row(table, "Hot pixels in")["reason"] == "see defects in the table of steps"
+    assert row(table, "Hot pixels inside")["reason"] == "see defects in the table of steps"
 
 
 def test_lost_shares_are_those_of_event_and_quality_together(tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_lost_shares_are_those_of_event_and_quality_together(tmp_path: Path) -> 
     table = collect(Visit(n=200, event=event, quality=quality), tmp_path)["whole_metrics"]
     assert row(table, "Lost to the SAA")["value"] == 0.15
     assert row(table, "Lost to occultation")["value"] == 0.2
-    assert row(table, "Lost to stray light")["reason"] == "no limits are given"
+    assert row(table, "Lost to stray light")["reason"] == "no limits available"
 
 
-def test_the_header_of_the_soc_stands_beside_our_numbers(tmp_path: Path) -> None:
+def test_the_keywords_of_the_soc_are_next_to_our_numbers(tmp_path: Path) -> None:
     table = collect(
         Visit(metrics={"MAD": 321.4, "P2P_PPM": 123.4, "CDPP2_5": float("nan")}), tmp_path
     )["whole_metrics"]
-    found = row(table, "Scatter from point to point")
+    found = row(table, "Robust point-to-point scatter")
     assert (found["shown"], found["keyword"], found["header"]) == ("123.4", "MAD", "321")
     assert (row(table, "CDPP in 3 h")["keyword"], row(table, "CDPP in 3 h")["header"]) == (
         "CDPP2_5",
@@ -110,8 +110,8 @@ def test_the_header_of_the_soc_stands_beside_our_numbers(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("label", "metrics", "mag", "goal", "limit", "mark"),
     [
-        ("Scatter from point to point", {"P2P_PPM": 151.0}, 7.5, "≤ 150", "≤ 300", "beyond goal"),
-        ("Scatter from point to point", {"P2P_PPM": 301.0}, 7.5, "≤ 150", "≤ 300", "beyond limit"),
+        ("Point-to-point scatter", {"P2P_PPM": 151.0}, 7.5, "≤ 150", "≤ 300", "beyond goal"),
+        ("Point-to-point scatter", {"P2P_PPM": 301.0}, 7.5, "≤ 150", "≤ 300", "beyond limit"),
         ("CDPP in 6 h", {"CDPP_6H": 10.0}, 9.0, "≤ 10", "≤ 20", "met"),
         ("CDPP in 6 h", {"CDPP_6H": 21.0}, 9.0, "≤ 10", "≤ 20", "above"),
         ("CDPP in 3 h", {"CDPP_3H": 85.0}, 9.1, "", "≤ 85", "met"),
@@ -123,7 +123,7 @@ def test_the_header_of_the_soc_stands_beside_our_numbers(tmp_path: Path) -> None
         ("Steps with a warning", {}, 7.5, "0", "", "met"),
     ],
 )
-def test_a_key_number_is_held_against_its_goal_and_limit(
+def test_a_key_number_is_compared_with_its_goal_and_limit(
     label: str,
     metrics: dict[str, float],
     mag: float,

@@ -38,13 +38,13 @@ def test_the_data_hold_what_the_page_shows_and_no_nan(tmp_path: Path) -> None:
         "value": None,
         "shown": "–",
         "unit": "",
-        "reason": "the visit is shorter",
+        "reason": "visit too short",
         "goal": "",
         "limit": "",
         "mark": "",
     }
     assert row(found["metrics"], "CDPP in 30 min")["reason"] == "too few good points"
-    assert row(found["run"], "Magnitude")["reason"] == "the raw header does not say"
+    assert row(found["run"], "G magnitude")["reason"] == "not in the raw header"
     assert row(found["run"], "Exposures")["shown"] == "3 × 20 s = 60 s"
     assert row(found["run"], "PI name")["shown"] == "A. Stronomer"
     assert found["references"] == ["bias frame 2019-01-01"]
@@ -75,7 +75,7 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
     assert [r.split(":")[0] for r in found["verdict"]["reasons"]] == [
         "steps with a warning",
         "steps skipped by a setting",
-        "steps given by hand",
+        "steps supplied by hand",
     ]
 
 
@@ -148,7 +148,7 @@ def test_other_facts_give_other_bytes(plain_report: Path, tmp_path: Path) -> Non
     assert (tmp_path / "two.pdf").read_bytes() != (plain_report / "report.pdf").read_bytes()
 
 
-def test_every_step_is_told_in_words() -> None:
+def test_every_step_has_a_description() -> None:
     for name in STEPS:
         assert method_of(name).endswith("."), name
     assert method_of("no such step") == ""

@@ -69,7 +69,7 @@ def test_coefficients_and_slope_of_four_points_worked_by_hand() -> None:
     assert found.slope_error == pytest.approx(np.sqrt(4.2 / 2 / 5))
 
 
-def test_a_quantity_whose_squares_are_too_small_for_a_number_has_a_slope_all_the_same() -> None:
+def test_a_quantity_whose_squares_underflow_still_has_a_slope() -> None:
     found = relation(1e-200 * np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 6.0]))
     assert found.slope == pytest.approx(1.4e200)
     assert found.pearson == pytest.approx(7 / np.sqrt(70))
@@ -79,7 +79,7 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
     np.testing.assert_array_equal(ranks(np.array([5.0, 1.0, 5.0, 9.0])), [2.5, 1.0, 2.5, 4.0])
 
 
-def test_what_a_step_removed_is_free_of_the_noise_that_both_stages_share() -> None:
+def test_removed_variance_is_free_of_the_noise_that_both_stages_share() -> None:
     rng = np.random.default_rng(6)
     star, cosmic = 1000 * rng.normal(size=400), 30 * rng.normal(size=400)
     removed, error = removed_variance(star + cosmic, star)
@@ -92,7 +92,7 @@ def test_what_a_step_removed_is_free_of_the_noise_that_both_stages_share() -> No
     )  # rounding of squares of 1e6
 
 
-def test_a_single_outlier_is_no_dispersion_that_was_removed_and_two_points_tell_nothing() -> None:
+def test_a_single_outlier_does_not_count_as_removed_variance_nor_do_two_points() -> None:
     noise = np.random.default_rng(7).normal(size=100)
     hit = noise.copy()
     hit[50] = 1e6
@@ -129,7 +129,7 @@ def test_noise_alone_makes_a_curve_of_the_size_of_its_error() -> None:
     [([1.0, 2.0], [1.0, 2.0]), ([1.0] * 9, range(9)), (range(9), [3.0] * 9), ([], [])],
     ids=["two points", "constant x", "constant y", "none"],
 )
-def test_what_does_not_vary_has_no_correlation(x: Any, y: Any) -> None:
+def test_a_constant_quantity_has_no_correlation(x: Any, y: Any) -> None:
     assert np.isnan(relation(np.array(x, dtype=float), np.array(y, dtype=float)).pearson)
 
 

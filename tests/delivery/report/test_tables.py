@@ -23,7 +23,7 @@ from tests.support.faults import raw_product
 from tests.support.visit_report import Visit, collect, neutral, write_product
 
 
-def test_all_texts_of_the_tables_can_be_typeset_and_rows_are_whole(tmp_path: Path) -> None:
+def test_all_texts_of_the_tables_are_printable_and_rows_complete(tmp_path: Path) -> None:
     tables = collect(Visit(), tmp_path)["tables"]
     assert set(tables) == {
         "curves",
@@ -63,14 +63,14 @@ def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
     assert "43 of 50 images have 0" in tables["events"]["note"]
 
 
-def test_the_error_is_taken_apart_into_its_terms(tmp_path: Path) -> None:
+def test_the_error_is_split_into_its_terms(tmp_path: Path) -> None:
     # terms of 4 electron^2 each, on 1e7 electrons
     table = collect(Visit(flux=np.full(120, 1e7)), tmp_path)["tables"]["budget"]
     assert table["head"][2:] == ["R15", "R20", "R25", "R30", "R35", "R40", "variance [%]"]
     lines = {line[0]: [line[4], line[-1]] for line in table["rows"]}
     n = len(lines) - 2
     assert lines["star"] == ["0.200", f"{100 / n:.1f}"]
-    assert lines["all"] == [f"{0.2 * np.sqrt(n):.3f}", "100.0"]
+    assert lines["total"] == [f"{0.2 * np.sqrt(n):.3f}", "100.0"]
     assert lines["for comparison"] == ["0.200", ""]
     # 4 electrons of flux within the other radii
     assert table["rows"][0][2] == "500000"
@@ -119,7 +119,7 @@ def test_the_step_reads_limits_with_and_without_the_prefix_and_its_term_is_shown
     assert read_housekeeping(None) == ()
 
 
-def test_neighbours_are_told_by_distance_angle_and_light(tmp_path: Path) -> None:
+def test_neighbours_have_distance_angle_and_light(tmp_path: Path) -> None:
     columns = {
         "XI": np.array([0.0, 30.0, 0.0, 500.0]),
         "ETA": np.array([0.0, 40.0, -20.0, 0.0]),
@@ -152,7 +152,7 @@ def test_neighbours_are_told_by_distance_angle_and_light(tmp_path: Path) -> None
         ["14.00", "–", "50.0", "37", "1", "0.1"],
     ]
     assert "The brightest of 2 field stars within 130 arcsec" in table["note"]
-    assert "1 others are drawn too" in table["note"]
+    assert "The model includes 1 more" in table["note"]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,7 @@ from tests.support.visit_report import FACTS
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_that_is_none_cannot_be_typeset(
-    name: str, plain_report: Path, tmp_path: Path
-) -> None:
+def test_a_broken_figure_cannot_be_typeset(name: str, plain_report: Path, tmp_path: Path) -> None:
     for file in (DATA, *map(svg, FIGURES)):
         shutil.copy(plain_report / file, tmp_path)
     (tmp_path / svg(name)).write_bytes(b"<svg")
@@ -29,7 +27,7 @@ def test_a_figure_that_is_none_cannot_be_typeset(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted((DATA, *map(svg, FIGURES)))
 
 
-def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"report\.json: no such file"):
         typeset_report(tmp_path, FACTS, tmp_path / "report.pdf")
 
@@ -57,7 +55,7 @@ def test_a_page_reads_nothing_from_the_disk(place: str, tmp_path: Path) -> None:
             make_pdf({"main.typ": page.format(secret=secret).encode()})
 
 
-def test_a_process_that_is_killed_while_a_page_is_set_leaves_nothing_beside_the_report(
+def test_a_process_killed_while_typesetting_leaves_no_file_next_to_the_report(
     tmp_path: Path,
 ) -> None:
     program = tmp_path / "python"
@@ -72,13 +70,13 @@ def test_a_process_that_is_killed_while_a_page_is_set_leaves_nothing_beside_the_
     assert [p.name for p in tmp_path.iterdir()] == ["python"]
 
 
-def test_nothing_is_left_beside_the_report(plain_report: Path, tmp_path: Path) -> None:
+def test_no_other_file_remains_next_to_the_report(plain_report: Path, tmp_path: Path) -> None:
     typeset_report(plain_report, FACTS, tmp_path / "report.pdf")
     assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]
 
 
 @pytest.mark.parametrize("end", ["exit 3", "kill -ABRT $$"])
-def test_an_end_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(
+def test_typst_running_out_of_memory_is_an_error_worth_retrying(
     end: str, plain_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "python"
@@ -93,6 +91,6 @@ def test_an_end_of_typst_for_want_of_memory_is_an_error_that_may_be_tried_again(
     assert [p.name for p in tmp_path.iterdir()] == ["python"]
 
 
-def test_a_template_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_broken_template_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="unclosed"):
         make_pdf({"main.typ": b"#let x = ("})

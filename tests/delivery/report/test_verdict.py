@@ -25,30 +25,30 @@ def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
     ("change", "word", "reason"),
     [
         ({"good": 900}, "good", "90%"),
-        ({"good": 899}, "usable with care", "fewer than 90%"),
-        ({"good": 500}, "usable with care", "fewer than 90%"),
-        ({"good": 499}, "not usable", "fewer than 50%"),
+        ({"good": 899}, "usable with care", "less than 90%"),
+        ({"good": 500}, "usable with care", "less than 90%"),
+        ({"good": 499}, "not usable", "less than 50%"),
         ({"visible": 30, "good": 30}, "good", "30 of 30"),
-        ({"visible": 29, "good": 29}, "usable with care", "29 good points: fewer than 30"),
-        ({"visible": 2, "good": 2}, "not usable", "2 good points: no scatter"),
-        ({"visible": 1, "good": 1}, "not usable", "1 good point: no scatter"),
+        ({"visible": 29, "good": 29}, "usable with care", "29 good points: at least 30 are needed"),
+        ({"visible": 2, "good": 2}, "not usable", "2 good points: at least 3 are needed"),
+        ({"visible": 1, "good": 1}, "not usable", "1 good point: at least 3 are needed"),
         ({"visible": 0, "good": 0}, "not usable", "0 of 0 points"),
         ({"scatter": 150.0}, "good", "1.50 times"),
         ({"scatter": 151.0}, "usable with care", "more than 1.5"),
         ({"scatter": 300.0}, "usable with care", "more than 1.5"),
         ({"scatter": 301.0}, "not usable", "more than 3"),
         ({"scatter": 49.0}, "usable with care", "less than 0.5"),
-        ({"scatter": None}, "usable with care", "not known"),
-        ({"error": None}, "usable with care", "not known"),
-        ({"error": 0.0}, "usable with care", "not known"),
+        ({"scatter": None}, "usable with care", "one of them is unknown"),
+        ({"error": None}, "usable with care", "one of them is unknown"),
+        ({"error": 0.0}, "usable with care", "one of them is unknown"),
         ({"warned": ("dark", "flat")}, "usable with care", "steps with a warning: dark, flat"),
         ({"skipped": ("dark",)}, "usable with care", "steps skipped by a setting: dark"),
-        ({"by_hand": ("flat",)}, "usable with care", "steps given by hand: flat"),
+        ({"by_hand": ("flat",)}, "usable with care", "steps supplied by hand: flat"),
         ({"contamination": 0.05}, "good", "90"),
         (
             {"contamination": 0.051},
             "usable with care",
-            "field stars give 5.10% of the target's light, more than 5%",
+            "field stars contribute 5.10% of the target's light, more than 5%",
         ),
     ],
 )
@@ -58,7 +58,7 @@ def test_each_rule_of_the_verdict_can_fail(change: dict[str, Any], word: str, re
     assert any(reason in r for r in found.reasons), found.reasons
 
 
-def test_the_worst_rule_decides_and_all_that_speaks_against_is_said() -> None:
+def test_the_worst_rule_decides_and_all_reasons_against_are_listed() -> None:
     found = verdict(replace(GOOD, good=950, scatter=400.0, warned=("dark",)))
     assert found.word == "not usable"
     assert len(found.reasons) == 2
@@ -69,19 +69,19 @@ def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict()
     found = verdict(replace(GOOD, scatter=160.0, contamination=0.2, skipped=("dark", "flat")))
     assert [rule.name for rule in found.rules] == [
         "Good points",
-        "Good, of those with the star in sight",
-        "Scatter from point to point, over formal error",
-        "Light of field stars, of the target's",
+        "Good fraction, star in sight",
+        "Point-to-point scatter / formal error",
+        "Contamination by field stars",
         "Steps with a warning",
         "Steps skipped",
-        "Steps given by hand",
+        "Steps supplied by hand",
     ]
     against = [rule.name for rule in found.rules if rule.word != "good"]
     assert against == [found.rules[2].name, found.rules[3].name, "Steps skipped"]
     assert all(rule.goal and rule.limit and rule.found for rule in found.rules)
     assert found.sentence == "3 of 7 rules are not met"
     assert len(found.reasons) == 3
-    assert verdict(GOOD).sentence == "all of 7 rules are met"
+    assert verdict(GOOD).sentence == "all 7 rules are met"
     assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 7 rules is not met"
 
 

@@ -39,20 +39,20 @@ def test_numbers_are_written_as_a_person_would(value: Scalar, shown: str) -> Non
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf"), ""])
-def test_what_is_not_known_is_a_dash_with_a_reason(nothing: float | str | None) -> None:
-    unknown = make_row("CDPP", nothing, "ppm", "the visit is shorter")
-    assert (unknown.value, unknown.shown, unknown.reason) == (None, "–", "the visit is shorter")
+def test_an_unknown_value_is_a_dash_with_a_reason(nothing: float | str | None) -> None:
+    unknown = make_row("CDPP", nothing, "ppm", "visit too short")
+    assert (unknown.value, unknown.shown, unknown.reason) == (None, "–", "visit too short")
 
 
 @given(st.text())
-def test_any_text_becomes_one_line_of_characters_that_can_be_typeset(text: str) -> None:
+def test_any_text_becomes_one_line_of_printable_characters(text: str) -> None:
     shown = printable(text)
     assert len(shown) <= 80
     assert shown.isprintable()
     assert shown.encode("utf-16", "strict")  # no lone surrogates
 
 
-def test_text_that_can_be_typeset_is_left_alone_and_long_text_is_cut() -> None:
+def test_printable_text_is_unchanged_and_long_text_is_cut() -> None:
     assert printable("55 Cnc e – 3 × 20 s, Zürich") == "55 Cnc e – 3 × 20 s, Zürich"
     assert printable("a\nb\u202e\u4e00") == "a\\nb\\u202e\\u4e00"
     assert printable("x" * 90) == "x" * 79 + "…"
@@ -69,7 +69,7 @@ def test_text_that_can_be_typeset_is_left_alone_and_long_text_is_cut() -> None:
         (np.nan, "–"),
     ],
 )
-def test_parts_per_million_have_as_many_digits_as_mean_something(value: float, text: str) -> None:
+def test_parts_per_million_have_as_many_digits_as_are_significant(value: float, text: str) -> None:
     assert format_ppm(value) == text
 
 

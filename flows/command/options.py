@@ -1,0 +1,97 @@
+"""Options that several commands of `drp` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from schemas.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path)
+
+# an unreadable folder is not a usage error: let the command report it like any other fault
+VISIT = click.Path(path_type=Path, readable=False)
+
+output_option = click.option(
+    "--output",
+    type=FOLDER,
+    default=Path("products"),
+    show_default=True,
+    help="Folder for published products.",
+)
+
+work_option = click.option(
+    "--work", type=FOLDER, help="Folder for intermediate products [DRP_WORK, or the user's cache]."
+)
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "prefect", "plain"]),
+    default="auto",
+    show_default=True,
+    help="Run steps under Prefect or not; auto uses Prefect if a server is running.",
+)
+
+settings_option = click.option(
+    "--settings", "settings_file", type=FOLDER, help="TOML file with settings."
+)
+
+archive_option = click.option(
+    "--archive", is_flag=True, help="Also write a .tgz archive for pycheops."
+)
+
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="Reject deviating inputs; exit with 3 if a step ended with a warning.",
+)
+
+
+def set_option(text: str) -> Callable[[F], F]:
+    """Return the option --set with a help text."""
+    return click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help=text)
+
+
+def references_option(text: str) -> Callable[[F], F]:
+    """Return the option --references with a help text."""
+    return click.option("--references", multiple=True, type=FOLDER, help=text)
+
+
+def read_settings(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:
+    """Return the settings of a TOML file, overridden by assignments ``STEP.NAME=VALUE``."""
+    from schemas.requests import assign
+    from tasks.files.toml import read_toml
+
+    settings = read_toml(file) if file is not None else {}
+    for assignment in assignments:
+        assign(settings, assignment)
+    return settings
+
+
+def refuse_nul(*paths: Path) -> None:
+    """Reject paths that contain a NUL byte.
+
+    Raises
+    ------
+    UsageError
+        If a path contains one.
+    """
+    if any("\0" in str(path) for path in paths):
+        raise UsageError("a path contains a NUL byte")
+
+
+def as_arguments(values: Mapping[str, object]) -> list[str]:
+    """Return options as command line arguments; tuples become repeated options."""
+    arguments: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            arguments += [name] if value else []
+        else:
+            for each in value if isinstance(value, tuple) else (value,):
+                arguments += [name, str(each)] if each is not None else []
+    return arguments

@@ -1,0 +1,63 @@
+"""Margins of the CCD without a bias: the bias of the neighbours, or of the reference, is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.flags import Quality
+from tests.support.damage import (
+    BAD,
+    MARGINS,
+    SUBARRAY,
+    alike,
+    change_pixels,
+    flagged,
+    one,
+)
+from tests.support.faults import (
+    Bench,
+    put_together,
+    take_apart,
+)
+
+
+@pytest.mark.parametrize(
+    "value", [np.nan, np.inf, 0.0, 3 * 65535.0], ids=["nan", "inf", "zero", "full scale"]
+)
+def test_an_image_whose_margins_show_no_bias_is_flagged_and_measured(
+    bench: Bench, sound: Any, value: float
+) -> None:
+    change_pixels(bench, one(value), *MARGINS)
+    rows, said = bench.measured()
+    assert flagged(rows, Quality.MARGIN) == [BAD]
+    # its bias comes from its neighbours
+    alike(rows, sound, [])
+    assert "bias interpolated for 1 of 12 images" in said
+
+
+def test_some_garbled_pixels_of_a_margin_are_left_out(bench: Bench, sound: Any) -> None:
+    def change(pixels: Any) -> Any:
+        pixels[BAD, :5, 0] = np.nan
+        pixels[BAD, 5:9, 0] = 1e9
+        return pixels
+
+    change_pixels(bench, change, "SCI_RAW_OverscanLeft")
+    rows, _ = bench.measured()
+    assert flagged(rows, Quality.MARGIN) == []
+    alike(rows, sound, [])
+
+
+def test_without_any_usable_margin_the_nominal_bias_is_used_and_said(bench: Bench) -> None:
+    change_pixels(bench, lambda pixels: np.full_like(pixels, np.nan), *MARGINS)
+    rows, said = bench.measured()
+    assert len(flagged(rows, Quality.MARGIN)) == 12
+    assert "no usable margins: using the nominal bias of the reference" in said
+
+
+def test_a_visit_without_margins_is_reduced_with_the_nominal_bias(bench: Bench) -> None:
+    path = bench.raw(SUBARRAY)
+    put_together(path, [p for p in take_apart(path) if p.extname not in MARGINS])
+    assert "nominal bias" in bench.measured()[1]

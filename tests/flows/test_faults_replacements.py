@@ -1,0 +1,83 @@
+"""Damaged files in place of intermediate products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.damage import (
+    change_rows,
+)
+from tests.support.faults import (
+    Bench,
+    edited,
+)
+from tests.support.runs import Bench as Reduced
+
+
+@pytest.fixture(scope="session")
+def products(reduced: Reduced) -> Path:
+    """A published folder, of which products are taken and changed."""
+    return reduced.published()[0]
+
+
+def given(products: Path, name: str, tmp_path: Path) -> Path:
+    """Return a copy of a published product."""
+    (source,) = products.rglob(name)
+    path = tmp_path / "given.fits"
+    path.write_bytes(source.read_bytes())
+    return path
+
+
+def test_a_term_given_by_hand_with_pixels_that_are_no_numbers_is_refused(
+    bench: Bench, products: Path, tmp_path: Path
+) -> None:
+    path = given(products, "flat.fits", tmp_path)
+    with edited(path, "TERM_FLAT") as part:
+        pixels = part.pixels
+        pixels[7, :4] = np.nan
+        part.pixels = pixels
+    bench.refused(
+        65, str(path), "TERM_FLAT", "4 pixels are not finite numbers", more=("--replace", path)
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "column"),
+    [("bias", "LEVEL"), ("gain", "GAIN"), ("background", "LEVEL"), ("linearity", "COEF_1")],
+)
+def test_a_term_given_by_hand_with_rows_that_are_no_numbers_is_refused(
+    bench: Bench, products: Path, tmp_path: Path, step: str, column: str
+) -> None:
+    path = given(products, f"{step}.fits", tmp_path)
+    change_rows(path, f"TERM_{step.upper()}", lambda rows: rows[column].__setitem__(0, np.inf))
+    bench.refused(
+        65,
+        str(path),
+        f"TERM_{step.upper()}",
+        f"column {column}: 1 values are not finite",
+        more=("--replace", path),
+    )
+
+
+def test_calibrated_images_given_by_hand_with_infinite_pixels_are_refused(
+    bench: Bench, products: Path, tmp_path: Path
+) -> None:
+    path = given(products, "*SCI_CAL_SubArray*", tmp_path)
+    with edited(path, "SCI_CAL_SubArray") as part:
+        pixels = part.pixels
+        pixels[3, 100, 100:105] = np.inf
+        part.pixels = pixels
+    bench.refused(
+        65, str(path), "SCI_CAL_SubArray", "5 pixels are infinite", more=("--replace", path)
+    )
+
+
+def test_a_term_of_another_number_of_images_is_refused(
+    bench: Bench, products: Path, tmp_path: Path
+) -> None:
+    path = given(products, "gain.fits", tmp_path)
+    change_rows(path, "TERM_GAIN", lambda rows: rows[:-1])
+    bench.refused(65, "TERM_GAIN", "11", "12", more=("--replace", path))
