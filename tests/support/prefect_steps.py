@@ -14,7 +14,7 @@ from typing import Any
 from flows.service.environment import silence
 from schemas.errors import BadInputError, Interrupted, StorageError
 from tasks.engine import step as machine
-from tests.engine.test_step import Bench, fault_once, outcomes, own_flat, permanent
+from tests.support.step_bench import Bench, fault_once, outcomes, own_flat, permanent
 
 
 def ended(run: Callable[[], Any]) -> str:
