@@ -33,7 +33,7 @@ def test_images_and_metadata_of_different_number_are_refused_with_both(path: Pat
     with open_exposures(raw_file(path, 3, (3, 20, 8))) as raw:
         assert raw.count == 3
     with pytest.raises(
-        BadInputError, match="SCI_RAW_SubArray has 3 images, SCI_RAW_ImageMetadata 2 rows"
+        BadInputError, match="SCI_RAW_SubArray has 3 images, SCI_RAW_ImageMetadata has 2 rows"
     ):
         open_exposures(raw_file(path, 2, (3, 20, 8)))
     calibrated = some_image("SCI_CAL_SubArray", (3, 20, 19), SHAPE="circular")
