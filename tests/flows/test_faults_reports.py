@@ -131,7 +131,7 @@ def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_publish
     for word in (
         "PR900001_TG000101 was not reduced: ",
         "inventory of the files, before the first step",
-        f"asked for: {own.visit}",
+        f"requested: {own.visit}",
         "Steps done before\n  none",
         *words,
     ):

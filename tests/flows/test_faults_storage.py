@@ -379,7 +379,7 @@ def check_report_of_the_output(bench: Bench, outcome: Outcome) -> None:
         "a file or folder cannot be created",
         f"Why\n  {error}\n",
         "  output folder, before the first step; nothing was",
-        f"  asked for: {bench.visit}\n",
+        f"  requested: {bench.visit}\n",
         "the account running drp may write there",
     ):
         assert word in text.read_text(), word

@@ -272,7 +272,7 @@ def refused(order: Order, code: int, *words: str) -> str:
     assert report.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = report.read_text()
     assert f"Why\n  {errors[0].split('; report: ')[0]}\n" in page
-    assert f"asked for: {order.path.name}\n" in page
+    assert f"requested: {order.path.name}\n" in page
     assert "submit the order again" in page
     assert "/inputs/" not in page  # no file has the name that it had in scratch only
     return errors[0]
