@@ -187,7 +187,7 @@ def test_from_replace_and_settings_are_parameters_and_a_taken_version_is_refused
     before = tree(again.out)
     refused = again.run()
     assert refused.code == 73
-    assert "V0004: is there already, with another result" in refused.err
+    assert "V0004: already exists, with a different result" in refused.err
     assert tree(again.out) == before
     assert list(again.tmp.iterdir()) == []
     again.parameters += [("proc_num", 5), ("arch_rev", 2)]
