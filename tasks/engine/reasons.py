@@ -1,8 +1,6 @@
-"""Why a step would run: what it would be made from now, held against what its last result was made
-from.
+"""Why a step would run: its present ingredients compared with those of its last result.
 
-A record says in its facts what went into a result, one short line each. These lines are for people:
-the key alone decides.
+The facts in a record list the ingredients of a result. They are for people: the key alone decides.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from tasks.files import disk
 
 Made = Mapping[str, Scalar | None]
 
-NOT_YET = "0" * 64  # the digest of a product that a dry run does not have
+NOT_YET = "0" * 64  # digest of a product that a dry run does not compute
 
-_WAITS = "not made yet"
+_WAITS = "not computed yet"
 
 
 def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scalar | None]:
-    """Return what a result is made from: version, each setting, a digest of every other argument.
+    """Return the ingredients of a result: version, settings, digests of all other arguments.
 
     The members of a bundle count one by one, under their own names.
     """
@@ -53,22 +51,22 @@ def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, o
 
 
 def why(workspace: Workspace, step: str, now: Made) -> str:
-    """Return why there is no record of a step for what it would be made from now.
+    """Return why there is no record of a step with these ingredients.
 
-    Of several records the one that is most alike is told of, the newest of equal ones.
+    The most similar record is compared, the newest of equally similar ones.
     """
     waits = [name for name, value in now.items() if value == _WAITS]
     if waits:
-        return f"made from {', '.join(waits)}, which would be made anew"
+        return f"depends on {', '.join(waits)}, to be computed again"
     paths = sorted(
         workspace.records.glob(f"{step}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
     )
-    known = [made for made in map(_recorded, paths) if made is not None]
+    recorded = [made for made in map(_recorded, paths) if made is not None]
     if not paths:
         return "there is no record"
-    if not known:
-        return "records do not say what they were made from"
-    closest: list[str] = min([_differences(made, now) for made in known], key=len)
+    if not recorded:
+        return "the records do not list their ingredients"
+    closest: list[str] = min([_differences(made, now) for made in recorded], key=len)
     return "; ".join(closest) or "the record has another key"
 
 
@@ -92,5 +90,5 @@ def _differences(then: Made, now: Made) -> list[str]:
                 f"{before} is now {after}"
             )
         else:
-            lines.append(f"{name} has other content")
+            lines.append(f"{name} has changed")
     return lines

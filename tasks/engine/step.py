@@ -167,7 +167,7 @@ class Step(Generic[P, L]):
         if run.dry:
             nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
             if forgotten:
-                reason = "asked for"
+                reason = "requested"
             elif run.warnings[doubts:]:
                 reason = run.warnings[doubts]
             else:
@@ -197,7 +197,7 @@ class Step(Generic[P, L]):
             except StorageError as error:
                 if attempt == retries or not is_transient(error):
                     raise
-                call.run.warn(f"{self.name}: {error}; tried again")
+                call.run.warn(f"{self.name}: {error}; retrying")
                 time.sleep(call.run.retry_delay * 2**attempt)
             except (MemoryError, ImportError, OSError) as error:
                 if not short_of_memory(error):
@@ -277,7 +277,7 @@ class Step(Generic[P, L]):
             )
             if name in TERMS:
                 used.update(used_values(copy, name))
-        text = f"{self.name}: {', '.join(replaced)} given by hand"
+        text = f"{self.name}: {', '.join(replaced)} replaced by the user"
         return leaf.model_copy(
             update={
                 "products": products,
