@@ -159,7 +159,7 @@ TERMS = {
         *(
             _table(
                 name,
-                f"motion from exposure to exposure within {what}",
+                f"motion from exposure to exposure within {stack}",
                 _MJD,
                 Column(
                     "OFFSET_X",
@@ -177,7 +177,7 @@ TERMS = {
                 ),
                 used=used,
             )
-            for name, what, used in (
+            for name, stack, used in (
                 ("TERM_SPREAD", "a stack", ("SPR_PIX", "SPR_IMG")),
                 ("TERM_SPREAD_IMAGETTES", "a stacked imagette", ()),
             )

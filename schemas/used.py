@@ -136,8 +136,8 @@ def flat_nodes(count: int) -> list[tuple[Keyword, Keyword]]:
 
 def with_keywords(structure: Structure, names: Iterable[str]) -> Structure:
     """Return `structure` with some used values as further keywords, in the order of `USED`."""
-    wanted = set(names) - set(structure.keywords)
-    if unknown := sorted(wanted - set(USED)):
+    added = set(names) - set(structure.keywords)
+    if unknown := sorted(added - set(USED)):
         raise KeyError(f"{unknown[0]} is not declared as a used value")
-    extra = {name: keyword for name, keyword in USED.items() if name in wanted}
+    extra = {name: keyword for name, keyword in USED.items() if name in added}
     return replace(structure, keywords={**structure.keywords, **extra})

@@ -106,7 +106,7 @@ def call_task(
 
 
 def _task_state(leaf: Leaf, cached: bool) -> Any:
-    """Return what the task run shows: the payload, under a state of its own unless it is new."""
+    """Return the result of the task run: the payload, in a named state if it is not new."""
     from prefect.states import Completed
 
     state = "Cached" if cached else "ByHand" if leaf.by_hand else None

@@ -17,7 +17,7 @@ from tasks.engine.keys import canonical, content
 from tasks.engine.store import Workspace
 from tasks.files import disk
 
-Made = Mapping[str, Scalar | None]
+Ingredients = Mapping[str, Scalar | None]
 
 NOT_YET = "0" * 64  # digest of a product that a dry run does not compute
 
@@ -29,16 +29,16 @@ def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scal
 
     The members of a bundle count one by one, under their own names.
     """
-    made: dict[str, Scalar | None] = {"version": version}
+    parts: dict[str, Scalar | None] = {"version": version}
     for name, value in _unbundled(arguments.items()):
         if isinstance(value, Settings):
-            made |= {
+            parts |= {
                 f"{name}.{key}": setting for key, setting in value.model_dump(mode="json").items()
             }
             continue
         text = canonical(content(value))
-        made[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
-    return made
+        parts[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return parts
 
 
 def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
@@ -50,7 +50,7 @@ def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, o
             yield name, value
 
 
-def why(workspace: Workspace, step: str, now: Made) -> str:
+def why(workspace: Workspace, step: str, now: Ingredients) -> str:
     """Return why there is no record of a step with these ingredients.
 
     The most similar record is compared, the newest of equally similar ones.
@@ -61,24 +61,24 @@ def why(workspace: Workspace, step: str, now: Made) -> str:
     paths = sorted(
         workspace.records.glob(f"{step}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
     )
-    recorded = [made for made in map(_recorded, paths) if made is not None]
+    recorded = [parts for parts in map(_recorded, paths) if parts is not None]
     if not paths:
         return "there is no record"
     if not recorded:
         return "the records do not list their ingredients"
-    closest: list[str] = min([_differences(made, now) for made in recorded], key=len)
+    closest: list[str] = min([_differences(then, now) for then in recorded], key=len)
     return "; ".join(closest) or "the record has another key"
 
 
-def _recorded(path: Path) -> Made | None:
+def _recorded(path: Path) -> Ingredients | None:
     try:
-        made = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
+        parts = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
     except (DrpError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return made if isinstance(made, dict) else None
+    return parts if isinstance(parts, dict) else None
 
 
-def _differences(then: Made, now: Made) -> list[str]:
+def _differences(then: Ingredients, now: Ingredients) -> list[str]:
     lines = []
     for name in sorted({*then, *now}, key=lambda n: (n != "version", n)):
         before, after = then.get(name), now.get(name)
