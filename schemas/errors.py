@@ -1,7 +1,8 @@
-"""Everything that can go wrong for a user, as one tree; each branch carries the exit code of `drp`.
+"""All errors that a user may see, as one tree; each branch has an exit code of `drp`.
 
-Messages name the file, HDU, column, keyword or setting, say what was met and what was wanted, and
-never hold control characters: text from outside (headers, paths, orders) passes through `plain`.
+Messages name the file, HDU, column, keyword or setting, and say what was found and what was
+expected. They never contain control characters: text from outside (headers, paths, orders) passes
+through `plain`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ def plain(text: object, limit: int = 300) -> str:
 
 
 class DrpError(Exception):
-    """Base of all errors that are shown to a user in one line. `exit_code` is what `drp` ends
-    with.
-    """
+    """Base of all errors that are shown to a user in one line; `exit_code` is that of `drp`."""
 
     exit_code = 70
 
@@ -35,32 +34,33 @@ class UsageError(DrpError):
 
 
 class BadInputError(DrpError):
-    """An input file is damaged or says what cannot be."""
+    """An input file is damaged or contradicts itself."""
 
     exit_code = 65
 
 
 class MissingInputError(DrpError):
-    """A file or reference that the visit needs is not there (yet)."""
+    """A file or reference that the visit needs is missing, perhaps only for now."""
 
     exit_code = 66
 
 
 class NoScienceDataError(DrpError):
-    """Nothing is left to measure: every image is occulted, in the SAA or unusable."""
+    """Nothing can be measured: every image is occulted, in the SAA or unusable."""
 
     exit_code = 69
 
 
 class CannotCreateError(DrpError):
-    """The place for the products cannot be written to, or is taken."""
+    """The products cannot be written to their place, or it is taken."""
 
     exit_code = 73
 
 
 class StorageError(DrpError):
-    """Reading or writing failed: disk full, device error, stuck file system. A `permanent` one is
-    not tried again.
+    """Reading or writing failed: disk full, device error, stuck file system.
+
+    A `permanent` error is not retried.
     """
 
     exit_code = 74
@@ -68,13 +68,13 @@ class StorageError(DrpError):
 
 
 class BusyError(DrpError):
-    """Another run holds the visit, or a resource (memory, server) is missing for now."""
+    """Another run holds the visit, or a resource (memory, server) is not available now."""
 
     exit_code = 75
 
 
 class SelfCheckError(DrpError):
-    """A product that was just written does not read back as it was meant."""
+    """A product that was just written does not read back unchanged."""
 
     exit_code = 76
 
@@ -86,10 +86,9 @@ class ConfigurationError(DrpError):
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. No error, so that nothing that deals with errors takes it for one
-    and goes on.
+    """The run was asked to stop; the exit code is 128 plus the signal's number.
 
-    The exit code is 128 + the signal's number.
+    It is not an Exception, so that no handler of errors catches it and continues.
     """
 
     def __init__(self, signal_number: int, name: str) -> None:
@@ -100,9 +99,7 @@ class Interrupted(BaseException):
 
 
 def short_of_memory(error: BaseException) -> bool:
-    """Return whether an error only says that there is not enough memory: a library that cannot be
-    loaded for it says so too.
-    """
+    """Whether an error means only that memory is short, also while a library was loaded."""
     text = str(error).lower()
     if isinstance(error, ImportError):
         return "failed to map segment" in text or "cannot allocate memory" in text
@@ -112,8 +109,8 @@ def short_of_memory(error: BaseException) -> bool:
 
 
 def wanted_memory(error: BaseException) -> str:
-    """Return what a want of memory is told as, with its size where the error knows it."""
-    # numpy's own says so: bytes of the array that could not be made
+    """Return the message for a lack of memory, with the size if the error has it."""
+    # of numpy's own error: bytes of the array that could not be allocated
     size = getattr(error, "_total_size", None)
     return (
         f"not enough memory, needs {size / 1e6:.0f} MB more"

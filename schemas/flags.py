@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-# Decimal digits of EVENT (value of one unit in each place).
+# Decimal digits of EVENT: the value of one unit in each place.
 EVENT_SAA = 1
 EVENT_TEMPERATURE = 10
 EVENT_EARTH = 100
@@ -18,15 +18,18 @@ EVENT_DIGITS = (
     EVENT_MOON,
     EVENT_SUN,
     EVENT_COSMIC_RAYS,
-)  # in their order
+)  # in order
 
-EARTH_STRAY_LIGHT = 1  # stray light above its threshold, or the limb nearer than the soft limit
+EARTH_STRAY_LIGHT = 1  # stray light above its threshold, or limb below the soft limit
 EARTH_HARD_LIMIT = 2
 EARTH_OCCULTED = 9
 
 
 class Quality(IntFlag):
-    """QUALITY of one image: why a point may be bad. Bits are ours; 0 is good."""
+    """QUALITY of one image: why a point may be bad; 0 is good.
+
+    The bits are our own, not the SOC's.
+    """
 
     SAA = 1 << 0
     OCCULTED = 1 << 1
@@ -36,14 +39,12 @@ class Quality(IntFlag):
     COSMIC_RAYS = 1 << 5
     UNUSABLE_IMAGE = 1 << 6  # garbled, all zero, or saturated throughout
     DUPLICATE_TIME = 1 << 8
-    HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or was replaced
-    POINTING = 1 << 10  # no attitude, or the star is far from its place
+    HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or replaced
+    POINTING = 1 << 10  # no attitude, or the star is far from its expected position
     BACKGROUND = 1 << 11  # background spike
-    MARGIN = 1 << 12  # bias of this image could not be measured in its margins
-    CENTROID = 1 << 13  # position could not be measured
-    NO_STACK = (
-        1 << 14
-    )  # imagette: no stack of the visit holds it; conditions are those of the nearest one
+    MARGIN = 1 << 12  # the margins do not give the bias of this image
+    CENTROID = 1 << 13  # the position could not be measured
+    NO_STACK = 1 << 14  # imagette of no stack; the conditions are those of the nearest one
     GRADIENT = 1 << 15  # background much brighter on one side
 
 
@@ -51,15 +52,15 @@ UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE
 
 
 class PixelFlag(IntFlag):
-    """Bits of a pixel of the window: what is known of it over the whole visit; 0 is good."""
+    """Flags of a pixel of the window over the whole visit; 0 is good."""
 
-    HOT = 1 << 0  # a steady excess was found and taken away
+    HOT = 1 << 0  # a steady excess was subtracted
     TELEGRAPHIC = 1 << 1  # jumps between two levels
-    DEAD = 1 << 2  # shows next to nothing of the light; taken from the model
+    DEAD = 1 << 2  # records hardly any light; replaced by the model
     COSMIC_RAYS = 1 << 3  # hit in at least one image
-    MAP_HOT = 1 << 4  # the reference map says so
+    MAP_HOT = 1 << 4
     MAP_TELEGRAPHIC = 1 << 5
     MAP_DEAD = 1 << 6
     MAP_PARTIALLY_DEAD = 1 << 7
     MAP_SATURATED = 1 << 8
-    OUTSIDE = 1 << 9  # not in the window
+    OUTSIDE = 1 << 9  # outside the window

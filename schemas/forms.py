@@ -1,7 +1,7 @@
-"""What an operator fills in: the forms of the deployed flows. The server refuses what does not fit
-before a run is made.
+"""Forms that an operator fills in for the deployed flows.
 
-A worker runs in a folder of its own, so paths are absolute here.
+The server rejects invalid values before it creates a run. A worker runs in a folder of its own, so
+paths are absolute here.
 """
 
 from __future__ import annotations
@@ -65,38 +65,39 @@ StepName = Literal[
 
 
 class Form(BaseModel):
-    """Base: immutable, unknown fields refused."""
+    """Base: immutable; unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ReduceForm(Form):
-    """Reduce one visit, or go on from a published one."""
+    """Reduce one visit, or continue from a published one."""
 
-    visit: Folder = Field(description="folder of the visit, or a published one")
+    visit: Folder = Field(description="folder of the visit, or a published folder")
     references: tuple[Folder, ...] = Field(
-        (), description="folders with reference files; none: the default library"
+        (), description="folders with reference files; default: the library"
     )
     output: Folder | None = Field(
-        None, description="where the products are published; empty: the place of this installation"
+        None,
+        description="folder in which the products are published; empty: that of this installation",
     )
     work: Folder | None = Field(
         None, description="folder of intermediate products; empty: that of this installation"
     )
     from_step: StepName | None = Field(
-        None, description="do this step again, and what depends on it"
+        None, description="repeat this step and those that depend on it"
     )
-    until: StepName | None = Field(None, description="stop behind this step; nothing is published")
-    replace: tuple[Folder, ...] = Field((), description="own versions of intermediate products")
+    until: StepName | None = Field(None, description="stop after this step without publishing")
+    replace: tuple[Folder, ...] = Field((), description="files that replace intermediate products")
     settings: PipelineSettings = Field(
         default_factory=PipelineSettings, description="settings that differ from the defaults"
     )
     archive: bool = Field(False, description="also write the .tgz that pycheops opens")
-    strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
-    wait: bool = Field(False, description="wait for another run on the visit")
+    strict: bool = Field(False, description="reject inputs that deviate from their definitions")
+    wait: bool = Field(False, description="wait until another run on the visit has finished")
 
     def request(self, output: Path) -> ReduceRequest:
-        """Return the request; `output` is where products go if the form does not say."""
+        """Return the request; `output` is used if the form names no output folder."""
         asked = self.model_dump(exclude_unset=True)
         return ReduceRequest(
             **{
@@ -110,7 +111,7 @@ class SimulateForm(Form):
     """Simulate a visit."""
 
     output: Folder = Field(description="the new folder of the visit")
-    case: Name = Field("demo", description="which visit")
+    case: Name = Field("demo", description="name of the simulated case")
     images: int | None = Field(
         None, ge=1, description="number of stacked images; empty: the case's own"
     )
@@ -120,15 +121,15 @@ class SimulateForm(Form):
 class ValidateForm(Form):
     """Validate the pipeline on simulated visits."""
 
-    output: Folder = Field(description="where results are written and parts are kept")
-    cases: tuple[Name, ...] = Field((), description="names of cases, or budget; none: all")
+    output: Folder = Field(description="folder of results and finished parts")
+    cases: tuple[Name, ...] = Field((), description="names of cases, or budget; default: all")
     seeds: int | None = Field(
-        None, ge=1, description="visits of each case; empty: as many as its noise needs"
+        None, ge=1, description="visits of each case; empty: as many as its noise requires"
     )
     images: int | None = Field(
         None, ge=1, description="stacks of each visit; empty: the case's own"
     )
-    again: bool = Field(False, description="do parts again that are there")
+    again: bool = Field(False, description="repeat finished parts")
 
     def request(self) -> ValidateRequest:
         """Return the request."""
@@ -136,22 +137,23 @@ class ValidateForm(Form):
 
 
 class IntakeForm(Form):
-    """Do the job orders that are in a folder, each once."""
+    """Process the job orders in a folder, each once."""
 
-    folder: Folder = Field(description="where job orders arrive")
+    folder: Folder = Field(description="folder in which job orders arrive")
 
 
 class ReprocessForm(Form):
-    """Reduce those published visits again that new references, or new versions of steps, touch."""
+    """Reduce published visits again that new references or new versions of steps affect."""
 
     output: Folder | None = Field(
-        None, description="where the visits are published; empty: the place of this installation"
+        None,
+        description="folder in which the visits are published; empty: that of this installation",
     )
     references: tuple[Folder, ...] = Field((), description="folders with new reference files")
     visits: tuple[Folder, ...] = Field(
-        (), description="folders with raw files and other references, where steps need them"
+        (), description="folders with raw files and other references that the steps need"
     )
     work: Folder | None = Field(
         None, description="folder of intermediate products; empty: that of this installation"
     )
-    do: bool = Field(False, description="do it; otherwise the plan is shown")
+    do: bool = Field(False, description="run the plan; otherwise only show it")

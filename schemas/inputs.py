@@ -1,8 +1,7 @@
-"""What the pipeline reads: for each kind of file the HDUs, keywords and columns that are used, and
-what happens without it.
+"""Inputs of the pipeline: the HDUs, keywords and columns used of each kind of file.
 
-What is named here is *needed*: missing or of the wrong type it is damage. Everything else of a file
-is merely noted where it differs from its definition.
+Everything named here is *needed*: if it is missing or of the wrong type, the file is damaged.
+Differences from the definition elsewhere in the file are only noted.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Values a keyword may have: within [`low`, `high`] (`low` itself excluded where `above`), or
-    one of `choices`.
+    """Values that a keyword may have.
+
+    They lie within [`low`, `high`], `low` excluded if `above`, or are among `choices`.
     """
 
     low: float = float("-inf")
@@ -38,9 +38,9 @@ class Allowed:
         if self.choices:
             return " or ".join(repr(c) for c in self.choices)
         if self.high == float("inf"):
-            return f"{'above' if self.above else 'at least'} {self.low:g}"
+            return f"{'more than' if self.above else 'at least'} {self.low:g}"
         return (
-            f"above {self.low:g}, at most {self.high:g}"
+            f"more than {self.low:g}, at most {self.high:g}"
             if self.above
             else f"{self.low:g} to {self.high:g}"
         )
@@ -48,8 +48,9 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is used of one HDU. A table whose `columns` are needed has rows unless it
-    `may_be_empty`.
+    """The part of one HDU that is used.
+
+    A table of which `columns` are used must have rows unless it `may_be_empty`.
     """
 
     structure: Structure
@@ -62,8 +63,10 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One kind of file. `first` are the EXTNAMEs that HDU 1 may have; `fallback` says what is done
-    without the file.
+    """One kind of file.
+
+    `first` are the EXTNAMEs that HDU 1 may have; `fallback` describes the reduction without the
+    file, and is None if there is none.
     """
 
     kind: str
@@ -198,7 +201,7 @@ RAW_FULL_ARRAY = Input(
         **_margins("RAW"),
     },
     "one image of the whole CCD at the start of the visit",
-    fallback="no calibrated full array is made",
+    fallback="no full array is calibrated",
 )
 RAW_IMAGETTE = Input(
     "raw imagettes",
@@ -253,8 +256,8 @@ VISITS = Input(
             optional=True,
         ),
     },
-    "the visit as planned: intended place of the target, planned SAA and occultations",
-    fallback="the target is taken to be planned at the centre of the window",
+    "the visit as planned: intended position of the target, SAA and occultations",
+    fallback="the target is assumed at the centre of the window",
 )
 CONSTRAINTS = Input(
     "visit constraints",
@@ -271,9 +274,9 @@ ORBIT = Input(
     "orbit",
     ("AUX_RES_Orbit",),
     {"AUX_RES_Orbit": _use("AUX_RES_Orbit", "EPOCH", "X", "Y", "Z", "X_DOT", "Y_DOT", "Z_DOT")},
-    "the satellite's path",
-    fallback="occultation is taken from visit constraints only, and the satellite's own light "
-    "time is not known",
+    "the orbit of the satellite",
+    fallback="occultations come from visit constraints only, and the satellite's light time is "
+    "unknown",
 )
 STAR_CATALOGUE = Input(
     "star catalogue",
@@ -284,7 +287,7 @@ STAR_CATALOGUE = Input(
         )
     },
     "the stars of the field",
-    fallback="no field stars are known",
+    fallback="no field stars are modelled",
 )
 VISIT_INPUTS = (
     RAW_SUBARRAY,
@@ -372,7 +375,7 @@ FLAT_FIELD = Input(
             "REF_APP_FlatFieldTeffMetadata", "DATA_TYPE", "T_EFF"
         ),
     },
-    "flat field for stars of some effective temperatures",
+    "flat fields for stars of several effective temperatures",
 )
 FLAT_FILTERS = Input(
     "flat fields by wavelength",
@@ -385,8 +388,8 @@ FLAT_FILTERS = Input(
             "REF_APP_FlatFieldFilterMetadata", "DATA_TYPE", "FILTER"
         ),
     },
-    "flat field for light of some wavelengths",
-    fallback="only a flat field that is built (flat.source) needs it",
+    "flat fields for light of several wavelengths",
+    fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 SPECTRA = Input(
     "spectra of stars",
@@ -396,8 +399,8 @@ SPECTRA = Input(
             soc_structure("REF_APP_SEDTeff"), _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR")
         )
     },
-    "flux of stars with wavelength, for some effective temperatures",
-    fallback="only a flat field that is built (flat.source) needs it",
+    "spectra of stars of several effective temperatures",
+    fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 THROUGHPUT = Input(
     "throughput",
@@ -407,15 +410,15 @@ THROUGHPUT = Input(
             soc_structure("REF_APP_Throughput"), _FRAME, ("WAVELENGTH", "THROUGHPUT")
         )
     },
-    "part of the light that the optics let through, with wavelength",
-    fallback="only a flat field that is built (flat.source) needs it",
+    "transmission of the optics as a function of wavelength",
+    fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 QUANTUM_EFFICIENCY = Input(
     "quantum efficiency",
     ("REF_APP_QE",),
     {"REF_APP_QE": Use(soc_structure("REF_APP_QE"), _FRAME, ("WAVELENGTH", "QE"))},
-    "electrons per photon that reaches the CCD, with wavelength",
-    fallback="only a flat field that is built (flat.source) needs it",
+    "electrons per photon at the CCD as a function of wavelength",
+    fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 BY_WAVELENGTH = (FLAT_FILTERS, SPECTRA, THROUGHPUT, QUANTUM_EFFICIENCY)
 BAD_PIXEL_MAP = Input(
@@ -423,7 +426,7 @@ BAD_PIXEL_MAP = Input(
     ("REF_APP_BadPixelMap",),
     {"REF_APP_BadPixelMap": Use(soc_structure("REF_APP_BadPixelMap"), _FRAME)},
     "hot, dead, saturated and telegraphic pixels of the CCD",
-    fallback="no pixel is taken to be bad beforehand",
+    fallback="no pixel is flagged beforehand",
 )
 SAA_MAP = Input(
     "SAA map",
@@ -433,14 +436,14 @@ SAA_MAP = Input(
             soc_structure("EXT_APP_SAAMap"), _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG")
         )
     },
-    "where the orbit crosses the South Atlantic Anomaly",
-    fallback="SAA is taken from visit constraints only",
+    "region of the South Atlantic Anomaly",
+    fallback="SAA flags come from visit constraints only",
 )
 PIXEL_SCALE = Input(
     "pixel scale",
     ("REF_APP_PixelScale",),
     {"REF_APP_PixelScale": Use(soc_structure("REF_APP_PixelScale"), _FRAME, ("PIXEL_SCALE",))},
-    "angle on the sky of one pixel",
+    "angle on the sky per pixel",
     fallback="1.01 arcsec per pixel",
 )
 READ_OUT = Input(
@@ -487,7 +490,7 @@ WHITE_PSF = Input(
     ("REF_APP_WhitePSF",),
     {"REF_APP_WhitePSF": Use(soc_structure("REF_APP_WhitePSF"), _FRAME)},
     "image of a point source in white light",
-    fallback="few images are taken to show no fine detail of the PSF",
+    fallback="with few images the PSF has no fine detail",
 )
 FLUX_CONVERSION = Input(
     "flux conversion",
@@ -498,7 +501,7 @@ FLUX_CONVERSION = Input(
         )
     },
     "magnitude in the CHEOPS band minus Gaia G by effective temperature",
-    fallback="Gaia G magnitudes are taken as they are",
+    fallback="Gaia G magnitudes are used unchanged",
 )
 REFERENCES = (
     BIAS_FRAME,
@@ -529,7 +532,7 @@ LEVEL1 = {
 
 
 def level1_input(extname: str) -> Input:
-    """Return the declaration by which a calibrated or corrected product is read back."""
+    """Return the declaration of a calibrated or corrected product as an input."""
     metadata = LEVEL1[extname]
     keywords = {
         "NEXP": _COUNT,
@@ -551,7 +554,7 @@ def level1_input(extname: str) -> Input:
 
 
 def term_input(extname: str) -> Input:
-    """Return the declaration by which a term is read back: all of it is needed."""
+    """Return the declaration of a term as an input: all of it is needed."""
     uses = {}
     for name in (extname, *COMPANIONS.get(extname, ())):
         term = TERMS[name]

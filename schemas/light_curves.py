@@ -14,13 +14,12 @@ LIGHT_CURVES = {
     **{f"R{r}": float(r) for r in range(15, 41)},
 }
 
-# Light curves that are more than a sum within a circle; each stands in the tables at this radius.
+# Light curves that are more than a sum within a circle.
 OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
 IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
 
-# Stages of the light curve in one circle of DEFAULT_RADIUS: what is left after each operation, in
-# the order of work.
+# Stages of the light curve in one circle of DEFAULT_RADIUS: the sum after each operation, in order.
 CALIBRATION_STAGES = {
     "RAW": "as read out, bias included, at the median gain",
     "BIAS": "without bias, at the median gain",
@@ -35,7 +34,7 @@ CORRECTION_STAGES = {
     "SMEARING": "without smeared light",
     "STATIC": "without steady excess of pixels",
     "TELEGRAPHIC": "without high states of telegraphic pixels",
-    "DEAD": "dead pixels taken from the model",
+    "DEAD": "dead pixels replaced by the model",
     "COSMIC_RAYS": "without cosmic rays",
     "BACKGROUND": "without background",
 }

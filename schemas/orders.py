@@ -1,4 +1,4 @@
-"""What a job order of the scheduler says, and what its trigger file passes on."""
+"""Contents of the scheduler's job orders and trigger files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Level(IntEnum):
 
 
 class Part(BaseModel):
-    """Base of the parts of an order: immutable, nothing unknown."""
+    """Base of the parts of an order: immutable; unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class JobInput(Part):
 
 
 class JobOrder(Part):
-    """What is to be done: inputs, where products and scratch go, levels of the log, parameters."""
+    """A job order: inputs, folders of products and scratch, levels of the log, parameters."""
 
     stdout_level: Level
     stderr_level: Level
@@ -62,7 +62,7 @@ class JobOrder(Part):
 
 
 class Trigger(Part):
-    """What a trigger file says. `values` are those of the Variable_Header, in their order."""
+    """Contents of a trigger file; `values` are those of the Variable_Header, in order."""
 
     root: str = "Earth_Explorer_Header"
     file_class: str = "OPER"
@@ -71,5 +71,5 @@ class Trigger(Part):
     values: dict[str, str]
 
     def number(self, name: str) -> int | None:
-        """Return a value that is a number, or None where it is not given."""
+        """Return a value as a number, or None if there is none."""
         return int(self.values[name]) if name in self.values else None

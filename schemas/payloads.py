@@ -1,6 +1,4 @@
-"""What passes between steps: some hundred bytes of plain values and references to products, never
-arrays.
-"""
+"""Payloads that pass between steps: plain values and references to products, never arrays."""
 
 from __future__ import annotations
 
@@ -27,13 +25,16 @@ class Status(StrEnum):
 
 
 class Payload(BaseModel):
-    """Base of all payloads: immutable, nothing unknown, no NaN."""
+    """Base of all payloads: immutable; unknown fields and NaN are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Product(Payload):
-    """A file and what it must hold. `path` is where it is now; it never enters a key."""
+    """A file, with the digest and type that it must have.
+
+    `path` is its present place; it never enters a key.
+    """
 
     path: str
     sha256: Digest
@@ -49,10 +50,10 @@ class Reference(Payload):
 
 
 class Leaf(Payload):
-    """What a step leaves: its products by name, how it ended, the values it used, and what was odd.
+    """The result of a step: its products by name, its state, the values it used, and warnings.
 
     `status` holds the state of each header keyword that the step owns, `used` the values by
-    declared keyword, `by_hand` the names of products that a person put in place of the step's own.
+    declared keyword, `by_hand` the names of products that the user replaced.
     """
 
     step: str
@@ -73,9 +74,7 @@ class Events(Leaf):
 
 
 class Housekeeping(Leaf):
-    """Range of voltages and temperatures, and how often they were beyond their limits; only the
-    report reads it.
-    """
+    """Ranges of voltages and temperatures, and images beyond their limits; for the report only."""
 
 
 class Bias(Leaf):
@@ -119,13 +118,11 @@ class Look(Leaf):
 
 
 class CalibrationStages(Leaf):
-    """The light curve in one circle after each operation of the calibration; only the report reads
-    it.
-    """
+    """The light curve in one circle after each step of the calibration; for the report only."""
 
 
 class CorrectionStages(Leaf):
-    """The light curve in one circle after each correction; only the report reads it."""
+    """The light curve in one circle after each correction; for the report only."""
 
 
 class Background(Leaf):
@@ -133,27 +130,27 @@ class Background(Leaf):
 
 
 class Prior(Leaf):
-    """What references say of the star's image and of bad pixels."""
+    """Reference PSF, bad pixels and catalogue, cut to the visit."""
 
 
 class Psf(Leaf):
-    """Super-resolved PSF of the visit, and by how much pixels scatter about it."""
+    """Super-resolved PSF of the visit, and the scatter of pixels about it."""
 
     def is_made(self, use: PsfUse) -> bool:
-        """Return whether the PSF is from enough images to be used."""
+        """Return whether enough images went into the PSF for it to be used."""
         return int(self.used.get("PSF_N", 0)) >= use.fewest
 
 
 class Plate(Leaf):
-    """Stars of the full array, and how far roll and scale are off."""
+    """Stars of the full array, and its offsets in roll and scale."""
 
 
 class Stars(Leaf):
-    """The catalogue's stars about the target, with their fluxes."""
+    """Catalogue stars around the target, with their fluxes."""
 
 
 class Smearing(Leaf):
-    """Light that was smeared along the columns, one row an image."""
+    """Light smeared along the columns, one row per image."""
 
 
 class Contamination(Leaf):
@@ -161,11 +158,11 @@ class Contamination(Leaf):
 
 
 class Defects(Leaf):
-    """Cosmic rays of every image, and what stands still on the detector."""
+    """Cosmic rays of every image, and static defects of the detector."""
 
 
 class PsfFit(Leaf):
-    """Flux of the target by PSF, and the share of light within each aperture, for every image."""
+    """PSF flux of the target and share of light within each aperture, for every image."""
 
 
 class Position(Leaf):
@@ -173,13 +170,14 @@ class Position(Leaf):
 
 
 class Corrected(Leaf):
-    """Images with every estimated effect taken away: SCI_COR_SubArray, SCI_COR_Imagette or
-    SCI_COR_FullArray.
+    """Images with every estimated effect subtracted.
+
+    The product is SCI_COR_SubArray, SCI_COR_Imagette or SCI_COR_FullArray.
     """
 
 
 class Corrections(Leaf):
-    """What was taken away, as the SOC defines it: background, flags of pixels, cosmic rays."""
+    """Corrections in the SOC's own products: background, flags of pixels, cosmic rays."""
 
 
 class Apertures(Leaf):
@@ -201,19 +199,19 @@ class LightCurves(Leaf):
 class Bundle(Payload):
     """Payloads that are always read together, passed as one argument.
 
-    The key of a step holds the content of each, and `drp reduce --dry-run` names each on its own.
+    The key of a step holds the content of each, and `drp reduce --dry-run` names each separately.
     """
 
 
 class ReadOut(Bundle):
-    """How the read-out turns electrons into numbers: bias level, read-out noise and gain."""
+    """The conversion of electrons to ADU: bias level, read-out noise and gain."""
 
     bias: Bias
     gain: Gain
 
 
 class Detector(Bundle):
-    """What the detector does to the light; `spread` is None for the full array, one exposure."""
+    """Effects of the detector; `spread` is None for the full array, a single exposure."""
 
     readout: ReadOut
     linearity: Linearity
@@ -231,7 +229,7 @@ class FirstScene(Bundle):
 
 
 class Scene(Bundle):
-    """The model of target and field stars; `position` is None until the target is measured."""
+    """The model of target and field stars; `position` is None until it is measured."""
 
     look: Look
     pointing: Pointing
@@ -251,19 +249,19 @@ class Scene(Bundle):
 
 
 class Removed(Bundle):
-    """What is subtracted from a calibrated image; `defects` is None until they are searched for."""
+    """Effects subtracted from a calibrated image; `defects` is None before the first search."""
 
     background: Background
     smearing: Smearing
     defects: Defects | None = None
 
     def with_defects(self, defects: Defects) -> Removed:
-        """Return the bundle with defects."""
+        """Return a copy with these defects."""
         return self.model_copy(update={"defects": defects})
 
 
 class Photometry(Bundle):
-    """What is measured of the target in the stacked images."""
+    """Measurements of the target in the stacked images."""
 
     apertures: Apertures
     psf_fit: PsfFit
@@ -271,20 +269,20 @@ class Photometry(Bundle):
     quality: QualityTerm
 
     def leaves(self) -> list[Leaf]:
-        """All steps, in order."""
+        """Return the results of all steps, in order."""
         return [self.apertures, self.psf_fit, self.contamination, self.quality]
 
 
 class ReportData(Leaf):
-    """Numbers and figures of the report, ready to be typeset."""
+    """Numbers and figures of the report, ready for typesetting."""
 
 
 class ViewerData(Leaf):
-    """Numbers that the viewer shows, ready to be set in its page."""
+    """Numbers that the viewer shows, ready for its page."""
 
 
 class Inventory(Payload):
-    """Everything a visit is reduced from, found, opened and digested before the first step."""
+    """All inputs of a visit, found, opened and digested before the first step."""
 
     visit: VisitId
     obsid: int
@@ -305,13 +303,11 @@ class Inventory(Payload):
     dark_frames: tuple[Reference, ...] = ()  # one, or the two that bracket the visit
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    fallbacks: dict[str, str] = Field(
-        default_factory=dict
-    )  # kind that is absent -> what is done instead
+    fallbacks: dict[str, str] = Field(default_factory=dict)  # missing kind -> its fall-back
 
 
 class CalibratedVisit(Payload):
-    """What the first stage hands on."""
+    """Result of the first stage."""
 
     events: Events
     bias: Bias
@@ -333,7 +329,7 @@ class CalibratedVisit(Payload):
 
     @property
     def detector(self) -> Detector:
-        """All that is undone of the detector."""
+        """All effects of the detector."""
         return Detector(
             readout=self.readout,
             linearity=self.linearity,
@@ -343,7 +339,7 @@ class CalibratedVisit(Payload):
         )
 
     def terms(self) -> tuple[Leaf, ...]:
-        """Return the estimates that the images of this stage were made with."""
+        """Return the estimates behind the images of this stage."""
         return (
             self.events,
             self.bias,
@@ -355,7 +351,7 @@ class CalibratedVisit(Payload):
         )
 
     def leaves(self) -> list[Leaf]:
-        """All steps of the stage, in order."""
+        """Return the results of all steps of the stage, in order."""
         first = [leaf for leaf in (self.events, self.housekeeping) if leaf is not None]
         steps = [
             *first,
@@ -374,7 +370,7 @@ class CalibratedVisit(Payload):
 
 
 class CorrectedVisit(Payload):
-    """What the second stage hands on."""
+    """Result of the second stage."""
 
     pointing: Pointing
     prior: Prior
@@ -412,11 +408,11 @@ class CorrectedVisit(Payload):
 
     @property
     def removed(self) -> Removed:
-        """What the corrected images are free of."""
+        """The effects subtracted from the corrected images."""
         return Removed(background=self.background, smearing=self.smearing, defects=self.defects)
 
     def terms(self) -> tuple[Leaf, ...]:
-        """Return the estimates that the images of this stage were made with, and the images."""
+        """Return the estimates behind the images of this stage, and the images."""
         return (
             self.pointing,
             self.look,
@@ -430,7 +426,7 @@ class CorrectedVisit(Payload):
         )
 
     def leaves(self) -> list[Leaf]:
-        """All steps of the stage, in order."""
+        """Return the results of all steps of the stage, in order."""
         steps = [
             self.pointing,
             self.prior,
@@ -457,7 +453,7 @@ class CorrectedVisit(Payload):
 
 
 class MeasuredVisit(Payload):
-    """What the third stage hands on."""
+    """Result of the third stage."""
 
     apertures: Apertures
     psf_fit: PsfFit
@@ -468,13 +464,13 @@ class MeasuredVisit(Payload):
     imagette_light_curves: LightCurves | None = None
 
     def leaves(self) -> list[Leaf]:
-        """All steps of the stage, in order."""
+        """Return the results of all steps of the stage, in order."""
         steps = [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
         return [*steps, *(p for p in (self.imagettes, self.imagette_light_curves) if p is not None)]
 
 
 class Published(Payload):
-    """The outcome of a run. `new` is False if everything stood there already."""
+    """The outcome of a run; `new` is False if the result had been published before."""
 
     visit: VisitId
     folder: str

@@ -1,7 +1,6 @@
-"""Declared products: every HDU, keyword and column that is read or written, once, with type, unit
-and meaning.
+"""Declared products: every HDU, keyword and column that is read or written, with unit and meaning.
 
-The SOC's structures stand in `soc.toml`; our own (terms) are declared in `terms.py` with the same
+The SOC's structures are in `soc.toml`; our own (terms) are declared in `terms.py` with the same
 classes. Reader, writer, report and documentation all use these declarations.
 """
 
@@ -54,7 +53,7 @@ _SIZED = re.compile(r"^([a-z]+\d*)\((\d+)\)$")
 
 @dataclass(frozen=True, slots=True)
 class Keyword:
-    """One header keyword. `default` is written where nothing else is known."""
+    """One header keyword; `default` is written if there is no value."""
 
     name: str
     type: KeywordType
@@ -63,14 +62,14 @@ class Keyword:
     default: str | int | float | bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a name that FITS cuts off."""
+        """Reject a name that FITS would cut."""
         if len(self.name) > 8:
             raise ValueError(f"keyword {self.name} is longer than 8 characters")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One table column; `size` is the length of a string, or the number of elements of a vector."""
+    """One table column; `size` is the length of a string or the number of elements."""
 
     name: str
     type: str
@@ -101,7 +100,7 @@ class Column:
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """Type of one row's cell as it lies in the file."""
+        """Type of one cell as stored in the file."""
         if self.type == "string":
             return np.dtype(f"S{self.size}")
         base = np.dtype(STORED[self.type][1])
@@ -110,8 +109,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """One HDU: an image (`image` is its pixel type, `axes` its NAXISn with 0 for free) or a table
-    (`columns`).
+    """One HDU, an image or a table.
+
+    An image has a pixel type (`image`) and its NAXISn (`axes`, 0 for any size), a table `columns`.
     """
 
     extname: str
@@ -204,5 +204,5 @@ def _soc_columns(entry: Mapping[str, Any]) -> tuple[Column, ...]:
 
 
 def soc_extnames() -> tuple[str, ...]:
-    """Return the names of all SOC structures that are declared here."""
+    """Return the EXTNAMEs of all SOC structures in `soc.toml`."""
     return tuple(_soc()["structure"])

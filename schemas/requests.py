@@ -1,4 +1,4 @@
-"""What a user or the scheduler asks for."""
+"""Requests of a user or of the scheduler."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ class ReduceRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    visit: Path = Field(description="folder of the visit, or a published one")
+    visit: Path = Field(description="folder of the visit, or a published folder")
     references: tuple[Path, ...] = Field(
-        (), description="folders with reference files; none: the default library"
+        (), description="folders with reference files; default: the library"
     )
-    output: Path = Field(Path("products"), description="where the products are published")
+    output: Path = Field(Path("products"), description="folder in which the products are published")
     work: Path | None = Field(None, description="folder of intermediate products")
-    from_step: str | None = Field(None, description="do this step again, and what depends on it")
-    until: str | None = Field(None, description="stop behind this step; nothing is published")
-    replace: tuple[Path, ...] = Field((), description="own versions of intermediate products")
+    from_step: str | None = Field(None, description="repeat this step and those that depend on it")
+    until: str | None = Field(None, description="stop after this step without publishing")
+    replace: tuple[Path, ...] = Field((), description="files that replace intermediate products")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="settings that differ from the defaults, by step"
     )
     archive: bool = Field(False, description="also write the .tgz that pycheops opens")
-    strict: bool = Field(False, description="refuse inputs that deviate from their definitions")
-    wait: bool = Field(False, description="wait for another run on the visit")
-    dry_run: bool = Field(False, description="only say what would be done")
+    strict: bool = Field(False, description="reject inputs that deviate from their definitions")
+    wait: bool = Field(False, description="wait until another run on the visit has finished")
+    dry_run: bool = Field(False, description="only show what would be done")
     resume: bool = Field(
-        False, description="use what the visit's newest publication in the output folder holds"
+        False, description="start from the visit's newest publication in the output folder"
     )
     renew: bool = Field(
         False,
-        description="from a published folder: newer references in the given folders are taken",
+        description="with a published folder: use newer references from the reference folders",
     )
     arch_rev: int | None = Field(
-        None, ge=0, le=99, description="archive revision; none: that of the raw data"
+        None, ge=0, le=99, description="archive revision; default: that of the raw data"
     )
     proc_num: int | None = Field(
-        None, ge=0, le=99, description="processing number; none: the next free one"
+        None, ge=0, le=99, description="processing number; default: the next free one"
     )
 
 
@@ -54,34 +54,32 @@ class ValidateRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: tuple[str, ...] = Field(
-        (), description="names of cases, or paths of TOML files, or budget; none: all"
+        (), description="names of cases, paths of TOML files, or budget; default: all"
     )
     seeds: int | None = Field(
-        None, ge=1, description="visits of each case; none: as many as its noise needs"
+        None, ge=1, description="visits of each case; default: as many as its noise requires"
     )
     images: int | None = Field(
         None, ge=1, description="stacks of each visit, in place of the case's own"
     )
-    output: Path = Field(
-        Path("validation"), description="where results are written and parts are kept"
-    )
-    again: bool = Field(False, description="do parts again that are there")
+    output: Path = Field(Path("validation"), description="folder of results and finished parts")
+    again: bool = Field(False, description="repeat finished parts")
 
 
 def assign(settings: dict[str, Any], assignment: str) -> None:
-    """Put ``step.name=value`` into nested settings; the value is read as TOML, or else as text.
+    """Put ``step.name=value`` into nested settings; the value is TOML, or else text.
 
     Raises
     ------
     UsageError
-        If the text is no assignment.
+        If the text is not such an assignment.
     """
     import tomllib
 
     key, sign, text = assignment.partition("=")
     parts = key.strip().split(".")
     if not sign or len(parts) != 2 or not all(p.isidentifier() for p in parts):
-        raise UsageError(f"--set {assignment!r}: wanted STEP.NAME=VALUE, such as flat.skip=true")
+        raise UsageError(f"--set {assignment!r}: expected STEP.NAME=VALUE, such as flat.skip=true")
     try:
         value = tomllib.loads(f"v = {text.strip()}")["v"]
     except (tomllib.TOMLDecodeError, KeyError):
@@ -90,19 +88,19 @@ def assign(settings: dict[str, Any], assignment: str) -> None:
 
 
 def make_settings(changes: dict[str, Any]) -> PipelineSettings:
-    """Return the settings with some changes from the defaults.
+    """Return the default settings with some changes.
 
     Raises
     ------
     ConfigurationError
-        If a name is unknown or a value is of the wrong type or out of range; it names the key.
+        If a name is unknown, or a value is of the wrong type or out of range; names the key.
     """
     try:
         settings = PipelineSettings.model_validate(changes)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"]) or "settings"
-        shown = (
+        given = (
             f" (got {first['input']!r})"
             if isinstance(first.get("input"), str | int | float | bool)
             else ""
@@ -110,11 +108,11 @@ def make_settings(changes: dict[str, Any]) -> PipelineSettings:
         text = (
             f"unknown setting {key}"
             if first["type"] == "extra_forbidden"
-            else f"setting {key}: {first['msg']}{shown}"
+            else f"setting {key}: {first['msg']}{given}"
         )
         raise ConfigurationError(text) from error
     for group in changes.values():
         for value in group.values() if isinstance(group, dict) else ():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigurationError(f"settings hold {value}, which is not a finite number")
+                raise ConfigurationError(f"settings contain {value}, expected a finite number")
     return settings

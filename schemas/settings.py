@@ -1,5 +1,7 @@
-"""Settings of the steps. A step's key holds its own settings only, so that changing one re-runs
-what depends on it.
+"""Settings of the steps.
+
+The key of a step holds its own settings only, so that a change re-runs this step and those that
+depend on it.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
-    """Base: immutable, unknown names and NaN refused."""
+    """Base: immutable; unknown names and NaN are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class EventSettings(Settings):
-    """Flags of conditions."""
+    """Conditions of the images."""
 
     atmosphere: float = Field(
         100.0, ge=0, le=1000, description="height of the atmosphere that hides a star [km]"
@@ -33,11 +35,11 @@ class BiasSettings(Settings):
         30.0,
         ge=0,
         le=6000,
-        description="window that smooths what goes with neither time, orbit nor temperature "
+        description="window that smooths what follows neither time, orbit nor temperature "
         "[min]; 0: none",
     )
     clip: float = Field(
-        4.0, gt=1, le=20, description="margin pixels further out are left out [sigma]"
+        4.0, gt=1, le=20, description="margin pixels further out are rejected [sigma]"
     )
 
 
@@ -48,7 +50,7 @@ class GainSettings(Settings):
         30.0,
         ge=0,
         le=6000,
-        description="window that smooths what goes with neither time nor orbit [min]; 0: gain "
+        description="window that smooths what follows neither time nor orbit [min]; 0: gain "
         "as measured",
     )
 
@@ -61,15 +63,16 @@ class LinearitySettings(Settings):
         0.0,
         ge=-0.2,
         le=0.2,
-        description="share of the charge that is missing at 100 electrons an exposure, none "
-        "from 800 on",
+        description="share of the charge missing at 100 electrons per exposure, none from 800 on",
     )
 
 
 class SpreadSettings(Settings):
     """Motion within stacks."""
 
-    skip: bool = Field(False, description="linearise stacks as if the star rested within each")
+    skip: bool = Field(
+        False, description="linearise stacks as if the star did not move within each"
+    )
 
 
 class DarkSettings(Settings):
@@ -80,11 +83,11 @@ class DarkSettings(Settings):
         None,
         ge=0,
         le=100,
-        description="factor of the dark frames, in place of the one that the dark columns show",
+        description="factor of the dark frames, in place of that of the dark columns",
     )
     shrink: bool = Field(
         True,
-        description="draw pixels to the usual dark current as far as the map's error explains them",
+        description="shrink pixels towards the usual value as far as the error of the map allows",
     )
 
 
@@ -93,12 +96,12 @@ class FlatSettings(Settings):
 
     skip: bool = Field(False, description="divide by no flat field; no flat field is needed then")
     teff: float | None = Field(
-        None, ge=1000, le=100_000, description="effective temperature in place of the target's [K]"
+        None, ge=1000, le=100_000, description="effective temperature, in place of the target's [K]"
     )
     source: Literal["planes", "wavelengths"] = Field(
         "planes",
-        description="interpolated between those of some stars, or built from those of some "
-        "wavelengths",
+        description="planes: interpolate between effective temperatures; wavelengths: combine flat "
+        "fields by wavelength",
     )
 
 
@@ -106,16 +109,15 @@ class PointingSettings(Settings):
     """Attitude."""
 
     partial: bool = Field(
-        False, description="go on where the attitude covers only part of the visit; flag the rest"
+        False,
+        description="continue with an attitude that covers only part of the visit; flag the rest",
     )
 
 
 class LookSettings(Settings):
     """First look."""
 
-    sample: int = Field(
-        128, ge=1, le=1024, description="images of which the static map is the median"
-    )
+    sample: int = Field(128, ge=1, le=1024, description="images whose median is the static map")
 
 
 class BackgroundSettings(Settings):
@@ -123,7 +125,7 @@ class BackgroundSettings(Settings):
 
     inner: float = Field(45.0, ge=5, le=500, description="inner radius [pixel]")
     outer: float = Field(97.0, ge=6, le=700, description="outer radius [pixel]")
-    clip: float = Field(3.0, gt=1, le=20, description="pixels further out are left out [sigma]")
+    clip: float = Field(3.0, gt=1, le=20, description="pixels further out are rejected [sigma]")
 
 
 class PsfSettings(Settings):
@@ -133,24 +135,24 @@ class PsfSettings(Settings):
         128, ge=64, le=200, multiple_of=2, description="side of the stamp around the target [pixel]"
     )
     radius: float = Field(
-        40.0, ge=10, le=90, description="pixels further out do not decide flux and place [pixel]"
+        40.0, ge=10, le=90, description="pixels further out do not enter flux and position [pixel]"
     )
     rounds: int = Field(4, ge=1, le=20, description="alternations between PSF and stars")
     smoothness: float = Field(
-        1e-4, gt=0, le=1, description="prior against frequencies that the images do not tell"
+        1e-4, gt=0, le=1, description="prior against frequencies that the images do not constrain"
     )
     stiffness: float = Field(
         3e-3, gt=0, le=10, description="prior against a change of the PSF with temperature"
     )
     enough: int = Field(
-        16, ge=4, le=1000, description="with fewer images the reference PSF has a say"
+        16, ge=4, le=1000, description="with fewer images the reference PSF contributes"
     )
-    fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is made")
+    fewest: int = Field(3, ge=1, le=100, description="with fewer images no PSF is estimated")
     lag: float | None = Field(
         None,
         ge=-10,
         le=10,
-        description="time that the attitude is late, in place of the estimate [s]",
+        description="delay of the attitude, in place of the estimate [s]",
     )
 
 
@@ -170,10 +172,16 @@ class PlateSettings(Settings):
     """Plate solution of the full array."""
 
     significance: float = Field(
-        8.0, gt=3, le=1000, description="how far a star stands out of its surroundings [sigma]"
+        8.0,
+        gt=3,
+        le=1000,
+        description="least significance of a star above its surroundings [sigma]",
     )
     stars: int = Field(
-        300, ge=10, le=5000, description="brightest stars of the catalogue that are looked for"
+        300,
+        ge=10,
+        le=5000,
+        description="how many stars of the catalogue are searched for, the brightest",
     )
 
 
@@ -181,20 +189,18 @@ class StarSettings(Settings):
     """Field stars."""
 
     fit: bool = Field(True, description="measure the fluxes of field stars that stand out")
-    sample: int = Field(32, ge=3, le=256, description="images in which they are measured")
+    sample: int = Field(32, ge=3, le=256, description="images in which the fluxes are measured")
     most: int = Field(
-        100, ge=1, le=1000, description="largest number of stars that are measured, the brightest"
+        100, ge=1, le=1000, description="how many stars are measured at most, the brightest"
     )
-    prior: float = Field(
-        0.3, gt=0, le=10, description="relative error of the fluxes that the catalogue gives"
-    )
+    prior: float = Field(0.3, gt=0, le=10, description="relative error of the catalogue's fluxes")
 
 
 class SmearingSettings(Settings):
     """Smearing."""
 
     time: float = Field(
-        25e-6, gt=0, le=1e-3, description="time of one row shift by the clock, trusted to 5 % [s]"
+        25e-6, gt=0, le=1e-3, description="nominal time of one row shift, trusted to 5 % [s]"
     )
 
 
@@ -205,16 +211,19 @@ class DefectSettings(Settings):
         4.5, gt=2, le=50, description="a pixel this far above the model is a cosmic ray [sigma]"
     )
     neighbour: float = Field(
-        2.5, gt=1, le=50, description="so are pixels that touch it, this far above [sigma]"
+        2.5,
+        gt=1,
+        le=50,
+        description="a pixel next to a cosmic ray belongs to it from this excess on [sigma]",
     )
     static: float = Field(
-        8.0, gt=2, le=100, description="a steady excess this significant is taken away [sigma]"
+        8.0, gt=2, le=100, description="a steady excess this significant is subtracted [sigma]"
     )
     hot: float = Field(
         1.0,
         ge=0,
         le=1000,
-        description="a steady excess of less is taken away but not called hot [electron/s]",
+        description="a smaller steady excess is subtracted but not called hot [electron/s]",
     )
     share: float = Field(
         0.003,
@@ -223,10 +232,16 @@ class DefectSettings(Settings):
         description="a steady excess below this share of the star is not a defect",
     )
     gap: float = Field(
-        4.0, gt=1, le=50, description="levels of a telegraphic pixel lie this far apart [sigma]"
+        4.0,
+        gt=1,
+        le=50,
+        description="least distance between the levels of a telegraphic pixel [sigma]",
     )
     contrast: float = Field(
-        4.5, gt=1, le=100, description="variance about one level over that about two, at least"
+        4.5,
+        gt=1,
+        le=100,
+        description="least ratio of the variance about one level to that about two",
     )
 
 
@@ -244,7 +259,7 @@ class ImagetteSettings(Settings):
         None,
         ge=3,
         le=60,
-        description="radius of the circle, in place of the largest that fits [pixel]",
+        description="radius of the circle, in place of the largest one that fits [pixel]",
     )
     inside: float = Field(
         0.9, gt=0, le=1, description="share of the imagettes in which the circle must fit"

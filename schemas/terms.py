@@ -1,7 +1,6 @@
-"""Our own products: one term a step, the small file in which it leaves what it estimated; and the
-values it used.
+"""Our own products: the terms, one small file per step with its estimates and the values it used.
 
-Terms carry no date, no version of the software and no path: made again from the same input they
+Terms carry no date, no version of the software and no path: computed again from the same input they
 have the same bytes.
 """
 
@@ -53,19 +52,19 @@ _DEFECTS_USED = (
     "MAP_PIX",
 )
 
-# columns of several terms
+# columns that several terms share
 _MJD = Column("MJD_TIME", "mjd", "day", "middle of the image, TT")
 
 _BJD = Column("BJD_TIME", "bjd", "day", "middle of the image, TDB at the barycentre")
 
-_EVENT = Column("EVENT", "int32", "", "decimal digits of conditions")
+_EVENT = Column("EVENT", "int32", "", "conditions, one decimal digit each")
 
-_QUALITY = Column("QUALITY", "int32", "", "bits, why the image may be bad")
+_QUALITY = Column("QUALITY", "int32", "", "flags: why the image may be bad")
 
 _POINT_FLAGS = (
     _EVENT,
     Column("STATUS", "int32", "", "1 where EVENT is not 0"),
-    Column("QUALITY", "int32", "", "bits, why the point may be bad"),
+    Column("QUALITY", "int32", "", "flags: why the point may be bad"),
 )
 
 _PLACE = (
@@ -78,9 +77,12 @@ _PLACE_ERR = (
     Column("Y_ERR", "double", "pixel", "error of y"),
 )
 
-# In light curves too: the definition of BJD_TIME has the telescope at the geocentre.
+# In light curves too: by its definition BJD_TIME is for a telescope at the geocentre.
 LIGHT_TIME = Column(
-    "SAT_LIGHT_TIME", "double", "s", "add it to BJD_TIME for the satellite's place; NaN: no orbit"
+    "SAT_LIGHT_TIME",
+    "double",
+    "s",
+    "light time to the geocentre, to add to BJD_TIME; NaN: no orbit",
 )
 
 _SATELLITE = (
@@ -106,10 +108,10 @@ TERMS = {
         ),
         _table(
             "TERM_HOUSEKEEPING",
-            "voltages and temperatures during the visit, and their limits; NaN: none",
+            "voltages and temperatures during the visit, and their limits; NaN: no limit",
             Column("NAME", "string", "", "column of the metadata", 32),
             Column("UNIT", "string", "", "unit of its values and limits", 16),
-            Column("LEAST", "double", "", "least value"),
+            Column("LEAST", "double", "", "smallest value"),
             Column("MEDIAN", "double", "", "median"),
             Column("LARGEST", "double", "", "largest value"),
             Column("LOWER", "double", "", "lower limits, soft and hard", 2),
@@ -117,7 +119,7 @@ TERMS = {
             Column(
                 "BEYOND", "int32", "", "images beyond a soft limit only, and beyond a hard one", 2
             ),
-            Column("MISSING", "int32", "", "images without a number"),
+            Column("MISSING", "int32", "", "images without a value"),
         ),
         _table(
             "TERM_BIAS",
@@ -136,14 +138,17 @@ TERMS = {
             _MJD,
             Column("GAIN", "double", "ADU/electron", "gain, without the noise of the housekeeping"),
             Column(
-                "GAIN_ERR", "double", "ADU/electron", "what noise of the housekeeping is left in it"
+                "GAIN_ERR",
+                "double",
+                "ADU/electron",
+                "its error: remaining noise of the housekeeping",
             ),
             _QUALITY,
             used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR"),
         ),
         _table(
             "TERM_LINEARITY",
-            "corrected signal as a cubic in the measured one, piece by piece",
+            "corrected signal as piecewise cubic of the measured one",
             Column("BOUNDARY", "double", "electron", "measured signal where the piece begins"),
             Column("COEF_0", "double", "electron", "corrected signal there"),
             Column("COEF_1", "double", "", "linear coefficient"),
@@ -154,25 +159,25 @@ TERMS = {
         *(
             _table(
                 name,
-                f"motion from exposure to exposure within {what}",
+                f"motion from exposure to exposure within {stack}",
                 _MJD,
                 Column(
                     "OFFSET_X",
                     "double",
                     "pixel",
-                    "offsets from the mean place: of the exposures, or 8 for more",
+                    "offset of each exposure from the mean; 8 that represent more",
                     8,
                 ),
-                Column("OFFSET_Y", "double", "pixel", "the same along y", 8),
+                Column("OFFSET_Y", "double", "pixel", "offset along y", 8),
                 Column(
                     "FIRST",
                     "int32",
                     "",
-                    "row of the imagette that is the first exposure, from 0; -1 for none",
+                    "row of the imagette of the first exposure, from 0; -1: none",
                 ),
                 used=used,
             )
-            for name, what, used in (
+            for name, stack, used in (
                 ("TERM_SPREAD", "a stack", ("SPR_PIX", "SPR_IMG")),
                 ("TERM_SPREAD_IMAGETTES", "a stacked imagette", ()),
             )
@@ -186,7 +191,7 @@ TERMS = {
         _image("TERM_DARK_ERROR", "error of the thermal charge", "electron"),
         _table(
             "TERM_DARK_SCALE",
-            "thermal charge of every image over TERM_DARK",
+            "thermal charge of every image relative to TERM_DARK",
             _MJD,
             Column("SCALE", "double", "", "1 at the median temperature of the visit"),
         ),
@@ -199,8 +204,8 @@ TERMS = {
         _image("TERM_FLAT_ERROR", "error of the response", ""),
         _table(
             "TERM_FLAT_WEIGHTS",
-            "what the response was put together from",
-            Column("OF", "string", "", "what NODE is: T_EFF or WAVELENGTH", 16),
+            "planes of the reference that the response combines",
+            Column("OF", "string", "", "quantity in NODE: T_EFF or WAVELENGTH", 16),
             Column(
                 "NODE",
                 "double",
@@ -211,12 +216,12 @@ TERMS = {
         ),
         _table(
             "TERM_POINTING",
-            "where the satellite looked during every image",
+            "pointing of the satellite during every image",
             _MJD,
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
             Column("SC_RA", "double", "deg", "mean right ascension of the line of sight"),
             Column("SC_DEC", "double", "deg", "mean declination of the line of sight"),
-            Column("BLUR", "double", "pixel", "motion inside the image, rms of one axis"),
+            Column("BLUR", "double", "pixel", "motion during the image, rms of one axis"),
             _QUALITY,
             used=(
                 "ROLL_0",
@@ -231,7 +236,7 @@ TERMS = {
         ),
         _table(
             "TERM_TRACK",
-            "the target's place as the attitude has it, up to a constant",
+            "position of the target by the attitude, up to a constant",
             Column("MJD_TIME", "mjd", "day", "time of the attitude sample, TT"),
             Column("X", "double", "pixel", "x on the CCD"),
             Column("Y", "double", "pixel", "y on the CCD"),
@@ -242,12 +247,12 @@ TERMS = {
         ),
         _image(
             "TERM_PRIOR_PSF",
-            "image of a star in white light, as the reference has it; 0 where there is none",
+            "reference image of a star in white light; 0 without a reference",
             "",
         ),
         _table(
             "TERM_PRIOR_STARS",
-            "stars of the catalogue that can matter",
+            "stars of the catalogue whose light can matter",
             Column("XI", "double", "arcsec", "standard coordinate about the target, East"),
             Column("ETA", "double", "arcsec", "standard coordinate about the target, North"),
             Column("MAG", "double", "mag", "Gaia G"),
@@ -265,7 +270,7 @@ TERMS = {
             Column("T_EFF", "double", "K", "effective temperature, 0 where it is not known"),
             Column("FLUX", "double", "electron", "flux in a stack"),
             Column("FLUXERR", "double", "electron", "its error"),
-            Column("TARGET", "bool", "", "whether it is the target"),
+            Column("TARGET", "bool", "", "whether this is the target"),
             used=(
                 "N_STARS",
                 "STAR_SCL",
@@ -282,11 +287,11 @@ TERMS = {
             "TERM_PLATE",
             "stars found on the full array, brightest first",
             *_PLACE,
-            Column("ERROR", "double", "pixel", "error of the place"),
+            Column("ERROR", "double", "pixel", "error of the position"),
             Column("FLUX", "double", "electron", "light within 14 pixels"),
             Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
-            Column("DX", "double", "pixel", "x minus where the solution puts the star"),
-            Column("DY", "double", "pixel", "y minus where the solution puts the star"),
+            Column("DX", "double", "pixel", "x minus that of the plate solution"),
+            Column("DY", "double", "pixel", "y minus that of the plate solution"),
             used=(
                 "PLT_FND",
                 "PLT_MAT",
@@ -302,7 +307,7 @@ TERMS = {
             "TERM_CONTAMINATION",
             "light of field stars within the apertures",
             _MJD,
-            Column("RATIO", "double", "", "of the target's light, within each radius", _K),
+            Column("RATIO", "double", "", "relative to the target's light, within each radius", _K),
             Column("ERROR", "double", "", "its error", _K),
             used=("CONTA_25",),
         ),
@@ -329,11 +334,11 @@ TERMS = {
         _image("TERM_PSF_SCALE", "scatter of each pixel about the PSF in units of its noise", ""),
         _table(
             "TERM_DEFECTS",
-            "pixels of single images that hold more or less than the scene",
+            "pixels that deviate from the scene in single images",
             Column("IMAGE_INDEX", "uint32", "", "image, counted from 0"),
             Column("X", "uint16", "pixel", "column in the window"),
             Column("Y", "uint16", "pixel", "row in the window"),
-            Column("AMOUNT", "double", "electron", "what the pixel holds too much"),
+            Column("AMOUNT", "double", "electron", "excess charge of the pixel"),
             Column(
                 "KIND",
                 "uint8",
@@ -342,7 +347,7 @@ TERMS = {
             ),
             used=_DEFECTS_USED,
         ),
-        _image("TERM_DEFECTS_STATIC", "what every image holds too much", "electron"),
+        _image("TERM_DEFECTS_STATIC", "steady excess in every image", "electron"),
         _table(
             "TERM_DEFECTS_IMAGES",
             "hits in every image",
@@ -355,13 +360,13 @@ TERMS = {
                 "REPLACED",
                 "double",
                 "",
-                "share of the area within 25 pixels that is taken from the model",
+                "share of the area within 25 pixels replaced by the model",
             ),
             Column(
-                "DOUBT", "double", "electron**2", "variance within 25 pixels by doubtful states"
+                "DOUBT", "double", "electron**2", "variance within 25 pixels due to doubtful states"
             ),
         ),
-        _image("TERM_DEFECTS_FLAGS", "bits of pixels of the window, see PixelFlag", ""),
+        _image("TERM_DEFECTS_FLAGS", "flags of the pixels of the window, see PixelFlag", ""),
         _table(
             "TERM_TELEGRAPHIC",
             "pixels that jump between two levels",
@@ -375,11 +380,11 @@ TERMS = {
         ),
         _table(
             "TERM_PSF_FIT",
-            "flux of the target by PSF in every image",
+            "PSF flux of the target in every image",
             _MJD,
             Column("FLUX", "double", "electron", "flux"),
             Column("FLUXERR", "double", "electron", "its error"),
-            Column("LEVEL", "double", "electron", "background of a pixel left under the star"),
+            Column("LEVEL", "double", "electron", "residual background per pixel under the star"),
             Column("CHI2", "double", "", "reduced chi square"),
             Column("SHARE", "double", "", "share of the light within each radius", _K),
         ),
@@ -406,7 +411,7 @@ TERMS = {
         ),
         _image(
             "TERM_RAW_IMAGE",
-            "a raw stack as it was read out: the first that the first look sampled",
+            "first raw stack that the first look sampled",
             "ADU",
         ),
         _table(
@@ -422,11 +427,11 @@ TERMS = {
             "TERM_BACKGROUND",
             "sky and stray light of every image",
             _MJD,
-            Column("LEVEL", "double", "electron", "background of a pixel in the stack"),
+            Column("LEVEL", "double", "electron", "background per pixel of the stack"),
             Column("LEVEL_ERR", "double", "electron", "its error"),
             Column("SLOPE_X", "double", "electron/pixel", "its change along x"),
             Column("SLOPE_Y", "double", "electron/pixel", "its change along y"),
-            Column("PIXELS", "int32", "", "pixels that entered"),
+            Column("PIXELS", "int32", "", "pixels used"),
             _QUALITY,
             used=(
                 "RING_IN",
@@ -469,11 +474,11 @@ TERMS = {
                 "HOT",
                 "double",
                 "electron",
-                "steady excess that was taken away within each radius",
+                "steady excess subtracted within each radius",
                 _K,
             ),
             Column(
-                "FIXED", "double", "electron", "sum within 25 pixels of the target's usual place"
+                "FIXED", "double", "electron", "sum within 25 pixels of the target's usual position"
             ),
             Column("FIXED_AREA", "double", "pixel", "area of good pixels there"),
             Column("X", "double", "pixel", "centre on the CCD, pixel i spans i to i+1"),
@@ -491,11 +496,11 @@ TERMS = {
             Column("STACK", "int32", "", "stack that holds it or is nearest, counted from 0"),
             *_PLACE,
             *_PLACE_ERR,
-            Column("FLUX", "double", "electron", "flux by PSF, cosmic rays in"),
-            Column("CHI2", "double", "", "reduced chi square of the fit, without hits"),
+            Column("FLUX", "double", "electron", "PSF flux, cosmic rays included"),
+            Column("CHI2", "double", "", "reduced chi square of the fit, hit pixels excluded"),
             Column("HITS", "int32", "", "pixels hit by cosmic rays"),
-            Column("VALIDITY", "uint8", "", "0 measured, 1 by the attitude"),
-            Column("QUALITY", "int32", "", "bits, why the imagette may be bad"),
+            Column("VALIDITY", "uint8", "", "0 measured, 1 from the attitude"),
+            Column("QUALITY", "int32", "", "flags: why the imagette may be bad"),
             used=("CR_IMAG",),
         ),
         _table(
@@ -510,18 +515,22 @@ TERMS = {
             Column("SUM", "double", "electron", "sum within the circle"),
             Column("SUM_ERR", "double", "electron", "its error"),
             Column("SHARE", "double", "", "share of the PSF within the circle"),
-            Column("MASKED", "double", "", "share of the circle without pixels, model instead"),
-            Column("TOTAL", "double", "electron", "flux by PSF"),
+            Column(
+                "MASKED", "double", "", "share of the circle without pixels, filled by the model"
+            ),
+            Column("TOTAL", "double", "electron", "PSF flux"),
             Column("TOTAL_ERR", "double", "electron", "its error"),
             Column("CHI2", "double", "", "reduced chi square of the fit"),
-            Column("FLUX", "double", "electron", "SUM with its losses made up for"),
+            Column("FLUX", "double", "electron", "SUM corrected for losses"),
             Column("FLUXERR", "double", "electron", "its error"),
             Column("PSF_FLUX", "double", "electron", "TOTAL on the scale of FLUX"),
             Column("PSF_ERR", "double", "electron", "its error"),
-            Column("LEVEL", "double", "electron", "background of a pixel"),
+            Column("LEVEL", "double", "electron", "background per pixel"),
             Column("DARK", "double", "electron", "thermal charge within the circle"),
             Column("SMEARING", "double", "electron", "smeared light within the circle"),
-            Column("CONTA", "double", "", "field stars' light in the circle, of the target's"),
+            Column(
+                "CONTA", "double", "", "field stars' light in the circle relative to the target's"
+            ),
             Column("CONTA_ERR", "double", "", "its error"),
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
             *_POINT_FLAGS,
@@ -539,11 +548,11 @@ TERMS = {
                 "OPT_FLUX",
                 "double",
                 "electron",
-                "flux in the best aperture, its losses made up for",
+                "flux in the best aperture, corrected for losses",
             ),
             Column("OPT_ERR", "double", "electron", "its error"),
-            Column("FIXED_ERR", "double", "electron", "error of the flux in the circle that stays"),
-            Column("PSF_FLUX", "double", "electron", "flux by PSF, on the scale of R25"),
+            Column("FIXED_ERR", "double", "electron", "error of the flux in the fixed circle"),
+            Column("PSF_FLUX", "double", "electron", "PSF flux on the scale of R25"),
             Column("PSF_ERR", "double", "electron", "its error"),
             used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
         ),
@@ -555,7 +564,7 @@ TERMS = {
                 "STAR",
                 "double",
                 "electron**2",
-                "photon noise of the target and of stars near it",
+                "photon noise of the target and of nearby stars",
                 _K,
             ),
             Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
@@ -593,7 +602,7 @@ TERMS = {
                 "DRP",
                 "double",
                 "electron**2",
-                "FLUXERR**2 as the operational pipeline has it, for comparison",
+                "FLUXERR**2 of the operational pipeline, for comparison",
                 _K,
             ),
         ),
@@ -604,11 +613,11 @@ TERMS = {
             Column("RADIUS", "double", "pixel", "radius of the aperture"),
             Column("ROBMEAN", "double", "electron/s", "robust mean flux"),
             Column("MEDIAN", "double", "electron/s", "median flux"),
-            Column("ROBSTD", "double", "ppm", "robust scatter, as the SOC's header has it"),
-            Column("MAD", "double", "ppm", "robust point-to-point scatter, as in the header"),
-            Column("P2PSTD", "double", "ppm", "point-to-point scatter, as in the header"),
-            Column("CDPP2_5", "double", "ppm", "CDPP in 3 h, as in the header"),
-            Column("CDPP6_5", "double", "ppm", "CDPP in 6 h, as in the header"),
+            Column("ROBSTD", "double", "ppm", "robust scatter, as in the SOC's header"),
+            Column("MAD", "double", "ppm", "robust point-to-point scatter, as in the SOC's header"),
+            Column("P2PSTD", "double", "ppm", "point-to-point scatter, as in the SOC's header"),
+            Column("CDPP2_5", "double", "ppm", "CDPP in 3 h, as in the SOC's header"),
+            Column("CDPP6_5", "double", "ppm", "CDPP in 6 h, as in the SOC's header"),
             Column("VALIDPTS", "double", "percentage", "share of good points"),
             Column("N_GOOD", "int32", "", "good points"),
             Column("ROB_PPM", "double", "ppm", "robust scatter of the good points"),
@@ -621,7 +630,7 @@ TERMS = {
     )
 }
 
-# What is estimated in two rounds: the first leaves a term of its own, declared as the second's.
+# Terms that are estimated in two rounds; that of the first round has the same columns.
 FIRST_ROUND = {
     "TERM_STARS": "TERM_STARS_1",
     "TERM_BACKGROUND": "TERM_BACKGROUND_1",
@@ -631,7 +640,7 @@ FIRST_ROUND = {
 
 TERMS.update({first: replace(TERMS[final], extname=first) for final, first in FIRST_ROUND.items()})
 
-# Lists: no pixel may be hit, and no catalogue given.
+# Lists: perhaps no pixel is hit, or there is no catalogue.
 MAY_BE_EMPTY = (
     "TERM_SPREAD_IMAGETTES",
     "TERM_FLAT_WEIGHTS",
@@ -645,7 +654,7 @@ MAY_BE_EMPTY = (
     "PIP_REP_DetectedCosmics",
 )
 
-# Tables with times that are not those of the images, and images that are not of the window.
+# Tables whose times are not those of the images, and images that do not cover the window.
 NOT_OF_IMAGES = ("TERM_SPREAD_IMAGETTES", "TERM_TRACK", "TERM_IMAGETTE_POSITION", "TERM_IMAGETTES")
 
 NOT_OF_WINDOW = (

@@ -33,5 +33,5 @@ def test_no_test_imports_from_a_test() -> None:
 
 def test_every_folder_of_tests_mirrors_a_room() -> None:
     folders = {p.parent.relative_to(TESTS) for p in TESTS.rglob("test_*.py")} - {Path()}
-    rooms = {p for p in folders if (ROOT / "tasks" / p / "__init__.py").is_file()}
-    assert {str(p) for p in folders - rooms} == {"flows", "schemas"}
+    houses = (ROOT / "tasks", ROOT)  # rooms of tasks lie one level higher in tests
+    assert [f for f in folders if not any((h / f / "__init__.py").is_file() for h in houses)] == []

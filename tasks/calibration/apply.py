@@ -118,7 +118,7 @@ def _write_calibrated(
             writer.write(hdu)
 
 
-@step("calibrate", version="4", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+@step("calibrate", version="5", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
     raw: Product, imagettes: Product | None, events: Events, detector: Detector
 ) -> Leaves:
@@ -137,7 +137,7 @@ def calibrate_subarray(
     return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
 
 
-@step("calibrate_full_array", version="4", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+@step("calibrate_full_array", version="5", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
 def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     terms = read_detector(detector)
@@ -155,7 +155,7 @@ def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="4", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="5", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(imagettes: Product, raw: Product, detector: Detector) -> Leaves:
     """Write the calibrated imagettes, with the terms of the sub-array at their times."""
     terms = read_detector(detector)

@@ -308,7 +308,7 @@ def _follow_level(
     return MarginLevels(level, error, np.where(known, ron, np.median(ron[known])), source), known
 
 
-@step("bias", "BIAS_RON", version="3", payload=Bias, leaves=["TERM_BIAS"])
+@step("bias", "BIAS_RON", version="4", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:

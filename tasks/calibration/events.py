@@ -129,7 +129,7 @@ def _require_usable(quality: Int32Array, unusable: BoolArray, sight: Sight) -> N
         )
 
 
-@step("events", "FLAGGING", version="3", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="4", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],

@@ -309,7 +309,7 @@ def _teff(raw: Exposures) -> float:
     return float(raw.image.header.get("T_EFF") or 0)
 
 
-@step("flat", "FFIELD", version="3", payload=Flat, leaves=["TERM_FLAT"])
+@step("flat", "FFIELD", version="4", payload=Flat, leaves=["TERM_FLAT"])
 def estimate_flat(
     raw: Product,
     reference: Reference | None,
@@ -346,7 +346,7 @@ def estimate_flat(
     )
 
 
-@step("flat_field", version="1", payload=FlatField, leaves=[])
+@step("flat_field", version="2", payload=FlatField, leaves=[])
 def write_flat_field(
     raw: Product,
     flat: Flat,

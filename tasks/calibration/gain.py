@@ -121,7 +121,7 @@ def _apply_formula(
     return gain_of(vod, vrd, vog, vss, temperature, formula), missing
 
 
-@step("gain", "ADU_CONV", version="2", payload=Gain, leaves=["TERM_GAIN"])
+@step("gain", "ADU_CONV", version="3", payload=Gain, leaves=["TERM_GAIN"])
 def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
     """Estimate the gain of every image from the housekeeping of the visit."""
     formula = read_gain_formula(correction.product)

@@ -133,7 +133,7 @@ def _read_table(hdu: Hdu) -> tuple[Curve, float]:
     return Curve(measured[:-1], coefficients), float(measured[-1])
 
 
-@step("linearity", "ADU_CONV", version="2", payload=Linearity, leaves=["TERM_LINEARITY"])
+@step("linearity", "ADU_CONV", version="3", payload=Linearity, leaves=["TERM_LINEARITY"])
 def estimate_linearity(
     raw: Product, reference: Reference | None, settings: LinearitySettings
 ) -> Leaves:

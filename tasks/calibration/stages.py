@@ -129,7 +129,7 @@ def _sum_visit(
     return sums
 
 
-@step("calibration_stages", version="3", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
+@step("calibration_stages", version="4", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
 def measure_calibration_stages(
     raw: Product, imagettes: Product | None, look: Look, detector: Detector
 ) -> Leaves:

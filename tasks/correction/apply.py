@@ -51,7 +51,7 @@ from tasks.visit.terms import (
 _STATES = ("BKGSL_C", "BDPIX_C1", "BDPIX_C2", "BDPIX_C3", "BDPIX_C4")
 
 
-@step("correct", *_STATES, version="4", payload=Corrected, leaves=["SCI_COR_SubArray"])
+@step("correct", *_STATES, version="5", payload=Corrected, leaves=["SCI_COR_SubArray"])
 def correct_subarray(
     calibrated: Calibrated, calibration: tuple[Leaf, ...], scene: Scene, removed: Removed
 ) -> Leaves:
@@ -122,7 +122,7 @@ def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: 
         writer.write(NewHdu(structure, head, pixels=values[:, None, :]))
 
 
-@step("corrections", version="1", payload=Corrections, leaves=[])
+@step("corrections", version="2", payload=Corrections, leaves=[])
 def write_corrections(calibrated: Calibrated, background: Background, defects: Defects) -> Leaves:
     """Write the corrections: background, flags of the pixels, and tracks of cosmic rays."""
     flags = read_flags(defects)

@@ -146,7 +146,7 @@ def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
     }
 
 
-@step("correct_full_array", *OWN, version="2", payload=Corrected, leaves=["SCI_COR_FullArray"])
+@step("correct_full_array", *OWN, version="3", payload=Corrected, leaves=["SCI_COR_FullArray"])
 def correct_full_array(
     calibrated: Calibrated,
     subarray: Calibrated,

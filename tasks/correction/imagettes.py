@@ -137,7 +137,7 @@ class Stage:
 @step(
     "correct_imagettes",
     *OWN,
-    version="2",
+    version="3",
     payload=Corrected,
     leaves=["SCI_COR_Imagette", "TERM_IMAGETTE_POSITION"],
 )

@@ -95,7 +95,7 @@ def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str
     return hits
 
 
-@step("correction_stages", version="1", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
+@step("correction_stages", version="2", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
 def measure_correction_stages(calibrated: Product, look: Look, removed: Removed) -> Leaves:
     """Measure the light curve within one circle after each correction."""
     assert removed.defects is not None

@@ -104,7 +104,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="7",
+    version="8",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
 )
@@ -130,7 +130,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="5",
+    version="6",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
 )

@@ -1,4 +1,4 @@
-"""A person's own products in place of a step's."""
+"""Replacements: products of the user in place of those of a step."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from tasks.files import disk
 from tasks.files.reader import Hdu, Value, blocks, open_declared, scan
 from tasks.files.writer import PUBLICATION, restamp
 
-# what stands in the headers of images and light curves before their publication
+# header values of images and light curves before their publication
 UNPUBLISHED: dict[str, Value] = {**PUBLICATION, **{f"RF_FIL{i}": "N/A" for i in range(1, 21)}}
 
 
 def used_values(path: Path, extname: str) -> dict[str, Value]:
-    """Return the used values that the header of a term holds."""
+    """Return the used values in the header of a term."""
     with open_declared(path, term_input(extname), sums=True) as file:
         hdu = file[extname]
         return {name: hdu.keyword(name) for name in TERMS[extname].keywords if name in USED}
 
 
 def replacement(path: Path) -> tuple[str, Path]:
-    """Return (name of the product, path) of a file that a person wants in place of a step's own.
+    """Return EXTNAME and path of a file that is to replace a product.
 
     Raises
     ------
     UsageError
-        If no step leaves such a product.
+        If no step has such a product.
     BadInputError
-        If the file is not what it claims to be, or deviates from its definition: it is to be
-        published.
+        If the file is damaged, or deviates from its definition: it will be published.
     """
     from schemas.inputs import level1_input
 
@@ -47,12 +46,14 @@ def replacement(path: Path) -> tuple[str, Path]:
     owners = [s.name for s in STEPS.values() if extname in s.leaves]
     if not owners:
         known = ", ".join(sorted({name for s in STEPS.values() for name in s.leaves}))
-        raise UsageError(f"{path}: no step leaves {plain(extname)}; what can be replaced: {known}")
+        raise UsageError(
+            f"{path}: no step has the product {plain(extname)}; replaceable are {known}"
+        )
     declared = term_input(extname) if extname in TERMS else level1_input(extname)
     with open_declared(path, declared, sums=True) as file:
         if file.deviations:
             raise BadInputError(
-                f"{path}: a replacement must be as it is defined: {file.deviations[0]}"
+                f"{path}: a replacement must match its definition: {file.deviations[0]}"
             )
         if extname in TERMS:
             check_finite(file[extname])
@@ -71,7 +72,7 @@ def check_images(path: Path, inventory: Inventory) -> None:
             return
         for hdu in file.hdus[1:]:
             if _is_of_images(hdu) and hdu.rows != inventory.images:
-                raise hdu.refuse(f"is of {hdu.rows} images, the visit has {inventory.images}")
+                raise hdu.refuse(f"has {hdu.rows} images, the visit has {inventory.images}")
             if (
                 "X_WINOFF" in hdu.header
                 and hdu.extname not in NOT_OF_WINDOW
@@ -95,41 +96,42 @@ def _check_window(hdu: Hdu, subarray: Path) -> None:
         for h, s in ((hdu.header, hdu.shape[-2:]), (header, shape))
     )
     if window != visit_window:
-        raise hdu.refuse(f"is of the window (x, y, shape) {window}, the visit's is {visit_window}")
+        raise hdu.refuse(f"has the window (x, y, shape) {window}, the visit has {visit_window}")
 
 
 def own_copy(workspace: Workspace, name: str, path: Path) -> Path:
-    """Return our own copy of a replacement. In images, what publication filled in stands for
-    nothing again.
+    """Return a copy of a replacement in the work folder.
+
+    In images and light curves the values that publication filled in become neutral again.
     """
     digest = workspace.digests.of(path)
     folder = workspace.folder("hand", digest)
-    own = folder / f"{name}.fits"
-    if own.exists() and own.samefile(path):
-        return own
+    copy = folder / f"{name}.fits"
+    if copy.exists() and copy.samefile(path):
+        return copy
     disk.remove(folder)
     disk.make_folder(folder)
     if name in TERMS:
-        disk.copy_file(path, own)
+        disk.copy_file(path, copy)
     else:
-        restamp(path, own, UNPUBLISHED)
+        restamp(path, copy, UNPUBLISHED)
     if workspace.digests.of(path) != digest or (
-        name in TERMS and workspace.digests.of(own) != digest
+        name in TERMS and workspace.digests.of(copy) != digest
     ):
         raise BadInputError(f"{path}: changed while it was read")
-    return own
+    return copy
 
 
 def check_no_infinity(hdu: Hdu) -> None:
-    """Refuse a cube with infinite pixels; NaN is no data."""
+    """Reject a cube with infinite pixels; NaN means no data."""
     ny, nx = hdu.shape[-2:]
     planes = blocks(hdu.rows, ny * nx * 8) if len(hdu.shape) == 3 else [(0, ny)]
     if bad := sum(int(np.count_nonzero(np.isinf(hdu.stored(a, b)))) for a, b in planes):
         raise hdu.refuse(f"{bad} pixels are infinite")
 
 
-# Columns of terms that hold a number in every row: what cannot be measured is filled in by the step
-# and flagged.
+# Columns of terms that hold a number in every row: the step fills in values that it could not
+# measure, and flags them.
 _FILLED = frozenset(
     ("MJD_TIME", "LEVEL", "LEVEL_ERR", "RON", "GAIN", "BOUNDARY", *(f"COEF_{i}" for i in range(4)))
 )
@@ -138,9 +140,7 @@ _NOT_FILLED = frozenset((("TERM_PSF_FIT", "LEVEL"),))
 
 
 def check_finite(hdu: Hdu) -> None:
-    """Refuse a term with pixels that are no numbers, or without a number in a column that always
-    has one.
-    """
+    """Reject a term with NaN in its pixels, or in a column that has a number in every row."""
     assert hdu.declared is not None
     if hdu.declared.image:
         hdu.finite_image()

@@ -13,16 +13,16 @@ from schemas.errors import BadInputError, DrpError
 from tasks.engine.keys import sha256_of
 from tasks.files import disk
 
-BIG = 8 << 20  # files above this size are digested again only when their fingerprint changed
+BIG = 8 << 20  # bytes; larger files are digested again only when their fingerprint changes
 
-TICK = 20_000_000  # time stamps of files may stand still for as long as this [ns]
+TICK = 20_000_000  # resolution of the time stamps of files [ns]
 
 
 class Digests:
-    """SHA-256 of files; those of big files are remembered by fingerprint (device, inode, size,
-    mtime, ctime).
+    """SHA-256 of files; those of big files are remembered by fingerprint.
 
-    A damaged memory is forgotten: a wrong digest would be a wrong key.
+    The fingerprint is device, inode, size, mtime and ctime. A damaged memory is ignored: a wrong
+    digest would be a wrong key.
     """
 
     def __init__(self, memory: Path) -> None:
@@ -35,13 +35,13 @@ class Digests:
 
     @staticmethod
     def fingerprint(path: Path) -> list[int]:
-        """Return what changes whenever the content of `path` does."""
+        """Return a fingerprint that changes whenever the content of `path` does."""
         with disk.guarded("read", path):
             s = os.stat(path)
         return [s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
 
     def known(self, path: Path) -> str | None:
-        """Return the digest if the file is big and as it was when it was digested."""
+        """Return the remembered digest of a big file, or None if the file has changed since."""
         entry = self._known.get(str(path))
         if not isinstance(entry, list) or len(entry) != 6 or entry[2] <= BIG:
             return None
@@ -55,13 +55,13 @@ class Digests:
             digest = disk.sha256(path)
             if self.fingerprint(path) != before:
                 raise BadInputError(f"{path}: changed while it was read")
-            # a change right after this one could leave the time stamps as they are
+            # another change right after this one might not change the time stamps
             if before[2] > BIG and time.time_ns() - before[4] > TICK:
                 self._known[str(path)] = [*before, digest]
         return digest
 
     def save(self) -> None:
-        """Write down what is known, without files that are gone."""
+        """Save the remembered digests of files that still exist."""
         self._known = {p: e for p, e in self._known.items() if os.path.exists(p)}
         disk.make_folder(self._memory.parent)
         disk.write_file(

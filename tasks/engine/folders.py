@@ -16,7 +16,7 @@ from tasks.files import disk
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that two publications into it come one after the other."""
+    """Hold a folder, so that publications into it follow one another."""
     with disk.guarded("create", folder):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -37,8 +37,8 @@ def default_work_folder(warn: Warn) -> Path:
     if folder is None:
         folder = _temporary_folder()
         warn(
-            f"no folder for intermediate products can be written: they go to {folder} (--work "
-            f"names another)"
+            f"no usual folder for intermediate products is writable: using {folder} (choose "
+            f"another with --work)"
         )
     return folder
 
@@ -67,6 +67,6 @@ def _temporary_folder() -> Path:
     # could be forged
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise CannotCreateError(
-            f"{folder}: is not ours alone; name a folder for intermediate products by --work"
+            f"{folder}: is not owned by this user alone; choose another with --work"
         )
     return folder

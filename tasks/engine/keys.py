@@ -12,8 +12,9 @@ from schemas.payloads import Product
 
 
 def canonical(value: object) -> str:
-    """Return `value` as JSON with sorted keys and no space: equal content gives equal text. NaN is
-    refused.
+    """Return `value` as JSON with sorted keys and no space, so that equal content is equal text.
+
+    NaN is a ValueError.
     """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
@@ -21,8 +22,9 @@ def canonical(value: object) -> str:
 
 
 def content(value: object) -> object:
-    """Return an argument of a step as plain values in which a product is its EXTNAME and digest,
-    never its path.
+    """Return an argument of a step as plain values.
+
+    A product is its EXTNAME and digest, never its path. An argument without content is a TypeError.
     """
     if isinstance(value, Product):
         return {"extname": value.extname, "sha256": value.sha256}
@@ -39,9 +41,7 @@ def content(value: object) -> object:
 
 
 def make_key(step: str, version: str, arguments: Mapping[str, object]) -> str:
-    """Return the key of a step for these arguments: 64 hexadecimal digits. An argument that has no
-    content is an error.
-    """
+    """Return the key of a step for these arguments: 64 hexadecimal digits."""
     return sha256_of(
         {
             "step": step,

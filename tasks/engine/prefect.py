@@ -1,4 +1,4 @@
-"""Steps as Prefect tasks, recipes as flows. With `flows`, the only place that knows Prefect."""
+"""Steps as Prefect tasks, recipes as flows: besides `flows` the only place that knows Prefect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def leave_prefect(run: Run, error: Exception | None) -> None:
     reason = "does not answer"
     if error is not None and server_answers():
         reason = f"failed ({type(error).__name__}: {plain(error, limit=200)})"
-    run.warn(f"the Prefect server {reason}: the rest of this run is done without it")
+    run.warn(f"the Prefect server {reason}: continuing without it")
     from prefect.context import SyncClientContext
 
     # open flows report their end over this connection: once it is closed that fails at once, and
@@ -87,7 +87,7 @@ def call_task(
         except Exception as error:
             last.append(error)
             if is_transient(error):
-                run.warn(f"{name}: {error}; tried again")
+                run.warn(f"{name}: {error}; retrying")
             raise
         last.append(leaf)
         return _task_state(leaf, cached)
@@ -106,7 +106,7 @@ def call_task(
 
 
 def _task_state(leaf: Leaf, cached: bool) -> Any:
-    """Return what the task run shows: the payload, under a state of its own unless it is new."""
+    """Return the result of the task run: the payload, in a named state if it is not new."""
     from prefect.states import Completed
 
     state = "Cached" if cached else "ByHand" if leaf.by_hand else None
@@ -165,7 +165,7 @@ def _as_flow(
         except BaseException as error:
             ended.append(error)
             if isinstance(error, Stopped):
-                return Completed(name="Stopped", message=f"stopped behind {error}")
+                return Completed(name="Stopped", message=f"stopped after {error}")
             raise
         return ended[0]
 

@@ -1,8 +1,6 @@
-"""Why a step would run: what it would be made from now, held against what its last result was made
-from.
+"""Why a step would run: its present ingredients compared with those of its last result.
 
-A record says in its facts what went into a result, one short line each. These lines are for people:
-the key alone decides.
+The facts in a record list the ingredients of a result. They are for people: the key alone decides.
 """
 
 from __future__ import annotations
@@ -19,28 +17,28 @@ from tasks.engine.keys import canonical, content
 from tasks.engine.store import Workspace
 from tasks.files import disk
 
-Made = Mapping[str, Scalar | None]
+Ingredients = Mapping[str, Scalar | None]
 
-NOT_YET = "0" * 64  # the digest of a product that a dry run does not have
+NOT_YET = "0" * 64  # digest of a product that a dry run does not compute
 
-_WAITS = "not made yet"
+_WAITS = "not computed yet"
 
 
 def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scalar | None]:
-    """Return what a result is made from: version, each setting, a digest of every other argument.
+    """Return the ingredients of a result: version, settings, digests of all other arguments.
 
     The members of a bundle count one by one, under their own names.
     """
-    made: dict[str, Scalar | None] = {"version": version}
+    parts: dict[str, Scalar | None] = {"version": version}
     for name, value in _unbundled(arguments.items()):
         if isinstance(value, Settings):
-            made |= {
+            parts |= {
                 f"{name}.{key}": setting for key, setting in value.model_dump(mode="json").items()
             }
             continue
         text = canonical(content(value))
-        made[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
-    return made
+        parts[name] = _WAITS if NOT_YET in text else hashlib.sha256(text.encode()).hexdigest()[:16]
+    return parts
 
 
 def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
@@ -52,35 +50,35 @@ def _unbundled(arguments: Iterable[tuple[str, object]]) -> Iterator[tuple[str, o
             yield name, value
 
 
-def why(workspace: Workspace, step: str, now: Made) -> str:
-    """Return why there is no record of a step for what it would be made from now.
+def why(workspace: Workspace, step: str, now: Ingredients) -> str:
+    """Return why there is no record of a step with these ingredients.
 
-    Of several records the one that is most alike is told of, the newest of equal ones.
+    The most similar record is compared, the newest of equally similar ones.
     """
     waits = [name for name, value in now.items() if value == _WAITS]
     if waits:
-        return f"made from {', '.join(waits)}, which would be made anew"
+        return f"depends on {', '.join(waits)}, to be computed again"
     paths = sorted(
         workspace.records.glob(f"{step}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
     )
-    known = [made for made in map(_recorded, paths) if made is not None]
+    recorded = [parts for parts in map(_recorded, paths) if parts is not None]
     if not paths:
         return "there is no record"
-    if not known:
-        return "records do not say what they were made from"
-    closest: list[str] = min([_differences(made, now) for made in known], key=len)
+    if not recorded:
+        return "the records do not list their ingredients"
+    closest: list[str] = min([_differences(then, now) for then in recorded], key=len)
     return "; ".join(closest) or "the record has another key"
 
 
-def _recorded(path: Path) -> Made | None:
+def _recorded(path: Path) -> Ingredients | None:
     try:
-        made = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
+        parts = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
     except (DrpError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return made if isinstance(made, dict) else None
+    return parts if isinstance(parts, dict) else None
 
 
-def _differences(then: Made, now: Made) -> list[str]:
+def _differences(then: Ingredients, now: Ingredients) -> list[str]:
     lines = []
     for name in sorted({*then, *now}, key=lambda n: (n != "version", n)):
         before, after = then.get(name), now.get(name)
@@ -92,5 +90,5 @@ def _differences(then: Made, now: Made) -> list[str]:
                 f"{before} is now {after}"
             )
         else:
-            lines.append(f"{name} has other content")
+            lines.append(f"{name} has changed")
     return lines

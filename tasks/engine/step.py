@@ -167,7 +167,7 @@ class Step(Generic[P, L]):
         if run.dry:
             nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
             if forgotten:
-                reason = "asked for"
+                reason = "requested"
             elif run.warnings[doubts:]:
                 reason = run.warnings[doubts]
             else:
@@ -197,7 +197,7 @@ class Step(Generic[P, L]):
             except StorageError as error:
                 if attempt == retries or not is_transient(error):
                     raise
-                call.run.warn(f"{self.name}: {error}; tried again")
+                call.run.warn(f"{self.name}: {error}; retrying")
                 time.sleep(call.run.retry_delay * 2**attempt)
             except (MemoryError, ImportError, OSError) as error:
                 if not short_of_memory(error):
@@ -213,17 +213,17 @@ class Step(Generic[P, L]):
             disk.make_folder(folder)
             disk.crash_point(f"before {self.name}")
             with writing_to(folder):
-                made = self.fn(*call.args, **call.kwargs)
-                products = self._write(made, folder, call.run)
+                output = self.fn(*call.args, **call.kwargs)
+                products = self._write(output, folder, call.run)
         disk.crash_point(f"within {self.name}")
-        if unknown := sorted(set(made.used) - set(USED)):
+        if unknown := sorted(set(output.used) - set(USED)):
             raise KeyError(f"{self.name} used {unknown[0]}, which is not declared")
         return self.payload(
             step=self.name,
             products=products,
-            status={**dict.fromkeys(self.keywords, made.state), **made.status},
-            used=dict(made.used),
-            warnings=tuple(made.warnings),
+            status={**dict.fromkeys(self.keywords, output.state), **output.status},
+            used=dict(output.used),
+            warnings=tuple(output.warnings),
         )
 
     @contextmanager
@@ -251,18 +251,18 @@ class Step(Generic[P, L]):
             raise
         check()
 
-    def _write(self, made: Leaves, folder: Path, run: Run) -> dict[str, Product]:
+    def _write(self, output: Leaves, folder: Path, run: Run) -> dict[str, Product]:
         def product(path: Path, extname: str) -> Product:
             return Product(path=str(path), sha256=run.workspace.digests.of(path), extname=extname)
 
         products = {}
-        for name, hdus in made.files.items():
+        for name, hdus in output.files.items():
             path = folder / f"{name}.fits"
             write_fits(path, hdus)
             products[name] = product(path, hdus[0].declared.extname)
-        for name, extname in made.written.items():
+        for name, extname in output.written.items():
             products[name] = product(folder / f"{name}.fits", extname)
-        for name, data in made.blobs.items():
+        for name, data in output.blobs.items():
             disk.write_file(folder / name, data)
             products[name] = product(folder / name, name)
         return products
@@ -277,7 +277,7 @@ class Step(Generic[P, L]):
             )
             if name in TERMS:
                 used.update(used_values(copy, name))
-        text = f"{self.name}: {', '.join(replaced)} given by hand"
+        text = f"{self.name}: {', '.join(replaced)} replaced by the user"
         return leaf.model_copy(
             update={
                 "products": products,

@@ -1,16 +1,14 @@
-"""What is remembered of a visit: keys, records, digests, locks.
+"""The store of a visit: records of results, their products, and the lock.
 
-A *key* names a step's result by what it is made from: the step's name and version, its settings,
-and the SHA-256 of the products it reads. A *record* is a JSON file of the payload that the step
-left under that key, believed only while the digests of its products hold. Everything lies below one
-work folder::
+A *key* identifies a step's result by its ingredients: the step's name and version, its settings,
+and the SHA-256 of the products it reads. A *record* is a JSON file with the payload of the result;
+it is valid only while the digests of its products hold. Everything lies below one work folder::
 
     WORK/records/VISIT/STEP-KEY.json     WORK/products/VISIT/STEP-KEY/NAME.fits
     WORK/locks/VISIT.lock
 
-The lock is an flock: free at once when its process dies. It holds between processes of one machine,
-and on network file systems only where they support flock (NFS 4 does, some cluster file systems do
-not).
+The lock is an flock, free at once when its process dies. It works between processes of one machine,
+and on network file systems that support flock (NFS 4 does, some cluster file systems do not).
 """
 
 from __future__ import annotations
@@ -48,11 +46,11 @@ class Workspace:
         self.digests = Digests(root / "records" / f"{visit}.digests.json")
 
     def record_path(self, step: str, key: str) -> Path:
-        """Where the record of a step's result stands."""
+        """Return the path of the record of a result."""
         return self.records / f"{step}-{key[:24]}.json"
 
     def folder(self, step: str, key: str) -> Path:
-        """Where the products of a step's result stand."""
+        """Return the folder of the products of a result."""
         return self.products / f"{step}-{key[:24]}"
 
     def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
@@ -68,28 +66,26 @@ class Workspace:
         except (DrpError, ValueError, KeyError, TypeError, RecursionError) as error:
             # errors of JSON and of pydantic are ValueErrors too
             fault = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
-            warn(f"record of {step} {fault}: the step is done again")
+            warn(f"record of {step} {fault}: the step runs again")
             return None
         leaf = located(leaf, lambda p: str(self.root / p))
         for name, product in leaf.products.items():
             if (state := self._state(product)) is not None:
-                warn(f"{step}: product {name} {state}: the step is done again")
+                warn(f"{step}: product {name} {state}: the step runs again")
                 return None
         return leaf
 
     def _state(self, product: Product) -> str | None:
-        """Return what is wrong with a recorded product, or None."""
+        """Return the fault of a recorded product, or None."""
         if not os.path.exists(product.path):
-            return "is gone"
+            return "is missing"
         try:
             return None if self.digests.of(Path(product.path)) == product.sha256 else "was changed"
         except DrpError:
             return "cannot be read"
 
     def remember(self, step: str, key: str, leaf: Leaf, facts: Mapping[str, object]) -> None:
-        """Record what a step left. `facts` (time, duration, software) are for people and stand in
-        the record only.
-        """
+        """Record the result of a step; `facts` (time, duration, software) are for people only."""
         payload = located(leaf, lambda p: str(Path(p).relative_to(self.root))).model_dump(
             mode="json"
         )
@@ -105,7 +101,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, wait: bool, notify: Warn) -> Iterator[None]:
-        """Hold the visit for this run. Another run gets BusyError, or its turn if it waits."""
+        """Hold the visit for this run; if another run holds it, wait or raise BusyError."""
         disk.make_folder(self.root / "locks")
         path = self.root / "locks" / f"{self.visit}.lock"
         with disk.guarded("create", path):
@@ -114,8 +110,8 @@ class Workspace:
             if not _try_lock(fd):
                 if not wait:
                     raise BusyError(
-                        f"{self.visit} is being reduced by another run in {self.root} (--wait "
-                        f"waits for it)"
+                        f"{self.visit} is being reduced by another run in {self.root}; use --wait "
+                        f"to wait for it"
                     )
                 notify(f"waiting for another run on {self.visit}")
                 while not _try_lock(fd):
@@ -159,7 +155,7 @@ def _try_lock(fd: int) -> bool:
 
 
 def located(leaf: L, place: Callable[[str], str]) -> L:
-    """Return the payload with the path of every product changed by `place`."""
+    """Return the payload with `place` applied to the path of every product."""
     products = {
         name: p.model_copy(update={"path": place(p.path)}) for name, p in leaf.products.items()
     }

@@ -1,4 +1,4 @@
-"""Big-endian words: how FITS stores numbers, decoded and encoded within a kernel's pass."""
+"""Big-endian words, as FITS stores numbers, decoded and encoded within kernels."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def from_big_endian(w: np.uint32) -> np.uint32:
 
 @njit(cache=True, nogil=True)
 def to_big_endian(values: npt.NDArray[np.uint64]) -> np.uint64:
-    """Reverse the bytes of 64-bit words in place, and return the sum of their 32-bit halves, not
-    yet folded.
+    """Reverse the bytes of 64-bit words in place, and return the sum of their 32-bit halves.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ def to_big_endian(values: npt.NDArray[np.uint64]) -> np.uint64:
     Returns
     -------
     int
-        Sum for DATASUM; exact up to 2^31 values.
+        Sum for DATASUM, not yet folded; exact up to 2^31 values.
     """
     flat = values.reshape(-1)
     total = np.uint64(0)

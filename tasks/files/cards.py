@@ -1,4 +1,4 @@
-"""Cards of FITS headers, written: the same bytes for the same content."""
+"""Writing of header cards: the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def card(name: str, value: Value, comment: str = "") -> bytes:
         text = f"{name:8}= {mantissa + ('.0' if '.' not in mantissa else '') + e + exponent:>20}"
     else:
         text = _card_text(name, value)
-    # an empty string before a comment with an apostrophe would be read as one long string
+    # an empty string and a comment with an apostrophe would be read as one long string
     if comment := _printable(comment).replace("'", "`")[: max(80 - len(text) - 3, 0)].rstrip():
         text += f" / {comment}"
     return text.ljust(80).encode("ascii")
@@ -86,6 +86,6 @@ def set_cards(
 
 
 def sum_header(header: bytes, data_sum: int) -> bytes:
-    """Return the header with DATASUM and CHECKSUM filled in for data that sum up to `data_sum`."""
+    """Return the header with DATASUM and CHECKSUM for data with the sum `data_sum`."""
     header = set_cards(header, {"DATASUM": str(data_sum), "CHECKSUM": "0" * 16})
     return set_cards(header, {"CHECKSUM": encode_checksum(ones_complement_sum(header, data_sum))})

@@ -1,10 +1,9 @@
-"""The one layer that touches the disk: every open, read, write, fsync, rename, link, unlink and
-mkdir passes here.
+"""Access to the disk: every open, read, write, fsync, rename, link, unlink and mkdir passes here.
 
-System errors come out as errors of `schemas.errors` that name the file. A call that does not come
-back within a time that `watch` was given, since the file system is stuck, ends the process: nothing
-in Python can end the call. Tests put a fault into any single call by `fault_hook`, and end the
-process at a named point by the environment variable DRP_CRASH_AT.
+System errors become errors of `schemas.errors` that name the file. If a call does not return within
+the limit of `watch` because the file system is stuck, the process ends: nothing in Python can
+interrupt the call. Tests inject a fault into any single call by `fault_hook`, and kill the process
+at a named point by the environment variable DRP_CRASH_AT.
 """
 
 from __future__ import annotations
@@ -55,13 +54,13 @@ CHUNK = 1 << 22
 
 
 def crash_point(name: str) -> None:
-    """End the process without any clean-up if a test asks for it here."""
+    """Kill the process, without any clean-up, if a test asks for it at this point."""
     if os.environ.get("DRP_CRASH_AT") == name:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def explain(error: OSError, action: str, path: Path) -> DrpError:
-    """Return our error for a system error met while doing `action` on `path`."""
+    """Return the error to raise for a system error in `action` on `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno == errno.ENOMEM:
         return BusyError(f"{path}: {action} failed, not enough memory")
@@ -72,7 +71,7 @@ def explain(error: OSError, action: str, path: Path) -> DrpError:
     if action in ("create", "rename") and error.errno in _REFUSED:
         return CannotCreateError(f"{path}: cannot be created, {reason}")
     if action == "create" and error.errno == errno.ENOENT:
-        return CannotCreateError(f"{path}: cannot be created, its folder is not there")
+        return CannotCreateError(f"{path}: cannot be created, its folder does not exist")
     failure = StorageError(f"{path}: {action} failed, {reason}")
     failure.permanent = error.errno in _PERMANENT
     return failure
@@ -80,9 +79,7 @@ def explain(error: OSError, action: str, path: Path) -> DrpError:
 
 @contextlib.contextmanager
 def guarded(action: str, path: Path) -> Iterator[None]:
-    """Run one disk call: let a test's fault in, translate what the system says, and let `watch` see
-    how long it takes.
-    """
+    """Run one disk call: inject the fault of a test, translate errors, and let `watch` time it."""
     me = threading.get_ident()
     outer = _waiting.get(me)
     _waiting[me] = Waiting(action, path, time.monotonic())
@@ -100,7 +97,7 @@ def guarded(action: str, path: Path) -> Iterator[None]:
 
 
 class Waiting(NamedTuple):
-    """A disk call that has not come back."""
+    """A disk call that has not returned yet."""
 
     action: str
     path: Path
@@ -111,21 +108,21 @@ _waiting: dict[int, Waiting] = {}  # by thread
 
 
 def moves_on() -> None:
-    """Tell `watch` that the call of this thread does not hang: one of its parts is done."""
+    """Restart the clock of `watch` for the call of this thread, after a part of it is done."""
     if (waiting := _waiting.get(threading.get_ident())) is not None:
         _waiting[threading.get_ident()] = waiting._replace(since=time.monotonic())
 
 
 def watch(limit: float, give_up: Callable[[StorageError], None]) -> Callable[[], None]:
-    """Look after all disk calls of this process, in a thread; return a function that ends that.
+    """Watch all disk calls of this process in a thread, and return a function that stops it.
 
     Parameters
     ----------
     limit : float
-        How long a call may take without a sign of life [s].
+        How long a call may take without progress [s].
     give_up : callable
-        Called once, in the thread that watches, with the error that tells which call hangs; it
-        should end the process.
+        Called once, in the watching thread, with an error that names the hanging call; it should
+        end the process.
     """
     over = threading.Event()
 
@@ -136,8 +133,8 @@ def watch(limit: float, give_up: Callable[[StorageError], None]) -> Callable[[],
                 if now - waiting.since > limit:
                     give_up(
                         StorageError(
-                            f"{waiting.path}: {waiting.action} has not come back for {limit:g} "
-                            f"s, given up"
+                            f"{waiting.path}: {waiting.action} has not returned for {limit:g} s, "
+                            f"giving up"
                         )
                     )
                     return
@@ -152,7 +149,7 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
     Raises
     ------
     BadInputError
-        If it holds more than `limit` bytes; not more than that, and a chunk, is read.
+        If it holds more than `limit` bytes; at most one chunk more than that is read.
     """
     fd = open_to_read(path)
     parts, size = [], 0
@@ -184,7 +181,7 @@ def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
 
 
 def open_to_read(path: Path) -> int:
-    """Return a file descriptor of the regular file `path`."""
+    """Open the regular file `path` and return its descriptor."""
     with guarded("read", path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -217,12 +214,12 @@ def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None
 
 
 def sync_and_close(fd: int, path: Path) -> None:
-    """Force an open file to the disk and close it; it is closed even where that fails."""
+    """Force an open file to the disk and close it, even if the former fails."""
     still_open = True
     try:
         with guarded("fsync", path):
             os.fsync(fd)
-            still_open = False  # close gives the descriptor back whatever it returns
+            still_open = False  # close frees the descriptor even if it fails
             os.close(fd)
     finally:
         if still_open:
@@ -230,7 +227,7 @@ def sync_and_close(fd: int, path: Path) -> None:
 
 
 def close(fd: int) -> None:
-    """Close a file of which nothing is expected any more."""
+    """Close a file that is not needed any more, ignoring errors."""
     with contextlib.suppress(OSError):
         os.close(fd)
 
@@ -246,9 +243,7 @@ def sync_folder(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename `source`; an existing file `target` is replaced, an existing folder with content is
-    not.
-    """
+    """Rename `source`, replacing a file `target` but not a folder with content."""
     with guarded("rename", target):
         os.rename(source, target)
 
@@ -259,23 +254,23 @@ def partial_name(path: Path) -> Path:
 
 
 def create_partial(path: Path) -> tuple[int, Path]:
-    """Create the file that becomes `path` when it is finished; return its descriptor and name.
+    """Create the file that becomes `path` when it is complete; return its descriptor and path.
 
-    Errors name `path`, here and in the calls that write it: the other name says nothing to a user.
+    Errors name `path`, here and in the calls that write the file: the user does not know the other
+    name.
     """
     partial = partial_name(path)
-    discard(partial)  # of an earlier process with our number
+    discard(partial)  # of an earlier process with the same number
     with guarded("create", path):
         return _create(partial), partial
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Give the finished file `partial` its name, for good; where that fails the caller discards
-    `partial`.
+    """Give the complete file `partial` its final name; if that fails the caller discards it.
 
-    If that fails an older file of this name stands there again, or none if there was none. (A file
-    system without hard links can't bring back what was replaced: there the new file, which is
-    whole, stays if only the last step failed.)
+    After a failure the older file of this name is restored, if there was one. (A file system
+    without hard links can't restore it: there the new file, which is complete, stays if only the
+    last step failed.)
     """
     older = partial.with_suffix(".old")
     existed, kept = os.path.lexists(path), False
@@ -309,13 +304,13 @@ def _link(path: Path, other: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents."""
+    """Create a folder and its parents if they do not exist."""
     with guarded("create", path):
         os.makedirs(path, mode=0o750, exist_ok=True)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there."""
+    """Remove a file or a whole folder, if it exists."""
     with guarded("unlink", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -324,16 +319,14 @@ def remove(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file of our own that nobody needs, as far as that is possible: on the way out of
-    another failure.
-    """
+    """Remove a file if possible, while another failure is handled."""
     with contextlib.suppress(OSError):
         os.unlink(path)
 
 
 @contextlib.contextmanager
 def written(fd: int, path: Path) -> Iterator[None]:
-    """Force an open file to the disk and close it at the end; after a failure only close it."""
+    """Force an open file to the disk and close it on exit; after a failure only close it."""
     try:
         yield
     except BaseException:
@@ -343,7 +336,7 @@ def written(fd: int, path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write `path` so that it appears whole or not at all, and is on the disk when this returns."""
+    """Write `path` so that it appears whole or not at all, and force it to the disk."""
     fd, partial = create_partial(path)
     try:
         with written(fd, path):
@@ -355,7 +348,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the bytes of `source` to a new file `target`; if that fails there is no `target`."""
+    """Copy the bytes of `source` to a new file `target`, which does not stay after a failure."""
     fd = create(target)
     try:
         with written(fd, target):
@@ -395,11 +388,16 @@ def sha256(path: Path) -> str:
 
 
 def require(path: str) -> Path:
-    """Return the path of a product that is there; one known only by its digest (from a published
-    folder) is refused.
+    """Return the path of an existing product.
+
+    Raises
+    ------
+    MissingInputError
+        If it does not exist, such as an input that a published folder knows by digest only.
     """
     if not path or not os.path.exists(path):
         raise MissingInputError(
-            f"{path or 'an input of this step'}: is not there any more; give the visit's own folder"
+            f"{path or 'an input of this step'}: no longer exists; reduce from the visit's own "
+            f"folder"
         )
     return Path(path)

@@ -15,7 +15,7 @@ from schemas.errors import BadInputError, BusyError
 from schemas.products import Keyword, Structure
 from tasks.files import disk
 from tasks.files.columns import column_names, column_width, to_native
-from tasks.files.header import Cards
+from tasks.files.header import Cards, times_in_words
 
 Value = str | int | float | bool
 
@@ -36,9 +36,7 @@ _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
 
 @dataclass
 class Hdu:
-    """One HDU of a file that passed the gate. `declared` is its definition, None for an HDU that is
-    not used.
-    """
+    """One HDU of a checked file; `declared` is its definition, None for an HDU that is not used."""
 
     file: FitsFile
     index: int
@@ -47,10 +45,10 @@ class Hdu:
     data_start: int
     data_size: int
     declared: Structure | None = None
-    unreadable: frozenset[str] = (
-        frozenset()
-    )  # keywords whose cards can't be parsed; they are no longer in `header`
-    unused: set[str] = field(default_factory=set)  # columns that deviate so that they can't be read
+    # keywords whose cards cannot be parsed; they are not in `header`
+    unreadable: frozenset[str] = frozenset()
+    # columns that deviate too much to be read
+    unused: set[str] = field(default_factory=set)
 
     @property
     def extname(self) -> str:
@@ -59,7 +57,7 @@ class Hdu:
 
     @property
     def where(self) -> str:
-        """How messages name this HDU."""
+        """Name of this HDU in messages."""
         return f"{self.file.path}: HDU {self.index} {self.extname or '(no EXTNAME)'}"
 
     @property
@@ -73,11 +71,11 @@ class Hdu:
         return self.shape[0]
 
     def refuse(self, text: str) -> BadInputError:
-        """Return the error that says `text` of this HDU."""
+        """Return an error with `text` about this HDU."""
         return BadInputError(f"{self.where}: {text}")
 
     def deviates(self, text: str) -> None:
-        """Note that this HDU is not as it is defined."""
+        """Note a deviation of this HDU from its definition."""
         self.file.deviations.append(f"HDU {self.index} {self.extname}: {text}")
 
     def keyword(self, name: str) -> Value:
@@ -90,7 +88,7 @@ class Hdu:
         if name not in self.header:
             raise self.refuse(f"keyword {name} is missing")
         if self.header.times[name] > 1:
-            raise self.refuse(f"keyword {name} stands there {self.header.times[name]} times")
+            raise self.refuse(f"keyword {name} occurs {times_in_words(self.header.times[name])}")
         value: Value = self.header[name]
         if fault := _value_fault(keyword, value):
             raise self.refuse(f"keyword {name} is {fault}")
@@ -109,7 +107,7 @@ class Hdu:
         return int(self.keyword(name))
 
     def read(self, start: int = 0, count: int | None = None) -> bytearray:
-        """Return `count` bytes of the data from byte `start` on."""
+        """Return `count` bytes of the data, or all from byte `start` on."""
         size = self.data_size - start if count is None else count
         try:
             buffer = bytearray(size)
@@ -119,8 +117,9 @@ class Hdu:
         return buffer
 
     def stored(self, start: int = 0, stop: int | None = None) -> AnyArray:
-        """Return the image as it lies in the file, or planes `start` to `stop` of a cube:
-        big-endian, offset not added.
+        """Return the image as stored, or planes `start` to `stop` of a cube.
+
+        Values are big-endian, and the offset is not added.
         """
         shape = self.shape
         dtype = np.dtype(_PIXEL_TYPES[int(self.header["BITPIX"])])
@@ -134,17 +133,17 @@ class Hdu:
         return self.stored(start, stop).astype(np.float64) + float(self.header.get("BZERO", 0.0))
 
     def finite_image(self, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Return the image like `image`; NaN or infinite pixels are refused and counted."""
+        """Return the image like `image`; reject NaN and infinite pixels, with their number."""
         pixels = self.image(start, stop)
         if bad := int(np.count_nonzero(~np.isfinite(pixels))):
-            raise self.refuse(f"{bad} pixels are not finite numbers")
+            raise self.refuse(f"{bad} of {pixels.size} pixels are NaN or infinite")
         return pixels
 
     def column(self, name: str) -> AnyArray:
-        """Return a declared column in native byte order: strings and UTC as str, integers as
-        declared.
+        """Return a declared column in native byte order.
 
-        Values that the file holds in another unit come in the declared one, as float64.
+        Strings and UTC are str, integers have the declared type. Values that the file holds in
+        another unit are converted to the declared one, as float64.
         """
         if self.declared is None:
             raise KeyError(f"{self.extname} is not declared")
@@ -163,10 +162,10 @@ class Hdu:
         return values
 
     def finite_column(self, name: str) -> FloatArray:
-        """Return a numeric column as float64; NaN or infinite cells are refused and counted."""
+        """Return a numeric column as float64; reject NaN and infinite cells, with their number."""
         values = self.column(name).astype(np.float64)
         if bad := int(np.count_nonzero(~np.isfinite(values))):
-            raise self.refuse(f"column {name}: {bad} values are not finite numbers")
+            raise self.refuse(f"column {name}: {bad} of {values.size} values are NaN or infinite")
         return values
 
     def _table_bytes(self) -> bytearray:
@@ -175,27 +174,27 @@ class Hdu:
         return self.file.tables[self.extname]
 
     def present(self) -> dict[str, int]:
-        """Return the columns that the table has and that can be read: name and number."""
+        """Return the names of the readable columns of the table, with their numbers."""
         names = enumerate(column_names(self.header), 1)
         return {name: i for i, name in names if name not in self.unused}
 
 
 def _value_fault(keyword: Keyword, value: Value | None) -> str | None:
-    """Return what is wrong with the value of a keyword, or None if it is of its type."""
+    """Return the fault of a keyword's value, or None if it has the declared type."""
     if not isinstance(value, _PYTHON_TYPES.get(keyword.type, (int, float))) or (
         isinstance(value, bool) and keyword.type != "boolean"
     ):
-        return f"{'empty' if value is None else repr(value)}, which is not of type {keyword.type}"
+        return f"{'empty' if value is None else repr(value)}, expected type {keyword.type}"
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{value}, which is not a finite number"
+        return f"{value}, expected a finite number"
     if keyword.type == "utc" and not _UTC.fullmatch(str(value)):
-        return f"{value!r}, wanted a time yyyy-mm-ddThh:mm:ss"
+        return f"{value!r}, expected a time yyyy-mm-ddThh:mm:ss"
     return None
 
 
 @dataclass
 class FitsFile:
-    """An open FITS file whose structure was checked."""
+    """An open FITS file with a checked structure."""
 
     path: Path
     hdus: list[Hdu] = field(default_factory=list)
@@ -231,5 +230,5 @@ class FitsFile:
 
     @property
     def extname(self) -> str:
-        """The type of the file: EXTNAME of HDU 1."""
+        """Type of the file: EXTNAME of HDU 1."""
         return self.hdus[1].extname

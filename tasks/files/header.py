@@ -14,20 +14,19 @@ from astropy.io.fits.verify import VerifyError
 
 from schemas.errors import BadInputError
 
-MAX_REMEMBERED = 1 << 17  # bytes; a longer header is parsed anew each time
+MAX_REMEMBERED = 1 << 17  # bytes; a longer header is parsed again each time
 
-_LONG_CARD = 400  # bytes of a card with its continuations up to which it is remembered
+_LONG_CARD = 400  # bytes; a longer card, with its continuations, is not remembered
 
 _COMMENTARY = ("", "COMMENT", "HISTORY", "END")
 
-# Keywords that say where the bytes are and what they mean: a second one would leave it to each
-# reader which counts.
+# Keywords that define place and meaning of the bytes: if one occurred twice, each reader could use
+# another value.
 _ONCE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|T(TYPE|FORM|ZERO|SCAL|UNIT)\d+|BZERO|BSCALE|EXTNAME|CHECKSUM|DATASUM"
 )
 
-# What a header may hold in place of a readable value; astropy parses a card when it is first asked
-# for.
+# Astropy parses a card when it is first accessed, and then raises one of these.
 _UNREADABLE = (VerifyError, ValueError)
 
 
@@ -48,10 +47,13 @@ class Cards(dict[str, Any]):
         return "" if value is None else str(value).strip()
 
 
+def times_in_words(count: int) -> str:
+    """Return a number of occurrences in words."""
+    return "twice" if count == 2 else f"{count} times"
+
+
 def parse_cards(text: str, where: str) -> tuple[Cards, frozenset[str]]:
-    """Return a header whose cards can all be read, and the keywords of those that could not. It is
-    for reading only.
-    """
+    """Return the readable cards of a header, and the keywords of the others."""
     parse = _parse_again if len(text) > MAX_REMEMBERED else _parse_once
     try:
         return parse(text)
@@ -74,7 +76,7 @@ def _parse_again(text: str) -> tuple[Cards, frozenset[str]]:
                 cards.append((name, value, readable))
     names = Counter(name for name, _, _ in cards)
     if twice := sorted(name for name, n in names.items() if n > 1 and _ONCE.fullmatch(name)):
-        raise ValueError(f"keyword {twice[0]} stands there {names[twice[0]]} times")
+        raise ValueError(f"keyword {twice[0]} occurs {times_in_words(names[twice[0]])}")
     if wrong := sorted(name for name in unreadable if _ONCE.fullmatch(name)):
         raise ValueError(f"keyword {wrong[0]} cannot be read")
     return Cards([(name, value) for name, value, readable in cards if readable]), frozenset(
@@ -87,7 +89,7 @@ _parse_once = functools.lru_cache(maxsize=512)(_parse_again)
 
 
 def _card_images(text: str) -> Iterator[str]:
-    """Yield the cards of a header up to END, each with the cards that continue it."""
+    """Yield the cards of a header up to END, each with its continuations."""
     image = ""
     for start in range(0, len(text), 80):
         card = text[start : start + 80]
@@ -102,9 +104,7 @@ def _card_images(text: str) -> Iterator[str]:
 
 
 def _card(image: str) -> tuple[str, Any, bool]:
-    """Return keyword and value of a card, and whether these and its comment can be read. What is
-    undefined is None.
-    """
+    """Return keyword, value (None if undefined) and readability of a card."""
     card = afits.Card.fromstring(image)
     name = card.keyword
     try:
@@ -115,6 +115,5 @@ def _card(image: str) -> tuple[str, Any, bool]:
     return name, None if isinstance(value, afits.card.Undefined) else value, readable
 
 
-# most cards of the headers of a visit are the same in many, and astropy takes a tenth of a
-# millisecond for one
+# most cards occur in many headers of a visit, and astropy needs a tenth of a millisecond for one
 _card_once = functools.lru_cache(maxsize=1 << 14)(_card)

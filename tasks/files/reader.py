@@ -1,9 +1,9 @@
 """Strict reader of declared FITS products: the gate through which every file passes.
 
-Reading has two levels. *Damage* (truncation, a wrong sum, an impossible shape, a needed HDU, column
-or keyword missing or of the wrong type) raises BadInputError. *Deviation* from the definition
-(absent checksum, other EXT_VER, missing TUNIT) is accepted and listed in `FitsFile.deviations`.
-Nothing is allocated before the sizes in the headers were checked against the length of the file.
+Faults have two levels. *Damage* (truncation, a wrong sum, an impossible shape, a needed HDU, column
+or keyword missing or of the wrong type) raises BadInputError. A *deviation* from the definition
+(no checksum, another EXT_VER, no TUNIT) is accepted and listed in `FitsFile.deviations`. Nothing is
+allocated before the sizes in the headers were checked against the length of the file.
 
 FITS standard 4.0 (2018): sections 3 (organisation), 4.4.2.7 (CHECKSUM, DATASUM), 7.3 (binary
 tables).
@@ -23,7 +23,7 @@ from schemas.products import BITPIX, STORED, Column, Structure, soc_extnames, so
 from tasks.files import disk
 from tasks.files.columns import column_format, column_names
 from tasks.files.hdu import FitsFile, Hdu, Value
-from tasks.files.header import parse_cards
+from tasks.files.header import parse_cards, times_in_words
 from tasks.files.structure import BLOCK, data_size, hdu_kind, padded
 from tasks.files.sums import ones_complement_sum
 from tasks.files.units import unit_change
@@ -58,8 +58,12 @@ _PRINTABLE = bytes(range(32, 127))
 
 
 def scan(path: Path) -> FitsFile:
-    """Open `path` and read its headers; sizes are checked against the file's length before anything
-    is allocated.
+    """Open a file and read its headers, checking all sizes against its length.
+
+    Raises
+    ------
+    BadInputError
+        If it is not a FITS file, or is truncated or contradictory.
     """
     fd = disk.open_to_read(path)
     file = FitsFile(path, _fd=fd)
@@ -70,7 +74,7 @@ def scan(path: Path) -> FitsFile:
         offset = 0
         while offset < length:
             if len(file.hdus) >= MAX_HDUS:
-                raise BadInputError(f"{path}: more than {MAX_HDUS} HDUs")
+                raise BadInputError(f"{path}: has more than {MAX_HDUS} HDUs")
             offset = _scan_hdu(file, offset, length)
         if len(file.hdus) < 2:
             raise BadInputError(f"{path}: has no extension")
@@ -90,7 +94,7 @@ def _scan_hdu(file: FitsFile, offset: int, length: int) -> int:
     except ValueError as error:
         raise hdu.refuse(str(error)) from error
     if index == 0 and hdu.data_size:
-        raise hdu.refuse("holds data, it must be empty")
+        raise hdu.refuse("contains data, expected none")
     end = hdu.data_start + padded(hdu.data_size)
     if end > length:
         raise hdu.refuse(f"truncated, {end - length} bytes are missing")
@@ -110,7 +114,7 @@ def _header_text(file: FitsFile, offset: int, length: int) -> bytes:
         for card in range(0, BLOCK, 80):
             if block[card : card + 8] == b"END     ":
                 if block[card + 3 :].strip():
-                    raise BadInputError(f"{where}: something stands behind END in the header")
+                    raise BadInputError(f"{where}: text after END in the header")
                 return bytes(text)
     raise BadInputError(f"{where}: header is larger than {MAX_HEADER} bytes")
 
@@ -131,13 +135,13 @@ def _header_block(file: FitsFile, start: int, length: int, where: str, first: bo
     return block
 
 
-def _check_start(file: FitsFile, block: bytearray, rest: int) -> None:
-    wanted = b"XTENSION= " if file.hdus else b"SIMPLE  = "
-    if block[: len(wanted)] == wanted[: len(block)]:
+def _check_start(file: FitsFile, block: bytearray, remaining: int) -> None:
+    start = b"XTENSION= " if file.hdus else b"SIMPLE  = "
+    if block[: len(start)] == start[: len(block)]:
         return
     if file.hdus:
         raise BadInputError(
-            f"{file.path}: {rest} bytes after the last HDU ({file.hdus[-1].index} "
+            f"{file.path}: {remaining} bytes after the last HDU ({file.hdus[-1].index} "
             f"{file.hdus[-1].extname})"
         )
     kind = next((k for m, k in _MAGIC.items() if block.startswith(m)), None)
@@ -162,7 +166,7 @@ def _check_padding(hdu: Hdu) -> None:
     padding = bytearray(padded(hdu.data_size) - hdu.data_size)
     hdu.file.read_at(hdu.data_start + hdu.data_size, memoryview(padding))
     if padding.strip(b" " if hdu_kind(hdu.header) == "TABLE" else b"\0"):
-        raise hdu.refuse("the padding behind the data is not zero")
+        raise hdu.refuse("the padding after the data is not zero")
 
 
 def _check_sums(hdu: Hdu) -> None:
@@ -170,10 +174,10 @@ def _check_sums(hdu: Hdu) -> None:
     end = hdu.data_start + padded(hdu.data_size)
     data = _sum_bytes(hdu.file, hdu.data_start, end)
     if stored and stored.lstrip("0") != str(data).lstrip("0"):
-        raise hdu.refuse(f"checksum: DATASUM is {stored}, the data give {data}")
+        raise hdu.refuse(f"checksum: DATASUM is {stored}, the sum of the data is {data}")
     total = _sum_bytes(hdu.file, hdu.header_start, hdu.data_start, data)
     if hdu.header.text("CHECKSUM") and total not in (0, 0xFFFFFFFF):
-        raise hdu.refuse("checksum: CHECKSUM does not fit the bytes of this HDU")
+        raise hdu.refuse("checksum: CHECKSUM does not match the bytes of this HDU")
 
 
 def _sum_bytes(file: FitsFile, start: int, end: int, total: int = 0) -> int:
@@ -218,10 +222,12 @@ def _check_hdus(file: FitsFile, declared: Input) -> None:
     names = [hdu.extname for hdu in file.hdus[1:]]
     for name in declared.hdus:
         if names.count(name) > 1:
-            raise BadInputError(f"{file.path}: HDU {name} stands there {names.count(name)} times")
+            raise BadInputError(
+                f"{file.path}: HDU {name} occurs {times_in_words(names.count(name))}"
+            )
     if names[0] not in declared.first:
         raise BadInputError(
-            f"{file.path}: HDU 1 is {names[0] or '(no EXTNAME)'}, wanted "
+            f"{file.path}: HDU 1 is {names[0] or '(no EXTNAME)'}, expected "
             f"{' or '.join(declared.first)}"
         )
     for extname, use in declared.hdus.items():
@@ -232,9 +238,7 @@ def _check_hdus(file: FitsFile, declared: Input) -> None:
 
 
 def note_unused(file: FitsFile) -> None:
-    """Add to the deviations of an open file what differs from its definition in those HDUs that no
-    step uses.
-    """
+    """Add the deviations of HDUs that no step uses to those of an open file."""
     for hdu in file.hdus[1:]:
         if hdu.declared is None and hdu.extname in soc_extnames():
             try:
@@ -249,10 +253,10 @@ def _check_hdu(hdu: Hdu, use: Use) -> None:
     for name, allowed in use.keywords.items():
         value = hdu.keyword(name)
         if allowed is not None and not allowed.permits(value):
-            raise hdu.refuse(f"keyword {name} is {value!r}, allowed is {allowed}")
+            raise hdu.refuse(f"keyword {name} is {value!r}, expected {allowed}")
     version = hdu.header.get("EXT_VER")
     if structure.version and version != structure.version:
-        hdu.deviates(f"EXT_VER {version}, defined {structure.version}")
+        hdu.deviates(f"EXT_VER {version}, expected {structure.version}")
     for name in structure.keywords:
         if name not in hdu.header and name not in hdu.unreadable:
             hdu.deviates(f"keyword {name} is missing")
@@ -266,25 +270,27 @@ def _check_kind(hdu: Hdu, structure: Structure) -> None:
     names = {"IMAGE": "an image", "BINTABLE": "a table"}
     kind = hdu_kind(hdu.header)
     found = names.get(kind, f"a {kind}")
-    wanted = names["BINTABLE" if structure.is_table else "IMAGE"]
-    if found != wanted:
-        raise hdu.refuse(f"is {found}, wanted {wanted}")
+    expected = names["BINTABLE" if structure.is_table else "IMAGE"]
+    if found != expected:
+        raise hdu.refuse(f"is {found}, expected {expected}")
 
 
 def _check_pixels(hdu: Hdu, use: Use, structure: Structure) -> None:
     found = (int(hdu.header["BITPIX"]), int(hdu.header.get("BZERO", 0)))
-    wanted = (BITPIX[structure.image], STORED[structure.image][2])
+    expected = (BITPIX[structure.image], STORED[structure.image][2])
     shape, free = hdu.shape[::-1], structure.axes
-    if found != wanted:
-        raise hdu.refuse(f"pixels have BITPIX and BZERO {found}, wanted {structure.image} {wanted}")
+    if found != expected:
+        raise hdu.refuse(
+            f"pixels have BITPIX and BZERO {found}, expected {structure.image} {expected}"
+        )
     if len(shape) != len(free):
-        raise hdu.refuse(f"has {len(shape)} axes {shape}, wanted {len(free)}")
+        raise hdu.refuse(f"has {len(shape)} axes {shape}, expected {len(free)}")
     if any(n != m and m for n, m in zip(shape, free, strict=True)):
         if use.shape_matters:
             raise hdu.refuse(
-                f"has the shape {shape} (NAXIS1, NAXIS2, ...), wanted {free} with 0 for free"
+                f"has the shape {shape} (NAXIS1, NAXIS2, ...), expected {free}, 0 for any"
             )
-        hdu.deviates(f"shape {shape}, defined {free}")
+        hdu.deviates(f"shape {shape}, expected {free}")
     if 0 in shape:
         raise hdu.refuse(f"is empty, its shape is {shape}")
 
@@ -299,7 +305,7 @@ def _check_columns(hdu: Hdu, use: Use, structure: Structure) -> None:
         if column.name not in present:
             text = f"column {column.name} is missing"
         elif times[column.name] > 1:
-            text = f"column {column.name} stands there {times[column.name]} times"
+            text = f"column {column.name} occurs {times_in_words(times[column.name])}"
         else:
             text = _format_fault(hdu, column, present[column.name]) or _unit_fault(
                 hdu, column, present[column.name]
@@ -317,13 +323,12 @@ def _format_fault(hdu: Hdu, column: Column, i: int) -> str | None:
     if (column_format(header, i), zero, scale) == ((column.repeat, column.letter), column.tzero, 1):
         return None
     found = f"TFORM {header[f'TFORM{i}']} TZERO {zero} TSCAL {scale}"
-    return f"column {column.name} has {found}, wanted {column.tform} {column.tzero} 1"
+    expected = f"TFORM {column.tform} TZERO {column.tzero} TSCAL 1"
+    return f"column {column.name} has {found}, expected {expected}"
 
 
 def _unit_fault(hdu: Hdu, column: Column, i: int) -> str | None:
-    """Return what is wrong with a column's unit, or note the change that makes it the declared
-    one.
-    """
+    """Return the fault of a column's unit, or None after noting its conversion, if it needs one."""
     unit = hdu.header.text(f"TUNIT{i}")
     if unit == column.unit:
         return None
@@ -332,13 +337,13 @@ def _unit_fault(hdu: Hdu, column: Column, i: int) -> str | None:
         if change is None:
             return f"column {column.name} is in {unit}, which cannot be converted to {column.unit}"
         hdu.file.unit_changes[hdu.extname, column.name] = change
-    hdu.deviates(f"column {column.name} has the unit {unit!r}, defined {column.unit!r}")
+    hdu.deviates(f"column {column.name} has the unit {unit!r}, expected {column.unit!r}")
     return None
 
 
 @contextmanager
 def read_from(path: Path | str, table: str) -> Iterator[None]:
-    """Let what a kernel says of values that cannot be end as an error that names their file."""
+    """Turn a kernel's ValueError about impossible values into an error that names their file."""
     try:
         yield
     except ValueError as error:

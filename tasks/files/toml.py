@@ -18,14 +18,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        If it is no regular file, too large, nested too deep, or not TOML.
+        If it is not a regular file, too large, nested too deeply, or not TOML.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"{path}: is not a regular file")
         if status.st_size > MOST:
-            raise ConfigurationError(f"{path}: larger than {MOST} bytes")
+            raise ConfigurationError(f"{path}: is larger than {MOST} bytes")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: {plain(error)}") from error

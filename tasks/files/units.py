@@ -7,8 +7,12 @@ import warnings
 
 
 def unit_change(found: str, wanted: str) -> tuple[float, float] | None:
-    """Return (factor, offset) that turns values in unit `found` into `wanted`; None if that cannot
-    be done.
+    """Return factor and offset that convert values from the unit `found` to `wanted`.
+
+    Returns
+    -------
+    (float, float) or None
+        None if the units cannot be converted by a linear function.
     """
     from astropy import units
 
@@ -22,9 +26,8 @@ def unit_change(found: str, wanted: str) -> tuple[float, float] | None:
             )
     except (ValueError, TypeError, ArithmeticError, units.UnitConversionError):
         return None
-    factor = (
-        one - zero if zero == 0.0 else float(f"{one - zero:.12g}")
-    )  # 274.15 - 273.15 leaves rounding in the last digits
+    # the last digits of 274.15 - 273.15 are rounding
+    factor = one - zero if zero == 0.0 else float(f"{one - zero:.12g}")
     linear = math.isclose(two, zero + 2 * factor, rel_tol=1e-12)
     return (
         (factor, zero)

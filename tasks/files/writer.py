@@ -1,5 +1,6 @@
-"""Writer of declared FITS products: whole files or none, the same bytes for the same content, sums
-over every HDU.
+"""Writer of declared FITS products.
+
+Files are complete or absent, the same content gives the same bytes, and every HDU has its sums.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ _CONTROL = bytes(c if 32 <= c <= 126 else ord("?") for c in range(256))
 
 @dataclass
 class NewHdu:
-    """An HDU to be written: its declaration, keyword values, and data (image, or columns by
-    name).
-    """
+    """An HDU to write: its declaration, keyword values, and data (image, or columns by name)."""
 
     declared: Structure
     keywords: Mapping[str, Value] = field(default_factory=dict)
@@ -60,7 +59,7 @@ def _comment(keyword: Keyword) -> str:
 
 
 def _typed(keyword: Keyword, value: Value) -> Value:
-    """Return the value as the type that is declared; ValueError if it is not of that type."""
+    """Return the value as the declared type; ValueError if it cannot be of that type."""
     if keyword.type in ("string", "utc"):
         return str(value)
     if keyword.type == "boolean" and value in (False, True):
@@ -77,7 +76,7 @@ def _typed(keyword: Keyword, value: Value) -> Value:
         and float(value).is_integer()
     ):
         return int(value)
-    raise ValueError(f"keyword {keyword.name} is {value!r}, which is not of type {keyword.type}")
+    raise ValueError(f"keyword {keyword.name} is {value!r}, expected type {keyword.type}")
 
 
 def _table_cards(s: Structure, rows: int) -> list[Card]:
@@ -121,21 +120,20 @@ def _image_shape(hdu: NewHdu) -> tuple[int, ...]:
     axes = hdu.declared.axes[::-1]
     if len(shape) != len(axes) or any(n != m and m for n, m in zip(shape, axes, strict=True)):
         raise ValueError(
-            f"{hdu.declared.extname}: image has the shape {shape}, declared is {axes} with 0 "
-            f"for free"
+            f"{hdu.declared.extname}: image has the shape {shape}, expected {axes}, 0 for any"
         )
     return shape
 
 
 def compose_header(hdu: NewHdu, rows: int) -> bytes:
-    """Return the header of `hdu` as bytes, CHECKSUM and DATASUM not yet filled in."""
+    """Return the header of `hdu` as bytes, without values of CHECKSUM and DATASUM."""
     s = hdu.declared
     structural = _table_cards(s, rows) if s.is_table else _image_cards(hdu)
     cards = [card(*c) for c in structural]
     cards += [card(name, PUBLICATION[name], comment) for name, comment in _COMMENTS.items()]
     cards += [
         card("SVN_REV", "N/A", "revision of the source"),
-        card("EXTNAME", s.extname, "what this HDU holds"),
+        card("EXTNAME", s.extname, "type of this HDU"),
     ]
     if len(s.extname) <= 64:
         cards.append(card("SCHEMA", f"{s.extname}.fsd"))
@@ -152,7 +150,7 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
 
 
 def table_bytes(declared: Structure, columns: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return the rows of a table as they stand in the file."""
+    """Return the rows of a table as stored in the file."""
     dtype = np.dtype([(c.name, c.stored) for c in declared.columns])
     rows = len(next(iter(columns.values())))
     table = np.zeros(rows, dtype)
@@ -186,9 +184,7 @@ def _to_stored(values: npt.NDArray[Any], c: Column) -> npt.NDArray[Any]:
 def _integers(
     values: npt.NDArray[Any], stored: np.dtype[Any], zero: int, fault: str
 ) -> npt.NDArray[Any]:
-    """Return whole numbers as they lie in the file, `zero` taken off; ValueError with `fault` if
-    some do not fit.
-    """
+    """Return integers as stored, `zero` subtracted; ValueError with `fault` if some do not fit."""
     if values.dtype.kind not in "biu" and not (
         np.isfinite(values).all() and (values == np.floor(values)).all()
     ):
@@ -212,11 +208,10 @@ def _pixel_bytes(s: Structure, pixels: npt.NDArray[Any]) -> bytes:
 
 
 class FitsWriter:
-    """Writes a product HDU by HDU under a temporary name; the file appears under its own name on
-    `finish`.
+    """Writes a product HDU by HDU under a temporary name, until `finish` gives it its own.
 
-    Pixels of a cube may be streamed: `begin_cube`, then `write_block` with the bytes of some planes
-    and their sum, `end_cube`.
+    Pixels of a cube may be streamed: `begin_cube`, `write_block` with the bytes of some planes and
+    their sum, `end_cube`.
     """
 
     def __init__(self, path: Path, primary: Iterable[Card] = ()) -> None:
@@ -264,9 +259,7 @@ class FitsWriter:
         self._sum = 0
 
     def write_block(self, data: bytes | memoryview, data_sum: int | None = None) -> None:
-        """Append bytes of the image; `data_sum` is their ones'-complement sum where it is already
-        known.
-        """
+        """Append bytes of the image; `data_sum` is their ones'-complement sum, if known."""
         place = self._end + len(self._header) + self._written
         disk.write_at(self._fd, place, data, self.path)
         phase = self._written % 4
@@ -281,7 +274,7 @@ class FitsWriter:
         """Close the HDU: padding, DATASUM and CHECKSUM."""
         if self._written != self._size:
             raise ValueError(
-                f"{self.path}: {self._written} bytes of a cube of {self._size} were written"
+                f"{self.path}: a cube has {self._written} bytes, expected {self._size}"
             )
         start = self._end + len(self._header)
         padding = bytes(-self._written % BLOCK)
@@ -307,7 +300,7 @@ class FitsWriter:
 
     def _refuse_open_cube(self) -> None:
         if self._header:
-            raise ValueError(f"{self.path}: a cube is not ended")
+            raise ValueError(f"{self.path}: a cube was not ended")
 
     def finish(self) -> None:
         """Force the file to the disk and give it its name."""
@@ -321,7 +314,7 @@ class FitsWriter:
             raise
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the incomplete file."""
         if self._fd >= 0:
             disk.close(self._fd)
             self._fd = -1
@@ -329,7 +322,7 @@ class FitsWriter:
 
 
 def write_fits(path: Path, hdus: Iterable[NewHdu]) -> None:
-    """Write a product of some whole HDUs, atomically."""
+    """Write a product of complete HDUs, atomically."""
     hdus = list(hdus)
     with FitsWriter(path, hdus[0].primary if hdus else ()) as writer:
         for hdu in hdus:
@@ -337,14 +330,13 @@ def write_fits(path: Path, hdus: Iterable[NewHdu]) -> None:
 
 
 def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
-    """Copy a product with some header values replaced in every HDU, its CHECKSUMs made anew; data
-    stay as they are.
+    """Copy a product with some header values replaced in every HDU, and new CHECKSUMs.
 
-    The copy has the bytes that the product would have if it had been written with these values: the
-    way back leads to the same bytes again.
+    The copy has the bytes that the writer would have given the product with these values, so that
+    restoring the old values restores the old bytes.
     """
     if target.exists():
-        raise CannotCreateError(f"{target}: exists already")
+        raise CannotCreateError(f"{target}: already exists")
     fd, partial = disk.create_partial(target)
     try:
         with disk.written(fd, target), scan(source) as file:
@@ -358,7 +350,7 @@ def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
 
 
 def _restamped(hdu: Hdu, values: Mapping[str, Value]) -> bytes:
-    """Return the header of `hdu` with other values, and sums that fit."""
+    """Return the header of `hdu` with some values replaced, and the sums to match."""
     header = bytearray(hdu.data_start - hdu.header_start)
     hdu.file.read_at(hdu.header_start, memoryview(header))
     data_sum = str(hdu.header.get("DATASUM", ""))
@@ -376,5 +368,5 @@ def _keywords(extname: str) -> Iterable[Keyword]:
 
 
 def structure_of(extname: str) -> Structure:
-    """Return the declaration of an HDU, the SOC's or ours."""
+    """Return the declaration of an HDU, from the SOC or from our terms."""
     return TERMS[extname] if extname in TERMS else soc_structure(extname)

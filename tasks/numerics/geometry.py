@@ -41,9 +41,9 @@ def segment_area(chord_squared: float, radius: float) -> float:
 
     Notes
     -----
-    Short chords (all pixels of circles of R > 14) take the series in s: it costs one square
-    root, does not cancel, and its first omitted term, 0.05 R^2 s^11, is below 4e-14 pixel^2 for
-    chords inside one pixel.
+    Short chords (all pixels of circles of R > 14) use the series in s: it costs one square root,
+    does not cancel, and its first omitted term, 0.05 R^2 s^11, is below 4e-14 pixel^2 for chords
+    inside one pixel.
     """
     curvature = 1 / radius
     s2 = 0.25 * chord_squared * curvature * curvature
@@ -56,9 +56,7 @@ def segment_area(chord_squared: float, radius: float) -> float:
 
 @njit(cache=True, nogil=True, inline="always")
 def half_chord(distance: float, radius: float) -> float:
-    """Return half the chord cut by a line at `distance` from the centre; 0 where the line misses
-    the circle [pixel].
-    """
+    """Return half the chord on a line at `distance` from the centre [pixel]; 0 if it misses."""
     return sqrt(max((radius - distance) * (radius + distance), 0.0))
 
 
@@ -171,7 +169,8 @@ def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) ->
     """
     if not (radius > 0 and np.isfinite([x, y, radius]).all()):
         raise ValueError(
-            f"a circle needs a finite centre and a positive radius, not ({x}, {y}) and {radius}"
+            f"a circle has the centre ({x}, {y}) and the radius {radius}, expected a finite "
+            f"centre and a positive radius"
         )
     overlap = np.zeros(shape)
     _fill_overlap(overlap, float(x), float(y), float(radius))
@@ -201,21 +200,23 @@ def circle_sums(images: FloatArray, x: FloatArray, y: FloatArray, radius: float)
     Parameters
     ----------
     images : ndarray, shape (n, ny, nx)
-        Any quantity; what is no number or lies outside of the image is left out.
+        Any quantity; pixels that are not finite are left out, as is the part outside the image.
     x, y : ndarray, shape (n,)
-        Centre of the circle in each image, edge based; without a finite one the sum is NaN [pixel].
+        Centre of the circle in each image, edge based [pixel]; if it is not finite the sum is NaN.
     radius : float
         Radius of the circle [pixel].
 
     Raises
     ------
     ValueError
-        If the radius is not a positive number, or there are not as many centres as images.
+        If the radius is not a positive number, or the numbers of centres and images differ.
     """
     if not (radius > 0 and np.isfinite(radius)):
-        raise ValueError(f"a circle needs a positive radius, not {radius}")
+        raise ValueError(f"the radius of a circle is {radius}, expected a positive number")
     if x.shape != images.shape[:1] or y.shape != images.shape[:1]:
-        raise ValueError(f"{len(images)} images need as many centres, not {x.shape} and {y.shape}")
+        raise ValueError(
+            f"centres have shapes {x.shape} and {y.shape}, expected {len(images)} of each"
+        )
     sums = np.empty(len(images))
     _sum_circles(images, x, y, float(radius), sums)
     return sums
@@ -231,10 +232,10 @@ def mean_angle(
     times : array_like, shape (m,)
         Times of the samples, ascending, in the unit of `starts` and `stops`.
     angles : array_like, shape (m,)
-        Sampled angles; not-a-number samples are left out [deg].
+        Sampled angles; samples that are not finite are left out [deg].
     starts, stops : array_like, shape (n,)
-        Intervals: a sample at time t counts where ``start <= t < stop``. A sample of the 1 Hz
-        attitude holds for the second that it begins.
+        Intervals: a sample at time t counts if ``start <= t < stop``. A sample of the 1 Hz attitude
+        holds for the second that it begins.
 
     Returns
     -------
@@ -245,13 +246,13 @@ def mean_angle(
     Raises
     ------
     ValueError
-        If `times` and `angles` differ in shape, or `times` fall.
+        If `times` and `angles` differ in shape, or `times` are not ascending.
     """
     time, angle = np.asarray(times, dtype=np.float64), np.asarray(angles, dtype=np.float64)
     if time.shape != angle.shape:
         raise ValueError(f"{time.shape} times for {angle.shape} angles")
     if np.any(np.diff(time) < 0):
-        raise ValueError("attitude times fall; they are to be in ascending order")
+        raise ValueError("attitude times are not in ascending order")
     good = np.isfinite(angle) & np.isfinite(time)
     direction = np.exp(1j * np.deg2rad(angle[good]))
     total = np.concatenate(([0], np.cumsum(direction)))
@@ -266,7 +267,7 @@ def mean_angle(
 
 def _positive(angle: FloatArray) -> FloatArray:
     """Return `angle` in [0, 360) [deg]."""
-    wrapped = np.mod(angle, 360.0)  # of a tiny negative angle this rounds to 360 itself
+    wrapped = np.mod(angle, 360.0)  # rounds to 360 for a tiny negative angle
     return np.where(wrapped == 360.0, 0.0, wrapped)
 
 
@@ -323,8 +324,7 @@ def cd_matrix(roll_angle: ArrayLike, scale: float) -> FloatArray:
 
 
 def reference_pixel(position: ArrayLike, window_offset: ArrayLike) -> FloatArray:
-    """Return CRPIX, which counts the centre of the first pixel as 1, of an edge-based full-CCD
-    position.
+    """Return CRPIX, at which the centre of the first pixel is 1, of an edge-based position.
 
     Parameters
     ----------

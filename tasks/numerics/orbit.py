@@ -8,24 +8,22 @@ import numpy.typing as npt
 from schemas.arrays import BoolArray, FloatArray
 from schemas.constants import DAY
 
-# The mean radius: with it the limb angles of the mission's own tools come out (the equatorial one
-# is 0.15 deg off).
+# The mean radius, which reproduces the limb angles of the mission's own tools; with the equatorial
+# radius they are 0.15 deg off.
 EARTH_RADIUS = 6371.0  # km
 
 ATMOSPHERE = 100.0  # km, opaque
 
-CLOCK = 1e-3  # s: times closer than this are the same
-
-# ---- orbit
+CLOCK = 1e-3  # s; times closer than this are equal
 
 
 def increasing(times: npt.ArrayLike, table: str) -> FloatArray:
-    """Return the times of a table's rows; ValueError unless each is later than the one before."""
+    """Return the times of a table's rows; ValueError unless they are finite and increase."""
     mjd = np.asarray(times, dtype=np.float64)
     wrong = np.flatnonzero(~(np.diff(mjd) > 0)) + 2
     if mjd.size == 0 or not np.isfinite(mjd).all() or wrong.size:
         raise ValueError(
-            f"times of the {table} do not increase, at row {wrong[0] if wrong.size else 1}"
+            f"times of the {table} do not increase at row {wrong[0] if wrong.size else 1}"
         )
     return mjd
 
@@ -37,23 +35,23 @@ def covered(
     max_gap: float,
     reach: float = 0.0,
 ) -> BoolArray:
-    """Tell which spans of time the rows of a table cover without a gap.
+    """Return which spans of time the rows of a table cover without a gap.
 
     Parameters
     ----------
     row_mjd : array_like, shape (m,)
         Times of the rows, increasing [MJD].
     start, stop : array_like, shape (n,)
-        Begin and end of the spans, equal for a moment [MJD].
+        Start and end of the spans, equal for a moment [MJD].
     max_gap : float
-        Longest time between two rows that is no gap [s].
+        Longest time between two rows that does not count as a gap [s].
     reach : float
-        How long a row is good before and after itself at the ends of the table and at gaps [s].
+        How long a row is valid before and after its time, at the ends of the table and at gaps [s].
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        True where the whole span is covered; False where it is NaN.
+        True where the whole span is covered; False for NaN.
 
     Raises
     ------
@@ -75,33 +73,33 @@ def interpolate_orbit(
     mjd: npt.ArrayLike,
     max_gap: float = 600.0,
 ) -> FloatArray:
-    """Return the place of the satellite between the rows of an orbit.
+    """Interpolate the position of the satellite between the rows of an orbit.
 
-    Cubic Hermite, or straight lines where there are no velocities. For rows 300 s apart at 700 km
-    altitude the cubic is good to 0.2 km; straight lines are up to 90 km too low.
+    The interpolation is cubic Hermite, or linear without velocities. For rows 300 s apart at 700 km
+    altitude the cubic is accurate to 0.2 km; linear interpolation is up to 90 km too low.
 
     Parameters
     ----------
     row_mjd : array_like, shape (m,)
         Times of the rows, increasing [MJD].
     row_position : array_like, shape (m, 3)
-        Place from the geocentre [km].
+        Position relative to the geocentre [km].
     row_velocity : array_like, shape (m, 3), or None
-        Velocity [km/s]; None for straight lines.
+        Velocity [km/s]; None for linear interpolation.
     mjd : array_like, shape (n,)
-        Times wanted, on the scale of `row_mjd` [MJD].
+        Times, on the scale of `row_mjd` [MJD].
     max_gap : float
         Longest time between two rows that is bridged [s].
 
     Returns
     -------
     ndarray, shape (n, 3)
-        Place from the geocentre [km]; NaN where the orbit does not cover the time.
+        Position relative to the geocentre [km]; NaN where the orbit does not cover the time.
 
     Raises
     ------
     ValueError
-        If the times do not increase, or positions and velocities are not three coordinates a row.
+        If the times do not increase, or positions or velocities do not have three coordinates.
     """
     rows, times = increasing(row_mjd, "orbit"), np.asarray(mjd, dtype=np.float64)
     position = np.asarray(row_position, dtype=np.float64)
@@ -109,19 +107,18 @@ def interpolate_orbit(
     for name, table in (("positions", position), ("velocities", velocity)):
         if table is not None and table.shape != (rows.size, 3):
             raise ValueError(
-                f"{name} of the orbit have shape {table.shape}, wanted {(rows.size, 3)}"
+                f"{name} of the orbit have shape {table.shape}, expected {(rows.size, 3)}"
             )
     seconds = (rows - rows[0]) * DAY
     at = ((times - rows[0]) * DAY).clip(0, seconds[-1])
     if velocity is None or rows.size == 1:
-        place = np.stack([np.interp(at, seconds, axis) for axis in position.T], axis=-1)
+        satellite = np.stack([np.interp(at, seconds, axis) for axis in position.T], axis=-1)
     else:
-        from scipy.interpolate import (
-            CubicHermiteSpline,
-        )  # late, like all that takes long to import and is rarely needed
+        # imported late, as it is slow and rarely needed
+        from scipy.interpolate import CubicHermiteSpline
 
-        place = CubicHermiteSpline(seconds, position, velocity)(at)
-    return np.where(covered(rows, times, times, max_gap)[..., np.newaxis], place, np.nan)
+        satellite = CubicHermiteSpline(seconds, position, velocity)(at)
+    return np.where(covered(rows, times, times, max_gap)[..., np.newaxis], satellite, np.nan)
 
 
 def earth_limb_angle(
@@ -134,13 +131,13 @@ def earth_limb_angle(
     """Return the angle from the line of sight to the nearest point of the Earth's limb.
 
     angle = 90 deg - (angle of line of sight and zenith) + arccos((R + h) / r), for a round Earth of
-    radius R with an opaque atmosphere of height h. The star is occulted where the angle is
+    radius R with an opaque atmosphere of height h. The star is occulted if the angle is
     negative.
 
     Parameters
     ----------
     position : array_like, shape (n, 3)
-        Place of the satellite from the geocentre, EME2000 [km].
+        Position of the satellite relative to the geocentre, EME2000 [km].
     right_ascension, declination : array_like, shape (n,) or scalar
         Line of sight, ICRS [deg].
     earth_radius, atmosphere : float
@@ -156,8 +153,8 @@ def earth_limb_angle(
     ValueError
         If a position lies inside the atmosphere: its unit may not be km.
     """
-    place = np.asarray(position, dtype=np.float64)
-    radius = np.linalg.norm(place, axis=-1)
+    satellite = np.asarray(position, dtype=np.float64)
+    radius = np.linalg.norm(satellite, axis=-1)
     if (radius < earth_radius + atmosphere).any():
         raise ValueError(
             f"satellite is {np.nanmin(radius):.6g} km from the geocentre, inside the atmosphere"
@@ -167,5 +164,5 @@ def earth_limb_angle(
         np.broadcast_arrays(np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)),
         axis=-1,
     )
-    elevation = np.arcsin(((place * star).sum(axis=-1) / radius).clip(-1, 1))
+    elevation = np.arcsin(((satellite * star).sum(axis=-1) / radius).clip(-1, 1))
     return np.asarray(np.degrees(elevation + np.arccos((earth_radius + atmosphere) / radius)))

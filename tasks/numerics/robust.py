@@ -1,4 +1,4 @@
-"""Robust statistics that several steps use."""
+"""Robust statistics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Times: UTC as written in the files, MJD in TT, and the full barycentric Julian date in TDB.
 
-Nothing here asks the network: leap seconds come from the file that the package astropy-iers-data
-carries.
+Nothing here uses the network: leap seconds come from the package astropy-iers-data.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SPEED_OF_LIGHT = 299792.458  # km/s
 
 AU = 149597870.7  # km
 
-NO_UTC = b"1970-01-01T00:00:00.000000"  # how the definitions write "no time"; as MJD it is NaN
+NO_UTC = b"1970-01-01T00:00:00.000000"  # "no time" of the definitions; NaN as MJD
 
 _TEMPLATE = np.frombuffer(b"0000-00-00T00:00:00.000000", dtype=np.uint8)
 
@@ -36,9 +35,7 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def now() -> str:
-    """Return the time of the clock, UTC, as yyyy-mm-ddThh:mm:ss; SOURCE_DATE_EPOCH [s since 1970]
-    stands in for the clock.
-    """
+    """Return the present UTC as yyyy-mm-ddThh:mm:ss, or SOURCE_DATE_EPOCH [s since 1970] if set."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = float(epoch) if epoch.isdecimal() else time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
@@ -46,8 +43,7 @@ def now() -> str:
 
 @cache
 def leap_second_expiry() -> float:
-    """Give erfa the bundled leap seconds and return the date until which they are known to be
-    complete.
+    """Give erfa the bundled leap seconds, and return the date until which they are complete.
 
     Returns
     -------
@@ -62,7 +58,7 @@ def leap_second_expiry() -> float:
     text = Path(IERS_LEAP_SECOND_FILE).read_text(encoding="ascii")
     found = re.search(r"expires on (\d+) (\w{3})\w* (\d{4})", text)
     if found is None:
-        raise ValueError(f"{IERS_LEAP_SECOND_FILE} does not say when it expires")
+        raise ValueError(f"{IERS_LEAP_SECOND_FILE} has no expiry date")
     rows = np.loadtxt(text.splitlines(), usecols=(3, 2, 4))
     erfa.leap_seconds.update(np.array([tuple(r) for r in rows], dtype=erfa.dt_eraLEAPSECOND))
     month = _MONTHS.index(found[2]) + 1
@@ -70,7 +66,7 @@ def leap_second_expiry() -> float:
 
 
 def after_leap_second_expiry(mjd: npt.ArrayLike) -> BoolArray:
-    """Tell which dates lie after the leap-second table's expiry: their UTC may be off by a second.
+    """Return which dates are after the expiry of the leap seconds: their UTC may be 1 s off.
 
     Parameters
     ----------
@@ -96,9 +92,7 @@ def _texts(utc: npt.ArrayLike) -> BytesArray:
 
 
 def _digits(text: BytesArray) -> npt.NDArray[np.int64]:
-    """Return the digits of each text, left out decimals as 0, shape (n, 26); ValueError names a bad
-    row.
-    """
+    """Return the digits of each text, missing decimals as 0, shape (n, 26); reject bad rows."""
     width = max(26, text.dtype.itemsize)
     codes = np.frombuffer(text.astype(f"S{width}").tobytes(), dtype=np.uint8).reshape(-1, width)
     blank = np.logical_and.accumulate(((codes == 0) | (codes == ord(" ")))[:, ::-1], axis=1)[
@@ -139,7 +133,7 @@ def utc_to_mjd(utc: npt.ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        If a text has another form, or names a day, hour, minute or second that does not exist.
+        If a text has another form, or the date or time does not exist; names the row.
     """
     leap_second_expiry()
     text = _texts(utc)
@@ -151,44 +145,42 @@ def utc_to_mjd(utc: npt.ArrayLike) -> FloatArray:
 
     second = number(17, 19) + number(20, 26) / 1e6
     date = [number(*place) for place in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16))]
-    # The ufuncs return a status where the functions of erfa would warn: 1 is a date beyond the
-    # leap-second table.
+    # The ufuncs return a status where erfa's functions warn: 1 is a date beyond the leap seconds.
     utc1, utc2, status = erfa.ufunc.dtf2d(b"UTC", *date, second)
-    _refuse((status < 0) | (status > 1), text, "is no date, or no time of that day")
+    _refuse((status < 0) | (status > 1), text, "does not exist as date and time")
     tai1, tai2, _ = erfa.ufunc.utctai(utc1, utc2)
     tt1, tt2, _ = erfa.ufunc.taitt(tai1, tai2)
     return np.where(np.char.startswith(text, NO_UTC[:19]), np.nan, (tt1 - MJD_ZERO) + tt2)
 
 
 def _direction(right_ascension: float, declination: float) -> FloatArray:
-    """Return the unit vector (3,) to a place on the sky [deg]."""
+    """Return the unit vector (3,) to a position on the sky [deg]."""
     if not (np.isfinite(right_ascension) and -90 <= declination <= 90):
         raise ValueError(
-            f"right ascension {right_ascension}, declination {declination} deg is no place on "
-            f"the sky"
+            f"right ascension {right_ascension}, declination {declination} deg is not a position "
+            f"on the sky"
         )
     ra, dec = np.radians(right_ascension), np.radians(declination)
     return np.array([np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)])
 
 
 def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -> FloatArray:
-    """Return when light that reaches the geocentre at `mjd_tt` passes the solar system's
-    barycentre.
+    """Return the barycentric date of light that reaches the geocentre at `mjd_tt`.
 
-    BJD = JD(TDB) + r.n / c, with r the barycentric place of the geocentre and n the direction of
+    BJD = JD(TDB) + r.n / c, with the barycentric position r of the geocentre and the direction n of
     the star.
 
-    Left out: the satellite's place (`satellite_light_time`, up to 24 ms, a column of its own in
-    light curves), the Shapiro delay (0.01 ms away from the Sun), the star's parallax and proper
-    motion. The operational light curves refer to the barycentre of DE200 and differ by up to 4 ms.
-    A double resolves 0.04 ms here.
+    Neglected are the position of the satellite (`satellite_light_time`, up to 24 ms, a column of
+    its own in light curves), the Shapiro delay (0.01 ms away from the Sun), and parallax and proper
+    motion of the star. The operational light curves refer to the barycentre of DE200 and differ by
+    up to 4 ms. A double resolves 0.04 ms here.
 
     Parameters
     ----------
     mjd_tt : array_like, shape (n,)
         Dates at the geocentre [MJD, TT].
     right_ascension, declination : float
-        Place of the star, ICRS [deg].
+        Position of the star, ICRS [deg].
 
     Returns
     -------
@@ -198,7 +190,7 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
     Raises
     ------
     ValueError
-        If the place is not finite or the declination beyond 90 deg.
+        If the position is not finite or the declination beyond 90 deg.
     """
     star = _direction(right_ascension, declination)
     mjd = np.asarray(mjd_tt, dtype=np.float64)
@@ -212,14 +204,14 @@ def bjd_tdb(mjd_tt: npt.ArrayLike, right_ascension: float, declination: float) -
 def satellite_light_time(
     position: npt.ArrayLike, right_ascension: float, declination: float
 ) -> FloatArray:
-    """Return what to add to `bjd_tdb` because the telescope is not at the geocentre.
+    """Return the light time from the satellite to the geocentre, to add to `bjd_tdb`.
 
     Parameters
     ----------
     position : array_like, shape (n, 3)
-        Place of the satellite from the geocentre, EME2000 [km].
+        Position of the satellite relative to the geocentre, EME2000 [km].
     right_ascension, declination : float
-        Place of the star, ICRS [deg].
+        Position of the star, ICRS [deg].
 
     Returns
     -------
@@ -230,9 +222,9 @@ def satellite_light_time(
     Raises
     ------
     ValueError
-        If `position` does not have three coordinates, or the place on the sky does not exist.
+        If `position` does not have three coordinates, or the star's position is invalid.
     """
     place = np.asarray(position, dtype=np.float64)
     if place.ndim != 2 or place.shape[1] != 3:
-        raise ValueError(f"positions have shape {place.shape}, wanted (n, 3)")
+        raise ValueError(f"positions have shape {place.shape}, expected (n, 3)")
     return np.asarray(place @ _direction(right_ascension, declination) / SPEED_OF_LIGHT / DAY)

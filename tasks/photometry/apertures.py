@@ -431,7 +431,7 @@ def edge_variance(
     return np.array(variances)
 
 
-@step("apertures", "APERTURE", version="4", payload=Apertures, leaves=["TERM_APERTURES"])
+@step("apertures", "APERTURE", version="5", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:

@@ -57,7 +57,7 @@ from tasks.visit.terms import (
 )
 
 
-@step("quality", "LC_QUAL", version="5", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="6", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,

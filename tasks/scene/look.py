@@ -52,7 +52,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="4", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="5", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,

@@ -324,7 +324,7 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="2", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="3", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated,
     catalogue: Product | None,

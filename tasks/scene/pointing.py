@@ -48,7 +48,7 @@ def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, floa
     return (x, y) if inside else middle
 
 
-@step("pointing", "JITTER", version="3", payload=Pointing, leaves=["TERM_POINTING"])
+@step("pointing", "JITTER", version="4", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product,
     attitude: Product,

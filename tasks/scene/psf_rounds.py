@@ -90,7 +90,7 @@ def cut_stars(
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-@step("psf_1", version="3", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="4", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -263,7 +263,7 @@ class Neighbours:
         )
 
 
-@step("psf", "PSF_FIT", version="4", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="5", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
     scene: Scene,

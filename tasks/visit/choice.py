@@ -1,4 +1,4 @@
-"""Which reference files are valid for a visit."""
+"""Choice of the reference files that are valid for a visit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keywords of the visit and its steps in the headers of products."""
+"""Keywords of the visit and of its steps in the headers of products."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def open_images(product: Product) -> Iterator[Images]:
         n, ny, nx = hdu.shape
         if table.rows != n:
             raise BadInputError(
-                f"{file.path}: {hdu.extname} has {n} images, {table.extname} {table.rows} rows"
+                f"{file.path}: {hdu.extname} has {n} images, {table.extname} has {table.rows} rows"
             )
         exposure = hdu.integer("NEXP"), hdu.number("EXPTIME")
         offset = hdu.integer("X_WINOFF"), hdu.integer("Y_WINOFF")
@@ -74,7 +74,7 @@ def open_frame(product: Product) -> Iterator[tuple[Images, FloatArray]]:
         hdu, table = file[product.extname], file[LEVEL1[product.extname]]
         if table.rows != 1:
             raise BadInputError(
-                f"{file.path}: {hdu.extname} is one image, {table.extname} has {table.rows} rows"
+                f"{file.path}: {hdu.extname} has 1 image, {table.extname} has {table.rows} rows"
             )
         ny, nx = hdu.shape
         exposure = hdu.integer("NEXP"), hdu.number("EXPTIME")
@@ -127,11 +127,12 @@ def open_imagettes(product: Product) -> Iterator[Imagettes]:
         n, ny, nx = hdu.shape
         if table.rows != n:
             raise BadInputError(
-                f"{file.path}: {hdu.extname} has {n} imagettes, {table.extname} {table.rows} rows"
+                f"{file.path}: {hdu.extname} has {n} imagettes, {table.extname} has "
+                f"{table.rows} rows"
             )
         stacked = table.column("NEXP").astype(np.float64)
         if (stacked < 1).any():
-            raise table.refuse("column NEXP holds 0")
+            raise table.refuse("column NEXP contains 0, expected at least 1")
         x, y = (table.column(f"{c}_OFF_FULL_ARRAY").astype(np.int64) for c in "XY")
         mjd = table.finite_column("MJD_TIME")
         yield Imagettes(hdu, table, n, (ny, nx), stacked, hdu.number("EXPTIME"), x, y, mjd)

@@ -67,7 +67,7 @@ def retry(take: Callable[[], T], delay: float, warn: Callable[[str], None], retr
         except StorageError as error:
             if error.permanent:
                 raise
-            warn(f"inventory: {error}; tried again")
+            warn(f"inventory: {error}; retrying")
             time.sleep(delay * 2**attempt)
     return take()
 
@@ -176,7 +176,7 @@ def _no_reference(
 ) -> MissingInputError:
     name = f"reference {declared.kind} ({declared.first[0]})"
     if not found:
-        return MissingInputError(f"{name}: there is none for {when} in {places}")
+        return MissingInputError(f"{name}: none found for {when} in {places}")
     spans = ", ".join(f"{c.path.name} from {c.valid_from} to {c.valid_to}" for c in found[:3])
     return MissingInputError(
         f"{name}: none of {len(found)} is valid at {when} in {places}: {spans}"
@@ -273,9 +273,9 @@ def _changes(kind: str, had: Sequence[Reference], chosen: Sequence[Reference]) -
     for r in chosen:
         name = _file_name(r)
         if name not in before:
-            lines.append(f"{kind}: {name} in place of {', '.join(before) or 'none'}")
+            lines.append(f"{kind}: {name} instead of {', '.join(before) or 'none'}")
         elif before[name] != r.product.sha256:
-            lines.append(f"{kind}: {name} has other content")
+            lines.append(f"{kind}: {name} has changed")
     return lines
 
 
@@ -308,7 +308,7 @@ def visit_id(subarray: Found) -> str:
     ):
         raise BadInputError(
             f"{subarray.path}: HDU 1 {subarray.extname}: PROGTYPE, PROG_ID, REQ_ID, VISITCTR "
-            f"do not name a visit"
+            f"do not identify a visit"
         )
     return visit_name(*subarray.visit)
 
@@ -321,7 +321,7 @@ def _only_visit(files: Search, folder: Path) -> Found:
     if len({c.visit for c in candidates}) > 1:
         names = ", ".join(sorted(visit_id(c) for c in candidates))
         raise UsageError(
-            f"{folder}: holds more than one visit ({names}); name one of their folders"
+            f"{folder}: contains more than one visit ({names}); choose the folder of one"
         )
     chosen = choose_newest(candidates, f"files of the kind {RAW_SUBARRAY.kind}")
     assert chosen is not None

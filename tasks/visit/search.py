@@ -1,4 +1,4 @@
-"""Which FITS files a folder holds, by their SOC names and first headers."""
+"""Search for SOC products in folders, by their names and first headers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ KINDS = {
 
 @dataclass
 class Found:
-    """A candidate file: its place, type, version and validity (UTC as text, which sorts as
-    time).
+    """A candidate file: its place, type, version and validity.
+
+    UTC is text, which sorts like time.
     """
 
     path: Path
@@ -38,7 +39,7 @@ class Found:
 
 @dataclass
 class Search:
-    """What the folders hold, by kind."""
+    """The candidates in some folders, by kind."""
 
     by_kind: dict[str, list[Found]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -86,17 +87,17 @@ def _unread(folder: Path, notes: list[str]) -> Callable[[OSError], None]:
         if place == folder:
             raise disk.explain(error, "read", place) from error
         notes.append(
-            f"{plain(place)}: cannot be opened, {os.strerror(error.errno or 0)}; what is in it "
-            f"is ignored"
+            f"{plain(place)}: cannot be opened, {os.strerror(error.errno or 0)}; its content is "
+            f"ignored"
         )
 
     return unread
 
 
 def fits_files(folder: Path, unread: Callable[[OSError], None] | None = None) -> Iterable[Path]:
-    """Yield the FITS files below a folder; `truth` folders and hidden files are left out.
+    """Yield the FITS files below a folder, except hidden files and those in `truth` folders.
 
-    `unread` is told of folders that cannot be read.
+    `unread` is called with the error of each folder that cannot be read.
     """
     for place, folders, names in os.walk(folder, onerror=unread):
         folders[:] = sorted(f for f in folders if f != "truth" and not f.startswith("."))
@@ -119,15 +120,15 @@ def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
         hdu, extname = file.hdus[1], file.extname
         if extname not in extnames and named in extnames:
             raise BadInputError(
-                f"{path}: HDU 1 is {plain(extname) or '(no EXTNAME)'}, the file's name says {named}"
+                f"{path}: HDU 1 is {plain(extname) or '(no EXTNAME)'}, its name says {named}"
             )
         if extname not in extnames:
             result.notes.append(
-                f"{plain(path.name)}: holds {plain(extname)}, which no step reads, ignored"
+                f"{plain(path.name)}: contains {plain(extname)}, which no step reads, ignored"
             )
             return
         if extname != named:
-            result.notes.append(f"{plain(path.name)}: holds {extname}")
+            result.notes.append(f"{plain(path.name)}: contains {extname}")
         version = _read_integer(hdu, "ARCH_REV"), _read_integer(hdu, "PROC_NUM")
         validity = _read_time(hdu, "V_STRT_U"), _read_time(hdu, "V_STOP_U")
         visit: tuple[Any, ...] = tuple(
@@ -140,23 +141,23 @@ def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
 def _read_integer(hdu: Hdu, name: str) -> int:
     value = hdu.header.get(name)
     if type(value) is not int:
-        raise _wrong_keyword(hdu, name, "int")
+        raise _wrong_keyword(hdu, name, "an integer")
     return value
 
 
 def _read_time(hdu: Hdu, name: str) -> str:
     value = hdu.header.get(name)
     if type(value) is not str:
-        raise _wrong_keyword(hdu, name, "str")
+        raise _wrong_keyword(hdu, name, "a string")
     if not _is_time(value):
-        raise hdu.refuse(f"keyword {name} is {plain(value)!r}, wanted a time yyyy-mm-ddThh:mm:ss")
+        raise hdu.refuse(f"keyword {name} is {plain(value)!r}, expected a time yyyy-mm-ddThh:mm:ss")
     return value
 
 
-def _wrong_keyword(hdu: Hdu, name: str, wanted: str) -> BadInputError:
+def _wrong_keyword(hdu: Hdu, name: str, expected: str) -> BadInputError:
     value = hdu.header.get(name)
-    shown = "missing" if value is None else repr(value)
-    return hdu.refuse(f"keyword {name} is {shown}, wanted {wanted}")
+    found = "missing" if value is None else repr(value)
+    return hdu.refuse(f"keyword {name} is {found}, expected {expected}")
 
 
 def _is_time(text: str) -> bool:

@@ -42,8 +42,9 @@ def term_column(product: Product, extname: str, *names: str) -> list[AnyArray]:
 
 
 def look_places(look: Look) -> tuple[FloatArray, FloatArray]:
-    """Return the target's first position in every image, edge based [pixel]; between images where
-    it was not seen.
+    """Return the target's first position in every image, edge based [pixel].
+
+    It is interpolated where the target was not seen.
     """
     mjd, *places = term_column(look.product, "TERM_LOOK", "MJD_TIME", "CENTROID_X", "CENTROID_Y")
     seen = np.isfinite(places[0]) & np.isfinite(places[1])
@@ -55,9 +56,7 @@ def look_places(look: Look) -> tuple[FloatArray, FloatArray]:
 
 
 def first_sampled(look: Look) -> int:
-    """Return the index of the first image that the first look sampled: where one image has to stand
-    for all.
-    """
+    """Return the index of the first image of the first look's sample, to represent all images."""
     return int(np.argmax(read_look(look).sampled))
 
 

@@ -193,13 +193,13 @@ def test_outside_the_orbit_and_in_its_gaps_the_place_is_unknown() -> None:
 
 def test_an_orbit_that_goes_back_in_time_or_lacks_a_coordinate_is_refused() -> None:
     place, velocity = circle([0.0, 300.0, 600.0])
-    with pytest.raises(ValueError, match="times of the orbit do not increase, at row 3"):
+    with pytest.raises(ValueError, match="times of the orbit do not increase at row 3"):
         interpolate_orbit([START, START + 1, START + 1], place, velocity, [START])
     with pytest.raises(
-        ValueError, match=r"velocities of the orbit have shape \(3, 2\), wanted \(3, 3\)"
+        ValueError, match=r"velocities of the orbit have shape \(3, 2\), expected \(3, 3\)"
     ):
         interpolate_orbit([START, START + 1, START + 2], place, velocity[:, :2], [START])
-    with pytest.raises(ValueError, match="times of the orbit do not increase, at row 1"):
+    with pytest.raises(ValueError, match="times of the orbit do not increase at row 1"):
         interpolate_orbit([], np.zeros((0, 3)), None, [START])
 
 
@@ -238,7 +238,7 @@ def test_a_longer_reach_never_uncovers(steps: Any, start: Any, length: Any) -> N
 
 
 def test_a_table_without_rows_covers_nothing_and_is_refused() -> None:
-    with pytest.raises(ValueError, match="times of the table do not increase, at row 1"):
+    with pytest.raises(ValueError, match="times of the table do not increase at row 1"):
         covered([], [START], [START], 60.0)
 
 
@@ -354,7 +354,7 @@ def test_a_gap_in_the_table_is_not_covered() -> None:
 def test_more_flags_than_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="constraints have 2 times and 3 flags"):
         flag_from_rows([START, START + 1], [True, False, True], [START], 60.0)
-    with pytest.raises(ValueError, match="times of the constraints do not increase, at row 2"):
+    with pytest.raises(ValueError, match="times of the constraints do not increase at row 2"):
         flag_from_rows([START, START], [True, False], [START], 60.0)
 
 

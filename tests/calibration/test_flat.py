@@ -224,7 +224,7 @@ def test_of_a_flat_field_given_by_hand_only_the_window_is_known(
         outer[window] = False
         assert np.isnan(made[1].data[outer]).all()
         assert "FLAT_OF" not in made[1].header
-        assert "TERM_FLAT given by hand" in str(made[1].header["HISTORY"])
+        assert "TERM_FLAT replaced by the user" in str(made[1].header["HISTORY"])
 
 
 def test_without_a_flat_field_the_product_is_one_and_says_so(

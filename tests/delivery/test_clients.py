@@ -210,7 +210,8 @@ def test_topcat_reads_columns_units_and_numbers_of_a_light_curve(curve: Path) ->
     assert all(meanings.values())
     assert meanings["BJD_TIME"] == "BJD in TDB at the geocentre, mid-exposure"
     assert (
-        meanings["SAT_LIGHT_TIME"] == "add it to BJD_TIME for the satellite's place; NaN: no orbit"
+        meanings["SAT_LIGHT_TIME"]
+        == "light time to the geocentre, to add to BJD_TIME; NaN: no orbit"
     )  # longer than a comment
     cuts = "cmd=select EVENT==0&&QUALITY==0", "cmd=addcol FREE FLUX/(1+CONTA_LC)"
     found = stilts(f"in={curve}", *cuts, "cmd=keepcols 'BJD_TIME FREE'")

@@ -503,7 +503,7 @@ def test_a_term_given_by_hand_runs_what_depends_on_it_and_is_published_as_such(
     manifest = json.loads((folder / "manifest.json").read_text())
     (flat,) = (s for s in manifest["steps"] if s["step"] == "flat")
     assert flat["payload"]["by_hand"] == ["TERM_FLAT"]
-    assert "flat: TERM_FLAT given by hand" in manifest["warnings"]
+    assert "flat: TERM_FLAT replaced by the user" in manifest["warnings"]
     with (
         fits.open(raw_file(published, "SCI_CAL_SubArray")) as before,
         fits.open(raw_file(folder, "SCI_CAL_SubArray")) as after,
@@ -556,7 +556,7 @@ def test_a_replacement_of_another_visit_is_refused_before_any_step(
 
     rewritten(own, shorten)
     with pytest.raises(
-        BadInputError, match=r"gain\.fits: HDU 1 TERM_GAIN: is of 11 images, the visit has 12"
+        BadInputError, match=r"gain\.fits: HDU 1 TERM_GAIN: has 11 images, the visit has 12"
     ):
         bench.reduce(replace=(own,))
     own = Path(shutil.copy(published / "terms/flat.fits", tmp_path / "flat.fits"))
@@ -566,7 +566,7 @@ def test_a_replacement_of_another_visit_is_refused_before_any_step(
             hdu.header["X_WINOFF"] += 1
 
     rewritten(own, shift)
-    with pytest.raises(BadInputError, match=r"flat\.fits: HDU 1 TERM_FLAT: is of the window"):
+    with pytest.raises(BadInputError, match=r"flat\.fits: HDU 1 TERM_FLAT: has the window"):
         bench.reduce(replace=(own,))
 
 
@@ -615,7 +615,7 @@ def test_a_step_that_needs_a_raw_input_says_so(alone: Bench) -> None:
     for step in NEED_RAW:
         with pytest.raises(
             MissingInputError,
-            match=r"_(SCI_RAW|REF_APP|MPS_PRE|EXT_PRE)_[\w-]+_V\d{4}\.fits: is not there",
+            match=r"_(SCI_RAW|REF_APP|MPS_PRE|EXT_PRE)_[\w-]+_V\d{4}\.fits: no longer exists",
         ) as caught:
             alone.reduce(until="report", from_step=step)
         assert caught.value.exit_code == 66
@@ -751,7 +751,7 @@ def test_a_reference_that_changed_since_the_manifest_is_reported_and_what_depend
     flat = raw_file(references, "REF_APP_FlatFieldTeff")
     rewritten(flat, brighten)
     alone.references = (references,)
-    with pytest.raises(MissingInputError, match=r"SCI_RAW_SubArray_V\d{4}\.fits: is not there"):
+    with pytest.raises(MissingInputError, match=r"SCI_RAW_SubArray_V\d{4}\.fits: no longer exists"):
         alone.reduce()
     alone.references = (references, tiny_visit)
     again, run = alone.reduce()

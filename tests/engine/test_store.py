@@ -200,7 +200,7 @@ def test_a_record_that_was_cut_is_ignored_with_a_warning(
         record.write_bytes(whole[:length])
         assert workspace.believe("sum", own, Sum, warnings.append) is None, length
     assert len(warnings) == len(whole)
-    assert set(warnings) == {"record of sum cannot be read: the step is done again"}
+    assert set(warnings) == {"record of sum cannot be read: the step runs again"}
 
 
 def test_a_flipped_bit_in_a_record_never_gives_another_result(
@@ -244,7 +244,7 @@ def test_a_record_that_is_not_ours_is_ignored_with_a_warning(
     edited(workspace.record_path("sum", own), **changes)
     assert workspace.believe("sum", own, Sum, warnings.append) is None
     assert warnings[0].startswith("record of sum")
-    assert warnings[0].endswith("the step is done again")
+    assert warnings[0].endswith("the step runs again")
 
 
 def test_a_payload_that_the_step_no_longer_has_is_ignored_with_a_warning(
@@ -257,7 +257,7 @@ def test_a_payload_that_the_step_no_longer_has_is_ignored_with_a_warning(
 
     own, _ = remembered(workspace)
     assert workspace.believe("sum", own, Longer, warnings.append) is None
-    assert warnings == ["record of sum cannot be read: the step is done again"]
+    assert warnings == ["record of sum cannot be read: the step runs again"]
 
 
 def test_a_record_that_is_no_file_or_too_long_is_ignored_with_a_warning(
@@ -271,14 +271,14 @@ def test_a_record_that_is_no_file_or_too_long_is_ignored_with_a_warning(
     record.unlink()
     record.mkdir()
     assert workspace.believe("sum", own, Sum, warnings.append) is None
-    assert set(warnings) == {"record of sum cannot be read: the step is done again"}
+    assert set(warnings) == {"record of sum cannot be read: the step runs again"}
 
 
 def test_a_product_that_is_gone_is_made_again(workspace: Workspace, warnings: list[str]) -> None:
     own, path = remembered(workspace)
     path.unlink()
     assert workspace.believe("sum", own, Sum, warnings.append) is None
-    assert warnings == ["sum: product sum is gone: the step is done again"]
+    assert warnings == ["sum: product sum is missing: the step runs again"]
 
 
 @pytest.mark.parametrize("size", [10, (8 << 20) + 1], ids=["small", "big"])
@@ -296,7 +296,7 @@ def test_a_product_that_was_truncated_or_altered_is_made_again(
     assert workspace.believe("sum", own, Sum, warnings.append) is None
     path.write_bytes(b"0" * size)
     assert workspace.believe("sum", own, Sum, warnings.append) is not None
-    assert warnings == ["sum: product sum was changed: the step is done again"] * 2
+    assert warnings == ["sum: product sum was changed: the step runs again"] * 2
 
 
 def test_a_product_that_cannot_be_read_is_made_again(
@@ -306,7 +306,7 @@ def test_a_product_that_cannot_be_read_is_made_again(
     path.unlink()
     path.mkdir()
     assert workspace.believe("sum", own, Sum, warnings.append) is None
-    assert warnings == ["sum: product sum cannot be read: the step is done again"]
+    assert warnings == ["sum: product sum cannot be read: the step runs again"]
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -547,11 +547,11 @@ def test_without_a_home_that_can_be_written_to_the_work_folder_is_temporary_and_
     assert folder.parent == tmp_path
     assert folder.stat().st_mode & 0o077 == 0
     assert len(warnings) == 1
-    assert "--work names another" in warnings[0]
+    assert "another with --work" in warnings[0]
 
 
 def test_an_input_that_is_not_there_any_more_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"gone\.fits: is not there"):
+    with pytest.raises(MissingInputError, match=r"gone\.fits: no longer exists"):
         require(str(tmp_path / "gone.fits"))
     with pytest.raises(MissingInputError, match="an input of this step"):
         require("")

@@ -69,18 +69,18 @@ def table_with(path: Path, replaced: afits.Column | None, name: str) -> Path:
         (
             "VOLTAGE",
             afits.Column("VOLTAGE", "1D", unit="V", array=[1.0] * 3),
-            "has TFORM 1D TZERO 0 TSCAL 1, wanted 1E 0 1",
+            "has TFORM 1D TZERO 0 TSCAL 1, expected TFORM 1E TZERO 0 TSCAL 1",
         ),
         (
             "COUNTER",
             afits.Column("COUNTER", "1J", array=[1] * 3),
-            "has TFORM 1J TZERO 0 TSCAL 1, wanted 1J 2147483648 1",
+            "has TFORM 1J TZERO 0 TSCAL 1, expected TFORM 1J TZERO 2147483648 TSCAL 1",
         ),
-        ("NAME", afits.Column("NAME", "9A", array=["a"] * 3), "has TFORM 9A .* wanted 8A"),
+        ("NAME", afits.Column("NAME", "9A", array=["a"] * 3), "has TFORM 9A .* expected TFORM 8A"),
         (
             "VECTOR",
             afits.Column("VECTOR", "2E", array=np.zeros((3, 2))),
-            "has TFORM 2E .* wanted 3E",
+            "has TFORM 2E .* expected TFORM 3E",
         ),
         (
             "VOLTAGE",
@@ -129,7 +129,7 @@ def test_offsets_and_scales_that_are_not_declared_are_refused(card: str, path: P
 
 def test_a_needed_column_that_stands_there_twice_is_refused(path: Path) -> None:
     rewritten(path, ("TST_TABLE", "TTYPE3", "TTYPE3  = 'TEMPERATURE'"))
-    refused(path, "HDU 2 TST_TABLE: column TEMPERATURE stands there 2 times")
+    refused(path, "HDU 2 TST_TABLE: column TEMPERATURE occurs twice")
     with open_declared(path, OPTIONAL) as file:
         assert "TEMPERATURE" not in file["TST_TABLE"].present()
 
@@ -142,10 +142,10 @@ def test_a_missing_unit_is_a_deviation_and_a_foreign_one_is_converted_where_no_s
     hdus[2] = astropy_table(columns, TEMPERATURE="K", VOLTAGE=" ")
     with open_declared(write_astropy(path, hdus), OPTIONAL) as file:
         assert (
-            "HDU 2 TST_TABLE: column TEMPERATURE has the unit 'K', defined 'degC'"
+            "HDU 2 TST_TABLE: column TEMPERATURE has the unit 'K', expected 'degC'"
             in file.deviations
         )
-        assert "HDU 2 TST_TABLE: column VOLTAGE has the unit '', defined 'V'" in file.deviations
+        assert "HDU 2 TST_TABLE: column VOLTAGE has the unit '', expected 'V'" in file.deviations
         # 273.15 is not a binary fraction: one rounding of values of some hundred
         np.testing.assert_allclose(
             file["TST_TABLE"].column("TEMPERATURE"), COLUMNS["TEMPERATURE"] - 273.15, atol=1e-12
@@ -160,12 +160,12 @@ def test_a_missing_unit_is_a_deviation_and_a_foreign_one_is_converted_where_no_s
         ("TFORM3  = '1PE(9)'", r"column VOLTAGE has the format 1PE\(9\)"),
         ("TFORM3  = 'hello'", "column VOLTAGE has the format hello"),
         ("TFORM3  = 7", "column VOLTAGE has the format 7"),
-        ("TFORM3  = '999999999999E'", "columns need [0-9]+ bytes a row"),
-        ("TFORM3  = '0E'", "columns need [0-9]+ bytes a row"),
-        ("TFIELDS = -1", "keyword TFIELDS is -1, wanted an integer from 0 to 999"),
+        ("TFORM3  = '999999999999E'", "columns need [0-9]+ bytes per row"),
+        ("TFORM3  = '0E'", "columns need [0-9]+ bytes per row"),
+        ("TFIELDS = -1", "keyword TFIELDS is -1, expected an integer from 0 to 999"),
         ("TFIELDS = 1000000000", "keyword TFIELDS is 1000000000"),
         ("TFIELDS = 'x'", "keyword TFIELDS is 'x'"),
-        ("NAXIS   = 1", "columns need [0-9]+ bytes a row"),
+        ("NAXIS   = 1", "columns need [0-9]+ bytes per row"),
         ("TTYPE3  = 'A", "keyword TTYPE3 cannot be read"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_giant_row_in_a_table_without_rows_is_refused(path: Path) -> None:
     path.write_bytes(afits.PrimaryHDU().header.tostring().encode() + header.tostring().encode())
     refused(
         path,
-        "HDU 1 X: a row of 549755813892 bytes",
+        "HDU 1 X: a row has 549755813892 bytes",
         Input("x", ("X",), {"X": Use(declared, {}, ("A",))}, ""),
     )
 

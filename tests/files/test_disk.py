@@ -337,7 +337,7 @@ def test_a_call_that_hangs_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(disk, "fault_hook", lambda action, path: heard.wait(20))
     assert disk.read_bytes(tmp_path / "file") == b"some"  # it goes on once it was told of
     end()
-    assert told == [f"{tmp_path / 'file'}: read has not come back for 0.1 s, given up"]
+    assert told == [f"{tmp_path / 'file'}: read has not returned for 0.1 s, giving up"]
 
 
 def test_a_long_call_whose_parts_come_back_does_not_hang(tmp_path: Path) -> None:

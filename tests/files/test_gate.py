@@ -59,9 +59,9 @@ def _first(hdus: afits.HDUList) -> None:
     [
         (lambda h: h.pop(2), "HDU TST_TABLE is missing"),
         (_rename, "HDU TST_TABLE is missing"),
-        (lambda h: h.append(h[2].copy()), "HDU TST_TABLE stands there 2 times"),
-        (_first, "HDU 1 is TST_TABLE, wanted TST_IMAGE"),
-        (lambda h: h[1].header.remove("EXTNAME"), r"HDU 1 is \(no EXTNAME\), wanted TST_IMAGE"),
+        (lambda h: h.append(h[2].copy()), "HDU TST_TABLE occurs twice"),
+        (_first, "HDU 1 is TST_TABLE, expected TST_IMAGE"),
+        (lambda h: h[1].header.remove("EXTNAME"), r"HDU 1 is \(no EXTNAME\), expected TST_IMAGE"),
     ],
 )
 def test_needed_hdus_stand_there_once(change: Change, match: str, path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_table_in_place_of_an_image_is_refused_and_the_other_way_round(path: P
         hdus[1].name, hdus[2].name = "TST_TABLE", "TST_IMAGE"
         hdus[1], hdus[2] = hdus[2], hdus[1]
 
-    refused(changed(path, swap), "HDU 1 TST_IMAGE: is a table, wanted an image")
+    refused(changed(path, swap), "HDU 1 TST_IMAGE: is a table, expected an image")
     hdus = astropy_hdus()
     hdus[2] = ascii_table("TST_TABLE")
-    refused(write_astropy(path, hdus), "HDU 2 TST_TABLE: is a TABLE, wanted a table")
+    refused(write_astropy(path, hdus), "HDU 2 TST_TABLE: is a TABLE, expected a table")
     rewritten(path, ("TST_IMAGE", "XTENSION", "XTENSION=                    5"))
-    refused(path, "HDU 1 TST_IMAGE: is a 5, wanted an image")
+    refused(path, "HDU 1 TST_IMAGE: is a 5, expected an image")
 
 
 @pytest.mark.parametrize("folder", ["visits", "real"])

@@ -72,20 +72,20 @@ def test_any_card_in_a_header_breaks_nothing_but_our_own_way(
     ("keyword", "value", "match"),
     [
         ("NEXP", None, "keyword NEXP is missing"),
-        ("NEXP", 0, "keyword NEXP is 0, allowed is 1 to 100"),
-        ("NEXP", 3.0, "keyword NEXP is 3.0, which is not of type integer"),
-        ("NEXP", "3", "keyword NEXP is '3', which is not of type integer"),
-        ("NEXP", True, "keyword NEXP is True, which is not of type integer"),
-        ("NEXP", afits.card.Undefined(), "keyword NEXP is empty, which is not of type integer"),
-        ("EXPTIME", -1.0, r"keyword EXPTIME is -1\.0, allowed is above 0"),
-        ("EXPTIME", 0, "keyword EXPTIME is 0, allowed is above 0"),
-        ("EXPTIME", False, "keyword EXPTIME is False, which is not of type real"),
-        ("EXPTIME", 1 + 2j, "keyword EXPTIME is .*, which is not of type real"),
-        ("DONE", 1, "keyword DONE is 1, which is not of type boolean"),
-        ("DONE", "T", "keyword DONE is 'T', which is not of type boolean"),
-        ("TARGNAME", 55, "keyword TARGNAME is 55, which is not of type string"),
-        ("V_STRT_U", "yesterday", "keyword V_STRT_U is 'yesterday', wanted a time"),
-        ("V_STRT_U", 2020, "keyword V_STRT_U is 2020, which is not of type utc"),
+        ("NEXP", 0, "keyword NEXP is 0, expected 1 to 100"),
+        ("NEXP", 3.0, "keyword NEXP is 3.0, expected type integer"),
+        ("NEXP", "3", "keyword NEXP is '3', expected type integer"),
+        ("NEXP", True, "keyword NEXP is True, expected type integer"),
+        ("NEXP", afits.card.Undefined(), "keyword NEXP is empty, expected type integer"),
+        ("EXPTIME", -1.0, r"keyword EXPTIME is -1\.0, expected more than 0"),
+        ("EXPTIME", 0, "keyword EXPTIME is 0, expected more than 0"),
+        ("EXPTIME", False, "keyword EXPTIME is False, expected type real"),
+        ("EXPTIME", 1 + 2j, "keyword EXPTIME is .*, expected type real"),
+        ("DONE", 1, "keyword DONE is 1, expected type boolean"),
+        ("DONE", "T", "keyword DONE is 'T', expected type boolean"),
+        ("TARGNAME", 55, "keyword TARGNAME is 55, expected type string"),
+        ("V_STRT_U", "yesterday", "keyword V_STRT_U is 'yesterday', expected a time"),
+        ("V_STRT_U", 2020, "keyword V_STRT_U is 2020, expected type utc"),
     ],
 )
 def test_a_needed_keyword_that_is_not_as_declared_is_refused(
@@ -105,7 +105,7 @@ def test_a_needed_keyword_that_is_not_as_declared_is_refused(
         ("NEXP    = 3 4", "keyword NEXP cannot be read"),
         ("NEXP    = 'x", "keyword NEXP cannot be read"),
         ("EXPTIME = NaN", "keyword EXPTIME cannot be read"),
-        ("EXPTIME = 1E999", "keyword EXPTIME is inf, which is not a finite number"),
+        ("EXPTIME = 1E999", "keyword EXPTIME is inf, expected a finite number"),
         ("ARCH_REV= ^", None),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_card_that_cannot_be_read_is_refused_where_it_is_needed(
 
 def test_a_needed_keyword_that_stands_there_twice_is_refused(path: Path) -> None:
     rewritten(path, ("TST_IMAGE", "ARCH_REV", "NEXP    =                    5"))
-    refused(path, "HDU 1 TST_IMAGE: keyword NEXP stands there 2 times", sums=False)
+    refused(path, "HDU 1 TST_IMAGE: keyword NEXP occurs twice", sums=False)
 
 
 def test_an_optional_keyword_and_another_version_are_deviations(path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_optional_keyword_and_another_version_are_deviations(path: Path) -> N
 
     with open_declared(changed(path, change), INPUT, sums=True) as file:
         assert file.deviations == [
-            "HDU 1 TST_IMAGE: EXT_VER 9.9, defined 1.0",
+            "HDU 1 TST_IMAGE: EXT_VER 9.9, expected 1.0",
             "HDU 1 TST_IMAGE: keyword ARCH_REV is missing",
         ]
 
@@ -141,7 +141,7 @@ def test_values_of_a_keyword_may_be_a_choice(ours: Path) -> None:
     declared = replace(
         INPUT, hdus={"TST_IMAGE": Use(IMAGE, {"TARGNAME": Allowed(choices=("K", "L"))})}
     )
-    refused(ours, "keyword TARGNAME is '55 Cnc', allowed is 'K' or 'L'", declared)
+    refused(ours, "keyword TARGNAME is '55 Cnc', expected 'K' or 'L'", declared)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_keyword_of_the_structure_that_stands_there_twice_is_refused(
 ) -> None:
     refused(
         rewritten(path, ("TST_IMAGE", "ARCH_REV", twice)),
-        f"HDU 1: keyword {twice[:8].strip()} stands there 2 times",
+        f"HDU 1: keyword {twice[:8].strip()} occurs twice",
     )
 
 
@@ -186,4 +186,4 @@ def test_control_and_foreign_bytes_in_a_header_are_refused(
 def test_text_behind_the_end_of_a_header_is_refused(path: Path) -> None:
     at = UNSUMMED.index(b"END".ljust(80)) + 300
     path.write_bytes(UNSUMMED[:at] + b"x" + UNSUMMED[at + 1 :])
-    refused(path, "HDU 0: something stands behind END")
+    refused(path, "HDU 0: text after END")

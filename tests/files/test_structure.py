@@ -131,7 +131,7 @@ def test_a_primary_header_alone_is_refused(path: Path) -> None:
 
 def test_a_primary_with_data_is_refused(path: Path) -> None:
     write_astropy(path, afits.HDUList([afits.PrimaryHDU(np.zeros(3)), *astropy_hdus()[1:]]))
-    refused(path, "HDU 0 PRIMARY: holds data")
+    refused(path, "HDU 0 PRIMARY: contains data")
 
 
 def test_too_many_hdus_are_refused(path: Path) -> None:
@@ -152,7 +152,7 @@ HOSTILE = [
     (
         "TST_IMAGE",
         "NAXIS   =                    5",
-        "keyword NAXIS is 5, wanted an integer from 0 to 4",
+        "keyword NAXIS is 5, expected an integer from 0 to 4",
     ),
     ("TST_IMAGE", "NAXIS   =                  999", "keyword NAXIS is 999"),
     ("TST_IMAGE", "NAXIS   =                   -1", "keyword NAXIS is -1"),
@@ -170,7 +170,7 @@ HOSTILE = [
     ("TST_TABLE", "NAXIS2  =        1000000000000", "truncated, [0-9]+ bytes are missing"),
     ("TST_TABLE", "NAXIS2  =                   -1", "keyword NAXIS2 is -1"),
     ("TST_TABLE", "PCOUNT  =                    8", "has a heap or groups"),
-    ("PRIMARY", "SIMPLE  =                    F", "keyword SIMPLE is False, wanted T"),
+    ("PRIMARY", "SIMPLE  =                    F", "keyword SIMPLE is False, expected T"),
     ("PRIMARY", "NAXIS   =                    3", "keyword NAXIS1 is missing"),
 ]
 

@@ -205,7 +205,7 @@ def test_pixels_that_do_not_fit_are_refused(pixels: np.ndarray[Any, Any], path: 
         (
             NewHdu(IMAGE, {**VALUES, "NEXP": 1.5}, pixels=PIXELS),
             ValueError,
-            "keyword NEXP is 1.5, which is not of type integer",
+            "keyword NEXP is 1.5, expected type integer",
         ),
         (NewHdu(IMAGE, {**VALUES, "NEXP": "3"}, pixels=PIXELS), ValueError, "keyword NEXP is '3'"),
         (
@@ -223,7 +223,7 @@ def test_pixels_that_do_not_fit_are_refused(pixels: np.ndarray[Any, Any], path: 
         (
             NewHdu(IMAGE, VALUES, pixels=PIXELS[0]),
             ValueError,
-            r"TST_IMAGE: image has the shape \(4, 5\), declared is \(0, 0, 0\)",
+            r"TST_IMAGE: image has the shape \(4, 5\), expected \(0, 0, 0\)",
         ),
         (NewHdu(TABLE), ValueError, "TST_TABLE: a table needs columns"),
         (
@@ -431,7 +431,7 @@ def test_a_cube_of_another_size_than_its_header_says_is_refused(planes: int, pat
             writer.write_block(bytes(planes * 40))
             writer.end_cube()
 
-    with pytest.raises(ValueError, match=f"{planes * 40} bytes of a cube of 120 were written"):
+    with pytest.raises(ValueError, match=f"{planes * 40} bytes, expected 120"):
         write()
     assert list(path.parent.iterdir()) == []
 
@@ -447,7 +447,7 @@ def test_a_cube_that_is_not_ended_is_never_published(after: str, path: Path) -> 
             if after == "begin_cube":
                 writer.begin_cube(NewHdu(IMAGE, VALUES, shape=(3, 4, 5)))
 
-    with pytest.raises(ValueError, match="a cube is not ended"):
+    with pytest.raises(ValueError, match="a cube was not ended"):
         write()
     assert list(path.parent.iterdir()) == []
 
@@ -519,7 +519,8 @@ def test_nothing_is_left_of_a_writer_whose_user_fails(path: Path) -> None:
 
 def test_a_writer_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        CannotCreateError, match=r"missing/small\.fits: cannot be created, its folder is not there"
+        CannotCreateError,
+        match=r"missing/small\.fits: cannot be created, its folder does not exist",
     ):
         FitsWriter(tmp_path / "missing" / "small.fits")
 
@@ -601,7 +602,7 @@ def test_stamping_refuses_what_it_cannot_vouch_for(path: Path, tmp_path: Path) -
     assert sorted(os.listdir(tmp_path)) == ["small.fits"]
     write_fits(path, new_hdus())
     target.write_bytes(b"older")
-    with pytest.raises(CannotCreateError, match=r"target\.fits: exists already"):
+    with pytest.raises(CannotCreateError, match=r"target\.fits: already exists"):
         restamp(path, target, STAMP)
     assert target.read_bytes() == b"older"
 

@@ -335,7 +335,7 @@ def test_the_pages_show_runs_forms_and_artifacts(
                 for name in ("progress", "verdict", "light-curve")
             ],
             f"deployments/deployment/{deployment}/run": [
-                "folder of the visit, or a published one",
+                "folder of the visit, or a published folder",
                 "From Step",
                 "Strict",
             ],
@@ -421,7 +421,7 @@ def test_a_visit_whose_server_is_killed_is_published_and_told_to_the_next_server
     # on a busy machine the next server may be up before the run misses the first one, and an
     # artifact may be the first to miss it
     lost = {
-        "the Prefect server does not answer: the rest of this run is done without it",
+        "the Prefect server does not answer: continuing without it",
         "Prefect no longer shows this run: ConnectError",
     }
     assert set(json.loads((folder / "manifest.json").read_text())["warnings"]) <= lost

@@ -63,7 +63,7 @@ def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_
     assert np.isnan(light_curve(outcome.folder)["SAT_LIGHT_TIME"]).all()
     assert np.isnan(light_curve(outcome.folder, "IMAGETTE")["SAT_LIGHT_TIME"]).all()
     assert (
-        "the satellite's own light time is not known"
+        "the satellite's light time is unknown"
         in manifest(outcome)["inventory"]["fallbacks"]["orbit"]
     )
 

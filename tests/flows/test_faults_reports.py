@@ -47,7 +47,7 @@ def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mend
     sound = path.read_bytes()
     with edited(path, "REF_APP_FlatFieldTeff") as part:
         spoil(part, None, np.nan)
-    text = report_of(own, own.refused(65, "not finite"))
+    text = report_of(own, own.refused(65, "NaN or infinite"))
     for word in (
         "was not reduced: an input is damaged",
         f"Why\n  {path}",
@@ -69,12 +69,12 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
     path = own.reference("FlatFieldTeff")
     with edited(path, "REF_APP_FlatFieldTeff") as part:
         spoil(part, None, np.nan)
-    own.refused(65, "not finite", more=("--set", "dark.scale=1.0"))
+    own.refused(65, "NaN or infinite", more=("--set", "dark.scale=1.0"))
     pdf, facts = pdf_of(own)
     for word in (
         "Not reduced: an input is damaged",
         "Stopped: step flat. Nothing was published.",
-        "not finite",
+        "NaN or infinite",
         "Replace the file with an intact",
         "PR900001_TG000101",
         "dark done",
@@ -93,11 +93,11 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
     assert facts["Title"] == "CHEOPS data reduction: PR900001_TG000101 was not reduced"
     raw = (own.work / "reports" / "PR900001_TG000101.pdf").read_bytes()
     assert b"<pdfaid:part>2</pdfaid:part>" in raw
-    own.refused(65, "not finite", more=("--set", "dark.scale=1.0"))
+    own.refused(65, "NaN or infinite", more=("--set", "dark.scale=1.0"))
     # the steps are cached now, and that is said; the same end once more gives the same bytes
     again = (own.work / "reports" / "PR900001_TG000101.pdf").read_bytes()
     assert again != raw
-    own.refused(65, "not finite", more=("--set", "dark.scale=1.0"))
+    own.refused(65, "NaN or infinite", more=("--set", "dark.scale=1.0"))
     assert (own.work / "reports" / "PR900001_TG000101.pdf").read_bytes() == again
 
 

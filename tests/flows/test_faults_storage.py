@@ -288,7 +288,7 @@ def test_an_input_on_a_file_system_that_hangs_ends_the_run(bench: Bench) -> None
         Outcome(result.returncode, "", result.stderr),
         74,
         "SCI_RAW_SubArray",
-        "read has not come back for 2 s, given up",
+        "read has not returned for 2 s, giving up",
     )
     assert tree(bench.output) == before
 
@@ -301,7 +301,7 @@ def test_a_publication_that_hangs_is_not_seen_and_the_next_run_makes_up_for_it(
     result = hanging(bench, action, str(bench.output))
     assert result.returncode == 74, result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("ERROR ")]
-    assert f"{action} has not come back for 2 s, given up" in line
+    assert f"{action} has not returned for 2 s, giving up" in line
     assert "Traceback" not in result.stderr
     assert sorted(p.name for p in bench.output.glob("CH_*")) == before
     assert bench.run().code == 0

@@ -56,7 +56,7 @@ def test_a_new_reference_touches_what_reads_it_and_what_follows(
     assert visit.steps[0] == "prior"
     assert not {"events", "bias", "calibrate", "calibrate_imagettes", "pointing"} & set(visit.steps)
     assert visit.reasons == [
-        f"bad pixel map: {path.name} in place of {used(bench, 'BadPixelMap').name}"
+        f"bad pixel map: {path.name} instead of {used(bench, 'BadPixelMap').name}"
     ]
     assert not visit.raw
     # what it costs is what these steps took

@@ -132,13 +132,13 @@ def test_one_visit_shows_what_each_step_would_do_and_why(reduced: Bench, tmp_pat
     assert changed["imagette_photometry"] == ("would run", "setting radius None is now 9.5")
     assert changed["imagette_light_curves"] == (
         "would run",
-        "made from photometry, which would be made anew",
+        "depends on photometry, to be computed again",
     )
     assert changed["apertures"] == ("cached", "")
     shutil.rmtree(next(bench.work.glob("products/*/psf_fit-*")))
     assert steps()["psf_fit"] == (
         "would run",
-        "psf_fit: product TERM_PSF_FIT is gone: the step is done again",
+        "psf_fit: product TERM_PSF_FIT is missing: the step runs again",
     )
     # by its name the visit is found in its published folder, of which the manifest alone is asked
     folders = (tree(bench.output), tree(bench.work))

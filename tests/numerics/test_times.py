@@ -149,7 +149,7 @@ def test_a_text_of_another_form_is_refused_with_its_row(text: Any) -> None:
     ],
 )
 def test_a_time_that_does_not_exist_is_refused(text: Any) -> None:
-    with pytest.raises(ValueError, match=f"row 1: '{text}' is no date, or no time of that day"):
+    with pytest.raises(ValueError, match=f"row 1: '{text}' does not exist as date and time"):
         utc_to_mjd(text)
 
 
@@ -182,7 +182,7 @@ def test_a_leap_second_file_without_expiry_is_refused(tmp_path: Any, monkeypatch
     path = tmp_path / "Leap_Second.dat"
     path.write_text("41317.0    1  1 1972       10\n")
     monkeypatch.setattr(times, "IERS_LEAP_SECOND_FILE", str(path))
-    with pytest.raises(ValueError, match="does not say when it expires"):
+    with pytest.raises(ValueError, match="has no expiry date"):
         leap_second_expiry.__wrapped__()
 
 
@@ -237,7 +237,7 @@ def test_an_unknown_time_stays_unknown() -> None:
 
 @pytest.mark.parametrize("place", [(10.0, 90.1), (10.0, np.nan), (np.nan, 10.0), (np.inf, 10.0)])
 def test_a_star_that_is_nowhere_is_refused(place: Any) -> None:
-    with pytest.raises(ValueError, match=r"deg is no place on the sky"):
+    with pytest.raises(ValueError, match=r"deg is not a position on the sky"):
         bjd_tdb([59000.0], *place)
 
 
@@ -332,5 +332,5 @@ def test_every_light_curve_holds_the_light_time_of_the_satellite(
 
 
 def test_a_position_of_two_coordinates_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"positions have shape \(5, 2\), wanted \(n, 3\)"):
+    with pytest.raises(ValueError, match=r"positions have shape \(5, 2\), expected \(n, 3\)"):
         satellite_light_time(np.zeros((5, 2)), 0.0, 0.0)

@@ -41,7 +41,7 @@ def test_images_and_metadata_of_different_number_are_refused_with_both(path: Pat
     product = Product(path=str(path), sha256="0" * 64, extname="SCI_CAL_SubArray")
     with (
         pytest.raises(
-            BadInputError, match="SCI_CAL_SubArray has 3 images, SCI_CAL_ImageMetadata 4 rows"
+            BadInputError, match="SCI_CAL_SubArray has 3 images, SCI_CAL_ImageMetadata has 4 rows"
         ),
         open_images(product),
     ):

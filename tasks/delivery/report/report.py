@@ -96,7 +96,7 @@ class Report(Payload):
         ).encode("ascii")
 
 
-@step("report", version="4", payload=ReportData, leaves=[DATA])
+@step("report", version="5", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
