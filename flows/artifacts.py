@@ -42,13 +42,13 @@ def run_shown(inventory: Inventory) -> Iterator[Show]:
         yield lambda _published, _report: None
         return
     board = Board(run, inventory.visit)
-    tell = run.tell
+    report_progress = run.report_progress
 
     def show_step(step: str, report: StepReport | None) -> None:
-        tell(step, report)
+        report_progress(step, report)
         board.step(step, report)
 
-    run.tell = show_step
+    run.report_progress = show_step
     try:
         yield board.published
     except Stopped:
@@ -58,7 +58,7 @@ def run_shown(inventory: Inventory) -> Iterator[Show]:
         board.failed(error)
         raise
     finally:
-        run.tell = tell
+        run.report_progress = report_progress
         board.close()
 
 

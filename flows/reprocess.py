@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.reduce import reduce_visit
-from flows.runs.reduction import Tell, merge_settings, run_reduce
+from flows.runs.reduction import ReportProgress, merge_settings, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
 from schemas.names import PUBLISHED
 from schemas.payloads import Inventory, Reference
@@ -224,14 +224,16 @@ class Reprocessing:
         self,
         planned: Sequence[Planned],
         engine: Any,
-        tell: Tell,
+        report_progress: ReportProgress,
         report_end: Callable[[Done], None],
     ) -> list[Done]:
         """Reduce planned visits again; a failure does not stop the others."""
         results = []
         for each in planned:
             try:
-                published, _ = run_reduce(self.request(Path(each.folder), dry=False), engine, tell)
+                published, _ = run_reduce(
+                    self.request(Path(each.folder), dry=False), engine, report_progress
+                )
                 result = Done(each.visit, 0, published.folder if published is not None else "")
             except DrpError as error:
                 result = Done(each.visit, error.exit_code, str(error))

@@ -111,7 +111,7 @@ def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     others wait for that.
     """
     root = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):  # a worker's folder stands in that of the session
+    if hasattr(request.config, "workerinput"):  # a worker's folder lies in that of the session
         root = root.parent
 
     def made(name: str, make: Callable[[Path], None]) -> Path:

@@ -80,7 +80,7 @@ class Job:
             text = text.replace(link, name)
         return text
 
-    def tell(self, step: str, report: StepReport | None) -> None:
+    def report_progress(self, step: str, report: StepReport | None) -> None:
         """Log that a step begins or has ended."""
         self.stop_if_asked()
         if report is None:
@@ -157,7 +157,9 @@ def _reduce_order(job: Job, engine: Engine) -> int:
             disk.discard(job.path.with_suffix(ending))  # of an earlier attempt
         request = build_request(job, folder, trigger)
         try:
-            reduction = run_reduce(request, engine, job.tell, order=OfOrder(job.path, job.named))
+            reduction = run_reduce(
+                request, engine, job.report_progress, order=OfOrder(job.path, job.named)
+            )
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         job.over = True

@@ -86,14 +86,14 @@ class Attempt:
 
     def follow(self, run: Run) -> None:
         """Keep track of the step that a run is in."""
-        tell = run.tell
+        report_progress = run.report_progress
         self.step = ""
 
         def note_step(step: str, report: StepReport | None) -> None:
             self.step = step if report is None else ""
-            tell(step, report)
+            report_progress(step, report)
 
-        run.tell = note_step
+        run.report_progress = note_step
 
     def failed(self, error: Exception) -> FailedVisit:
         """Return the content of the report."""

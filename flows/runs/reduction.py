@@ -34,7 +34,7 @@ from tasks.visit.inventory import renew_references, retry, take_inventory
 # address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
 
-Tell = Callable[[str, StepReport | None], None]
+ReportProgress = Callable[[str, StepReport | None], None]
 
 Engine = str | Callable[[], AbstractContextManager[str]]
 
@@ -56,7 +56,7 @@ class Reduction(NamedTuple):
 def run_reduce(
     request: ReduceRequest,
     engine: Engine,
-    tell: Tell = lambda _s, _r: None,
+    report_progress: ReportProgress = lambda _s, _r: None,
     whole: Whole | None = None,
     order: OfOrder | None = None,
 ) -> Reduction:
@@ -70,7 +70,7 @@ def run_reduce(
         ``plain`` or ``prefect``; the latter needs a server at PREFECT_API_URL. A callable returns a
         context manager that yields one of them; it is not called if the records hold the results
         of all steps.
-    tell : callable
+    report_progress : callable
         Called with each step when it begins (with None) and when it ends (with its report).
     whole : callable, optional
         Replaces the recipe: its bare function, if the caller is the Prefect flow itself.
@@ -83,7 +83,7 @@ def run_reduce(
         Its `published` is None if the run stopped after a step.
     """
     attempt = Attempt(request, order)
-    with open_run(attempt, tell):
+    with open_run(attempt, report_progress):
         if isinstance(engine, str) or request.dry_run:
             attempt.run.engine = engine if isinstance(engine, str) else "plain"
             return call_steps(attempt, whole or reduce_visit)
@@ -148,7 +148,7 @@ def reduce_from_records(attempt: Attempt) -> Reduction:
         made=set(),
         warnings=list(run.warnings),
         replacements=dict(run.replacements),
-        tell=lambda step, report: events.append((step, report)),
+        report_progress=lambda step, report: events.append((step, report)),
     )
     try:
         reduction = call_steps(attempt, reduce_visit)
@@ -156,12 +156,12 @@ def reduce_from_records(attempt: Attempt) -> Reduction:
         attempt.run = run
         raise
     for step, report in events:
-        run.tell(step, report)
+        run.report_progress(step, report)
     return reduction
 
 
 @contextmanager
-def open_run(attempt: Attempt, tell: Tell) -> Iterator[None]:
+def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None]:
     """Take the inventory, lock the visit, and create the run in which its steps are called."""
     request = attempt.request
     check_request(request)
@@ -189,7 +189,7 @@ def open_run(attempt: Attempt, tell: Tell) -> Iterator[None]:
                 until=request.until,
                 replacements=replacements,
                 dry=request.dry_run,
-                tell=tell,
+                report_progress=report_progress,
                 retry_delay=retry_delay(),
                 warnings=notes,
             )

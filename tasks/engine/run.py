@@ -51,7 +51,7 @@ class Run:
     retry_delay: float = 1.0
     reports: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    tell: Callable[[str, StepReport | None], None] = lambda _step, _report: None
+    report_progress: Callable[[str, StepReport | None], None] = lambda _step, _report: None
 
     def warn(self, text: str) -> None:
         """Record a warning for the user."""

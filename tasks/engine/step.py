@@ -103,7 +103,7 @@ class Step(Generic[P, L]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
         """Run the step, or return its result from the records."""
         run = current_run()
-        run.tell(self.name, None)
+        run.report_progress(self.name, None)
 
         def work(retries: int) -> tuple[L, bool]:
             return self._work(run, args, kwargs, retries)
@@ -153,7 +153,7 @@ class Step(Generic[P, L]):
         seconds = time.perf_counter() - started
         report = StepReport(self.name, result.outcome, seconds, call.key, result.leaf, result.why)
         run.reports.append(report)
-        run.tell(self.name, report)
+        run.report_progress(self.name, report)
         return result.leaf, result.outcome == "cached"
 
     def _find_or_run(self, call: _Call, retries: int) -> _Result[L]:

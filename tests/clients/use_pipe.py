@@ -1,8 +1,8 @@
 """Read a raw visit as PIPE does before its photometry; run by its own Python, outside of the
 pipeline's environment.
 
-usage: use_pipe.py VISIT REFERENCES FOLDER, with a folder that is not there yet. The last line tells
-what was seen.
+usage: use_pipe.py VISIT REFERENCES FOLDER, with a folder that is not there yet. The last line
+reports the result.
 
 PIPE asks for its folders on standard input unless its configuration is written, and looks for the
 files of a visit in one folder. Its PSF library is no product of the SOC and not public with it:

@@ -2,7 +2,7 @@
 environment.
 
 usage: use_pycheops.py ARCHIVE FOLDER, with an empty folder for configuration and cache. The last
-line tells what was seen.
+line reports the result.
 """
 
 import json

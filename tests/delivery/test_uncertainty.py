@@ -96,7 +96,7 @@ def test_the_pixels_of_a_visit_scatter_as_is_told(reduced: Bench) -> None:
     y, x = np.indices(cube.shape[1:])
     away = np.hypot(x - 100, y - 100)
     sky = (away > 45) & (away < 55) & (charge < np.median(charge) * 1.5)
-    told = np.mean(
+    expected = np.mean(
         [
             sum(
                 calibrated_variances(
@@ -113,7 +113,7 @@ def test_the_pixels_of_a_visit_scatter_as_is_told(reduced: Bench) -> None:
     )
     steps = np.diff(cube[:, sky], axis=0)
     steps -= np.median(steps, axis=1)[:, None]
-    scatter = 1.4826 * np.median(np.abs(steps / np.sqrt(2 * told)))
+    scatter = 1.4826 * np.median(np.abs(steps / np.sqrt(2 * expected)))
     assert scatter == pytest.approx(1.0, abs=0.04)
 
 
@@ -124,9 +124,9 @@ def test_an_edge_that_moves_over_errors_that_stand_still() -> None:
         [circle_overlap((100, 100), a, b, 25.0).ravel() for a, b in zip(x, y, strict=True)]
     )
     fluxes = shares @ draw.normal(0, 2.0, (100 * 100, 1000))
-    told = edge_variance(
+    expected = edge_variance(
         np.full((100, 100), 2.0), 50.3, 50.1, (float(np.std(x)), float(np.std(y))), [25.0]
     )
     # a thousand variances of two modes each are known to 3 %; that shares change in proportion
     # holds to 10 %
-    assert np.mean(np.var(fluxes, axis=0)) == pytest.approx(told[0], rel=0.13)
+    assert np.mean(np.var(fluxes, axis=0)) == pytest.approx(expected[0], rel=0.13)

@@ -239,9 +239,13 @@ def test_a_dry_run_executes_and_leaves_nothing_and_says_what_it_would_run(bench:
 
 
 def test_a_run_is_told_when_each_step_begins_and_ends(bench: Bench) -> None:
-    told: list[tuple[str, str | None]] = []
-    bench.run(tell=lambda name, report: told.append((name, report.outcome if report else None)))
-    assert told == [("double", None), ("double", "done"), ("sum", None), ("sum", "done")]
+    events: list[tuple[str, str | None]] = []
+    bench.run(
+        report_progress=lambda name, report: events.append(
+            (name, report.outcome if report else None)
+        )
+    )
+    assert events == [("double", None), ("double", "done"), ("sum", None), ("sum", "done")]
 
 
 def test_a_disk_error_that_passes_is_tried_again_and_said(bench: Bench) -> None:

@@ -318,45 +318,46 @@ def test_a_crash_point_kills_where_it_is_asked_for(name: str, code: int) -> None
 
 
 def watched(limit: float) -> tuple[list[str], threading.Event, Any]:
-    """Watch the disk calls of this process; return what was told, whether anything was, and how to
-    end it.
+    """Watch the disk calls of this process.
+
+    Return the errors it reports, an event set by the first of them, and how to end it.
     """
-    told: list[str] = []
+    errors: list[str] = []
     heard = threading.Event()
 
     def give_up(error: StorageError) -> None:
-        told.append(str(error))
+        errors.append(str(error))
         heard.set()
 
-    return told, heard, disk.watch(limit, give_up)
+    return errors, heard, disk.watch(limit, give_up)
 
 
 def test_a_call_that_hangs_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"some")
-    told, heard, end = watched(0.1)
+    errors, heard, end = watched(0.1)
     monkeypatch.setattr(disk, "fault_hook", lambda action, path: heard.wait(20))
-    assert disk.read_bytes(tmp_path / "file") == b"some"  # it goes on once it was told of
+    assert disk.read_bytes(tmp_path / "file") == b"some"  # it goes on once the error is reported
     end()
-    assert told == [f"{tmp_path / 'file'}: read has not returned for 0.1 s, giving up"]
+    assert errors == [f"{tmp_path / 'file'}: read has not returned for 0.1 s, giving up"]
 
 
 def test_a_long_call_whose_parts_come_back_does_not_hang(tmp_path: Path) -> None:
-    told, heard, end = watched(1.0)
+    errors, heard, end = watched(1.0)
     with disk.guarded("write", tmp_path):
         for _ in range(30):
             time.sleep(0.05)
             disk.moves_on()
     end()
-    assert not heard.is_set(), told
+    assert not heard.is_set(), errors
 
 
 def test_a_call_within_another_gives_it_a_new_start(tmp_path: Path) -> None:
-    told, heard, end = watched(1.0)
+    errors, heard, end = watched(1.0)
     with disk.guarded("write", tmp_path):
         for _ in range(30):
             time.sleep(0.05)
             with disk.guarded("read", tmp_path):
                 pass
     end()
-    assert not heard.is_set(), told
+    assert not heard.is_set(), errors
     disk.moves_on()  # outside of any call it means nothing

@@ -637,8 +637,8 @@ def test_history_is_told_in_cards_that_go_on_where_a_line_is_long(tmp_path: Path
         ],
     )
     with afits.open(path, checksum=True) as file:
-        told = list(map(str, file[1].header["HISTORY"]))
-    assert told[0] == "bias 2: completed"
-    assert told[-1] == "na\\xefve"
-    assert all(part.startswith("    ") for part in told[2:-1])
-    assert " ".join(part.strip() for part in told[1:-1]) == line.strip()
+        cards = list(map(str, file[1].header["HISTORY"]))
+    assert cards[0] == "bias 2: completed"
+    assert cards[-1] == "na\\xefve"
+    assert all(part.startswith("    ") for part in cards[2:-1])
+    assert " ".join(part.strip() for part in cards[1:-1]) == line.strip()

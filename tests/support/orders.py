@@ -11,7 +11,7 @@ from tests.support.faults import Outcome, run_in_process
 
 
 def file_type(path: Path) -> str:
-    """Return the EXTNAME that a SOC name tells."""
+    """Return the EXTNAME in a SOC name."""
     name = path.name.split("T", 1)[1] if "_TU" in path.name else path.name
     at = max(name.find(p) for p in ("SCI_", "REF_", "EXT_", "AUX_", "MPS_"))
     return name[at:].rsplit("_V", 1)[0].split("-")[0]

@@ -185,7 +185,7 @@ def noise_rule(evidence: Evidence) -> Rule:
 
 def judge_unknown_noise(good: int) -> tuple[Word, str]:
     """Return word and reason for an unknown scatter or error of some number of good points."""
-    if good < FEWEST_POINTS:  # judged by another rule
+    if good < FEWEST_POINTS:  # another rule covers these
         return "good", ""
     return (
         "usable with care",
