@@ -12,8 +12,8 @@ from schemas.errors import UsageError
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest
 from schemas.settings import PipelineSettings
+from tasks.delivery.folder import verdict_of
 from tasks.delivery.publication import Content, publish
-from tasks.delivery.published.folder import verdict_of
 from tasks.delivery.report.report import collect_report, typeset_report
 from tasks.delivery.tgz import write_archive
 from tasks.delivery.viewer.page import collect_viewer, write_viewer

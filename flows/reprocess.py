@@ -21,7 +21,7 @@ from schemas.errors import BadInputError, DrpError, UsageError, plain
 from schemas.names import PUBLISHED
 from schemas.payloads import Inventory, Reference
 from schemas.requests import ReduceRequest, make_settings
-from tasks.delivery.published.folder import (
+from tasks.delivery.folder import (
     published_folders,
     published_inventory,
     read_manifest,

@@ -110,7 +110,7 @@ def rehearse(request: ReduceRequest) -> Run:
     """
     from flows.reprocess import replay
     from flows.runs.reduction import run_reduce
-    from tasks.delivery.published.folder import is_published
+    from tasks.delivery.folder import is_published
 
     if is_published(request.visit):
         return replay(request).run

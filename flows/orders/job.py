@@ -354,7 +354,7 @@ def _check_visit(job: Job, raw: Path, trigger: Trigger) -> None:
 
 def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigger, str, str, str]:
     """Return the trigger of the products, and their visit, version and date of publication."""
-    from tasks.delivery.published.folder import read_manifest
+    from tasks.delivery.folder import read_manifest
     from tasks.files.reader import scan
 
     folder = Path(published.folder)

@@ -16,14 +16,14 @@ from schemas.errors import BusyError, DrpError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
-from tasks.delivery.publication import prepare_output
-from tasks.delivery.published.folder import (
+from tasks.delivery.folder import (
     changed_inputs,
     is_published,
     published_folders,
     published_inventory,
     relocated,
 )
+from tasks.delivery.publication import prepare_output
 from tasks.delivery.restore import restore_records
 from tasks.engine.by_hand import check_images, replacement
 from tasks.engine.folders import default_work_folder

@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas import VERSION
 from schemas.payloads import Inventory
-from tasks.delivery.published.folder import MANIFEST_VERSION
+from tasks.delivery.folder import MANIFEST_VERSION
 from tasks.engine.keys import canonical, content
 from tasks.engine.run import STEPS, StepReport
 from tasks.engine.store import located

@@ -22,8 +22,7 @@ from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
-from tasks.delivery.manifest import Content, Origin, make_manifest, software
-from tasks.delivery.published.folder import (
+from tasks.delivery.folder import (
     MANIFEST,
     Digest,
     holds,
@@ -31,6 +30,7 @@ from tasks.delivery.published.folder import (
     read_manifest,
     version_of,
 )
+from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.report.sources import sources
 from tasks.delivery.self_check import self_check
 from tasks.engine.folders import folder_lock

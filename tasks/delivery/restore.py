@@ -9,7 +9,7 @@ from typing import Any
 from schemas.errors import BadInputError, DrpError
 from schemas.payloads import Leaf, Product
 from schemas.terms import TERMS
-from tasks.delivery.published.folder import holds, read_manifest
+from tasks.delivery.folder import holds, read_manifest
 from tasks.engine.by_hand import UNPUBLISHED
 from tasks.engine.run import STEPS
 from tasks.engine.store import Warn, Workspace

@@ -16,9 +16,9 @@ from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import PAGE, SocName, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
+from tasks.delivery.folder import MANIFEST, read_manifest
 from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.check_pages import report_faults, viewer_faults
-from tasks.delivery.published.folder import MANIFEST, read_manifest
 from tasks.delivery.published.visit import CURVE
 from tasks.delivery.self_check import whole
 from tasks.files import disk

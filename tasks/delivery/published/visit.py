@@ -16,8 +16,8 @@ from schemas.inputs import Input, Use
 from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import TERMS
+from tasks.delivery.folder import MANIFEST, is_published, read_manifest
 from tasks.delivery.light_curves import OWN_COLUMNS
-from tasks.delivery.published.folder import MANIFEST, is_published, read_manifest
 from tasks.files.reader import open_declared
 
 Columns = dict[str, AnyArray]

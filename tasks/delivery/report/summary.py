@@ -10,7 +10,7 @@ from schemas.inputs import SAA_MAP, VISIT_LIMITS
 from schemas.payloads import Inventory, Leaf, Payload, Scalar, Status
 from schemas.products import soc_structure
 from schemas.used import USED
-from tasks.delivery.methods import METHODS
+from tasks.delivery.report.methods import METHODS
 from tasks.delivery.report.observation import SILENT, HeaderValues
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.verdict import (
