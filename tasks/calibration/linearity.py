@@ -117,7 +117,7 @@ def _read_spline(hdu: Hdu) -> tuple[Curve, float]:
     pieces = len(boundary) - 1 if np.isnan(coefficients[-1]).all() else len(boundary)
     for i, bad in enumerate(np.count_nonzero(~np.isfinite(coefficients[:pieces]), axis=0)):
         if bad:
-            raise hdu.refuse(f"column COEF_{i}: {bad} values are not finite numbers")
+            raise hdu.refuse(f"column COEF_{i}: {bad} of {pieces} values are NaN or infinite")
     if pieces < 1 or (np.diff(boundary) <= 0).any():
         raise hdu.refuse("column BOUNDARY does not increase")
     return Curve(boundary[:pieces], coefficients[:pieces]), float(boundary[-1])

@@ -37,7 +37,7 @@ def default_work_folder(warn: Warn) -> Path:
     if folder is None:
         folder = _temporary_folder()
         warn(
-            f"no usual folder for intermediate products is writable: using {folder} (choose "
+            f"the usual folder for intermediate products is not writable: using {folder} (choose "
             f"another with --work)"
         )
     return folder

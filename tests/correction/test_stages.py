@@ -193,12 +193,12 @@ def test_a_circle_has_its_area_and_ignores_nan() -> None:
 
 @pytest.mark.parametrize("radius", [0.0, -1.0, np.nan, np.inf])
 def test_a_circle_without_a_radius_is_refused(radius: float) -> None:
-    with pytest.raises(ValueError, match="needs a positive radius"):
+    with pytest.raises(ValueError, match="expected a positive number"):
         circle_sums(np.ones((1, 5, 5)), np.ones(1), np.ones(1), radius)
 
 
 def test_images_without_a_centre_each_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 images need as many centres"):
+    with pytest.raises(ValueError, match=r"centres have shapes .* expected 2 of each"):
         circle_sums(np.ones((2, 5, 5)), np.ones(1), np.ones(1), 1.0)
 
 

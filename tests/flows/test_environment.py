@@ -62,7 +62,7 @@ def test_the_environment_changes_no_byte(case: str, reduced: Bench, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert differing(Path(done.stdout.splitlines()[-1]), *reduced.published()) == []
     # where there is no home, that is said
-    assert ("no folder for intermediate products can be written" in done.stderr) == ("home" in case)
+    assert ("folder for intermediate products is not writable" in done.stderr) == ("home" in case)
 
 
 def test_no_network_is_needed(reduced: Bench, tmp_path: Path) -> None:

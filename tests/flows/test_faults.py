@@ -391,7 +391,7 @@ def test_images_and_rows_of_other_number_are_counted(bench: Bench) -> None:
     path = bench.raw(SUBARRAY)
     with edited(path, METADATA) as part:
         part.rows = part.rows[:-1]
-    bench.refused(65, str(path), f"{SUBARRAY} has 12 images", f"{METADATA} 11 rows")
+    bench.refused(65, str(path), f"{SUBARRAY} has 12 images", f"{METADATA} has 11 rows")
 
 
 def test_imagettes_and_rows_of_other_number_are_counted_before_any_step(bench: Bench) -> None:
@@ -399,7 +399,7 @@ def test_imagettes_and_rows_of_other_number_are_counted_before_any_step(bench: B
     with edited(path, "SCI_RAW_ImagetteMetadata") as part:
         part.rows = part.rows[:-1]
     outcome = bench.refused(
-        65, str(path), "SCI_RAW_Imagette has 36 images", "SCI_RAW_ImagetteMetadata 35 rows"
+        65, str(path), "SCI_RAW_Imagette has 36 images", "SCI_RAW_ImagetteMetadata has 35 rows"
     )
     assert "events" not in outcome.err
 

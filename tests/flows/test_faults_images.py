@@ -83,7 +83,7 @@ def test_a_visit_of_empty_images_ends_with_a_report_and_no_products(
         outcome,
         "events",
         "none of 12 images can be used",
-        "Steps done before\n  none",
+        "Steps completed\n  none",
         "CCDLinearisation",
     )
 

@@ -104,7 +104,7 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
 @pytest.mark.parametrize(
     ("kind", "code", "words"),
     [
-        (SUBARRAY, 65, ("an input is damaged", "empty (0 bytes)", "Read\n  none")),
+        (SUBARRAY, 65, ("an input is damaged", "empty (0 bytes)", "Files read\n  none")),
         ("SCI_RAW_Attitude", 65, ("an input is damaged", "empty (0 bytes)")),
         ("BiasFrame", 65, ("checksum", "raw sub-array: CH_PR900001_TG000101_TU2021-03-10T")),
         (
@@ -132,7 +132,7 @@ def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_publish
         "PR900001_TG000101 was not reduced: ",
         "inventory of the files, before the first step",
         f"requested: {own.visit}",
-        "Steps done before\n  none",
+        "Steps completed\n  none",
         *words,
     ):
         assert word in text, text
@@ -273,7 +273,7 @@ def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_f
         "What to do\n  This is a bug in the program, not a problem of the visit",
     ):
         assert word in text, text
-    assert "SCI_RAW_SubArray" in text.split("\nRead\n")[1]
+    assert "SCI_RAW_SubArray" in text.split("\nFiles read\n")[1]
 
 
 @needs_poppler
@@ -360,7 +360,7 @@ def test_a_report_with_more_to_say_than_any_visit_has_two_pages(bench: Bench) ->
     typeset_failed(failed, bench.work / "reports" / "PR900001_TG000101.pdf")
     pdf, facts = pdf_of(bench)
     assert int(facts["Pages"]) == 2
-    assert "... and 45 more in the text beside this page" in pdf
+    assert "... and 45 more in the text version of this report" in pdf
     assert "viewer done" in pdf
 
 

@@ -434,7 +434,7 @@ def test_an_output_folder_that_is_not_there_is_made(bench: Bench) -> None:
 def test_when_all_processing_numbers_are_taken_that_is_said(bench: Bench) -> None:
     for number in range(100):
         (bench.output / f"CH_PR900001_TG000101_V00{number:02d}").mkdir(exist_ok=True)
-    bench.refused(73, str(bench.output), "no processing number is free")
+    bench.refused(73, str(bench.output), "no free processing number")
 
 
 # ---- 51: any single call of the disk

@@ -135,7 +135,7 @@ def test_a_visit_that_fails_leaves_the_others_alone(
     assert "WARNING PR900001_TG000999: cannot be planned" in outcome.err
     assert "its raw files are not in any of the folders" in outcome.err
     assert "ERROR PR900001_TG000101: " in outcome.err
-    assert "give the visit's own folder" in outcome.err
+    assert "reduce from the visit's own folder" in outcome.err
 
 
 def test_a_product_given_by_hand_stays_in_the_plan(

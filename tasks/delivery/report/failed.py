@@ -156,7 +156,7 @@ def _first(lines: Sequence[str], most: int) -> list[str]:
 def _more(lines: Sequence[object], most: int) -> list[str]:
     """Return a line with the number of lines omitted, if any."""
     omitted = len(lines) - most
-    return [f"... and {omitted} more in the text file next to this one"] if omitted > 0 else []
+    return [f"... and {omitted} more in the text version of this report"] if omitted > 0 else []
 
 
 def typeset_failed(failed: FailedVisit, target: Path) -> None:
