@@ -283,7 +283,8 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
     name, value = parameter.name, parameter.value
     if name == "from":
         if value not in STEPS:
-            raise ConfigurationError(f"unknown step {value!r}; the steps are {', '.join(STEPS)}")
+            steps = ", ".join(sorted(STEPS))
+            raise ConfigurationError(f"unknown step {value!r}; the steps are {steps}")
         wishes.options["from_step"] = value
     elif name == "replace":
         wishes.replace.append(allowed_path(value, rules_of_environment()))

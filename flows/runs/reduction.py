@@ -209,7 +209,7 @@ def check_request(request: ReduceRequest) -> None:
     """
     for name in (request.from_step, request.until):
         if name is not None and name not in STEPS:
-            raise UsageError(f"unknown step {name!r}; the steps are {', '.join(STEPS)}")
+            raise UsageError(f"unknown step {name!r}; the steps are {', '.join(sorted(STEPS))}")
     if not request.visit.is_dir():
         raise UsageError(f"{request.visit}: is not a folder")
 

@@ -16,6 +16,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -320,8 +321,10 @@ def ask(state: State, path: str, data: object = None) -> Any:
     headers = {"Authorization": "Basic " + base64.b64encode(state.auth.encode()).decode()}
     if data is None:
         return sent(path, headers, None)
-    headers |= {"Prefect-Csrf-Client": "drp", "Content-Type": "application/json"}
-    headers["Prefect-Csrf-Token"] = sent("csrf-token?client=drp", headers, None)["token"]
+    # the server keeps one token a client: a shared name would let callers void each other's
+    client = f"drp-{os.getpid()}-{threading.get_ident()}"
+    headers |= {"Prefect-Csrf-Client": client, "Content-Type": "application/json"}
+    headers["Prefect-Csrf-Token"] = sent(f"csrf-token?client={client}", headers, None)["token"]
     return sent(path, headers, json.dumps(data).encode())
 
 
