@@ -10,40 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas.products import Structure, soc_structure
+from schemas.ranges import (
+    ANY_16,
+    ANY_32,
+    CCD,
+    COUNT,
+    DECLINATION,
+    EXPOSURE,
+    PIXEL,
+    RIGHT_ASCENSION,
+    STACK,
+    VSS,
+    Allowed,
+    column_ranges,
+)
 from schemas.terms import COMPANIONS, MAY_BE_EMPTY, TERMS
-
-Value = str | int | float | bool
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """Values that a keyword may have.
-
-    They lie within [`low`, `high`], `low` excluded if `above`, or are among `choices`.
-    """
-
-    low: float = float("-inf")
-    high: float = float("inf")
-    above: bool = False
-    choices: tuple[Value, ...] = ()
-
-    def permits(self, value: Value) -> bool:
-        """Whether `value` is allowed."""
-        if self.choices:
-            return value in self.choices
-        number = float(value)
-        return (number > self.low if self.above else number >= self.low) and number <= self.high
-
-    def __str__(self) -> str:
-        if self.choices:
-            return " or ".join(repr(c) for c in self.choices)
-        if self.high == float("inf"):
-            return f"{'more than' if self.above else 'at least'} {self.low:g}"
-        return (
-            f"more than {self.low:g}, at most {self.high:g}"
-            if self.above
-            else f"{self.low:g} to {self.high:g}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +40,7 @@ class Use:
     optional: bool = False
     shape_matters: bool = True
     may_be_empty: bool = False
+    ranges: Mapping[str, Allowed] = field(default_factory=dict)  # of columns, used or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +70,25 @@ def _use(
     shape: bool = True,
     **keywords: Allowed | None,
 ) -> Use:
-    return Use(soc_structure(extname), keywords, columns, optional, shape)
+    return _declare(extname, keywords, columns, optional, shape)
+
+
+def _declare(
+    extname: str,
+    keywords: Mapping[str, Allowed | None],
+    columns: tuple[str, ...] = (),
+    optional: bool = False,
+    shape_matters: bool = True,
+) -> Use:
+    """Return the use of an HDU that comes from outside, with the ranges of its columns."""
+    return Use(
+        soc_structure(extname),
+        keywords,
+        columns,
+        optional,
+        shape_matters,
+        ranges=column_ranges(extname),
+    )
 
 
 def _margins(level: str) -> dict[str, Use]:
@@ -112,15 +112,12 @@ def _margins(level: str) -> dict[str, Use]:
             MRG_DTY2=None,
             MRG_DTY3=None,
             MRG_DTY4=None,
-            NEXP=_COUNT,
+            NEXP=COUNT,
         )
         for side in sides
     }
 
 
-_COUNT = Allowed(low=1, high=10_000)
-_TIME = Allowed(low=0, above=True, high=1e5)
-_OFFSET = Allowed(low=0, high=1023)
 _VALIDITY: dict[str, Allowed | None] = {
     "V_STRT_U": None,
     "V_STOP_U": None,
@@ -132,23 +129,23 @@ _VISIT: dict[str, Allowed | None] = {
     "PROG_ID": Allowed(0, 9999),
     "REQ_ID": Allowed(0, 9999),
     "VISITCTR": Allowed(0, 99),
-    "OBSID": None,
+    "OBSID": ANY_32,
     "TARGNAME": None,
 }
-_EXPOSURE: dict[str, Allowed | None] = {"NEXP": _COUNT, "EXPTIME": _TIME, "TEXPTIME": _TIME}
+_EXPOSURE: dict[str, Allowed | None] = {"NEXP": COUNT, "EXPTIME": EXPOSURE, "TEXPTIME": STACK}
 _READOUT: dict[str, Allowed | None] = {
     "STACKING": Allowed(choices=("coadd", "none", "mean")),
     "NLIN_COR": None,
-    "RO_SCRPT": None,
+    "RO_SCRPT": ANY_16,
     "RO_HW": Allowed(choices=("main", "redundant")),
     "RO_FREQU": Allowed(choices=(100_000, 230_000)),
 }
 _WINDOW: dict[str, Allowed | None] = {
-    "X_WINOFF": _OFFSET,
-    "Y_WINOFF": _OFFSET,
+    "X_WINOFF": PIXEL,
+    "Y_WINOFF": PIXEL,
     "SHAPE": Allowed(choices=("rectangular", "circular")),
 }
-_TARGET: dict[str, Allowed | None] = {"RA_TARG": Allowed(0, 360), "DEC_TARG": Allowed(-90, 90)}
+_TARGET: dict[str, Allowed | None] = {"RA_TARG": RIGHT_ASCENSION, "DEC_TARG": DECLINATION}
 HOUSEKEEPING = (
     "HK_VOLT_FEE_VOD",
     "HK_VOLT_FEE_VRD",
@@ -173,8 +170,8 @@ RAW_SUBARRAY = Input(
     "raw sub-array",
     ("SCI_RAW_SubArray",),
     {
-        "SCI_RAW_SubArray": Use(
-            soc_structure("SCI_RAW_SubArray"),
+        "SCI_RAW_SubArray": _declare(
+            "SCI_RAW_SubArray",
             {**_VALIDITY, **_VISIT, **_EXPOSURE, **_READOUT, **_WINDOW, **_TARGET},
         ),
         "SCI_RAW_ImageMetadata": _use("SCI_RAW_ImageMetadata", *_IMAGE_COLUMNS),
@@ -186,8 +183,8 @@ RAW_FULL_ARRAY = Input(
     "raw full array",
     ("SCI_RAW_FullArray",),
     {
-        "SCI_RAW_FullArray": Use(
-            soc_structure("SCI_RAW_FullArray"),
+        "SCI_RAW_FullArray": _declare(
+            "SCI_RAW_FullArray",
             {
                 **_VALIDITY,
                 **_VISIT,
@@ -207,9 +204,9 @@ RAW_IMAGETTE = Input(
     "raw imagettes",
     ("SCI_RAW_Imagette",),
     {
-        "SCI_RAW_Imagette": Use(
-            soc_structure("SCI_RAW_Imagette"),
-            {**_VALIDITY, **_VISIT, "NEXP": _COUNT, "EXPTIME": _TIME},
+        "SCI_RAW_Imagette": _declare(
+            "SCI_RAW_Imagette",
+            {**_VALIDITY, **_VISIT, "NEXP": COUNT, "EXPTIME": EXPOSURE},
         ),
         "SCI_RAW_ImagetteMetadata": _use(
             "SCI_RAW_ImagetteMetadata",
@@ -305,7 +302,7 @@ BIAS_FRAME = Input(
     "bias frame",
     ("REF_APP_BiasFrame",),
     {
-        "REF_APP_BiasFrame": Use(soc_structure("REF_APP_BiasFrame"), _FRAME),
+        "REF_APP_BiasFrame": _declare("REF_APP_BiasFrame", _FRAME),
         "REF_APP_BiasFrameMetadata": _use(
             "REF_APP_BiasFrameMetadata", "DATA_TYPE", "RO_FREQU", "RO_HW"
         ),
@@ -319,16 +316,20 @@ GAIN_CORRECTION = Input(
     "gain correction",
     ("REF_APP_GainCorrection",),
     {
-        "REF_APP_GainCorrection": Use(
-            soc_structure("REF_APP_GainCorrection"),
+        "REF_APP_GainCorrection": _declare(
+            "REF_APP_GainCorrection",
             {
                 **_FRAME,
-                "GAIN_NOM": Allowed(0, above=True, high=100),
-                "VSS_OFF": None,
-                "VOD_OFF": None,
-                "VRD_OFF": None,
-                "VOG_OFF": None,
-                "TEMP_OFF": None,
+                # 0.511 ADU per electron on ground, 0.514 in flight; its inverse, half and twice
+                # of it are outside
+                "GAIN_NOM": Allowed(0.3, 0.9),
+                # nominal voltages of the CCD: VSS, and the others above it
+                "VSS_OFF": Allowed(VSS.low, VSS.high),
+                "VOD_OFF": Allowed(17, 27),  # 22
+                "VRD_OFF": Allowed(4, 14),  # 9
+                "VOG_OFF": Allowed(-10, -1),  # -5.75
+                # -40 deg C, which is subtracted; +40 would be for another convention
+                "TEMP_OFF": Allowed(CCD.low, CCD.high),
                 "RO_HW": _READOUT["RO_HW"],
             },
             ("FACTOR", "EXP_VSS", "EXP_VOD", "EXP_VRD", "EXP_VOG", "EXP_TEMP"),
@@ -339,14 +340,14 @@ GAIN_CORRECTION = Input(
 _SPLINE = ("BOUNDARY", "COEF_0", "COEF_1", "COEF_2", "COEF_3")
 _LUT = ("NON_LINEAR", "CORRECTED")
 _SPLINES = {
-    f"REF_APP_CCDLinearisation{f}": Use(
-        soc_structure(f"REF_APP_CCDLinearisation{f}"), {}, _SPLINE, optional=True
+    f"REF_APP_CCDLinearisation{f}": _declare(
+        f"REF_APP_CCDLinearisation{f}", {}, _SPLINE, optional=True
     )
     for f in (100, 230)
 }
 _LUTS = {
-    f"REF_APP_CCDLinearisationLUT{f}": Use(
-        soc_structure(f"REF_APP_CCDLinearisationLUT{f}"), {}, _LUT, optional=True
+    f"REF_APP_CCDLinearisationLUT{f}": _declare(
+        f"REF_APP_CCDLinearisationLUT{f}", {}, _LUT, optional=True
     )
     for f in (100, 230)
 }
@@ -360,7 +361,7 @@ DARK_FRAME = Input(
     "dark frame",
     ("REF_APP_DarkFrame",),
     {
-        "REF_APP_DarkFrame": Use(soc_structure("REF_APP_DarkFrame"), _FRAME),
+        "REF_APP_DarkFrame": _declare("REF_APP_DarkFrame", _FRAME),
         "REF_APP_DarkFrameLeft": _use("REF_APP_DarkFrameLeft", optional=True, shape=False),
         "REF_APP_DarkFrameRight": _use("REF_APP_DarkFrameRight", optional=True, shape=False),
     },
@@ -370,7 +371,7 @@ FLAT_FIELD = Input(
     "flat field",
     ("REF_APP_FlatFieldTeff",),
     {
-        "REF_APP_FlatFieldTeff": Use(soc_structure("REF_APP_FlatFieldTeff"), _FRAME),
+        "REF_APP_FlatFieldTeff": _declare("REF_APP_FlatFieldTeff", _FRAME),
         "REF_APP_FlatFieldTeffMetadata": _use(
             "REF_APP_FlatFieldTeffMetadata", "DATA_TYPE", "T_EFF"
         ),
@@ -381,9 +382,7 @@ FLAT_FILTERS = Input(
     "flat fields by wavelength",
     ("REF_APP_FlatFieldFilter",),
     {
-        "REF_APP_FlatFieldFilter": Use(
-            soc_structure("REF_APP_FlatFieldFilter"), _FRAME, shape_matters=False
-        ),
+        "REF_APP_FlatFieldFilter": _declare("REF_APP_FlatFieldFilter", _FRAME, shape_matters=False),
         "REF_APP_FlatFieldFilterMetadata": _use(
             "REF_APP_FlatFieldFilterMetadata", "DATA_TYPE", "FILTER"
         ),
@@ -394,29 +393,21 @@ FLAT_FILTERS = Input(
 SPECTRA = Input(
     "spectra of stars",
     ("REF_APP_SEDTeff",),
-    {
-        "REF_APP_SEDTeff": Use(
-            soc_structure("REF_APP_SEDTeff"), _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR")
-        )
-    },
+    {"REF_APP_SEDTeff": _declare("REF_APP_SEDTeff", _FRAME, ("WAVELENGTH", "FLUX", "TEMPERATUR"))},
     "spectra of stars of several effective temperatures",
     fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 THROUGHPUT = Input(
     "throughput",
     ("REF_APP_Throughput",),
-    {
-        "REF_APP_Throughput": Use(
-            soc_structure("REF_APP_Throughput"), _FRAME, ("WAVELENGTH", "THROUGHPUT")
-        )
-    },
+    {"REF_APP_Throughput": _declare("REF_APP_Throughput", _FRAME, ("WAVELENGTH", "THROUGHPUT"))},
     "transmission of the optics as a function of wavelength",
     fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
 QUANTUM_EFFICIENCY = Input(
     "quantum efficiency",
     ("REF_APP_QE",),
-    {"REF_APP_QE": Use(soc_structure("REF_APP_QE"), _FRAME, ("WAVELENGTH", "QE"))},
+    {"REF_APP_QE": _declare("REF_APP_QE", _FRAME, ("WAVELENGTH", "QE"))},
     "electrons per photon at the CCD as a function of wavelength",
     fallback="needed only if the flat field is built from wavelengths (flat.source)",
 )
@@ -424,25 +415,21 @@ BY_WAVELENGTH = (FLAT_FILTERS, SPECTRA, THROUGHPUT, QUANTUM_EFFICIENCY)
 BAD_PIXEL_MAP = Input(
     "bad pixel map",
     ("REF_APP_BadPixelMap",),
-    {"REF_APP_BadPixelMap": Use(soc_structure("REF_APP_BadPixelMap"), _FRAME)},
+    {"REF_APP_BadPixelMap": _declare("REF_APP_BadPixelMap", _FRAME)},
     "hot, dead, saturated and telegraphic pixels of the CCD",
     fallback="no pixel is flagged beforehand",
 )
 SAA_MAP = Input(
     "SAA map",
     ("EXT_APP_SAAMap",),
-    {
-        "EXT_APP_SAAMap": Use(
-            soc_structure("EXT_APP_SAAMap"), _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG")
-        )
-    },
+    {"EXT_APP_SAAMap": _declare("EXT_APP_SAAMap", _FRAME, ("LATITUDE", "LONGITUDE", "SAA_FLAG"))},
     "region of the South Atlantic Anomaly",
     fallback="SAA flags come from visit constraints only",
 )
 PIXEL_SCALE = Input(
     "pixel scale",
     ("REF_APP_PixelScale",),
-    {"REF_APP_PixelScale": Use(soc_structure("REF_APP_PixelScale"), _FRAME, ("PIXEL_SCALE",))},
+    {"REF_APP_PixelScale": _declare("REF_APP_PixelScale", _FRAME, ("PIXEL_SCALE",))},
     "angle on the sky per pixel",
     fallback="1.01 arcsec per pixel",
 )
@@ -450,8 +437,8 @@ READ_OUT = Input(
     "read-out timing",
     ("REF_APP_ReadOut",),
     {
-        "REF_APP_ReadOut": Use(
-            soc_structure("REF_APP_ReadOut"),
+        "REF_APP_ReadOut": _declare(
+            "REF_APP_ReadOut",
             _FRAME,
             ("RO_SCRPT", "RO_HW", "RO_FREQU", "ROW_READ_OUT", "ROW_READ_OUT_OFFSET"),
         )
@@ -463,8 +450,8 @@ VISIT_LIMITS = Input(
     "angle limits",
     ("REF_APP_VisitConstraints",),
     {
-        "REF_APP_VisitConstraints": Use(
-            soc_structure("REF_APP_VisitConstraints"),
+        "REF_APP_VisitConstraints": _declare(
+            "REF_APP_VisitConstraints",
             _FRAME,
             ("MIN_LOS_TO_SUN_ANGLE", "MIN_LOS_TO_MOON_ANGLE", "MIN_LOS_TO_EARTH_ANGLE"),
         )
@@ -476,8 +463,8 @@ HOUSEKEEPING_LIMITS = Input(
     "housekeeping limits",
     ("REF_APP_Limits",),
     {
-        "REF_APP_Limits": Use(
-            soc_structure("REF_APP_Limits"),
+        "REF_APP_Limits": _declare(
+            "REF_APP_Limits",
             _FRAME,
             ("PARAM_NAME", "ACTIVE", "UPPER_LIMIT", "LOWER_LIMIT"),
         )
@@ -488,7 +475,7 @@ HOUSEKEEPING_LIMITS = Input(
 WHITE_PSF = Input(
     "white PSF",
     ("REF_APP_WhitePSF",),
-    {"REF_APP_WhitePSF": Use(soc_structure("REF_APP_WhitePSF"), _FRAME)},
+    {"REF_APP_WhitePSF": _declare("REF_APP_WhitePSF", _FRAME)},
     "image of a point source in white light",
     fallback="with few images the PSF has no fine detail",
 )
@@ -496,8 +483,8 @@ FLUX_CONVERSION = Input(
     "flux conversion",
     ("REF_APP_FluxConversion",),
     {
-        "REF_APP_FluxConversion": Use(
-            soc_structure("REF_APP_FluxConversion"), _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG")
+        "REF_APP_FluxConversion": _declare(
+            "REF_APP_FluxConversion", _FRAME, ("T_EFF", "CHEOPSMAG_MINUS_GMAG")
         )
     },
     "magnitude in the CHEOPS band minus Gaia G by effective temperature",
@@ -535,8 +522,8 @@ def level1_input(extname: str) -> Input:
     """Return the declaration of a calibrated or corrected product as an input."""
     metadata = LEVEL1[extname]
     keywords = {
-        "NEXP": _COUNT,
-        "EXPTIME": _TIME,
+        "NEXP": COUNT,
+        "EXPTIME": EXPOSURE,
         **({} if "FullArray" in extname or "Imagette" in extname else _WINDOW),
     }
     columns: tuple[str, ...] = ("MJD_TIME",)
@@ -546,8 +533,8 @@ def level1_input(extname: str) -> Input:
         extname,
         (extname,),
         {
-            extname: Use(soc_structure(extname), keywords),
-            metadata: Use(soc_structure(metadata), {}, columns),
+            extname: _declare(extname, keywords),
+            metadata: _declare(metadata, {}, columns),
         },
         soc_structure(extname).meaning,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from schemas.arrays import AnyArray, FloatArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray
 from schemas.errors import BadInputError, BusyError
 from schemas.products import Keyword, Structure
+from schemas.ranges import Allowed
 from tasks.files import disk
 from tasks.files.columns import column_names, column_width, to_native
 from tasks.files.header import Cards, times_in_words
@@ -49,6 +51,8 @@ class Hdu:
     unreadable: frozenset[str] = frozenset()
     # columns that deviate too much to be read
     unused: set[str] = field(default_factory=set)
+    # what the values of columns may be
+    ranges: Mapping[str, Allowed] = field(default_factory=dict)
 
     @property
     def extname(self) -> str:
@@ -143,8 +147,51 @@ class Hdu:
         """Return a declared column in native byte order.
 
         Strings and UTC are str, integers have the declared type. Values that the file holds in
-        another unit are converted to the declared one, as float64.
+        another unit are converted to the declared one, as float64. Values out of range are
+        rejected, or NaN if they count as missing; `implausible` finds the latter.
         """
+        values, outside = self._within_range(name)
+        return np.where(outside, values.dtype.type(np.nan), values) if outside.any() else values
+
+    def implausible(self, name: str) -> BoolArray:
+        """Return the rows of a column with values out of range, which count as missing."""
+        outside = self._within_range(name)[1]
+        return np.asarray(outside if outside.ndim == 1 else outside.any(axis=1))
+
+    def implausible_values(self, *names: str) -> list[str]:
+        """Return a line about each of these columns that has values out of range."""
+        lines = []
+        for name in names:
+            outside = self._within_range(name)[1]
+            if outside.any():
+                lines.append(f"{self._fault_of_range(name, outside)}; they count as missing")
+        return lines
+
+    def _within_range(self, name: str) -> tuple[AnyArray, BoolArray]:
+        """Return a column, and where its values are out of range but only count as missing."""
+        values = self._cells(name)
+        allowed = self.ranges.get(name)
+        if allowed is None or values.dtype.kind not in "iuf":
+            return values, np.zeros(values.shape, np.bool_)
+        outside = allowed.outside(values)
+        null = self.declared.column(name).null if self.declared else None
+        if null is not None:
+            outside &= values != null
+        if outside.any() and not allowed.missing:
+            raise self.refuse(self._fault_of_range(name, outside))
+        return values, outside
+
+    def _fault_of_range(self, name: str, outside: BoolArray) -> str:
+        row = int(np.argwhere(outside)[0][0])
+        first = self._cells(name)[outside][0]
+        rows = int((outside if outside.ndim == 1 else outside.any(axis=1)).sum())
+        return (
+            f"column {name}: {rows} of {len(outside)} values are out of range, expected "
+            f"{self.ranges[name]}; the first is {first:.10g} in row {row + 1}"
+        )
+
+    def _cells(self, name: str) -> AnyArray:
+        """Return a declared column as `column` does, whatever its values are."""
         if self.declared is None:
             raise KeyError(f"{self.extname} is not declared")
         declared = self.declared.column(name)

@@ -200,7 +200,7 @@ def open_declared(path: Path, declared: Input, sums: bool = False) -> FitsFile:
     declared : Input
         The HDUs, keywords and columns that are used. Of other HDUs only the size is checked.
     sums : bool
-        Check CHECKSUM and DATASUM too, which reads the whole file.
+        Read the whole file: check CHECKSUM and DATASUM, and the values of columns too.
 
     Raises
     ------
@@ -212,6 +212,8 @@ def open_declared(path: Path, declared: Input, sums: bool = False) -> FitsFile:
         if sums:
             verify_sums(file)
         _check_hdus(file, declared)
+        if sums:
+            _check_values(file, declared)
         return file
     except BaseException:
         file.close()
@@ -237,6 +239,19 @@ def _check_hdus(file: FitsFile, declared: Input) -> None:
             raise BadInputError(f"{file.path}: HDU {extname} is missing")
 
 
+def _check_values(file: FitsFile, declared: Input) -> None:
+    """Reject values out of range in used columns; those that count as missing are deviations."""
+    for extname, use in declared.hdus.items():
+        if extname not in file or not use.structure.is_table:
+            continue
+        hdu = file[extname]
+        present = hdu.present()
+        for name, allowed in use.ranges.items():
+            if name in present and (name in use.columns or allowed.missing):
+                for line in hdu.implausible_values(name):
+                    hdu.deviates(line)
+
+
 def note_unused(file: FitsFile) -> None:
     """Add the deviations of HDUs that no step uses to those of an open file."""
     for hdu in file.hdus[1:]:
@@ -249,6 +264,7 @@ def note_unused(file: FitsFile) -> None:
 
 def _check_hdu(hdu: Hdu, use: Use) -> None:
     structure = hdu.declared = use.structure
+    hdu.ranges = use.ranges
     _check_kind(hdu, structure)
     for name, allowed in use.keywords.items():
         value = hdu.keyword(name)

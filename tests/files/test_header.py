@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import BadInputError
-from schemas.inputs import Allowed, Use
+from schemas.inputs import Use
+from schemas.ranges import Allowed
 from tasks.files.reader import open_declared
 from tasks.files.structure import BLOCK
 from tests.support.damaged_product import (

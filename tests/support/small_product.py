@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits as afits
 
-from schemas.inputs import Allowed, Input, Use
+from schemas.inputs import Input, Use
 from schemas.products import Column, Keyword, Structure
+from schemas.ranges import Allowed
 from tasks.files.writer import NewHdu
 
 KEYWORDS = (
