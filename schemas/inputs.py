@@ -322,7 +322,7 @@ GAIN_CORRECTION = Input(
                 **_FRAME,
                 # 0.511 ADU per electron on ground, 0.514 in flight; its inverse, half and twice
                 # of it are outside
-                "GAIN_NOM": Allowed(0.3, 0.9),
+                "GAIN_NOM": Allowed(0.3, 0.9, above=True),
                 # nominal voltages of the CCD: VSS, and the others above it
                 "VSS_OFF": Allowed(VSS.low, VSS.high),
                 "VOD_OFF": Allowed(17, 27),  # 22

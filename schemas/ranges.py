@@ -2,9 +2,10 @@
 
 A well-formed file may hold an absurd number, such as a declination of 1e30. Every numeric keyword
 and column that a step reads therefore has a range. A value outside of it is refused, or counts as
-missing (NaN) if the pipeline knows how to go on without it. NaN itself is never outside: each step
-decides what it means. Ranges are wide enough for every instrument mode and for simulated visits;
-they are there to catch glitches, wrong units and wrong conventions, not to judge the instrument.
+missing (NaN) if the pipeline knows how to go on without it. NaN itself is never outside, nor is
+infinity where values are refused: each step decides what they mean. Ranges are wide enough for
+every instrument mode and for simulated visits; they are there to catch glitches, wrong units and
+wrong conventions, not to judge the instrument.
 """
 
 from __future__ import annotations
@@ -126,9 +127,6 @@ COLUMNS: Mapping[str, Allowed] = {
     "NEXP": COUNT,
     "X_OFF_FULL_ARRAY": PIXEL,
     "Y_OFF_FULL_ARRAY": PIXEL,
-    "SC_RA": RIGHT_ASCENSION,
-    "SC_DEC": DECLINATION,
-    "SC_ROLL_ANGLE": Allowed(-360, 360),  # files use 0 to 360 and -180 to 180
     "TARGET_LOCATION_X": plausible(0, 1024),
     "TARGET_LOCATION_Y": plausible(0, 1024),
     "STRAY_LIGHT_THRESHOLD": Allowed(0, 1e12),  # photons per pixel and second; 1e9 means none
@@ -172,6 +170,13 @@ COLUMNS: Mapping[str, Allowed] = {
 }
 # where a column means something else than elsewhere, by EXTNAME
 OF_STRUCTURE: Mapping[str, Mapping[str, Allowed]] = {
+    # one row a second: single wrong ones can be spared
+    "SCI_RAW_Attitude": {
+        "MJD_TIME": plausible(MJD.low, MJD.high),
+        "SC_RA": plausible(0, 360),
+        "SC_DEC": plausible(-90, 90),
+        "SC_ROLL_ANGLE": plausible(-360, 360),  # files use 0 to 360 and -180 to 180
+    },
     "EXT_PRE_StarCatalogue": {"T_EFF": TEMPERATURE_OF_STAR},
     "EXT_APP_SAAMap": {"LATITUDE": Allowed(-90, 90), "LONGITUDE": Allowed(-360, 360)},
 }

@@ -177,6 +177,8 @@ class Hdu:
         null = self.declared.column(name).null if self.declared else None
         if null is not None:
             outside &= values != null
+        if not allowed.missing:
+            outside &= np.isfinite(values)  # steps say what NaN and infinity mean
         if outside.any() and not allowed.missing:
             raise self.refuse(self._fault_of_range(name, outside))
         return values, outside

@@ -31,6 +31,7 @@ from schemas.settings import PipelineSettings
 from tasks.engine.digests import Digests
 from tasks.files.reader import FitsFile, note_unused, open_declared
 from tasks.visit.choice import choose_newest, choose_references, needed_references
+from tasks.visit.clocks import Clock, check_clocks, compare_clocks
 from tasks.visit.raw import open_exposures
 from tasks.visit.search import Found, Search, search
 
@@ -152,6 +153,7 @@ def _read_inputs(
             )
         else:
             fallbacks[declared.kind] = str(declared.fallback)
+    compare_clocks(reader.clocks)
     return inputs, fallbacks
 
 
@@ -336,12 +338,14 @@ class _Reader:
     strict: bool
     seen: Seen = field(default_factory=Seen)
     deviations: list[str] = field(default_factory=list)
+    clocks: list[Clock] = field(default_factory=list)
 
     def read(self, found: Found, declared: Input) -> Product:
         before = self.memory.fingerprint(found.path)
         with open_declared(found.path, declared, sums=True) as file:
             note_unused(file)
             self._note(file)
+            self.clocks += check_clocks(file)
             extname = file.extname
         product = Product(
             path=str(found.path.absolute()), sha256=self.memory.of(found.path), extname=extname

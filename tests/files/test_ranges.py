@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,31 @@ import numpy as np
 import pytest
 
 from schemas.errors import BadInputError
-from schemas.inputs import ATTITUDE, GAIN_CORRECTION, HOUSEKEEPING_LIMITS, ORBIT, Input
-from schemas.products import soc_structure
+from schemas.inputs import (
+    ATTITUDE,
+    CONSTRAINTS,
+    GAIN_CORRECTION,
+    HOUSEKEEPING_LIMITS,
+    ORBIT,
+    STAR_CATALOGUE,
+    Input,
+)
 from tasks.files.reader import open_declared
-from tasks.files.writer import NewHdu, write_fits
-from tests.support.any_product import neutral
+from tasks.files.writer import write_fits
+from tests.support.any_product import neutral, some_table
 
-ROWS: dict[str, dict[str, Any]] = {
-    "SCI_RAW_Attitude": {
-        "MJD_TIME": [59000.0, 59000.1, 59000.2],
-        "SC_RA": [0.0, 180.0, 360.0],
-        "SC_DEC": [-90.0, 0.0, 90.0],
-        "SC_ROLL_ANGLE": [0.0, 180.0, 360.0],
-    },
-    "AUX_RES_Orbit": {"EPOCH": ["2020-05-31T00:00:00"] * 3},
-    "REF_APP_Limits": {"UPPER_LIMIT": [[1, 2], [3, 1e30], [-np.inf, np.inf]]},
-    "REF_APP_GainCorrection": {},
-}
+LARGEST = float(np.finfo(np.float64).max)
 OFFSETS = {"VSS_OFF": 8.8, "VOD_OFF": 22.0, "VRD_OFF": 9.0, "VOG_OFF": -5.75, "TEMP_OFF": -40.0}
 
 
 def written(
     folder: Path, extname: str, columns: Mapping[str, Any] | None = None, gain: float = 0.5
 ) -> Path:
-    """Write a table of three rows; numbers that are not given are 0."""
-    structure = soc_structure(extname)
-    given = ROWS[extname] | dict(columns or {})
-    table = {}
-    for c in structure.columns:
-        text = c.letter == "A"
-        empty = np.full((3, c.size) if c.size > 1 and not text else 3, "" if text else 0)
-        table[c.name] = np.asarray(given.get(c.name, empty))
+    """Write a table of three rows."""
     path = folder / f"{extname}.fits"
-    keywords = neutral(structure, RO_HW="main", GAIN_NOM=gain, **OFFSETS)
-    write_fits(path, [NewHdu(structure, keywords, columns=table)])
+    table = some_table(extname, 3, **dict(columns or {}))
+    keywords = neutral(table.declared, RO_HW="main", GAIN_NOM=gain, **OFFSETS)
+    write_fits(path, [replace(table, keywords=keywords)])
     return path
 
 
@@ -51,16 +43,21 @@ def written(
     ("declared", "column", "values", "match"),
     [
         (
-            ATTITUDE,
-            "SC_DEC",
+            STAR_CATALOGUE,
+            "DEC",
             [0, 1e30, 91],
-            r"HDU 1 SCI_RAW_Attitude: column SC_DEC: 2 of 3 values are out of range, expected -90 "
-            r"to 90; the first is 1\.0\d+e\+30 in row 2",
+            r"HDU 1 EXT_PRE_StarCatalogue: column DEC: 2 of 3 values are out of range, expected "
+            r"-90 to 90; the first is 1e\+30 in row 2",
         ),
-        (ATTITUDE, "SC_RA", [0, 0, -np.inf], "SC_RA: 1 of 3 .* the first is -inf in row 3"),
-        (ATTITUDE, "MJD_TIME", [0.0, 59000.0, 59001.0], "MJD_TIME: 1 of 3 .* is 0 in row 1"),
-        (ATTITUDE, "MJD_TIME", [59000, 59001, np.finfo(float).max], r"is 1\.797\d+e\+308 in row 3"),
-        (ATTITUDE, "MJD_TIME", [-59000.0, 59001.0, 59002.0], "is -59000 in row 1"),
+        (STAR_CATALOGUE, "RA", [0, 0, -1], "RA: 1 of 3 .* the first is -1 in row 3"),
+        (CONSTRAINTS, "MJD_TIME", [0.0, 59000.0, 59001.0], "MJD_TIME: 1 of 3 .* is 0 in row 1"),
+        (
+            CONSTRAINTS,
+            "MJD_TIME",
+            [59000, 59001, LARGEST],
+            r"is 1\.797\d+e\+308 in row 3",
+        ),
+        (CONSTRAINTS, "MJD_TIME", [-59000.0, 59001.0, 59002.0], "is -59000 in row 1"),
         (ORBIT, "Z_DOT", [0, 7400.0, 0], "Z_DOT: .* expected -12 to 12; the first is 7400 in row"),
         (GAIN_CORRECTION, "EXP_VOD", [0, 65535, 0], "EXP_VOD: .* is 65535 in row 2"),
     ],
@@ -79,7 +76,8 @@ def test_a_value_out_of_range_is_rejected_with_its_place(
 
 
 def test_what_counts_as_missing_reads_as_nan_and_is_a_deviation(tmp_path: Path) -> None:
-    path = written(tmp_path, "REF_APP_Limits")
+    upper = [[1, 2], [3, 1e30], [-np.inf, np.inf]]
+    path = written(tmp_path, "REF_APP_Limits", {"UPPER_LIMIT": upper})
     with open_declared(path, HOUSEKEEPING_LIMITS, sums=True) as file:
         table = file["REF_APP_Limits"]
         np.testing.assert_array_equal(
@@ -95,8 +93,18 @@ def test_what_counts_as_missing_reads_as_nan_and_is_a_deviation(tmp_path: Path) 
         assert f"HDU 1 REF_APP_Limits: {line}" in file.deviations
 
 
+def test_single_wrong_rows_of_the_attitude_count_as_missing(tmp_path: Path) -> None:
+    columns = {"SC_DEC": [0.0, 1e30, 0.0], "MJD_TIME": [0.0, 59000.0, 1e300]}
+    with open_declared(written(tmp_path, "SCI_RAW_Attitude", columns), ATTITUDE, sums=True) as file:
+        for name, wrong in (("SC_DEC", [1]), ("MJD_TIME", [0, 2])):
+            values = file["SCI_RAW_Attitude"].column(name)
+            assert np.flatnonzero(np.isnan(values)).tolist() == wrong
+
+
 @pytest.mark.parametrize("gain", [0.257, 1.028, 1.946])
 def test_a_gain_halved_doubled_or_inverted_is_rejected(gain: float, tmp_path: Path) -> None:
     path = written(tmp_path, "REF_APP_GainCorrection", gain=gain)
-    with pytest.raises(BadInputError, match=f"GAIN_NOM is {gain}, expected 0.3 to 0.9"):
+    with pytest.raises(
+        BadInputError, match=f"GAIN_NOM is {gain}, expected more than 0.3, at most 0.9"
+    ):
         open_declared(path, GAIN_CORRECTION)

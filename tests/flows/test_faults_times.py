@@ -15,6 +15,7 @@ from tests.support.damage import (
     SUBARRAY,
     change_rows,
     flagged,
+    postpone,
 )
 from tests.support.faults import (
     Bench,
@@ -84,6 +85,15 @@ def test_an_image_without_time_is_refused(bench: Bench, value: float) -> None:
     bench.refused(65, str(path), METADATA, "column MJD_TIME: 1 of 12 values are NaN or infinite")
 
 
+def test_times_in_utc_instead_of_tt_are_refused_with_both(bench: Bench) -> None:
+    def change(rows: Any) -> None:
+        rows["MJD_TIME"] -= 69.184 / 86_400
+
+    path = bench.raw(SUBARRAY)
+    change_rows(path, METADATA, change)
+    bench.refused(65, str(path), METADATA, "MJD_TIME", "UTC_TIME is 2021-03-10T08", "-69.184 s")
+
+
 def keep(bench: Bench, images: list[int]) -> None:
     """Leave only some images of a visit."""
     path = bench.raw(SUBARRAY)
@@ -122,12 +132,9 @@ def test_a_visit_of_some_images_is_published_and_what_needs_more_is_no_number(
 
 def test_a_gap_of_days_is_published_with_metrics(bench: Bench) -> None:
     days = 4
-
-    def later(rows: Any, from_row: int) -> None:
-        rows["MJD_TIME"][from_row:] += days
-
-    change_rows(bench.raw(SUBARRAY), METADATA, lambda rows: later(rows, 6))
-    change_rows(bench.raw("SCI_RAW_Attitude"), "SCI_RAW_Attitude", lambda rows: later(rows, 390))
+    change_rows(bench.raw(SUBARRAY), METADATA, lambda rows: postpone(rows, 6, days))
+    attitude = bench.raw("SCI_RAW_Attitude")
+    change_rows(attitude, "SCI_RAW_Attitude", lambda rows: postpone(rows, 390, days))
     outcome = bench.published()
     rows = light_curve(outcome.folder)
     assert abs(np.diff(rows["MJD_TIME"]).max() - days) < 0.01

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from schemas.products import Structure, soc_structure
+from schemas.ranges import column_ranges
 from tasks.files.writer import NewHdu
+
+# the lowest MJD allowed, in UTC
+UTC = "1999-12-31T23:58:55.816"
 
 
 def neutral(
@@ -23,15 +29,16 @@ def neutral(
     return {k.name: values.get(k.name, nothing.get(k.type, 1)) for k in structure.keywords.values()}
 
 
-def some_table(extname: str, rows: int) -> NewHdu:
-    structure = soc_structure(extname)
-    shapes = {
-        c.name: (rows, c.size) if c.size > 1 and c.letter != "A" else (rows,)
-        for c in structure.columns
-    }
-    columns = {
-        c.name: np.full(shapes[c.name], "x" if c.letter == "A" else 0) for c in structure.columns
-    }
+def some_table(extname: str, rows: int, **given: Any) -> NewHdu:
+    """Return a table with the `given` columns; other numbers are 0, or the lowest allowed."""
+    structure, ranges = soc_structure(extname), column_ranges(extname)
+    columns = {}
+    for c in structure.columns:
+        shape = (rows, c.size) if c.size > 1 and c.letter != "A" else (rows,)
+        allowed = ranges.get(c.name)
+        number = 0 if c.letter == "L" or allowed is None or allowed.permits(0) else allowed.low
+        fill = UTC if c.type == "utc" else "x" if c.letter == "A" else number
+        columns[c.name] = np.asarray(given.get(c.name, np.full(shape, fill)))
     return NewHdu(structure, neutral(structure), columns=columns)
 
 

@@ -80,6 +80,16 @@ def change_rows(path: Path, extname: str, change: Callable[[Any], Any]) -> None:
         part.rows = table if (changed := change(table)) is None else changed
 
 
+def postpone(rows: Any, from_row: int, days: int) -> None:
+    """Shift all times of a table's rows, from one row on."""
+    rows["MJD_TIME"][from_row:] += days
+    rows["OBT_TIME"][from_row:] += days * 86_400 * 65_536
+    utc = np.char.decode(rows["UTC_TIME"][from_row:]).astype("datetime64[us]")
+    rows["UTC_TIME"][from_row:] = np.char.encode(
+        np.datetime_as_string(utc + np.timedelta64(days, "D"))
+    )
+
+
 def one(value: float, image: int = BAD) -> Callable[[Any], Any]:
     """Return a change that fills one image with a value."""
 
