@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray
 from schemas.errors import BadInputError, BusyError
-from schemas.products import Keyword, Structure
+from schemas.products import Keyword, Structure, soc_extnames
 from schemas.ranges import Allowed
+from schemas.terms import TERMS
 from tasks.files import disk
 from tasks.files.columns import column_names, column_width, to_native
 from tasks.files.header import Cards, times_in_words
@@ -56,8 +58,11 @@ class Hdu:
 
     @property
     def extname(self) -> str:
-        """EXTNAME, or PRIMARY."""
-        return "PRIMARY" if self.index == 0 else self.header.text("EXTNAME")
+        """EXTNAME, or PRIMARY; in the spelling of its definition, as FITS ignores case."""
+        if self.index == 0:
+            return "PRIMARY"
+        text = self.header.text("EXTNAME")
+        return _definition_names().get(text.upper(), text)
 
     @property
     def where(self) -> str:
@@ -224,8 +229,23 @@ class Hdu:
 
     def present(self) -> dict[str, int]:
         """Return the names of the readable columns of the table, with their numbers."""
-        names = enumerate(column_names(self.header), 1)
+        names = enumerate(self.column_names(), 1)
         return {name: i for i, name in names if name not in self.unused}
+
+    def column_names(self) -> list[str]:
+        """Return the names of all columns, in the spelling of their definition.
+
+        Names that differ in case only are the same (FITS standard 4.0, section 7.3.2).
+        """
+        declared = self.declared.columns if self.declared else ()
+        spelling = {column.name.upper(): column.name for column in declared}
+        return [spelling.get(name.upper(), name) for name in column_names(self.header)]
+
+
+@cache
+def _definition_names() -> dict[str, str]:
+    """Return the EXTNAMEs of all definitions by their upper-case spelling."""
+    return {name.upper(): name for name in (*soc_extnames(), *TERMS)}
 
 
 def _value_fault(keyword: Keyword, value: Value | None) -> str | None:

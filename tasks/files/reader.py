@@ -100,6 +100,8 @@ def _scan_hdu(file: FitsFile, offset: int, length: int) -> int:
         raise hdu.refuse(f"truncated, {end - length} bytes are missing")
     for name in sorted(unreadable):
         hdu.deviates(f"keyword {name} cannot be read")
+    if index > 0 and hdu.extname != (spelled := header.text("EXTNAME")):
+        hdu.deviates(f"EXTNAME is spelled {spelled}")
     file.hdus.append(hdu)
     return end
 
@@ -315,7 +317,10 @@ def _check_columns(hdu: Hdu, use: Use, structure: Structure) -> None:
     if use.columns and not (use.optional or use.may_be_empty) and hdu.rows == 0:
         raise hdu.refuse("has no rows")
     present = hdu.present()
-    times = Counter(column_names(hdu.header))
+    times = Counter(hdu.column_names())
+    for spelled, name in zip(column_names(hdu.header), hdu.column_names(), strict=True):
+        if spelled != name:
+            hdu.deviates(f"column {name} is spelled {spelled}")
     for column in structure.columns:
         text = None
         if column.name not in present:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from astropy.io import fits as afits
 
 from schemas.errors import BadInputError
-from schemas.inputs import Input, Use
+from schemas.inputs import SAA_MAP, Input, Use
 from schemas.products import Column, Structure
 from tasks.files.reader import open_declared
+from tasks.files.writer import write_fits
+from tests.support.any_product import some_table
 from tests.support.damaged_product import (
     refused,
     rewritten,
@@ -208,3 +211,34 @@ def test_a_heap_pointer_is_never_followed(path: Path) -> None:
     data[at : at + 8] = np.array([2**31 - 1, 2**31 - 1], ">i4").tobytes()
     path.write_bytes(data)
     refused(path, "HDU 2 TST_TABLE: has a heap")
+
+
+def spelled(path: Path, case: Callable[[str], str]) -> Path:
+    """Write an SAA map with names in another case."""
+    write_fits(path, [some_table("EXT_APP_SAAMap", 3, LATITUDE=[-1, 0, 1])])
+    with afits.open(path, memmap=False) as hdus:
+        for i in range(1, 4):
+            hdus[1].header[f"TTYPE{i}"] = case(hdus[1].header[f"TTYPE{i}"])
+        hdus[1].header["EXTNAME"] = case("EXT_APP_SAAMap")
+        data = [hdus[0].copy(), hdus[1].copy()]
+    afits.HDUList(data).writeto(path, overwrite=True, checksum=True)
+    return path
+
+
+@pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
+def test_names_are_compared_without_regard_to_case(case: Callable[[str], str], path: Path) -> None:
+    with open_declared(spelled(path, case), SAA_MAP, sums=True) as file:
+        assert file.extname == "EXT_APP_SAAMap"
+        assert file["EXT_APP_SAAMap"].column("LATITUDE").tolist() == [-1, 0, 1]
+        assert list(file["EXT_APP_SAAMap"].present()) == ["LATITUDE", "LONGITUDE", "SAA_FLAG"]
+        where = "HDU 1 EXT_APP_SAAMap: "
+        assert f"{where}EXTNAME is spelled {case('EXT_APP_SAAMap')}" in file.deviations
+        other = f"{where}column SAA_FLAG is spelled {case('SAA_FLAG')}"
+        assert (other in file.deviations) == (case("SAA_FLAG") != "SAA_FLAG")
+
+
+def test_names_that_differ_in_case_only_are_one_column_twice(path: Path) -> None:
+    def twins(name: str) -> str:
+        return {"LONGITUDE": "latitude"}.get(name, name)
+
+    refused(spelled(path, twins), "column LATITUDE occurs twice", SAA_MAP)
