@@ -10,8 +10,9 @@ from typing import Any
 
 from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
-from schemas.inputs import DARK_FRAME, REFERENCES, Input
-from tasks.visit.choice import choose, choose_dark_frames
+from schemas.inputs import REFERENCES, Input
+from schemas.names import version_label
+from tasks.visit.choice import choose_references, unused_reason
 from tasks.visit.search import Found, search
 
 
@@ -37,32 +38,22 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
         if not folder.is_dir():
             raise UsageError(f"{folder}: is not a folder")
     inventory = search(folders or [default_library()], REFERENCES)
-    return [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
+    rows = [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
+    return [*rows, *map(_row_of_ignored, inventory.notes)]
 
 
 def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dict[str, Any]]:
     """Return the rows of a kind of reference."""
     note, chosen = "", []
     try:
-        chosen = choose_valid(declared, candidates, when)
+        chosen = choose_references(candidates, declared, when)
     except DrpError as error:
         note = str(error)
     rows = [
-        _row(declared.kind, c, c in chosen)
+        _row(declared, c, chosen, when)
         for c in sorted(candidates, key=lambda c: (c.version, c.valid_from))
     ]
     return rows if chosen else [*rows, _row_of_none(declared, note)]
-
-
-def choose_valid(declared: Input, candidates: Sequence[Found], when: str) -> list[Found]:
-    """Return the references that a visit at this time would use; empty if none is valid."""
-    if declared is DARK_FRAME:
-        return choose_dark_frames(candidates, when)
-    valid = (
-        choose([c for c in candidates if c.extname == extname], when, declared.kind)
-        for extname in declared.first
-    )
-    return [reference for reference in valid if reference is not None][:1]
 
 
 def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
@@ -77,19 +68,30 @@ def _row_of_none(declared: Input, note: str) -> dict[str, Any]:
         "valid_from": "-",
         "valid_to": "-",
         "file": "none valid",
+        "folder": "",
         "chosen": False,
         "note": note or missing,
     }
 
 
-def _row(kind: str, reference: Found, chosen: bool) -> dict[str, Any]:
-    version = f"V{reference.version[0]:02d}{reference.version[1]:02d}"
-    validity = {"valid_from": reference.valid_from, "valid_to": reference.valid_to}
+def _row_of_ignored(note: str) -> dict[str, Any]:
+    """Return the row of a file that is no reference, from the note on it."""
+    file, _, why = note.partition(": ")
+    empty = dict.fromkeys(("kind", "version", "valid_from", "valid_to"), "-")
+    return {**empty, "file": file, "folder": "", "chosen": False, "note": why}
+
+
+def _row(declared: Input, reference: Found, chosen: Sequence[Found], when: str) -> dict[str, Any]:
+    used = reference in chosen
     return {
-        "kind": kind,
-        "version": version,
-        **validity,
+        "kind": declared.kind,
+        "version": version_label(reference.version),
+        "valid_from": reference.valid_from,
+        "valid_to": reference.valid_to,
         "file": reference.path.name,
-        "chosen": chosen,
-        "note": "",
+        "folder": str(reference.path.parent),
+        "chosen": used,
+        "note": reference.version_note
+        if used
+        else unused_reason(reference, chosen, declared, when),
     }

@@ -19,7 +19,7 @@ from flows.reduce import reduce_visit
 from flows.runs.reduction import ReportProgress, merge_settings, run_reduce
 from schemas.errors import BadInputError, DrpError, UsageError, plain
 from schemas.names import PUBLISHED
-from schemas.payloads import Inventory, Reference
+from schemas.payloads import Inventory, Reference, Unused
 from schemas.requests import ReduceRequest, make_settings
 from tasks.delivery.folder import (
     published_folders,
@@ -33,6 +33,8 @@ from tasks.engine.generic import L
 from tasks.engine.run import STEPS, Run, running
 from tasks.engine.store import Warn, Workspace
 from tasks.visit.inventory import renew_references
+
+ReportUnused = Callable[[str, Unused], None]
 
 
 class ManifestRecords(Workspace):
@@ -68,6 +70,7 @@ class Replay:
     inventory: Inventory
     manifest: dict[str, Any]
     changes: list[str]
+    unused: list[Unused]
 
 
 def replay(request: ReduceRequest) -> Replay:
@@ -85,8 +88,11 @@ def replay(request: ReduceRequest) -> Replay:
     settings = make_settings(merge_settings(base, request.settings))
     inventory = relocated(published, request.references, digests.of)
     changes = changed_references(published, inventory)
+    unused: list[Unused] = []
     if request.renew:
-        inventory, newer = renew_references(inventory, request.references, settings, digests)
+        inventory, newer, unused = renew_references(
+            inventory, request.references, settings, digests
+        )
         changes += newer
     try:
         run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
@@ -97,7 +103,7 @@ def replay(request: ReduceRequest) -> Replay:
     with running(run):
         reduce_visit(request, inventory, settings)
     explain_reports(run, manifest)
-    return Replay(run, inventory, manifest, changes)
+    return Replay(run, inventory, manifest, changes, unused)
 
 
 def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
@@ -174,11 +180,16 @@ class Reprocessing:
             dry_run=dry,
         )
 
-    def plan(self, warn: Callable[[str], None]) -> list[Planned]:
+    def plan(
+        self,
+        warn: Callable[[str], None],
+        report_unused: ReportUnused = lambda _visit, _unused: None,
+    ) -> list[Planned]:
         """Return the visits affected by references in `places` or by new versions of steps.
 
         Of each visit, the newest version is considered. If its manifest cannot be read, the visit
-        is left out, with a warning.
+        is left out, with a warning. `report_unused` is called with each visit and each file in
+        `places` that is a reference but not used for it.
 
         Raises
         ------
@@ -193,7 +204,7 @@ class Reprocessing:
         planned = []
         for visit in visits:
             try:
-                each = self.plan_visit(visit)
+                each = self.plan_visit(visit, report_unused)
             except (DrpError, IndexError) as error:
                 warn(f"{visit}: cannot be planned, {error}")
                 continue
@@ -201,10 +212,14 @@ class Reprocessing:
                 planned.append(each)
         return planned
 
-    def plan_visit(self, visit: str) -> Planned | None:
+    def plan_visit(
+        self, visit: str, report_unused: ReportUnused = lambda _visit, _unused: None
+    ) -> Planned | None:
         """Return the plan for a visit, or None if it is not affected."""
         folders = published_folders(self.output, visit)
         outcome = replay(self.request(folders[-1], dry=True))
+        for unused in outcome.unused:
+            report_unused(visit, unused)
         steps = [r for r in outcome.run.reports if r.outcome == "would run"]
         if not steps:
             return None

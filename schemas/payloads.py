@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.names import VISIT
+from schemas.names import VISIT, Version
 from schemas.settings import PsfSettings, PsfUse
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -29,6 +29,10 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def keyed_fields(self) -> list[str]:
+        """Return the names of the fields that enter the keys of steps."""
+        return list(type(self).model_fields)
+
 
 class Product(Payload):
     """A file, with the digest and type that it must have.
@@ -42,11 +46,31 @@ class Product(Payload):
 
 
 class Reference(Payload):
-    """A reference file that was chosen for the visit."""
+    """A reference file that was chosen for the visit.
+
+    `version` is that of its header, None in manifests of earlier versions. `synthetic` marks a file
+    made by drp itself for a visit that `drp simulate` did not make.
+    """
 
     kind: str
     product: Product
     valid_from: str
+    version: Version | None = None
+    synthetic: bool = False
+
+    def keyed_fields(self) -> list[str]:
+        """Leave out the version, which changes no number, and `synthetic` unless it is set."""
+        rest = [name for name in super().keyed_fields() if name not in ("version", "synthetic")]
+        return [*rest, "synthetic"] if self.synthetic else rest
+
+
+class Unused(Payload):
+    """A reference file that was found but is not used for the visit, and why."""
+
+    kind: str
+    path: str
+    version: Version
+    reason: str
 
 
 class Leaf(Payload):
@@ -304,6 +328,22 @@ class Inventory(Payload):
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fallbacks: dict[str, str] = Field(default_factory=dict)  # missing kind -> its fall-back
+    # whether `drp simulate` made the visit; None in manifests of earlier versions
+    simulated: bool | None = None
+
+    def keyed_fields(self) -> list[str]:
+        """Leave out `simulated`: where it matters, references are marked."""
+        return [name for name in super().keyed_fields() if name != "simulated"]
+
+    @property
+    def chosen(self) -> tuple[Reference, ...]:
+        """All references, dark frames last."""
+        return (*self.references.values(), *self.dark_frames)
+
+    @property
+    def synthetic(self) -> tuple[str, ...]:
+        """Kinds of reference that were made by drp itself although the visit was not."""
+        return tuple(dict.fromkeys(r.kind for r in self.chosen if r.synthetic))
 
 
 class CalibratedVisit(Payload):

@@ -11,6 +11,7 @@ from schemas.products import Keyword, Structure
 USED = {
     k.name: k
     for k in (
+        Keyword("SYN_REF", "boolean", "", "T: synthetic references of another instrument"),
         Keyword("N_SAA", "integer", "", "images in the SAA"),
         Keyword("N_OCCULT", "integer", "", "images behind the Earth"),
         Keyword("N_BADIMG", "integer", "", "unusable images"),

@@ -46,6 +46,8 @@ def references(console: Console, folders: tuple[Path, ...], when: str) -> None:
 
 def reference_lines(row: dict[str, Any]) -> list[str]:
     """Return a reference file as lines of text."""
+    if row["kind"] == "-":
+        return [f"  {row['file']}: {row['note']}"]
     mark = "*" if row["chosen"] else " "
     line = (
         f"{mark} {row['kind']:20s} {row['version']:5s} {row['valid_from']} .. "

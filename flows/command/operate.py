@@ -28,10 +28,12 @@ from flows.command.options import (
 )
 from schemas import VERSION
 from schemas.errors import UsageError
+from schemas.names import read_version
 
 if TYPE_CHECKING:
     from flows.clean import Kept
     from flows.reprocess import Done, Planned
+    from schemas.payloads import Unused
 
 
 @click.command()
@@ -173,7 +175,13 @@ def reprocess(
 
     places = tuple(p.absolute() for p in (*references, *visits))
     reprocessing = Reprocessing(output, places, work)
-    planned = reprocessing.plan(console.warn)
+    unused: list[dict[str, object]] = []
+
+    def report_unused(visit: str, reference: Unused) -> None:
+        unused.append({"visit": visit, **reference.model_dump(mode="json")})
+        report_unused_reference(console, visit, reference)
+
+    planned = reprocessing.plan(console.warn, report_unused)
     for line in plan_lines(planned):
         console.remark(line)
     done: list[Done] = []
@@ -186,10 +194,24 @@ def reprocess(
         else:
             console.remark("nothing was done; use --yes to reduce them")
     console.answer(
-        {"plan": [asdict(p) for p in planned], "done": [asdict(d) for d in done]},
+        {
+            "plan": [asdict(p) for p in planned],
+            "done": [asdict(d) for d in done],
+            "unused_references": unused,
+        },
         [d.text for d in done if d.code == 0],
     )
     return first_code(done)
+
+
+def report_unused_reference(console: Console, visit: str, reference: Unused) -> None:
+    """Report a reference that a visit does not use: with -v, or if its name promises more."""
+    name = Path(reference.path).name
+    line = f"{visit}: {reference.kind} {name} is not used, {reference.reason}"
+    if (read_version(name) or reference.version) > reference.version:
+        console.warn(line)
+    elif console.verbose:
+        console.report(line)
 
 
 def plan_lines(planned: Sequence[Planned]) -> list[str]:

@@ -96,6 +96,8 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     published, run = reduction
     for warning in dict.fromkeys(run.warnings) if not console.quiet else ():
         console.warn(warning)
+    for unused in run.unused if console.verbose else ():
+        console.report(f"not used, {unused.kind}: {unused.path}: {unused.reason}")
     lines: list[str] = []
     if published is not None and published.folder:
         console.remark("published:" if published.new else "already up to date:")
@@ -126,6 +128,7 @@ def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
         "engine": run.engine,
         "steps": steps,
         "warnings": run.warnings,
+        "unused_references": [each.model_dump(mode="json") for each in run.unused],
     }
 
 

@@ -181,6 +181,7 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
             read_visit(attempt, notes)
         for path in replacements.values():
             check_images(path, attempt.inventory)
+        notes += synthetic_warnings(attempt.inventory)
     workspace = Workspace(attempt.root, attempt.inventory.visit)
     with workspace.lock(request.wait, notes.append):
         attempt.begin(
@@ -192,6 +193,7 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
                 report_progress=report_progress,
                 retry_delay=retry_delay(),
                 warnings=notes,
+                unused=attempt.seen.unused,
             )
         )
         with failure_reported(attempt):
@@ -261,8 +263,21 @@ def read_published(attempt: Attempt) -> None:
     inventory = relocated(published, request.references, attempt.digests(published.visit).of)
     if request.renew:
         digests = attempt.digests(inventory.visit)
-        inventory, _ = renew_references(inventory, request.references, attempt.settings, digests)
+        inventory, _, attempt.seen.unused = renew_references(
+            inventory, request.references, attempt.settings, digests
+        )
     attempt.inventory = inventory
+
+
+def synthetic_warnings(inventory: Inventory) -> list[str]:
+    """Return the warning about references that belong to the simulator and not to the visit."""
+    if not inventory.synthetic:
+        return []
+    return [
+        f"drp simulate did not make this visit, but these references are synthetic and belong to "
+        f"its simulated instrument: {', '.join(inventory.synthetic)}; name the instrument's own "
+        f"references with --references"
+    ]
 
 
 def prepare_records(attempt: Attempt, published: bool) -> None:

@@ -109,7 +109,7 @@ def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> 
     BadInputError
         If a file of the visit is not the one that was reduced, or a changed reference is damaged.
     """
-    places = {path.name: path.absolute() for folder in folders for path in fits_files(folder)}
+    places = _places_by_name(folders)
     references = {
         r.product.path: r.kind for r in (*inventory.references.values(), *inventory.dark_frames)
     }
@@ -123,14 +123,25 @@ def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> 
         name = value.get("path")
         if "sha256" not in value or name not in places:
             return {k: locate(v) for k, v in value.items()}
-        now = digest(places[name])
-        if now != value["sha256"] and name not in references:
-            raise BadInputError(f"{places[name]}: is not the file from which the visit was reduced")
-        if now != value["sha256"]:
-            open_declared(places[name], declared[references[name]], sums=True).close()
-        return {**value, "path": str(places[name]), "sha256": now}
+        digests = {path: digest(path) for path in places[name]}
+        # of several files of this name, the one that was used
+        path = next((p for p in digests if digests[p] == value["sha256"]), places[name][0])
+        if digests[path] != value["sha256"] and name not in references:
+            raise BadInputError(f"{path}: is not the file from which the visit was reduced")
+        if digests[path] != value["sha256"]:
+            open_declared(path, declared[references[name]], sums=True).close()
+        return {**value, "path": str(path), "sha256": digests[path]}
 
     return Inventory.model_validate(locate(inventory.model_dump(mode="json")))
+
+
+def _places_by_name(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the FITS files below some folders by name, each once however it is reached."""
+    places: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for path in fits_files(folder):
+            places.setdefault(path.name, {}).setdefault(os.path.realpath(path), path.absolute())
+    return {name: list(paths.values()) for name, paths in places.items()}
 
 
 def changed_inputs(folder: Path, inventory: Inventory) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from schemas.payloads import Product
+from schemas.payloads import Payload, Product
 
 
 def canonical(value: object) -> str:
@@ -24,12 +24,14 @@ def canonical(value: object) -> str:
 def content(value: object) -> object:
     """Return an argument of a step as plain values.
 
-    A product is its EXTNAME and digest, never its path. An argument without content is a TypeError.
+    A product is its EXTNAME and digest, never its path; other payloads choose their fields. An
+    argument without content is a TypeError.
     """
     if isinstance(value, Product):
         return {"extname": value.extname, "sha256": value.sha256}
     if isinstance(value, BaseModel):
-        fields = {name: content(getattr(value, name)) for name in type(value).model_fields}
+        names = value.keyed_fields() if isinstance(value, Payload) else type(value).model_fields
+        fields = {name: content(getattr(value, name)) for name in names}
         return {"type": type(value).__name__, **fields}
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {k: content(v) for k, v in value.items()}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.payloads import Leaf
+from schemas.payloads import Leaf, Unused
 from tasks.engine.store import Workspace
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Run:
     retry_delay: float = 1.0
     reports: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unused: Sequence[Unused] = ()  # references that were found but not chosen
     report_progress: Callable[[str, StepReport | None], None] = lambda _step, _report: None
 
     def warn(self, text: str) -> None:

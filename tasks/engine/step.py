@@ -16,14 +16,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
 
 from schemas.errors import BadInputError, BusyError, StorageError, short_of_memory, wanted_memory
-from schemas.payloads import Leaf, Product, Scalar, Status
+from schemas.payloads import Leaf, Product, Reference, Scalar, Status
 from schemas.terms import TERMS
 from schemas.used import USED
 from tasks.engine.by_hand import own_copy, used_values
@@ -213,7 +213,7 @@ class Step(Generic[P, L]):
             disk.make_folder(folder)
             disk.crash_point(f"before {self.name}")
             with writing_to(folder):
-                output = self.fn(*call.args, **call.kwargs)
+                output = self._marked(self.fn(*call.args, **call.kwargs), call)
                 products = self._write(output, folder, call.run)
         disk.crash_point(f"within {self.name}")
         if unknown := sorted(set(output.used) - set(USED)):
@@ -224,6 +224,16 @@ class Step(Generic[P, L]):
             status={**dict.fromkeys(self.keywords, output.state), **output.status},
             used=dict(output.used),
             warnings=tuple(output.warnings),
+        )
+
+    def _marked(self, output: Leaves, call: _Call) -> Leaves:
+        """Mark the result for a real visit if it comes from synthetic references."""
+        kinds = dict.fromkeys(r.kind for r in synthetic_in([*call.args, *call.kwargs.values()]))
+        if output.skipped or not kinds:
+            return output
+        text = f"synthetic reference, not of this instrument: {', '.join(kinds)}"
+        return replace(
+            output, used={**output.used, "SYN_REF": True}, warnings=[text, *output.warnings]
         )
 
     @contextmanager
@@ -337,6 +347,15 @@ class Recipe(Generic[P, R]):
 def recipe(result: type[R], name: str) -> Callable[[Callable[P, R]], Recipe[P, R]]:
     """Declare a recipe that returns `result`."""
     return lambda fn: Recipe(fn, result, name)
+
+
+def synthetic_in(values: Sequence[object]) -> Iterator[Reference]:
+    """Yield the synthetic references among the arguments of a step, alone or in tuples."""
+    for value in values:
+        if isinstance(value, Reference) and value.synthetic:
+            yield value
+        elif isinstance(value, tuple):
+            yield from synthetic_in(value)
 
 
 def products_in(values: Sequence[object]) -> Iterator[Product]:

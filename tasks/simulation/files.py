@@ -20,10 +20,10 @@ from astropy.io import fits
 from numpy.typing import ArrayLike
 
 from schemas.arrays import AnyArray
+from schemas.constants import SIMULATED
 from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
 
 BLOCK = 2880
-STAMP = "drp simulation"
 
 
 @dataclass
@@ -233,7 +233,7 @@ def _header(part: Part) -> fits.Header:
     if unknown:
         raise KeyError(f"{structure.extname} declares no keyword {', '.join(sorted(unknown))}")
     cards = _table_cards(part) if structure.is_table else _image_cards(part)
-    cards += [("DATE", part.date), ("STAMP", STAMP), ("SVN_REV", "N/A")]
+    cards += [("DATE", part.date), ("STAMP", SIMULATED), ("SVN_REV", "N/A")]
     header = fits.Header(
         [*cards, ("EXTNAME", structure.extname), ("SCHEMA", f"{structure.extname}.fsd")]
     )

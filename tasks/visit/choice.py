@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.errors import BadInputError
+from schemas.errors import BadInputError, plain
 from schemas.inputs import (
     BY_WAVELENGTH,
     DARK_FRAME,
@@ -13,8 +13,9 @@ from schemas.inputs import (
     REFERENCES,
     Input,
 )
+from schemas.names import version_label
 from schemas.settings import PipelineSettings
-from tasks.visit.search import Found
+from tasks.visit.search import Found, sortable
 
 
 def needed_references(settings: PipelineSettings) -> list[Input]:
@@ -58,7 +59,7 @@ def choose(candidates: Sequence[Found], when: str, kind: str) -> Found | None:
     BadInputError
         If two of them have the same version.
     """
-    valid = [c for c in candidates if c.valid_from <= when <= c.valid_to]
+    valid = [c for c in candidates if c.is_valid(when)]
     return choose_newest(valid, f"references of the kind {kind}")
 
 
@@ -70,12 +71,12 @@ def choose_dark_frames(candidates: Sequence[Found], when: str) -> list[Found]:
     """
     by_date: dict[str, list[Found]] = {}
     for c in candidates:
-        by_date.setdefault(c.valid_from, []).append(c)
+        by_date.setdefault(sortable(c.valid_from), []).append(c)
     newest = [
         choose_newest(same, f"dark frames of {date}") for date, same in sorted(by_date.items())
     ]
-    before = [c for c in newest if c is not None and c.valid_from <= when][-1:]
-    after = [c for c in newest if c is not None and c.valid_from > when][:1]
+    before = [c for c in newest if c is not None and sortable(c.valid_from) <= sortable(when)][-1:]
+    after = [c for c in newest if c is not None and sortable(c.valid_from) > sortable(when)][:1]
     return before + after
 
 
@@ -92,6 +93,36 @@ def choose_newest(candidates: Sequence[Found], group: str) -> Found | None:
     best = max((c.version for c in candidates), default=None)
     chosen = [c for c in candidates if c.version == best]
     if best is not None and len(chosen) > 1:
-        names = " and ".join(sorted(c.path.name for c in chosen[:2]))
-        raise BadInputError(f"two {group} have the version {best[0]:02d}{best[1]:02d}: {names}")
+        names = " and ".join(sorted(plain(c.path) for c in chosen[:2]))
+        raise BadInputError(
+            f"two {group} have the version {best[0]:02d}{best[1]:02d} in their headers: {names}"
+        )
     return chosen[0] if chosen else None
+
+
+def unused_reason(candidate: Found, chosen: Sequence[Found], declared: Input, when: str) -> str:
+    """Return why a candidate is not among the chosen references of its kind, in words."""
+    if not candidate.is_valid(when) and declared is not DARK_FRAME:
+        reason = f"valid from {candidate.valid_from} to {candidate.valid_to}, not at {when}"
+    elif not chosen:
+        reason = "no file of the kind could be chosen"
+    else:
+        reason = _outranked(candidate, chosen, declared, when)
+    return "; ".join(text for text in (reason, candidate.version_note) if text)
+
+
+def _outranked(candidate: Found, chosen: Sequence[Found], declared: Input, when: str) -> str:
+    """Return in words what puts chosen files before a candidate that is valid, too."""
+    if declared is DARK_FRAME:
+        same = [c for c in chosen if c.valid_from == candidate.valid_from]
+        if not same:
+            dates = " and ".join(c.valid_from for c in chosen)
+            return f"the dark frames of {dates} are nearer to {when}"
+        chosen = same
+    best = chosen[0]
+    if best.extname != candidate.extname:
+        return f"{best.extname} goes before {candidate.extname}: {plain(best.path.name)}"
+    return (
+        f"version {version_label(candidate.version)} is lower than "
+        f"{version_label(best.version)} of {plain(best.path.name)}"
+    )

@@ -1,9 +1,12 @@
 """Which files a visit is reduced from: found, opened, checked and digested before the first step.
 
 The type of a file is the EXTNAME of its HDU 1. Of each kind the file with the highest (ARCH_REV,
-PROC_NUM) whose validity covers the visit's V_STRT_U is used; two valid files of the same version
-are an error. Dark frames are the exception: the two nearest in V_STRT_U bracket the visit, and the
-version decides only between equal dates.
+PROC_NUM) in its header whose validity covers the visit's V_STRT_U is used, whatever its name says;
+two valid files of the same version are an error. Dark frames are the exception: the two nearest in
+V_STRT_U bracket the visit, and the version decides only between equal dates.
+
+The default library is for visits of `drp simulate`; on others its use is marked. It never competes
+with references of the visit's own folder, and never fills a gap in folders that the user names.
 """
 
 from __future__ import annotations
@@ -26,11 +29,16 @@ from schemas.inputs import (
     Input,
 )
 from schemas.names import read_version, visit_name
-from schemas.payloads import Inventory, Product, Reference
+from schemas.payloads import Inventory, Product, Reference, Unused
 from schemas.settings import PipelineSettings
 from tasks.engine.digests import Digests
 from tasks.files.reader import FitsFile, note_unused, open_declared
-from tasks.visit.choice import choose_newest, choose_references, needed_references
+from tasks.visit.choice import (
+    choose_newest,
+    choose_references,
+    needed_references,
+    unused_reason,
+)
 from tasks.visit.clocks import Clock, check_clocks, compare_clocks
 from tasks.visit.raw import open_exposures
 from tasks.visit.search import Found, Search, search
@@ -55,6 +63,7 @@ class Seen:
     visit: str = ""  # empty until it is known
     read: list[tuple[str, str, str]] = field(default_factory=list)  # kind, path, digest
     notes: list[str] = field(default_factory=list)
+    unused: list[Unused] = field(default_factory=list)
 
 
 def retry(take: Callable[[], T], delay: float, warn: Callable[[str], None], retries: int = 2) -> T:
@@ -89,8 +98,7 @@ def take_inventory(
     visit : Path
         Folder of the visit, searched recursively.
     folders : sequence of Path
-        Folders with references. Without any the default library is used; it never fills a gap in
-        other folders.
+        Folders with references. Without any the default library is used; see `_gather_references`.
     settings : PipelineSettings
         Decide which references are needed.
     digests : callable
@@ -116,23 +124,47 @@ def take_inventory(
             raise UsageError(f"{folder}: is not a folder")
     kinds = needed_references(settings)
     seen = Seen() if seen is None else seen
-    seen.visit, seen.read, seen.notes = "", [], []
+    seen.visit, seen.read, seen.notes, seen.unused = "", [], [], []
     files = search([visit], [*VISIT_INPUTS, *kinds])
     seen.notes += files.notes
     subarray = _only_visit(files, visit)
     seen.visit = visit_id(subarray)
-    reader = _Reader(digests(seen.visit), strict, seen)
-    supplied = search(folders or [library()], kinds)
-    seen.notes += supplied.notes
+    reader = _Reader(digests(seen.visit), strict, seen, simulated=subarray.simulated)
+    candidates, places = _gather_references(reader, files, kinds, folders, library)
     inputs, missing_inputs = _read_inputs(reader, files, subarray, visit)
     references, missing_references = _read_references(
-        reader,
-        [(d, [*files.of(d), *supplied.of(d)]) for d in kinds],
-        subarray.valid_from,
-        ", ".join(map(str, folders)) or "the default library",
+        reader, candidates, subarray.valid_from, places
     )
     reader.memory.save()
     return _assemble(reader, subarray, inputs, references, {**missing_inputs, **missing_references})
+
+
+def _gather_references(
+    reader: _Reader,
+    files: Search,
+    kinds: Sequence[Input],
+    folders: Sequence[Path],
+    library: Callable[[], Path],
+) -> tuple[list[tuple[Input, list[Found]]], str]:
+    """Return the candidates of each kind, those below the visit first, and their place in words.
+
+    The default library is synthetic. It is used without `folders` unless the visit's folder holds a
+    reference of every mandatory kind, and then only for kinds of which that folder holds none.
+    """
+    if folders:
+        supplied = search(folders, kinds, files)
+        reader.seen.notes += supplied.notes
+        return [(d, [*files.of(d), *supplied.of(d)]) for d in kinds], ", ".join(map(str, folders))
+    if all(files.of(d) for d in kinds if _is_required(d)):
+        return [(d, files.of(d)) for d in kinds], "the visit's folder"
+    default = search([library()], kinds, files)
+    reader.seen.notes += default.notes
+    return [(d, files.of(d) or default.of(d)) for d in kinds], "the default library"
+
+
+def _is_required(declared: Input) -> bool:
+    """Whether a visit cannot be reduced without this kind of reference."""
+    return declared.mandatory or declared in BY_WAVELENGTH
 
 
 def _read_inputs(
@@ -164,9 +196,10 @@ def _read_references(
     references, fallbacks = {}, {}
     for declared, found in candidates:
         chosen = choose_references(found, declared, when)
+        reader.note_unused(declared, found, chosen, when)
         if chosen:
             references[declared.kind] = [reader.read_reference(c, declared) for c in chosen]
-        elif declared.mandatory or declared in BY_WAVELENGTH:
+        elif _is_required(declared):
             raise _no_reference(declared, found, when, places)
         else:
             fallbacks[declared.kind] = str(declared.fallback)
@@ -179,7 +212,7 @@ def _no_reference(
     name = f"reference {declared.kind} ({declared.first[0]})"
     if not found:
         return MissingInputError(f"{name}: none found for {when} in {places}")
-    spans = ", ".join(f"{c.path.name} from {c.valid_from} to {c.valid_to}" for c in found[:3])
+    spans = ", ".join(f"{plain(c.path)} from {c.valid_from} to {c.valid_to}" for c in found[:3])
     return MissingInputError(
         f"{name}: none of {len(found)} is valid at {when} in {places}: {spans}"
     )
@@ -210,25 +243,28 @@ def _assemble(
         deviations=tuple(reader.deviations),
         notes=tuple(reader.seen.notes),
         fallbacks=dict(fallbacks),
+        simulated=subarray.simulated,
         **optional,
     )
 
 
 def renew_references(
     inventory: Inventory, folders: Sequence[Path], settings: PipelineSettings, memory: Digests
-) -> tuple[Inventory, list[str]]:
+) -> tuple[Inventory, list[str], list[Unused]]:
     """Replace references of an inventory by better ones from some folders.
 
-    The references of the inventory need not exist any more: their names give their versions, and
+    The references of the inventory need not exist any more: the inventory holds their versions, and
     they were valid for the visit. Only files that are used are digested.
 
     Returns
     -------
-    inventory, changes : Inventory, list of str
-        `changes` has a line for each reference that was replaced or has other content.
+    inventory, changes, unused : Inventory, list of str, list of Unused
+        `changes` has a line for each reference that was replaced or has other content; `unused` are
+        the files in `folders` that are not used, each with the reason.
     """
     supplied = search(folders, REFERENCES)
-    reader = _Reader(memory, strict=False)
+    # of an unknown visit (None) nothing is said
+    reader = _Reader(memory, strict=False, simulated=inventory.simulated is not False)
     before = {kind: [reference] for kind, reference in inventory.references.items()}
     darks = {DARK_FRAME.kind: list(inventory.dark_frames)}
     after: dict[str, list[Reference]] = {**before, DARK_FRAME.kind: []}
@@ -239,14 +275,20 @@ def renew_references(
         changes += _changes(declared.kind, had, chosen)
         if chosen:
             after[declared.kind] = chosen
-    return inventory.model_copy(
-        update={
-            "references": {k: r[0] for k, r in after.items() if k != DARK_FRAME.kind},
-            "dark_frames": tuple(after[DARK_FRAME.kind]),
-            "fallbacks": {k: text for k, text in inventory.fallbacks.items() if not after.get(k)},
-            "deviations": _renewed_deviations(inventory, after, reader),
-        }
-    ), changes
+    return (
+        inventory.model_copy(
+            update={
+                "references": {k: r[0] for k, r in after.items() if k != DARK_FRAME.kind},
+                "dark_frames": tuple(after[DARK_FRAME.kind]),
+                "fallbacks": {
+                    k: text for k, text in inventory.fallbacks.items() if not after.get(k)
+                },
+                "deviations": _renewed_deviations(inventory, after, reader),
+            }
+        ),
+        changes,
+        reader.seen.unused,
+    )
 
 
 def _choose_renewed(
@@ -263,9 +305,10 @@ def _choose_renewed(
     by_name = {_file_name(r): r for r in had}
     names = {c.path.name for c in new}
     candidates = [*new, *(_as_found(r) for name, r in by_name.items() if name not in names)]
+    chosen = choose_references(candidates, declared, when)
+    reader.note_unused(declared, new, chosen, when)
     return [
-        reader.read_reference(c, declared) if c in new else by_name[c.path.name]
-        for c in choose_references(candidates, declared, when)
+        reader.read_reference(c, declared) if c in new else by_name[c.path.name] for c in chosen
     ]
 
 
@@ -296,9 +339,12 @@ def _file_name(reference: Reference) -> str:
 
 
 def _as_found(reference: Reference) -> Found:
-    """Return a reference of an inventory as a candidate that stays valid."""
+    """Return a reference of an inventory as a candidate that stays valid.
+
+    Manifests of earlier versions hold no version: that of the name has to do.
+    """
     path = Path(reference.product.path)
-    version = read_version(path.name) or (0, 0)
+    version = reference.version or read_version(path.name) or (0, 0)
     return Found(path, reference.product.extname, version, reference.valid_from, "9999")
 
 
@@ -339,6 +385,7 @@ class _Reader:
     seen: Seen = field(default_factory=Seen)
     deviations: list[str] = field(default_factory=list)
     clocks: list[Clock] = field(default_factory=list)
+    simulated: bool = True  # by `drp simulate`
 
     def read(self, found: Found, declared: Input) -> Product:
         before = self.memory.fingerprint(found.path)
@@ -359,9 +406,30 @@ class _Reader:
         return product
 
     def read_reference(self, found: Found, declared: Input) -> Reference:
+        if found.version_note:
+            self.seen.notes.append(f"{plain(found.path.name)}: {found.version_note}")
         return Reference(
-            kind=declared.kind, product=self.read(found, declared), valid_from=found.valid_from
+            kind=declared.kind,
+            product=self.read(found, declared),
+            valid_from=found.valid_from,
+            version=found.version,
+            synthetic=found.simulated and not self.simulated,
         )
+
+    def note_unused(
+        self, declared: Input, candidates: Sequence[Found], chosen: Sequence[Found], when: str
+    ) -> None:
+        """Note the candidates of a kind that were not chosen, with the reason."""
+        self.seen.unused += [
+            Unused(
+                kind=declared.kind,
+                path=str(c.path),
+                version=c.version,
+                reason=unused_reason(c, chosen, declared, when),
+            )
+            for c in candidates
+            if c not in chosen
+        ]
 
     def _note(self, file: FitsFile) -> None:
         if file.deviations and self.strict:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from schemas.constants import SIMULATED
 from schemas.errors import BadInputError, plain
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
-from schemas.names import read_soc_name
+from schemas.names import Version, read_soc_name, read_version, version_label
 from tasks.files import disk
 from tasks.files.reader import Hdu, scan
 from tasks.numerics.times import utc_to_mjd
@@ -24,35 +25,59 @@ KINDS = {
 
 @dataclass
 class Found:
-    """A candidate file: its place, type, version and validity.
+    """A candidate file: its place, type, version and validity, as its header gives them.
 
-    UTC is text, which sorts like time.
+    `simulated` marks files made by `drp simulate`, and those of
+    the default library.
     """
 
     path: Path
     extname: str
-    version: tuple[int, int]
+    version: Version
     valid_from: str
     valid_to: str
     visit: tuple[int, ...] | None = None
+    simulated: bool = False
+
+    def is_valid(self, when: str) -> bool:
+        """Whether a time lies within the validity; both ends belong to it."""
+        return sortable(self.valid_from) <= sortable(when) <= sortable(self.valid_to)
+
+    @property
+    def version_note(self) -> str:
+        """A remark on a file whose name gives another version than its header, or empty."""
+        named = read_version(self.path.name)
+        if named in (None, self.version):
+            return ""
+        return (
+            f"its name says {version_label(named)}, its header {version_label(self.version)}, "
+            f"which counts"
+        )
 
 
 @dataclass
 class Search:
-    """The candidates in some folders, by kind."""
+    """The candidates in some folders, by kind, and notes on the files that are none.
+
+    `seen` identifies the files that were met, by device and inode.
+    """
 
     by_kind: dict[str, list[Found]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
 
     def of(self, declared: Input) -> list[Found]:
         """Return the candidates of one kind."""
         return self.by_kind.get(declared.kind, [])
 
 
-def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
+def search(
+    folders: Iterable[Path], known: Sequence[Input], earlier: Search | None = None
+) -> Search:
     """Search folders recursively for SOC products of the kinds in `known`.
 
-    Folders named `truth` and hidden files are never opened.
+    Folders named `truth` and hidden files are never opened. A file that is reached twice, by nested
+    folders, a symbolic or a hard link, counts once; files of an `earlier` search do not count.
 
     Raises
     ------
@@ -61,16 +86,14 @@ def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
     BadInputError
         If the header of a file contradicts its name or has no version or validity.
     """
-    result = Search()
+    result = Search(seen=set() if earlier is None else set(earlier.seen))
     extnames = {extname for declared in known for extname in declared.first}
-    seen: set[str] = set()
     for folder in folders:
         for path in sorted(fits_files(folder, _unread(folder, result.notes))):
-            # unlike Path.resolve, realpath accepts a link to itself
-            real = os.path.realpath(path)
-            if real in seen:
+            if (identity := _identity(path)) in result.seen:
                 continue
-            seen.add(real)
+            if identity is not None:
+                result.seen.add(identity)
             name = read_soc_name(path.name)
             if name is None:
                 result.notes.append(f"{plain(path.name)}: not named as a SOC product, ignored")
@@ -79,6 +102,21 @@ def search(folders: Iterable[Path], known: Sequence[Input]) -> Search:
             else:
                 _add(result, path, name.extname, extnames)
     return result
+
+
+def sortable(utc: str) -> str:
+    """Return a UTC with six decimals, so that text sorts like time."""
+    whole, _, fraction = utc.partition(".")
+    return f"{whole}.{fraction:0<6}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if it cannot be reached, which opening it reports."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _unread(folder: Path, notes: list[str]) -> Callable[[OSError], None]:
@@ -134,7 +172,8 @@ def _add(result: Search, path: Path, named: str, extnames: set[str]) -> None:
         visit: tuple[Any, ...] = tuple(
             hdu.header.get(k) for k in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR")
         )
-    found = Found(path, extname, version, *validity, None if None in visit else visit)
+        simulated = hdu.header.get("STAMP") == SIMULATED
+    found = Found(path, extname, version, *validity, None if None in visit else visit, simulated)
     result.by_kind.setdefault(KINDS[extname].kind, []).append(found)
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from schemas.errors import BadInputError, BusyError, StorageError, UsageError
-from schemas.payloads import Product, Status
+from schemas.payloads import Product, Reference, Status
 from tasks.engine import step as machine
 from tasks.engine.by_hand import replacement
 from tasks.engine.run import STEPS, Run, WorkToDo, new_file, running
 from tasks.engine.step import Leaves, step
 from tasks.engine.store import Workspace
+from tasks.files import disk
 from tests.support.step_bench import (
     VISIT,
     Bench,
@@ -128,6 +129,28 @@ def test_a_step_that_failed_leaves_no_record(bench: Bench) -> None:
     bench.before = lambda: None
     bench.run()
     assert bench.calls == ["sum"]
+
+
+def test_a_step_that_reads_a_synthetic_reference_says_so_and_has_another_key(bench: Bench) -> None:
+    @step("scaled", "JITTER", version="1", payload=Doubled, leaves=[])
+    def scaled(reference: Reference, more: tuple[Reference, ...]) -> Leaves:
+        return Leaves(used={"DARK_AVG": 1.0 + len(more) + len(reference.kind)})
+
+    bench.source.write_text("21")
+    product = Product(
+        path=str(bench.source), sha256=disk.sha256(bench.source), extname="REF_APP_DarkFrame"
+    )
+    real = Reference(kind="dark frame", product=product, valid_from="2021", version=(1, 0))
+    synthetic = real.model_copy(update={"kind": "bias frame", "synthetic": True})
+    with running(Run(Workspace(bench.root / "work", VISIT))) as run:
+        quiet, loud = scaled(real, (real,)), scaled(real, (real, synthetic))
+        scaled(real.model_copy(update={"version": (1, 1)}), (real,))
+    assert [r.outcome for r in run.reports] == ["done", "done", "cached"]
+    assert quiet.warnings == ()
+    assert loud.warnings == ("synthetic reference, not of this instrument: bias frame",)
+    assert loud.used["SYN_REF"] is True
+    assert str(loud.status["JITTER"]) == "warning"
+    assert run.reports[0].key != run.reports[1].key
 
 
 def test_a_used_value_that_is_not_declared_is_an_error(bench: Bench) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +169,11 @@ def test_a_reference_of_another_time_is_named_with_its_validity(
 def test_two_references_of_one_version_are_both_named(own: Bench, kind: str) -> None:
     assert own.references is not None
     path = sorted(own.references.rglob(f"*_{MANDATORY[kind]}*"))[0]
-    twin = path.with_name(re.sub(r"TU\d{4}", "TU2019", path.name))
-    os.link(path, twin)
-    own.refused(65, path.name, twin.name, "have the version")
+    folder = own.references / "more"
+    folder.mkdir()
+    twin = folder / re.sub(r"TU\d{4}", "TU2019", path.name)
+    shutil.copyfile(path, twin)
+    own.refused(65, str(path), str(twin), "have the version")
 
 
 def test_of_two_versions_the_higher_one_is_used(own: Bench, reduced: Reduced) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Report(Payload):
         ).encode("ascii")
 
 
-@step("report", version="5", payload=ReportData, leaves=[DATA])
+@step("report", version="6", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -139,12 +140,12 @@ def compose(
     run = summary.run_table(inventory, images)
     by_label = {row.label: row for row in run}
     start, stop = (by_label[f"Data {end} (UTC)"].shown for end in ("start", "stop"))
-    warnings = summary.warning_lines(leaves)
+    warnings = [*summary.synthetic_lines(inventory), *summary.warning_lines(leaves)]
     return Report(
         visit=inventory.visit,
         target=by_label["Target name"].shown,
         observed=f"{start} to {stop} UTC",
-        verdict=verdict(evidence(points, metrics, leaves)),
+        verdict=verdict(replace(evidence(points, metrics, leaves), synthetic=inventory.synthetic)),
         figures={LIGHT_CURVE: light_curve, **captions(findings), **picture_captions(findings)},
         run=run,
         whole_run=observation.run_groups(inventory, images, points, RADII),

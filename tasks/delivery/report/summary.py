@@ -356,6 +356,15 @@ def fallback_lines(inventory: Inventory) -> tuple[str, ...]:
     )
 
 
+def synthetic_lines(inventory: Inventory) -> list[str]:
+    """List the warning about references of the simulator on a visit that is not simulated."""
+    if not inventory.synthetic:
+        return []
+    kinds = ", ".join(inventory.synthetic)
+    line = f"references: synthetic, of another instrument than the visit: {kinds}"
+    return [printable(line, LONGEST_WARNING)]
+
+
 def warning_lines(leaves: Iterable[Leaf]) -> list[str]:
     """List the warnings of all steps, one per line; the first of every step come first."""
     lines = [

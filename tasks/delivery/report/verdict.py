@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.inputs import REFERENCES
 from schemas.payloads import Payload
 
 Word = Literal["good", "usable with care", "not usable"]
@@ -39,6 +40,10 @@ CARE_POINTS = 30
 # Fewer have no measurable scatter.
 FEWEST_POINTS = 3
 
+# Without a reference of one of these kinds there is no reduction: they describe the detector, and
+# with those of another one the light curve is not that of the star.
+DETECTOR = frozenset(declared.kind for declared in REFERENCES if declared.mandatory)
+
 # Transits are shallower by this fraction: half of the 10 % in depth that correspond to 5 % in
 # radius. CONTA_LC corrects for it.
 GOOD_CONTAMINATION = 0.05
@@ -62,6 +67,7 @@ class Evidence:
     warned: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
+    synthetic: tuple[str, ...] = ()  # kinds of reference
 
 
 class Rule(Payload):
@@ -103,6 +109,7 @@ def verdict(evidence: Evidence) -> Verdict:
         share_rule(evidence),
         noise_rule(evidence),
         contamination_rule(evidence),
+        synthetic_rule(evidence),
         steps_rule("Steps with a warning", "steps with a warning", evidence.warned),
         steps_rule("Steps skipped", "steps skipped by a setting", evidence.skipped),
         steps_rule("Steps supplied by hand", "steps supplied by hand", evidence.by_hand),
@@ -221,6 +228,24 @@ def contamination_rule(evidence: Evidence) -> Rule:
         )
         return Rule(name=name, found=text, word="usable with care", reason=reason, **bounds)
     return Rule(name=name, found=text, word="good", reason="", **bounds)
+
+
+def synthetic_rule(evidence: Evidence) -> Rule:
+    """Judge the references that belong to the simulator, although the visit does not."""
+    kinds = evidence.synthetic
+    word: Word = "good"
+    if kinds:
+        word = "not usable" if DETECTOR & set(kinds) else "usable with care"
+    return Rule(
+        name="Synthetic references",
+        found=f"{len(kinds)}: {', '.join(kinds)}" if kinds else "0",
+        goal="0",
+        limit="none of the detector",
+        word=word,
+        reason=f"calibrated with synthetic references of another instrument: {', '.join(kinds)}"
+        if kinds
+        else "",
+    )
 
 
 def steps_rule(name: str, words: str, steps: tuple[str, ...]) -> Rule:

@@ -152,3 +152,16 @@ def test_every_step_has_a_description() -> None:
     for name in STEPS:
         assert method_of(name).endswith("."), name
     assert method_of("no such step") == ""
+
+
+def test_synthetic_references_of_another_visit_come_first_and_decide_the_verdict(
+    tmp_path: Path,
+) -> None:
+    inventory, *others = Visit().arguments(tmp_path)
+    marked = inventory.references["bias frame"].model_copy(update={"synthetic": True})
+    inventory = inventory.model_copy(update={"references": {"bias frame": marked}})
+    found = json.loads(collect_report.fn(inventory, *others).blobs[DATA])
+    assert found["warnings"][0] == (
+        "references: synthetic, of another instrument than the visit: bias frame"
+    )
+    assert found["verdict"]["word"] == "not usable"

@@ -44,6 +44,12 @@ def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
         ({"warned": ("dark", "flat")}, "usable with care", "steps with a warning: dark, flat"),
         ({"skipped": ("dark",)}, "usable with care", "steps skipped by a setting: dark"),
         ({"by_hand": ("flat",)}, "usable with care", "steps supplied by hand: flat"),
+        (
+            {"synthetic": ("SAA map",)},
+            "usable with care",
+            "synthetic references of another instrument: SAA map",
+        ),
+        ({"synthetic": ("SAA map", "flat field")}, "not usable", "SAA map, flat field"),
         ({"contamination": 0.05}, "good", "90"),
         (
             {"contamination": 0.051},
@@ -72,6 +78,7 @@ def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict()
         "Good fraction, star in sight",
         "Point-to-point scatter / formal error",
         "Contamination by field stars",
+        "Synthetic references",
         "Steps with a warning",
         "Steps skipped",
         "Steps supplied by hand",
@@ -79,10 +86,10 @@ def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict()
     against = [rule.name for rule in found.rules if rule.word != "good"]
     assert against == [found.rules[2].name, found.rules[3].name, "Steps skipped"]
     assert all(rule.goal and rule.limit and rule.found for rule in found.rules)
-    assert found.sentence == "3 of 7 rules are not met"
+    assert found.sentence == "3 of 8 rules are not met"
     assert len(found.reasons) == 3
-    assert verdict(GOOD).sentence == "all 7 rules are met"
-    assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 7 rules is not met"
+    assert verdict(GOOD).sentence == "all 8 rules are met"
+    assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 8 rules is not met"
 
 
 @given(
