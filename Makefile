@@ -9,7 +9,7 @@ DEMO := demo
 # keep the files of Prefect and the pipeline in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: help demo test clients check docs bench validation coverage lock clean format
+.PHONY: help demo test soak clients check docs bench validation coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "building the environment in $(VENV) from requirements.lock (about a minute)"
@@ -34,6 +34,11 @@ demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and list 
 
 test: $(VENV)/.installed ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# not a part of the tests or of CI; `make soak SOAK="--seed 7"` tries others
+SOAK ?=
+soak: $(VENV)/.installed ## spoil files at random and kill reductions (SOAK="--mutations 1000 --minutes 10 --seed 1")
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 # real programs that read our products, each in its own environment; tests/delivery/test_clients.py
 # runs those that are installed
