@@ -52,7 +52,7 @@ def fail() -> int:
 
 def kill_itself() -> int:
     """Die of a signal."""
-    os.kill(os.getpid(), signal.SIGSEGV)
+    os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
 
@@ -64,7 +64,7 @@ def kill_itself() -> int:
         (lambda: 143, []),
         (lambda: 70, ["exit code 70"]),
         (lambda: 1, ["exit code 1"]),
-        (kill_itself, ["exit code -11"]),
+        (kill_itself, ["exit code -9"]),
         (fail, ["exit code 70", "traceback"]),
     ],
 )
