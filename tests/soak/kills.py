@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.soak.mutants import Random
-from tests.soak.stage import STOPPED, Stage, begin, escapes, finish, partial, run_drp
+from tests.soak.stage import STOPPED, Ended, Stage, begin, escapes, finish, partial, run_drp
 from tests.support.runs import differing, undrawn
 
 MOST = 8  # disturbances of one reduction, before it may end
@@ -22,8 +22,10 @@ def reduce_undrawn(arguments: list[str]) -> int:
         return run_drp(arguments)
 
 
-def try_kills(stage: Stage, rng: Random, duration: float, log: Path) -> tuple[int, list[str]]:
-    """Disturb a reduction until it has ended; return how often, and what is wrong.
+def try_kills(
+    stage: Stage, rng: Random, duration: float, log: Path
+) -> tuple[list[Ended], list[str]]:
+    """Disturb a reduction until it has ended; return how each run ended, and what is wrong.
 
     `duration` is that of an undisturbed one [s].
     """
@@ -31,7 +33,8 @@ def try_kills(stage: Stage, rng: Random, duration: float, log: Path) -> tuple[in
     shutil.rmtree(root, ignore_errors=True)
     case = Stage(root, stage.visit, stage.references, root / "work", root / "out")
     wrong: list[str] = []
-    for number in range(MOST):
+    runs: list[Ended] = []
+    for _ in range(MOST):
         # a few early ones meet the inventory, the others any step
         delay = float(rng.uniform(0, 1 if rng.random() < 0.2 else 1.1 * duration))
         chosen = SIGNALS[rng.integers(len(SIGNALS))]
@@ -42,19 +45,22 @@ def try_kills(stage: Stage, rng: Random, duration: float, log: Path) -> tuple[in
         if _is_running(pid):
             os.kill(pid, chosen)
         ended = finish(pid, log)
+        runs.append(ended)
         name = signal.Signals(chosen).name
         wrong += [f"{name} after {delay:.2f} s: {text}" for text in _after(ended.code, case)]
         if ended.code not in (-signal.SIGKILL, *STOPPED):
             wrong += [f"{name} after {delay:.2f} s: {text}" for text in escapes(ended)]
         if ended.orphans:
             wrong.append(f"{name} after {delay:.2f} s: orphaned process")
-        if ended.code == 0 or wrong:
-            return number + 1, wrong
+        if wrong:
+            return runs, wrong
+        if ended.code == 0:
+            break
     ended = finish(begin(lambda: reduce_undrawn(case.reduce("-q")), log), log)
     wrong += escapes(ended, case.output, case.work)
     if not wrong:
         wrong = [f"differs: {n}" for n in differing(next(case.output.iterdir()), stage.published)]
-    return MOST, wrong
+    return [*runs, ended], wrong
 
 
 def _is_running(pid: int) -> bool:

@@ -124,6 +124,8 @@ def _be_trial(work: Callable[[], int], log: Path) -> NoReturn:
     code = 70
     try:
         os.setsid()  # so that orphans are found
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # until `drp` has handlers of its own
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
