@@ -29,6 +29,14 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.times import after_leap_second_expiry, bjd_tdb
 from tasks.visit.raw import Exposures, open_exposures
 
+# of the satellite and its line of sight
+POSITIONS = (
+    "LOS_TO_SUN_ANGLE",
+    "LOS_TO_MOON_ANGLE",
+    "LOS_TO_EARTH_ANGLE",
+    "LATITUDE",
+    "LONGITUDE",
+)
 TEMPERATURES = ("HK_TEMP_FEE_CCD", "HK_TEMP_FEE_BIAS", "HK_TEMP_FEE_ADC")
 
 
@@ -38,7 +46,7 @@ class _AngleDigits(NamedTuple):
     sun: Int32Array
 
 
-def _temperature_digit(raw: Exposures, limits: Reference | None) -> Int32Array:
+def _temperature_digit(raw: Exposures, limits: Reference | None, warnings: list[str]) -> Int32Array:
     digit = np.zeros(raw.count, dtype=np.int32)
     if limits is None:
         return digit
@@ -46,6 +54,12 @@ def _temperature_digit(raw: Exposures, limits: Reference | None) -> Int32Array:
         table = file["REF_APP_Limits"]
         names, active = table.column("PARAM_NAME"), table.column("ACTIVE").astype(bool)
         upper, lower = table.column("UPPER_LIMIT"), table.column("LOWER_LIMIT")
+        undefined = table.undefined("ACTIVE")
+    if undefined.any():
+        warnings.append(
+            f"REF_APP_Limits: ACTIVE is undefined for {', '.join(names[undefined])}: not compared "
+            f"with limits"
+        )
     present = [name for name in TEMPERATURES if name in raw.metadata.present()]
     for name in present:
         for row in np.flatnonzero(active & np.isin(names, (name, name.removeprefix("HK_")))):
@@ -81,13 +95,17 @@ def _read_angle_limits(limits: Reference | None) -> dict[str, FloatArray | None]
 
 
 def _compose(
-    raw: Exposures, sight: Sight, limits: Reference | None, housekeeping: Reference | None
+    raw: Exposures,
+    sight: Sight,
+    limits: Reference | None,
+    housekeeping: Reference | None,
+    warnings: list[str],
 ) -> Int32Array:
     """Compose EVENT of every image, without cosmic rays: they are found much later."""
     limb, moon, sun = _angle_digits(raw, sight.limb, limits)
     return compose_event(
         sight.saa,
-        _temperature_digit(raw, housekeeping),
+        _temperature_digit(raw, housekeeping, warnings),
         earth_digit(limb, sight.stray_light, sight.occulted),
         moon,
         sun,
@@ -129,7 +147,7 @@ def _require_usable(quality: Int32Array, unusable: BoolArray, sight: Sight) -> N
         )
 
 
-@step("events", "FLAGGING", version="4", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="5", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],
@@ -147,7 +165,8 @@ def flag_events(
             repeated = flag_repeated_times(mjd, settings.duplicate_tolerance)
         along = along_orbit(exposures, orbit, settings, warnings)
         sight = sight_of(exposures, tables, along.limb, saa_map, warnings)
-        event = _compose(exposures, sight, limits, housekeeping)
+        event = _compose(exposures, sight, limits, housekeeping, warnings)
+        warnings += meta.implausible_values(*POSITIONS)
         unusable = unusable_images(exposures)
         unusable |= meta.column("CE_INTEGRITY") != 0
         bjd = bjd_tdb(mjd, exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG"))

@@ -116,12 +116,18 @@ def saa_from_map(
     with open_declared(require(saa_map.product.path), SAA_MAP) as file:
         table = file["EXT_APP_SAAMap"]
         rows, columns = table.finite_column("LATITUDE"), table.finite_column("LONGITUDE")
-        flag = table.column("SAA_FLAG")
+        flag, undefined = table.column("SAA_FLAG"), table.undefined("SAA_FLAG")
     latitude, longitude = (
         raw.metadata.column(c).astype(np.float64) for c in ("LATITUDE", "LONGITUDE")
     )
     with read_from(saa_map.product.path, "EXT_APP_SAAMap"):
         flagged, known = flag_saa(rows, columns, flag, latitude, longitude)
+        unsure = flag_saa(rows, columns, undefined, latitude, longitude)[0] & unseen
+    if unsure.any():
+        warnings.append(
+            f"the SAA map is undefined at the position of {unsure.sum()} of {raw.count} images: "
+            f"treated as outside the SAA"
+        )
     if lost := int((unseen & ~known).sum()):
         warnings.append(
             f"the satellite's position is unknown for {lost} of {raw.count} images: treated as "

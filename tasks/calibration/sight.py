@@ -14,7 +14,7 @@ from schemas.payloads import Product, Reference
 from schemas.settings import EventSettings
 from tasks.calibration.saa import saa_from_map
 from tasks.files.disk import require
-from tasks.files.reader import open_declared, read_from
+from tasks.files.reader import Hdu, open_declared, read_from
 from tasks.numerics.orbit import CLOCK, covered, earth_limb_angle, increasing, interpolate_orbit
 from tasks.numerics.times import satellite_light_time, utc_to_mjd
 from tasks.visit.raw import Exposures
@@ -98,13 +98,11 @@ class _Constraints(NamedTuple):
     stray_light: BoolArray
 
 
-def _read_constraints(product: Product) -> _Constraints | None:
-    """Return the rows of visit constraints, None if there are none."""
+def _read_constraints(product: Product, warnings: list[str]) -> _Constraints | None:
+    """Return the rows of visit constraints with known flags, None if there are none."""
     if product.extname == "AUX_RES_VisitConstraints":
         with open_declared(require(product.path), CONSTRAINTS) as file:
-            table = file[product.extname]
-            saa, occulted = table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION")
-            return _Constraints(table.finite_column("MJD_TIME"), saa, occulted, np.zeros_like(saa))
+            return _defined_rows(file[product.extname], None, warnings)
     with open_declared(require(product.path), VISITS) as file:
         if "MPS_PRE_VisitConstraints" not in file:
             return None
@@ -112,9 +110,35 @@ def _read_constraints(product: Product) -> _Constraints | None:
         if not table.rows:
             return None
         threshold = float(file["MPS_PRE_Visits"].column("STRAY_LIGHT_THRESHOLD")[0])
-        stray = table.column("STRAY_LIGHT") > threshold
-        mjd = table.finite_column("MJD_TIME")
-        return _Constraints(mjd, table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION"), stray)
+        return _defined_rows(table, threshold, warnings)
+
+
+def _defined_rows(table: Hdu, threshold: float | None, warnings: list[str]) -> _Constraints | None:
+    """Return the rows whose flags are defined; None if there are none.
+
+    Stray light is flagged above the `threshold`; a table without it has none.
+    """
+    mjd = table.finite_column("MJD_TIME")
+    saa, occulted = table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION")
+    undefined = table.undefined("SAA_FLAG") | table.undefined("EARTH_OCCULTATION")
+    if undefined.any():
+        warnings.append(
+            f"{table.extname}: SAA_FLAG or EARTH_OCCULTATION is undefined in {undefined.sum()} of "
+            f"{len(mjd)} rows, which are not used"
+        )
+    stray = np.zeros_like(saa)
+    if threshold is not None:
+        light = table.column("STRAY_LIGHT")
+        stray = light > threshold
+        if unknown := int((~np.isfinite(light)).sum()):
+            warnings.append(
+                f"{table.extname}: STRAY_LIGHT is not known in {unknown} of {len(mjd)} rows: "
+                f"treated as below the threshold"
+            )
+    if undefined.all():
+        return None
+    good = ~undefined
+    return _Constraints(mjd[good], saa[good], occulted[good], stray[good])
 
 
 def _read_orbit(product: Product) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -181,7 +205,7 @@ def sight_of(
     saa, occulted, stray, known = (np.zeros(raw.count, dtype=bool) for _ in range(4))
     for product in tables:
         name = product.extname.replace("Visits", "VisitConstraints")
-        rows = _read_constraints(product)
+        rows = _read_constraints(product, warnings)
         if rows is None:
             continue
         with read_from(product.path, f"{name}: column MJD_TIME"):

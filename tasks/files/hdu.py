@@ -158,6 +158,14 @@ class Hdu:
         values, outside = self._within_range(name)
         return np.where(outside, values.dtype.type(np.nan), values) if outside.any() else values
 
+    def undefined(self, name: str) -> BoolArray:
+        """Return the rows of a logical column whose value is undefined; `column` has False there.
+
+        FITS stores an undefined value as a byte 0 (standard 4.0, section 7.3.3.1).
+        """
+        unknown = np.asarray(self._bytes(name) == 0)
+        return unknown[:, 0] if unknown.shape[1] == 1 else np.asarray(unknown.any(axis=1))
+
     def implausible(self, name: str) -> BoolArray:
         """Return the rows of a column with values out of range, which count as missing."""
         outside = self._within_range(name)[1]
@@ -199,9 +207,31 @@ class Hdu:
 
     def _cells(self, name: str) -> AnyArray:
         """Return a declared column as `column` does, whatever its values are."""
+        cells = self._bytes(name)
+        assert self.declared is not None
+        declared = self.declared.column(name)
+        if declared.letter == "L":
+            self._check_logical(name, cells)
+        values = to_native(cells, declared)
+        if (change := self.file.unit_changes.get((self.extname, name), (1.0, 0.0))) != (1.0, 0.0):
+            values = values.astype(np.float64) * change[0] + change[1]
+        return values
+
+    def _check_logical(self, name: str, cells: AnyArray) -> None:
+        """Reject bytes other than T, F and the undefined 0: a 1 would read as False."""
+        wrong = ~np.isin(cells, [ord("T"), ord("F"), 0])
+        if wrong.any():
+            row = int(np.argwhere(wrong)[0][0])
+            raise self.refuse(
+                f"column {name}: {int(wrong.sum())} of {wrong.size} logical values are neither T "
+                f"nor F nor undefined; the first is byte {int(cells[wrong][0])} in row {row + 1}"
+            )
+
+    def _bytes(self, name: str) -> AnyArray:
+        """Return the bytes of a declared column, shape (rows, bytes of a cell)."""
         if self.declared is None:
             raise KeyError(f"{self.extname} is not declared")
-        declared = self.declared.column(name)
+        self.declared.column(name)  # KeyError for one that is not declared
         number = self.present().get(name)
         if number is None:
             raise self.refuse(
@@ -210,10 +240,7 @@ class Hdu:
         widths = [column_width(self.header, i) for i in range(1, number + 1)]
         rows, row = self.shape
         table = np.frombuffer(self._table_bytes(), np.uint8).reshape(rows, row)
-        values = to_native(table[:, sum(widths[:-1]) : sum(widths)], declared)
-        if (change := self.file.unit_changes.get((self.extname, name), (1.0, 0.0))) != (1.0, 0.0):
-            values = values.astype(np.float64) * change[0] + change[1]
-        return values
+        return table[:, sum(widths[:-1]) : sum(widths)]
 
     def finite_column(self, name: str) -> FloatArray:
         """Return a numeric column as float64; reject NaN and infinite cells, with their number."""

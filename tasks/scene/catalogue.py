@@ -13,6 +13,7 @@ import numpy as np
 from schemas.arrays import BoolArray, FloatArray
 from schemas.inputs import FLUX_CONVERSION, STAR_CATALOGUE
 from schemas.payloads import Product, Reference
+from schemas.ranges import MAGNITUDE
 from tasks.files.disk import require
 from tasks.files.reader import Hdu, open_declared
 from tasks.numerics.geometry import sky_to_tangent
@@ -89,10 +90,86 @@ class Catalogue:
     band: bool  # whether `share` is in the CHEOPS band
 
 
+def known_magnitude(value: object) -> float:
+    """Return the magnitude that a header gives; NaN if it is none, or not plausible."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return np.nan
+    # 0 is the value of a card that nobody filled in; no target is as bright as Vega
+    return float(value) if MAGNITUDE.permits(value) and value != 0 else np.nan
+
+
+def find_target(hdu: Hdu, warnings: list[str]) -> BoolArray:
+    """Return the row of the target.
+
+    Raises
+    ------
+    BadInputError
+        If not exactly one star is marked.
+    """
+    target, unknown = hdu.column("TARGET").astype(bool), hdu.undefined("TARGET")
+    if target.sum() != 1:
+        undefined = f" ({unknown.sum()} are undefined)" if unknown.any() else ""
+        raise hdu.refuse(f"column TARGET marks {target.sum()} stars, expected one{undefined}")
+    if unknown.any():
+        warnings.append(
+            f"{hdu.extname}: column TARGET is undefined for {unknown.sum()} of {len(target)} "
+            f"stars: they are assumed to be field stars"
+        )
+    return target
+
+
+def complete_magnitude(
+    mag: FloatArray, target: BoolArray, of_headers: dict[str, float], warnings: list[str]
+) -> FloatArray:
+    """Return magnitudes with that of the target from a header if the catalogue lacks it.
+
+    Parameters
+    ----------
+    mag : ndarray, shape (k,)
+        Gaia G of the stars; NaN is unknown.
+    target : ndarray of bool, shape (k,)
+        Marks the target.
+    of_headers : dict
+        Other values of the target's magnitude, by where they are from, the best first.
+    warnings : list of str
+        Receives a warning that names the value used, or says that there is none.
+    """
+    if np.isfinite(mag[target]).all():
+        return mag
+    for place, value in of_headers.items():
+        if np.isfinite(value):
+            warnings.append(
+                f"MAG_GAIA of the target is not known in the star catalogue: MAG_G of {place}, "
+                f"{value:g} mag, is used"
+            )
+            return np.where(target, value, mag)
+    warnings.append(
+        "the magnitude of the target is not known, neither MAG_GAIA of the star catalogue nor "
+        "MAG_G of the headers: its field stars are left out, since their fluxes relative to the "
+        "target are not known"
+    )
+    return mag
+
+
 def read_catalogue(
-    catalogue: Product | None, conversion: Reference | None, mjd: float
+    catalogue: Product | None,
+    conversion: Reference | None,
+    mjd: float,
+    magnitude: float = np.nan,
+    warnings: list[str] | None = None,
 ) -> Catalogue | None:
     """Read the relevant stars of a catalogue, or return None without one.
+
+    Parameters
+    ----------
+    catalogue, conversion : Product, Reference or None
+        The catalogue, and the colours of the CHEOPS band.
+    mjd : float
+        Time of the visit.
+    magnitude : float
+        Gaia G of the target in the raw images, for a catalogue without it.
+    warnings : list of str
+        Receives what is missing in the catalogue.
 
     Raises
     ------
@@ -101,23 +178,30 @@ def read_catalogue(
     """
     if catalogue is None:
         return None
+    said = [] if warnings is None else warnings
     with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
         hdu = file["EXT_PRE_StarCatalogue"]
         ra, dec, mag, teff = (
             hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA", "T_EFF")
         )
-        target = hdu.column("TARGET").astype(bool)
-        if target.sum() != 1:
-            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, expected one")
+        target = find_target(hdu, said)
+        if not np.isfinite([ra[target], dec[target]]).all():
+            raise hdu.refuse("columns RA and DEC are not known for the target")
+        of_header = known_magnitude(hdu.header.get("MAG_G"))
+        said += hdu.implausible_values("MAG_GAIA", "T_EFF")
         years = 2000.0 + (mjd - J2000) / 365.25 - epoch_of(hdu)
+    mag = complete_magnitude(
+        mag, target, {"its header": of_header, "the raw images": magnitude}, said
+    )
     xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
     band = (
         mag
         if conversion is None
         else to_cheops_band(mag, teff, int(np.argmax(target)), read_colours(conversion))
     )
-    share = 10.0 ** (-0.4 * (band - float(band[target][0])))
+    share = np.where(target, 1.0, 10.0 ** (-0.4 * (band - float(band[target][0]))))
     relevant = np.isfinite(mag) & (share > FAINTEST) & (np.hypot(xi, eta) < FIELD_RADIUS)
+    relevant |= target
     known = np.nan_to_num(teff)
     return Catalogue(
         xi[relevant],

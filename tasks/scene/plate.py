@@ -29,6 +29,7 @@ from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import sky_to_tangent
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
+from tasks.scene.catalogue import find_target
 from tasks.scene.light import centre_of_light
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -324,7 +325,7 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="3", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="4", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated,
     catalogue: Product | None,
@@ -400,11 +401,10 @@ def bright_stars(catalogue: Product, most: int) -> tuple[FloatArray, FloatArray,
     with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
         hdu = file["EXT_PRE_StarCatalogue"]
         ra, dec, mag = (hdu.column(c).astype(np.float64) for c in ("RA", "DEC", "MAG_GAIA"))
-        target = hdu.column("TARGET").astype(bool)
-        if target.sum() != 1:
-            raise hdu.refuse(f"column TARGET marks {target.sum()} stars, wanted one")
+        target = find_target(hdu, [])
     xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
-    good = np.isfinite(xi) & np.isfinite(eta) & np.isfinite(mag)
+    # the target is needed even if its magnitude is unknown
+    good = np.isfinite(xi) & np.isfinite(eta) & (np.isfinite(mag) | target)
     order = np.argsort(np.where(target, -np.inf, mag), kind="stable")
     chosen = [k for k in order if good[k]][:most]
     return xi[chosen], eta[chosen], mag[chosen]

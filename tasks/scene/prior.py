@@ -18,14 +18,14 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
-from tasks.scene.catalogue import Catalogue, read_catalogue
+from tasks.scene.catalogue import Catalogue, known_magnitude, read_catalogue
 from tasks.visit.raw import Exposures, open_exposures
 
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 
 
-@step("prior", version="3", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="4", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,
@@ -34,16 +34,18 @@ def read_prior(
     conversion: Reference | None,
 ) -> Leaves:
     """Extract the window from the references, and the relevant stars from the catalogue."""
+    warnings: list[str] = []
     with open_exposures(raw) as exposures:
         mjd = float(exposures.mjd[0])
+        magnitude = known_magnitude(exposures.image.header.get("MAG_G"))
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
         codes = cut_codes(bad, exposures)
     hdus = [
         NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes),
         NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=white_plane(white)),
-        star_table(read_catalogue(catalogue, conversion, mjd)),
+        star_table(read_catalogue(catalogue, conversion, mjd, magnitude, warnings)),
     ]
-    return Leaves({"TERM_PRIOR": hdus})
+    return Leaves({"TERM_PRIOR": hdus}, warnings=warnings)
 
 
 def cut_codes(bad: Reference | None, exposures: Exposures) -> FloatArray:

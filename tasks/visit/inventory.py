@@ -40,6 +40,7 @@ from tasks.visit.choice import (
     unused_reason,
 )
 from tasks.visit.clocks import Clock, check_clocks, compare_clocks
+from tasks.visit.contradictions import check_keywords, check_target
 from tasks.visit.raw import open_exposures
 from tasks.visit.search import Found, Search, search
 
@@ -186,6 +187,7 @@ def _read_inputs(
         else:
             fallbacks[declared.kind] = str(declared.fallback)
     compare_clocks(reader.clocks)
+    check_target(inputs)
     return inputs, fallbacks
 
 
@@ -393,6 +395,8 @@ class _Reader:
             note_unused(file)
             self._note(file)
             self.clocks += check_clocks(file)
+            if declared in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE):
+                check_keywords(file)
             extname = file.extname
         product = Product(
             path=str(found.path.absolute()), sha256=self.memory.of(found.path), extname=extname

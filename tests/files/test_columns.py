@@ -14,7 +14,7 @@ from schemas.inputs import SAA_MAP, Input, Use
 from schemas.products import Column, Structure
 from tasks.files.reader import open_declared
 from tasks.files.writer import write_fits
-from tests.support.any_product import some_table
+from tests.support.any_product import set_logical, some_table
 from tests.support.damaged_product import (
     refused,
     rewritten,
@@ -242,3 +242,22 @@ def test_names_that_differ_in_case_only_are_one_column_twice(path: Path) -> None
         return {"LONGITUDE": "latitude"}.get(name, name)
 
     refused(spelled(path, twins), "column LATITUDE occurs twice", SAA_MAP)
+
+
+def test_an_undefined_logical_is_neither_true_nor_false(path: Path) -> None:
+    write_fits(path, [some_table("EXT_APP_SAAMap", 4, SAA_FLAG=[1, 0, 1, 0])])
+    set_logical(path, "SAA_FLAG", [0, 3])
+    with open_declared(path, SAA_MAP) as file:
+        table = file["EXT_APP_SAAMap"]
+        assert table.column("SAA_FLAG").tolist() == [False, False, True, False]
+        assert table.undefined("SAA_FLAG").tolist() == [True, False, False, True]
+
+
+def test_a_number_in_a_logical_column_is_refused(path: Path) -> None:
+    write_fits(path, [some_table("EXT_APP_SAAMap", 4)])
+    set_logical(path, "SAA_FLAG", [2], 1)
+    with (
+        open_declared(path, SAA_MAP) as file,
+        pytest.raises(BadInputError, match=r"SAA_FLAG: 1 of 4 .* is byte 1 in row 3"),
+    ):
+        file["EXT_APP_SAAMap"].column("SAA_FLAG")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from schemas.products import Structure, soc_structure
 from schemas.ranges import column_ranges
+from tasks.files.columns import column_width
+from tasks.files.reader import scan
 from tasks.files.writer import NewHdu
 
 # the lowest MJD allowed, in UTC
@@ -53,3 +57,16 @@ RAW_VALUES: dict[str, str | int | float | bool] = {
     "RO_FREQU": 100_000,
     "SHAPE": "rectangular",
 }
+
+
+def set_logical(path: Path, column: str, rows: Sequence[int], byte: int = 0) -> None:
+    """Put a byte, undefined by default, into a logical column of the first table of a file."""
+    with scan(path) as file:
+        hdu = next(h for h in file.hdus[1:] if column in h.column_names())
+        number = hdu.column_names().index(column) + 1
+        offset = sum(column_width(hdu.header, i) for i in range(1, number))
+        places = [hdu.data_start + row * hdu.shape[1] + offset for row in rows]
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[place] = byte
+    path.write_bytes(data.replace(b"CHECKSUM=", b"CHECKSUX=").replace(b"DATASUM =", b"DATASUX ="))
