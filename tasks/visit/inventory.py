@@ -197,7 +197,7 @@ def _read_references(
     """Return the references valid at `when` by kind, and the fall-backs of kinds without one."""
     references, fallbacks = {}, {}
     for declared, found in candidates:
-        chosen = choose_references(found, declared, when)
+        chosen = reader.choose(declared, found, when)
         reader.note_unused(declared, found, chosen, when)
         if chosen:
             references[declared.kind] = [reader.read_reference(c, declared) for c in chosen]
@@ -307,7 +307,7 @@ def _choose_renewed(
     by_name = {_file_name(r): r for r in had}
     names = {c.path.name for c in new}
     candidates = [*new, *(_as_found(r) for name, r in by_name.items() if name not in names)]
-    chosen = choose_references(candidates, declared, when)
+    chosen = reader.choose(declared, candidates, when)
     reader.note_unused(declared, new, chosen, when)
     return [
         reader.read_reference(c, declared) if c in new else by_name[c.path.name] for c in chosen
@@ -347,7 +347,14 @@ def _as_found(reference: Reference) -> Found:
     """
     path = Path(reference.product.path)
     version = reference.version or read_version(path.name) or (0, 0)
-    return Found(path, reference.product.extname, version, reference.valid_from, "9999")
+    return Found(
+        path,
+        reference.product.extname,
+        version,
+        reference.valid_from,
+        "9999",
+        simulated=reference.synthetic,
+    )
 
 
 def visit_id(subarray: Found) -> str:
@@ -420,16 +427,29 @@ class _Reader:
             synthetic=found.simulated and not self.simulated,
         )
 
+    def choose(self, declared: Input, candidates: Sequence[Found], when: str) -> list[Found]:
+        """Choose references; synthetic ones only if the visit is simulated or has no others."""
+        real = [c for c in candidates if self.simulated or not c.simulated]
+        return choose_references(real, declared, when) or choose_references(
+            candidates, declared, when
+        )
+
     def note_unused(
         self, declared: Input, candidates: Sequence[Found], chosen: Sequence[Found], when: str
     ) -> None:
         """Note the candidates of a kind that were not chosen, with the reason."""
+
+        def reason(c: Found) -> str:
+            if c.simulated and not self.simulated and chosen and not chosen[0].simulated:
+                return f"synthetic, other than {plain(chosen[0].path.name)}"
+            return unused_reason(c, chosen, declared, when)
+
         self.seen.unused += [
             Unused(
                 kind=declared.kind,
                 path=str(c.path),
                 version=c.version,
-                reason=unused_reason(c, chosen, declared, when),
+                reason=reason(c),
             )
             for c in candidates
             if c not in chosen

@@ -89,7 +89,8 @@ def search(
     result = Search(seen=set() if earlier is None else set(earlier.seen))
     extnames = {extname for declared in known for extname in declared.first}
     for folder in folders:
-        for path in sorted(fits_files(folder, _unread(folder, result.notes))):
+        unread, linked = _unread(folder, result.notes), _linked(result.notes)
+        for path in sorted(fits_files(folder, unread, linked)):
             if (identity := _identity(path)) in result.seen:
                 continue
             if identity is not None:
@@ -132,13 +133,27 @@ def _unread(folder: Path, notes: list[str]) -> Callable[[OSError], None]:
     return unread
 
 
-def fits_files(folder: Path, unread: Callable[[OSError], None] | None = None) -> Iterable[Path]:
+def _linked(notes: list[str]) -> Callable[[Path], None]:
+    def linked(place: Path) -> None:
+        notes.append(f"{plain(place)}: is a link to a folder; its content is ignored")
+
+    return linked
+
+
+def fits_files(
+    folder: Path,
+    unread: Callable[[OSError], None] | None = None,
+    linked: Callable[[Path], None] = lambda _: None,
+) -> Iterable[Path]:
     """Yield the FITS files below a folder, except hidden files and those in `truth` folders.
 
-    `unread` is called with the error of each folder that cannot be read.
+    `unread` is called with the error of each folder that cannot be read, `linked` with each link to
+    a folder, which is not followed.
     """
     for place, folders, names in os.walk(folder, onerror=unread):
         folders[:] = sorted(f for f in folders if f != "truth" and not f.startswith("."))
+        for link in filter(os.path.islink, (os.path.join(place, f) for f in folders)):
+            linked(Path(link))
         for name in names:
             if name.endswith(".fits") and not name.startswith("."):
                 yield Path(place, name)

@@ -95,6 +95,12 @@ def test_a_file_that_is_reached_twice_is_one_file(place: Place, way: str, tmp_pa
     assert names(place.inventory(*folders[way])) == expected
 
 
+def test_a_link_to_a_folder_is_not_followed_but_noted(place: Place) -> None:
+    link = place.visit / "references"
+    link.symlink_to(place.library)
+    assert f"{link}: is a link to a folder; its content is ignored" in place.inventory().notes
+
+
 def test_two_files_of_one_name_and_version_are_named_with_their_folders(
     place: Place, tmp_path: Path
 ) -> None:
@@ -177,6 +183,23 @@ def test_synthetic_references_are_marked_unless_the_visit_is_simulated(place: Pl
     (warning,) = synthetic_warnings(loud)
     assert "drp simulate did not make this visit" in warning
     assert "bias frame" in warning
+
+
+def test_a_synthetic_reference_never_outranks_one_of_the_instrument(
+    place: Place, tmp_path: Path
+) -> None:
+    real = place.scale(tmp_path / "real", "2015-01-01T00-00-00", (0, 0), "V0000")
+    with edited(real, "REF_APP_PixelScale") as part:
+        part.set("STAMP", "archive 13")
+    place.unsimulated()
+    inventory = place.inventory(place.library, real.parent)
+    assert inventory.references[PIXEL_SCALE.kind].product.path == str(real)
+    assert PIXEL_SCALE.kind not in inventory.synthetic
+    (reason,) = (u.reason for u in place.seen.unused if u.kind == PIXEL_SCALE.kind)
+    assert reason == f"synthetic, other than {real.name}"
+    published = place.inventory(place.library)
+    again, _, _ = renew_references(published, [real.parent], SETTINGS, place.memory)
+    assert again.references[PIXEL_SCALE.kind].product.path == str(real)
 
 
 def test_a_validity_without_fractions_of_a_second_compares_as_a_time() -> None:
