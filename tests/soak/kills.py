@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.soak.mutants import Random
@@ -38,13 +39,14 @@ def try_kills(
         # a few early ones meet the inventory, the others any step
         delay = float(rng.uniform(0, 1 if rng.random() < 0.2 else 1.1 * duration))
         chosen = SIGNALS[rng.integers(len(SIGNALS))]
+        began = time.monotonic()
         pid = begin(lambda: reduce_undrawn(case.reduce("-q")), log)
-        deadline = time.monotonic() + delay
+        deadline = began + delay
         while time.monotonic() < deadline and _is_running(pid):
             time.sleep(0.005)
         if _is_running(pid):
             os.kill(pid, chosen)
-        ended = finish(pid, log)
+        ended = replace(finish(pid, log), seconds=time.monotonic() - began)
         runs.append(ended)
         name = signal.Signals(chosen).name
         wrong += [f"{name} after {delay:.2f} s: {text}" for text in _after(ended.code, case)]
