@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from schemas.arrays import BoolArray, FloatArray, IntArray, WordArray
+from schemas.errors import BadInputError
 from schemas.payloads import Spread
 from tasks.files.byte_order import from_big_endian
 from tasks.visit.raw import Exposures
@@ -232,7 +233,8 @@ def motion_variances(signal: FloatArray, offsets: FloatArray, out: FloatArray) -
     ny, nx = signal.shape
     out[:] = 0.0
     points, farthest = _measure_offsets(offsets)
-    if points < 2 or farthest == 0.0:
+    # a shift beyond the image leaves nothing of it, and may be too large for an integer
+    if points < 2 or not 0.0 < farthest < max(ny, nx):
         return
     reach = int(np.ceil(farthest)) + KERNEL
     bright, (bottom, top), (left, right) = _find_bright(signal, reach)
@@ -300,6 +302,10 @@ class Motion:
         self.raw, self.imagettes = raw, imagettes
         self.corner, self.size = (0, 0), (0, 0)
         if imagettes is not None and (self.first >= 0).any():
+            if (last := int(self.first.max()) + raw.nexp) > imagettes.count:
+                raise BadInputError(
+                    f"{extname}: column FIRST leads to imagette {last} of {imagettes.count}"
+                )
             x, y = imagette_corners(imagettes, raw)
             my, mx = imagettes.shape
             self.corner = int(x.min()), int(y.min())

@@ -140,6 +140,8 @@ def pixel_overlap(dx: float, dy: float, radius: float) -> float:
 @njit(cache=True, nogil=True)
 def _fill_overlap(overlap: FloatArray, x: float, y: float, radius: float) -> None:
     ny, nx = overlap.shape
+    if not (-radius <= x <= nx + radius and -radius <= y <= ny + radius):
+        return  # nor is there an integer for 1e30
     for j in range(max(floor(y - radius), 0), min(ceil(y + radius), ny)):
         for i in range(max(floor(x - radius), 0), min(ceil(x + radius), nx)):
             overlap[j, i] = pixel_overlap(i - x, j - y, radius)
@@ -184,7 +186,7 @@ def _sum_circles(
     ny, nx = images.shape[1:]
     for i in range(images.shape[0]):
         sums[i] = 0.0 if np.isfinite(x[i]) and np.isfinite(y[i]) else np.nan
-        if np.isnan(sums[i]):
+        if not (-radius <= x[i] <= nx + radius and -radius <= y[i] <= ny + radius):
             continue
         for row in range(max(floor(y[i] - radius), 0), min(ceil(y[i] + radius), ny)):
             for column in range(max(floor(x[i] - radius), 0), min(ceil(x[i] + radius), nx)):

@@ -66,6 +66,8 @@ def _collect_ring(
     """Copy the finite pixels of a ring to `values`, and return their number."""
     ny, nx = image.shape
     count = 0
+    if not (-outer <= x <= nx + outer and -outer <= y <= ny + outer):
+        return 0
     for row in range(max(int(y - outer) - 1, 0), min(int(y + outer) + 2, ny)):
         for col in range(max(int(x - outer) - 1, 0), min(int(x + outer) + 2, nx)):
             d2 = (col + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2

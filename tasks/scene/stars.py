@@ -85,7 +85,11 @@ def draw_stars(
     density = fine * fine
     for k in range(x.shape[0]):
         part = flux[k] * density / x.shape[1]
+        reach = radius[k] + 1.0
         for t in range(x.shape[1]):
+            # compared before they become integers, which hold neither NaN nor 1e30
+            if not (-reach <= x[k, t] <= nx + reach and -reach <= y[k, t] <= ny + reach):
+                continue
             for row in range(
                 max(int(np.ceil(y[k, t] - radius[k])), 0), min(int(y[k, t] + radius[k]) + 1, ny)
             ):
@@ -130,8 +134,10 @@ def spread(
     """
     for k in range(x.shape[0]):
         for t in range(x.shape[1]):
-            i, j = int(np.floor(x[k, t])), int(np.floor(y[k, t]))
-            if i < 0 or j < 0 or i + 1 >= grid[1] or j + 1 >= grid[0]:
+            # compared before they become integers, which hold neither NaN nor 1e30
+            inside = 0.0 <= x[k, t] < grid[1] - 1 and 0.0 <= y[k, t] < grid[0] - 1
+            i, j = (int(x[k, t]), int(y[k, t])) if inside else (0, 0)
+            if not inside:
                 continue
             a, b = x[k, t] - i, y[k, t] - j
             light[j, i] += flux[k] * (1 - a) * (1 - b)

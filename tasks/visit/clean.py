@@ -163,7 +163,13 @@ def read_defects(term: Defects, count: int, shape: tuple[int, int]) -> tuple[Flo
         amount = table.finite_column("AMOUNT")
         static = file["TERM_DEFECTS_STATIC"].finite_image()
     if static.shape != shape or (
-        len(image) and (image.max() >= count or x.max() >= shape[1] or y.max() >= shape[0])
+        len(image)
+        and (
+            image.max() >= count
+            or x.max() >= shape[1]
+            or y.max() >= shape[0]
+            or min(image.min(), x.min(), y.min()) < 0
+        )
     ):
         raise table.refuse(f"does not belong to {count} images of {shape[1]} x {shape[0]} pixels")
     return static, hits_of(count, shape, image, x, y, amount)

@@ -13,6 +13,7 @@ from tasks.calibration.motion import (
     POINTS,
     Imagettes,
     imagette_variances,
+    motion_variances,
     stack_variances,
 )
 from tasks.calibration.spread import offsets_of
@@ -143,3 +144,13 @@ def test_the_bend_of_the_curve_is_its_second_derivative() -> None:
     assert [bend(v, boundary, cubic) for v in (-10.0, 500.0, 2000.0, 9000.0)] == pytest.approx(
         [0.0, 2 * 2e-6 + 6 * 1e-10 * 500, -2 * 3e-6 + 6 * 2e-10 * 1000, 0.0]
     )
+
+
+@pytest.mark.parametrize("far", [61.0, 1e9, 1e30, -1e30, 1e308])
+def test_motion_beyond_the_image_has_no_variance_and_no_index(far: float) -> None:
+    signal, variance = star(30.0, 30.0), np.full((61, 61), -1.0)
+    offsets = np.full((2, POINTS), np.nan)
+    offsets[0, :2] = -far, far
+    offsets[1, :2] = 0.0, 0.1
+    motion_variances(signal, offsets, variance)
+    assert (variance == 0.0).all()

@@ -14,11 +14,13 @@ from photutils.geometry import circular_overlap_grid
 from tasks.numerics.geometry import (
     cd_matrix,
     circle_overlap,
+    circle_sums,
     mean_angle,
     pixel_overlap,
     reference_pixel,
     sky_to_tangent,
 )
+from tasks.numerics.robust import ring_statistics
 
 in_its_own_time = settings(deadline=None)  # the first call may compile
 
@@ -166,3 +168,18 @@ def test_the_first_pixel_of_the_full_ccd_has_its_centre_at_crpix_1() -> None:
     np.testing.assert_array_equal(
         cd_matrix([0.0, 90.0], 3600.0).round(15), [[[-1, 0], [0, 1]], [[0, 1], [1, 0]]]
     )
+
+
+@pytest.mark.parametrize("place", [-11.0, 51.0, 1e12, -1e30, 1e308])
+def test_circles_far_from_the_image_share_nothing_with_it(place: float) -> None:
+    # a centre of 1e30 has no integer that could be an index
+    for x, y in ((place, 20.0), (20.0, place)):
+        assert circle_overlap((40, 40), x, y, 10.0).sum() == 0.0
+        assert circle_sums(np.ones((1, 40, 40)), np.array([x]), np.array([y]), 10.0) == 0.0
+
+
+@pytest.mark.parametrize("place", [-31.0, 71.0, 1e12, -1e30, 1e308, np.nan, np.inf])
+def test_rings_far_from_the_image_have_no_pixels(place: float) -> None:
+    out = np.zeros((1, 4))
+    ring_statistics(np.ones((1, 40, 40)), np.array([place]), np.array([20.0]), 10.0, 30.0, 3.0, out)
+    np.testing.assert_array_equal(out, [[np.nan, np.nan, np.nan, 0.0]])

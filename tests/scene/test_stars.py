@@ -33,7 +33,7 @@ from tasks.scene.optics import to_spectrum
 from tasks.scene.plate import solve_plate
 from tasks.scene.prior import read_prior
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
-from tasks.scene.stars import Field, core_light, find_stars, read_field
+from tasks.scene.stars import Field, core_light, draw_stars, find_stars, read_field, spread
 from tasks.scene.track import Track
 from tasks.visit.headers import nothing
 from tests.conftest import raw_file
@@ -315,3 +315,15 @@ def test_a_psf_from_fewer_images_than_the_setting_is_not_used(inputs: dict[str, 
         fluxes.append(np.asarray(table.columns["FLUX"]).max())
     # without a PSF the light beyond the aperture is unknown, and the flux lower
     assert fluxes[1] < fluxes[0]
+
+
+@pytest.mark.parametrize("place", [-60.0, 100.0, 1e12, -1e30, 1e308, np.nan, np.inf])
+def test_a_star_far_from_the_image_is_not_drawn(place: float) -> None:
+    # a place of 1e30, as from an attitude that cannot be, has no integer that could be an index
+    image, light = np.zeros((40, 40)), np.zeros((40, 40), np.float32)
+    psf, one = np.full((64, 64), 1.0 / 64**2), np.array([1.0])
+    for x, y in ((place, 20.0), (20.0, place)):
+        places = np.array([[x]]), np.array([[y]])
+        draw_stars(image, *places, one, psf, 2, np.array([50.0]))
+        spread(light, (40, 40), *places, one)
+    assert (image.sum(), light.sum()) == (0.0, 0.0)
