@@ -19,6 +19,8 @@ OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
 IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
 
+CURVES = (*LIGHT_CURVES, OPTIMAL, PSF, FIXED, IMAGETTE, IMAGETTE_PSF)
+
 # Stages of the light curve in one circle of DEFAULT_RADIUS: the sum after each operation, in order.
 CALIBRATION_STAGES = {
     "RAW": "as read out, bias included, at the median gain",

@@ -69,7 +69,11 @@ class Keyword:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One table column; `size` is the length of a string or the number of elements."""
+    """One table column; `size` is the length of a string or the number of elements.
+
+    `per` lists the radii or light curves for each of which the column has an element or a row. It
+    is not written to files, but changes what a step computes, hence its key.
+    """
 
     name: str
     type: str
@@ -77,6 +81,7 @@ class Column:
     meaning: str = ""
     size: int = 1
     null: int | None = None
+    per: tuple[float | str, ...] = ()
 
     @property
     def letter(self) -> str:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas.light_curves import CALIBRATION_STAGES, CORRECTION_STAGES, RADII
+from schemas.light_curves import (
+    CALIBRATION_STAGES,
+    CORRECTION_STAGES,
+    CURVES,
+    LIGHT_CURVES,
+    RADII,
+)
 from schemas.products import Column, Keyword, Structure
 from schemas.used import USED
 
@@ -90,7 +96,11 @@ _SATELLITE = (
     Column("SAT_LIGHT_RATE", "double", "", "change of SAT_LIGHT_TIME with time during the image"),
 )
 
-_K = len(RADII)
+
+def _within_radii(name: str, unit: str, meaning: str) -> Column:
+    """Declare a column with a value within each radius."""
+    return Column(name, "double", unit, meaning, len(RADII), per=RADII)
+
 
 TERMS = {
     s.extname: s
@@ -307,8 +317,8 @@ TERMS = {
             "TERM_CONTAMINATION",
             "light of field stars within the apertures",
             _MJD,
-            Column("RATIO", "double", "", "relative to the target's light, within each radius", _K),
-            Column("ERROR", "double", "", "its error", _K),
+            _within_radii("RATIO", "", "relative to the target's light, within each radius"),
+            _within_radii("ERROR", "", "its error"),
             used=("CONTA_25",),
         ),
         _image(
@@ -386,7 +396,7 @@ TERMS = {
             Column("FLUXERR", "double", "electron", "its error"),
             Column("LEVEL", "double", "electron", "residual background per pixel under the star"),
             Column("CHI2", "double", "", "reduced chi square"),
-            Column("SHARE", "double", "", "share of the light within each radius", _K),
+            _within_radii("SHARE", "", "share of the light within each radius"),
         ),
         _table(
             "TERM_LOOK",
@@ -466,17 +476,11 @@ TERMS = {
             "TERM_APERTURES",
             "sums within circles around the target",
             _MJD,
-            Column("FLUX", "double", "electron", "sum within each radius", _K),
-            Column("AREA", "double", "pixel", "area of good pixels within each radius", _K),
-            Column("DARK", "double", "electron", "thermal charge within each radius", _K),
-            Column("SMEARING", "double", "electron", "smeared light within each radius", _K),
-            Column(
-                "HOT",
-                "double",
-                "electron",
-                "steady excess subtracted within each radius",
-                _K,
-            ),
+            _within_radii("FLUX", "electron", "sum within each radius"),
+            _within_radii("AREA", "pixel", "area of good pixels within each radius"),
+            _within_radii("DARK", "electron", "thermal charge within each radius"),
+            _within_radii("SMEARING", "electron", "smeared light within each radius"),
+            _within_radii("HOT", "electron", "steady excess subtracted within each radius"),
             Column(
                 "FIXED", "double", "electron", "sum within 25 pixels of the target's usual position"
             ),
@@ -487,7 +491,7 @@ TERMS = {
         _table(
             "TERM_APERTURES_RADII",
             "radii of the apertures",
-            Column("RADIUS", "double", "pixel", "radius"),
+            Column("RADIUS", "double", "pixel", "radius", per=RADII),
         ),
         _table(
             "TERM_IMAGETTE_POSITION",
@@ -543,7 +547,7 @@ TERMS = {
             _BJD,
             *_POINT_FLAGS,
             *_SATELLITE,
-            Column("FLUXERR", "double", "electron", "error of the flux within each radius", _K),
+            _within_radii("FLUXERR", "electron", "error of the flux within each radius"),
             Column(
                 "OPT_FLUX",
                 "double",
@@ -560,57 +564,35 @@ TERMS = {
             "TERM_ERRORS",
             "variance of the flux within each radius, term by term; FLUXERR is the root of the sum",
             _MJD,
-            Column(
-                "STAR",
-                "double",
-                "electron**2",
-                "photon noise of the target and of nearby stars",
-                _K,
+            _within_radii("STAR", "electron**2", "photon noise of the target and of nearby stars"),
+            _within_radii("SKY", "electron**2", "photon noise of sky and stray light"),
+            _within_radii("DARK", "electron**2", "shot noise of the dark current"),
+            _within_radii("HOT", "electron**2", "shot noise of hot pixels beyond the dark frame"),
+            _within_radii("SMEARED", "electron**2", "photon noise of smeared light"),
+            _within_radii("READ_OUT", "electron**2", "read-out noise"),
+            _within_radii("BACKGROUND", "electron**2", "error of the background level"),
+            _within_radii("SMEARING", "electron**2", "error of the smeared light about its median"),
+            _within_radii("GAIN", "electron**2", "error of the gain"),
+            _within_radii(
+                "DARK_MAP", "electron**2", "error of the dark current under the star's motion"
             ),
-            Column("SKY", "double", "electron**2", "photon noise of sky and stray light", _K),
-            Column("DARK", "double", "electron**2", "shot noise of the dark current", _K),
-            Column(
-                "HOT", "double", "electron**2", "shot noise of hot pixels beyond the dark frame", _K
-            ),
-            Column("SMEARED", "double", "electron**2", "photon noise of smeared light", _K),
-            Column("READ_OUT", "double", "electron**2", "read-out noise", _K),
-            Column("BACKGROUND", "double", "electron**2", "error of the background level", _K),
-            Column(
-                "SMEARING",
-                "double",
-                "electron**2",
-                "error of the smeared light about its median",
-                _K,
-            ),
-            Column("GAIN", "double", "electron**2", "error of the gain", _K),
-            Column(
-                "DARK_MAP",
-                "double",
-                "electron**2",
-                "error of the dark current under the star's motion",
-                _K,
-            ),
-            Column(
-                "FLAT",
-                "double",
-                "electron**2",
-                "error of the flat field under the star's motion",
-                _K,
-            ),
-            Column("STATES", "double", "electron**2", "doubtful states of telegraphic pixels", _K),
-            Column(
-                "DRP",
-                "double",
-                "electron**2",
-                "FLUXERR**2 of the operational pipeline, for comparison",
-                _K,
+            _within_radii("FLAT", "electron**2", "error of the flat field under the star's motion"),
+            _within_radii("STATES", "electron**2", "doubtful states of telegraphic pixels"),
+            _within_radii(
+                "DRP", "electron**2", "FLUXERR**2 of the operational pipeline, for comparison"
             ),
         ),
         _table(
             "TERM_METRICS",
             "quality of every light curve",
-            Column("DATANAME", "string", "", "light curve", 16),
-            Column("RADIUS", "double", "pixel", "radius of the aperture"),
+            Column("DATANAME", "string", "", "light curve", 16, per=CURVES),
+            Column(
+                "RADIUS",
+                "double",
+                "pixel",
+                "radius of the aperture",
+                per=tuple(LIGHT_CURVES.values()),
+            ),
             Column("ROBMEAN", "double", "electron/s", "robust mean flux"),
             Column("MEDIAN", "double", "electron/s", "median flux"),
             Column("ROBSTD", "double", "ppm", "robust scatter, as in the SOC's header"),
@@ -699,3 +681,6 @@ COMPANIONS = {
     "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
     "TERM_IMAGETTES": ("TERM_METRICS",),
 }
+
+# HDUs that a step may write after those.
+OPTIONAL_COMPANIONS = {"TERM_FLAT": ("TERM_FLAT_WEIGHTS",)}

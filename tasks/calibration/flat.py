@@ -346,7 +346,7 @@ def estimate_flat(
     )
 
 
-@step("flat_field", version="2", payload=FlatField, leaves=[])
+@step("flat_field", version="2", payload=FlatField, leaves=[], writes=["PIP_CAL_FlatField"])
 def write_flat_field(
     raw: Product,
     flat: Flat,

@@ -122,7 +122,13 @@ def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: 
         writer.write(NewHdu(structure, head, pixels=values[:, None, :]))
 
 
-@step("corrections", version="2", payload=Corrections, leaves=[])
+@step(
+    "corrections",
+    version="2",
+    payload=Corrections,
+    leaves=[],
+    writes=["PIP_COR_BkgSLSubArray", "PIP_COR_PixelFlagMapSubArray", "PIP_REP_DetectedCosmics"],
+)
 def write_corrections(calibrated: Calibrated, background: Background, defects: Defects) -> Leaves:
     """Write the corrections: background, flags of the pixels, and tracks of cosmic rays."""
     flags = read_flags(defects)

@@ -15,7 +15,7 @@ import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.payloads import Calibrated, Corrected, Plate, Pointing, Scene, Smearing, Status
-from schemas.products import soc_structure
+from schemas.products import Structure, soc_structure
 from schemas.settings import DefectSettings
 from schemas.used import USED, with_keywords
 from tasks.correction.apply import (
@@ -41,6 +41,7 @@ from tasks.visit.terms import PositionTerm, read_stars
 
 DARKNESS = 5.0  # sigma of a pixel; a median of the neighbours above it is a star
 OWN = ("BKGSL_W", "BKGSL_C", "BDPIX_D1", "BDPIX_D3", "BDPIX_C1", "BDPIX_C3")
+MEASURED = ("FA_SKY", "FA_SLOPE", "FA_BAD")  # values used
 
 
 def specks(image: FloatArray, seed: float, neighbour: float) -> BoolArray:
@@ -146,7 +147,14 @@ def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
     }
 
 
-@step("correct_full_array", *OWN, version="3", payload=Corrected, leaves=["SCI_COR_FullArray"])
+@step(
+    "correct_full_array",
+    *OWN,
+    version="3",
+    payload=Corrected,
+    leaves=["SCI_COR_FullArray"],
+    writes=[Structure("SCI_COR_FullArray", keywords={name: USED[name] for name in MEASURED})],
+)
 def correct_full_array(
     calibrated: Calibrated,
     subarray: Calibrated,

@@ -33,7 +33,7 @@ from schemas.payloads import (
 )
 from schemas.products import Column, Keyword, Structure, soc_structure
 from schemas.terms import LIGHT_TIME, TERMS
-from schemas.used import with_keywords
+from schemas.used import USED, with_keywords
 from tasks.engine.step import Leaves, history, step
 from tasks.files.reader import Value
 from tasks.files.writer import NewHdu
@@ -62,6 +62,13 @@ _DAYS = {
         Keyword("BJDREFF", "real", "day", "fraction of the day at which TIME is 0", 0.0),
     )
 }
+
+
+_OWN = Structure(
+    "SCI_COR_Lightcurve",
+    keywords={**{name: USED[name] for name in _OWN_METRICS}, **_DAYS},
+    columns=OWN_COLUMNS,
+)
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
@@ -107,6 +114,7 @@ def light_curve_hdu(
     version="8",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
+    writes=[_OWN],
 )
 def write_light_curves(
     corrected: Corrected,
@@ -133,6 +141,7 @@ def write_light_curves(
     version="6",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
+    writes=[_OWN],
 )
 def write_imagette_light_curves(
     corrected: Corrected,

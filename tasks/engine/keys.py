@@ -1,4 +1,4 @@
-"""Keys of steps: SHA-256 of name, version and content."""
+"""Keys of steps: SHA-256 of name, version, declared structure of the products, and content."""
 
 from __future__ import annotations
 
@@ -42,12 +42,18 @@ def content(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be part of a key")
 
 
-def make_key(step: str, version: str, arguments: Mapping[str, object]) -> str:
-    """Return the key of a step for these arguments: 64 hexadecimal digits."""
+def make_key(
+    step: str, version: str, declared: Mapping[str, str], arguments: Mapping[str, object]
+) -> str:
+    """Return the key of a step for these arguments: 64 hexadecimal digits.
+
+    `declared` holds the digests of the structures that the step writes, by EXTNAME.
+    """
     return sha256_of(
         {
             "step": step,
             "version": version,
+            "declared": dict(declared),
             "arguments": {k: content(v) for k, v in arguments.items()},
         }
     )

@@ -24,12 +24,16 @@ NOT_YET = "0" * 64  # digest of a product that a dry run does not compute
 _WAITS = "not computed yet"
 
 
-def ingredients(version: str, arguments: Mapping[str, object]) -> dict[str, Scalar | None]:
-    """Return the ingredients of a result: version, settings, digests of all other arguments.
+def ingredients(
+    version: str, declared: Mapping[str, str], arguments: Mapping[str, object]
+) -> dict[str, Scalar | None]:
+    """Return the ingredients of a result.
 
-    The members of a bundle count one by one, under their own names.
+    These are the version, the digests of the structures written, the settings, and the digests of
+    all other arguments. The members of a bundle count one by one, under their own names.
     """
     parts: dict[str, Scalar | None] = {"version": version}
+    parts |= {f"declaration of {extname}": digest for extname, digest in declared.items()}
     for name, value in _unbundled(arguments.items()):
         if isinstance(value, Settings):
             parts |= {

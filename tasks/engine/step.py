@@ -24,14 +24,17 @@ from pydantic import BaseModel
 
 from schemas.errors import BadInputError, BusyError, StorageError, short_of_memory, wanted_memory
 from schemas.payloads import Leaf, Product, Reference, Scalar, Status
+from schemas.products import Structure
 from schemas.terms import TERMS
 from schemas.used import USED
 from tasks.engine.by_hand import own_copy, used_values
+from tasks.engine.declared import declarations
 from tasks.engine.generic import L, P, R
 from tasks.engine.keys import make_key
 from tasks.engine.prefect import call_flow, call_task, is_transient, uses_prefect
 from tasks.engine.reasons import NOT_YET, ingredients, why
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, current_run, writing_to
+from tasks.engine.source import source_digest
 from tasks.files import disk
 from tasks.files.writer import NewHdu, write_fits
 
@@ -80,7 +83,10 @@ class _Result(NamedTuple, Generic[L]):
 
 
 class Step(Generic[P, L]):
-    """A declared step: `fn` is the bare function, `leaves` are the EXTNAMEs of its products."""
+    """A declared step: `fn` is the bare function, `leaves` are the EXTNAMEs of its products.
+
+    `writes` are products that cannot be replaced, or structures that extend those of `leaves`.
+    """
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class Step(Generic[P, L]):
         keywords: tuple[str, ...],
         version: str,
         leaves: tuple[str, ...],
+        writes: tuple[str | Structure, ...] = (),
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
@@ -98,6 +105,7 @@ class Step(Generic[P, L]):
         self.keywords = keywords
         self.version = version
         self.leaves = leaves
+        self.writes = writes
         self._signature = inspect.signature(fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
@@ -119,7 +127,11 @@ class Step(Generic[P, L]):
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of the step for these arguments."""
-        return make_key(self.name, self.version, self._arguments(args, kwargs))
+        return make_key(self.name, self.version, self.declarations(), self._arguments(args, kwargs))
+
+    def declarations(self) -> dict[str, str]:
+        """Return the digests of the structures that the step may write, by EXTNAME."""
+        return declarations((*self.leaves, *self.writes))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         bound = self._signature.bind(*args, **kwargs)
@@ -127,7 +139,8 @@ class Step(Generic[P, L]):
         return bound.arguments
 
     def _ingredients(self, call: _Call) -> dict[str, Scalar | None]:
-        return ingredients(self.version, self._arguments(call.args, call.kwargs))
+        arguments = self._arguments(call.args, call.kwargs)
+        return ingredients(self.version, self.declarations(), arguments)
 
     def _work(
         self, run: Run, args: tuple[Any, ...], kwargs: Mapping[str, Any], retries: int
@@ -165,7 +178,8 @@ class Step(Generic[P, L]):
             if leaf is not None:
                 return _Result(leaf, "cached")
         if run.dry:
-            nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in self.leaves}
+            names = [*self.leaves, *(name for name in self.writes if isinstance(name, str))]
+            nothing = {name: Product(path="", sha256=NOT_YET, extname=name) for name in names}
             if forgotten:
                 reason = "requested"
             elif run.warnings[doubts:]:
@@ -184,6 +198,7 @@ class Step(Generic[P, L]):
             "seconds": round(time.perf_counter() - started, 4),
             "engine": call.run.engine,
             "made_from": self._ingredients(call),
+            "source": source_digest(self.fn),
         }
         call.run.workspace.remember(self.name, call.key, leaf, facts)
         call.run.made.add(call.key)
@@ -299,16 +314,35 @@ class Step(Generic[P, L]):
 
 
 def step(
-    name: str, *keywords: str, version: str, payload: type[L], leaves: Sequence[str]
+    name: str,
+    *keywords: str,
+    version: str,
+    payload: type[L],
+    leaves: Sequence[str],
+    writes: Sequence[str | Structure] = (),
 ) -> Callable[[Callable[P, Leaves]], Step[P, L]]:
-    """Declare a step: its name, header keywords, version, payload and the EXTNAMEs of its products.
+    """Declare a step.
 
-    The version changes whenever the same input could give other bytes: earlier results of the step
-    are then computed again.
+    Parameters
+    ----------
+    name : str
+        Its name.
+    *keywords : str
+        Header keywords for its state.
+    version : str
+        Changes whenever the same input could give other bytes: earlier results of the step are then
+        computed again.
+    payload : type
+        Class of its result.
+    leaves : sequence of str
+        EXTNAMEs of the products that a user may replace.
+    writes : sequence of str or Structure
+        Other products, and structures with more columns or keywords than those of `leaves`. If the
+        declaration of any product changes, the step runs again without a new version.
     """
 
     def declare(fn: Callable[P, Leaves]) -> Step[P, L]:
-        declared = Step(fn, name, payload, keywords, version, tuple(leaves))
+        declared = Step(fn, name, payload, keywords, version, tuple(leaves), tuple(writes))
         STEPS[name] = declared
         return declared
 

@@ -14,9 +14,11 @@ import pytest
 
 from schemas.errors import BadInputError, BusyError, StorageError, UsageError
 from schemas.payloads import Product, Reference, Status
+from tasks.engine import source
 from tasks.engine import step as machine
 from tasks.engine.by_hand import replacement
 from tasks.engine.run import STEPS, Run, WorkToDo, new_file, running
+from tasks.engine.source import recorded_source, source_digest
 from tasks.engine.step import Leaves, step
 from tasks.engine.store import Workspace
 from tasks.files import disk
@@ -479,7 +481,7 @@ def test_why_tells_of_a_product_that_is_gone_and_of_a_record_that_was_changed(be
         "sum": "sum: product TERM_FLAT is missing: the step runs again"
     }
     (record,) = (bench.root / "work" / "records" / VISIT).glob("double-*.json")
-    record.write_text(record.read_text().replace('"42.0"', "43").replace("42", "43"))
+    record.write_text(record.read_text().replace("42.0", "43.0"))
     assert reasons(bench.run(dry=True)[1])["double"].startswith("record of double was changed")
 
 
@@ -506,3 +508,36 @@ def test_a_run_from_the_records_alone_stops_at_the_first_step_that_is_not_in_the
     with pytest.raises(WorkToDo, match="sum"):
         bench.run(records_only=True, replacements={"TERM_FLAT": bench.root})
     assert bench.calls == []
+
+
+def test_a_record_knows_the_source_that_made_it(bench: Bench) -> None:
+    bench.run()
+    (record,) = (bench.root / "work/records" / VISIT).glob("double-*.json")
+    assert recorded_source(record) == source_digest(bench.double.fn) != ""
+    record.write_text("{}")
+    assert recorded_source(record) == ""
+
+
+def test_the_source_of_a_step_is_its_file_and_the_modules_it_imports_but_not_the_machinery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    files = {
+        "tasks/a/step.py": "from tasks.a import kernel\nfrom tasks.engine.step import step",
+        "tasks/a/kernel.py": "import tasks.b.shared",
+        "tasks/b/shared.py": "import numpy",
+        "tasks/b/other.py": "",
+        "tasks/engine/step.py": "",
+    }
+    digests = []
+    for changed in (None, *files):
+        source._imports.cache_clear()
+        source._source.cache_clear()
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n# changed" if name == changed else text)
+        monkeypatch.setattr(source.inspect, "getfile", lambda _: str(tmp_path / "tasks/a/step.py"))
+        digests.append(source_digest(lambda: None))
+    first, *others = digests
+    assert [digest != first for digest in others] == [True, True, True, False, False]

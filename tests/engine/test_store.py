@@ -48,8 +48,13 @@ def product(path: str = "/here/in.fits", sha256: str = A, extname: str = "TERM_D
     return Product(path=path, sha256=sha256, extname=extname)
 
 
-def key(name: str = "sum", version: str = "1", **arguments: object) -> str:
-    return make_key(name, version, arguments or {"raw": product(), "settings": SumSettings()})
+def key(name: str = "sum", version: str = "1", declared: str = A, **arguments: object) -> str:
+    return make_key(
+        name,
+        version,
+        {"TERM_DARK": declared},
+        arguments or {"raw": product(), "settings": SumSettings()},
+    )
 
 
 def test_a_key_is_the_content_and_not_the_place_of_the_inputs() -> None:
@@ -63,6 +68,7 @@ def test_a_key_is_the_content_and_not_the_place_of_the_inputs() -> None:
     [
         key("product"),
         key(version="2"),
+        key(declared=B),
         key(raw=product(sha256=B), settings=SumSettings()),
         key(raw=product(extname="TERM_FLAT"), settings=SumSettings()),
         key(raw=product(), settings=SumSettings(weight=2.0)),
@@ -71,7 +77,18 @@ def test_a_key_is_the_content_and_not_the_place_of_the_inputs() -> None:
         key(raw=(product(),), settings=SumSettings()),
         key(raw=None, settings=SumSettings()),
     ],
-    ids=["name", "version", "digest", "extname", "number", "text", "argument", "shape", "absent"],
+    ids=[
+        "name",
+        "version",
+        "declared",
+        "digest",
+        "extname",
+        "number",
+        "text",
+        "argument",
+        "shape",
+        "absent",
+    ],
 )
 def test_whatever_decides_a_result_changes_its_key(changed: str) -> None:
     assert changed != key()
@@ -80,7 +97,7 @@ def test_whatever_decides_a_result_changes_its_key(changed: str) -> None:
 def test_the_order_of_names_is_irrelevant() -> None:
     one = {"raw": product(), "settings": {"a": 1, "b": [1.5, None, True]}}
     two = {"settings": {"b": [1.5, None, True], "a": 1}, "raw": product()}
-    assert make_key("sum", "1", one) == make_key("sum", "1", two)
+    assert make_key("sum", "1", {}, one) == make_key("sum", "1", {}, two)
 
 
 def test_the_order_of_inputs_in_a_list_is_relevant() -> None:

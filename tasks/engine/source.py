@@ -1,0 +1,78 @@
+"""The digest of the source of a step, by which a change of code without a new version shows.
+
+It is not part of the key: only the developer knows whether a change of code changes a result.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schemas import ROOT
+from schemas.errors import DrpError
+from tasks.files import disk
+
+# the machinery of steps and files, which serves all steps alike
+_MACHINERY = ("tasks.engine", "tasks.files")
+
+
+def source_digest(fn: Callable[..., Any]) -> str:
+    """Return the digest of the file of a function and of the modules in `tasks` that it imports.
+
+    Modules imported by these count too; those of the machinery do not.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; empty if a file cannot be read.
+    """
+    try:
+        files = _with_imports(Path(inspect.getfile(fn)))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(hashlib.sha256(_source(path)).digest())
+    return digest.hexdigest()[:16]
+
+
+def recorded_source(record: Path) -> str:
+    """Return the digest of the source that made a record; empty if it is not known."""
+    try:
+        return str(json.loads(disk.read_bytes(record, limit=4 << 20))["facts"]["source"])
+    except (DrpError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _with_imports(first: Path) -> set[Path]:
+    found, waiting = {first}, [first]
+    while waiting:
+        new = _imports(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+@cache
+def _source(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@cache
+def _imports(path: Path) -> frozenset[Path]:
+    """Return the files in `tasks`, machinery excepted, that a file imports."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(_source(path))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    ours = (n for n in names if n.startswith("tasks.") and not n.startswith(_MACHINERY))
+    paths = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in ours)
+    return frozenset(p for p in paths if p.is_file())
