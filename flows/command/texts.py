@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from schemas.errors import DrpError, plain
 from tasks.delivery.published.answer import as_json
+from tasks.delivery.report.wording import format_digits
 
 if TYPE_CHECKING:
     from tasks.delivery.published.check import CheckedFile
@@ -62,14 +64,11 @@ def aligned(
     ]
 
 
-def cell_text(value: Any, style: str = ".6g") -> str:
+def cell_text(value: Any, style: str = ".6g", scale: float = 1.0) -> str:
     """Return the text of a value in a table; a dash for None."""
     if value is None:
         return "-"
-    if not isinstance(value, float):
-        return str(value)
-    text = format(value, style)
-    return text.lstrip("+-") if float(text) == 0 else text
+    return format_digits(value, style, scale) if isinstance(value, float) else str(value)
 
 
 def table(title: str, rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> list[str]:
@@ -335,12 +334,18 @@ def _in_four_cells(values: Count | Ends | Truths | None) -> list[str]:
         case Truths():
             return ["", f"{values.true} true", f"of {values.values}", ""]
         case Range():
-            numbers = [cell_text(n, ".9g") for n in (values.least, values.median, values.largest)]
-            return [*numbers, str(values.not_numbers or "")]
+            numbers = [values.least, values.median, values.largest]
+            texts = [cell_text(n, ".9g", scale_of(numbers)) for n in numbers]
+            return [*texts, str(values.not_numbers or "")]
         case Count():
             return ["-", "-", "-", str(values.not_numbers or "")]
         case _:
             return ["-", "-", "-", ""]
+
+
+def scale_of(values: Iterable[float | None]) -> float:
+    """Return the largest size of some values of a kind, beside which rounding is negligible."""
+    return max((abs(v) for v in values if v is not None and math.isfinite(v)), default=1.0)
 
 
 def _pixels_line(hdu: HduContents, pixels: Count) -> str:
@@ -352,7 +357,10 @@ def _pixels_line(hdu: HduContents, pixels: Count) -> str:
         if isinstance(pixels, Range)
         else {}
     )
-    text = ", ".join(f"{name} {cell_text(n)}" for name, n in numbers.items() if n is not None)
+    scale = scale_of(numbers.values())
+    text = ", ".join(
+        f"{name} {cell_text(n, scale=scale)}" for name, n in numbers.items() if n is not None
+    )
     return (
         f"  pixels [{plain(unit)}]: {text or 'none finite'}; {pixels.not_numbers} of "
         f"{pixels.values} are NaN"

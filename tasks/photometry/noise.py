@@ -160,6 +160,46 @@ def _mean_variance(grid: FloatArray, width: int, count: int) -> float:
     return total / windows if windows else np.nan
 
 
+def filtered_scatter(hours: FloatArray, flux: FloatArray, window_hours: float) -> float:
+    """Return the robust scatter of good points about the running median of their neighbours.
+
+    Variations much longer than the window, such as the bottom of a transit, do not count.
+
+    Parameters
+    ----------
+    hours : ndarray, shape (n,)
+        Times [h], finite.
+    flux : ndarray, shape (n,)
+        Fluxes of the good points, finite.
+    window_hours : float
+        Width of the window centred on each point [h].
+
+    Returns
+    -------
+    float
+        Scatter [ppm]; NaN with fewer than three points that have three neighbours each.
+
+    Notes
+    -----
+    The median of n neighbours has the variance ``pi / (2 n)`` times that of a point (for many
+    normal ones), so that each difference is divided by ``sqrt(1 + pi / (2 n))``.
+    """
+    order = np.argsort(hours, kind="stable")
+    time, signal = hours[order], flux[order]
+    first = np.searchsorted(time, time - window_hours / 2, "left")
+    last = np.searchsorted(time, time + window_hours / 2, "right")
+    differences = [
+        (signal[i] - np.median(np.delete(signal[a:b], i - a)))
+        / np.sqrt(1 + np.pi / (2 * (b - a - 1)))
+        for i, (a, b) in enumerate(zip(first, last, strict=True))
+        if b - a > FEWEST_POINTS
+    ]
+    middle = float(np.median(signal)) if signal.size else np.nan
+    if len(differences) < FEWEST_POINTS or not middle > 0:
+        return np.nan
+    return float(PPM * MAD_TO_SIGMA * np.median(np.abs(differences)) / middle)
+
+
 @dataclass(frozen=True, slots=True)
 class HeaderMetrics:
     """Metrics in the header of a light curve, as computed by the operational pipeline.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tasks.photometry.noise import (
     cdpp,
     clip_once,
+    filtered_scatter,
     header_metrics,
     noise_metrics,
     point_to_point,
@@ -282,3 +283,30 @@ def test_simultaneous_points_have_no_time_step() -> None:
 def test_flags_of_other_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2,\) flags for \(3,\) fluxes"):
         noise_metrics([0, 1, 2], [1, 2, 3], [False, False])
+
+
+def transit(depth: float, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ten hours of minutes with gaps, and a transit of three hours with ingress of 20 min."""
+    rng = np.random.default_rng(5)
+    hours = np.arange(600) / 60
+    hours = hours[(hours % 1.6) < 1.0]
+    shape = np.clip((1.5 - np.abs(hours - 5)) / 0.33, 0, 1)
+    return hours, 1e6 * (1 - depth * shape + rng.normal(0, sigma, hours.size))
+
+
+def test_the_filtered_scatter_is_that_of_the_noise_whatever_the_transit() -> None:
+    hours, flux = transit(depth=0.01, sigma=1e-4)
+    # 375 points: 4 % for the error of a MAD, and the ingress is not filtered out
+    assert filtered_scatter(hours, flux, 0.5) == pytest.approx(100, rel=0.15)
+    assert noise_metrics(hours / 24, flux, np.zeros(hours.size, bool)).scatter > 2000
+    hours, flux = transit(depth=0.0, sigma=1e-4)
+    assert filtered_scatter(hours, flux, 0.5) == pytest.approx(100, rel=0.1)
+
+
+def test_the_filtered_scatter_does_not_depend_on_order_and_needs_neighbours() -> None:
+    hours, flux = transit(depth=0.01, sigma=1e-4)
+    mixed = np.random.default_rng(1).permutation(hours.size)
+    assert filtered_scatter(hours[mixed], flux[mixed], 0.5) == filtered_scatter(hours, flux, 0.5)
+    assert np.isnan(filtered_scatter(hours * 100, flux, 0.5))
+    assert np.isnan(filtered_scatter(hours[:0], flux[:0], 0.5))
+    assert np.isnan(filtered_scatter(hours, np.zeros_like(flux), 0.5))

@@ -40,6 +40,7 @@ from tasks.delivery.report.series import (
     varies,
 )
 from tasks.delivery.report.tables import EVENT_DIGITS, bit_name
+from tasks.delivery.report.wording import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,7 +185,7 @@ def draw_correlations(findings: Findings, most: int) -> bytes:
                 continue
             _draw_flux_over(axes, x, y, most, periodic=name == "roll")
             axes.tick_params(labelleft=place % 2 == 0)
-            pearson = f"r {relation(x, y).pearson:+.2f}".replace("-", "−")
+            pearson = f"r {format_number(relation(x, y).pearson, '+.2f')}"
             write_title(axes, label(quantity), pearson)
         canvas.supylabel("relative flux [ppm]", fontsize=8, x=0.004)
         return as_svg(canvas)

@@ -29,7 +29,7 @@ from tasks.delivery.report.drawing import (
 from tasks.delivery.report.findings import Findings
 from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
 from tasks.delivery.report.tables import stage_name
-from tasks.delivery.report.wording import ROUNDING, format_ppm, format_value
+from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm, format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,9 @@ def draw_curves(findings: Findings, most: int) -> bytes:
             draw_quantity(axes, points.hours, relative, points.good, most, labelled=place % 4 == 3)
             noise = findings.metrics.get(name, {}).get("P2P_PPM", np.nan)
             aperture = f"{name}, {format_value(radius)} pixels" if name == OPTIMAL else name
-            scatter = f"point to point {noise:.0f} ppm" if np.isfinite(noise) else ""
+            scatter = (
+                f"point to point {format_number(noise, '.0f')} ppm" if np.isfinite(noise) else ""
+            )
             write_title(axes, aperture, scatter)
         for axes in panels[-1]:
             label_x(axes, "hours")

@@ -11,6 +11,7 @@ from schemas.light_curves import DEFAULT_RADIUS
 from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText, as_svg, new_figure
 from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
 from tasks.delivery.report.verdict import counted
+from tasks.delivery.report.wording import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +133,6 @@ def describe_light_curve(points: Points, start: str, most: int) -> FigureText:
     alt = f"Relative flux against time over {points.duration:.1f} hours: {kinds}."
     if good:
         inner = relative[points.good]
-        alt += (
-            f" Good points lie between {inner.min():.0f} and {inner.max():.0f} ppm of their median."
-        )
+        least, largest = (format_number(float(v), ".0f") for v in (inner.min(), inner.max()))
+        alt += f" Good points lie between {least} and {largest} ppm of their median."
     return FigureText(caption=" ".join(parts), alt=alt)

@@ -25,6 +25,7 @@ from tasks.delivery.report.drawing import (
 from tasks.delivery.report.findings import LEVELS, Findings, Quantity
 from tasks.delivery.report.series import relative_flux, varies
 from tasks.delivery.report.shown_images import Picture
+from tasks.delivery.report.wording import format_number
 from tasks.numerics.robust import MAD_TO_SIGMA
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _draw_bar(bar: Axes, image: AxesImage, norm: Normalize) -> None:
 def short(value: float) -> str:
     """Format a number for a colour scale."""
     style = ".0f" if 1000 <= abs(value) < 1e7 else ".1e" if 0 < abs(value) < 1e-3 else ".3g"
-    return format(value, style).replace("-", "−")
+    return format_number(value, style)
 
 
 def draw_levels(findings: Findings, most: int) -> bytes:
@@ -177,7 +178,7 @@ def _draw_level(
     relative = relative_flux(flux, measured & (flux > 0))
     draw_quantity(axes, points.hours, relative, points.good, most, labelled=labelled)
     middle = float(np.median(flux[measured])) if measured.any() else np.nan
-    text = f"median {middle:.4g} electron" if np.isfinite(middle) else ""
+    text = f"median {format_number(middle, '.4g')} electron" if np.isfinite(middle) else ""
     write_title(axes, f"{quantity.name} flux [ppm]", text)
     hour = points.hours[findings.image_index]
     if np.isfinite(hour) and np.isfinite(relative).any():

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from schemas.flags import Quality
 from schemas.light_curves import RADII
 from schemas.payloads import (
     CalibratedVisit,
@@ -38,7 +39,7 @@ from tasks.delivery.report.pdf import moment, templates, write_pdf
 from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.tables import Table
-from tasks.delivery.report.verdict import Evidence, Verdict, verdict
+from tasks.delivery.report.verdict import Evidence, Verdict, counted, verdict
 from tasks.delivery.report.wording import Row, printable
 from tasks.engine.step import Leaves, step
 from tasks.files import disk
@@ -192,10 +193,24 @@ def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf
         scatter=scatter,
         error=error,
         contamination=contamination if isinstance(contamination, float) else None,
+        commonest=commonest_flag(points),
         warned=_once(step for step, state in states if state is Status.WARNING),
         skipped=_once(step for step, state in states if state is Status.SKIPPED),
         by_hand=_once(leaf.step for leaf in leaves if leaf.by_hand),
     )
+
+
+def commonest_flag(points: Points) -> str:
+    """Describe the most common flag of the points in sight that are not good, or of all such."""
+    bad = ~points.good
+    seen = bad & ~points.in_saa & ~points.occulted
+    quality = points.quality[seen if seen.any() else bad]
+    counts = {bit: int((quality & int(bit) != 0).sum()) for bit in Quality}
+    commonest = max(counts, key=lambda bit: counts[bit])
+    if not counts[commonest]:
+        return ""
+    words = tables.BIT_WORDS.get(commonest, tables.bit_name(commonest))
+    return f"{words} ({counted(counts[commonest])})"
 
 
 def _once(steps: Iterable[str]) -> tuple[str, ...]:

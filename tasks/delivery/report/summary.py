@@ -24,6 +24,7 @@ from tasks.delivery.report.verdict import (
 )
 from tasks.delivery.report.wording import Row, format_value, make_row, printable
 from tasks.engine.run import STEPS
+from tasks.photometry.noise import filtered_scatter
 from tasks.visit.images import Images
 
 LONGEST_WARNING = 160  # characters that fit on one line of the page
@@ -83,6 +84,12 @@ Mark = Literal["", "met", "beyond goal", "beyond limit", "above"]
 REQUIRED = ((9.0, 6.0, 10.0, 20.0), (12.0, 3.0, None, 85.0))
 
 NO_POINTS = "too few good points"
+
+# Shorter than a transit, so that its bottom is filtered out, and long enough for a median of some
+# tens of the usual stacks.
+FILTER_HOURS = 0.5
+
+FILTERED = f"High-pass scatter ({60 * FILTER_HOURS:g} min)"
 
 
 class KeyNumber(Row):
@@ -168,7 +175,8 @@ def noise_numbers(
 ) -> tuple[KeyNumber, ...]:
     """Tabulate scatter, formal error, CDPP and flux.
 
-    The scatter is compared with the formal error, the CDPP with the mission's requirements.
+    The scatter is compared with the formal error, the CDPP with the mission's requirements. Robust
+    scatter and CDPP include a transit; the scatter about a running median does not.
     """
     formal = metrics["FORM_PPM"]
     goal, limit = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
@@ -185,11 +193,19 @@ def noise_numbers(
         bounded(scatter, goal, limit),
         unbounded(make_row("Median formal error", formal, "ppm", NO_POINTS)),
         unbounded(make_row("Robust scatter", metrics["ROB_PPM"], "ppm", NO_POINTS)),
+        filtered_number(points),
         cdpp("CDPP in 30 min", "CDPP_30M", 0.5),
         cdpp("CDPP in 3 h", "CDPP_3H", 3.0),
         cdpp("CDPP in 6 h", "CDPP_6H", 6.0),
         unbounded(make_row("Median flux", metrics["MEDIAN"], "electron/s", NO_POINTS)),
     )
+
+
+def filtered_number(points: Points) -> KeyNumber:
+    """Tabulate the scatter about a running median, which transits and trends do not enter."""
+    flux, good = points.flux, points.good
+    scatter = filtered_scatter(points.hours[good], flux[good], FILTER_HOURS)
+    return unbounded(make_row(FILTERED, scatter, "ppm", NO_POINTS))
 
 
 def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:

@@ -7,8 +7,9 @@ rule with its finding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from schemas.inputs import REFERENCES
 from schemas.payloads import Payload
@@ -16,6 +17,8 @@ from schemas.payloads import Payload
 Word = Literal["good", "usable with care", "not usable"]
 
 WORDS: tuple[Word, ...] = ("good", "usable with care", "not usable")
+
+UNKNOWN = "unknown"  # a finding that could not be measured: its rule is not met
 
 # Of the points outside the SAA with the star in sight; if more are missing, a transit of some hours
 # is at risk.
@@ -56,7 +59,8 @@ class Evidence:
     `visible` counts the points outside the SAA and not behind the Earth, `good` the unflagged ones.
     `scatter` and `error` are the point-to-point scatter and the median formal error [ppm], None if
     unknown; `contamination` is the light of field stars relative to the target's, None if not
-    measured. The other fields name steps.
+    measured. `commonest` describes the most common flag of the points that are not good; it is
+    empty if there is none. The other fields name steps.
     """
 
     visible: int
@@ -64,6 +68,7 @@ class Evidence:
     scatter: float | None
     error: float | None
     contamination: float | None = None
+    commonest: str = ""
     warned: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
@@ -102,9 +107,9 @@ def verdict(evidence: Evidence) -> Verdict:
     -------
     Verdict
         The worst word of all rules, with the reasons of the rules that are not met, worst first; or
-        the reasons in favour if all are met.
+        the reasons in favour if all are met. A rule whose finding is unknown is not met.
     """
-    rules = (
+    judged = (
         points_rule(evidence),
         share_rule(evidence),
         noise_rule(evidence),
@@ -114,6 +119,7 @@ def verdict(evidence: Evidence) -> Verdict:
         steps_rule("Steps skipped", "steps skipped by a setting", evidence.skipped),
         steps_rule("Steps supplied by hand", "steps supplied by hand", evidence.by_hand),
     )
+    rules = tuple(map(doubt_unknown, judged))
     against = sorted(
         (rule for rule in rules if rule.word != "good"), key=lambda rule: -WORDS.index(rule.word)
     )
@@ -129,6 +135,19 @@ def verdict(evidence: Evidence) -> Verdict:
     return Verdict(
         word=word, sentence=how_many, reasons=tuple(rule.reason for rule in against), rules=rules
     )
+
+
+def doubt_unknown(rule: Rule) -> Rule:
+    """Return a rule whose finding is unknown as not met; any other as it is."""
+    if rule.found != UNKNOWN or rule.word != "good":
+        return rule
+    reason = rule.reason or f"{rule.name[:1].lower()}{rule.name[1:]}: unknown"
+    return rule.model_copy(update={"word": "usable with care", "reason": reason})
+
+
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether a finding is a number."""
+    return value is not None and math.isfinite(value)
 
 
 def points_rule(evidence: Evidence) -> Rule:
@@ -147,6 +166,8 @@ def points_rule(evidence: Evidence) -> Rule:
             f"{counted(evidence.good, 'good ')}: at least {CARE_POINTS} are needed for a reliable "
             "scatter"
         )
+    if reason and evidence.commonest:
+        reason = f"{reason}; most common flag: {evidence.commonest}"
     bounds = {"goal": f"≥ {CARE_POINTS}", "limit": f"≥ {FEWEST_POINTS}"}
     return Rule(name="Good points", found=str(evidence.good), word=word, reason=reason, **bounds)
 
@@ -163,6 +184,8 @@ def share_rule(evidence: Evidence) -> Rule:
         word, reason = "not usable", f"{reason}, less than {CARE_SHARE:.0%}"
     elif share < GOOD_SHARE:
         word, reason = "usable with care", f"{reason}, less than {GOOD_SHARE:.0%}"
+    if word != "good" and evidence.commonest:
+        reason = f"{reason}; most common flag: {evidence.commonest}"
     bounds = {"goal": f"≥ {GOOD_SHARE:.0%}", "limit": f"≥ {CARE_SHARE:.0%}"}
     return Rule(
         name="Good fraction, star in sight",
@@ -175,10 +198,13 @@ def share_rule(evidence: Evidence) -> Rule:
 
 def noise_rule(evidence: Evidence) -> Rule:
     """Judge the point-to-point scatter against the formal error."""
-    if evidence.scatter is None or evidence.error is None or not evidence.error > 0:
-        text, (word, reason) = "unknown", judge_unknown_noise(evidence.good)
+    scatter, error = evidence.scatter, evidence.error
+    word: Word
+    if not is_known(scatter) or not is_known(error) or not error > 0:
+        text, word = UNKNOWN, "usable with care"
+        reason = "the scatter cannot be compared with the formal error: one of them is unknown"
     else:
-        ratio = evidence.scatter / evidence.error
+        ratio = scatter / error
         text, (word, reason) = f"{ratio:.2f}", judge_ratio(ratio)
     return Rule(
         name="Point-to-point scatter / formal error",
@@ -187,16 +213,6 @@ def noise_rule(evidence: Evidence) -> Rule:
         limit=f"≤ {CARE_RATIO:g}",
         word=word,
         reason=reason,
-    )
-
-
-def judge_unknown_noise(good: int) -> tuple[Word, str]:
-    """Return word and reason for an unknown scatter or error of some number of good points."""
-    if good < FEWEST_POINTS:  # another rule covers these
-        return "good", ""
-    return (
-        "usable with care",
-        "the scatter cannot be compared with the formal error: one of them is unknown",
     )
 
 
@@ -213,13 +229,14 @@ def judge_ratio(ratio: float) -> tuple[Word, str]:
 
 
 def contamination_rule(evidence: Evidence) -> Rule:
-    """Judge the light of field stars in the aperture; if unknown, a step has a warning."""
+    """Judge the light of field stars in the aperture."""
     name, bounds = (
         "Contamination by field stars",
         {"goal": f"≤ {GOOD_CONTAMINATION:.0%}", "limit": "none"},
     )
-    if evidence.contamination is None:
-        return Rule(name=name, found="unknown", word="good", reason="", **bounds)
+    if not is_known(evidence.contamination):
+        reason = "the light of field stars in the aperture is unknown"
+        return Rule(name=name, found=UNKNOWN, word="usable with care", reason=reason, **bounds)
     text = f"{evidence.contamination:.2%}"
     if evidence.contamination > GOOD_CONTAMINATION:
         reason = (

@@ -15,6 +15,9 @@ LONGEST = 80  # characters of a header string
 
 ROUNDING = 1e-6  # ppm; rounding of a sum over a few thousand pixels
 
+# Of the scale of a value; the rounding of sums of such values in double precision is larger.
+NEGLIGIBLE = 1e-15
+
 
 class Row(Payload):
     """One row of a table: a value as number and as text, or None with the reason."""
@@ -42,18 +45,30 @@ def printable(value: object, limit: int = LONGEST) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def format_digits(value: float, style: str, scale: float = 1.0) -> str:
+    """Format a number in a style of `format`; every other function here ends in this one.
+
+    A value that rounding alone leaves, far below `scale`, is 0; and a 0 has no sign, whether it is
+    exact or all that its decimals show.
+    """
+    text = format(0.0 if abs(value) < NEGLIGIBLE * scale else value, style)
+    if not math.isfinite(value) or set("123456789") & set(text.partition("e")[0]):
+        return text
+    return "0" if "e" in text else text.lstrip("+-")
+
+
 def format_value(value: Scalar, digits: int = 4) -> str:
     """Format a value for reading: some significant digits, but all of those before the point."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
         return printable(value)
-    if isinstance(value, int) or value == 0:
+    if isinstance(value, int) or abs(value) < NEGLIGIBLE:
         return str(int(value))
     before = math.floor(math.log10(abs(value))) + 1
     if not -4 < before <= 9:
-        return f"{value:.{digits - 1}e}"
-    text = f"{value:.{max(digits - before, 0)}f}"
+        return format_digits(value, f".{digits - 1}e")
+    text = format_digits(value, f".{max(digits - before, 0)}f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -61,7 +76,7 @@ def format_number(value: float, style: str = "") -> str:
     """Format a number for a table; a dash if it is not finite."""
     if not math.isfinite(value):
         return DASH
-    return (format(value, style) if style else format_value(value)).replace("-", "−")
+    return (format_digits(value, style) if style else format_value(value)).replace("-", "−")
 
 
 def format_ppm(value: float) -> str:
@@ -70,7 +85,7 @@ def format_ppm(value: float) -> str:
         return DASH
     size = abs(value) if abs(value) > ROUNDING else 0.0
     digits = 0 if size >= 100 or size == 0 else 1 if size >= 1 else 3
-    return f"{value if size else 0.0:.{digits}f}".replace("-", "−")
+    return format_number(value if size else 0.0, f".{digits}f")
 
 
 def format_like(value: float, spread: float) -> str:
@@ -88,8 +103,8 @@ def format_with_error(value: float, error: float) -> str:
     digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
     if not -5 < digits < 8:
         return f"{format_number(value, '.3g')} ± {format_number(error, '.2g')}"
-    value, error = (round(v, digits) for v in (value, error))
-    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
+    style = f".{max(digits, 0)}f"
+    return " ± ".join(format_number(round(v, digits), style) for v in (value, error))
 
 
 def make_row(
@@ -98,5 +113,8 @@ def make_row(
     """Make a row of a table; a value that is None, empty or not finite is a dash with `reason`."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    text = format(value, style) if style else format_value(value)
+    if style and not isinstance(value, str):
+        text = format_digits(value, style)
+    else:
+        text = format_value(value)
     return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from schemas import ROOT
+from schemas.flags import EVENT_SAA, Quality
 from tasks.delivery.report.report import DATA, FIGURES, collect_report, svg, typeset_report
-from tasks.delivery.report.summary import method_of
+from tasks.delivery.report.summary import FILTERED, method_of
 from tests.support.runs import STEPS
 from tests.support.visit_report import FACTS, Visit, collect, row
 
@@ -77,6 +79,30 @@ def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: 
         "steps skipped by a setting",
         "steps supplied by hand",
     ]
+
+
+def test_the_verdict_names_the_most_common_flag_of_the_points_in_sight(tmp_path: Path) -> None:
+    quality, event = np.zeros(120, np.int64), np.zeros(120, np.int64)
+    quality[:40], event[:40] = int(Quality.SAA), EVENT_SAA  # most, but not in sight
+    quality[50:70] = int(Quality.COSMIC_RAYS)
+    quality[60:65] |= int(Quality.CENTROID)
+    found = collect(Visit(quality=quality, event=event), tmp_path)
+    assert found["verdict"]["reasons"][0] == (
+        "60 of 80 points with the star in sight are good (75%), less than 90%; most common flag: "
+        "many cosmic rays (20 points)"
+    )
+
+
+def test_the_first_page_has_a_scatter_without_the_transit_beside_the_raw_one(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(2)
+    flux = 1e6 * (1 + rng.normal(0, 1e-4, 120) - 0.01 * (np.abs(np.arange(120) - 60) < 35))
+    numbers = {m["label"]: m for m in collect(Visit(flux=flux), tmp_path)["metrics"]}
+    labels = list(numbers)
+    assert labels.index(FILTERED) == labels.index("Robust scatter") + 1
+    # 120 points, and the ends of the transit are not filtered out
+    assert numbers[FILTERED]["value"] == pytest.approx(100, rel=0.3)
 
 
 def test_the_key_and_the_data_do_not_know_where_files_lie(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.delivery.report.verdict import Evidence, verdict
+from tasks.delivery.report.verdict import UNKNOWN, Evidence, Rule, doubt_unknown, verdict
 
-GOOD = Evidence(visible=1000, good=990, scatter=110.0, error=100.0)
+GOOD = Evidence(visible=1000, good=990, scatter=110.0, error=100.0, contamination=0.01)
 
 
 def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
@@ -39,6 +40,24 @@ def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
         ({"scatter": 301.0}, "not usable", "more than 3"),
         ({"scatter": 49.0}, "usable with care", "less than 0.5"),
         ({"scatter": None}, "usable with care", "one of them is unknown"),
+        ({"scatter": math.nan}, "usable with care", "one of them is unknown"),
+        ({"error": math.nan}, "usable with care", "one of them is unknown"),
+        (
+            {"contamination": None},
+            "usable with care",
+            "light of field stars in the aperture is unkn",
+        ),
+        ({"contamination": math.nan}, "usable with care", "in the aperture is unknown"),
+        (
+            {"good": 499, "commonest": "many cosmic rays (501 points)"},
+            "not usable",
+            "less than 50%; most common flag: many cosmic rays (501 points)",
+        ),
+        (
+            {"good": 29, "visible": 29, "commonest": "in the SAA (9 points)"},
+            "usable with care",
+            "reliable scatter; most common flag: in the SAA (9 points)",
+        ),
         ({"error": None}, "usable with care", "one of them is unknown"),
         ({"error": 0.0}, "usable with care", "one of them is unknown"),
         ({"warned": ("dark", "flat")}, "usable with care", "steps with a warning: dark, flat"),
@@ -62,6 +81,20 @@ def test_each_rule_of_the_verdict_can_fail(change: dict[str, Any], word: str, re
     found = verdict(replace(GOOD, **change))
     assert found.word == word
     assert any(reason in r for r in found.reasons), found.reasons
+
+
+@pytest.mark.parametrize("reason", ["", "could not be measured"])
+def test_a_rule_whose_finding_is_unknown_is_never_met(reason: str) -> None:
+    rule = Rule(
+        name="Some Number", found=UNKNOWN, goal="0", limit="none", word="good", reason=reason
+    )
+    doubted = doubt_unknown(rule)
+    assert doubted.word == "usable with care"
+    assert doubted.reason == (reason or "some Number: unknown")
+    bad = rule.model_copy(update={"word": "not usable"})
+    assert doubt_unknown(bad) == bad
+    nothing = verdict(Evidence(visible=0, good=0, scatter=None, error=None))
+    assert [r.name for r in nothing.rules if r.found == UNKNOWN and r.word == "good"] == []
 
 
 def test_the_worst_rule_decides_and_all_reasons_against_are_listed() -> None:

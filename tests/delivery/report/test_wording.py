@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.command.texts import cell_text
 from schemas.payloads import Scalar
+from tasks.delivery.report.pictures import short
 from tasks.delivery.report.wording import (
+    format_digits,
+    format_like,
+    format_number,
     format_ppm,
     format_value,
     format_with_error,
@@ -36,6 +43,41 @@ from tasks.delivery.report.wording import (
 )
 def test_numbers_are_written_as_a_person_would(value: Scalar, shown: str) -> None:
     assert format_value(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (format_value(-5.7e-20), "0"),
+        (format_value(-0.0), "0"),
+        (make_row("Mean", -5.7e-20, "electron").shown, "0"),
+        (make_row("Mean", -0.0004, "electron", style=".3f").shown, "0.000"),
+        (format_ppm(-0.0004), "0.000"),
+        (format_number(-0.0004, "+.2f"), "0.00"),
+        (format_number(-0.004, ".1%"), "−0.4%"),
+        (format_like(-0.0004, 0.5), "0.000"),
+        (format_with_error(-0.0004, 0.12), "0.00 ± 0.12"),
+        (format_with_error(-5.7e-20, 1e-9), "0 ± 1e−09"),
+        (format_digits(-3e-17, ".3g", scale=1e-17), "-3e-17"),
+        (format_digits(float("-inf"), ".3g"), "-inf"),
+        (cell_text(-5.7e-20), "0"),
+        (cell_text(-0.04, "+.1f"), "0.0"),
+        (cell_text(-0.06, "+.1f"), "-0.1"),
+        (short(-1e-20), "0"),
+        (format_value(2.16e-10), "2.160e-10"),
+    ],
+)
+def test_rounding_is_zero_and_zero_has_no_sign(shown: str, wanted: str) -> None:
+    assert shown == wanted
+
+
+@given(st.floats(-1e12, 1e12), st.sampled_from([".3f", ".0f", "+.2f", ".4g", ".1%", ".2e"]))
+def test_no_number_is_a_negative_zero_or_the_rounding_of_one(value: float, style: str) -> None:
+    texts = [format_digits(value, style), format_value(value), format_ppm(value)]
+    texts += [format_number(value, style), format_with_error(value, 0.02), cell_text(value, style)]
+    for text in texts:
+        assert not re.match(r"[-−+][0.]+($|%|e| )", text), text
+        assert not re.search(r"e[-−](1[6-9]|[2-9]\d|\d{3})$", text), text
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf"), ""])

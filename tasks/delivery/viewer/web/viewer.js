@@ -42,13 +42,19 @@ function unpack(series) {
 }
 const once = (owner, name, make) => name in owner ? owner[name] : (owner[name] = make());
 const values = series => once(series, "values", () => unpack(series));
-const fixed = (value, digits) => Number.isFinite(value) ? value.toFixed(Math.max(digits, 0)).replace("-", "−") : DASH;
-const signed = value => (value > 0 ? "+" : "") + fixed(value, 0);
+// a 0 has no sign, whether it is exact or all that its decimals show
+const unsigned = text => /[1-9]/.test(text) ? text : text.replace("-", "");
+const decimals = (value, digits) => unsigned(value.toFixed(Math.max(digits, 0)));
+const fixed = (value, digits) => Number.isFinite(value) ? decimals(value, digits).replace("-", "−") : DASH;
+const signed = value => (value >= 0.5 ? "+" : "") + fixed(value, 0);
 const finite = values => values.filter(Number.isFinite);
 function median(values) {
   const sorted = finite(values).sort((a, b) => a - b), n = sorted.length;
   return n ? (sorted[(n - 1) >> 1] + sorted[n >> 1]) / 2 : NaN;
 }
+// rounding leaves ticks at 0 with a tiny value
+const tickTexts = ticks => ticks.map(t => Math.abs(t) < 1e-9 * Math.abs(ticks.at(-1) - ticks[0]) ? "0"
+  : String(+t.toPrecision(12)).replace("-", "−"));
 const ppmText = value => fixed(value, Math.abs(value) >= 100 || value === 0 ? 0 : Math.abs(value) >= 1 ? 1 : 3);
 
 for (const set of data.sets) {
@@ -270,7 +276,7 @@ function plot(panel) {
     width, height, legend: {show: false}, padding: [6, 12, 0, 0],
     scales: {x: {time: false, range: () => range()}, y: {range: (u, low, high) => heights(now, panel, ...range())}},
     axes: [{...axis, size: 30, space: 70, values: (u, ticks) => ticks.map(t => overRoll() ? `${t}°` : `${t} h`)},
-      {...axis, size: 62, space, values: (u, ticks) => ticks.map(t => String(+t.toPrecision(12)).replace("-", "−"))}],
+      {...axis, size: 62, space, values: (u, ticks) => tickTexts(ticks)}],
     series: [{}, ...panel.series.map(s => ({label: s.label, paths: () => null, points: {show: false}}))],
     cursor: {
       sync: {key: "visit", scales: ["x", null]}, drag: {x: true, y: false, setScale: false},
@@ -465,7 +471,7 @@ function csv() {
   const shown = now.order.filter((_, k) => now.x[k] >= from && now.x[k] <= to);
   const panelOf = q => "xy".includes(q.name) ? "centroid" : q.name;
   const quantities = set.quantities.filter(q => state.panels.has(panelOf(q)) || q === set.roll);
-  const cell = (series, i) => Number.isFinite(values(series)[i]) ? values(series)[i].toFixed(Math.max(series.digits, 0)) : "";
+  const cell = (series, i) => Number.isFinite(values(series)[i]) ? decimals(values(series)[i], series.digits) : "";
   const columns = ["INDEX", "BJD_TIME [d]", "FLUX [electron]", "FLUXERR [electron]", "EVENT", "QUALITY",
     ...quantities.map(q => `${q.name.toUpperCase()} [${q.unit}]`)];
   const points = `${shown.length} of ${set.count} ${set.label}`;
