@@ -1,5 +1,7 @@
 """Artifacts of a run in Prefect: progress, steps, verdict, light curve, links to the products.
 
+A run that failed has the text of the report on its failure instead.
+
 Their keys contain the visit, so that the server keeps their history by visit. They are for display
 only: if the server does not accept them, the run continues without.
 """
@@ -7,17 +9,22 @@ only: if the server does not accept them, the run continues without.
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
+from schemas.errors import plain
+from schemas.names import VISIT
 from schemas.payloads import Inventory, Published, ReportData
 from tasks.delivery.report.report import DATA, LIGHT_CURVE, svg
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, current_run
@@ -27,6 +34,8 @@ EVERY = 1.0  # shortest time between two updates [s]
 PATIENCE = 3.0  # timeout of a request [s]: artifacts must not delay a visit
 
 LARGEST_PICTURE = 300_000  # bytes; a server accepts half a megabyte
+
+LONGEST_TEXT = 100_000  # characters of a report
 
 Show = Callable[[Published, ReportData], None]
 
@@ -68,7 +77,7 @@ class Board:
     def __init__(self, run: Run, visit: str) -> None:
         self.run = run
         self.visit = visit
-        self.slug = visit.lower().replace("_", "-")
+        self.slug = slug(visit)
         self.lost = False
         self.client: Any = None
         self.made: dict[str, Any] = {}
@@ -119,6 +128,7 @@ class Board:
         from prefect.runtime import flow_run
 
         self.flow_run = flow_run.id
+        self.run.flow_run = str(flow_run.id or "")
         self.client = get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True).__enter__()
         # a run of a deployment is created before its visit is known
         name = f"reduce {self.visit}"
@@ -171,6 +181,62 @@ class Board:
             f"- [{file.name}]({link(file)})\n" for file in worth_reading(Path(published.folder))
         )
         self._make("links", "markdown", page, f"report and products of {self.visit}")
+
+
+def show_failure(flow_run: str, visit: str, code: int, text: str) -> None:
+    """Show in Prefect why a run failed, and tag the run with its visit.
+
+    Parameters
+    ----------
+    flow_run : str
+        Id of the flow run; nothing is shown if it is empty.
+    visit : str
+        Name of the visit, or of what was requested if the visit is not known.
+    code : int
+        Exit code.
+    text : str
+        The text of the report on the failure, or the error message.
+    """
+    if not flow_run:
+        return
+    with contextlib.suppress(Exception):  # the error itself matters, whatever the server replies
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactCreate
+
+        artifact = ArtifactCreate(
+            key=f"{slug(visit)}-failure",
+            type="markdown",
+            data=failure_page(code, text),
+            description=f"failure of {plain(visit)}",
+            flow_run_id=UUID(flow_run),
+        )
+        with get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True) as client:
+            client.create_artifact(artifact)
+            if VISIT.fullmatch(visit):
+                tags = {*client.read_flow_run(UUID(flow_run)).tags, visit}
+                client.update_flow_run(UUID(flow_run), tags=sorted(tags))
+
+
+def current_flow_run() -> str:
+    """Return the id of the Prefect flow run that this code is part of; empty if there is none."""
+    if "prefect" not in sys.modules:
+        return ""
+    from prefect.runtime import flow_run
+
+    return str(flow_run.id or "")
+
+
+def failure_page(code: int, text: str) -> str:
+    """Return exit code and report as Markdown; the report is shown literally."""
+    fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=2))
+    return (
+        f"# Not reduced\n\nexit code {code}\n\n{fence}\n{text[:LONGEST_TEXT].rstrip()}\n{fence}\n"
+    )
+
+
+def slug(name: str) -> str:
+    """Return a name as part of the key of an artifact: lower case, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
 
 
 def row(report: StepReport) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from schemas.errors import BusyError, UsageError
 from schemas.names import VISIT
-from tasks.engine.store import Workspace
+from tasks.engine.store import Workspace, run_mark
 from tasks.files import disk
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
 
-REPORT = (".txt", ".pdf")
+REPORT = (".txt", ".pdf", ".json")
 # hidden files among the reports older than this are no longer being written [s]
 LEFT = 3600.0
 
@@ -168,6 +168,7 @@ def _remove(work: Path, kept: Kept) -> str:
             action = _delete(work, kept)
             if action == "remove":
                 disk.remove(work / "records" / f"{kept.visit}.digests.json")
+                disk.discard(run_mark(work, kept.visit))
             return action
     except BusyError:
         return "in use"

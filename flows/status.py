@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from schemas.errors import DrpError
 from schemas.names import VISIT, read_published_name
+from tasks.engine.store import run_mark
 from tasks.files import disk
 
 
@@ -19,8 +21,10 @@ from tasks.files import disk
 class VisitState:
     """A visit and its state.
 
-    `state` is running, published, reduced (newer than its publication, or not yet published),
-    damaged (its manifest cannot be read) or cleaned (nothing left).
+    `state` is running, failed (its last run ended with an error), interrupted (its last run was cut
+    short), published, reduced (newer than its publication, or not yet published), damaged (its
+    manifest cannot be read) or cleaned (nothing left). `code`, `reason` and `report` are those of a
+    failure: the exit code, why in a few words, and the path of its report.
     """
 
     visit: str
@@ -30,6 +34,9 @@ class VisitState:
     verdict: str = ""
     when: float = 0.0  # time of the last change [s since 1970]
     folder: str = ""
+    code: int = 0
+    reason: str = ""
+    report: str = ""
 
     @property
     def age(self) -> float:
@@ -47,10 +54,11 @@ def visit_states(output: Path, work: Path) -> list[VisitState]:
     records = {
         p.name: p for p in _entries(work / "records") if VISIT.fullmatch(p.name) and p.is_dir()
     }
+    failures = {failure.visit: failure for failure in _failures(work / "reports")}
     held = locked_files()
     return [
-        _state(visit, folders.get(visit), records.get(visit), work, held)
-        for visit in sorted({*folders, *records})
+        _state(visit, folders.get(visit), records.get(visit), failures.get(visit), (work, held))
+        for visit in sorted({*folders, *records, *failures})
     ]
 
 
@@ -58,32 +66,70 @@ def _state(
     visit: str,
     folder: Path | None,
     records: Path | None,
-    work: Path,
-    held: set[tuple[int, int]] | None,
+    failure: Failure | None,
+    locks: tuple[Path, set[tuple[int, int]] | None],
 ) -> VisitState:
-    state = VisitState(visit, "reduced")
+    state = VisitState(visit, "cleaned" if folder is None else "published")
     if folder is not None:
-        state.state, state.version, state.folder, state.last_step = (
-            "published",
-            folder.name.rpartition("_")[2],
-            str(folder),
-            "publish",
-        )
-        try:
-            manifest = json.loads(disk.read_bytes(folder / "manifest.json", limit=64 << 20))
-            state.verdict = str(manifest.get("verdict", {}).get("word", ""))
-        except (DrpError, ValueError, AttributeError):
-            state.state = "damaged"
-        state.when = folder.stat().st_mtime
+        _add_publication(state, folder)
     newest = max(_records(records), default=None)
-    if folder is None and newest is None:
-        state.state = "cleaned"
     if newest is not None and newest[0] > state.when:
         state.when, state.last_step = newest
-        state.state = "reduced" if state.state == "published" else state.state
-    if held is not None and _identity(work / "locks" / f"{visit}.lock") in held:
-        state.state = "running"
+        state.state = "damaged" if state.state == "damaged" else "reduced"
+    if failure is not None and failure.when >= state.when:
+        state.when, state.state = failure.when, "failed"
+        state.code, state.reason, state.report = failure.code, failure.reason, failure.report
+    _add_run(state, *locks)
     return state
+
+
+def _add_publication(state: VisitState, folder: Path) -> None:
+    """Add the facts of a published folder."""
+    state.version, state.folder = folder.name.rpartition("_")[2], str(folder)
+    state.last_step, state.when = "publish", folder.stat().st_mtime
+    try:
+        manifest = json.loads(disk.read_bytes(folder / "manifest.json", limit=64 << 20))
+        state.verdict = str(manifest.get("verdict", {}).get("word", ""))
+    except (DrpError, ValueError, AttributeError):
+        state.state = "damaged"
+
+
+def _add_run(state: VisitState, work: Path, held: set[tuple[int, int]] | None) -> None:
+    """Add that a run holds the visit, or that its last run was interrupted."""
+    if held is None:
+        return
+    if _identity(work / "locks" / f"{state.visit}.lock") in held:
+        state.state = "running"
+        return
+    with contextlib.suppress(OSError):
+        began = run_mark(work, state.visit).stat().st_mtime
+        # a later publication elsewhere, or a failure before the run, is the newer state
+        if state.state not in ("failed", "published") or began > state.when:
+            state.state, state.when = "interrupted", max(began, state.when)
+            state.code, state.reason, state.report = 0, "", ""
+
+
+@dataclass
+class Failure:
+    """The key facts of a failure, as its report left them."""
+
+    visit: str
+    code: int
+    reason: str
+    report: str
+    when: float
+
+
+def _failures(folder: Path) -> Iterable[Failure]:
+    """Yield the failures that reports are about; what cannot be read is left out."""
+    for path in _entries(folder):
+        if path.suffix != ".json" or path.name.startswith("."):
+            continue
+        with contextlib.suppress(OSError, DrpError, ValueError, KeyError, TypeError):
+            facts = json.loads(disk.read_bytes(path, limit=1 << 20))
+            reason, report = str(facts["reason"]), str(facts["report"])
+            when = path.stat().st_mtime
+            yield Failure(str(facts["visit"]), int(facts["code"]), reason, report, when)
 
 
 def _records(folder: Path | None) -> Iterable[tuple[float, str]]:

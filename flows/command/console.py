@@ -191,7 +191,7 @@ class Progress:
         states = ", ".join(sorted({str(s) for s in report.leaf.status.values()}))
         line = f"  {step:21s} {report.outcome:8s} {states:10s} {report.seconds:7.2f} s"
         note(f"\r\033[K{line}" if self.terminal else line)
-        for warning in report.leaf.warnings if report.outcome != "cached" else ():
+        for warning in report.leaf.warnings:
             note(f"    ! {warning}")
 
 

@@ -146,9 +146,9 @@ def status(
 ) -> None:
     """Show the state of all visits, or of each step of VISIT.
 
-    Lists state, version, last step, verdict and age of every visit. For a single VISIT (a folder,
-    as for reduce, or the name of a published visit) also lists what each step would do now, and
-    why.
+    Lists state, version, last step, verdict and age of every visit; of one whose last run failed,
+    also the exit code, the reason and the report. For a single VISIT (a folder, as for reduce, or
+    the name of a visit) also lists what each step would do now, and why.
     """
     from tasks.engine.folders import default_work_folder
 
@@ -166,7 +166,10 @@ def show_states(console: Console, output: Path, work: Path) -> None:
     from flows.status import visit_states
 
     states = visit_states(output, work)
-    console.answer([state_row(s) for s in states], [state_line(s) for s in states])
+    if not states:
+        console.remark(f"no visit in {output} and {work}")
+    lines = [line for s in states for line in state_lines(s)]
+    console.answer([state_row(s) for s in states], [STATE_HEAD, *lines] if states else [])
 
 
 def show_steps(
@@ -182,10 +185,14 @@ def show_steps(
 
     detail = visit_detail(visit, output, work, references, settings)
     steps = [asdict(s) for s in detail.steps]
-    lines = [f"  {s.step:21s} {s.outcome:9s} {s.why}".rstrip() for s in detail.steps]
+    lines = [
+        f"  {s.step:21s} {s.outcome:9s} {s.version:7s} {s.remark}".rstrip() for s in detail.steps
+    ]
+    if lines:
+        lines.insert(0, f"  {'step':21s} {'outcome':9s} version why")
     console.answer(
         {**state_row(detail.summary), "steps": steps, "warnings": detail.warnings},
-        [state_line(detail.summary), *lines],
+        [STATE_HEAD, *state_lines(detail.summary), *lines],
     )
     for warning in detail.warnings if not console.as_json else ():
         console.warn(warning)
@@ -196,10 +203,22 @@ def state_row(state: VisitState) -> dict[str, Any]:
     return {**asdict(state), "age": round(state.age, 1)}
 
 
-def state_line(state: VisitState) -> str:
-    """Return the state of a visit as a line of text."""
+_STATE = "{:17s} {:11s} {:7s} {:21s} {:16s} {}"
+
+STATE_HEAD = _STATE.format("visit", "state", "version", "last step", "verdict", "age")
+
+
+def state_lines(state: VisitState) -> list[str]:
+    """Return the state of a visit as text: one line, and another if it failed."""
     age = age_text(state.age) if state.when else "-"
-    return (
-        f"{state.visit:17s} {state.state:9s} {state.version or '-':5s} "
-        f"{state.last_step or '-':21s} {state.verdict or '-':16s} {age}"
+    line = _STATE.format(
+        state.visit,
+        state.state,
+        state.version or "-",
+        state.last_step or "-",
+        state.verdict or "-",
+        age,
     )
+    if state.state != "failed":
+        return [line]
+    return [line, f"    exit code {state.code}, {state.reason}: {state.report}"]

@@ -34,6 +34,7 @@ from flows.command.options import (
 
 if TYPE_CHECKING:
     from flows.campaign import VisitResult
+    from flows.runs.summary import Summary
     from schemas.payloads import Published
     from schemas.requests import ReduceRequest
     from tasks.engine.run import Run
@@ -73,8 +74,9 @@ def reduce(
     """Reduce the visit in the folder VISIT.
 
     VISIT may also be a published folder; the reduction then continues from its products. Only steps
-    whose results are missing or out of date are run. The last line of output is the published
-    folder.
+    whose results are missing or out of date are run; warnings of the others are repeated. At the
+    end, standard error has the verdict with its reasons, key noise figures, and the paths of report
+    and viewer. The last line of output is the published folder.
     """
     from schemas.requests import ReduceRequest
 
@@ -87,6 +89,7 @@ def reduce(
 def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     """Reduce a visit under the requested engine, show the outcome and return the exit code."""
     from flows.runs.reduction import run_reduce
+    from flows.runs.summary import summarize
     from flows.service.engine import engine_for
 
     def chosen() -> contextlib.AbstractContextManager[str]:
@@ -99,6 +102,9 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     for unused in run.unused if console.verbose else ():
         console.report(f"not used, {unused.kind}: {unused.path}: {unused.reason}")
     lines: list[str] = []
+    outcome = summarize(reduction)
+    for line in outcome.lines() if outcome is not None else ():
+        console.report(line)
     if published is not None and published.folder:
         console.remark("published:" if published.new else "already up to date:")
         lines = [published.folder]
@@ -106,7 +112,7 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
         lines = [f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip() for r in run.reports]
     else:
         console.remark(f"stopped after {request.until} without publishing")
-    console.answer(reduction_row(published, run), lines)
+    console.answer({**reduction_row(published, run), **summary_row(outcome)}, lines)
     return 3 if request.strict and reduction.warned else 0
 
 
@@ -119,6 +125,7 @@ def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
             "seconds": round(r.seconds, 3),
             "key": r.key,
             "status": dict(r.leaf.status),
+            "warnings": list(r.leaf.warnings),
         }
         for r in run.reports
     ]
@@ -129,6 +136,19 @@ def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:
         "steps": steps,
         "warnings": run.warnings,
         "unused_references": [each.model_dump(mode="json") for each in run.unused],
+    }
+
+
+def summary_row(outcome: Summary | None) -> dict[str, Any]:
+    """Return the part of the JSON answer that is about the published light curve."""
+    if outcome is None:
+        return {}
+    return {
+        "verdict": outcome.verdict,
+        "reasons": list(outcome.reasons),
+        "noise": [number.model_dump(mode="json") for number in outcome.noise],
+        "report": outcome.report,
+        "viewer": outcome.viewer,
     }
 
 
@@ -197,15 +217,14 @@ def campaign(
     )
 
     def report_visit(r: VisitResult) -> None:
-        outcome = f"code {r.code}" if r.code else "done"
+        outcome = f"exit code {r.code}" if r.code else "done"
         console.report(f"  {r.visit}: {outcome}, {r.seconds:.1f} s")
 
     results = run_campaign(visits, arguments, jobs, report_visit)
-    console.answer(
-        [asdict(r) for r in results],
-        [
-            f"{r.code:3d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}"
-            for r in results
-        ],
-    )
+    head = f"{'exit code':>9s} {'time':>10s}  {'verdict':16s}  visit  folder or error"
+    lines = [
+        f"{r.code:9d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}"
+        for r in results
+    ]
+    console.answer([asdict(r) for r in results], [head, *lines])
     return first_code(results)

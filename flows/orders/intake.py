@@ -105,11 +105,16 @@ def intake(
                 outcome = _work_on(folder, order, do or job_process, lock, report)
                 outcomes.append(outcome)
                 later |= {path.name} if outcome.state == "again" else set()
-                report(
-                    f"{outcome.order}: {outcome.state}, {outcome.note or f'code {outcome.code}'}"
-                )
+                report(outcome_line(folder, outcome))
         if len(outcomes) == before:
             return outcomes
+
+
+def outcome_line(folder: Path, outcome: Outcome) -> str:
+    """Return the outcome of an order as text, with the report on a failure if there is one."""
+    line = f"{outcome.order}: {outcome.state}, {outcome.note or f'exit code {outcome.code}'}"
+    report = folder / outcome.state / f"{outcome.name}{BESIDE[0]}"
+    return f"{line}; report: {report}" if outcome.state == "failed" and report.exists() else line
 
 
 def count_outcomes(outcomes: Sequence[Outcome]) -> str:
@@ -334,6 +339,7 @@ def _put_away(result: Path) -> None:
     except (OSError, ValueError, TypeError):
         return
     place = result.parent.parent / outcome.state
+    _correct_paths(result.with_suffix(".log"), result, place / outcome.name)
     for ending in (*COMPANIONS, ".xml", ".json"):
         with contextlib.suppress(FileNotFoundError):
             os.rename(result.with_suffix(ending), place / f"{outcome.name}{ending}")
@@ -341,6 +347,18 @@ def _put_away(result: Path) -> None:
             disk.crash_point("order moved")
             disk.discard(result.with_suffix(".attempts"))
     disk.sync_folder(place)
+
+
+def _correct_paths(log: Path, result: Path, target: Path) -> None:
+    """Replace the paths of an order's reports in its log by those that they will have."""
+    with contextlib.suppress(OSError):
+        text = log.read_bytes()
+        for ending in BESIDE:
+            text = text.replace(
+                os.fsencode(result.with_suffix(ending)), os.fsencode(f"{target}{ending}")
+            )
+        if text != log.read_bytes():
+            disk.write_file(log, text)
 
 
 def _put_away_the_finished(folder: Path) -> None:

@@ -88,7 +88,7 @@ class Job:
             return
         states = ", ".join(sorted({str(s) for s in report.leaf.status.values()})) or "completed"
         self.log(Level.PROGRESS, f"{step} {report.outcome}, {states}, {report.seconds:.2f} s")
-        for warning in report.leaf.warnings if report.outcome != "cached" else ():
+        for warning in report.leaf.warnings:
             self.log(Level.WARNING, f"{step}: {warning}")
 
 

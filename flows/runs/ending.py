@@ -31,6 +31,13 @@ BESIDE = (".report.txt", ".report.pdf")  # suffixes of the report beside a job o
 server_lost = threading.Event()
 
 
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, DrpError | Interrupted):
+        return error.exit_code
+    return 75 if short_of_memory(error) else 70
+
+
 def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]:
     """Return the exit code and the message of an error.
 

@@ -1,14 +1,15 @@
 """The report on a visit that was not reduced: where it stopped, why, and what to do.
 
-It is written to the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`. If the inventory
-fails, the visit is the one that its file names contain; if they contain none or several, the report
-is named after the folder. The report on a job order lies beside the order, and uses the order's
-names of files.
+It is written to the work folder as `reports/PRppnnnn_TGrrrrcc.txt` and `.pdf`, with its key facts
+as `.json`, from which `drp status` knows of the failure. If the inventory fails, the visit is the
+one that its file names contain; if they contain none or several, the report is named after the
+folder. The report on a job order lies beside the order, and uses the order's names of files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs.advice import error_text, explain
-from flows.runs.ending import BESIDE, NO_PDF, NO_REPORT, PDF_IS, REPORT_IS, report_notes
+from flows.runs.ending import (
+    BESIDE,
+    NO_PDF,
+    NO_REPORT,
+    PDF_IS,
+    REPORT_IS,
+    exit_code,
+    report_notes,
+)
 from schemas import VERSION
 from schemas.errors import (
     BusyError,
@@ -125,8 +134,21 @@ def failure_reported(attempt: Attempt) -> Iterator[None]:
         raise
     except Exception as error:
         if not (attempt.request.dry_run or short_of_memory(error)):
-            report_failure(error, attempt.failed, attempt.report_path)
+            report_failure(error, attempt.failed, attempt.report_path, listed=attempt.order is None)
+            show_in_prefect(error, attempt)
         raise
+
+
+def show_in_prefect(error: Exception, attempt: Attempt) -> None:
+    """Show a failure in Prefect, if this is a run of Prefect whose server still answers."""
+    from flows.artifacts import current_flow_run, show_failure
+
+    flow_run = current_flow_run()
+    if not attempt.stage:
+        flow_run = (attempt.run.flow_run or flow_run) if attempt.run.engine == "prefect" else ""
+    if flow_run:
+        failed = attempt.failed(error)
+        show_failure(flow_run, failed.visit, exit_code(error), failed.as_text())
 
 
 def order_failure_reported(
@@ -174,10 +196,12 @@ def report_failure(
     error: Exception,
     make: Callable[[Exception], FailedVisit],
     text_of: Callable[[FailedVisit], Path],
+    listed: bool = False,
 ) -> None:
     """Write the report as text and as PDF, and add notes with their paths to the error.
 
-    If one cannot be written, the note says why.
+    If one cannot be written, the note says why. If the failure is to be `listed` by `drp status`,
+    its key facts are written too.
     """
     # whatever goes wrong here, even a bug, must not replace the error that is reported
     try:
@@ -187,6 +211,9 @@ def report_failure(
         disk.discard(pdf)  # the PDF of an earlier failure would not match the text
         disk.make_folder(path.parent)
         disk.write_file(path, failed.as_text().encode())
+        if listed:
+            facts = key_facts(failed, exit_code(error), path)
+            disk.write_file(path.with_suffix(".json"), json.dumps(facts, indent=1).encode())
     except Exception as failure:
         error.add_note(f"{NO_REPORT}{plain(failure)}")
         return
@@ -199,10 +226,23 @@ def report_failure(
     error.add_note(f"{PDF_IS}{pdf}")
 
 
+def key_facts(failed: FailedVisit, code: int, report: Path) -> dict[str, Any]:
+    """Return the facts of a failure that `drp status` shows."""
+    return {
+        "visit": failed.visit,
+        "code": code,
+        "reason": failed.reason,
+        "where": failed.where,
+        "why": failed.why,
+        "report": str(report),
+        "date": failed.date,
+    }
+
+
 def forget_failure(root: Path, folder: Path, visit: str) -> None:
     """Remove the reports on earlier failures of a visit that is now published."""
     for name in {visit, named_visit(folder), _name_of_folder(folder)}:
-        for ending in ("txt", "pdf"):
+        for ending in ("txt", "pdf", "json"):
             disk.discard(root / "reports" / f"{name}.{ending}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
@@ -183,7 +184,8 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
             check_images(path, attempt.inventory)
         notes += synthetic_warnings(attempt.inventory)
     workspace = Workspace(attempt.root, attempt.inventory.visit)
-    with workspace.lock(request.wait, notes.append):
+    mark = contextlib.nullcontext() if request.dry_run else workspace.marked()
+    with workspace.lock(request.wait, notes.append), mark:
         attempt.begin(
             Run(
                 workspace,

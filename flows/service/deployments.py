@@ -30,9 +30,10 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
-from flows.runs.ending import report_notes, watch_storage
+from flows.runs.ending import BESIDE, exit_code, report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
+from schemas.names import VISIT
 
 if TYPE_CHECKING:
     from flows.reprocess import Planned
@@ -132,7 +133,18 @@ def intake(request: IntakeForm) -> Any:
             plain(text),
             outcome.code or 70,
         )
+        report = Path(request.folder) / outcome.state / f"{outcome.name}{BESIDE[0]}"
+        if report.is_file():
+            show_order_failure(outcome.order, outcome.code or 70, report.read_text())
     return Completed(message=count_outcomes(outcomes))
+
+
+def show_order_failure(order: str, code: int, text: str) -> None:
+    """Show the report on an order that failed, under its visit if the report names it."""
+    from flows.artifacts import show_failure
+
+    named = VISIT.search(text.partition("\n")[0])
+    show_failure(str(runtime.flow_run.id), named[0] if named else order, code, text)
 
 
 @flow(name="reprocess", **OPTIONS)
@@ -253,15 +265,13 @@ def failure_announced(form: Form, folder: str) -> Iterator[None]:
         stay_within_roots(form)
         yield
     except Exception as error:
-        code = (
-            error.exit_code
-            if isinstance(error, DrpError)
-            else 75
-            if isinstance(error, MemoryError)
-            else 70
-        )
+        code = exit_code(error)
         name = runtime.flow_run.name or Path(folder).name
         text = f"{plain(error)}{report_notes(error)}"
+        if not report_notes(error):  # otherwise its report is shown already
+            from flows.artifacts import show_failure
+
+            show_failure(str(runtime.flow_run.id), Path(folder).name, code, plain(error))
         emit(FAILED, runtime.flow_run.id, name, f"{type(error).__name__}: {text}", code)
         if isinstance(error, DrpError) and report_notes(error):
             # Prefect shows the message of an error without its notes

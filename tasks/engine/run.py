@@ -52,6 +52,7 @@ class Run:
     reports: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unused: Sequence[Unused] = ()  # references that were found but not chosen
+    flow_run: str = ""  # id of the Prefect flow run that shows this run
     report_progress: Callable[[str, StepReport | None], None] = lambda _step, _report: None
 
     def warn(self, text: str) -> None:

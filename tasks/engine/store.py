@@ -1,14 +1,17 @@
 """The store of a visit: records of results, their products, and the lock.
 
-A *key* identifies a step's result by its ingredients: the step's name and version, its settings,
-and the SHA-256 of the products it reads. A *record* is a JSON file with the payload of the result;
-it is valid only while the digests of its products hold. Everything lies below one work folder::
+A *key* identifies a step's result by its ingredients: the step's name and version, the declared
+structure of its products, its settings, and the SHA-256 of the products it reads. A *record* is a
+JSON file with the payload of the result; it is valid only while the digests of its products hold.
+Everything lies below one work folder::
 
     WORK/records/VISIT/STEP-KEY.json     WORK/products/VISIT/STEP-KEY/NAME.fits
-    WORK/locks/VISIT.lock
+    WORK/locks/VISIT.lock                WORK/locks/VISIT.run
 
 The lock is an flock, free at once when its process dies. It works between processes of one machine,
-and on network file systems that support flock (NFS 4 does, some cluster file systems do not).
+and on network file systems that support flock (NFS 4 does, some cluster file systems do not). The
+mark of a run, VISIT.run, is removed when the run ends by itself: without a lock it belongs to a run
+that was interrupted.
 """
 
 from __future__ import annotations
@@ -31,6 +34,11 @@ from tasks.files import disk
 RECORD_VERSION = 1
 
 Warn = Callable[[str], None]
+
+
+def run_mark(root: Path, visit: str) -> Path:
+    """Return the path of the mark of a visit that is being reduced."""
+    return root / "locks" / f"{visit}.run"
 
 
 class Workspace:
@@ -120,6 +128,23 @@ class Workspace:
             yield
         finally:
             os.close(fd)
+
+    @contextlib.contextmanager
+    def marked(self) -> Iterator[None]:
+        """Mark the visit as being reduced, for people; a run that is cut short leaves the mark.
+
+        A mark that cannot be written is no reason not to reduce the visit.
+        """
+        path = run_mark(self.root, self.visit)
+        facts = {"process": os.getpid(), "began": time.time()}
+        with contextlib.suppress(DrpError):
+            disk.write_file(path, json.dumps(facts).encode())
+        try:
+            yield
+        except Exception:
+            disk.discard(path)
+            raise
+        disk.discard(path)
 
     def _remove_remnants(self) -> None:
         """Remove what a killed run was writing (`.part`) or about to replace (`.old`)."""

@@ -82,6 +82,16 @@ def test_a_campaign_that_is_stopped_stops_its_visits(tmp_path: Path) -> None:
     assert time.monotonic() < deadline  # and not after the half minute that the visit takes
 
 
+def test_the_table_has_a_head_and_calls_an_exit_code_one(tmp_path: Path) -> None:
+    outcome = run_in_process(
+        "campaign", tmp_path, "--engine", "plain", "--jobs", 1, "--work", tmp_path
+    )
+    head, line = outcome.out.splitlines()
+    assert head.split() == ["exit", "code", "time", "verdict", "visit", "folder", "or", "error"]
+    assert line.split()[0] == "66"
+    assert f"{tmp_path}: exit code 66, " in outcome.err
+
+
 @pytest.mark.slow
 def test_the_command_sums_up_and_ends_with_the_first_code(reduced: Bench, tmp_path: Path) -> None:
     empty = tmp_path / "empty"

@@ -19,6 +19,7 @@ import pytest
 
 from schemas.errors import ConfigurationError
 from schemas.forms import ReduceForm, SimulateForm
+from tests.conftest import raw_file
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.installation import Installation, drp, installed
 from tests.support.orders import order_of
@@ -230,6 +231,27 @@ def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_
     assert notice["exit_code"] == 66
     for text in (notice["error"], run["state"]["message"]):
         assert re.search(pattern, text), text
+    (shown,) = here.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [failed]}}})
+    assert shown["key"] == "empty-failure"
+    report = re.search(pattern, notice["error"])
+    assert report is not None
+    text = Path(f"{report[1]}.txt").read_text()
+    assert shown["data"] == f"# Not reduced\n\nexit code 66\n\n```\n{text.rstrip()}\n```\n"
+
+
+def test_a_visit_that_fails_shows_its_report_under_its_tag(
+    here: Installation, visit: Path, library: Path, tmp_path: Path
+) -> None:
+    attitude = raw_file(visit, "SCI_RAW_Attitude")
+    attitude.write_bytes(attitude.read_bytes()[:-2880])
+    bench = Bench(visit, (library,), tmp_path / "work", tmp_path / "products")
+    failed = here.create("reduce", **form(bench))
+    run = here.end(failed)
+    assert run["state_name"] == "Failed"
+    name = "PR900001_TG000101"
+    assert name in run["tags"]
+    text = (bench.work / "reports" / f"{name}.txt").read_text()
+    assert text.rstrip() in here.artifacts(failed)["failure"]
 
 
 def test_a_form_whose_paths_leave_the_allowed_roots_fails_at_once(

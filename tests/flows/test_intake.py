@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,6 +273,25 @@ def test_an_order_is_given_back_when_the_intake_is_asked_to_stop(folder: Path) -
             intake(folder, do, settle=0)
     assert names(folder) == ["a.xml"]
     assert [o.state for o in intake(folder, lambda _o, _l: 0, settle=0)] == ["done"]
+
+
+def test_the_report_that_the_log_of_a_failed_order_names_is_there(
+    folder: Path, tmp_path: Path
+) -> None:
+    bad = Order(tmp_path / "bad", inputs=[("SCI_RAW_SubArray", tmp_path / "absent.fits")])
+    for name in ("bad", "bad.2"):  # two orders of the same name
+        bad.changes = {"HERE": name}
+        bad.write().rename(folder / "bad.xml")
+        outcome = run_in_process("intake", folder, "--once", "--settle", "0", "--engine", "plain")
+        log = (folder / "failed" / f"{name}.log").read_text()
+        report, pdf = re.findall(r"(?:report|as PDF): ([^;\n]+)", log)
+        assert (Path(report), Path(pdf)) == (
+            folder / "failed" / f"{name}.report.txt",
+            folder / "failed" / f"{name}.report.pdf",
+        )
+        assert Path(report).is_file()
+        assert Path(pdf).is_file()
+        assert f"bad.xml: failed, exit code 66; report: {report}" in outcome.err
 
 
 @pytest.mark.slow

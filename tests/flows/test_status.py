@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -81,15 +82,103 @@ def test_a_manifest_that_cannot_be_read_shows_as_damaged(tmp_path: Path) -> None
     assert [s.state for s in visit_states(tmp_path, tmp_path / "work")] == ["damaged"]
 
 
+def failure(work: Path, visit: str, ago: float = 0.0, code: int = 65) -> None:
+    """Leave the key facts of a failure, and its report."""
+    report = work / "reports" / f"{visit}.txt"
+    report.parent.mkdir(exist_ok=True)
+    report.touch()
+    facts = {
+        "visit": visit,
+        "code": code,
+        "reason": "an input is damaged",
+        "where": "step events",
+        "why": "x.fits: is damaged",
+        "report": str(report),
+        "date": "2026-01-01T00:00:00",
+    }
+    path = report.with_suffix(".json")
+    path.write_text(json.dumps(facts))
+    os.utime(path, (time.time() - ago,) * 2)
+
+
+def interrupted(work: Path, visit: str) -> None:
+    """Interrupt a run as a signal does."""
+    workspace = Workspace(work, visit)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        workspace.lock(wait=False, notify=print),
+        workspace.marked(),
+    ):
+        raise KeyboardInterrupt
+
+
+def test_a_visit_whose_last_run_failed_says_so_with_code_reason_and_report(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    record(work, NAMES[0], "gain", ago=100)
+    failure(work, NAMES[0])
+    publish(tmp_path, NAMES[1], "V0000")
+    failure(work, NAMES[1], ago=500)  # of an earlier run
+    failure(work, "night", code=66)  # a folder that names no visit
+    (work / "reports" / "odd.json").write_text("[]")
+    places = ("--output", tmp_path, "--work", work)
+    rows = json.loads(run_in_process("status", *places, "--json").out)
+    assert [(r["visit"], r["state"], r["code"]) for r in rows] == [
+        (NAMES[0], "failed", 65),
+        (NAMES[1], "published", 0),
+        ("night", "failed", 66),
+    ]
+    assert rows[0]["last_step"] == "gain"
+    assert Path(rows[0]["report"]).is_file()
+    lines = run_in_process("status", *places).out.splitlines()
+    assert lines[0].split() == ["visit", "state", "version", "last", "step", "verdict", "age"]
+    assert lines[2] == f"    exit code 65, an input is damaged: {work}/reports/{NAMES[0]}.txt"
+    # by its name too, though it was never published
+    shown = run_in_process("status", NAMES[0], *places)
+    assert shown.out.splitlines()[1:] == lines[1:3]
+    assert "use the visit's folder instead" in shown.err
+
+
+def test_a_run_that_was_cut_short_is_interrupted_until_the_next_ends_by_itself(
+    tmp_path: Path,
+) -> None:
+    def states() -> list[str]:
+        return [s.state for s in visit_states(tmp_path, tmp_path)]
+
+    record(tmp_path, NAMES[0], "gain")
+    failure(tmp_path, NAMES[0], ago=50)
+    interrupted(tmp_path, NAMES[0])
+    assert states() == ["interrupted"]
+    failure(tmp_path, NAMES[0], ago=-5)
+    assert states() == ["failed"]
+    (tmp_path / "reports" / f"{NAMES[0]}.json").unlink()
+    workspace = Workspace(tmp_path, NAMES[0])
+    with workspace.lock(wait=False, notify=print), workspace.marked():
+        assert states() == ["running"]
+    assert states() == ["reduced"]
+    with pytest.raises(ValueError, match="its own end"), workspace.marked():
+        raise ValueError("its own end")
+    assert states() == ["reduced"]
+    interrupted(tmp_path, NAMES[0])
+    clean(tmp_path, 0, 0)
+    assert states() == ["cleaned"]
+
+
+def test_no_visit_is_not_a_table_without_rows(tmp_path: Path) -> None:
+    shown = run_in_process("status", "--output", tmp_path, "--work", tmp_path)
+    assert shown.out == ""
+    assert f"no visit in {tmp_path} and {tmp_path}" in shown.err
+
+
 def test_the_table_and_its_json_say_the_same(tmp_path: Path) -> None:
     publish(tmp_path / "out", NAMES[0], "V0003")
     places = ("--output", tmp_path / "out", "--work", tmp_path / "work")
     shown = run_in_process("status", *places)
-    assert shown.out.split() == [NAMES[0], "published", "V0003", "publish", "good", "0", "s"]
+    line = shown.out.splitlines()[1]
+    assert line.split() == [NAMES[0], "published", "V0003", "publish", "good", "0", "s"]
     (row,) = json.loads(run_in_process("status", *places, "--json").out)
-    assert [
-        row[k] for k in ("visit", "state", "version", "last_step", "verdict")
-    ] == shown.out.split()[:5]
+    assert [row[k] for k in ("visit", "state", "version", "last_step", "verdict")] == line.split()[
+        :5
+    ]
     assert (age_text(59), age_text(3599), age_text(90_000)) == ("59 s", "60 min", "1 d")
 
 
@@ -110,16 +199,12 @@ def test_what_is_no_visit_is_refused(
 def test_one_visit_shows_what_each_step_would_do_and_why(reduced: Bench, tmp_path: Path) -> None:
     bench = reduced.copy(tmp_path)
 
+    def places() -> tuple[object, ...]:
+        folders = ("--output", bench.output, "--work", bench.work)
+        return (*folders, "--references", bench.references[0])
+
     def steps(*more: object, visit: object = bench.visit) -> dict[str, tuple[str, str]]:
-        places = (
-            "--output",
-            bench.output,
-            "--work",
-            bench.work,
-            "--references",
-            bench.references[0],
-        )
-        outcome = run_in_process("status", visit, *places, "--json", *more)
+        outcome = run_in_process("status", visit, *places(), "--json", *more)
         assert outcome.code == 0, outcome.err
         answer: dict[str, Any] = json.loads(outcome.out)
         assert answer["state"] == "published"
@@ -135,6 +220,16 @@ def test_one_visit_shows_what_each_step_would_do_and_why(reduced: Bench, tmp_pat
         "depends on photometry, to be computed again",
     )
     assert changed["apertures"] == ("cached", "")
+    # code that changed without a new version shows, with a version beside it
+    (path,) = bench.work.glob("records/*/gain-*.json")
+    facts = json.loads(path.read_text())
+    facts["facts"]["source"] = "0123456789abcdef"
+    path.write_text(json.dumps(facts))
+    text = run_in_process("status", bench.visit, *places()).out
+    remark = r"same version, but source \w{8} differs from that of the record, 01234567"
+    assert re.search(rf"gain +cached +\d+ +{remark}\n", text)
+    assert text.count("differs") == 1
+    assert re.search(r"\n  step +outcome +version why\n  events +cached +\d+\n", text)
     shutil.rmtree(next(bench.work.glob("products/*/psf_fit-*")))
     assert steps()["psf_fit"] == (
         "would run",
@@ -185,7 +280,7 @@ def test_clean_leaves_a_held_visit_and_everything_that_is_no_visit(tmp_path: Pat
 
 def report(work: Path, name: str, ago: float) -> None:
     """Leave a report on a failure, as text and as PDF."""
-    for ending in ("txt", "pdf"):
+    for ending in ("txt", "pdf", "json"):
         path = work / "reports" / f"{name}.{ending}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(5000))
@@ -220,7 +315,7 @@ def test_clean_takes_reports_with_their_visits_and_those_of_no_visit_by_their_ow
     stems = sorted({p.stem for p in (tmp_path / "reports").iterdir()})
     assert stems == [NAMES[0], NAMES[2], "mine", "other-0123abcd"]
     # by size: the oldest first, and room that a report takes counts
-    assert [k.visit for k in clean(tmp_path, None, 20_000) if k.action == "remove"] == [
+    assert [k.visit for k in clean(tmp_path, None, 30_000) if k.action == "remove"] == [
         NAMES[2],
         NAMES[0],
     ]
@@ -247,7 +342,11 @@ def test_clean_takes_what_a_killed_process_left_among_the_reports_but_not_what_m
     left = sorted(p.name for p in reports.iterdir() if p.name.startswith("."))
     assert left == [f".{NAMES[0]}.txt.18.part", ".typeset-now"]
     assert (outside / "kept").exists()
-    assert {p.suffix for p in reports.iterdir() if not p.name.startswith(".")} == {".txt", ".pdf"}
+    assert {p.suffix for p in reports.iterdir() if not p.name.startswith(".")} == {
+        ".txt",
+        ".pdf",
+        ".json",
+    }
 
 
 def test_clean_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
