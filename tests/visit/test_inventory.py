@@ -64,10 +64,16 @@ class Place:
             part.set("STAMP", "archive 13")
 
 
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Digests:
+    """Digests of the library's files, which take longer than the rest of a test."""
+    return Digests(tmp_path_factory.mktemp("memory") / "digests.json")
+
+
 @pytest.fixture
-def place(tiny_visit: Path, library: Path, tmp_path: Path) -> Place:
+def place(tiny_visit: Path, library: Path, memory: Digests, tmp_path: Path) -> Place:
     visit = Path(shutil.copytree(tiny_visit, tmp_path / "visit", copy_function=os.link))
-    return Place(visit, library, Digests(tmp_path / "digests.json"))
+    return Place(visit, library, memory)
 
 
 def names(inventory: Inventory) -> list[str]:
