@@ -177,6 +177,22 @@ class PlateSettings(Settings):
         le=1000,
         description="least significance of a star above its surroundings [sigma]",
     )
+    window: float = Field(
+        17.0,
+        ge=8,
+        le=50,
+        description="radius of the circle in which place and size of a star are measured [pixel]",
+    )
+    near: float = Field(
+        50.0,
+        ge=0.1,
+        le=700,
+        description="the target is the brightest star this close to its intended place [pixel]",
+    )
+    turn: float = Field(
+        2.0, ge=0.001, le=20, description="largest roll offset that is searched for [deg]"
+    )
+    fewest: int = Field(4, ge=3, le=1000, description="with fewer matches there is no solution")
     stars: int = Field(
         300,
         ge=10,

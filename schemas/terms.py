@@ -298,7 +298,7 @@ TERMS = {
             "stars found on the full array, brightest first",
             *_PLACE,
             Column("ERROR", "double", "pixel", "error of the position"),
-            Column("FLUX", "double", "electron", "light within 14 pixels"),
+            Column("FLUX", "double", "electron", "light within the window"),
             Column("MAG", "double", "mag", "Gaia G of the star of the catalogue, if matched"),
             Column("DX", "double", "pixel", "x minus that of the plate solution"),
             Column("DY", "double", "pixel", "y minus that of the plate solution"),

@@ -43,7 +43,9 @@ from tasks.visit.images import Imagettes, open_images, open_imagettes
 UNSTEADY = PixelFlag.TELEGRAPHIC | PixelFlag.DEAD
 OWN = ("BKGSL_C", "BDPIX_C1", "BDPIX_C3")
 COLUMNS = ("X", "Y", "X_ERR", "Y_ERR", "FLUX", "CHI2", "HITS", "VALIDITY")
-MOVES = 20  # of the window that finds the centre of light
+# of the window that finds the centre of light. No setting: it starts at the place that the attitude
+# gives, and if it is not at rest after so many moves, that place is used
+MOVES = 20
 
 
 class Stage:

@@ -27,7 +27,10 @@ from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import read_events
 
-WIDE, NARROW = 40.0, 25.0  # radii of the two windows that find the target [pixel]
+# radii of the two windows that find the target [pixel]: one reaches a target that is off its
+# intended place, the other omits most neighbours. No settings: they give a first guess, which step
+# position refines in the window of its own setting
+WIDE, NARROW = 40.0, 25.0
 # neighbours affect the place at which they are drawn, and the flux to which theirs is relative
 TWICE = 2
 MOVES = 10  # of a window that finds the target

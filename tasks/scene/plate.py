@@ -1,7 +1,7 @@
 """Plate solution: how the frame of the whole CCD lies on the sky, from the stars on it.
 
-Roll and scale are known beforehand, from the attitude and a reference file. The stars of the frame
-tell how far these are off: found as wide spots, matched with the catalogue about the target, and
+The attitude and a reference file give an expected roll and scale. Their errors follow from the
+stars of the frame, which are found as wide spots, matched with the catalogue about the target, and
 fitted by offset, roll and scale,
 
     x = x0 + k ( px cos d + py sin d),    y = y0 + k (py cos d - px sin d)
@@ -12,13 +12,14 @@ over the true one.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import scipy.ndimage
 
-from schemas.arrays import FloatArray
+from schemas.arrays import FloatArray, IntArray
 from schemas.inputs import STAR_CATALOGUE
 from schemas.payloads import Calibrated, Plate, Pointing, Product, Psf, Status
 from schemas.settings import PlateSettings
@@ -30,33 +31,31 @@ from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import sky_to_tangent
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
 from tasks.scene.catalogue import find_target
-from tasks.scene.light import centre_of_light
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
 from tasks.visit.images import open_frame
 
-BOX = 32  # pixel; sides of the boxes whose medians tell the sky
-SPOT, RING = 9.0, (19.0, 26.0)  # pixel; a star is what stands out of its surroundings on this scale
-WINDOW = 14.0  # pixel; radius of the circle in which a star's place and size are measured
-NARROWEST, WIDEST = (
-    3.0,
-    11.5,
-)  # pixel; rms size of a star's light in it: evenly spread light has 0.71 WINDOW = 9.9
-NEAR_TARGET = 50.0  # pixel from its intended place, within which the target is taken to be
-CLOSE = 1.5  # pixel; a match that is further off after the fit is none
-FEWEST = 4  # stars, target included, that must match
-TURN, STRETCH = 2.0, 0.01  # largest roll offset [deg] and change of scale that are looked for
-MOVES = 200  # a star as wide as the window comes to rest slowly
-ROUGH = 4.0  # pixel; how close matches must be while the roll is looked for
+# Numbers of the telescope and the CCD; those that a user may want to change are in PlateSettings.
+BOX = 32  # pixel; sides of the boxes whose medians give the sky
+BINNING = 4  # stars are searched for in medians of so many pixels squared, free of specks
+# pixel; width of the Gaussian searched for, as wide as a star, which ends at 3.5 sigma: 27 pixels
+# away, the wings of a star hardly raise the surroundings from which it must stand out
+FWHM, REACH = 18.0, 3.5
+# rms size of a star's light: in pixels, above that of specks; and over the radius of the window,
+# where evenly spread light has 0.71
+NARROWEST, WIDEST = 3.0, 0.82
+CLOSE = 1.5  # pixel; largest distance of a match after the fit
+STRETCH = 0.01  # largest change of scale searched for
+MOVES, AT_REST = 200, 0.01  # a star as wide as the window settles slowly [pixel]
+ROUGH = 4.0  # pixel; largest distance of a match during the search for the roll
 
 
 def sky_surface(image: FloatArray, rounds: int = 20) -> tuple[FloatArray, float]:
-    """Fit a quadratic surface to the medians of boxes, clipped, and return it with the scatter of
-    the medians about it.
+    """Fit a quadratic surface to the medians of boxes; return it and their scatter about it.
 
     Sky and stray light have no structure finer than the CCD. A mesh would follow the wings of
-    bright stars; a surface of six coefficients, through the thousand medians without those that
-    hold a star, cannot.
+    bright stars; a surface of six coefficients through a thousand medians, those raised by stars
+    being clipped, cannot.
 
     Parameters
     ----------
@@ -106,44 +105,25 @@ def sky_surface(image: FloatArray, rounds: int = 20) -> tuple[FloatArray, float]
 
 
 def without_specks(image: FloatArray) -> FloatArray:
-    """Return the median of 5 x 5 pixels about every pixel: hot pixels and tracks of cosmic rays are
-    finer than a star.
+    """Return the median of 5 x 5 pixels about every pixel.
+
+    Hot pixels and tracks of cosmic rays are finer than a star and disappear.
     """
     filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32)
     return np.asarray(scipy.ndimage.median_filter(filled, 5, mode="nearest"), np.float64)
 
 
-def standing_out(image: FloatArray) -> FloatArray:
-    """Return by how much the mean within SPOT of every pixel is above that of a RING around it."""
-    from scipy.signal import (
-        fftconvolve,
-    )  # its half second would be a quarter of a rerun with nothing to do
-
-    reach = int(RING[1]) + 1
-    j, i = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    distance = np.hypot(i, j)
-    spot, ring = (
-        (distance <= SPOT).astype(float),
-        ((distance >= RING[0]) & (distance <= RING[1])).astype(float),
-    )
-    kernel = spot / spot.sum() - ring / ring.sum()
-    padded = np.pad(image, reach, mode="edge")
-    return np.asarray(fftconvolve(padded, kernel, mode="valid"))
-
-
 @dataclass(frozen=True)
 class Spots:
-    """Stars on the frame: places (pixel i spans [i, i+1)), their errors, flux above the
-    surroundings; brightest first.
-    """
+    """Stars on the frame, brightest first."""
 
-    x: FloatArray
+    x: FloatArray  # pixel i spans [i, i+1)
     y: FloatArray
-    error: FloatArray
-    flux: FloatArray
+    error: FloatArray  # of the place [pixel]
+    flux: FloatArray  # within the window [electron]
 
 
-def find_spots(image: FloatArray, significance: float) -> Spots:
+def find_spots(image: FloatArray, significance: float, window: float) -> Spots:
     """Find the stars of a frame without sky.
 
     Parameters
@@ -151,64 +131,110 @@ def find_spots(image: FloatArray, significance: float) -> Spots:
     image : ndarray, shape (ny, nx)
         Frame without sky [electron].
     significance : float
-        How far a star stands out of its surroundings, in units of the scatter of this contrast over
-        the frame.
+        Least contrast of a star with its surroundings, in units of the scatter of this contrast
+        over the frame.
+    window : float
+        Radius of the circle in which place, flux and size of a star are measured [pixel].
     """
-    from photutils.detection import find_peaks
+    from photutils.aperture import ApertureStats, CircularAperture
 
-    smooth = without_specks(image)
-    contrast = standing_out(smooth)
-    limit = significance * MAD_TO_SIGMA * float(np.median(np.abs(contrast - np.median(contrast))))
-    border = int(WINDOW)
-    inner = np.zeros_like(contrast)
-    inner[border:-border, border:-border] = contrast[border:-border, border:-border]
-    none = np.zeros(0)
-    if not inner.max() > limit > 0:
-        return Spots(none, none, none, none)
-    peaks = find_peaks(inner, limit, box_size=2 * border + 1)
-    x, y = (np.asarray(peaks[c], np.float64) + 0.5 for c in ("x_peak", "y_peak"))
+    smooth = np.maximum(without_specks(image), 0.0)
+    x, y = centre_stars(smooth, *detect_stars(image, significance), window)
+    if not len(x):
+        return Spots(x, x, x, x)
+    stats = ApertureStats(smooth, CircularAperture(np.stack([x, y], axis=1), window))
+    flux = np.asarray(stats.sum)
+    size = np.sqrt(np.trace(stats.covariance.value, axis1=1, axis2=2))
     noise = MAD_TO_SIGMA * float(np.median(np.abs(image[np.isfinite(image)])))
-    found = np.zeros((len(x), 5))
-    for k in range(len(x)):
-        centre_of_light(
-            smooth[None],
-            x[k : k + 1],
-            y[k : k + 1],
-            WINDOW,
-            MOVES,
-            np.full(1, noise**2),
-            found[k : k + 1],
-        )
-    flux, size = np.zeros(len(x)), np.zeros(len(x))
-    for k in range(len(x)):
-        flux[k], size[k] = light_within(smooth, found[k, 0], found[k, 1], WINDOW)
-    moved = np.hypot(found[:, 0] - x, found[:, 1] - y)
-    good = (found[:, 4] == 1) & (moved < WINDOW) & (flux > 0) & (size > NARROWEST) & (size < WIDEST)
-    order = [k for k in np.argsort(-flux, kind="stable") if good[k]]
-    taken: list[int] = []
-    for k in order:  # two peaks of one star rest at one place
-        if all(
-            np.hypot(found[k, 0] - found[t, 0], found[k, 1] - found[t, 1]) > WINDOW / 2
-            for t in taken
-        ):
-            taken.append(k)
-    return Spots(
-        found[taken, 0], found[taken, 1], np.hypot(found[taken, 2], found[taken, 3]), flux[taken]
-    )
+    error = noise * np.sqrt(np.pi / 2) * window**2 / np.maximum(flux, 1e-9)
+    star = (flux > 0) & (size > NARROWEST) & (size < WIDEST * window)
+    kept = [k for k in np.argsort(-flux, kind="stable") if star[k]]
+    kept = _distinct(x, y, kept, window / 2)
+    return Spots(x[kept] + 0.5, y[kept] + 0.5, error[kept], flux[kept])
 
 
-def light_within(image: FloatArray, x: float, y: float, radius: float) -> tuple[float, float]:
-    """Return the light within a circle about a place (pixel i spans [i, i+1)), and its rms distance
-    from it [pixel].
+def detect_stars(image: FloatArray, significance: float) -> tuple[FloatArray, FloatArray]:
+    """Return rough places, as indices x and y, of what stands out from its surroundings.
+
+    The binned frame is searched with DAOFIND (Stetson 1987, PASP 99, 191). Its threshold refers to
+    the scatter of the convolved frame, so that faint stars and tracks of cosmic rays count as noise
+    where they are many.
     """
+    from astropy.nddata import block_reduce
+    from photutils.detection import DAOStarFinder
+    from photutils.utils.exceptions import NoDetectionsWarning
+
+    def finder(threshold: float) -> DAOStarFinder:
+        return DAOStarFinder(
+            threshold,
+            FWHM / BINNING,
+            sigma_radius=REACH,
+            min_separation=FWHM / BINNING,
+            scale_threshold=False,
+            sharpness_range=None,  # the size is measured later, in unbinned pixels
+            roundness_range=None,
+        )
+
+    binned = block_reduce(np.where(np.isfinite(image), image, 0.0), BINNING, np.median)
+    contrast = scipy.ndimage.convolve(binned, finder(0.0).kernel.data, mode="constant")
+    limit = significance * robust_scatter(contrast.ravel())
+    if not limit > 0:
+        return np.zeros(0), np.zeros(0)
+    with warnings.catch_warnings(category=NoDetectionsWarning, action="ignore"):
+        stars = finder(limit)(binned)
+    if stars is None:
+        return np.zeros(0), np.zeros(0)
+    x, y = ((np.asarray(stars[c]) + 0.5) * BINNING - 0.5 for c in ("x_centroid", "y_centroid"))
+    return x, y
+
+
+def centre_stars(
+    image: FloatArray, x: FloatArray, y: FloatArray, window: float
+) -> tuple[FloatArray, FloatArray]:
+    """Move a circle about each star to the centre of light within it until it comes to rest.
+
+    Omitted are stars whose circle begins beyond the edge of the frame, moves further than its
+    radius, or does not come to rest.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        No value is negative.
+    x, y : ndarray, shape (m,)
+        Rough places, as indices.
+    window : float
+        Radius of the circle [pixel].
+
+    Returns
+    -------
+    x, y : ndarray, shape (k,)
+        Places, as indices.
+    """
+    from photutils.aperture import ApertureStats, CircularAperture
+
     ny, nx = image.shape
-    rows = slice(max(int(y - radius), 0), min(int(y + radius) + 2, ny))
-    columns = slice(max(int(x - radius), 0), min(int(x + radius) + 2, nx))
-    j, i = np.mgrid[rows, columns]
-    distance = np.hypot(i + 0.5 - x, j + 0.5 - y)
-    light = np.where(distance <= radius, np.maximum(image[rows, columns], 0.0), 0.0)
-    total = float(light.sum())
-    return total, float(np.sqrt((light * distance**2).sum() / total)) if total > 0 else 0.0
+    inside = (np.minimum(x, nx - 1 - x) >= window) & (np.minimum(y, ny - 1 - y) >= window)
+    begin = np.stack([x[inside], y[inside]], axis=1)
+    place, moving = begin.copy(), np.ones(len(begin), dtype=bool)
+    for _ in range(MOVES):
+        if not moving.any():
+            break
+        centre = ApertureStats(image, CircularAperture(place[moving], window)).centroid
+        step = np.hypot(*(centre - place[moving]).T)
+        near = np.hypot(*(centre - begin[moving]).T) < window
+        place[moving] = np.where(near[:, None], centre, np.nan)
+        moving[moving] = near & (step > AT_REST)
+    settled = np.isfinite(place[:, 0]) & ~moving
+    return place[settled, 0], place[settled, 1]
+
+
+def _distinct(x: FloatArray, y: FloatArray, order: list[int], apart: float) -> list[int]:
+    """Return the stars of `order` without those nearer than `apart` to an earlier one."""
+    kept: list[int] = []
+    for k in order:
+        if all(np.hypot(x[k] - x[other], y[k] - y[other]) > apart for other in kept):
+            kept.append(k)
+    return kept
 
 
 def fit_similarity(
@@ -235,7 +261,7 @@ def fit_similarity(
         For fewer than two stars.
     """
     if len(px) < 2:
-        raise ValueError(f"{len(px)} stars do not tell a roll angle")
+        raise ValueError(f"roll and scale need two stars, not {len(px)}")
     zero, one = np.zeros_like(px), np.ones_like(px)
     design = np.concatenate(
         [np.stack([one, zero, px, py], axis=1), np.stack([zero, one, py, -px], axis=1)]
@@ -260,8 +286,8 @@ def moved_places(
 class Solution:
     """A plate solution, and which spot matched which star."""
 
-    spot: npt.NDArray[np.int64]
-    star: npt.NDArray[np.int64]
+    spot: IntArray
+    star: IntArray
     x: float
     y: float
     roll: float  # offset [deg]
@@ -269,7 +295,9 @@ class Solution:
     rms: float  # of one coordinate [pixel]
 
 
-def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> Solution | None:
+def match_stars(
+    spots: Spots, px: FloatArray, py: FloatArray, target: int, settings: PlateSettings
+) -> Solution | None:
     """Match spots with stars and fit offset, roll and scale; None where too few agree.
 
     Parameters
@@ -280,6 +308,8 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
         Expected places of the stars about the target's [pixel].
     target : int
         The spot that is the target.
+    settings : PlateSettings
+        Largest roll offset, and how many stars must match.
     """
     from scipy.spatial import cKDTree
 
@@ -288,7 +318,7 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
     far = float(np.hypot(px, py).max()) if len(px) else 0.0
     if far == 0:
         return None
-    turns = np.arange(-TURN, TURN + 1e-9, np.degrees(ROUGH / far))
+    turns = np.arange(-settings.turn, settings.turn + 1e-9, np.degrees(ROUGH / far))
     stretches = np.arange(1 - STRETCH, 1 + STRETCH + 1e-9, ROUGH / far)
 
     def count(trial: tuple[float, float, float, float]) -> float:
@@ -312,7 +342,7 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
         _, first = np.unique(index[star], return_index=True)
         star = np.sort(star[first])
         spot = index[star]
-        if len(star) < FEWEST:
+        if len(star) < settings.fewest:
             return None
         weight = 1.0 / (spots.error[spot] ** 2 + 0.05**2)
         solution = fit_similarity(px[star], py[star], spots.x[spot], spots.y[spot], weight)
@@ -320,12 +350,12 @@ def match_stars(spots: Spots, px: FloatArray, py: FloatArray, target: int) -> So
         away = np.concatenate([spots.x[spot] - mx, spots.y[spot] - my])
         rms = float(np.sqrt(np.mean(away**2)))
         limit = float(np.clip(4.0 * robust_scatter(away), 0.3, CLOSE))
-    if rms > CLOSE / 2 or abs(solution[2]) > TURN or abs(solution[3] - 1) > STRETCH:
+    if abs(solution[2]) > settings.turn or abs(solution[3] - 1) > STRETCH or rms > CLOSE / 2:
         return None
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="4", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="5", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated,
     catalogue: Product | None,
@@ -333,70 +363,85 @@ def solve_plate(
     psf: Psf,
     settings: PlateSettings,
 ) -> Leaves:
-    """Find the stars of the full array, and fit its roll offset and scale where enough of them are
-    in the catalogue.
-    """
+    """Find the stars of the full array and fit roll offset and scale by those in the catalogue."""
     nominal, lag = float(pointing.used["PIX_SCAL"]), float(psf.used.get("PSF_LAG", 0.0))
     with open_frame(full_array.products["SCI_CAL_FullArray"]) as (frame, pixels):
         mjd, duration = float(frame.mjd[0]), frame.exposure_time
-    _, _, roll = read_track(pointing).path(mjd, duration, lag)
-    middle = float(np.mean(np.unwrap(roll, period=360.0)))
-    spots = find_spots(pixels - sky_surface(pixels)[0], settings.significance)
-    away = np.hypot(
-        spots.x - float(pointing.used["LOC_X"]), spots.y - float(pointing.used["LOC_Y"])
-    )
-    near = np.flatnonzero(away < NEAR_TARGET)
-    place = (float(spots.x[near[0]]), float(spots.y[near[0]])) if near.size else (0.0, 0.0)
-    solution = None
-    if catalogue is not None and near.size:
-        xi, eta, magnitude = bright_stars(catalogue, settings.stars)
-        px, py = (
-            v[:, 0]
-            for v in field_places(xi, eta, np.array([middle]), np.zeros(1), np.zeros(1), nominal)
-        )
-        solution = match_stars(spots, px, py, int(near[0]))
-    used: dict[str, bool | int | float] = {
-        "PLT_FND": len(spots.x),
-        "PLT_OK": solution is not None,
-        "PLT_MAT": 0,
-    }
-    used |= {
-        "PLT_RMS": 0.0,
-        "PLT_ROLL": 0.0,
-        "PLT_SCAL": nominal,
-        "PLT_X": place[0],
-        "PLT_Y": place[1],
-    }
-    columns = {"X": spots.x, "Y": spots.y, "ERROR": spots.error, "FLUX": spots.flux}
-    columns |= {name: np.full(len(spots.x), np.nan) for name in ("MAG", "DX", "DY")}
-    if solution is not None:
-        used |= {
-            "PLT_MAT": len(solution.spot),
-            "PLT_RMS": solution.rms,
-            "PLT_ROLL": solution.roll,
-            "PLT_SCAL": nominal / solution.stretch,
-            "PLT_X": solution.x,
-            "PLT_Y": solution.y,
-        }
-        mx, my = moved_places(
-            px[solution.star],
-            py[solution.star],
-            (solution.x, solution.y, solution.roll, solution.stretch),
-        )
-        columns["MAG"][solution.spot] = magnitude[solution.star]
-        columns["DX"][solution.spot] = spots.x[solution.spot] - mx
-        columns["DY"][solution.spot] = spots.y[solution.spot] - my
-    state = Status.COMPLETED if solution is not None else Status.NOT_APPLICABLE
+    _, _, rolls = read_track(pointing).path(mjd, duration, lag)
+    roll = float(np.mean(np.unwrap(rolls, period=360.0)))
+    spots = find_spots(pixels - sky_surface(pixels)[0], settings.significance, settings.window)
+    target = target_spot(spots, pointing, settings.near)
+    solution, expected = None, Expected(np.zeros(0), np.zeros(0), np.zeros(0))
+    if catalogue is not None and target is not None:
+        expected = expected_places(bright_stars(catalogue, settings.stars), roll, nominal)
+        solution = match_stars(spots, expected.x, expected.y, target, settings)
+    used = _used(spots, target, solution, nominal)
+    columns = _columns(spots, solution, expected)
     return Leaves(
         {"TERM_PLATE": [NewHdu(TERMS["TERM_PLATE"], used, columns=columns)]},
         used=used,
-        status={"WCS": state},
+        status={"WCS": Status.NOT_APPLICABLE if solution is None else Status.COMPLETED},
     )
 
 
+def target_spot(spots: Spots, pointing: Pointing, near: float) -> int | None:
+    """Return the brightest spot within `near` of the target's intended place, None without any."""
+    x, y = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
+    close = np.flatnonzero(np.hypot(spots.x - x, spots.y - y) < near)
+    return int(close[0]) if close.size else None
+
+
+class Expected(NamedTuple):
+    """Where attitude and nominal scale put stars about the target [pixel], and their G."""
+
+    x: FloatArray
+    y: FloatArray
+    magnitude: FloatArray
+
+
+def expected_places(
+    stars: tuple[FloatArray, FloatArray, FloatArray], roll: float, scale: float
+) -> Expected:
+    """Return the expected places of stars (see `bright_stars`) at a roll [deg] and a scale."""
+    xi, eta, magnitude = stars
+    x, y = field_places(xi, eta, np.array([roll]), np.zeros(1), np.zeros(1), scale)
+    return Expected(x[:, 0], y[:, 0], magnitude)
+
+
+def _used(
+    spots: Spots, target: int | None, solution: Solution | None, nominal: float
+) -> dict[str, bool | int | float]:
+    """Return the keywords of the step; without a solution, with the place of the target's spot."""
+    x, y = (0.0, 0.0) if target is None else (float(spots.x[target]), float(spots.y[target]))
+    return {
+        "PLT_FND": len(spots.x),
+        "PLT_OK": solution is not None,
+        "PLT_MAT": len(solution.spot) if solution else 0,
+        "PLT_RMS": solution.rms if solution else 0.0,
+        "PLT_ROLL": solution.roll if solution else 0.0,
+        "PLT_SCAL": nominal / solution.stretch if solution else nominal,
+        "PLT_X": solution.x if solution else x,
+        "PLT_Y": solution.y if solution else y,
+    }
+
+
+def _columns(spots: Spots, solution: Solution | None, expected: Expected) -> dict[str, FloatArray]:
+    """Return the rows of TERM_PLATE: every star, with magnitude and offset where it is matched."""
+    columns = {"X": spots.x, "Y": spots.y, "ERROR": spots.error, "FLUX": spots.flux}
+    columns |= {name: np.full(len(spots.x), np.nan) for name in ("MAG", "DX", "DY")}
+    if solution is not None:
+        fitted = solution.x, solution.y, solution.roll, solution.stretch
+        x, y = moved_places(expected.x[solution.star], expected.y[solution.star], fitted)
+        columns["MAG"][solution.spot] = expected.magnitude[solution.star]
+        columns["DX"][solution.spot] = spots.x[solution.spot] - x
+        columns["DY"][solution.spot] = spots.y[solution.spot] - y
+    return columns
+
+
 def bright_stars(catalogue: Product, most: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return standard coordinates about the target [arcsec] and magnitudes of the brightest stars,
-    the target among them.
+    """Return standard coordinates [arcsec] and magnitudes of the brightest stars.
+
+    The coordinates are relative to the target, which is always included.
     """
     with open_declared(require(catalogue.path), STAR_CATALOGUE) as file:
         hdu = file["EXT_PRE_StarCatalogue"]
