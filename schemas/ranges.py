@@ -185,3 +185,24 @@ OF_STRUCTURE: Mapping[str, Mapping[str, Allowed]] = {
 def column_ranges(extname: str) -> Mapping[str, Allowed]:
     """Return the ranges of the columns of an input, by name."""
     return {**COLUMNS, **OF_STRUCTURE.get(extname, {})}
+
+
+# What the pipeline itself measures may be anything, and is flagged; a replacement made by hand may
+# not. By unit: a value beyond these has another unit, or is none at all.
+OF_UNIT: Mapping[str, Allowed] = {
+    "day": Allowed(-1e6, 2_400_000.5 + MJD.high),  # differences, MJD and full Julian dates
+    "deg": Allowed(-1e6, 1e6),  # the roll angle turns once an orbit, and is summed over a visit
+    "arcsec": Allowed(-36_000, 36_000),  # ten degrees about the target
+    "pixel": Allowed(-100_000, 100_000),
+    "mag": Allowed(MAGNITUDE.low, MAGNITUDE.high),
+    "K": Allowed(0, 1_000_000),
+    "s": Allowed(-1e7, 1e7),
+    "ADU": Allowed(-1e9, 1e9),
+    "ADU/electron": Allowed(0, 100),
+}
+OF_OTHER_UNITS = Allowed(-1e20, 1e20)
+
+
+def unit_range(unit: str) -> Allowed:
+    """Return the range of a value with this unit in a replacement made by hand."""
+    return OF_UNIT.get(unit, OF_OTHER_UNITS)

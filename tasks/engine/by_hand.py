@@ -10,6 +10,7 @@ import numpy as np
 from schemas.errors import BadInputError, UsageError, plain
 from schemas.inputs import term_input
 from schemas.payloads import Inventory
+from schemas.ranges import unit_range
 from schemas.terms import NOT_OF_IMAGES, NOT_OF_WINDOW, TERMS
 from schemas.used import USED
 from tasks.engine.run import STEPS
@@ -55,6 +56,8 @@ def replacement(path: Path) -> tuple[str, Path]:
             raise BadInputError(
                 f"{path}: a replacement must match its definition: {file.deviations[0]}"
             )
+        for hdu in file.hdus[1:]:
+            check_ranges(hdu)
         if extname in TERMS:
             check_finite(file[extname])
         else:
@@ -137,6 +140,22 @@ _FILLED = frozenset(
 )
 
 _NOT_FILLED = frozenset((("TERM_PSF_FIT", "LEVEL"),))
+
+
+def check_ranges(hdu: Hdu) -> None:
+    """Reject values in columns and used values of a term that are out of range for their unit."""
+    if hdu.declared is None:
+        return
+    for keyword in hdu.declared.keywords.values():
+        value = hdu.header.get(keyword.name) if keyword.name in USED else None
+        allowed = unit_range(keyword.unit)
+        if isinstance(value, int | float) and not allowed.permits(value):
+            raise hdu.refuse(f"keyword {keyword.name} is {value!r}, expected {allowed}")
+    if hdu.declared.is_table and hdu.extname in TERMS:
+        hdu.ranges = {column.name: unit_range(column.unit) for column in hdu.declared.columns}
+        for name in hdu.present():
+            if hdu.declared.column(name).letter not in "AL":
+                hdu.column(name)
 
 
 def check_finite(hdu: Hdu) -> None:
