@@ -327,6 +327,24 @@ def inputs(which: Iterable[Input]) -> str:
     return table(("kind", "first HDU", "content", "required", "if missing"), rows)
 
 
+def input_ranges(which: Iterable[Input]) -> str:
+    """Return a table of the ranges of keywords and columns, and what happens outside of them."""
+    rows = {}
+    for kind in which:
+        for extname, use in kind.hdus.items():
+            limits = {n: a for n, a in use.keywords.items() if a is not None}
+            for name, allowed in {**limits, **use.ranges}.items():
+                declared = {c.name for c in use.structure.columns} | set(limits)
+                if name in declared:
+                    outcome = "missing" if allowed.missing else "rejected"
+                    row = rows.setdefault((name, str(allowed), outcome), [])
+                    row.append(code(extname))
+    return table(
+        ("name", "range", "outside", "in"),
+        [(*key, ", ".join(dict.fromkeys(where))) for key, where in sorted(rows.items())],
+    )
+
+
 def event() -> str:
     """Return a table of the digits of EVENT."""
     rows = [
@@ -429,6 +447,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "keywords": lambda: keywords(every_keyword().values()),
     "visit-inputs": lambda: inputs(VISIT_INPUTS),
     "references": lambda: inputs(REFERENCES),
+    "input-ranges": lambda: input_ranges((*VISIT_INPUTS, *REFERENCES)),
     "event": event,
     "quality": quality,
     "pixel-flags": lambda: bits(PixelFlag, comments(PixelFlag)),

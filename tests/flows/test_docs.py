@@ -135,6 +135,12 @@ def test_every_input_is_listed_with_its_fall_back() -> None:
         assert row.endswith(f"| {kind.fallback or '**needed**'} |")
 
 
+def test_every_range_is_listed_with_what_happens_outside_of_it() -> None:
+    text = page("reference/inputs.md")
+    assert "| HK_VOLT_FEE_VOD | 28 to 34 | missing |" in text
+    assert "| GAIN_NOM | more than 0.3, at most 0.9 | rejected |" in text
+
+
 def test_every_command_and_option_is_listed() -> None:
     text = page("reference/commands.md")
     for name, command in drp.commands.items():
