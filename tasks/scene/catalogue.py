@@ -22,6 +22,7 @@ from tasks.numerics.geometry import sky_to_tangent
 FIELD_RADIUS = 1500.0
 FAINTEST = 1e-6  # of the target's flux; fainter stars have no measurable effect
 SUN = 5772.0  # K
+CONTRADICTION = 0.5  # mag; between catalogue and header, more than variability
 J2000 = 51544.5  # MJD, TT
 
 
@@ -135,6 +136,13 @@ def complete_magnitude(
         Receives a warning that names the value used, or says that there is none.
     """
     if np.isfinite(mag[target]).all():
+        ours = float(mag[target][0])
+        warnings += [
+            f"MAG_GAIA of the target is {ours:g} in the star catalogue, but MAG_G is {value:g} in "
+            f"{place}: the former is used"
+            for place, value in of_headers.items()
+            if abs(value - ours) > CONTRADICTION
+        ]
         return mag
     for place, value in of_headers.items():
         if np.isfinite(value):

@@ -25,7 +25,7 @@ COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 
 
-@step("prior", version="4", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="5", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,

@@ -101,3 +101,12 @@ def test_the_plate_keeps_a_target_without_magnitude(tmp_path: Path) -> None:
     xi, eta, _ = bright_stars(written(tmp_path, MAG_GAIA=[NAN, 11.5, 12.0, 14.0]), 3)
     assert (xi[0], eta[0]) == (0.0, 0.0)
     assert eta.round(4).tolist() == [0.0, 36.0, 72.0]
+
+
+def test_magnitudes_that_contradict_each_other_are_a_warning(tmp_path: Path) -> None:
+    catalogue, (said,) = stars(written(tmp_path, 9.2), 12.0)
+    assert catalogue.mag[0] == 9.0
+    assert said == (
+        "MAG_GAIA of the target is 9 in the star catalogue, but MAG_G is 12 in the raw images: "
+        "the former is used"
+    )
