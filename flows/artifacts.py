@@ -28,6 +28,7 @@ from schemas.names import VISIT
 from schemas.payloads import Inventory, Published, ReportData
 from tasks.delivery.report.report import DATA, LIGHT_CURVE, svg
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, current_run
+from tasks.files import disk
 
 EVERY = 1.0  # shortest time between two updates [s]
 
@@ -162,8 +163,8 @@ class Board:
         self.client.update_artifact(self.made["steps"], ArtifactUpdate(data=table))
 
     def _verdict(self, published: Published, report: ReportData) -> None:
-        data = json.loads(Path(report.products[DATA].path).read_text())
-        picture = Path(report.products[svg(LIGHT_CURVE)].path).read_bytes()
+        data = json.loads(disk.read_bytes(Path(report.products[DATA].path)))
+        picture = disk.read_bytes(Path(report.products[svg(LIGHT_CURVE)].path))
         self._make(
             "verdict",
             "markdown",
@@ -289,8 +290,8 @@ def literal(text: object) -> str:
 def worth_reading(folder: Path) -> list[Path]:
     """Return the most important files of a published folder."""
     return [
-        *sorted(folder.glob("*_RPT_*")),
-        *sorted(folder.glob("*Lightcurve-DEFAULT*")),
+        *(p for p in disk.entries(folder) if p.match("*_RPT_*")),
+        *(p for p in disk.entries(folder) if p.match("*Lightcurve-DEFAULT*")),
         folder / "manifest.json",
     ]
 

@@ -6,7 +6,6 @@ among the reports.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from schemas.names import VISIT
 from tasks.engine.store import Workspace, run_mark
 from tasks.files import disk
 
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)"
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
@@ -41,7 +41,7 @@ class Kept:
 
 def parse_size(text: str) -> int:
     """Return a size such as ``50G`` in bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
+    match = re.fullmatch(rf"{_NUMBER}\s*([kMGT]?)B?", text)
     if match is None:
         raise UsageError(f"{text!r}: expected a size such as 50G")
     return int(float(match[1]) * _UNITS[match[2]])
@@ -49,7 +49,7 @@ def parse_size(text: str) -> int:
 
 def parse_age(text: str) -> float:
     """Return an age such as ``30d`` in seconds; a number alone is days."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|)", text)
+    match = re.fullmatch(rf"{_NUMBER}\s*(s|min|h|d|)", text)
     if match is None:
         raise UsageError(f"{text!r}: expected an age such as 30d, 12h, 90min or 10s")
     return float(match[1]) * _AGES[match[2]]
@@ -66,12 +66,12 @@ def _names(work: Path) -> set[str]:
     visits = {
         p.name
         for folder in folders
-        if folder.is_dir()
-        for p in folder.iterdir()
+        if disk.is_folder(folder)
+        for p in disk.entries(folder)
         if VISIT.fullmatch(p.name)
     }
     reports = work / "reports"
-    files = reports.iterdir() if reports.is_dir() and not reports.is_symlink() else ()
+    files = disk.entries(reports) if disk.is_folder(reports) and not disk.is_link(reports) else ()
     return visits | {
         p.name if _is_left(p.name) else p.stem
         for p in files
@@ -93,8 +93,8 @@ def _places(work: Path, visit: str) -> list[Path]:
     folders = (
         [work / part / visit for part in ("records", "products")] if VISIT.fullmatch(visit) else []
     )
-    return [p for p in folders if p.is_dir() and not p.is_symlink()] + [
-        p for p in reports if os.path.lexists(p)
+    return [p for p in folders if disk.is_folder(p) and not disk.is_link(p)] + [
+        p for p in reports if disk.is_taken(p)
     ]
 
 
@@ -102,14 +102,14 @@ def _size(work: Path, visit: str) -> tuple[int, float]:
     """Return the disk space of a visit [bytes], and its last modification [s since 1970]."""
     size, when = 0, 0.0
     for place in _places(work, visit):
-        folders = [] if place.is_symlink() else os.walk(place)
-        within = [Path(folder, name) for folder, _, names in folders for name in names]
-        for path in within if place.is_dir() and not _is_left(visit) else [place, *within]:
-            try:
-                s = os.lstat(path)
-            except FileNotFoundError:  # removed by a run in progress
-                continue
-            size, when = size + s.st_blocks * 512, max(when, s.st_mtime)
+        is_folder = disk.is_folder(place) and not disk.is_link(place)
+        # what cannot be read, or was just removed by a run, has no size
+        folders = disk.walk(place, lambda _: None) if is_folder else ()
+        within = [folder / name for folder, _, names in folders for name in names]
+        for path in within if is_folder and not _is_left(visit) else [place, *within]:
+            s = disk.status(path, follow=False)
+            if s is not None:
+                size, when = size + s.st_blocks * 512, max(when, s.st_mtime)
     return max(size, 1) if _is_left(visit) else size, when
 
 
@@ -145,7 +145,7 @@ def clean(
     UsageError
         If `work` is not a folder, or neither age nor quota is set.
     """
-    if not work.is_dir():
+    if not disk.is_folder(work):
         raise UsageError(f"{work}: is not a folder")
     if older is None and quota is None:
         raise UsageError("give an age, a quota, or both")
@@ -181,7 +181,7 @@ def _delete(work: Path, kept: Kept) -> str:
         return "keep"
     for place in places:
         # keep the empty folders: a run that is waiting for the lock relies on them
-        whole = _is_left(kept.visit) or not place.is_dir()
-        for path in [place] if whole else list(place.iterdir()):
+        whole = _is_left(kept.visit) or not disk.is_folder(place)
+        for path in [place] if whole else disk.entries(place):
             disk.remove(path)
     return "remove"

@@ -19,6 +19,7 @@ from tasks.delivery.tgz import write_archive
 from tasks.delivery.viewer.page import collect_viewer, write_viewer
 from tasks.engine.run import current_run
 from tasks.engine.step import recipe
+from tasks.files import disk
 from tasks.numerics.times import now
 
 
@@ -50,14 +51,14 @@ def publish_visit(
     run.workspace.digests.save()
     warnings = [*run.warnings, *(w for r in run.reports for w in r.leaf.warnings)]
     content = Content(inventory, run.reports, settings.model_dump(mode="json"), warnings)
-    output, digest = request.output.absolute(), run.workspace.digests.of
+    output, digest = disk.absolute(request.output), run.workspace.digests.of
     version = (request.arch_rev, request.proc_num)
     pages = {"report": ("pdf", typeset_report), "viewer": ("html", write_viewer)}
     folder, new = publish(output, content, now(), pages, digest, warnings.append, version)
     run.workspace.digests.save()
     if request.archive:
         raw = [Path(p.path) for p in (inventory.subarray, inventory.imagettes) if p is not None]
-        write_archive(folder, [path for path in raw if path.is_file()])
+        write_archive(folder, [path for path in raw if disk.is_file(path)])
     return Published(
         visit=inventory.visit,
         folder=str(folder),

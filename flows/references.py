@@ -12,6 +12,7 @@ from flows.runs.reduction import default_library
 from schemas.errors import DrpError, UsageError
 from schemas.inputs import REFERENCES, Input
 from schemas.names import version_label
+from tasks.files import disk
 from tasks.visit.choice import choose_references, unused_reason
 from tasks.visit.search import Found, search
 
@@ -35,7 +36,7 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?", when):
         raise UsageError(f"--at {when!r}: expected yyyy-mm-ddThh:mm:ss")
     for folder in folders:
-        if not folder.is_dir():
+        if not disk.is_folder(folder):
             raise UsageError(f"{folder}: is not a folder")
     inventory = search(folders or [default_library()], REFERENCES)
     rows = [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from flows.reduce import reduce_visit
 from flows.runs.reduction import ReportProgress, merge_settings, run_reduce
-from schemas.errors import BadInputError, DrpError, UsageError, plain
+from schemas.errors import DrpError, UsageError
+from schemas.manifest import Manifest
 from schemas.names import PUBLISHED
 from schemas.payloads import Inventory, Reference, Unused
 from schemas.requests import ReduceRequest, make_settings
@@ -32,6 +31,7 @@ from tasks.engine.folders import default_work_folder
 from tasks.engine.generic import L
 from tasks.engine.run import STEPS, Run, running
 from tasks.engine.store import Warn, Workspace
+from tasks.files import disk
 from tasks.visit.inventory import renew_references
 
 ReportUnused = Callable[[str, Unused], None]
@@ -40,26 +40,26 @@ ReportUnused = Callable[[str, Unused], None]
 class ManifestRecords(Workspace):
     """The results listed in a manifest, in place of records; read-only, for dry runs."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], digests: Digests) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, digests: Digests) -> None:
         self.root = self.records = self.products = folder
-        self.visit = str(manifest["visit"])
+        self.visit = manifest.visit
         self.digests = digests
-        self._known = {(s["step"], s["key"]): s["payload"] for s in manifest["steps"]}
-        self._by_hand = {
-            s["step"]: s["payload"] for s in manifest["steps"] if s["payload"]["by_hand"]
-        }
+        self._known = {(s.step, s.key): s.payload for s in manifest.steps}
+        self._by_hand = {s.step: s.payload for s in manifest.steps if s.payload.by_hand}
 
-    def believe(self, step: str, key: str, payload: type[L], warn: Warn) -> L | None:
+    def believe(
+        self,
+        step: str,
+        key: str,
+        payload: type[L],
+        warn: Warn,  # noqa: ARG002 (no doubts here)
+    ) -> L | None:
         """Return the payload of a key.
 
         A product that was the user's own is used again, whatever the key.
         """
         known = self._known.get((step, key), self._by_hand.get(step))
-        try:
-            return None if known is None else payload.model_validate(known)
-        except ValidationError:
-            warn(f"the result of {step} is of another version; the step is run again")
-            return None
+        return None if known is None else known.as_leaf(payload)
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Replay:
 
     run: Run
     inventory: Inventory
-    manifest: dict[str, Any]
+    manifest: Manifest
     changes: list[str]
     unused: list[Unused]
 
@@ -94,12 +94,7 @@ def replay(request: ReduceRequest) -> Replay:
             inventory, request.references, settings, digests
         )
         changes += newer
-    try:
-        run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
-    except (KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{request.visit}: the manifest has no valid list of steps ({plain(error)})"
-        ) from error
+    run = Run(ManifestRecords(request.visit, manifest, digests), dry=True)
     with running(run):
         reduce_visit(request, inventory, settings)
     explain_reports(run, manifest)
@@ -120,9 +115,9 @@ def changed_references(published: Inventory, relocated: Inventory) -> list[str]:
     ]
 
 
-def explain_reports(run: Run, manifest: dict[str, Any]) -> None:
+def explain_reports(run: Run, manifest: Manifest) -> None:
     """Explain why steps in the manifest have no valid result."""
-    versions = {s["step"]: s["version"] for s in manifest["steps"]}
+    versions = {s.step: s.version for s in manifest.steps}
     for report in run.reports:
         if report.outcome == "would run" and report.why == "there is no record":
             now, then = STEPS[report.step].version, versions.get(report.step)
@@ -197,9 +192,9 @@ class Reprocessing:
             If a folder does not exist.
         """
         for folder in (self.output, *self.places):
-            if not folder.is_dir():
+            if not disk.is_folder(folder):
                 raise UsageError(f"{folder}: is not a folder")
-        names = (path.name for path in self.output.iterdir())
+        names = (path.name for path in disk.entries(self.output))
         visits = sorted({m["visit"] for name in names if (m := PUBLISHED.fullmatch(name))})
         planned = []
         for visit in visits:
@@ -232,7 +227,7 @@ class Reprocessing:
             [r.step for r in steps],
             seconds,
             unknown,
-            Path(outcome.inventory.subarray.path).is_file(),
+            disk.is_file(Path(outcome.inventory.subarray.path)),
         )
 
     def reduce(
@@ -277,11 +272,11 @@ def durations(folder: Path) -> dict[str, list[float]]:
     Empty if the manifest cannot be read.
     """
     try:
-        entries = read_manifest(folder)["steps"]
-    except (DrpError, KeyError):
+        entries = read_manifest(folder).steps
+    except DrpError:
         return {}
     took: defaultdict[str, list[float]] = defaultdict(list)
     for entry in entries:
-        if entry["outcome"] == "done":
-            took[entry["step"]].append(float(entry["seconds"]))
+        if entry.outcome == "done":
+            took[entry.step].append(entry.seconds)
     return took

@@ -65,8 +65,9 @@ def simulate_case(
     """Simulate a visit of a loaded case into the new folder `output`; see `simulate_into`."""
     from tasks.simulation.case import ImpossibleCase
 
-    output = output.absolute()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    output = disk.absolute(output)
+    there = disk.is_taken(output, output=True)
+    if there and (not disk.is_folder(output, output=True) or disk.entries(output)):
         raise CannotCreateError(f"{output}: exists and is not an empty folder")
     disk.make_folder(output.parent)
     stage = output.with_name(f".{output.name}.{os.getpid()}.stage")
@@ -82,8 +83,8 @@ def simulate_case(
 
         with disk.guarded("write", output):
             simulate_visit(stage, case, seed, report_progress)
-        if output.exists():
-            output.rmdir()
+        if there:
+            disk.remove_folder(output)
         disk.rename(stage, output)
     except ImpossibleCase as error:
         raise ConfigurationError(f"case {case_name}: {error}") from error

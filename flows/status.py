@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -11,10 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from schemas.errors import DrpError
 from schemas.names import VISIT, read_published_name
+from tasks.delivery.folder import read_manifest
 from tasks.engine.store import run_mark
 from tasks.files import disk
+
+MOST_LOCKS = 16 << 20  # bytes of the list of all locks
 
 
 @dataclass
@@ -49,10 +53,16 @@ def visit_states(output: Path, work: Path) -> list[VisitState]:
     folders: dict[str, Path] = {}
     for path in _entries(output):
         name = read_published_name(path.name)
-        if name and path.is_dir() and (name[0] not in folders or path.name > folders[name[0]].name):
+        if (
+            name
+            and disk.is_folder(path)
+            and (name[0] not in folders or path.name > folders[name[0]].name)
+        ):
             folders[name[0]] = path
     records = {
-        p.name: p for p in _entries(work / "records") if VISIT.fullmatch(p.name) and p.is_dir()
+        p.name: p
+        for p in _entries(work / "records")
+        if VISIT.fullmatch(p.name) and disk.is_folder(p)
     }
     failures = {failure.visit: failure for failure in _failures(work / "reports")}
     held = locked_files()
@@ -86,11 +96,11 @@ def _state(
 def _add_publication(state: VisitState, folder: Path) -> None:
     """Add the facts of a published folder."""
     state.version, state.folder = folder.name.rpartition("_")[2], str(folder)
-    state.last_step, state.when = "publish", folder.stat().st_mtime
+    state.last_step, state.when = "publish", _time_of_change(folder)
     try:
-        manifest = json.loads(disk.read_bytes(folder / "manifest.json", limit=64 << 20))
-        state.verdict = str(manifest.get("verdict", {}).get("word", ""))
-    except (DrpError, ValueError, AttributeError):
+        verdict = read_manifest(folder).verdict
+        state.verdict = verdict.word if verdict is not None else ""
+    except DrpError:
         state.state = "damaged"
 
 
@@ -101,12 +111,24 @@ def _add_run(state: VisitState, work: Path, held: set[tuple[int, int]] | None) -
     if _identity(work / "locks" / f"{state.visit}.lock") in held:
         state.state = "running"
         return
-    with contextlib.suppress(OSError):
-        began = run_mark(work, state.visit).stat().st_mtime
-        # a later publication elsewhere, or a failure before the run, is the newer state
-        if state.state not in ("failed", "published") or began > state.when:
-            state.state, state.when = "interrupted", max(began, state.when)
-            state.code, state.reason, state.report = 0, "", ""
+    mark = disk.status(run_mark(work, state.visit))
+    # a later publication elsewhere, or a failure before the run, is the newer state
+    if mark is not None and (
+        state.state not in ("failed", "published") or mark.st_mtime > state.when
+    ):
+        state.state, state.when = "interrupted", max(mark.st_mtime, state.when)
+        state.code, state.reason, state.report = 0, "", ""
+
+
+class FailureFacts(BaseModel):
+    """The key facts of a failure in a file beside its report."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    visit: str = Field(max_length=300)
+    code: int = Field(ge=0, le=255)
+    reason: str = Field(max_length=20_000)
+    report: str = Field(max_length=20_000)
 
 
 @dataclass
@@ -125,27 +147,28 @@ def _failures(folder: Path) -> Iterable[Failure]:
     for path in _entries(folder):
         if path.suffix != ".json" or path.name.startswith("."):
             continue
-        with contextlib.suppress(OSError, DrpError, ValueError, KeyError, TypeError):
-            facts = json.loads(disk.read_bytes(path, limit=1 << 20))
-            reason, report = str(facts["reason"]), str(facts["report"])
-            when = path.stat().st_mtime
-            yield Failure(str(facts["visit"]), int(facts["code"]), reason, report, when)
+        with contextlib.suppress(DrpError, ValidationError):
+            facts = FailureFacts.model_validate_json(disk.read_bytes(path, 1 << 20), strict=True)
+            yield Failure(
+                facts.visit, facts.code, facts.reason, facts.report, _time_of_change(path)
+            )
 
 
 def _records(folder: Path | None) -> Iterable[tuple[float, str]]:
     for path in _entries(folder) if folder is not None else ():
         if path.suffix == ".json" and not path.name.startswith("."):
-            try:
-                yield path.stat().st_mtime, path.name.rsplit("-", 1)[0]
-            except OSError:  # just replaced by another process
-                continue
+            yield _time_of_change(path), path.name.rsplit("-", 1)[0]
+
+
+def _time_of_change(path: Path) -> float:
+    """Return when a file was changed; 0 if it was just replaced by another process."""
+    found = disk.status(path)
+    return found.st_mtime if found is not None else 0.0
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
+    """Return what is in a folder, which may not exist yet."""
+    return disk.entries(folder) if disk.is_folder(folder) else []
 
 
 def locked_files() -> set[tuple[int, int]] | None:
@@ -154,8 +177,8 @@ def locked_files() -> set[tuple[int, int]] | None:
     Trying to lock the files instead could make a run fail that starts at the same moment.
     """
     try:
-        text = Path("/proc/locks").read_text()
-    except OSError:
+        text = disk.read_text(Path("/proc/locks"), limit=MOST_LOCKS)
+    except DrpError:
         return None
     locked = set()
     for place in re.findall(r"FLOCK.* ([0-9a-f]+:[0-9a-f]+:\d+) ", text):
@@ -165,8 +188,5 @@ def locked_files() -> set[tuple[int, int]] | None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        s = path.stat()
-    except OSError:
-        return None
-    return s.st_dev, s.st_ino
+    found = disk.status(path)
+    return (found.st_dev, found.st_ino) if found is not None else None

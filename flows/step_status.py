@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from schemas.names import VISIT
 from schemas.requests import ReduceRequest
 from tasks.engine.run import STEPS
 from tasks.engine.source import recorded_source, source_digest
+from tasks.files import disk
 
 if TYPE_CHECKING:
     from tasks.engine.run import Run, StepReport
@@ -104,7 +103,7 @@ def visit_detail(
     try:
         run = rehearse(request)
     except BusyError:
-        name = str(visit) if folder != visit else _name_of(folder)
+        name = str(visit) if folder != visit else named_visit(folder)
         warning = "is being reduced; the states of its steps are available afterwards"
         return VisitDetail(VisitState(name, "running"), [], [warning])
     except (BadInputError, MissingInputError) as error:
@@ -142,7 +141,7 @@ def find_folder(visit: Path, output: Path, work: Path) -> Path:
     UsageError
         If there is no such folder.
     """
-    if os.path.isdir(visit):  # unlike Path.is_dir, False if the name is too long
+    if disk.is_folder(visit):
         return visit
     if not VISIT.fullmatch(str(visit)):
         raise UsageError(
@@ -166,11 +165,3 @@ def rehearse(request: ReduceRequest) -> Run:
     if is_published(request.visit):
         return replay(request).run
     return run_reduce(request, "plain").run
-
-
-def _name_of(folder: Path) -> str:
-    match = re.search(
-        VISIT.pattern,
-        " ".join([folder.name, *(p.name for p in folder.rglob("*SCI_RAW_SubArray*"))]),
-    )
-    return match[0] if match else folder.name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
-from schemas.errors import BusyError, StorageError, UsageError, plain
+from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
 from schemas.requests import ReduceRequest, ValidateRequest
 from tasks.files import disk
 from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
@@ -36,6 +37,7 @@ BUDGET = "budget"  # name of the error budget among the cases
 FIXTURES = ("tiny",)  # cases for tests only
 POINTS = 5000  # points of a light curve that determine a scatter to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
+MOST_BYTES = 16 << 20  # of a kept result
 MANY = 0.01  # share of telegraphic pixels above which the visit is also simulated without them
 COMMAND = ROOT / "flows" / "command"  # does not affect the results
 JUDGES = ("page.py", "claims.py")  # assess results but do not affect them
@@ -82,7 +84,7 @@ def run_validation(
         If a case does not exist.
     """
     works = list(plan_parts(request))
-    output = request.output.absolute()
+    output = disk.absolute(request.output)
     disk.make_folder(output / "parts")
     code = code_digest()
     parts: list[dict[str, Any]] = []
@@ -153,10 +155,10 @@ def code_digest() -> str:
     """Return a digest of all code and data that affect the results."""
     digest = hashlib.sha256()
     for folder in ("schemas", "tasks", "reference_data", "flows"):
-        for path in sorted((ROOT / folder).rglob("*")):
+        for path in disk.files_below(ROOT / folder):
             decides = path.name not in JUDGES and not path.is_relative_to(COMMAND)
             if decides and path.suffix in (".py", ".toml"):
-                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + disk.read_bytes(path))
     return digest.hexdigest()
 
 
@@ -191,8 +193,8 @@ def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress
 def read_kept(path: Path, key: str) -> dict[str, Any] | None:
     """Return a kept result, or None if there is none with this key."""
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept: dict[str, Any] = json.loads(disk.read_bytes(path, limit=MOST_BYTES))
+    except (DrpError, ValueError, RecursionError):
         return None
     return kept if isinstance(kept, dict) and kept.get("key") == key else None
 
@@ -201,8 +203,9 @@ def read_kept(path: Path, key: str) -> dict[str, Any] | None:
 def scratch(output: Path) -> Iterator[Path]:
     """Yield a temporary folder for a part, and remove it afterwards."""
     folder = output / f".part.{os.getpid()}"
-    for left in output.glob(".part.*"):
-        if left == folder or not alive(int(left.suffix[1:])):  # of a process that was killed
+    for left in disk.entries(output):
+        process = re.fullmatch(r"\.part\.(\d{1,9})", left.name)
+        if process and (left == folder or not alive(int(process[1]))):  # of one that was killed
             disk.remove(left)
     disk.make_folder(folder)
     try:

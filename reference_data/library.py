@@ -11,19 +11,21 @@ from schemas import ROOT
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
 
+_SOURCES = ("tasks/simulation", "reference_data")
+
 
 def library_folder() -> Path:
     """Return the folder of the default library; building it takes some seconds the first time."""
     version = source_digest()
     root = default_work_folder(lambda _: None) / "reference_library"
     folder = root / version
-    if folder.is_dir():
+    if disk.is_folder(folder):
         return folder
     disk.make_folder(root)
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = disk.open_folder(disk.resolved(root))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if not folder.is_dir():
+        if not disk.is_folder(folder):
             # imports the simulator, most of a second that an existing library should not cost
             from reference_data import build
 
@@ -41,11 +43,10 @@ def library_folder() -> Path:
 def source_digest() -> str:
     """Return a digest of the sources of the library, so that changed code builds another one."""
     sources = [
-        *(ROOT / "tasks" / "simulation").glob("*.py"),
-        *(ROOT / "reference_data").glob("*.py"),
+        *(p for f in _SOURCES for p in disk.entries(ROOT / f) if p.suffix == ".py"),
         ROOT / "schemas" / "soc.toml",
     ]
     digest = hashlib.sha256()
     for path in sorted(sources):
-        digest.update(path.read_bytes())
+        digest.update(disk.read_bytes(path))
     return digest.hexdigest()[:12]

@@ -21,6 +21,9 @@ _SOC_FILE = re.compile(
     r"_V(?P<version>\d{3,4})\.fits"
 )
 
+# terms in a published folder; those of the full array apart
+TERM = re.compile(r"terms/(?:full_array/)?[a-z][a-z0-9_]*\.fits")
+
 # report and viewer
 PAGE = re.compile(rf"CH_{_VISIT}_TU{_TIME}_RPT_COR_DataReduction_V\d{{4}}\.(?:pdf|html)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def assign(settings: dict[str, Any], assignment: str) -> None:
     ------
     UsageError
         If the text is not such an assignment.
+    ConfigurationError
+        If the value has too many digits, or is nested too deeply.
     """
-    import tomllib
-
     key, sign, text = assignment.partition("=")
     parts = key.strip().split(".")
     if not sign or len(parts) != 2 or not all(p.isidentifier() for p in parts):
@@ -84,7 +85,20 @@ def assign(settings: dict[str, Any], assignment: str) -> None:
         value = tomllib.loads(f"v = {text.strip()}")["v"]
     except (tomllib.TOMLDecodeError, KeyError):
         value = text.strip()
+    except (ValueError, RecursionError) as error:  # thousands of digits or brackets
+        raise ConfigurationError(f"setting {key.strip()}: {error}") from error
     settings.setdefault(parts[0], {})[parts[1]] = value
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def shown(value: object) -> str:
+    """Return a value as text; Python refuses to write integers of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
 
 
 def make_settings(changes: dict[str, Any]) -> PipelineSettings:
@@ -100,11 +114,7 @@ def make_settings(changes: dict[str, Any]) -> PipelineSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"]) or "settings"
-        given = (
-            f" (got {first['input']!r})"
-            if isinstance(first.get("input"), str | int | float | bool)
-            else ""
-        )
+        given = f" (got {shown(first['input'])})" if _is_plain(first.get("input")) else ""
         text = (
             f"unknown setting {key}"
             if first["type"] == "extra_forbidden"

@@ -35,3 +35,79 @@ def test_every_folder_of_tests_mirrors_a_room() -> None:
     folders = {p.parent.relative_to(TESTS) for p in TESTS.rglob("test_*.py")} - {Path()}
     houses = (ROOT / "tasks", ROOT)  # rooms of tasks lie one level higher in tests
     assert [f for f in folders if not any((h / f / "__init__.py").is_file() for h in houses)] == []
+
+
+# calls of pathlib and os that look at the disk or change it
+DISK_METHODS = """
+absolute chmod exists expanduser glob hardlink_to is_block_device is_char_device is_dir
+is_fifo is_file is_mount is_socket is_symlink iterdir lchmod lstat mkdir owner read_bytes
+read_text readlink resolve rglob rmdir samefile stat symlink_to touch unlink write_bytes
+write_text
+"""
+
+OS_CALLS = """
+access chmod chown link listdir lstat makedirs mkdir open readlink remove removedirs
+rename renames replace rmdir scandir stat statvfs symlink truncate unlink utime walk
+"""
+
+PATH_CALLS = """
+abspath exists getmtime getsize isdir isfile islink ismount lexists realpath samefile
+"""
+
+# modules that look at the disk beside the disk layer: why, and how often at most
+BESIDE = {
+    "flows/command/console.py": ("the null device takes what a closed stream can't", 2),
+    "flows/command/main.py": ("whether numba can use its cache, before anything is imported", 1),
+    "flows/orders/intake.py": ("an order that another process has taken is no error", 1),
+    "flows/orders/log.py": ("the null device takes what a closed stream can't", 1),
+    "flows/service/automations.py": ("runs in the server, on paths of its own", 1),
+    "flows/service/deployments.py": ("files of the processes of Prefect", 9),
+    "flows/service/engine.py": ("files of the processes of Prefect", 9),
+    "flows/service/keeper.py": ("files of the processes of Prefect, and /proc", 9),
+    "flows/service/state.py": ("files of the processes of Prefect", 9),
+    "flows/service/up.py": ("files of the processes of Prefect", 9),
+    "tasks/delivery/report/pdf.py": ("templates of the package itself", 1),
+    "tasks/delivery/tgz.py": ("tarfile.open writes into an open file", 1),
+    "tasks/delivery/viewer/page.py": ("the page of the package itself", 1),
+    "tasks/numerics/times.py": ("the leap seconds of astropy", 1),
+}
+
+# they share no code with the pipeline; flows/simulate.py and validate.py translate their errors
+APART = ("tasks/simulation/", "tasks/validation/")
+
+
+def disk_calls(path: Path) -> list[str]:
+    """Return the calls in a module that look at the disk or change it, without the disk layer."""
+    calls = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name, owner = ast.unparse(node.func), ""
+        if isinstance(node.func, ast.Attribute):
+            owner, name = ast.unparse(node.func.value), node.func.attr
+        beside = (
+            (owner == "os" and name in OS_CALLS.split())
+            or (owner == "os.path" and name in PATH_CALLS.split())
+            or owner in ("shutil", "glob")
+            or (name == "open" and owner in ("", "tarfile", "gzip", "fits", "afits"))
+            or (name in DISK_METHODS.split() and owner not in ("disk", "os", "os.path", "np"))
+        )
+        calls += (
+            [f"{path.relative_to(ROOT).as_posix()}:{node.lineno} {owner}.{name}"] if beside else []
+        )
+    return calls
+
+
+def test_every_look_at_the_disk_passes_the_disk_layer() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (
+        p for house in ("flows", "tasks", "reference_data") for p in (ROOT / house).rglob("*.py")
+    ):
+        name = path.relative_to(ROOT).as_posix()
+        if name != "tasks/files/disk.py" and not name.startswith(APART):
+            found[name] = disk_calls(path)
+    beside = [
+        call for name, calls in found.items() for call in calls[BESIDE.get(name, ("", 0))[1] :]
+    ]
+    assert beside == []
+    assert [name for name in BESIDE if not found.get(name)] == []

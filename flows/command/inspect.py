@@ -151,8 +151,9 @@ def status(
     the name of a visit) also lists what each step would do now, and why.
     """
     from tasks.engine.folders import default_work_folder
+    from tasks.files import disk
 
-    work = (work or default_work_folder(note)).absolute()
+    work = disk.absolute(work or default_work_folder(note))
     if visit is None:
         show_states(console, output, work)
         return

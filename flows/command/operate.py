@@ -22,6 +22,7 @@ from flows.command.console import (
 )
 from flows.command.options import (
     FOLDER,
+    Seconds,
     engine_option,
     references_option,
     work_option,
@@ -70,14 +71,14 @@ def job(console: Console, order: Path, log_file: Path | None, engine: str) -> in
 @click.option("--once", is_flag=True, help="Process the orders present, then exit.")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(0.1),
     default=10.0,
     show_default=True,
     help="Time between two looks into FOLDER [s].",
 )
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=Seconds(0.0),
     default=1.0,
     show_default=True,
     help="Time an order must stay unchanged before it is processed [s].",
@@ -124,8 +125,9 @@ def clean(
     from flows.clean import clean as clean_folder
     from flows.clean import parse_age, parse_size
     from tasks.engine.folders import default_work_folder
+    from tasks.files import disk
 
-    work = (work or default_work_folder(note)).absolute()
+    work = disk.absolute(work or default_work_folder(note))
     age = parse_age(older) if older is not None else None
     most = parse_size(quota) if quota is not None else None
     visits = clean_folder(work, age, most, dry_run)
@@ -172,8 +174,9 @@ def reprocess(
     """
     from flows.reprocess import Reprocessing
     from flows.service.engine import engine_for
+    from tasks.files import disk
 
-    places = tuple(p.absolute() for p in (*references, *visits))
+    places = tuple(disk.absolute(p) for p in (*references, *visits))
     reprocessing = Reprocessing(output, places, work)
     unused: list[dict[str, object]] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +13,23 @@ from schemas.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+# what cannot be read is no usage error: the command reports it like any other fault
+FOLDER = click.Path(path_type=Path, readable=False)
 
-# an unreadable folder is not a usage error: let the command report it like any other fault
-VISIT = click.Path(path_type=Path, readable=False)
+
+class Seconds(click.FloatRange):
+    """A time in seconds that a process can wait: no NaN, and at most a year."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__(min=least, max=366 * 86400.0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; NaN lies in no range, but compares with none either."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds
+
 
 output_option = click.option(
     "--output",

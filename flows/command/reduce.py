@@ -18,7 +18,6 @@ from flows.command.console import (
 )
 from flows.command.options import (
     FOLDER,
-    VISIT,
     archive_option,
     as_arguments,
     engine_option,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("visit", type=VISIT)
+@click.argument("visit", type=FOLDER)
 @references_option("Folder with reference files (repeatable).")
 @output_option
 @work_option

@@ -28,10 +28,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from flows.runs.ending import BESIDE
 from schemas import ROOT
-from schemas.errors import UsageError, plain
+from schemas.errors import DrpError, UsageError, plain
 from tasks.files import disk
 
 MOST_ATTEMPTS = 3
@@ -42,6 +45,8 @@ MAY_PASS = (74, 75, 76)  # exit codes after which the same order may succeed
 PATIENCE = 600.0
 
 END = b"</Ipf_Job_Order>"
+
+MOST_BYTES = 1 << 20  # of an outcome
 
 COMPANIONS = (".log", *BESIDE)
 
@@ -56,7 +61,7 @@ class Outcome:
     """The outcome of an order. `state` is done, failed or again (to be retried)."""
 
     order: str
-    state: str
+    state: Literal["done", "failed", "again"]
     code: int | None
     attempts: int
     began: str
@@ -86,9 +91,9 @@ def intake(
     UsageError
         If `folder` is not a folder.
     """
-    if not folder.is_dir():
+    if not disk.is_folder(folder):
         raise UsageError(f"{folder}: is not a folder")
-    folder = folder.absolute()
+    folder = disk.absolute(folder)
     for name in ("running", "done", "failed"):
         disk.make_folder(folder / name)
     outcomes: list[Outcome] = []
@@ -96,11 +101,11 @@ def intake(
     while True:
         _put_away_the_finished(folder)
         before = len(outcomes)
-        claims = [p for p in sorted((folder / "running").glob("*.xml")) if p.name not in later]
+        claims = [p for p in _named(folder / "running", ".xml") if p.name not in later]
         for path in (*claims, *_find_complete(folder, settle, later)):
             order = folder / "running" / path.name
             with _locked_claim(path, order) as lock:
-                if lock is None or order.with_suffix(".json").exists():
+                if lock is None or disk.is_taken(order.with_suffix(".json")):
                     continue  # another process's, or finished: put away in the next round
                 outcome = _work_on(folder, order, do or job_process, lock, report)
                 outcomes.append(outcome)
@@ -114,7 +119,14 @@ def outcome_line(folder: Path, outcome: Outcome) -> str:
     """Return the outcome of an order as text, with the report on a failure if there is one."""
     line = f"{outcome.order}: {outcome.state}, {outcome.note or f'exit code {outcome.code}'}"
     report = folder / outcome.state / f"{outcome.name}{BESIDE[0]}"
-    return f"{line}; report: {report}" if outcome.state == "failed" and report.exists() else line
+    return (
+        f"{line}; report: {report}" if outcome.state == "failed" and disk.exists(report) else line
+    )
+
+
+def _named(folder: Path, ending: str) -> list[Path]:
+    """Return the files of a folder with this ending, sorted by name."""
+    return [path for path in disk.entries(folder) if path.name.endswith(ending)]
 
 
 def count_outcomes(outcomes: Sequence[Outcome]) -> str:
@@ -180,7 +192,7 @@ def _find_complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
     """Return the orders that are complete and no longer change, in order of their names."""
     seen = {
         p: mark
-        for p in folder.glob("*.xml")
+        for p in _named(folder, ".xml")
         if p.name not in later and (mark := _mark(p)) is not None
     }
     if not seen:
@@ -194,15 +206,14 @@ def _find_complete(folder: Path, settle: float, later: set[str]) -> list[Path]:
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
     """Return inode, size and time of a file; None if it is hidden or not a regular file."""
-    with contextlib.suppress(OSError):
-        s = path.lstat()
-        if stat.S_ISREG(s.st_mode) and not path.name.startswith("."):
-            return s.st_ino, s.st_size, s.st_mtime_ns
-    return None
+    s = disk.status(path, follow=False)
+    if s is None or not stat.S_ISREG(s.st_mode) or path.name.startswith("."):
+        return None
+    return s.st_ino, s.st_size, s.st_mtime_ns
 
 
 def _has_its_end(path: Path) -> bool:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(DrpError), os.fdopen(disk.open_to_read(path), "rb") as file:
         file.seek(max(os.fstat(file.fileno()).st_size - 256, 0))
         return file.read().rstrip().endswith(END)
     return False
@@ -232,16 +243,17 @@ def _claim(path: Path, target: Path) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # another process may have finished the order between our open and our lock
-        unchanged = path.lstat().st_ino == os.fstat(fd).st_ino
+        now = disk.status(path, follow=False)
+        unchanged = now is not None and now.st_ino == os.fstat(fd).st_ino
         occupied = path != target and (
-            os.path.lexists(target) or os.path.lexists(target.with_suffix(".json"))
+            disk.is_taken(target) or disk.is_taken(target.with_suffix(".json"))
         )
         if unchanged and not occupied:
             if path != target:
                 disk.rename(path, target)
                 disk.crash_point("order claimed")
             return fd
-    except (BlockingIOError, FileNotFoundError):
+    except BlockingIOError:
         pass
     except BaseException:
         os.close(fd)
@@ -255,7 +267,7 @@ def _work_on(folder: Path, order: Path, do: Do, lock: int, report: Report) -> Ou
     began, attempts = _now(), _attempts(order)
     outcome = Outcome(order.name, "failed", None, attempts, began, began)
     twin = folder / "done" / order.name
-    if twin.is_file() and twin.read_bytes() == order.read_bytes():
+    if disk.is_file(twin) and disk.read_bytes(twin) == disk.read_bytes(order):
         outcome.state, outcome.note = "done", "delivered twice; not processed again"
         return _close(order, outcome)
     if attempts >= MOST_ATTEMPTS:
@@ -299,7 +311,7 @@ def _give_back(order: Path, folder: Path) -> None:
 
     If another order of this name has arrived since, it stays in `running`, to be claimed there.
     """
-    if not os.path.lexists(folder / order.name):
+    if not disk.is_taken(folder / order.name):
         disk.rename(order, folder / order.name)
 
 
@@ -308,15 +320,14 @@ def _now() -> str:
 
 
 def _attempts(order: Path) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return int(order.with_suffix(".attempts").read_text())
+    with contextlib.suppress(DrpError, ValueError):
+        return int(disk.read_text(order.with_suffix(".attempts"), limit=20))
     return 0
 
 
 def _write_attempts(order: Path, number: int) -> None:
     # no fsync: after a power cut the count may start again
-    with disk.guarded("write", order), contextlib.suppress(FileNotFoundError):
-        order.with_suffix(".attempts").write_text(str(number))
+    disk.write_note(order.with_suffix(".attempts"), str(number).encode())
 
 
 def _close(order: Path, outcome: Outcome) -> Outcome:
@@ -324,7 +335,7 @@ def _close(order: Path, outcome: Outcome) -> Outcome:
     place = order.parent.parent / outcome.state
     names = (order.stem if i == 1 else f"{order.stem}.{i}" for i in itertools.count(1))
     outcome.name = next(
-        n for n in names if not any((place / f"{n}{end}").exists() for end in (".xml", ".json"))
+        n for n in names if not any(disk.is_taken(place / f"{n}{end}") for end in (".xml", ".json"))
     )
     disk.write_file(order.with_suffix(".json"), json.dumps(asdict(outcome), indent=1).encode())
     disk.crash_point("order over")
@@ -332,17 +343,27 @@ def _close(order: Path, outcome: Outcome) -> Outcome:
     return outcome
 
 
+def _read_outcome(result: Path) -> Outcome | None:
+    """Return the outcome of an order; None if it cannot be read, or names another folder."""
+    try:
+        outcome: Outcome = TypeAdapter(Outcome).validate_json(
+            disk.read_bytes(result, limit=MOST_BYTES), strict=True
+        )
+    except (DrpError, ValidationError):
+        return None
+    return outcome if Path(outcome.name).name == outcome.name else None
+
+
 def _put_away(result: Path) -> None:
     """Move a finished order and its files to their folder, the outcome last."""
-    try:
-        outcome = Outcome(**json.loads(result.read_text()))
-    except (OSError, ValueError, TypeError):
+    outcome = _read_outcome(result)
+    if outcome is None:
         return
     place = result.parent.parent / outcome.state
     _correct_paths(result.with_suffix(".log"), result, place / outcome.name)
     for ending in (*COMPANIONS, ".xml", ".json"):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(result.with_suffix(ending), place / f"{outcome.name}{ending}")
+        if disk.is_taken(result.with_suffix(ending)):
+            disk.rename(result.with_suffix(ending), place / f"{outcome.name}{ending}")
         if ending == ".xml":
             disk.crash_point("order moved")
             disk.discard(result.with_suffix(".attempts"))
@@ -351,13 +372,13 @@ def _put_away(result: Path) -> None:
 
 def _correct_paths(log: Path, result: Path, target: Path) -> None:
     """Replace the paths of an order's reports in its log by those that they will have."""
-    with contextlib.suppress(OSError):
-        text = log.read_bytes()
+    with contextlib.suppress(DrpError):
+        before = text = disk.read_bytes(log)
         for ending in BESIDE:
             text = text.replace(
                 os.fsencode(result.with_suffix(ending)), os.fsencode(f"{target}{ending}")
             )
-        if text != log.read_bytes():
+        if text != before:
             disk.write_file(log, text)
 
 
@@ -366,12 +387,11 @@ def _put_away_the_finished(folder: Path) -> None:
 
     The orders of living processes are locked and left alone.
     """
-    for result in sorted((folder / "running").glob("*.json")):
+    for result in _named(folder / "running", ".json"):
         places = [result.with_suffix(".xml")]
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            outcome = json.loads(result.read_text())
-            places.append(folder / outcome["state"] / f"{outcome['name']}.xml")
-        order = next((p for p in places if p.exists()), places[0])
+        if (outcome := _read_outcome(result)) is not None:
+            places.append(folder / outcome.state / f"{outcome.name}.xml")
+        order = next((p for p in places if disk.exists(p)), places[0])
         with _locked_claim(order, order) as lock:
-            if lock is not None or not order.exists():
+            if lock is not None or not disk.exists(order):
                 _put_away(result)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,9 +116,9 @@ def run_job(
         Raises an exception if a signal has arrived.
     """
     job: Job | None = None
-    path = path.absolute()
     try:
-        if path.is_file() or log_file is not None:
+        path = disk.absolute(path)
+        if disk.is_file(path) or log_file is not None:
             log.open(log_file or path.with_suffix(".log"))
         order = read_order(path, rules_of_environment())
         log.levels(order.stdout_level, order.stderr_level)
@@ -295,7 +296,7 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
             raise ConfigurationError(f"is {value!r}, expected true or false")
         wishes.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
-        if not (value.isascii() and value.isdigit() and int(value[:9]) <= 99):
+        if not (re.fullmatch(r"[0-9]{1,9}", value) and int(value) <= 99):
             raise ConfigurationError(f"is {value!r}, expected a number up to 99")
         wishes.options[name] = int(value)
     elif "." in name:
@@ -310,8 +311,8 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
 def _link(job: Job, item: JobInput, folder: Path) -> None:
     from tasks.files.reader import scan
 
-    target = Path(os.path.realpath(item.path))
-    if not target.exists():
+    target = disk.resolved(item.path)
+    if not disk.exists(target):
         raise MissingInputError(f"{item.path}: does not exist ({job.path.name} line {item.line})")
     with scan(target) as file:
         if file.extname != item.file_type:
@@ -322,8 +323,7 @@ def _link(job: Job, item: JobInput, folder: Path) -> None:
             )
     disk.make_folder(folder)
     link = folder / item.path.name
-    with disk.guarded("create", link):
-        link.symlink_to(target)
+    disk.link(link, target)
     job.links[str(link)] = str(item.path)
 
 
@@ -360,12 +360,10 @@ def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigg
 
     folder = Path(published.folder)
     manifest = read_manifest(folder)
-    curve = next(
-        f["name"] for f in manifest["files"] if "_SCI_COR_Lightcurve-DEFAULT_" in f["name"]
-    )
+    curve = next(f.name for f in manifest.files if "_SCI_COR_Lightcurve-DEFAULT_" in f.name)
     with scan(folder / curve) as file:
         header = file.hdus[1].header
-    visit, label = str(manifest["visit"]), str(manifest["version"])
+    visit, label = manifest.visit, manifest.version
     if trigger is not None and visit_of(trigger) not in (None, visit):
         raise BadInputError(
             f"the trigger file is for {visit_of(trigger)}, the products are of {visit}"
@@ -373,7 +371,7 @@ def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigg
     values = {
         name: str(header[name]) for name in ("PROGTYPE", "PROG_ID", "REQ_ID", "VISITCTR", "OBSID")
     }
-    values["PROC_NUM"] = str(manifest["inventory"]["proc_num"])
+    values["PROC_NUM"] = str(manifest.inventory.proc_num)
     new = Trigger(
         validity_start=str(header["V_STRT_U"])[:19],
         validity_stop=str(header["V_STOP_U"])[:19],
@@ -382,7 +380,7 @@ def output_trigger(trigger: Trigger | None, published: Published) -> tuple[Trigg
     if trigger is not None:
         values = {**new.values, **trigger.values, "PROC_NUM_OUT": new.values["PROC_NUM_OUT"]}
         new = trigger.model_copy(update={"values": values})
-    return new, visit, label, str(manifest["published"])
+    return new, visit, label, manifest.published
 
 
 @contextlib.contextmanager
@@ -399,12 +397,12 @@ def scratch(job: Job) -> Iterator[Path]:
     name = f"drp-{hashlib.sha256(str(job.path).encode()).hexdigest()[:16]}"
     folder = job.order.scratch / name
     disk.make_folder(folder)
-    with disk.guarded("create", folder):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = disk.open_folder(folder)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.exists(folder) and os.stat(folder).st_ino == os.fstat(fd).st_ino
+            found = disk.status(folder)
+            ours = found is not None and found.st_ino == os.fstat(fd).st_ino
         except BlockingIOError:
             ours = False
         if not ours:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from schemas.errors import plain
+from schemas.errors import DrpError, plain
 from schemas.orders import Level
+from tasks.files import disk
 
 ON_ERROR_STREAM = (Level.PROGRESS, Level.WARNING, Level.ERROR)
 
@@ -45,14 +46,9 @@ class SocLog:
     def open(self, path: Path) -> None:
         """Append every line to a file, too."""
         try:
-            fd = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
-            )
-            self._file = fd
-        except OSError as error:
-            self(
-                Level.WARNING, f"{path}: log file cannot be opened, {os.strerror(error.errno or 0)}"
-            )
+            self._file = disk.open_log(path)
+        except DrpError as error:
+            self(Level.WARNING, f"log file cannot be opened: {error}")
 
     def close(self) -> None:
         """Close the log file."""

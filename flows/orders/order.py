@@ -15,6 +15,7 @@ from pathlib import Path
 from flows.orders.xml import Element, Kind, check, read_xml
 from schemas.errors import ConfigurationError, plain
 from schemas.orders import PROCESSOR, PROCESSOR_VERSION, TASK, JobInput, JobOrder, Level, Parameter
+from tasks.files import disk
 
 LONGEST_PATH = 4096
 
@@ -97,7 +98,7 @@ def rules_of_environment() -> Rules:
     roots = [r for r in os.environ.get("DRP_ROOTS", "").split(":") if r]
     return Rules(
         {n: os.environ[n] for n in names if n in os.environ},
-        tuple(Path(os.path.realpath(r)) for r in roots),
+        tuple(disk.resolved(Path(r)) for r in roots),
     )
 
 
@@ -220,8 +221,6 @@ def allowed_path(text: str, rules: Rules) -> Path:
     path = Path(expanded)
     if not path.is_absolute() or ".." in path.parts:
         raise ConfigurationError(f"the path {expanded} must be absolute and must not contain ..")
-    if rules.roots and not any(
-        Path(os.path.realpath(path)).is_relative_to(root) for root in rules.roots
-    ):
+    if rules.roots and not any(disk.resolved(path).is_relative_to(root) for root in rules.roots):
         raise ConfigurationError(f"the path {expanded} is outside the allowed roots (DRP_ROOTS)")
     return path

@@ -74,7 +74,7 @@ def _value(element: Element, path: Path) -> str:
     good = element.text.isascii() and (
         _PASS.fullmatch(element.text)
         if most is None
-        else element.text.isdigit() and int(element.text[:12]) <= most
+        else len(element.text) <= 12 and element.text.isdigit() and int(element.text) <= most
     )
     if not good:
         expected = "8 digits" if most is None else f"a number up to {most}"

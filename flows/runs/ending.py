@@ -64,7 +64,7 @@ def report_notes(error: BaseException) -> str:
             for words in (REPORT_IS, PDF_IS)
             if note.startswith(words)
         ]
-        return named[0].is_file() if named else note.startswith((NO_REPORT, NO_PDF))
+        return disk.is_file(named[0]) if named else note.startswith((NO_REPORT, NO_PDF))
 
     return "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if holds(note))
 
@@ -118,9 +118,9 @@ def crash_file(error: BaseException, folder: Path | None) -> str:
         if place is not None:
             path = place / f"drp-crash-{os.getpid()}.txt"
             try:
-                place.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"drp {VERSION}, python {sys.version}\n\n{text}")
-            except OSError:
+                disk.make_folder(place)
+                disk.write_file(path, f"drp {VERSION}, python {sys.version}\n\n{text}".encode())
+            except DrpError:
                 continue
             return str(path)
     return "the traceback shown by -v"

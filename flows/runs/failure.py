@@ -169,7 +169,7 @@ def order_failure_reported(
     named : callable
         Replaces the paths in a text by the names that the order uses for these files.
     """
-    if isinstance(error, PASSING) or report_notes(error) or not path.is_file():
+    if isinstance(error, PASSING) or report_notes(error) or not disk.is_file(path):
         return
 
     def make(error: Exception) -> FailedVisit:
@@ -257,14 +257,14 @@ def named_visit(folder: Path) -> str:
 
 
 def _name_of_folder(folder: Path) -> str:
-    place = str(folder.absolute())
+    place = str(disk.absolute(folder))
     name = re.sub(r"[^A-Za-z0-9_-]", "_", folder.name)[:40]
     return f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 def _request_text(folder: Path, order: OfOrder | None) -> str:
     """Return what was to be reduced: a folder, or the name of an order, which may be moved."""
-    return plain(folder.absolute() if order is None else order.path.name)
+    return plain(disk.absolute(folder) if order is None else order.path.name)
 
 
 def failed_inventory(

@@ -30,6 +30,7 @@ from tasks.engine.by_hand import check_images, replacement
 from tasks.engine.folders import default_work_folder
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
+from tasks.files import disk
 from tasks.visit.inventory import renew_references, retry, take_inventory
 
 # address space of a reduction with its libraries, as measured; half of it is resident
@@ -167,14 +168,14 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
     request = attempt.request
     check_request(request)
     notes: list[str] = []
-    attempt.root = (request.work or default_work_folder(notes.append)).absolute()
+    attempt.root = disk.absolute(request.work or default_work_folder(notes.append))
     published = is_published(request.visit)
     attempt.settings = make_settings({} if published else request.settings)
     with failure_reported(attempt):
         replacements = read_replacements(request.replace)
         if not request.dry_run and request.until is None:
             attempt.stage = "output folder"
-            prepare_output(request.output.absolute())
+            prepare_output(disk.absolute(request.output))
         attempt.stage = "inventory of the files"
         if published:
             read_published(attempt)
@@ -214,7 +215,7 @@ def check_request(request: ReduceRequest) -> None:
     for name in (request.from_step, request.until):
         if name is not None and name not in STEPS:
             raise UsageError(f"unknown step {name!r}; the steps are {', '.join(sorted(STEPS))}")
-    if not request.visit.is_dir():
+    if not disk.is_folder(request.visit):
         raise UsageError(f"{request.visit}: is not a folder")
 
 
@@ -305,7 +306,7 @@ def resume(folder: Path, run: Run) -> None:
     """Restore the results in a visit's newest published folder; if that fails, warn."""
     try:
         restore_records(folder, run.workspace, run.warn)
-    except (DrpError, KeyError, ValueError) as error:
+    except DrpError as error:
         run.warn(f"{folder.name}: its products cannot be reused ({plain(error)})")
 
 

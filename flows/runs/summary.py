@@ -65,7 +65,8 @@ def summarize(reduction: Reduction) -> Summary | None:
     numbers = {number["label"]: number for number in data["metrics"]}
     fields = Noise.model_fields
     noise = (Noise(**{k: numbers[label][k] for k in fields}) for label in NOISE)
-    pages = (sorted(Path(published.folder).glob(f"*_RPT_*.{end}")) for end in ("pdf", "html"))
+    files = disk.entries(Path(published.folder))
+    pages = ([p for p in files if p.match(f"*_RPT_*.{end}")] for end in ("pdf", "html"))
     report, viewer = (str(found[0]) if found else "" for found in pages)
     verdict = data["verdict"]
     return Summary(verdict["word"], tuple(verdict["reasons"]), tuple(noise), report, viewer)

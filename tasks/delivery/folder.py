@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import BadInputError, DrpError, plain
+from pydantic import ValidationError
+
+from schemas.errors import BadInputError, DrpError, MissingInputError, plain
 from schemas.inputs import REFERENCES
+from schemas.manifest import MOST_BYTES, FileEntry, Manifest, first_fault
 from schemas.names import Version, read_published_name
 from schemas.payloads import Inventory
+from schemas.settings import PipelineSettings
 from tasks.engine.step import products_in
 from tasks.files import disk
 from tasks.files.reader import open_declared
@@ -20,8 +22,6 @@ from tasks.visit.search import fits_files
 Digest = Callable[[Path], str]
 
 MANIFEST = "manifest.json"
-
-MANIFEST_VERSION = 1
 
 
 def version_of(folder: Path) -> Version:
@@ -33,50 +33,67 @@ def version_of(folder: Path) -> Version:
 
 def holds(path: Path, sha256: str, digest: Digest) -> bool:
     """Return whether a file exists and has this digest."""
-    return path.is_file() and digest(path) == sha256
+    return disk.is_file(path) and digest(path) == sha256
 
 
 def published_folders(output: Path, visit: str) -> list[Path]:
     """Return the published folders of a visit, sorted by version."""
-    if not output.is_dir():
+    if not disk.is_folder(output):
         return []
-    return sorted(
+    return [
         p
-        for p in output.iterdir()
-        if (name := read_published_name(p.name)) and name[0] == visit and p.is_dir()
-    )
+        for p in disk.entries(output)
+        if (name := read_published_name(p.name)) and name[0] == visit and disk.is_folder(p)
+    ]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a published folder.
 
     Raises
     ------
     BadInputError
-        If the file is no manifest of a known version.
+        If the file is no manifest of a known version, or something in it has not its form; names
+        the field.
     """
     path = folder / MANIFEST
+    data = disk.read_bytes(path, limit=MOST_BYTES)
     try:
-        manifest = json.loads(disk.read_bytes(path, limit=64 << 20))
-    except ValueError as error:
-        raise BadInputError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("manifest") != MANIFEST_VERSION:
-        raise BadInputError(f"{path}: is not a manifest of version {MANIFEST_VERSION}")
-    return manifest
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise BadInputError(f"{path}: {first_fault(error)}") from error
 
 
 def verdict_of(folder: Path) -> str:
-    """Return the verdict on a published light curve; empty if the manifest does not hold it."""
+    """Return the verdict on a published light curve; empty if the manifest cannot be read."""
     try:
-        return str(read_manifest(folder)["verdict"]["word"])
-    except (DrpError, KeyError, TypeError):
+        verdict = read_manifest(folder).verdict
+    except DrpError:
         return ""
+    return verdict.word if verdict is not None else ""
+
+
+def published_file(folder: Path, file: FileEntry) -> Path:
+    """Return the path of a file that a manifest lists.
+
+    Raises
+    ------
+    BadInputError
+        If it is outside the folder, through a symbolic link.
+    MissingInputError
+        If it does not exist.
+    """
+    path = folder / file.name
+    if not disk.resolved(path).is_relative_to(disk.resolved(folder)):
+        raise BadInputError(f"{path}: is a link to a file outside the folder")
+    if not disk.is_file(path):
+        raise MissingInputError(f"{path}: is missing")
+    return path
 
 
 def is_published(folder: Path) -> bool:
     """Return whether `folder` is a published one: it holds a manifest."""
-    # unlike Path.is_file, os.path.isfile returns False for an unreadable folder
-    return os.path.isfile(folder / MANIFEST)
+    return disk.is_file(folder / MANIFEST)
 
 
 def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
@@ -87,15 +104,14 @@ def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
     Raises
     ------
     BadInputError
-        If the manifest is damaged.
+        If the manifest is damaged, or a setting is not one of this version.
     """
     manifest = read_manifest(folder)
     try:
-        return Inventory.model_validate(manifest["inventory"]), dict(manifest["settings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInputError(
-            f"{folder / MANIFEST}: inventory or settings cannot be read ({error})"
-        ) from error
+        PipelineSettings.model_validate(manifest.settings, strict=True)
+    except ValidationError as error:
+        raise BadInputError(f"{folder / MANIFEST}: settings.{first_fault(error)}") from error
+    return manifest.inventory.as_inventory(), dict(manifest.settings)
 
 
 def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> Inventory:
@@ -137,10 +153,10 @@ def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> 
 
 def _places_by_name(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """Return the FITS files below some folders by name, each once however it is reached."""
-    places: dict[str, dict[str, Path]] = {}
+    places: dict[str, dict[Path, Path]] = {}
     for folder in folders:
         for path in fits_files(folder):
-            places.setdefault(path.name, {}).setdefault(os.path.realpath(path), path.absolute())
+            places.setdefault(path.name, {}).setdefault(disk.resolved(path), disk.absolute(path))
     return {name: list(paths.values()) for name, paths in places.items()}
 
 

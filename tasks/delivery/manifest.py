@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
+from schemas.manifest import MANIFEST_VERSION
 from schemas.payloads import Inventory
-from tasks.delivery.folder import MANIFEST_VERSION
 from tasks.engine.keys import canonical, content
 from tasks.engine.run import STEPS, StepReport
 from tasks.engine.store import located
@@ -92,7 +92,7 @@ def _file_entry(stage: Path, name: str, origin: Origin) -> dict[str, Any]:
     return {
         "name": name,
         "sha256": disk.sha256(path),
-        "bytes": path.stat().st_size,
+        "bytes": disk.size(path),
         "step": origin.step,
         "key": origin.key,
         "product": origin.product,

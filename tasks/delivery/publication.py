@@ -9,15 +9,13 @@ processing number. The manifest in the folder is the authoritative record of the
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
-from schemas.errors import CannotCreateError, DrpError
+from schemas.errors import BadInputError, CannotCreateError, DrpError, SelfCheckError
 from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
@@ -58,10 +56,10 @@ def prepare_output(output: Path) -> None:
     CannotCreateError
         If `output` is not a folder, or is not writable.
     """
-    if output.exists() and not output.is_dir():
+    if disk.exists(output, output=True) and not disk.is_folder(output, output=True):
         raise CannotCreateError(f"{output}: is not a folder")
     disk.make_folder(output)
-    if not os.access(output, os.W_OK | os.X_OK):
+    if not disk.is_writable(output):
         raise CannotCreateError(f"{output}: is not writable")
 
 
@@ -108,12 +106,13 @@ def publish(
         If a product does not read back as defined.
     """
     prepare_output(output)
-    visit, identity = result.inventory.visit, result.identity()
+    visit, verdict = result.inventory.visit, reached_verdict(result)
     with folder_lock(output):
-        for stale in output.glob(".CH_*.stage"):
-            disk.remove(stale)
+        for stale in disk.entries(output):
+            if stale.name.startswith(".CH_") and stale.suffix == ".stage":
+                disk.remove(stale)
         for folder in _candidates(output, visit, prescribed):
-            if _holds_result(folder, identity, digest, warn):
+            if _holds_result(folder, result.identity(), verdict, digest, warn):
                 return folder, False
         edition = Edition(result, next_version(output, result.inventory, prescribed), date)
         stage = output / f".{edition.folder}.stage"
@@ -123,7 +122,7 @@ def publish(
             disk.crash_point("before rename")
             disk.rename(stage, output / edition.folder)
         except BaseException:
-            shutil.rmtree(stage, ignore_errors=True)
+            disk.discard_folder(stage)
             raise
         disk.crash_point("after rename")
         disk.sync_folder(output)
@@ -139,19 +138,30 @@ def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
     ]
 
 
-def _holds_result(folder: Path, identity: str, digest: Digest, warn: Warn) -> bool:
+def reached_verdict(result: Content) -> dict[str, Any] | None:
+    """Return the verdict in the report of a run; None for a run without a report."""
+    for report in result.reports:
+        if REPORT_DATA in report.leaf.products:
+            data = disk.read_bytes(Path(report.leaf.products[REPORT_DATA].path))
+            return dict(json.loads(data)["verdict"])
+    return None
+
+
+def _holds_result(folder: Path, identity: str, verdict: object, digest: Digest, warn: Warn) -> bool:
     """Return whether a published folder holds exactly this result, with all files intact."""
     try:
         manifest = read_manifest(folder)
-        if manifest["identity"] != identity:
+        if manifest.identity != identity:
             return False
-        changed = [
-            f["name"]
-            for f in manifest["files"]
-            if not holds(folder / f["name"], f["sha256"], digest)
-        ]
-    except (DrpError, OSError, KeyError, TypeError):
-        warn(f"{folder.name}: its manifest cannot be read; publishing the result again")
+        stated = manifest.verdict
+        if (stated.model_dump(mode="json") if stated is not None else None) != verdict:
+            warn(
+                f"{folder.name}: its verdict is not that of the report; publishing the result again"
+            )
+            return False
+        changed = [f.name for f in manifest.files if not holds(folder / f.name, f.sha256, digest)]
+    except DrpError as error:
+        warn(f"{error}; publishing the result again")
         return False
     if changed:
         warn(f"{folder.name}: {changed[0]} is missing or modified; publishing the result again")
@@ -239,8 +249,7 @@ class Edition:
 
 def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
     """Write all files of a publication to the folder `stage`, and sync them to disk."""
-    with disk.guarded("create", stage):
-        stage.mkdir(mode=0o750)
+    disk.create_folder(stage)
     files, page_data = _stage_products(stage, edition)
     self_check(stage, files)
     facts = edition.facts()
@@ -251,13 +260,21 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
         files[name] = Origin(step, "", ending)
     disk.crash_point("before manifest")
     manifest = make_manifest(stage, edition.result, files, edition.label, edition.date)
-    if "report" in page_data:
-        report = json.loads(disk.read_bytes(page_data["report"] / REPORT_DATA))
-        manifest["verdict"] = report["verdict"]
+    if (verdict := reached_verdict(edition.result)) is not None:
+        manifest["verdict"] = verdict
     disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
+    _check_manifest(stage)
     disk.crash_point("staged")
-    for folder in (*(p for p in stage.rglob("*") if p.is_dir()), stage):
+    for folder in [place for place, _, _ in disk.walk(stage)][::-1]:
         disk.sync_folder(folder)
+
+
+def _check_manifest(stage: Path) -> None:
+    """Read the manifest back: no later run could use a folder whose manifest is rejected."""
+    try:
+        read_manifest(stage)
+    except BadInputError as error:
+        raise SelfCheckError(f"the manifest cannot be read back as written: {error}") from error
 
 
 def _stage_products(stage: Path, edition: Edition) -> tuple[dict[str, Origin], dict[str, Path]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from schemas.errors import BadInputError, DrpError
+from schemas.errors import BadInputError, DrpError, MissingInputError
+from schemas.manifest import FileEntry
 from schemas.payloads import Leaf, Product
 from schemas.terms import TERMS
-from tasks.delivery.folder import holds, read_manifest
+from tasks.delivery.folder import MANIFEST, published_file, read_manifest
 from tasks.engine.by_hand import UNPUBLISHED
 from tasks.engine.run import STEPS
 from tasks.engine.store import Warn, Workspace
@@ -17,7 +17,7 @@ from tasks.files import disk
 from tasks.files.writer import restamp
 
 # entries of the manifest's files, by step, key and product
-Files = Mapping[tuple[str, str, str], Mapping[str, Any]]
+Files = Mapping[tuple[str, str, str], FileEntry]
 
 
 def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str, Path]:
@@ -35,25 +35,34 @@ def restore_records(folder: Path, workspace: Workspace, warn: Warn) -> dict[str,
     Raises
     ------
     BadInputError
-        If a supplied product was modified after publication.
+        If the manifest is damaged, or a supplied product was modified after publication.
     """
     manifest = read_manifest(folder)
-    files: Files = {(f["step"], f["key"], f["product"]): f for f in manifest["files"]}
+    files: Files = {file.origin: file for file in manifest.files}
     by_hand: dict[str, Path] = {}
-    for entry in manifest["steps"]:
-        step, key = str(entry["step"]), str(entry["key"])
-        if step not in STEPS:
+    for entry in manifest.steps:
+        if entry.step not in STEPS:
             continue
-        leaf = STEPS[step].payload.model_validate(entry["payload"])
-        by_hand |= {name: _supplied_file(folder, files[step, key, name]) for name in leaf.by_hand}
+        origin = entry.step, entry.key
+        leaf = entry.payload.as_leaf(STEPS[entry.step].payload)
+        by_hand |= {name: _supplied_file(folder, files, (*origin, name)) for name in leaf.by_hand}
         if not leaf.by_hand:
-            _restore_step(folder, files, leaf, (step, key), workspace, warn)
+            _restore_step(folder, files, leaf, origin, workspace, warn)
     return by_hand
 
 
-def _supplied_file(folder: Path, file: Mapping[str, Any]) -> Path:
-    path = folder / str(file["name"])
-    if not holds(path, file["sha256"], disk.sha256):
+def _supplied_file(folder: Path, files: Files, origin: tuple[str, str, str]) -> Path:
+    if origin not in files:
+        raise BadInputError(
+            f"{folder / MANIFEST}: files: {origin[2]} of step {origin[0]} was supplied by hand, "
+            f"but is not listed"
+        )
+    file = files[origin]
+    try:
+        path = published_file(folder, file)
+    except MissingInputError as error:
+        raise BadInputError(f"{error}, and was supplied by hand") from error
+    if disk.sha256(path) != file.sha256:
         raise BadInputError(f"{path}: was supplied by hand and modified after publication")
     return path
 
@@ -73,17 +82,19 @@ def _restore_step(
     if any((*origin, name) not in files for name in leaf.products):
         return
     target = workspace.folder(*origin)
+    if disk.is_link(target):  # nothing is written to where it leads
+        disk.remove(target)
     try:
         products = {
             name: _restore_product(
-                folder / str(files[*origin, name]["name"]),
+                published_file(folder, files[*origin, name]),
                 product,
                 target / f"{name}.fits",
                 workspace,
             )
             for name, product in leaf.products.items()
         }
-    except (DrpError, KeyError) as error:
+    except DrpError as error:
         warn(f"{step}: its published products cannot be reused ({error})")
         return
     restored = leaf.model_copy(update={"products": products})

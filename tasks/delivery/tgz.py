@@ -38,9 +38,9 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
     """
     target = folder.parent / f"{folder.name}.tgz"
     with folder_lock(target.parent):
-        for stale in target.parent.glob(".CH_*.tgz.*.part"):
+        for stale in (p for p in disk.entries(target.parent) if p.match(".CH_*.tgz.*.part")):
             disk.remove(stale)
-        if not target.exists():
+        if not disk.exists(target, output=True):
             _write_archive(folder, extra, target)
     return target
 
@@ -50,20 +50,22 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     disk.remove(partial)
     members = sorted([*_published_members(folder), *extra], key=lambda p: p.name)
     try:
-        with disk.guarded("create", partial), open(partial, "xb") as raw:
+        with disk.guarded("create", partial), os.fdopen(disk.create(partial), "wb") as raw:
             _pack(members, _folder_inside(folder), raw)
             raw.flush()
             os.fsync(raw.fileno())
         disk.rename(partial, target)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        disk.discard(partial)
         raise
     disk.sync_folder(target.parent)
 
 
 def _published_members(folder: Path) -> list[Path]:
     return [
-        p for p in folder.iterdir() if p.is_file() and not any(part in p.name for part in _LEFT_OUT)
+        path
+        for path in disk.entries(folder)
+        if disk.is_file(path) and not any(part in path.name for part in _LEFT_OUT)
     ]
 
 
@@ -84,6 +86,6 @@ def _pack(members: Sequence[Path], inside: str, raw: BinaryIO) -> None:
         for path in members:
             disk.moves_on()
             info = tarfile.TarInfo(f"{inside}/{path.name}")
-            info.size = path.stat().st_size
-            with open(path, "rb") as file:
+            info.size = disk.size(path)
+            with os.fdopen(disk.open_to_read(path), "rb") as file:
                 tar.addfile(info, file)

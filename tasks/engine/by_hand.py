@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +78,7 @@ def check_images(path: Path, inventory: Inventory) -> None:
             if (
                 "X_WINOFF" in hdu.header
                 and hdu.extname not in NOT_OF_WINDOW
-                and os.path.exists(inventory.subarray.path)
+                and disk.exists(Path(inventory.subarray.path))
             ):
                 _check_window(hdu, Path(inventory.subarray.path))
 
@@ -110,7 +109,7 @@ def own_copy(workspace: Workspace, name: str, path: Path) -> Path:
     digest = workspace.digests.of(path)
     folder = workspace.folder("hand", digest)
     copy = folder / f"{name}.fits"
-    if copy.exists() and copy.samefile(path):
+    if disk.same_file(copy, path):
         return copy
     disk.remove(folder)
     disk.make_folder(folder)

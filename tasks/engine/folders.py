@@ -17,8 +17,7 @@ from tasks.files import disk
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder, so that publications into it follow one another."""
-    with disk.guarded("create", folder):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = disk.open_folder(disk.resolved(folder))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -32,7 +31,7 @@ def default_work_folder(warn: Warn) -> Path:
     It is DRP_WORK, else one in the user's cache, else a temporary one, which is reported by `warn`.
     """
     if named := os.environ.get("DRP_WORK"):
-        return Path(named).absolute()
+        return disk.absolute(Path(named))
     folder = _cache_folder()
     if folder is None:
         folder = _temporary_folder()
@@ -53,16 +52,17 @@ def _cache_folder() -> Path | None:
         disk.make_folder(folder)
     except DrpError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder if disk.is_writable(folder) else None
 
 
 def _temporary_folder() -> Path:
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"cheops-drp-{os.getuid()}"
-    with disk.guarded("create", folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
+    if not disk.is_taken(folder):
+        disk.create_folder(folder, mode=0o700)
+    status = disk.status(folder, follow=False)
+    assert status is not None
     # everyone may write to the temporary folder: in a folder that others can write to, results
     # could be forged
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:

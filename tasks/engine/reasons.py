@@ -6,7 +6,6 @@ The facts in a record list the ingredients of a result. They are for people: the
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from schemas.errors import DrpError
 from schemas.payloads import Bundle, Scalar
 from schemas.settings import Settings
 from tasks.engine.keys import canonical, content
-from tasks.engine.store import Workspace
+from tasks.engine.store import Workspace, read_record
 from tasks.files import disk
 
 Ingredients = Mapping[str, Scalar | None]
@@ -63,7 +62,9 @@ def why(workspace: Workspace, step: str, now: Ingredients) -> str:
     if waits:
         return f"depends on {', '.join(waits)}, to be computed again"
     paths = sorted(
-        workspace.records.glob(f"{step}-*.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
+        (p for p in disk.entries(workspace.records) if p.match(f"{step}-*.json")),
+        key=_time_of_change,
+        reverse=True,
     )
     recorded = [parts for parts in map(_recorded, paths) if parts is not None]
     if not paths:
@@ -74,12 +75,16 @@ def why(workspace: Workspace, step: str, now: Ingredients) -> str:
     return "; ".join(closest) or "the record has another key"
 
 
+def _time_of_change(path: Path) -> int:
+    found = disk.status(path)
+    return found.st_mtime_ns if found is not None else 0
+
+
 def _recorded(path: Path) -> Ingredients | None:
     try:
-        parts = json.loads(disk.read_bytes(path, limit=4 << 20))["facts"]["made_from"]
-    except (DrpError, ValueError, KeyError, TypeError, RecursionError):
+        return read_record(path).facts.made_from
+    except (DrpError, ValueError):
         return None
-    return parts if isinstance(parts, dict) else None
 
 
 def _differences(then: Ingredients, now: Ingredients) -> list[str]:

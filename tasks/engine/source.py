@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from schemas import ROOT
 from schemas.errors import DrpError
+from tasks.engine.store import read_record
 from tasks.files import disk
 
 # the machinery of steps and files, which serves all steps alike
@@ -34,7 +34,7 @@ def source_digest(fn: Callable[..., Any]) -> str:
     """
     try:
         files = _with_imports(Path(inspect.getfile(fn)))
-    except (OSError, TypeError, SyntaxError):
+    except (OSError, DrpError, TypeError, SyntaxError):
         return ""
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -45,8 +45,8 @@ def source_digest(fn: Callable[..., Any]) -> str:
 def recorded_source(record: Path) -> str:
     """Return the digest of the source that made a record; empty if it is not known."""
     try:
-        return str(json.loads(disk.read_bytes(record, limit=4 << 20))["facts"]["source"])
-    except (DrpError, ValueError, KeyError, TypeError, RecursionError):
+        return read_record(record).facts.source or ""
+    except (DrpError, ValueError):
         return ""
 
 
@@ -61,7 +61,7 @@ def _with_imports(first: Path) -> set[Path]:
 
 @cache
 def _source(path: Path) -> bytes:
-    return path.read_bytes()
+    return disk.read_bytes(path)
 
 
 @cache
@@ -75,4 +75,4 @@ def _imports(path: Path) -> frozenset[Path]:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     ours = (n for n in names if n.startswith("tasks.") and not n.startswith(_MACHINERY))
     paths = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in ours)
-    return frozenset(p for p in paths if p.is_file())
+    return frozenset(p for p in paths if disk.is_file(p))

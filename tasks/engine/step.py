@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -256,7 +255,7 @@ class Step(Generic[P, L]):
         """Reject input files that differ from their digests, or change within the block."""
         digests = call.run.workspace.digests
         inputs = [
-            p for p in products_in([*call.args, *call.kwargs.values()]) if os.path.exists(p.path)
+            p for p in products_in([*call.args, *call.kwargs.values()]) if disk.exists(Path(p.path))
         ]
         before = {p.path: digests.fingerprint(Path(p.path)) for p in inputs}
         for product in inputs:
@@ -265,7 +264,7 @@ class Step(Generic[P, L]):
 
         def check() -> None:
             for path, fingerprint in before.items():
-                if not os.path.exists(path) or digests.fingerprint(Path(path)) != fingerprint:
+                if not disk.exists(Path(path)) or digests.fingerprint(Path(path)) != fingerprint:
                     raise BadInputError(f"{path}: changed while {self.name} read it")
 
         try:

@@ -20,12 +20,16 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, ValidationError
 
 from schemas.errors import BusyError, DrpError
-from schemas.payloads import Leaf, Product
+from schemas.payloads import Digest, Leaf, Payload, Product, Scalar
 from tasks.engine.digests import Digests
 from tasks.engine.generic import L
 from tasks.engine.keys import sha256_of
@@ -33,12 +37,40 @@ from tasks.files import disk
 
 RECORD_VERSION = 1
 
+MOST_BYTES = 4 << 20  # of a record
+
+# of a product below the folder of its result
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
+
 Warn = Callable[[str], None]
 
 
 def run_mark(root: Path, visit: str) -> Path:
     """Return the path of the mark of a visit that is being reduced."""
     return root / "locks" / f"{visit}.run"
+
+
+class Facts(Payload):
+    """What a record says to people: durations, software, and the ingredients of the result."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seconds: float | None = None
+    engine: str | None = None
+    made_from: dict[str, Scalar | None] | None = None
+    source: str | None = None
+    restored: str | None = None
+
+
+class Record(Payload):
+    """A record as it is on disk; `digest` is that of the payload."""
+
+    version: Annotated[int, Field(ge=RECORD_VERSION, le=RECORD_VERSION)]
+    step: str
+    key: Digest
+    digest: Digest
+    payload: dict[str, Any]
+    facts: Facts
 
 
 class Workspace:
@@ -67,11 +99,11 @@ class Workspace:
         A record or product that cannot be used is reported by `warn`.
         """
         path = self.record_path(step, key)
-        if not path.exists():
+        if not disk.is_taken(path):
             return None
         try:
-            leaf = _read_record(path, key, payload)
-        except (DrpError, ValueError, KeyError, TypeError, RecursionError) as error:
+            leaf = self._read_result(step, key, payload)
+        except (DrpError, ValueError, RecursionError) as error:
             # errors of JSON and of pydantic are ValueErrors too
             fault = str(error).splitlines()[0] if type(error) is ValueError else "cannot be read"
             warn(f"record of {step} {fault}: the step runs again")
@@ -83,11 +115,31 @@ class Workspace:
                 return None
         return leaf
 
+    def _read_result(self, step: str, key: str, payload: type[L]) -> L:
+        """Return the payload in a record; ValueError if it was changed or is of another result."""
+        record = read_record(self.record_path(step, key))
+        if (record.step, record.key) != (step, key):
+            raise ValueError("is of another version")
+        if record.digest != sha256_of(record.payload):
+            raise ValueError("was changed")
+        leaf = payload.model_validate_json(json.dumps(record.payload), strict=True)
+        within = self.products.relative_to(self.root)
+        for product in leaf.products.values():
+            path = PurePosixPath(product.path)
+            # products of a result, or those of another that the user supplied
+            if path.parent.parent != PurePosixPath(within) or not (
+                _NAME.fullmatch(path.name) and _NAME.fullmatch(path.parent.name)
+            ):
+                raise ValueError("names a product outside of the visit's own")
+        if leaf.step != step:
+            raise ValueError("holds the payload of another step")
+        return leaf
+
     def _state(self, product: Product) -> str | None:
         """Return the fault of a recorded product, or None."""
-        if not os.path.exists(product.path):
-            return "is missing"
         try:
+            if not disk.exists(Path(product.path)):
+                return "is missing"
             return None if self.digests.of(Path(product.path)) == product.sha256 else "was changed"
         except DrpError:
             return "cannot be read"
@@ -112,8 +164,7 @@ class Workspace:
         """Hold the visit for this run; if another run holds it, wait or raise BusyError."""
         disk.make_folder(self.root / "locks")
         path = self.root / "locks" / f"{self.visit}.lock"
-        with disk.guarded("create", path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        fd = disk.open_lock(path)
         try:
             if not _try_lock(fd):
                 if not wait:
@@ -148,27 +199,24 @@ class Workspace:
 
     def _remove_remnants(self) -> None:
         """Remove what a killed run was writing (`.part`) or about to replace (`.old`)."""
-        memory = f".{self.visit}.digests.json.*"
-        for remnant in (
-            *self.records.glob(".*.part"),
-            *self.records.glob(".*.old"),
-            *self.records.parent.glob(memory),
-        ):
-            disk.remove(remnant)
+        memory = f".{self.visit}.digests.json."
+        for path in disk.entries(self.records):
+            if path.name.startswith(".") and path.suffix in (".part", ".old"):
+                disk.remove(path)
+        for path in disk.entries(self.records.parent):
+            if path.name.startswith(memory):
+                disk.remove(path)
 
 
-def _read_record(path: Path, key: str, payload: type[L]) -> L:
-    """Return the payload in a record; ValueError if it is of another version or was changed."""
-    record = json.loads(disk.read_bytes(path, limit=4 << 20))
-    if (
-        not isinstance(record, dict)
-        or record.get("version") != RECORD_VERSION
-        or record.get("key") != key
-    ):
-        raise ValueError("is of another version")
-    if record["digest"] != sha256_of(record["payload"]):
-        raise ValueError("was changed")
-    return payload.model_validate(record["payload"])
+def read_record(path: Path) -> Record:
+    """Return a record; ValueError if it is none, or of another version."""
+    data = disk.read_bytes(path, limit=MOST_BYTES)
+    try:
+        return Record.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        if error.errors()[0]["loc"][:1] == ("version",):
+            raise ValueError("is of another version") from error
+        raise
 
 
 def _try_lock(fd: int) -> bool:

@@ -16,7 +16,8 @@ from tasks.files.header import Cards
 
 MAX_ROW = 1 << 24  # bytes; real rows need some hundred
 
-_TFORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
+# a repeat count of more digits is no format that is read
+_TFORM = re.compile(r"([0-9]{0,9})([LXBIJKAEDCMPQ])")
 
 # bytes of one element; formats without an entry (bits, arrays of variable length) are not read
 _WIDTH = {"L": 1, "B": 1, "I": 2, "J": 4, "K": 8, "A": 1, "E": 4, "D": 8, "C": 8, "M": 16}

@@ -1,4 +1,4 @@
-"""Access to the disk: every open, read, write, fsync, rename, link, unlink and mkdir passes here.
+"""Access to the disk: every look, open, read, write, rename, link, unlink and mkdir passes here.
 
 System errors become errors of `schemas.errors` that name the file. If a call does not return within
 the limit of `watch` because the file system is stuck, the process ends: nothing in Python can
@@ -46,6 +46,8 @@ _REFUSED = {
     errno.ENAMETOOLONG,
 }
 
+_READING = ("read", "stat")
+
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -64,9 +66,9 @@ def explain(error: OSError, action: str, path: Path) -> DrpError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno == errno.ENOMEM:
         return BusyError(f"{path}: {action} failed, not enough memory")
-    if action == "read" and error.errno in _ABSENT:
+    if action in _READING and error.errno == errno.ENOENT:
         return MissingInputError(f"{path}: no such file")
-    if action == "read" and error.errno in (errno.EACCES, errno.EPERM):
+    if action in _READING and error.errno in _REFUSED:
         return MissingInputError(f"{path}: cannot be opened, {reason}")
     if action in ("create", "rename") and error.errno in _REFUSED:
         return CannotCreateError(f"{path}: cannot be created, {reason}")
@@ -143,6 +145,144 @@ def watch(limit: float, give_up: Callable[[StorageError], None]) -> Callable[[],
     return over.set
 
 
+def status(path: Path, output: bool = False, follow: bool = True) -> os.stat_result | None:
+    """Return the status of a file or folder, None if there is none.
+
+    There is none either behind a path through a file, a name that is too long, a link that leads
+    nowhere, or a loop of links. Without `follow` the status is that of a link itself.
+
+    Raises
+    ------
+    MissingInputError
+        If the folder that holds it cannot be entered.
+    CannotCreateError
+        The same, for a place of `output`.
+    """
+    with guarded("stat", path):
+        try:
+            return os.stat(path, follow_symlinks=follow)
+        except ValueError:  # a NUL byte, or a name that the file system's encoding does not have
+            return None
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            if output:
+                raise explain(error, "create", path) from error
+            raise
+
+
+def exists(path: Path, output: bool = False) -> bool:
+    """Return whether there is a file or folder; for a link, whether it leads to one."""
+    return status(path, output) is not None
+
+
+def is_file(path: Path, output: bool = False) -> bool:
+    """Return whether there is a regular file."""
+    found = status(path, output)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: Path, output: bool = False) -> bool:
+    """Return whether there is a folder."""
+    found = status(path, output)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_taken(path: Path, output: bool = False) -> bool:
+    """Return whether there is anything of this name, be it a link that leads nowhere."""
+    return status(path, output, follow=False) is not None
+
+
+def is_link(path: Path) -> bool:
+    """Return whether there is a symbolic link, whatever it leads to."""
+    found = status(path, follow=False)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def is_writable(folder: Path) -> bool:
+    """Return whether files can be created in a folder."""
+    with guarded("stat", folder):
+        return os.access(folder, os.W_OK | os.X_OK)
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Return the status of a file that exists."""
+    with guarded("read", path):
+        return os.stat(path)
+
+
+def size(path: Path) -> int:
+    """Return the size of a file that exists [bytes]."""
+    return status_of(path).st_size
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Return whether two paths lead to the same file or folder, which exists."""
+    a, b = status(path), status(other)
+    return a is not None and b is not None and (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted by name."""
+    with guarded("read", folder):
+        return sorted(folder / name for name in os.listdir(folder))
+
+
+def walk(
+    folder: Path, unread: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder at and below `folder`, with the names of the folders and files in it.
+
+    Links to folders are not followed. `unread` is called with the error of each folder that cannot
+    be read; without it such an error is raised, translated.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise explain(error, "read", Path(error.filename)) from error
+
+    steps = os.walk(folder, onerror=unread or refuse)
+    while True:
+        with guarded("read", folder):
+            step = next(steps, None)
+        if step is None:
+            return
+        yield Path(step[0]), step[1], step[2]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files at and below a folder, sorted by path."""
+    return sorted(place / name for place, _, names in walk(folder) for name in names)
+
+
+def resolved(path: Path) -> Path:
+    """Return the absolute path without symbolic links, as far as they can be followed."""
+    with guarded("stat", path):
+        try:
+            return Path(os.path.realpath(path))
+        except ValueError as error:
+            raise MissingInputError(f"{path}: cannot be opened, {error}") from error
+
+
+def absolute(path: Path) -> Path:
+    """Return the absolute path; MissingInputError if the working directory was removed."""
+    with guarded("read", path):
+        return path.absolute()
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Return the content of a text file in UTF-8.
+
+    Raises
+    ------
+    BadInputError
+        If it is longer than `limit` bytes, or not UTF-8.
+    """
+    try:
+        return read_bytes(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: is not text in UTF-8 ({error.reason})") from error
+
+
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
     """Return the content of the regular file `path`.
 
@@ -188,6 +328,28 @@ def open_to_read(path: Path) -> int:
             os.close(fd)
             raise MissingInputError(f"{path}: is not a regular file")
         return fd
+
+
+def open_folder(path: Path) -> int:
+    """Open a folder to be locked, and return its descriptor; the path does not end in a link."""
+    with guarded("create", path):
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def open_lock(path: Path) -> int:
+    """Open a file to be locked, which is created if necessary, and return its descriptor."""
+    with guarded("create", path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+
+
+def open_log(path: Path) -> int:
+    """Open a file to append to, which is created if necessary, and return its descriptor.
+
+    A pipe without a reader is an error, not a reason to wait.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    with guarded("create", path):
+        return os.open(path, flags, 0o640)
 
 
 def create(path: Path) -> int:
@@ -309,19 +471,43 @@ def make_folder(path: Path) -> None:
         os.makedirs(path, mode=0o750, exist_ok=True)
 
 
+def create_folder(path: Path, mode: int = 0o750) -> None:
+    """Create a folder that must not exist."""
+    with guarded("create", path):
+        os.mkdir(path, mode)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a whole folder, if it exists."""
     with guarded("unlink", path):
-        if path.is_dir() and not path.is_symlink():
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder."""
+    with guarded("unlink", path):
+        os.rmdir(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Create a symbolic link to `target`."""
+    with guarded("create", path):
+        os.symlink(target, path)
 
 
 def discard(path: Path) -> None:
     """Remove a file if possible, while another failure is handled."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def discard_folder(path: Path) -> None:
+    """Remove a folder as far as possible, while another failure is handled."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -345,6 +531,19 @@ def write_file(path: Path, data: bytes) -> None:
     except BaseException:
         discard(partial)
         raise
+
+
+def write_note(path: Path, data: bytes) -> None:
+    """Write a small file at once, without forcing it to the disk.
+
+    After a power cut it may be empty, or the older one.
+    """
+    with guarded("write", path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -395,7 +594,7 @@ def require(path: str) -> Path:
     MissingInputError
         If it does not exist, such as an input that a published folder knows by digest only.
     """
-    if not path or not os.path.exists(path):
+    if not path or not exists(Path(path)):
         raise MissingInputError(
             f"{path or 'an input of this step'}: no longer exists; reduce from the visit's own "
             f"folder"

@@ -40,6 +40,8 @@ def data_size(header: Cards, primary: bool) -> int:
         raise ValueError(f"keyword BITPIX is {bitpix}, expected 8, 16, 32, 64, -32 or -64")
     _check_plain_data(header)
     if hdu_kind(header) == "BINTABLE":
+        if bitpix != 8:
+            raise ValueError(f"keyword BITPIX of a table is {bitpix}, expected 8")
         _check_row_width(header, axes)
     return abs(bitpix) // 8 * math.prod(axes) if axes else 0
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConfigurationError, plain
+from schemas.errors import BadInputError, ConfigurationError, MissingInputError, plain
+from tasks.files import disk
 
 MOST = 1 << 20  # bytes
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the content of a TOML text; ValueError if it is not TOML, or nested too deeply."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -21,11 +29,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it is not a regular file, too large, nested too deeply, or not TOML.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path}: is not a regular file")
-        if status.st_size > MOST:
-            raise ConfigurationError(f"{path}: is larger than {MOST} bytes")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return parse_toml(disk.read_text(path, limit=MOST))
+    except (BadInputError, MissingInputError) as error:
+        raise ConfigurationError(str(error)) from error
+    except ValueError as error:
         raise ConfigurationError(f"{path}: {plain(error)}") from error

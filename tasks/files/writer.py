@@ -335,7 +335,7 @@ def restamp(source: Path, target: Path, values: Mapping[str, Value]) -> None:
     The copy has the bytes that the writer would have given the product with these values, so that
     restoring the old values restores the old bytes.
     """
-    if target.exists():
+    if disk.exists(target):
         raise CannotCreateError(f"{target}: already exists")
     fd, partial = disk.create_partial(target)
     try:

@@ -31,7 +31,7 @@ class Case(BaseModel):
         pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$",
         description="UTC; the CCD ages with it",
     )
-    images: int = Field(12, ge=1, description="stacks written")
+    images: int = Field(12, ge=1, le=10_000_000, description="stacks written")
     nexp: int = Field(3, ge=1, le=60, description="exposures in a stack")
     exptime: float = Field(20.0, gt=0, le=600, description="one exposure [s]")
 

@@ -32,6 +32,7 @@ from schemas.names import read_version, visit_name
 from schemas.payloads import Inventory, Product, Reference, Unused
 from schemas.settings import PipelineSettings
 from tasks.engine.digests import Digests
+from tasks.files import disk
 from tasks.files.reader import FitsFile, note_unused, open_declared
 from tasks.visit.choice import (
     choose_newest,
@@ -121,7 +122,7 @@ def take_inventory(
         If a file is damaged, or two files claim the same place.
     """
     for folder in (visit, *folders):
-        if not folder.is_dir():
+        if not disk.is_folder(folder):
             raise UsageError(f"{folder}: is not a folder")
     kinds = needed_references(settings)
     seen = Seen() if seen is None else seen
@@ -406,7 +407,7 @@ class _Reader:
                 check_keywords(file)
             extname = file.extname
         product = Product(
-            path=str(found.path.absolute()), sha256=self.memory.of(found.path), extname=extname
+            path=str(disk.absolute(found.path)), sha256=self.memory.of(found.path), extname=extname
         )
         if declared in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE):
             # counts and shapes that do not fit are found here, not after the first hours

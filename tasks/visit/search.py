@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas.constants import SIMULATED
-from schemas.errors import BadInputError, plain
+from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import Version, read_soc_name, read_version, version_label
 from tasks.files import disk
@@ -114,10 +114,10 @@ def sortable(utc: str) -> str:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of a file; None if it cannot be reached, which opening it reports."""
     try:
-        status = path.stat()
-    except OSError:
+        found = disk.status(path)
+    except DrpError:
         return None
-    return status.st_dev, status.st_ino
+    return (found.st_dev, found.st_ino) if found is not None else None
 
 
 def _unread(folder: Path, notes: list[str]) -> Callable[[OSError], None]:
@@ -150,13 +150,13 @@ def fits_files(
     `unread` is called with the error of each folder that cannot be read, `linked` with each link to
     a folder, which is not followed.
     """
-    for place, folders, names in os.walk(folder, onerror=unread):
+    for place, folders, names in disk.walk(folder, unread or (lambda _: None)):
         folders[:] = sorted(f for f in folders if f != "truth" and not f.startswith("."))
         for link in filter(os.path.islink, (os.path.join(place, f) for f in folders)):
             linked(Path(link))
         for name in names:
             if name.endswith(".fits") and not name.startswith("."):
-                yield Path(place, name)
+                yield place / name
 
 
 def _may_be(named: str, extnames: set[str]) -> bool:

@@ -22,6 +22,7 @@ from schemas import ROOT
 from schemas.errors import BadInputError, CannotCreateError, MissingInputError, UsageError
 from tasks.engine import step as machine
 from tests.conftest import Drp, raw_file
+from tests.support.manifests import write_manifest
 from tests.support.runs import CALIBRATION, STEPS, Bench, comparable, differing, executed, tree
 
 # the steps that see images of electrons, all but pointing
@@ -785,3 +786,40 @@ def test_a_manifest_that_cannot_be_read_is_named(alone: Bench) -> None:
         manifest.write_text(text)
         with pytest.raises(BadInputError, match=r"manifest\.json: "):
             alone.reduce()
+
+
+def test_the_key_of_a_step_in_a_manifest_leads_nowhere(alone: Bench, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious").write_text("x")
+    manifest = json.loads((alone.visit / "manifest.json").read_text())
+    (flat,) = (s for s in manifest["steps"] if s["step"] == "flat")
+    key = flat["key"]
+    flat["key"] = "/../../../../victim"
+    write_manifest(alone.visit, manifest)
+    with pytest.raises(BadInputError, match=r"manifest\.json: steps\.\d+\.key: "):
+        alone.reduce()
+    # nor does a link in the place of its products
+    flat["key"] = key
+    write_manifest(alone.visit, manifest)
+    place = alone.work / "products" / manifest["visit"] / f"flat-{key[:24]}"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(victim)
+    (victim / "TERM_FLAT.fits").write_text("precious too")
+    _, run = alone.reduce(until="flat")
+    assert executed(run) == []
+    assert tree(victim) == {"TERM_FLAT.fits": b"precious too", "precious": b"x"}
+    assert (place / "TERM_FLAT.fits").is_file()
+    assert not place.is_symlink()
+
+
+def test_a_forged_verdict_is_reached_again(bench: Bench, published: Path) -> None:
+    manifest = json.loads((published / "manifest.json").read_text())
+    verdict = manifest["verdict"]
+    verdict["rules"] = [{**rule, "word": "good"} for rule in verdict["rules"]]
+    write_manifest(published, {**manifest, "verdict": {**verdict, "word": "good"}})
+    again, _ = bench.reduce()
+    assert again is not None
+    assert again.new
+    assert again.verdict == verdict["word"] != "good"
+    assert f"{published.name}: its verdict is not that of the report" in again.warnings[0]

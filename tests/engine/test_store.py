@@ -24,7 +24,8 @@ from schemas.settings import Settings
 from tasks.engine import digests, store
 from tasks.engine.digests import Digests
 from tasks.engine.folders import default_work_folder
-from tasks.engine.keys import canonical, content, make_key
+from tasks.engine.keys import canonical, content, make_key, sha256_of
+from tasks.engine.reasons import why
 from tasks.engine.store import Workspace
 from tasks.files.disk import require
 
@@ -262,6 +263,74 @@ def test_a_record_that_is_not_ours_is_ignored_with_a_warning(
     assert workspace.believe("sum", own, Sum, warnings.append) is None
     assert warnings[0].startswith("record of sum")
     assert warnings[0].endswith("the step runs again")
+
+
+def test_a_product_elsewhere_is_not_believed_even_if_it_has_the_digest(
+    workspace: Workspace, warnings: list[str], tmp_path: Path
+) -> None:
+    own, path = remembered(workspace)
+    record = workspace.record_path("sum", own)
+    payload = json.loads(record.read_text())["payload"]
+    outside = tmp_path / "outside.fits"
+    outside.write_bytes(path.read_bytes())
+    below = payload["products"]["sum"]["path"]
+    hostile = [
+        str(outside),
+        "../outside.fits",
+        below.replace("sum.fits", "../../../../outside.fits"),
+        f"records/{workspace.visit}/{record.stem}/sum.fits",
+        "/".join(["products", workspace.visit, "sum.fits"]),
+        "",
+        "\0",
+        7,
+        None,
+    ]
+    for place in hostile:
+        payload["products"]["sum"]["path"] = place
+        edited(record, payload=payload, digest=sha256_of(payload))
+        assert workspace.believe("sum", own, Sum, warnings.append) is None, place
+    assert len(warnings) == len(hostile)
+    payload["products"]["sum"]["path"] = below
+    edited(record, payload=payload, digest=sha256_of(payload))
+    assert workspace.believe("sum", own, Sum, warnings.append) is not None
+
+
+def test_a_hostile_record_is_ignored_with_a_warning(
+    workspace: Workspace, warnings: list[str]
+) -> None:
+    own, _ = remembered(workspace)
+    record = workspace.record_path("sum", own)
+    digits = "1" * 5000
+    for text in (
+        "",
+        "[" * 100_000,
+        digits,
+        f'{{"version": {digits}}}',
+        '{"version": NaN}',
+        "\udcff",
+    ):
+        record.write_bytes(text.encode("utf-8", "surrogateescape"))
+        assert workspace.believe("sum", own, Sum, warnings.append) is None
+        assert warnings.pop().endswith("the step runs again")
+        reason = why(workspace, "sum", {"version": "1"})
+        assert reason == "the records do not list their ingredients"
+
+
+@pytest.mark.parametrize("at", ["step", "key", "digest", "version", "payload", "facts"])
+def test_a_record_with_a_wrong_entry_is_ignored_with_a_warning(
+    workspace: Workspace, warnings: list[str], at: str
+) -> None:
+    own, _ = remembered(workspace)
+    record = workspace.record_path("sum", own)
+    whole = record.read_bytes()
+    for value in (None, [], {}, "../../x", 10**400, 1.5, [[{}]], True):
+        record.write_bytes(whole)
+        edited(record, **{at: value})
+        found = workspace.believe("sum", own, Sum, warnings.append)
+        assert (found is None) == bool(warnings)
+        assert found is None or (at, value) == ("facts", {})  # facts are for people only
+        warnings.clear()
+        why(workspace, "sum", {"version": "1"})
 
 
 def test_a_payload_that_the_step_no_longer_has_is_ignored_with_a_warning(

@@ -234,7 +234,8 @@ def test_what_is_not_a_file_is_missing_and_never_hangs(
     elif kind == "too long":
         path = tmp_path / ("n" * 300)
     with pytest.raises(
-        MissingInputError, match=rf"{path.name}: (is not a regular file|no such file)"
+        MissingInputError,
+        match=rf"{path.name}: (is not a regular file|no such file|cannot be opened)",
     ) as caught:
         read(path)
     assert caught.value.exit_code == 66

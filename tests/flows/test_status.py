@@ -18,6 +18,7 @@ from flows.status import visit_states
 from schemas.errors import UsageError
 from tasks.engine.store import Workspace
 from tests.support.faults import run_in_process, tree
+from tests.support.manifests import small_manifest, write_manifest
 from tests.support.runs import STEPS, Bench
 
 NAMES = ("PR900001_TG000101", "PR900001_TG000102", "PR900001_TG000103")
@@ -27,10 +28,7 @@ def publish(output: Path, visit: str, version: str, verdict: str | None = "good"
     """Make what a status needs of a published folder."""
     folder = output / f"CH_{visit}_{version}"
     folder.mkdir(parents=True)
-    manifest = {"manifest": 1, "visit": visit, "version": version}
-    (folder / "manifest.json").write_text(
-        json.dumps(manifest | ({"verdict": {"word": verdict}} if verdict else {}))
-    )
+    write_manifest(folder, small_manifest(visit, version, verdict or ""))
     return folder
 
 

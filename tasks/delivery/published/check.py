@@ -16,7 +16,7 @@ from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import PAGE, SocName, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
-from tasks.delivery.folder import MANIFEST, read_manifest
+from tasks.delivery.folder import MANIFEST, is_published, read_manifest
 from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.check_pages import report_faults, viewer_faults
 from tasks.delivery.published.visit import CURVE
@@ -70,8 +70,8 @@ def check_below(path: Path) -> list[CheckedFile]:
     If there are none, the result has the state missing.
     """
     files = products_below(path)
-    if not path.exists() or not files:
-        reason = "holds no FITS, PDF or HTML file" if path.is_dir() else "no such file"
+    if not files or not disk.exists(path):
+        reason = "holds no FITS, PDF or HTML file" if disk.is_folder(path) else "no such file"
         return [CheckedFile(str(path), "missing", "", [f"{path}: {reason}"], [])]
     return [check(file) for file in files]
 
@@ -79,8 +79,8 @@ def check_below(path: Path) -> list[CheckedFile]:
 def products_below(path: Path) -> list[Path]:
     """Return `path`, or the FITS files and pages below it if it is a folder."""
     return (
-        sorted(p for p in path.rglob("*") if p.suffix in (".fits", *PAGES))
-        if path.is_dir()
+        [p for p in disk.files_below(path) if p.suffix in (".fits", *PAGES)]
+        if disk.is_folder(path)
         else [path]
     )
 
@@ -303,14 +303,16 @@ def _count_remarks(file: FitsFile) -> Iterator[Remark]:
 
 def _published_remarks(path: Path) -> Iterator[Remark]:
     """Compare a file of a published folder with its digest in the manifest."""
-    absolute = path.absolute()
-    folder = next((p for p in list(absolute.parents)[:3] if (p / MANIFEST).is_file()), None)
+    absolute = disk.absolute(path)
+    folder = next((p for p in list(absolute.parents)[:3] if is_published(p)), None)
     if folder is None:
         return
     try:
-        listed = {str(f["name"]): str(f["sha256"]) for f in read_manifest(folder)["files"]}
-    except (DrpError, KeyError, TypeError):
-        yield deviation(f"the {MANIFEST} of its folder cannot be read")
+        listed = {file.name: file.sha256 for file in read_manifest(folder).files}
+    except DrpError as error:
+        yield fault(
+            f"the {MANIFEST} of its folder cannot be used: {_short(error, folder / MANIFEST)}"
+        )
         return
     name = absolute.relative_to(folder).as_posix()
     if name not in listed:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray
-from schemas.errors import BadInputError, UsageError
+from schemas.errors import UsageError
+from schemas.manifest import ListedInventory, ListedProduct, Manifest, StepEntry
+from schemas.payloads import Status
 from schemas.products import Column, soc_structure
 from schemas.terms import LIGHT_TIME
 from tasks.delivery.light_curves import OWN_COLUMNS
@@ -19,6 +21,8 @@ from tasks.delivery.published.visit import CURVE, Columns, PublishedVisit
 
 _SAME_TIME = 1e-8  # day; a millisecond, far shorter than any exposure
 
+
+Steps = Mapping[str, StepEntry]
 
 Changes = dict[str, list[Any]]  # the value in a and in b, by name
 
@@ -88,26 +92,18 @@ def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
     ------
     UsageError
         If they are of different visits.
-    BadInputError
-        If an entry is missing from a manifest.
     """
-    if a.manifest["visit"] != b.manifest["visit"]:
+    if a.manifest.visit != b.manifest.visit:
         raise UsageError(
-            f"reductions of different visits: {a.manifest['visit']} and {b.manifest['visit']}"
+            f"reductions of different visits: {a.manifest.visit} and {b.manifest.visit}"
         )
-    try:
-        provenance = _provenance(a.manifest, b.manifest)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadInputError(
-            f"an entry of a manifest is missing or malformed ({type(error).__name__}: {error})"
-        ) from error
     of_a, of_b = a.curve_names(), b.curve_names()
     return Difference(
-        visit=a.manifest["visit"],
+        visit=a.manifest.visit,
         a=a.folder.name,
         b=b.folder.name,
-        same_result=a.manifest["identity"] == b.manifest["identity"],
-        provenance=provenance,
+        same_result=a.manifest.identity == b.manifest.identity,
+        provenance=_provenance(a.manifest, b.manifest),
         only_in_a=[n for n in of_a if n not in of_b],
         only_in_b=[n for n in of_b if n not in of_a],
         curves={
@@ -116,16 +112,16 @@ def differences(a: PublishedVisit, b: PublishedVisit) -> Difference:
     )
 
 
-def _provenance(a: Mapping[str, Any], b: Mapping[str, Any]) -> Provenance:
+def _provenance(a: Manifest, b: Manifest) -> Provenance:
     """Return the differences between two manifests."""
-    one, two = a["inventory"], b["inventory"]
+    one, two = a.inventory, b.inventory
     steps_a, steps_b = _steps(a), _steps(b)
     return Provenance(
         inputs=_unequal(_files(one), _files(two)),
         references=_unequal(_references(one), _references(two)),
         settings=_unequal(_settings(a), _settings(b)),
-        software=_unequal(a["software"], b["software"]),
-        fallbacks=_unequal(a.get("fallbacks", {}), b.get("fallbacks", {})),
+        software=_unequal(a.software, b.software),
+        fallbacks=_unequal(a.fallbacks, b.fallbacks),
         step_versions=_unequal(_versions(steps_a), _versions(steps_b)),
         step_status=_unequal(_states(steps_a), _states(steps_b)),
         by_hand=_unequal(_by_hand(steps_a), _by_hand(steps_b)),
@@ -141,60 +137,56 @@ def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> Changes:
     }
 
 
-def _steps(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _steps(manifest: Manifest) -> Steps:
     """Return the steps by name; repetitions of a step (for the full array) are numbered."""
-    steps: dict[str, Any] = {}
-    for entry in manifest["steps"]:
-        name, n = str(entry["step"]), 2
+    steps: dict[str, StepEntry] = {}
+    for entry in manifest.steps:
+        name, n = entry.step, 2
         while name in steps:
-            name, n = f"{entry['step']} ({n})", n + 1
+            name, n = f"{entry.step} ({n})", n + 1
         steps[name] = entry
     return steps
 
 
-def _versions(steps: Mapping[str, Any]) -> dict[str, str]:
-    return {name: step["version"] for name, step in steps.items()}
+def _versions(steps: Steps) -> dict[str, str]:
+    return {name: step.version for name, step in steps.items()}
 
 
-def _states(steps: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: step["payload"].get("status", {}) for name, step in steps.items()}
+def _states(steps: Steps) -> dict[str, dict[str, Status]]:
+    return {name: step.payload.status for name, step in steps.items()}
 
 
-def _by_hand(steps: Mapping[str, Any]) -> dict[str, Any]:
-    by_hand = {name: step["payload"].get("by_hand") for name, step in steps.items()}
-    return {name: products for name, products in by_hand.items() if products}
-
-
-def _digests(step: Mapping[str, Any]) -> dict[str, str]:
+def _by_hand(steps: Steps) -> dict[str, list[str]]:
     return {
-        name: str(product["sha256"])
-        for name, product in step["payload"].get("products", {}).items()
+        name: list(step.payload.by_hand) for name, step in steps.items() if step.payload.by_hand
     }
 
 
-def _file(product: Mapping[str, Any]) -> str:
-    return f"{product['path']} sha256 {str(product['sha256'])[:16]}"
+def _digests(step: StepEntry) -> dict[str, str]:
+    return {name: product.sha256 for name, product in step.payload.products.items()}
 
 
-def _files(inventory: Mapping[str, Any]) -> dict[str, str]:
-    return {k: _file(v) for k, v in inventory.items() if isinstance(v, Mapping) and "sha256" in v}
+def _file(product: ListedProduct) -> str:
+    return f"{product.path} sha256 {product.sha256[:16]}"
 
 
-def _references(inventory: Mapping[str, Any]) -> dict[str, str]:
-    chosen = {kind: _file(r["product"]) for kind, r in inventory["references"].items()}
+def _files(inventory: ListedInventory) -> dict[str, str]:
+    values = {name: getattr(inventory, name) for name in type(inventory).model_fields}
+    return {name: _file(v) for name, v in values.items() if isinstance(v, ListedProduct)}
+
+
+def _references(inventory: ListedInventory) -> dict[str, str]:
+    chosen = {kind: _file(r.product) for kind, r in inventory.references.items()}
     return {
         **chosen,
-        **{
-            f"dark frame {i}": _file(r["product"])
-            for i, r in enumerate(inventory["dark_frames"], 1)
-        },
+        **{f"dark frame {i}": _file(r.product) for i, r in enumerate(inventory.dark_frames, 1)},
     }
 
 
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(manifest: Manifest) -> dict[str, Any]:
     return {
         f"{step}.{name}": value
-        for step, values in manifest["settings"].items()
+        for step, values in manifest.settings.items()
         for name, value in values.items()
     }
 

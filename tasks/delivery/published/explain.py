@@ -156,8 +156,8 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
     quality = int(curve["QUALITY"][image]) if "QUALITY" in curve else 0
     budget = _error_budget(visit, image, radius)
     return Explanation(
-        visit=visit.manifest["visit"],
-        version=visit.manifest["version"],
+        visit=visit.manifest.visit,
+        version=visit.manifest.version,
         image=image,
         images=count,
         aperture=aperture,

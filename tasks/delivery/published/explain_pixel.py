@@ -93,8 +93,8 @@ def explain_pixel(visit: PublishedVisit, image: int, x: int, y: int) -> PixelExp
         *_corrections(visit, image, (x, y), at),
     ]
     return PixelExplanation(
-        visit=visit.manifest["visit"],
-        version=visit.manifest["version"],
+        visit=visit.manifest.visit,
+        version=visit.manifest.version,
         image=image,
         pixel=(x, y),
         exposures=exposures,

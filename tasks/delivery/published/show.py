@@ -15,6 +15,7 @@ from schemas.used import USED
 from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.answer import MERGED
 from tasks.delivery.published.visit import CURVE
+from tasks.files import disk
 from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared, scan
 from tasks.files.writer import PUBLICATION, structure_of
 
@@ -131,13 +132,13 @@ def contents(path: Path) -> Contents:
     MissingInputError
         If there is no such file.
     """
-    if path.is_dir():
+    if disk.is_folder(path):
         raise UsageError(f"{path}: is a folder, expected a file")
-    if not path.exists():
+    if not disk.exists(path):
         raise MissingInputError(f"{path}: no such file")
     with scan(path) as file:
         hdus = [_hdu_contents(file, hdu) for hdu in file.hdus[1:]]
-        return Contents(path.name, file.extname, path.stat().st_size, hdus)
+        return Contents(path.name, file.extname, disk.size(path), hdus)
 
 
 def _hdu_contents(file: FitsFile, hdu: Hdu) -> HduContents:

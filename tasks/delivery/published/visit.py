@@ -5,19 +5,20 @@ Every file is checked against its definition, and its checksums are verified.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.arrays import AnyArray, FloatArray
-from schemas.errors import BadInputError, MissingInputError, UsageError
+from schemas.errors import MissingInputError, UsageError
 from schemas.inputs import Input, Use
+from schemas.manifest import FileEntry, Manifest
 from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import TERMS
-from tasks.delivery.folder import MANIFEST, is_published, read_manifest
+from tasks.delivery.folder import MANIFEST, is_published, published_file, read_manifest
 from tasks.delivery.light_curves import OWN_COLUMNS
+from tasks.files import disk
 from tasks.files.reader import open_declared
 
 Columns = dict[str, AnyArray]
@@ -35,15 +36,17 @@ def published_folder(path: Path) -> Path:
     UsageError
         If there are several, or `path` is a file.
     """
-    if path.is_file():
+    if disk.is_file(path):
         raise UsageError(f"{path}: is a file, expected the folder of a published visit")
-    if not path.is_dir():
+    if not disk.is_folder(path):
         raise MissingInputError(f"{path}: no such folder")
     if is_published(path):
         return path
-    folders = sorted(
-        p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".") and is_published(p)
-    )
+    folders = [
+        p
+        for p in disk.entries(path)
+        if not p.name.startswith(".") and disk.is_folder(p) and is_published(p)
+    ]
     if not folders:
         raise MissingInputError(f"{path}: holds no published visit (a folder with {MANIFEST})")
     if len(folders) > 1:
@@ -59,7 +62,7 @@ class PublishedVisit:
     """A published folder and its manifest."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @classmethod
     def at(cls, path: Path) -> PublishedVisit:
@@ -69,16 +72,13 @@ class PublishedVisit:
 
     def place(self, step: str, product: str) -> Path:
         """Return the path of a product of a step."""
-        for file in self.manifest["files"]:
-            if (file["step"], file["product"]) == (step, product):
-                path = self.folder / str(file["name"])
-                if not path.resolve().is_relative_to(self.folder.resolve()):
-                    raise BadInputError(
-                        f"{self.folder / MANIFEST}: {file['name']} is outside the folder"
-                    )
-                if not path.is_file():
-                    raise MissingInputError(f"{path}: is missing")
-                return path
+        return published_file(self.folder, self._entry(step, product))
+
+    def _entry(self, step: str, product: str) -> FileEntry:
+        """Return the entry of a product of a step, the first for one that ran twice."""
+        for file in self.manifest.files:
+            if (file.step, file.product) == (step, product):
+                return file
         raise MissingInputError(f"{self.folder}: holds no {product} of step {step}")
 
     def term(self, step: str, extname: str, hdu: str = "") -> Columns:
@@ -102,17 +102,12 @@ class PublishedVisit:
 
     def cube(self, step: str, extname: str) -> Product:
         """Return the product of calibrated or corrected images, for `open_images`."""
-        path = self.place(step, extname)
-        (digest,) = (
-            str(f["sha256"])
-            for f in self.manifest["files"]
-            if (f["step"], f["product"]) == (step, extname)
-        )
-        return Product(path=str(path), sha256=digest, extname=extname)
+        path, entry = self.place(step, extname), self._entry(step, extname)
+        return Product(path=str(path), sha256=entry.sha256, extname=extname)
 
     def curve_names(self) -> list[str]:
         """Return the names of the light curves of the stacked images."""
-        names = [str(f["product"]) for f in self.manifest["files"] if f["step"] == "light_curves"]
+        names = [file.product for file in self.manifest.files if file.step == "light_curves"]
         return [n.removeprefix(f"{CURVE}-") for n in names if n.startswith(f"{CURVE}-")]
 
     def curve(self, name: str) -> Columns:
