@@ -31,6 +31,8 @@ MOST_BYTES = 64 << 20  # of a manifest; that of a visit of a week has some hundr
 
 REPORT = "report"  # the step that reaches the verdict
 
+PAGE_STEPS = (REPORT, "viewer")  # of which the verdict does not speak
+
 LONGEST = 20_000  # characters of a text
 
 _WIDEST = 1 << 63  # integers of FITS headers are below
@@ -135,6 +137,17 @@ class ListedLeaf(Payload):
             if name not in self.products:
                 raise ValueError(f"by_hand names {name}, which is not among the products")
         return self
+
+    @property
+    def doubt(self) -> str:
+        """Why the step is not completed; empty if it is, or does not apply."""
+        states = self.status.values()
+        if self.by_hand:
+            return "was supplied by hand"
+        if Status.SKIPPED in states:
+            return "was skipped"
+        warned = Status.WARNING in states if self.status else bool(self.warnings)
+        return "has a warning" if warned else ""
 
     def as_leaf(self, payload: type[L]) -> L:
         """Return the payload of a step."""
@@ -266,6 +279,8 @@ class Manifest(Payload):
             raise ValueError(f"inventory.visit is {self.inventory.visit}, not {self.visit}")
         if self.verdict is None and any(step.step == REPORT for step in self.steps):
             raise ValueError("verdict: Field required")
+        if self.verdict is not None and self.verdict.word == "good" and (why := self._doubt()):
+            raise ValueError(f"verdict: word is 'good', but {why}")
         for i, file in enumerate(self.files):
             if bool(file.key) == bool(PAGE.fullmatch(file.name)):
                 raise ValueError(f"files.{i}.key: only pages have no key, and pages have none")
@@ -278,6 +293,18 @@ class Manifest(Payload):
             if getattr(self, name) != getattr(self.inventory, name):
                 raise ValueError(f"{name} differ from those of the inventory")
         return self
+
+    def _doubt(self) -> str:
+        """Return why the light curve cannot be good, by the steps and references alone."""
+        for entry in self.steps:
+            state = entry.payload.doubt
+            if state and entry.step not in PAGE_STEPS:
+                return f"step {entry.step} {state}"
+        inventory = self.inventory
+        for reference in (*inventory.references.values(), *inventory.dark_frames):
+            if reference.synthetic:
+                return f"the {reference.kind} is synthetic"
+        return ""
 
 
 def _name_fault(name: str, visit: str, version: str) -> str:

@@ -25,6 +25,7 @@ from schemas.errors import (
     Interrupted,
     MissingInputError,
     UsageError,
+    plain,
     short_of_memory,
 )
 from schemas.names import VISIT
@@ -285,7 +286,7 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
     if name == "from":
         if value not in STEPS:
             steps = ", ".join(sorted(STEPS))
-            raise ConfigurationError(f"unknown step {value!r}; the steps are {steps}")
+            raise ConfigurationError(f"unknown step {plain(value)!r}; the steps are {steps}")
         wishes.options["from_step"] = value
     elif name == "replace":
         wishes.replace.append(allowed_path(value, rules_of_environment()))
@@ -293,11 +294,11 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
         wishes.options["visit"] = allowed_path(value, rules_of_environment())
     elif name in ("strict", "archive"):
         if value.lower() not in FLAGS:
-            raise ConfigurationError(f"is {value!r}, expected true or false")
+            raise ConfigurationError(f"is {plain(value)!r}, expected true or false")
         wishes.options[name] = FLAGS[value.lower()]
     elif name in ("arch_rev", "proc_num"):
         if not (re.fullmatch(r"[0-9]{1,9}", value) and int(value) <= 99):
-            raise ConfigurationError(f"is {value!r}, expected a number up to 99")
+            raise ConfigurationError(f"is {plain(value)!r}, expected a number up to 99")
         wishes.options[name] = int(value)
     elif "." in name:
         assign(wishes.settings, f"{name}={value}")

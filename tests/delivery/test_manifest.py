@@ -151,6 +151,20 @@ def test_a_verdict_that_does_not_follow_from_its_rules_is_rejected() -> None:
     assert found == "verdict: reasons are not those of the rules"
 
 
+def test_a_light_curve_is_not_good_if_a_step_was_not_completed() -> None:
+    verdict = MANIFEST["verdict"]
+    rules = [{**rule, "word": "good"} for rule in verdict["rules"]]
+    good = {**MANIFEST, "verdict": {**verdict, "word": "good", "rules": rules}}
+    assert fault(good) == "verdict: word is 'good', but step flat was supplied by hand"
+    good = changed(good, ("steps", 0, "payload", "by_hand"), [])
+    assert fault(good) == "verdict: word is 'good', but the bias frame is synthetic"
+    good = changed(good, ("inventory", "references", "bias frame", "synthetic"), False)
+    assert fault(good) == ""
+    for state, text in (("skipped", "was skipped"), ("warning", "has a warning")):
+        found = fault(changed(good, ("steps", 0, "payload", "status", "FFIELD"), state))
+        assert found == f"verdict: word is 'good', but step flat {text}"
+
+
 def test_settings_of_a_manifest_are_checked_against_their_declarations(tmp_path: Path) -> None:
     for at, value in (
         (("settings", "flat", "skip"), "yes"),

@@ -816,10 +816,14 @@ def test_the_key_of_a_step_in_a_manifest_leads_nowhere(alone: Bench, tmp_path: P
 def test_a_forged_verdict_is_reached_again(bench: Bench, published: Path) -> None:
     manifest = json.loads((published / "manifest.json").read_text())
     verdict = manifest["verdict"]
-    verdict["rules"] = [{**rule, "word": "good"} for rule in verdict["rules"]]
-    write_manifest(published, {**manifest, "verdict": {**verdict, "word": "good"}})
+    assert verdict["word"] != "not usable"
+    first, *others = verdict["rules"]
+    rules = [{**first, "word": "not usable", "reason": "forged"}, *others]
+    reasons = [rule["reason"] for rule in rules if rule["word"] != "good"]
+    forged = {**verdict, "word": "not usable", "rules": rules, "reasons": reasons}
+    write_manifest(published, {**manifest, "verdict": forged})
     again, _ = bench.reduce()
     assert again is not None
     assert again.new
-    assert again.verdict == verdict["word"] != "good"
+    assert again.verdict == verdict["word"]
     assert f"{published.name}: its verdict is not that of the report" in again.warnings[0]

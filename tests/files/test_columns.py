@@ -12,6 +12,8 @@ from astropy.io import fits as afits
 from schemas.errors import BadInputError
 from schemas.inputs import SAA_MAP, Input, Use
 from schemas.products import Column, Structure
+from tasks.files.columns import column_format, row_width
+from tasks.files.header import Cards
 from tasks.files.reader import open_declared
 from tasks.files.writer import write_fits
 from tests.support.any_product import set_logical, some_table
@@ -261,3 +263,11 @@ def test_a_number_in_a_logical_column_is_refused(path: Path) -> None:
         pytest.raises(BadInputError, match=r"SAA_FLAG: 1 of 4 .* is byte 1 in row 3"),
     ):
         file["EXT_APP_SAAMap"].column("SAA_FLAG")
+
+
+@pytest.mark.parametrize("digits", [10, 4299, 5000])
+def test_a_repeat_count_of_many_digits_is_no_format(digits: int) -> None:
+    header = Cards([("TFIELDS", 1), ("TTYPE1", "X"), ("TFORM1", f"{'1' * digits}D")])
+    assert column_format(header, 1) == (0, "?")
+    with pytest.raises(ValueError, match="column X has the format 111"):
+        row_width(header, 1)

@@ -112,7 +112,7 @@ def small_manifest(
             "TERM_FLAT",
             status={"FFIELD": "completed"},
             used={"FLAT_T": 6300.0, "LIN_DONE": False, "N_SAA": 1, "BIAS_SRC": "OverscanLeft"},
-            warnings=["flat: TERM_FLAT replaced by the user"],
+            warnings=["a warning of the step"],
             by_hand=["TERM_FLAT"],
         ),
         listed_step("light_curves", "SCI_COR_Lightcurve-DEFAULT"),
@@ -135,6 +135,9 @@ def small_manifest(
         "warnings": ["a step: warns"],
         **{name: inventory[name] for name in ("deviations", "notes", "fallbacks")},
     }
+    if verdict == "good":  # all steps are completed, and no reference is synthetic
+        steps[0]["payload"]["by_hand"] = []
+        inventory["references"]["bias frame"]["synthetic"] = False
     if verdict:
         steps.append(listed_step("report", "report.json"))
         files.append(listed_file(page, "report", "pdf", key=""))

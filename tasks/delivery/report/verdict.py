@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 from schemas.inputs import REFERENCES
+from schemas.manifest import WORDS, Word
 from schemas.payloads import Payload
-
-Word = Literal["good", "usable with care", "not usable"]
-
-WORDS: tuple[Word, ...] = ("good", "usable with care", "not usable")
 
 UNKNOWN = "unknown"  # a finding that could not be measured: its rule is not met
 
