@@ -63,7 +63,7 @@ def correct_visit(
     removed = Removed(background=background_1, smearing=smearing)
     stars = measure_stars(images, scene, readout, removed, settings.stars)
     scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)
-    defects_1 = find_defects_1(images, scene, readout, removed, prior, limits)
+    defects_1 = find_defects_1(images, events, scene, readout, removed, prior, limits)
 
     # second round: background, PSF, position and defects, with the results of the first
     removed = removed.with_defects(defects_1)
@@ -74,7 +74,7 @@ def correct_visit(
     scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars, psf_use=psf_use)
     position = estimate_position(images, scene, readout, removed, settings.position)
     placed = scene.placed(position)
-    defects = find_defects(images, placed, readout, smooth, prior, limits)
+    defects = find_defects(images, events, placed, readout, smooth, prior, limits)
     removed = smooth.with_defects(defects)
 
     # the corrected images

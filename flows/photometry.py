@@ -35,7 +35,10 @@ def measure_visit(
     if c.imagettes is not None:
         small, chosen = c.imagettes, settings.imagettes
         imagettes = measure_imagettes(small, images, scene, detector, removed, quality, chosen)
-        curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
+        if imagettes.used.get("IMAG_N") == 0:
+            imagettes = None
+        else:
+            curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
     return MeasuredVisit(
         **dict(photometry),
         light_curves=light_curves,

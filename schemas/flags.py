@@ -37,7 +37,7 @@ class Quality(IntFlag):
     TEMPERATURE = 1 << 3
     SUN_OR_MOON = 1 << 4
     COSMIC_RAYS = 1 << 5
-    UNUSABLE_IMAGE = 1 << 6  # garbled, all zero, or saturated throughout
+    UNUSABLE_IMAGE = 1 << 6  # damaged: lost, repeated or saturated in large part; or no star
     DUPLICATE_TIME = 1 << 8
     HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or replaced
     POINTING = 1 << 10  # no attitude, or the star is far from its expected position
@@ -46,6 +46,9 @@ class Quality(IntFlag):
     CENTROID = 1 << 13  # the position could not be measured
     NO_STACK = 1 << 14  # imagette of no stack; the conditions are those of the nearest one
     GRADIENT = 1 << 15  # background much brighter on one side
+    LOST_PIXELS = 1 << 16  # some pixels are lost or impossible; they are masked
+    SATURATED = 1 << 17  # pixels of the star are saturated
+    APERTURE = 1 << 18  # part of the aperture R25 lies outside of the image or on lost pixels
 
 
 UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE
@@ -64,3 +67,4 @@ class PixelFlag(IntFlag):
     MAP_PARTIALLY_DEAD = 1 << 7
     MAP_SATURATED = 1 << 8
     OUTSIDE = 1 << 9  # outside the window
+    SATURATED = 1 << 10  # in at least one image

@@ -26,6 +26,12 @@ class EventSettings(Settings):
     duplicate_tolerance: float = Field(
         1e-3, ge=0, le=10, description="images nearer in time than this are duplicates [s]"
     )
+    saturation: float = Field(
+        60_000.0,
+        gt=0,
+        le=65_535,
+        description="from here on a pixel is saturated [ADU per exposure]",
+    )
 
 
 class BiasSettings(Settings):

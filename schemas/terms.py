@@ -114,7 +114,10 @@ TERMS = {
             _QUALITY,
             Column("EARTH_LIMB", "double", "deg", "angle of the target above the Earth's limb"),
             *_SATELLITE,
-            used=("N_SAA", "N_OCCULT", "N_BADIMG"),
+            used=("N_SAA", "N_OCCULT", "N_BADIMG", "N_LOSTPX", "N_SATUR"),
+        ),
+        _image(
+            "TERM_EVENTS_SATURATED", "number of measured images in which a pixel is saturated", ""
         ),
         _table(
             "TERM_HOUSEKEEPING",
@@ -538,7 +541,7 @@ TERMS = {
             Column("CONTA_ERR", "double", "", "its error"),
             Column("ROLL_ANGLE", "double", "deg", "mean roll angle"),
             *_POINT_FLAGS,
-            used=("IMAG_RAD",),
+            used=("IMAG_RAD", "IMAG_N"),
         ),
         _table(
             "TERM_QUALITY",
@@ -652,6 +655,7 @@ NOT_OF_WINDOW = (
 
 # HDUs that follow the first one in the file of a term.
 COMPANIONS = {
+    "TERM_EVENTS": ("TERM_EVENTS_SATURATED",),
     "TERM_BIAS": ("TERM_BIAS_STRUCTURE",),
     "TERM_SPREAD": ("TERM_SPREAD_IMAGETTES",),
     "TERM_DARK": ("TERM_DARK_ERROR", "TERM_DARK_SCALE"),

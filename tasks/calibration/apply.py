@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from schemas.arrays import FloatArray, WordArray
+from schemas.arrays import BoolArray, FloatArray, WordArray
+from schemas.flags import Quality
 from schemas.payloads import Calibrated, Detector, Events, Leaf, Product
 from schemas.products import soc_structure
 from schemas.used import with_keywords
+from tasks.calibration.damage import FULL_SCALE, assess_images, cause_warnings
 from tasks.calibration.detector import (
     DetectorTerms,
     PerImage,
@@ -24,7 +26,7 @@ from tasks.calibration.detector import (
     pixel_charge,
     read_detector,
 )
-from tasks.calibration.motion import BlockMotion, Motion, imagette_corners
+from tasks.calibration.motion import BlockMotion, Corners, Motion, imagette_corners
 from tasks.engine.run import new_file
 from tasks.engine.step import Leaves, history, step
 from tasks.files.byte_order import to_big_endian
@@ -32,7 +34,7 @@ from tasks.files.reader import blocks
 from tasks.files.writer import FitsWriter, NewHdu
 from tasks.visit.headers import image_metadata, step_keywords, visit_keywords
 from tasks.visit.raw import Exposures, maybe_exposures, open_exposures
-from tasks.visit.terms import Curve
+from tasks.visit.terms import Curve, read_events
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -53,7 +55,8 @@ def calibrate_images(
     images, response, curve, motion
         The detector.
     out : ndarray, shape (n, ny, nx)
-        Receives the calibrated images [electron per stack]; NaN where the raw value is 0.
+        Receives the calibrated images [electron per stack]; NaN where the raw value is 0 or
+        impossible.
     """
     ny, nx = words.shape[1:]
     structure, dark, flat = response
@@ -96,8 +99,12 @@ def _write_calibrated(
     terms: DetectorTerms,
     motion: Motion,
     others: Sequence[NewHdu],
+    unusable: BoolArray | None = None,
 ) -> None:
-    """Calibrate all images, and write them, followed by some other HDUs."""
+    """Calibrate all images, and write them, followed by some other HDUs.
+
+    Pixels of `unusable` images are NaN, so that nothing is learned from them.
+    """
     ny, nx = raw.shape
     with FitsWriter(new_file(cube.declared.extname)) as writer:
         writer.begin_cube(cube)
@@ -111,6 +118,8 @@ def _write_calibrated(
                 motion.block(a, b, words),
                 out,
             )
+            if unusable is not None:
+                out[unusable[a:b]] = np.nan
             total = to_big_endian(out.view(np.uint64))
             writer.write_block(out.data.cast("B"), int(total))
         writer.end_cube()
@@ -118,7 +127,7 @@ def _write_calibrated(
             writer.write(hdu)
 
 
-@step("calibrate", version="5", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
+@step("calibrate", version="6", payload=Calibrated, leaves=["SCI_CAL_SubArray"])
 def calibrate_subarray(
     raw: Product, imagettes: Product | None, events: Events, detector: Detector
 ) -> Leaves:
@@ -133,11 +142,12 @@ def calibrate_subarray(
             terms,
             Motion(detector.spread, exposures, single),
             [image_metadata(exposures, "SCI_CAL_ImageMetadata", columns)],
+            (read_events(events).quality & int(Quality.UNUSABLE_IMAGE)) != 0,
         )
     return Leaves(written={"SCI_CAL_SubArray": "SCI_CAL_SubArray"})
 
 
-@step("calibrate_full_array", version="5", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
+@step("calibrate_full_array", version="6", payload=Calibrated, leaves=["SCI_CAL_FullArray"])
 def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
     """Write the calibrated image of the whole CCD."""
     terms = read_detector(detector)
@@ -155,23 +165,33 @@ def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="5", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="6", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(imagettes: Product, raw: Product, detector: Detector) -> Leaves:
     """Write the calibrated imagettes, with the terms of the sub-array at their times."""
     terms = read_detector(detector)
     with open_exposures(raw) as stacks, open_exposures(imagettes) as exposures:
+        corners = imagette_corners(exposures, stacks)
+        numbers = _at_imagettes(terms, exposures, corners)
+        damage = assess_images(exposures, numbers.scale, FULL_SCALE)
+        damage.causes["by their metadata they lie outside of the sub-array"] = corners.outside
+        places = {
+            "X_OFF_FULL_ARRAY": corners.x + stacks.x_offset,
+            "Y_OFF_FULL_ARRAY": corners.y + stacks.y_offset,
+        }
         _write_calibrated(
             exposures,
             _declare_cube(exposures, "SCI_CAL_Imagette", payloads_of(detector)),
-            _at_imagettes(terms, exposures, stacks),
+            numbers,
             terms,
             Motion(detector.spread, exposures, None, "TERM_SPREAD_IMAGETTES"),
-            [image_metadata(exposures, "SCI_CAL_ImagetteMetadata", {})],
+            [image_metadata(exposures, "SCI_CAL_ImagetteMetadata", places)],
+            damage.unusable,
         )
-    return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"})
+    warnings = [f"imagettes: {text}" for text in cause_warnings(damage)]
+    return Leaves(written={"SCI_CAL_Imagette": "SCI_CAL_Imagette"}, warnings=warnings)
 
 
-def _at_imagettes(terms: DetectorTerms, imagettes: Exposures, stacks: Exposures) -> PerImage:
+def _at_imagettes(terms: DetectorTerms, imagettes: Exposures, corners: Corners) -> PerImage:
     """Interpolate the numbers of imagettes between those of the stacks."""
     stacked = imagettes.metadata.column("NEXP").astype(np.float64)
     if (stacked < 1).any():
@@ -180,7 +200,7 @@ def _at_imagettes(terms: DetectorTerms, imagettes: Exposures, stacks: Exposures)
         np.interp(imagettes.mjd, terms.bias.mjd, values)
         for values in (terms.bias.level, terms.gain, terms.thermal)
     )
-    return PerImage(stacked, stacked, level, gain, thermal, *imagette_corners(imagettes, stacks))
+    return PerImage(stacked, stacked, level, gain, thermal, corners.x, corners.y)
 
 
 def _calibrate_margins(raw: Exposures, terms: DetectorTerms) -> list[NewHdu]:

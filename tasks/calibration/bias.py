@@ -202,6 +202,25 @@ def _coadded(hdu: Hdu) -> int:
     return 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
 
 
+def lost_columns(raw: Exposures, size: int = BLOCK) -> BoolArray:
+    """Return in which images a whole column of a margin has no data, shape (n,).
+
+    A column is lost if all of its values are NaN or, in margins that came as images, 0; but not if
+    it is 0 in every image. The margins are read in blocks of about `size` bytes.
+    """
+    lost = np.zeros(raw.count, dtype=bool)
+    for side in (*COLUMNS, *DARK_COLUMNS):
+        if f"SCI_RAW_{side}" not in raw.file:
+            continue
+        hdu = raw.file[f"SCI_RAW_{side}"]
+        parts = [hdu.image(a, b) for a, b in blocks(raw.count, bytes_of(hdu), size)]
+        lost |= np.concatenate([np.isnan(part).all(axis=1) for part in parts]).any(axis=1)
+        if hdu.text("MRG_PROC") == "image":
+            empty = np.concatenate([(part == 0).all(axis=1) for part in parts])
+            lost |= (empty & ~np.asarray(empty.all(axis=0))).any(axis=1)
+    return lost
+
+
 def _structure_beside(raw: Exposures, side: str, reference: BiasReference) -> FloatArray:
     """Return the bias structure of a margin in the rows of the window, 0 if it is not known."""
     return reference.margins.get(side, np.zeros((1024, 1)))[raw.window[0]]
@@ -308,7 +327,7 @@ def _follow_level(
     return MarginLevels(level, error, np.where(known, ron, np.median(ron[known])), source), known
 
 
-@step("bias", "BIAS_RON", version="4", payload=Bias, leaves=["TERM_BIAS"])
+@step("bias", "BIAS_RON", version="5", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
@@ -321,7 +340,13 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
             nominal = reference.level, reference.level_error, reference.ron
             level, error, ron = (np.full(exposures.count, value) for value in nominal)
             followed = MarginLevels(level, error, ron, "reference")
-        quality = np.where(~known & bool(margins.source), int(Quality.MARGIN), 0)
+        lost = lost_columns(exposures)
+        if (lost & known).any():
+            warnings.append(
+                f"whole columns of the margins have no data in {(lost & known).sum()} of "
+                f"{len(lost)} images: the others give the bias; flagged"
+            )
+        quality = np.where((~known & bool(margins.source)) | lost, int(Quality.MARGIN), 0)
         used: dict[str, Value] = {
             "BIAS_LVL": float(followed.level.mean()),
             "BIAS_STD": float(followed.level.std()),

@@ -9,7 +9,11 @@ value S,
     N = n (e - Q(x, y) h(t)) / flat(x, y)                 the stack without thermal charge, at
                                                           uniform response [electron]
 
-A raw 0 is no data (the corners of a circular window) and becomes NaN.
+The second order of the expansion is limited to 1 % of the signal: near the full well the curve
+bends so sharply that an expansion does not describe it.
+
+A raw 0 is no data (the corners of a circular window) and becomes NaN, as does a value beyond the
+range of the converter.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from numba import njit
 
 from schemas.arrays import FloatArray, IntArray, WordArray
 from schemas.payloads import Detector, Leaf
+from tasks.calibration.damage import FULL_SCALE
 from tasks.calibration.motion import BlockMotion, stack_variances
 from tasks.files.byte_order import from_big_endian
 from tasks.visit.linearity_curve import bend, linearised
@@ -34,6 +39,8 @@ from tasks.visit.terms import (
     read_gain,
     read_linearity,
 )
+
+MOST_SECOND = 0.01  # of the signal; the second-order term of the linearity
 
 
 class PerImage(NamedTuple):
@@ -124,15 +131,16 @@ def mean_exposure(
     images, structure
         See `PerImage` and `Response`.
     signal : ndarray, shape (ny, nx)
-        Receives the signal [electron]; NaN where the raw value is 0.
+        Receives the signal [electron]; NaN where the raw value is 0 or impossible.
     """
     per_exposure, per_gain = 1.0 / images.scale[i], 1.0 / images.gain[i]
     level, x0, y0 = images.level[i], images.x0[i], images.y0[i]
+    highest = FULL_SCALE * images.scale[i]
     for y in range(words.shape[0]):
         for x in range(words.shape[1]):
             value = from_big_endian(words[y, x]) ^ np.uint32(0x80000000)
             above = (value * per_exposure - level - structure[y + y0, x + x0]) * per_gain
-            signal[y, x] = above if value else np.nan
+            signal[y, x] = above if 0 < value <= highest else np.nan
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -174,6 +182,7 @@ def pixel_charge(
 
     `boundary` and `coefficients` are those of a `Curve`; see the formula of the module.
     """
-    charge = linearised(signal, boundary, coefficients)
-    charge += 0.5 * bend(signal, boundary, coefficients) * variance
+    second = 0.5 * bend(signal, boundary, coefficients) * variance
+    most = MOST_SECOND * abs(signal)
+    charge = linearised(signal, boundary, coefficients) + min(max(second, -most), most)
     return charge, charge - thermal

@@ -13,6 +13,7 @@ from schemas.inputs import HOUSEKEEPING_LIMITS, VISIT_LIMITS
 from schemas.payloads import Events, Product, Reference
 from schemas.settings import EventSettings
 from schemas.terms import TERMS
+from tasks.calibration.damage import Damage, assess_images, damage_warnings
 from tasks.calibration.event_digits import (
     angle_digit,
     compose_event,
@@ -20,8 +21,8 @@ from tasks.calibration.event_digits import (
     event_quality,
     limit_digit,
 )
+from tasks.calibration.repeated_times import flag_repeated_times
 from tasks.calibration.sight import Sight, along_orbit, sight_of
-from tasks.calibration.unusable import flag_repeated_times, unusable_images
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared, read_from
@@ -138,16 +139,24 @@ def _warn(
         )
 
 
-def _require_usable(quality: Int32Array, unusable: BoolArray, sight: Sight) -> None:
+def _assess(raw: Exposures, saturation: float) -> Damage:
+    """Assess the images, including those that the camera marked as damaged."""
+    damage = assess_images(raw, np.full(raw.count, float(raw.coadded)), saturation)
+    damage.causes["the camera marked them as damaged"] = raw.metadata.column("CE_INTEGRITY") != 0
+    return damage
+
+
+def _require_usable(quality: Int32Array, damage: Damage, sight: Sight) -> None:
     if ((quality & int(UNUSABLE)) != 0).all():
         raise NoScienceDataError(
-            f"none of {len(quality)} images can be used: {unusable.sum()} are all zero, saturated "
-            f"throughout or marked as damaged, {sight.occulted.sum()} are occulted by the Earth, "
-            f"{sight.saa.sum()} were taken in the SAA"
+            f"none of {len(quality)} images can be used: {damage.unusable.sum()} are damaged "
+            f"(pixels lost, repeated or saturated throughout, or marked by the camera), "
+            f"{sight.occulted.sum()} are occulted by the Earth, {sight.saa.sum()} were taken in "
+            f"the SAA"
         )
 
 
-@step("events", "FLAGGING", version="5", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="6", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],
@@ -167,18 +176,26 @@ def flag_events(
         sight = sight_of(exposures, tables, along.limb, saa_map, warnings)
         event = _compose(exposures, sight, limits, housekeeping, warnings)
         warnings += meta.implausible_values(*POSITIONS)
-        unusable = unusable_images(exposures)
-        unusable |= meta.column("CE_INTEGRITY") != 0
+        damage = _assess(exposures, settings.saturation)
+        corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
         bjd = bjd_tdb(mjd, exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG"))
     _warn(mjd, repeated, limits, housekeeping, warnings)
+    warnings += damage_warnings(damage, settings.saturation)
     quality = event_quality(event)
-    quality |= np.where(unusable, int(Quality.UNUSABLE_IMAGE), 0)
-    quality |= np.where(repeated, int(Quality.DUPLICATE_TIME), 0)
-    _require_usable(quality, unusable, sight)
+    for bit, images in (
+        (Quality.UNUSABLE_IMAGE, damage.unusable),
+        (Quality.LOST_PIXELS, damage.some_lost),
+        (Quality.SATURATED, damage.star_saturated),
+        (Quality.DUPLICATE_TIME, repeated),
+    ):
+        quality |= np.where(images, int(bit), 0)
+    _require_usable(quality, damage, sight)
     used = {
         "N_SAA": int(sight.saa.sum()),
         "N_OCCULT": int(sight.occulted.sum()),
-        "N_BADIMG": int(unusable.sum()),
+        "N_BADIMG": int(damage.unusable.sum()),
+        "N_LOSTPX": int(damage.some_lost.sum()),
+        "N_SATUR": int(damage.star_saturated.sum()),
     }
     columns: dict[str, AnyArray] = {
         "MJD_TIME": mjd,
@@ -190,4 +207,6 @@ def flag_events(
         "SAT_LIGHT_RATE": along.light_rate,
     }
     table = NewHdu(TERMS["TERM_EVENTS"], used, columns=columns)
-    return Leaves({"TERM_EVENTS": [table]}, used=used, warnings=warnings)
+    pixels = damage.saturated_in.astype(np.float64)
+    image = NewHdu(TERMS["TERM_EVENTS_SATURATED"], corner, pixels=pixels)
+    return Leaves({"TERM_EVENTS": [table, image]}, used=used, warnings=warnings)

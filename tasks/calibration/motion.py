@@ -306,7 +306,7 @@ class Motion:
                 raise BadInputError(
                     f"{extname}: column FIRST leads to imagette {last} of {imagettes.count}"
                 )
-            x, y = imagette_corners(imagettes, raw)
+            x, y, _ = imagette_corners(imagettes, raw)
             my, mx = imagettes.shape
             self.corner = int(x.min()), int(y.min())
             self.size = int(y.max()) - self.corner[1] + my, int(x.max()) - self.corner[0] + mx
@@ -331,20 +331,29 @@ class Motion:
         return BlockMotion(self.offsets[start:stop], core, self.corner)
 
 
-def imagette_corners(imagettes: Exposures, stacks: Exposures) -> tuple[IntArray, IntArray]:
-    """Return the position of each imagette's index [0, 0] in the sub-array, x and y, shape (m,).
+class Corners(NamedTuple):
+    """Position of each imagette's index [0, 0] in the sub-array, arrays of shape (m,)."""
+
+    x: IntArray
+    y: IntArray
+    outside: BoolArray  # by their metadata they extend beyond it; moved to the nearest position
+
+
+def imagette_corners(imagettes: Exposures, stacks: Exposures) -> Corners:
+    """Return the positions of imagettes in the sub-array.
 
     Raises
     ------
     BadInputError
-        If an imagette extends beyond the sub-array.
+        If the imagettes are larger than the sub-array.
     """
     meta = imagettes.metadata
+    (my, mx), (ny, nx) = imagettes.shape, stacks.shape
+    if mx > nx or my > ny:
+        raise imagettes.image.refuse(
+            f"has imagettes of {mx} x {my} pixels, larger than the sub-array of {nx} x {ny}"
+        )
     x = meta.column("X_OFF_FULL_ARRAY").astype(np.int64) - stacks.x_offset
     y = meta.column("Y_OFF_FULL_ARRAY").astype(np.int64) - stacks.y_offset
-    (my, mx), (ny, nx) = imagettes.shape, stacks.shape
-    if (x < 0).any() or (y < 0).any() or (x + mx > nx).any() or (y + my > ny).any():
-        raise meta.refuse(
-            "columns X_OFF_FULL_ARRAY, Y_OFF_FULL_ARRAY place imagettes outside the sub-array"
-        )
-    return x, y
+    outside = (x < 0) | (y < 0) | (x + mx > nx) | (y + my > ny)
+    return Corners(np.clip(x, 0, nx - mx), np.clip(y, 0, ny - my), outside)

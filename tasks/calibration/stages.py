@@ -89,7 +89,7 @@ def sum_stages(
             for column in range(max(floor(x - radius), 0), min(ceil(x + radius), words.shape[2])):
                 value = from_big_endian(words[i, row, column]) ^ np.uint32(0x80000000)
                 share = exposures * pixel_overlap(column - x, row - y, radius)
-                if value == 0 or share == 0.0:
+                if not np.isfinite(signal[row, column]) or share == 0.0:
                     continue
                 measured = value / scale
                 above, thermal = signal[row, column], images.thermal[i] * dark[row, column]
@@ -129,7 +129,7 @@ def _sum_visit(
     return sums
 
 
-@step("calibration_stages", version="4", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
+@step("calibration_stages", version="5", payload=CalibrationStages, leaves=["TERM_CAL_STAGES"])
 def measure_calibration_stages(
     raw: Product, imagettes: Product | None, look: Look, detector: Detector
 ) -> Leaves:

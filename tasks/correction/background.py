@@ -43,6 +43,7 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import ring_statistics, robust_scatter
 from tasks.scene.residuals import Residuals
+from tasks.scene.ring import fit_ring, window_of
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.visit.clean import read_flags
 from tasks.visit.images import Images, open_images
@@ -139,6 +140,8 @@ class Measured:
     found: FloatArray  # (n, 3) level and its error [electron], and number of pixels
     slope: FloatArray  # (n, 2) [electron/pixel]
     centre: tuple[float, float]  # where the background has its level, on the CCD [pixel]
+    in_wings: bool = False  # the window is too small for the ring
+    empty: BoolArray | None = None  # (n,) images without any pixel
 
 
 def background_leaves(
@@ -152,9 +155,16 @@ def background_leaves(
     """Return the term of the background, with the averaged field and its windows."""
     found, slope = measured.found, measured.slope
     good = np.isfinite(found[:, 0])
-    if not good.all():
+    lost = ~good if measured.empty is None else ~good & ~measured.empty
+    if lost.any():
         warnings.append(
-            f"the background ring of {(~good).sum()} images has too few pixels: background 0"
+            f"the background ring of {lost.sum()} images has too few pixels: background 0, flagged"
+        )
+    if measured.in_wings:
+        warnings.append(
+            f"the window is too small for the background ring: measured between "
+            f"{settings.inner:.0f} and {settings.outer:.0f} pixels, in the wings of the star; all "
+            f"images flagged"
         )
     level, error = np.where(good, found[:, 0], 0.0), np.where(good, found[:, 1], 0.0)
     used = {
@@ -194,6 +204,7 @@ def background_flags(
     quality = np.where(bright, int(Quality.BACKGROUND), 0)
     quality |= np.where(good, 0, int(Quality.UNUSABLE_IMAGE))
     quality |= np.where(slanted, int(Quality.GRADIENT), 0)
+    quality |= int(Quality.BACKGROUND) if measured.in_wings else 0
     return quality
 
 
@@ -212,7 +223,7 @@ def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
     return places[0], places[1]
 
 
-@step("background_1", version="4", payload=Background, leaves=["TERM_BACKGROUND_1"])
+@step("background_1", version="5", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
     calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
@@ -222,12 +233,14 @@ def estimate_background_1(
     subtracted.
     """
     check_ring(settings)
-    look, everywhere = read_look(first.look), np.ones(cells(settings), dtype=bool)
+    look = read_look(first.look)
     field = neighbours_by_reference(first.prior, look.flux, first.pointing, stamp)
     with open_images(calibrated) as images:
         # one place for all images: a ring that follows the star would have other stars and hot
         # pixels in each
         x, y = usual_place(look, images)
+        intended, settings = settings, fit_ring(settings, window_of(images), x, y)
+        everywhere = np.ones(cells(settings), dtype=bool)
         bad = np.zeros(images.shape, dtype=bool)
         ring = Ring(settings.inner, settings.outer, x, y, 0.0, bad, everywhere)
         rings, planes = np.empty((images.count, 4)), np.empty((images.count, 6))
@@ -239,7 +252,8 @@ def estimate_background_1(
                 planes[i] = fit_plane(image, ring, settings.clip, COUNT, True)
         found, slope = choose_slopes(rings, planes, settings.outer)
         centre = x + images.x_offset, y + images.y_offset
-        measured = Measured(images.mjd, images.nexp, found, slope, centre)
+        small, empty = settings != intended, ~np.isfinite(look.flux)
+        measured = Measured(images.mjd, images.nexp, found, slope, centre, small, empty)
     nothing = np.zeros(cells(settings))
     return background_leaves("TERM_BACKGROUND_1", measured, nothing, everywhere, settings, [])
 
@@ -276,7 +290,7 @@ def choose_slopes(
     return found, np.where(slanted[:, None], planes[:, 2:4], 0.0)
 
 
-@step("background", "BKGSL_W", version="5", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="6", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product,
     scene: Scene,
@@ -289,12 +303,16 @@ def estimate_background(
     with open_images(calibrated) as images:
         # the first background is subtracted here, and added again at the end
         rest = Residuals.of(images, scene, readout, removed)
+        look = read_look(scene.look)
+        place = usual_place(look, images)
+        intended, settings = settings, fit_ring(settings, window_of(images), *place)
         sky = Surroundings(rest, scene, removed, settings)
         sums = sky.average(settings)
         mean, windows = free_windows(sums)
         found, slope = sky.measure(windows, settings.clip, read_gain(readout.gain).gain)
         centre = sky.place[0] + images.x_offset, sky.place[1] + images.y_offset
-        measured = Measured(images.mjd, images.nexp, found, slope, centre)
+        small, empty = settings != intended, ~np.isfinite(look.flux)
+        measured = Measured(images.mjd, images.nexp, found, slope, centre, small, empty)
     warnings = []
     if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
         warnings.append(

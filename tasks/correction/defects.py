@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.light_curves import DEFAULT_RADIUS
-from schemas.payloads import Defects, Prior, Product, ReadOut, Removed, Scene
+from schemas.payloads import Defects, Events, Prior, Product, ReadOut, Removed, Scene
 from schemas.settings import DefectSettings
 from schemas.terms import TERMS
 from tasks.correction.hits import HIGH_STATE, Found, Search, count_by_image
@@ -44,9 +45,11 @@ from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.prior import read_bad_pixels
 from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import read_look
+from tasks.visit.terms import read_look, read_saturated
 
 FEWEST = 3  # sampled images needed to find static structure
+
+BLEEDS = 2  # pixel; around saturated pixels the model of the star does not hold either
 
 # sigma; a telegraphic pixel further from both levels changed its state within the image
 BETWEEN = 4.0
@@ -59,18 +62,22 @@ def look_for_defects(
     searched: IntArray,
     codes: IntArray,
     settings: DefectSettings,
+    saturated: BoolArray,
 ) -> tuple[list[NewHdu], dict[str, int | float]]:
     """Find defects in the sampled images, and cosmic rays in the `searched` ones.
 
-    Returns the HDUs of the term `extname`, and the used values.
+    `saturated` pixels, shape (ny, nx), are flagged and not searched, since the model of the star
+    does not hold there. Returns the HDUs of the term `extname`, and the used values.
     """
     images, chosen = rest.images, np.flatnonzero(sampled)
     near, flags = usual_aperture(rest), map_flags(codes)
     outcome = Outcome.none(images.count, images.shape)
     if rest.model is not None and len(chosen) >= FEWEST:
-        outcome = search(rest, chosen, searched, codes, near, settings)
+        spared = scipy.ndimage.binary_dilation(saturated, iterations=BLEEDS)
+        outcome = search(rest, chosen, searched, codes, near, settings, spared)
         flags |= outcome.flags
     flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
+    flags[saturated] |= int(PixelFlag.SATURATED)
     inside, everywhere, replaced = count_by_image(outcome.found, rest)
     seconds = len(searched) * rest.duration
     used = defect_counts(flags, near, (int(inside.sum()), int(everywhere.sum())), seconds)
@@ -117,17 +124,23 @@ def search(
     codes: IntArray,
     near: BoolArray,
     settings: DefectSettings,
+    spared: BoolArray,
 ) -> Outcome:
-    """Find static defects in the `chosen` images, and cosmic rays in the `searched` ones."""
+    """Find static defects in the `chosen` images, and cosmic rays in the `searched` ones.
+
+    Pixels that are `spared`, shape (ny, nx), have neither.
+    """
     sample = sample_statistics(rest, chosen, codes == 3, settings)
     error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
     excess = above_neighbours(sample.median, sample.outside)
     dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
-    sample.telegraphic &= ~dead
+    dead &= ~spared
+    sample.telegraphic &= ~(dead | spared)
     static = static_excess(excess, error, sample.star, settings.static, settings.share)
-    static[sample.telegraphic | dead] = 0.0
+    static[sample.telegraphic | dead | spared] = 0.0
     found, doubt = Found(rest.images.count), np.zeros(rest.images.count)
     hits = Search(rest, sample, static, dead, near, settings, searched, found)
+    hits.spared = spared
     for k in range(len(searched)):
         hits.image(k)
     flicker = hits.flicker()
@@ -274,9 +287,10 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
-@step("defects_1", version="5", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="6", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
+    events: Events,
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
@@ -287,7 +301,9 @@ def find_defects_1(
     sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
-        hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, searched, codes, settings)
+        hdus, used = look_for_defects(
+            "TERM_DEFECTS_1", rest, sampled, searched, codes, settings, read_saturated(events)
+        )
     return Leaves({"TERM_DEFECTS_1": hdus}, used=used)
 
 
@@ -297,12 +313,13 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="6",
+    version="7",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )
 def find_defects(
     calibrated: Product,
+    events: Events,
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
@@ -313,6 +330,8 @@ def find_defects(
     sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.arange(images.count)
-        hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, searched, codes, settings)
+        hdus, used = look_for_defects(
+            "TERM_DEFECTS", rest, sampled, searched, codes, settings, read_saturated(events)
+        )
     warnings = [] if rest.model is not None else [_NO_PSF]
     return Leaves({"TERM_DEFECTS": hdus}, used=used, warnings=warnings)

@@ -149,12 +149,14 @@ class Search:
     settings: DefectSettings
     searched: IntArray
     found: Found
+    spared: BoolArray = field(init=False)  # not searched
     hits: IntArray = field(init=False)
     series: FloatArray = field(init=False)
     sigma: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         """Allocate the results."""
+        self.spared = np.zeros(self.static.shape, dtype=bool)
         self.hits = np.zeros(self.static.shape, np.int64)
         self.series = np.full((int(self.sample.telegraphic.sum()), len(self.searched)), np.nan)
         self.sigma = np.full_like(self.series, np.nan)
@@ -171,7 +173,7 @@ class Search:
         self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
         rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
         pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
-        pull[jumps | self.dead] = np.nan
+        pull[jumps | self.dead | self.spared] = np.nan
         # an image with more motion deviates more from the model, by its own scatter
         core = pull[self.near]
         pull[self.near] /= (

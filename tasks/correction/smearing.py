@@ -34,6 +34,7 @@ OFF = 4.0  # sigma; beyond this deviation from the clock the margin is believed
 FAINTEST = 0.2
 BLUR_SAMPLES = 8
 CCD_ROWS = 1024
+FULL_SCALE = 65535  # ADU of one exposure
 
 
 def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -153,14 +154,16 @@ def margin_rows(
     added = 1 if hdu.text("STACKING") == "mean" else hdu.integer("NEXP")
     means = np.empty((raw.count, hdu.shape[2]))
     for a, b in blocks(raw.count, 8 * hdu.shape[1] * hdu.shape[2], size):
-        measured = (hdu.image(a, b) / added - level[a:b, None, None]) / gain[a:b, None, None]
+        rows = hdu.image(a, b)
+        rows[(rows <= 0) | (rows > FULL_SCALE * added)] = np.nan  # no data, or impossible
+        measured = (rows / added - level[a:b, None, None]) / gain[a:b, None, None]
         means[a:b] = (raw.nexp * linearise(measured.ravel(), *curve).reshape(measured.shape)).mean(
             axis=1
         )
     return means[good]
 
 
-@step("smearing", "SMEARING", version="6", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="7", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
     raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
 ) -> Leaves:

@@ -11,7 +11,7 @@ from schemas.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.settings import DefectSettings
 from tasks.correction.telegraphic import find_telegraphic
-from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known
 from tasks.scene.residuals import Residuals
 
 MANY = 4  # images; over fewer, the scatter of a pixel is mostly chance
@@ -52,7 +52,7 @@ class Sample:
     star: FloatArray  # mean of the target's model [electron]
     noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
     telegraphic: BoolArray
-    outside: BoolArray  # outside of the window, or NaN in one of the images
+    outside: BoolArray  # outside of the window
 
 
 def sample_statistics(
@@ -69,9 +69,13 @@ def sample_statistics(
         residuals[k] = image - target - others
         total += target
         field_light += others
-    outside = np.asarray(~np.isfinite(residuals).all(axis=0))
+    missing = ~np.isfinite(residuals)
+    outside = np.asarray(missing.all(axis=0))
     residuals[:, outside] = 0.0
-    median = np.median(residuals, axis=0).astype(np.float64)
+    known = median_of_known(residuals)
+    # a pixel that is lost in a few images is the usual one there
+    np.copyto(residuals, known, where=missing)
+    median = known.astype(np.float64)
     star, light = total / len(chosen), (total + field_light) / len(chosen)
     noise = np.sqrt(
         np.maximum(light, 0.0) + float(np.median(rest.floor[chosen])) + np.maximum(median, 0.0)

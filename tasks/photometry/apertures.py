@@ -431,7 +431,7 @@ def edge_variance(
     return np.array(variances)
 
 
-@step("apertures", "APERTURE", version="5", payload=Apertures, leaves=["TERM_APERTURES"])
+@step("apertures", "APERTURE", version="6", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:
@@ -473,13 +473,21 @@ def measure_apertures(
     return Leaves({"TERM_APERTURES": [table, radii]}, warnings=cut_warnings(areas))
 
 
-def cut_warnings(areas: FloatArray) -> list[str]:
-    """Return a warning if summed areas, shape (n, radii), miss much of the aperture [pixel^2]."""
+def is_cut(areas: FloatArray) -> BoolArray:
+    """Return where summed areas, shape (n, radii), miss part of the default aperture [pixel^2]."""
     usual = light_curves.RADII.index(light_curves.DEFAULT_RADIUS)
-    cut = int((masked_fraction(areas)[:, usual] > MOST_MISSING).sum())
+    return np.asarray(masked_fraction(areas)[:, usual] > MOST_MISSING)
+
+
+def cut_warnings(areas: FloatArray) -> list[str]:
+    """Return a warning if apertures are cut in images with some of their pixels."""
+    cut = int((is_cut(areas) & (areas > 0).any(axis=1)).sum())
     if not cut:
         return []
-    return [f"the aperture R25 of {cut} images misses more than {MOST_MISSING:.1%} of its area"]
+    return [
+        f"the aperture R25 of {cut} images misses more than {MOST_MISSING:.1%} of its area: the "
+        f"star lies near the edge of the window, or pixels are lost; flagged"
+    ]
 
 
 def sums_of(

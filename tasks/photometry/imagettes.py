@@ -70,14 +70,14 @@ def fitting_radius(free: FloatArray, inside: float) -> float:
     inside : float
         Fraction of the imagettes, 0 to 1.
 
-    Raises
-    ------
-    ValueError
-        If no radius is finite.
+    Returns
+    -------
+    float
+        The smallest useful radius, if the star has a place in none of the imagettes.
     """
     good = np.sort(free[np.isfinite(free)])
     if not good.size:
-        raise ValueError("no imagette has a place for a circle")
+        return SMALLEST
     return float(
         max(np.floor(2 * good[int(np.floor((1 - inside) * (good.size - 1)))]) / 2, SMALLEST)
     )
@@ -156,7 +156,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="4", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="5", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
@@ -181,7 +181,7 @@ def measure_imagettes(
         circle = Circle(imagettes, known, model, radius)
         measured, extras = measure_all(circle, place, scene, read_dark(detector.dark))
         times = times_of(imagettes, stacks, known, of_stacks, read_track(scene.pointing))
-        points = flag_points(imagettes, known, position, of_stacks)
+        points = flag_points(imagettes, known, position, of_stacks, measured)
     warnings = []
     if model is None:
         warnings.append(
@@ -190,7 +190,10 @@ def measure_imagettes(
         )
     error = np.sqrt(sum(variances(measured, extras, known, radius).values(), np.float64(0)))
     curves = make_curves(measured, error, points)
-    own = {"IMAG_RAD": radius}
+    measurable = int(np.isfinite(curves[IMAGETTE][0]).sum())
+    if not measurable:
+        warnings.append("the star cannot be measured in any imagette: no light curve of imagettes")
+    own = {"IMAG_RAD": radius, "IMAG_N": measurable}
     columns = {
         **times,
         "X": position.x,
@@ -280,7 +283,11 @@ def times_of(
 
 
 def flag_points(
-    imagettes: Imagettes, known: Companions, position: ImagettePositionTerm, of_stacks: PointsTerm
+    imagettes: Imagettes,
+    known: Companions,
+    position: ImagettePositionTerm,
+    of_stacks: PointsTerm,
+    measured: Measured,
 ) -> Points:
     """Return the points of the imagettes, with the flags of their stacks and own cosmic rays."""
     digit = cosmic_digit(position.hits, position.hits, window_pixels(imagettes))
@@ -289,6 +296,7 @@ def flag_points(
         of_stacks.quality[known.stack] & ~int(Quality.COSMIC_RAYS)
         | position.quality
         | np.where(digit > 0, int(Quality.COSMIC_RAYS), 0)
+        | np.where(measured.area > 0, 0, int(Quality.UNUSABLE_IMAGE))
     )
     return Points(imagettes.mjd, event, bits, float(np.median(imagettes.duration)))
 

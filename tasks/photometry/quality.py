@@ -37,6 +37,7 @@ from tasks.photometry.apertures import (
     flat_variance,
     flux_error,
     flux_variances,
+    is_cut,
 )
 from tasks.photometry.noise import PPM, Points, curve_metrics, metrics_table, noise_metrics
 from tasks.scene.psf import read_out_noise
@@ -57,7 +58,7 @@ from tasks.visit.terms import (
 )
 
 
-@step("quality", "LC_QUAL", version="6", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="7", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
@@ -74,8 +75,10 @@ def assess_quality(
     quality = join_flags(flags, detector.readout, scene, removed)
     event = event + EVENT_COSMIC_RAYS * cosmic_digit(counts.inside, counts.everywhere, facts.pixels)
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
-    points = Points(mjd, event, quality, facts.duration)
     sums = read_apertures(apertures)
+    require_flux(sums, quality)
+    quality |= np.where(is_cut(sums.area), int(Quality.APERTURE), 0)
+    points = Points(mjd, event, quality, facts.duration)
     variances = variance_budget(sums, facts, detector, scene, removed)
     error = np.sqrt(sum(variances.values(), np.float64(0)))
     curves = make_curves(points, sums, error, read_psf_fit(psf_fit))
@@ -152,6 +155,22 @@ def join_flags(flags: Int32Array, readout: ReadOut, scene: Scene, removed: Remov
             f"left to measure"
         )
     return quality
+
+
+def require_flux(sums: AperturesTerm, quality: Int32Array) -> None:
+    """Reject a visit without a single flux.
+
+    Raises
+    ------
+    NoScienceDataError
+        If no aperture of any image has a flux.
+    """
+    if not np.isfinite(sums.flux).any():
+        saturated = int(((quality & int(Quality.SATURATED)) != 0).sum())
+        raise NoScienceDataError(
+            f"the star has a flux in none of {len(quality)} images: it has no position, or lies "
+            f"on pixels without data; it is saturated in {saturated} of them"
+        )
 
 
 def electron_noise(readout: ReadOut) -> float:
@@ -248,11 +267,15 @@ def make_curves(
 
 
 def point_columns(points: Points) -> dict[str, AnyArray]:
-    """Return the columns of times and flags of the points."""
+    """Return the columns of times and flags of the points.
+
+    STATUS is 1 where EVENT is not 0, as in the operational pipeline, and for unusable images.
+    """
+    unusable = (points.quality & int(Quality.UNUSABLE_IMAGE)) != 0
     return {
         "MJD_TIME": points.mjd,
         "EVENT": points.event,
-        "STATUS": (points.event != 0).astype(np.int32),
+        "STATUS": ((points.event != 0) | unusable).astype(np.int32),
         "QUALITY": points.quality,
     }
 

@@ -25,6 +25,7 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
+from tasks.numerics.robust import median_of_known
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import COLOUR_ERROR, Field
 from tasks.visit.images import Images, open_images
@@ -130,7 +131,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="7", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="8", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
@@ -272,7 +273,7 @@ def _fit_moving(
     steady = np.zeros(pixels.passed.size)
     if len(light) >= MANY:
         above = [rest - level for rest, level in zip(rests, levels, strict=True)]
-        steady = np.where(pixels.passed, np.median(above, axis=0), 0.0)
+        steady = np.where(pixels.passed, median_of_known(np.array(above)), 0.0)
     steady = np.where(np.isfinite(steady), steady, 0.0)
     moving = [
         s.ravel().astype(np.float64) - steady - level

@@ -20,8 +20,9 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap
-from tasks.numerics.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
+from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known, ring_statistics, robust_scatter
 from tasks.scene.light import centre_of_light
+from tasks.scene.ring import fit_ring, window_of
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
@@ -37,6 +38,8 @@ MOVES = 10  # of a window that finds the target
 # pixel; if centres of light scatter more about the attitude's places, the attitude is not used
 FOLLOWS = 0.5
 SEEN = 5.0  # sigma; a star is detected above it
+# of the usual flux; with less it is not the star. No eclipse of a star is as deep.
+LEAST_LIGHT = 0.1
 BLOCK = 8  # pixel
 FEWEST_USUAL = 12  # images; needed to recognise an unusual one
 # unusual share of the sky, above that of the other images, in an image crossed by a satellite
@@ -55,7 +58,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="5", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="6", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -73,6 +76,8 @@ def take_look(
     flags = read_events(events).quality
     intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
     with open_images(calibrated) as images:
+        place = intended[0] - images.x_offset, intended[1] - images.y_offset
+        ring = fit_ring(ring, window_of(images), *place)
         seen = first_sight(images, intended, ring)
         for _ in range(TWICE):
             field = neighbours_by_reference(prior, seen.flux, pointing, stamp)
@@ -179,12 +184,16 @@ def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> 
     """
     noise = np.maximum(seen.rings[:, 2], 1.0) * np.sqrt(np.pi) * DEFAULT_RADIUS
     bright = np.isfinite(seen.flux) & (seen.flux > SEEN * noise)
+    if bright.any():
+        # what remains where the star is missing: neighbours, hot pixels
+        bright &= seen.flux > LEAST_LIGHT * float(np.median(seen.flux[bright]))
     usable = bright & (flags & int(Quality.UNUSABLE_IMAGE) == 0)
     if not usable.any():
         raise NoScienceDataError(
             f"no star stands out within {WIDE:.0f} pixels of the intended place "
             f"({intended[0]:.1f}, {intended[1]:.1f}) "
-            f"in any of {len(flags)} images"
+            f"in any of {len(flags)} images: the target lies outside of the window, or is much "
+            f"fainter than expected"
         )
     return np.asarray(usable)
 
@@ -243,10 +252,10 @@ def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen
 
 
 def median_image(sample: Float32Array) -> FloatArray:
-    """Return the median of some images; 0 where any of them is NaN."""
+    """Return the median of some images; 0 where all of them are NaN."""
     if not len(sample):
         return np.zeros(sample.shape[1:])
-    median: FloatArray = np.median(sample, axis=0).astype(np.float64)
+    median = median_of_known(sample).astype(np.float64)
     return np.where(np.isfinite(median), median, 0.0)
 
 

@@ -214,12 +214,19 @@ def fit_star(
     -------
     values, errors : ndarray, shape (4,)
         Flux [electron], flux times x shift, flux times y shift [electron pixel], level [electron].
+        0 with infinite errors if the pixels do not determine them.
     """
     used = weight > 0
     root = np.sqrt(weight[used])
     design = np.stack([image[used], dx[used], dy[used], np.ones(root.size)], axis=1) * root[:, None]
     normal = design.T @ design
     normal[3, 3] += 1.0 / level_error**2
-    covariance = np.linalg.inv(normal)
+    try:
+        covariance = np.linalg.inv(normal)
+    except np.linalg.LinAlgError:
+        covariance = np.zeros((4, 4))
+    variances = np.diag(covariance)
+    if root.size < len(normal) or not (variances > 0).all():
+        return np.zeros(4), np.full(4, np.inf)
     values: FloatArray = covariance @ (design.T @ (stamp[used] * root))
-    return values, np.sqrt(np.diag(covariance))
+    return values, np.sqrt(variances)

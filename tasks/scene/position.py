@@ -30,7 +30,7 @@ def middle_of(values: FloatArray) -> float:
     return float(np.median(good)) if good.size else 0.0
 
 
-@step("position", "WCS", version="5", payload=Position, leaves=["TERM_POSITION"])
+@step("position", "WCS", version="6", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
     calibrated: Product,
     scene: Scene,
@@ -50,10 +50,13 @@ def estimate_position(
     warnings = []
     if not good.all():
         warnings.append(
-            f"the position could not be measured in {(~good).sum()} images: interpolated and "
-            f"flagged"
+            f"the position could not be measured in {(~good).sum()} images: "
+            f"{'interpolated' if good.any() else 'that of the first look'} and flagged"
         )
-        interpolate(mjd, x, y, good)
+        if good.any():
+            interpolate(mjd, x, y, good)
+        else:
+            x, y = place
     errors = np.where(good[:, None], found[:, 2:4], np.nan)
     used = position_values(x, y, settings.radius)
     columns = {
@@ -116,9 +119,9 @@ def drop_strays(x: FloatArray, y: FloatArray, good: BoolArray) -> None:
 
 
 def interpolate(mjd: FloatArray, x: FloatArray, y: FloatArray, good: BoolArray) -> None:
-    """Interpolate bad places from the good ones, in place; NaN without any."""
+    """Interpolate bad places from the good ones, in place."""
     for values in (x, y):
-        values[~good] = np.interp(mjd[~good], mjd[good], values[good]) if good.any() else np.nan
+        values[~good] = np.interp(mjd[~good], mjd[good], values[good])
 
 
 def position_values(x: FloatArray, y: FloatArray, radius: float) -> dict[str, float]:

@@ -22,10 +22,14 @@ from tasks.scene.catalogue import Catalogue, known_magnitude, read_catalogue
 from tasks.visit.raw import Exposures, open_exposures
 
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
+_NO_WHITE_PSF = (
+    "there is no reference PSF (REF_APP_WhitePSF): neighbours are not subtracted before the visit "
+    "has a PSF of its own, and few images do not give one"
+)
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 
 
-@step("prior", version="5", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="6", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,
@@ -34,7 +38,7 @@ def read_prior(
     conversion: Reference | None,
 ) -> Leaves:
     """Extract the window from the references, and the relevant stars from the catalogue."""
-    warnings: list[str] = []
+    warnings = [] if white is not None else [_NO_WHITE_PSF]
     with open_exposures(raw) as exposures:
         mjd = float(exposures.mjd[0])
         magnitude = known_magnitude(exposures.image.header.get("MAG_G"))

@@ -157,13 +157,15 @@ def alternate(
     models: list[FloatArray | None] = [None] * len(stars)
     if begin is not None:
         models = [s.refine(begin.psf, scale, inside)[0] for s in stars]
-    psf = Shape(to_spectrum(np.zeros((2 * size, 2 * size))))
+    psf = begin.psf if begin is not None else Shape(to_spectrum(point_source(size)))
     stiffness = settings.stiffness if breathing else None
     # with too few images to separate the four aliased frequencies, the prior weighs as much as
     # one image
     strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
     rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
     for _ in range(rounds):
+        if not weigh(stars).any():
+            break  # no star has light: the PSF stays as it is
         images = fitted_images(stars, models, scale)
         psf = tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
         if others is not None:
@@ -178,11 +180,28 @@ def fitted_images(
     stars: list[Star], models: list[FloatArray | None], scale: FloatArray
 ) -> Iterator[tuple[FloatArray, ComplexArray, float, float, float]]:
     """Yield stamp, transfer function, flux, weight and warmth of each star, for a PSF to fit."""
-    weights = [s.flux / (1.0 + s.floor / max(s.flux, 1.0)) for s in stars]
-    top = max(weights)
-    for star, model, weight in zip(stars, models, weights, strict=True):
-        transfer = star.transfer(star.stamp.shape[0])
-        yield filled(star, model, scale), transfer, star.flux, weight / top, star.warmth
+    weights = weigh(stars)
+    for star, model, weight in zip(stars, models, weights / weights.max(), strict=True):
+        if weight > 0:
+            transfer = star.transfer(star.stamp.shape[0])
+            yield filled(star, model, scale), transfer, star.flux, float(weight), star.warmth
+
+
+def weigh(stars: list[Star]) -> FloatArray:
+    """Return the weights of stars in the fit of a PSF, shape (n,); 0 without light or pixels."""
+    return np.array(
+        [
+            max(s.flux, 0.0) / (1.0 + s.floor / max(s.flux, 1.0)) * bool(np.isfinite(s.stamp).any())
+            for s in stars
+        ]
+    )
+
+
+def point_source(size: int) -> FloatArray:
+    """Return a PSF without extent on the fine grid for stamps of `size` pixels."""
+    grid = np.zeros((FINE * size,) * 2)
+    grid[size, size] = 1.0
+    return grid
 
 
 def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Shape:

@@ -30,7 +30,15 @@ from tasks.engine.step import Leaves, step
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.optics import render, to_grid, to_spectrum
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
-from tasks.scene.psf import WORST_LAG_ERROR, alternate, pixel_floor, psf_leaves, reference_psf
+from tasks.scene.psf import (
+    WORST_LAG_ERROR,
+    alternate,
+    pixel_floor,
+    point_source,
+    psf_leaves,
+    reference_psf,
+    weigh,
+)
 from tasks.scene.residuals import Residuals, Target
 from tasks.scene.star_model import (
     Shape,
@@ -90,7 +98,7 @@ def cut_stars(
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-@step("psf_1", version="4", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="5", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -115,11 +123,10 @@ def estimate_psf_1(
         warm = telescope_temperature(images, chosen)
         where = stamps_around(*middle, settings.size)
         sample = cut_stars(residuals, chosen, where, lag, warm.parameter(images))
-    if len(sample.stars) < settings.fewest:
-        warnings.append(
-            f"only {len(sample.stars)} images show the star clearly: the PSF is not super-resolved"
-        )
-    psf, scale, rounds = point_source(settings.size)
+    count = int(np.count_nonzero(weigh(sample.stars)))
+    if count < settings.fewest:
+        warnings.append(f"only {count} images show the star clearly: the PSF is not super-resolved")
+    psf, scale, rounds = no_psf(settings.size)
     if sample.stars:
         prior = reference_psf(read_reference_psf(first.prior), settings.size)
         others = None
@@ -138,7 +145,7 @@ def estimate_psf_1(
         "PSF_TSTD": warm.spread,
         "PSF_LAG": lag,
         "PSF_LAGE": min(lag_error, 99.0),
-        "PSF_N": len(sample.stars),
+        "PSF_N": count,
         "PSF_ITER": rounds,
         "PSF_EXC": float(np.median(scale)),
     }
@@ -179,11 +186,9 @@ def usual_place(residuals: Residuals, chosen: IntArray) -> tuple[float, float]:
     return float(np.median(residuals.x[chosen])), float(np.median(residuals.y[chosen]))
 
 
-def point_source(size: int) -> tuple[Shape, FloatArray, int]:
+def no_psf(size: int) -> tuple[Shape, FloatArray, int]:
     """Return a PSF without extent for stamps of `size` pixels, its scatter, and 0 rounds."""
-    grid = np.zeros((2 * size,) * 2)
-    grid[size, size] = 1.0
-    return Shape(to_spectrum(grid)), np.ones((size,) * 2), 0
+    return Shape(to_spectrum(point_source(size))), np.ones((size,) * 2), 0
 
 
 def nearby_stars(
@@ -263,7 +268,7 @@ class Neighbours:
         )
 
 
-@step("psf", "PSF_FIT", version="5", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="6", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
     scene: Scene,

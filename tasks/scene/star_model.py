@@ -139,9 +139,8 @@ class Star:
         )
         self.flux, self.level = flux, float(values[3])
         self.x, self.y = self.x + step_x, self.y + step_y
-        return flux * (image + step_x * dx + step_y * dy), np.array(
-            [errors[0], *(errors[1:3] / abs(flux)), errors[3]]
-        )
+        shifts = errors[1:3] / abs(flux) if flux != 0 else np.full(2, np.inf)
+        return flux * (image + step_x * dx + step_y * dy), np.array([errors[0], *shifts, errors[3]])
 
 
 def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:

@@ -128,6 +128,11 @@ def read_events(events: Events) -> EventsTerm:
     return EventsTerm(*term_column(events.product, "TERM_EVENTS", *names))
 
 
+def read_saturated(events: Events) -> BoolArray:
+    """Return which pixels are saturated in at least one image, shape (ny, nx)."""
+    return term_image(events.product, "TERM_EVENTS_SATURATED") > 0
+
+
 def read_bias(bias: Bias) -> BiasTerm:
     """Return bias level and read-out noise of every image."""
     names = "MJD_TIME", "LEVEL", "LEVEL_ERR", "RON"

@@ -27,7 +27,7 @@ from tasks.calibration.bias import (
 )
 from tasks.calibration.dark import ROW_PIXELS, ROW_SHIFT, dark_charge, read_times
 from tasks.calibration.dark_frames import interpolate_frames
-from tasks.calibration.detector import PerImage, Response
+from tasks.calibration.detector import PerImage, Response, pixel_charge
 from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
 from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
@@ -617,9 +617,8 @@ def calibrated(words: Any, t: dict[str, Any], scale: Any = None, x0: int = 0, y0
 
 def test_calibration_undoes_the_detector() -> None:
     t = calibration()
-    raw = (
-        rng(6).integers(1, 2**32 - 1, (6, 9, 7), dtype=np.uint64, endpoint=True) // 5000
-    )  # within the curve
+    n = t["n"].astype(np.uint64)[:, None, None]
+    raw = rng(6).integers(1, 65535, (6, 9, 7), endpoint=True).astype(np.uint64) * n
     electrons = calibrated(as_words(raw), t)
     again = forward(
         electrons,
@@ -640,6 +639,25 @@ def test_calibration_undoes_the_detector() -> None:
     )
     # a dozen operations in double precision, each 1e-16 of values up to 4e6
     assert np.allclose(again, raw, rtol=1e-12, atol=1e-8)
+
+
+def test_values_beyond_the_range_of_the_converter_become_nan() -> None:
+    t = calibration()
+    full = 65535 * t["n"].astype(np.uint64)
+    raw = np.tile(full[:, None, None], (1, 9, 7))
+    raw[:, 2, 3] += 1
+    raw[:, 4, 5] = 2**32 - 1_000_000
+    lost = np.zeros((9, 7), dtype=bool)
+    lost[2, 3] = lost[4, 5] = True
+    assert np.array_equal(np.isnan(calibrated(as_words(raw), t)), np.tile(lost, (6, 1, 1)))
+
+
+def test_the_second_order_of_the_curve_is_limited_to_a_hundredth_of_the_signal() -> None:
+    boundary, cubic = np.array([0.0]), np.array([[0.0, 1.0, 2e-4, 0.0]])
+    # 1/2 f'' V = 2e-4 V
+    assert pixel_charge(1e4, 1e5, 0.0, boundary, cubic) == pytest.approx((3e4 + 20, 3e4 + 20))
+    assert pixel_charge(1e4, 1e8, 0.0, boundary, cubic)[0] == pytest.approx(3e4 + 100)
+    assert pixel_charge(1e4, 1e8, 0.0, boundary, -cubic)[0] == pytest.approx(-3e4 - 100)
 
 
 def test_calibration_is_the_formula() -> None:
@@ -679,7 +697,7 @@ def test_a_raw_zero_is_no_data() -> None:
 def test_every_word_is_decoded_as_the_unsigned_integer_it_is() -> None:
     t = calibration(1, 1, 5)
     t |= {
-        "n": np.ones(1),
+        "n": np.full(1, 2.0**17),  # no word is beyond the range of so many exposures
         "level": np.zeros(1),
         "gain": np.ones(1),
         "thermal": np.ones(1),

@@ -1,4 +1,4 @@
-"""Events: SAA, orbit, limb of the Earth, constraints, digits, unusable images."""
+"""Events: SAA, orbit, limb of the Earth, constraints, digits, repeated times."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasks.calibration.event_digits import (
     event_quality,
     limit_digit,
 )
+from tasks.calibration.repeated_times import flag_repeated_times
 from tasks.calibration.saa import flag_saa
 from tasks.calibration.sight import flag_from_rows
-from tasks.calibration.unusable import flag_repeated_times, flag_unusable
 from tasks.numerics.orbit import (
     covered,
     earth_limb_angle,
@@ -468,37 +468,7 @@ def test_a_limb_digit_of_9_is_refused() -> None:
         earth_digit([0, 9], [False, False], [False, False])
 
 
-# ---- unusable images
-
-
-def test_images_of_zeros_and_of_full_scale_are_unusable() -> None:
-    full = 3 * 65535
-    # Empty; good; saturated in places; saturated throughout; one step below.
-    lowest, highest = [0, 1800, 1800, full, full - 1], [0, 40000, full, full, full - 1]
-    assert flag_unusable(lowest, highest, 3).tolist() == [True, False, False, True, False]
-    # The same numbers as uint32, the type of the raw cubes.
-    assert flag_unusable(np.array(lowest, "u4"), np.array(highest, "u4"), 3).tolist() == [
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]
-
-
-@given(st.integers(1, 100), st.integers(0, 6_553_500), st.integers(0, 6_553_500))
-def test_an_image_that_varies_between_zero_and_full_scale_is_usable(
-    exposures: Any, one: Any, other: Any
-) -> None:
-    lowest, highest = sorted(min(value, exposures * 65535) for value in (one, other))
-    assert flag_unusable([lowest], [highest], exposures)[0] == (
-        highest == 0 or lowest == exposures * 65535
-    )
-
-
-def test_a_stack_of_no_exposures_is_refused() -> None:
-    with pytest.raises(ValueError, match="NEXP is 0, expected 1 or more"):
-        flag_unusable([0], [0], 0)
+# ---- repeated times
 
 
 @given(st.lists(st.integers(0, 3), max_size=30))

@@ -5,13 +5,17 @@ again.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from schemas.arrays import BoolArray, FloatArray
+from schemas.settings import DefectSettings
+from tasks.correction.defects import Outcome, search
 from tasks.correction.hits import field_doubt, find_hits
-from tasks.correction.steady import above_neighbours, static_excess
+from tasks.correction.steady import above_neighbours, sample_statistics, static_excess
 from tasks.visit.clean import Effects, clean_block, hits_of
 from tests.support.runs import Bench
 
@@ -114,6 +118,59 @@ def test_effects_that_are_not_known_yet_are_left_alone() -> None:
 
 
 @pytest.mark.slow
+class Scene:
+    """Images without a star, as `Residuals` gives them: noise, and some pixels with more."""
+
+    def __init__(self, pixels: FloatArray) -> None:
+        self.pixels, self.duration, self.floor = pixels, 60.0, np.full(len(pixels), 100.0)
+        self.images = type("Images", (), {"count": len(pixels), "shape": pixels.shape[1:]})
+
+    def take(self, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        nothing = np.zeros(self.images.shape)
+        return self.pixels[i].copy(), nothing, nothing
+
+
+def searched(pixels: FloatArray, spared: BoolArray) -> Outcome:
+    """Return the defects of some images."""
+    scene: Any = Scene(pixels)
+    every, codes = np.arange(len(pixels)), np.zeros(spared.shape, np.int64)
+    return search(scene, every, every, codes, np.ones_like(spared), DefectSettings(), spared)
+
+
+def test_saturated_pixels_have_no_defects_and_others_do() -> None:
+    pixels = np.random.default_rng(4).normal(0, 10, (20, 30, 30))
+    for x in (5, 20):
+        pixels[:, 10, x] += 5000.0  # hot
+        pixels[::2, 15, x] += 3000.0  # jumps
+        pixels[7, 20, x] += 4000.0  # hit
+    spared = np.zeros((30, 30), dtype=bool)
+    spared[:, 15:] = True
+    outcome = searched(pixels, spared)
+    assert outcome.static[10, 5] == pytest.approx(5000.0, abs=15.0)
+    assert not outcome.flags[:, 15:].any()
+    assert not outcome.static[:, 15:].any()
+    columns = outcome.found.table()
+    assert (columns["X"] < 15).all()
+    assert [
+        (i, x)
+        for i, y, x in zip(*(columns[c] for c in ("IMAGE_INDEX", "Y", "X")), strict=True)
+        if y == 20
+    ] == [(7, 5)]
+
+
+def test_a_pixel_lost_in_one_image_has_the_statistics_of_the_others() -> None:
+    pixels = np.random.default_rng(6).normal(0, 10, (20, 30, 30))
+    pixels[:, 10, 10] += 5000.0
+    pixels[3, 10, 10] = np.nan
+    pixels[:, 0, 0] = np.nan
+    scene: Any = Scene(pixels)
+    likely = np.zeros((30, 30), dtype=bool)
+    sample = sample_statistics(scene, np.arange(20), likely, DefectSettings())
+    assert sample.median[10, 10] == pytest.approx(np.nanmedian(pixels[:, 10, 10]), rel=1e-6)
+    assert np.argwhere(sample.outside).tolist() == [[0, 0]]
+    assert not sample.telegraphic.any()
+
+
 def test_the_limit_of_hot_pixels_changes_no_image(reduced: Bench, tmp_path: Path) -> None:
     def found(hot: float) -> tuple[int, bytes]:
         bench = reduced.copy(tmp_path / str(hot))

@@ -60,6 +60,23 @@ def test_an_image_that_the_camera_marked_as_damaged_is_flagged(bench: Bench, sou
     alike(rows, sound, [BAD])
 
 
+def test_an_image_that_is_partly_lost_harms_no_other(bench: Bench, sound: Any) -> None:
+    def change(pixels: Any) -> Any:
+        pixels[BAD, 100:] = 0
+        return pixels
+
+    change_pixels(bench, change, SUBARRAY)
+    rows, said = bench.measured()
+    assert (
+        f"not measured: more than 0.5% of the pixels are lost or impossible (image {BAD + 1})"
+        in said
+    )
+    assert flagged(rows, Quality.UNUSABLE_IMAGE) == [BAD]
+    assert rows["STATUS"][BAD] == 1
+    assert not np.isfinite(rows["FLUX"][BAD])
+    alike(rows, sound, [BAD])
+
+
 def test_zero_pixels_and_cosmic_rays_leave_an_image_usable(bench: Bench) -> None:
     def change(pixels: Any) -> Any:
         pixels[BAD, 100, 100:103] = 0
@@ -69,6 +86,7 @@ def test_zero_pixels_and_cosmic_rays_leave_an_image_usable(bench: Bench) -> None
     change_pixels(bench, change, SUBARRAY)
     rows, _ = bench.measured()
     assert flagged(rows, Quality.UNUSABLE_IMAGE) == []
+    assert flagged(rows, Quality.LOST_PIXELS) == flagged(rows, Quality.APERTURE) == [BAD]
     assert np.isfinite(rows["FLUX"]).all()
 
 
@@ -77,7 +95,7 @@ def test_a_visit_of_empty_images_ends_with_a_report_and_no_products(
     bench: Bench, value: int
 ) -> None:
     change_pixels(bench, lambda pixels: np.full_like(pixels, value), SUBARRAY)
-    outcome = bench.refused(69, "none of 12 images can be used", "12 are all zero, saturated")
+    outcome = bench.refused(69, "none of 12 images can be used", "12 are damaged (pixels lost")
     check_report(
         bench,
         outcome,

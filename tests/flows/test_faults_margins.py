@@ -42,11 +42,14 @@ def test_some_garbled_pixels_of_a_margin_are_left_out(bench: Bench, sound: Any) 
     def change(pixels: Any) -> Any:
         pixels[BAD, :5, 0] = np.nan
         pixels[BAD, 5:9, 0] = 1e9
+        pixels[BAD + 2, :, 1] = np.nan
         return pixels
 
     change_pixels(bench, change, "SCI_RAW_OverscanLeft")
-    rows, _ = bench.measured()
-    assert flagged(rows, Quality.MARGIN) == []
+    rows, said = bench.measured()
+    # an image without a whole column is measured by the others, and flagged
+    assert flagged(rows, Quality.MARGIN) == [BAD + 2]
+    assert "whole columns of the margins have no data in 1 of 12 images" in said
     alike(rows, sound, [])
 
 

@@ -406,7 +406,7 @@ def test_a_user_without_a_home_who_may_not_write_to_the_program_can_reduce(nobod
     outcome = as_nobody(nobodys, "--until", "events")
     assert outcome.code == 0, outcome.err
     assert "stopped after events without publishing" in outcome.err
-    assert any((nobodys.work / "numba").rglob("*pixel_extremes*"))
+    assert any((nobodys.work / "numba").rglob("*inspect_images*"))
 
 
 @pytest.mark.parametrize("where", ["itself", "its parent"])

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.settings import DefectSettings
 from tasks.correction.imagettes import COLUMNS, Stage
-from tasks.photometry.imagettes import Circle, fitting_radius
+from tasks.photometry.imagettes import SMALLEST, Circle, fitting_radius
 from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack, part_of
 from tasks.scene.optics import render
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
@@ -160,8 +160,11 @@ def test_the_radius_fits_in_the_given_share_of_the_imagettes() -> None:
     free = np.array([12.9, 14.3, 14.4, 14.6, 15.0, np.nan])
     assert fitting_radius(free, 1.0) == 12.5
     assert fitting_radius(free, 0.75) == 14.0
-    with pytest.raises(ValueError, match="no imagette has a place for a circle"):
-        fitting_radius(np.array([np.nan]), 0.9)
+
+
+def test_without_a_star_in_any_imagette_the_radius_is_the_smallest() -> None:
+    assert fitting_radius(np.array([np.nan]), 0.9) == SMALLEST
+    assert fitting_radius(np.zeros(0), 0.9) == SMALLEST
 
 
 def test_an_imagette_holds_its_share_of_a_stack_and_lies_inside_of_it() -> None:

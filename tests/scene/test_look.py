@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.scene.look import crossed
+from schemas.errors import NoScienceDataError
+from tasks.scene.look import Seen, crossed, median_image, shows_star
 
 SHAPE = 200, 200
 
@@ -70,3 +71,29 @@ def test_few_images_do_not_define_the_usual_sky() -> None:
     sample = sky(11, 6)
     sample[3] += trail(100 * NOISE).astype(np.float32)
     assert not crossed(sample, PLACE, 45.0, 1.0).any()
+
+
+def seen(flux: list[float]) -> Seen:
+    """Return the target in images with a ring of unit noise; 5 sigma are 222 electrons."""
+    count = len(flux)
+    rings = np.tile([0.0, 0.0, 1.0, 1e4], (count, 1))
+    return Seen((np.zeros(count), np.zeros(count)), rings, np.zeros((count, 5)), np.array(flux))
+
+
+def test_images_without_the_star_have_little_of_its_light_or_none() -> None:
+    # a deep transit; noise; what a neighbour leaves; nothing
+    flux = [1e6, 0.5e6, 1e6, 200.0, 0.05e6, np.nan, 1e6]
+    flags = np.zeros(len(flux), np.int32)
+    expected = [True, True, True, False, False, False, True]
+    assert shows_star(seen(flux), flags, (1.0, 2.0)).tolist() == expected
+
+
+def test_a_star_that_shows_in_no_image_is_no_science_data() -> None:
+    with pytest.raises(NoScienceDataError, match=r"outside of the window, or is much fainter"):
+        shows_star(seen([100.0, 200.0]), np.zeros(2, np.int32), (1.0, 2.0))
+
+
+def test_a_pixel_lost_in_one_image_does_not_darken_the_median_image() -> None:
+    sample = np.full((3, 2, 2), 5.0, np.float32)
+    sample[1, 0, 0], sample[:, 1, 1] = np.nan, np.nan
+    assert median_image(sample).tolist() == [[5.0, 5.0], [5.0, 0.0]]
