@@ -8,6 +8,7 @@ folder. The report on a job order lies beside the order, and uses the order's na
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -31,6 +32,7 @@ from schemas import VERSION
 from schemas.errors import (
     BusyError,
     ConfigurationError,
+    DrpError,
     UsageError,
     plain,
     short_of_memory,
@@ -211,13 +213,14 @@ def report_failure(
         disk.discard(pdf)  # the PDF of an earlier failure would not match the text
         disk.make_folder(path.parent)
         disk.write_file(path, failed.as_text().encode())
-        if listed:
-            facts = key_facts(failed, exit_code(error), path)
-            disk.write_file(path.with_suffix(".json"), json.dumps(facts, indent=1).encode())
     except Exception as failure:
         error.add_note(f"{NO_REPORT}{plain(failure)}")
         return
     error.add_note(f"{REPORT_IS}{path}")
+    if listed:
+        facts = key_facts(failed, exit_code(error), path)
+        with contextlib.suppress(DrpError):  # the report itself is there
+            disk.write_file(path.with_suffix(".json"), json.dumps(facts, indent=1).encode())
     try:
         typeset_failed(failed, pdf)
     except Exception as failure:

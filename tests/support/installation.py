@@ -97,9 +97,9 @@ class Installation:
         )
 
     def artifacts(self, identity: str) -> dict[str, Any]:
-        """Return what a run shows, by the last part of the key."""
+        """Return what a run shows, by the last part of the key; Prefect's own have no key."""
         found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [identity]}}})
-        return {str(a["key"]).split("-", 2)[2]: a["data"] for a in found}
+        return {str(a["key"]).split("-", 2)[2]: a["data"] for a in found if a["key"]}
 
     def process(self, words: str) -> int:
         """Return the process below the keeper whose command line holds some words."""
