@@ -112,8 +112,8 @@ def interrupted(work: Path, visit: str) -> None:
 
 def test_a_visit_whose_last_run_failed_says_so_with_code_reason_and_report(tmp_path: Path) -> None:
     work = tmp_path / "work"
-    record(work, NAMES[0], "gain", ago=100)
-    failure(work, NAMES[0])
+    record(work, NAMES[0], "gain", ago=8000)
+    failure(work, NAMES[0], ago=7300)  # its age is the same whenever it is asked
     publish(tmp_path, NAMES[1], "V0000")
     failure(work, NAMES[1], ago=500)  # of an earlier run
     failure(work, "night", code=66)  # a folder that names no visit
