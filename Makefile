@@ -9,7 +9,7 @@ DEMO := demo
 # keep the files of Prefect and the pipeline in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: help demo test soak clients check docs bench validation coverage lock clean format
+.PHONY: help demo test soak clients check docs bench validation bounds coverage lock clean format
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "building the environment in $(VENV) from requirements.lock (about a minute)"
@@ -61,6 +61,13 @@ coverage: $(VENV)/.installed ## measure branch coverage of kernels, steps, gate 
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(COVERED:%=tests/%.py)
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-append --cov-report= $(KERNELS:%=tests/%.py)
 	@$(BIN)/python -m coverage report --skip-covered --fail-under=90
+
+# compiled kernels do not check indices: an index beyond an array reads or writes other memory. The
+# checked ones have a cache of their own, since numba's does not know of the checks
+BOUNDED := $(KERNELS) photometry/test_imagettes
+bounds: $(VENV)/.installed ## run the tests of kernels with every index checked
+	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/bounds \
+		$(BIN)/python -m pytest -q -n 2 --dist loadfile $(BOUNDED:%=tests/%.py)
 
 check: $(VENV)/.installed ## check lock file, lint, format, types and import rules; collect the tests
 	@$(BIN)/python deploy/check_lock.py
