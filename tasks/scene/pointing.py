@@ -33,10 +33,13 @@ from tasks.visit.attitude import (
 from tasks.visit.raw import Exposures, open_exposures
 
 
-def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, float]:
+def intended_place(
+    planned: Product | None, raw: Exposures, warnings: list[str]
+) -> tuple[float, float]:
     """Return the planned place of the target on the CCD [pixel].
 
-    This is the middle of the window if no place was planned, or one outside of the window.
+    This is the middle of the window if no place was planned, or, with a warning, one outside of the
+    window.
     """
     middle = raw.x_offset + raw.shape[1] / 2, raw.y_offset + raw.shape[0] / 2
     if planned is None:
@@ -45,10 +48,15 @@ def intended_place(planned: Product | None, raw: Exposures) -> tuple[float, floa
         table = file["MPS_PRE_Visits"]
         x, y = (float(table.column(f"TARGET_LOCATION_{c}")[0]) for c in "XY")
     inside = 0 <= x - raw.x_offset <= raw.shape[1] and 0 <= y - raw.y_offset <= raw.shape[0]
+    if not inside:
+        warnings.append(
+            f"the planned place of the target ({x:.1f}, {y:.1f}) lies outside of the window: its "
+            f"middle is used"
+        )
     return (x, y) if inside else middle
 
 
-@step("pointing", "JITTER", version="4", payload=Pointing, leaves=["TERM_POINTING"])
+@step("pointing", "JITTER", version="5", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product,
     attitude: Product,
@@ -57,14 +65,15 @@ def estimate_pointing(
     settings: PointingSettings,
 ) -> Leaves:
     """Average the attitude over every image, and read the intended place of the target."""
+    warnings: list[str] = []
     with open_exposures(raw) as exposures:
-        place, repetition = intended_place(planned, exposures), exposures.repetition
+        place = intended_place(planned, exposures, warnings)
+        repetition = exposures.repetition
         target = exposures.image.number("RA_TARG"), exposures.image.number("DEC_TARG")
         mjd, duration, stacked = exposures.mjd, exposures.span / DAY, exposures.nexp > 1
     rows, arcsec = read_attitude(attitude), pixel_scale(scale)
     means = average(rows, mjd, duration, arcsec)
     check_coverage(rows, mjd, means.missing, settings)
-    warnings = []
     if stacked and not repetition:
         warnings.append(
             "REPETIT does not give the time between the exposures of a stack: they are assumed "

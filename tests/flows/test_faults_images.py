@@ -130,8 +130,9 @@ def test_a_target_outside_of_the_window_ends_with_a_report(bench: Bench) -> None
         "MPS_PRE_Visits",
         lambda rows: rows["TARGET_LOCATION_X"].__setitem__(0, 60.0),
     )
-    outcome = bench.refused(69, "no star stands out", "(512.0, 512.0)")
-    check_report(bench, outcome, "look")
+    outcome = bench.refused(69, "no star stands out", "(512.0, 512.0)", "outside of the window")
+    planned = "! the planned place of the target (60.0,"
+    check_report(bench, outcome, "look", planned)
 
 
 def test_a_target_away_from_its_intended_place_is_measured_with_a_warning(
