@@ -93,6 +93,9 @@ def set_stage(root: Path) -> Stage:
     build_library(stage.references)
     with undrawn():
         code = run_drp(stage.reduce("-q"))
+    # the command ignores signals once it has ended
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if code != 0:
         raise SystemExit(f"the undisturbed reduction ended with {code}")
     return stage
