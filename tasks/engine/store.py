@@ -203,9 +203,11 @@ class Workspace:
         for path in disk.entries(self.records):
             if path.name.startswith(".") and path.suffix in (".part", ".old"):
                 disk.remove(path)
-        for path in disk.entries(self.records.parent):
-            if path.name.startswith(memory):
-                disk.remove(path)
+        mark = f".{run_mark(self.root, self.visit).name}."
+        for folder, name in ((self.records.parent, memory), (self.root / "locks", mark)):
+            for path in disk.entries(folder):
+                if path.name.startswith(name):
+                    disk.remove(path)
 
 
 def read_record(path: Path) -> Record:

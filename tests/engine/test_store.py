@@ -596,11 +596,19 @@ def test_two_runs_of_one_process_exclude_each_other(
 def test_what_a_killed_run_left_half_written_is_removed_by_the_next(
     workspace: Workspace, warnings: list[str]
 ) -> None:
+    locks = workspace.root / "locks"
+    locks.mkdir()
     half = workspace.records / ".sum-0.json.123.part"
     half.write_bytes(b"{")
+    mark = locks / f".{VISIT}.run.123.part"
+    mark.touch()
+    other = locks / ".PR900001_TG000999.run.123.part"  # perhaps of a run that is under way
+    other.touch()
     own, _ = remembered(workspace)
     with workspace.lock(False, warnings.append):
         assert not half.exists()
+        assert not mark.exists()
+        assert other.exists()
         assert workspace.believe("sum", own, Sum, warnings.append) is not None
 
 
