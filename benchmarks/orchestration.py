@@ -9,7 +9,6 @@ its process included.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from benchmarks.reduce import timed
 from flows.service.keeper import ask
 from flows.service.state import State, read_state
+from tasks.engine.child import COMMAND, start_python
 
 STATES = ("cold", "unchanged")
 ENDED = ("COMPLETED", "FAILED", "CRASHED")
@@ -75,8 +75,8 @@ def under_server(reduction: Reduction) -> list[Row]:
         rows = [Row("server", state, reduction.by_command("auto", "server")) for state in STATES]
         return rows + [Row("by form", state, reduction.by_form(server)) for state in STATES]
     finally:
-        down = [sys.executable, "-m", "flows.command.main", "down", "-q"]
-        subprocess.run(down, env=reduction.environment, check=True)
+        if start_python([*COMMAND, "down", "-q"], reduction.environment).wait():
+            raise SystemExit("the server did not stop")
 
 
 def main() -> None:

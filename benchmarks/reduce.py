@@ -7,21 +7,18 @@ benchmarks.reduce [VISIT [REFERENCES]]; without arguments a visit is simulated.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tasks.engine.child import COMMAND, start_python
+
 
 def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Return seconds and peak memory [MB] of one run of `drp`, its children included."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.command.main", *arguments],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
+    process = start_python([*COMMAND, *arguments], environment, errors=sys.stderr.fileno())
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(

@@ -6,11 +6,12 @@ Run: python -m benchmarks.simulate; the argument `long` adds the case of 3000 st
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tasks.engine.child import start_python
 
 PROGRAM = """
 import sys
@@ -30,16 +31,9 @@ def timed(case: str, images: int, threads: int, folder: Path) -> tuple[float, fl
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     }
     started = time.perf_counter()
-    command = [
-        sys.executable,
-        "-c",
-        PROGRAM,
-        case,
-        str(images),
-        str(threads),
-        str(folder / f"{case}-{images}-{threads}"),
-    ]
-    process = subprocess.Popen(command, env=environment)
+    output = folder / f"{case}-{images}-{threads}"
+    program = ["-c", PROGRAM, case, str(images), str(threads), str(output)]
+    process = start_python(program, environment, errors=sys.stderr.fileno())
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{case} ended with {os.waitstatus_to_exitcode(status)}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from schemas.errors import plain
+from tasks.engine.child import COMMAND, Process, start_python
 
 LONGEST = 4000  # characters of an error message, with the path of its report
 MOST_OUTPUT = 16 << 20  # bytes read from an output stream of a reduction
@@ -34,7 +33,7 @@ class VisitResult:
 @dataclass
 class _Running:
     index: int
-    process: subprocess.Popen[bytes]
+    process: Process
     began: float
     output: IO[bytes]
     errors: IO[bytes]
@@ -45,7 +44,7 @@ def run_campaign(
     options: Sequence[str],
     jobs: int,
     report: Callable[[VisitResult], None] = lambda _: None,
-    command: Sequence[str] = (sys.executable, "-m", "flows.command.main", "reduce"),
+    command: Sequence[str] = (*COMMAND, "reduce"),
 ) -> list[VisitResult]:
     """Reduce visits, at most `jobs` at a time, and return their results in the same order.
 
@@ -60,7 +59,7 @@ def run_campaign(
     report : callable
         Called with each result as soon as the visit has ended.
     command : sequence of str
-        The command to run with the options and a visit.
+        Arguments of Python, before the options and a visit.
     """
     results: dict[int, VisitResult] = {}
     waiting = list(enumerate(visits))[::-1]
@@ -94,7 +93,7 @@ def _children() -> Iterator[list[_Running]]:
 
 def _start(index: int, command: Sequence[str]) -> _Running:
     output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed in _result)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+    process = start_python(command, output=output, errors=errors)
     return _Running(index, process, time.monotonic(), output, errors)
 
 

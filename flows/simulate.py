@@ -70,8 +70,7 @@ def simulate_case(
     if there and (not disk.is_folder(output, output=True) or disk.entries(output)):
         raise CannotCreateError(f"{output}: exists and is not an empty folder")
     disk.make_folder(output.parent)
-    stage = output.with_name(f".{output.name}.{os.getpid()}.stage")
-    disk.remove(stage)
+    stage = output.with_name(f".{output.name[:150]}.{disk.process_label()}.stage")
     disk.make_folder(stage)
     try:
         from tasks.simulation.visit import simulate_visit

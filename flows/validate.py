@@ -20,6 +20,7 @@ from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
 from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
 from schemas.requests import ReduceRequest, ValidateRequest
+from tasks.delivery.report.drawing import plain_matplotlib
 from tasks.files import disk
 from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
 from tasks.validation.files import Facts, Part, Products, Truth
@@ -202,10 +203,11 @@ def read_kept(path: Path, key: str) -> dict[str, Any] | None:
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
     """Yield a temporary folder for a part, and remove it afterwards."""
-    folder = output / f".part.{os.getpid()}"
+    folder = output / f".part.{disk.process_label()}"
+    host = folder.name.split(".")[2]
     for left in disk.entries(output):
-        process = re.fullmatch(r"\.part\.(\d{1,9})", left.name)
-        if process and (left == folder or not alive(int(process[1]))):  # of one that was killed
+        process = re.fullmatch(rf"\.part\.{host}\.(\d{{1,9}})\.\w+", left.name)
+        if process and not alive(int(process[1])):  # of one that was killed
             disk.remove(left)
     disk.make_folder(folder)
     try:
@@ -298,7 +300,9 @@ def case_facts(case: Case) -> Facts:
 def write_result(output: Path, result: dict[str, Any]) -> None:
     """Write page, figures and JSON."""
     disk.make_folder(output / "figures")
-    for name, figure in figures(result).items():
+    with plain_matplotlib():
+        drawn = figures(result)
+    for name, figure in drawn.items():
         disk.write_file(output / "figures" / name, figure)
     disk.write_file(output / "validation.json", (json.dumps(result, indent=1) + "\n").encode())
     disk.write_file(output / "validation.md", page(result, VERSION).encode())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from flows.command.surroundings import absolute_paths, elsewhere
 from flows.runs.ending import describe_error, server_lost, watch_storage
 from schemas.errors import DrpError, Interrupted, StorageError
 
@@ -106,13 +107,20 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
     """Decorate the body of a click command: add the common options, handle signals and errors.
 
     `body` takes a `Console` first and returns the exit code (None means 0). Signals stop it
-    cleanly; an error becomes a single ERROR line and an exit code.
+    cleanly; an error becomes a single ERROR line and an exit code. Its paths are absolute, and it
+    works in the root folder.
     """
 
     @functools.wraps(body)
     def run(as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
         console = Console(as_json, quiet, verbose)
-        run_guarded(lambda: body(console, **options) or 0, console, options.get("work"))
+
+        def settled() -> int:
+            settled_options = absolute_paths(options)
+            with elsewhere():
+                return body(console, **settled_options) or 0
+
+        run_guarded(settled, console, options.get("work"))
 
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Write the answer as JSON."),

@@ -11,6 +11,7 @@ import click
 from flows.command.console import Console, age_text, command, note
 from flows.command.options import (
     FOLDER,
+    VISIT_OR_NAME,
     output_option,
     read_settings,
     references_option,
@@ -130,7 +131,7 @@ def show(console: Console, file: Path) -> None:
 
 
 @click.command()
-@click.argument("visit", required=False)
+@click.argument("visit", type=VISIT_OR_NAME, required=False)
 @output_option
 @work_option
 @references_option("Folder with reference files, as for reduce.")

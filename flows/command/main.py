@@ -11,6 +11,7 @@ import os
 import click
 
 from flows.command import inspect, operate, reduce, validate
+from flows.command.surroundings import settle_variables
 from schemas import ROOT, VERSION
 from schemas.errors import DrpError
 
@@ -19,9 +20,7 @@ from schemas.errors import DrpError
 @click.version_option(VERSION, prog_name="drp")
 def main() -> None:
     """Reduce CHEOPS visits from raw images to calibrated images, light curves and a report."""
-    # one thread per visit; visits run in parallel
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    settle_variables()
     # numba caches compiled kernels beside their source; if that is read-only, use the work folder,
     # since numba fails without a writable cache
     if "NUMBA_CACHE_DIR" not in os.environ and not os.access(ROOT / "tasks", os.W_OK):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from schemas.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +28,28 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value} is not a number of seconds.", param, ctx)
         return seconds
+
+
+class NameOrPath(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.2
+    """A name, or the path of a file or folder, which becomes absolute if `is_path` says so."""
+
+    def __init__(self, name: str, is_path: Callable[[str], bool]) -> None:
+        self.name = name
+        self.is_path = is_path
+
+    def convert(self, value: str, _param: object, _context: object) -> str:
+        """Return a path as an absolute path."""
+        if not self.is_path(value):
+            return value
+        try:
+            return os.path.abspath(value)
+        except FileNotFoundError:
+            self.fail(f"{value}: the working folder was deleted; use an absolute path")
+
+
+CASE = NameOrPath("case", lambda text: "/" in text or text.endswith(".toml"))
+
+VISIT_OR_NAME = NameOrPath("visit", os.path.isdir)
 
 
 output_option = click.option(
@@ -85,18 +106,6 @@ def read_settings(assignments: Iterable[str], file: Path | None = None) -> dict[
     for assignment in assignments:
         assign(settings, assignment)
     return settings
-
-
-def refuse_nul(*paths: Path) -> None:
-    """Reject paths that contain a NUL byte.
-
-    Raises
-    ------
-    UsageError
-        If a path contains one.
-    """
-    if any("\0" in str(path) for path in paths):
-        raise UsageError("a path contains a NUL byte")
 
 
 def as_arguments(values: Mapping[str, object]) -> list[str]:

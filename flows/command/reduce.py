@@ -17,6 +17,7 @@ from flows.command.console import (
     progress_bar,
 )
 from flows.command.options import (
+    CASE,
     FOLDER,
     archive_option,
     as_arguments,
@@ -24,7 +25,6 @@ from flows.command.options import (
     output_option,
     read_settings,
     references_option,
-    refuse_nul,
     set_option,
     settings_option,
     strict_option,
@@ -80,8 +80,6 @@ def reduce(
     from schemas.requests import ReduceRequest
 
     settings = read_settings(assignments, settings_file)
-    paths = [options["visit"], options["output"], *options["references"], *options["replace"]]
-    refuse_nul(*paths, *([options["work"]] if options["work"] else []))
     return reduce_visit(console, ReduceRequest(settings=settings, **options), engine)
 
 
@@ -154,7 +152,13 @@ def summary_row(outcome: Summary | None) -> dict[str, Any]:
 @click.command()
 @click.argument("output", type=FOLDER)
 @click.option(
-    "--case", "case_name", default="demo", show_default=True, help="Name of a case, or a TOML file."
+    "--case",
+    "case_name",
+    type=CASE,
+    metavar="TEXT",
+    default="demo",
+    show_default=True,
+    help="Name of a case, or a TOML file.",
 )
 @click.option(
     "--images", type=click.IntRange(min=1), help="Number of stacked images [the case's own]."

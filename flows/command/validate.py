@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from flows.command.console import Console, command, note, stop_if_asked
-from flows.command.options import FOLDER
+from flows.command.options import CASE, FOLDER
 
 CLAIM_FAILED = 4  # exit code of a completed validation in which a claim is not met
 
@@ -19,6 +19,7 @@ CLAIM_FAILED = 4  # exit code of a completed validation in which a claim is not 
     "--case",
     "cases",
     multiple=True,
+    type=CASE,
     metavar="NAME",
     help="Run only this case (repeatable); `budget` is the error budget.",
 )

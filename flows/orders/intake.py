@@ -22,8 +22,6 @@ import itertools
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,8 +31,8 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from flows.runs.ending import BESIDE
-from schemas import ROOT
 from schemas.errors import DrpError, UsageError, plain
+from tasks.engine.child import COMMAND, start_python
 from tasks.files import disk
 
 MOST_ATTEMPTS = 3
@@ -156,30 +154,8 @@ def job_process(order: Path, lock: int, engine: str = "auto") -> int:
 
     The child is terminated when this process ends.
     """
-    from flows.runs.child import die_with_parent
-
-    command = [
-        sys.executable,
-        "-m",
-        "flows.command.main",
-        "job",
-        str(order),
-        "--engine",
-        engine,
-        "-q",
-    ]
-    # the child must import the same code whatever its working directory
-    places = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places))}
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lock,),
-        env=environment,
-        preexec_fn=die_with_parent,
-    )
+    arguments = [*COMMAND, "job", str(order), "--engine", engine, "-q"]
+    child = start_python(arguments, inherited=(lock,))
     try:
         return child.wait()
     except BaseException:

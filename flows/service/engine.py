@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,17 +13,18 @@ from pathlib import Path
 
 import click
 
-from flows.runs.child import die_with_parent
 from flows.runs.ending import server_lost
 from flows.service.environment import (
     START_SECONDS,
     free_port,
+    open_log,
     quiet_environment,
     reach_directly,
     server_command,
     silence,
 )
 from schemas.errors import BusyError
+from tasks.engine.child import Process, TimeoutExpired, start_python
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
 
@@ -100,7 +100,7 @@ def embedded_server(home: Path) -> Iterator[None]:
         end_server(process)
 
 
-def start_server(port: int, api: str, password: str, log: Path) -> subprocess.Popen[bytes]:
+def start_server(port: int, api: str, password: str, log: Path) -> Process:
     """Start a Prefect server in its own process group; it is terminated with this process."""
     environment = {
         **os.environ,
@@ -110,20 +110,12 @@ def start_server(port: int, api: str, password: str, log: Path) -> subprocess.Po
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{log.parent}/embedded.db",
     }
-    command = [sys.executable, "-m", *server_command(port)]
-    with disk.guarded("create", log), open(log, "ab") as out:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+    command = ["-m", *server_command(port)]
+    with open_log(log) as out:
+        return start_python(command, environment, folder=log.parent, output=out, errors=out)
 
 
-def wait_for_server(process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_server(process: Process, log: Path) -> None:
     """Wait until the server answers.
 
     Raises
@@ -140,9 +132,9 @@ def wait_for_server(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
-def end_server(process: subprocess.Popen[bytes]) -> None:
+def end_server(process: Process) -> None:
     """Stop the server and its process group, with SIGTERM if it answers, finally with SIGKILL."""
-    with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+    with contextlib.suppress(ProcessLookupError, PermissionError, TimeoutExpired):
         if not server_lost.is_set():
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(10)

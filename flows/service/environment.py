@@ -5,14 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from tasks.files import disk
 
 START_SECONDS = 120
 
+# Prefect's variables that the user may set; those of the client begin with PREFECT_CLIENT_
+_OF_THE_SITE = (
+    "PREFECT_HOME",
+    *(f"PREFECT_API_{n}" for n in ("URL", "KEY", "AUTH_STRING", "REQUEST_TIMEOUT", "ENABLE_HTTP2")),
+    *("PREFECT_API_SSL_CERT_FILE", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY"),
+)
+
 
 def quiet_environment(home: Path) -> None:
-    """Set Prefect's environment variables: no telemetry, short waits for a lost server."""
+    """Set Prefect's environment variables: no telemetry, short waits for a lost server.
+
+    Of the user's own ones those remain that say which server to use and how to reach it.
+    """
+    for name in [n for n in os.environ if n.startswith("PREFECT_")]:
+        if name not in _OF_THE_SITE and not name.startswith("PREFECT_CLIENT_"):
+            del os.environ[name]
     os.environ.setdefault("PREFECT_HOME", str(home))
+    os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -35,6 +54,16 @@ def free_port(port: int = 0) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def open_log(path: Path) -> Iterator[IO[bytes]]:
+    """Open the log of a process to append to it; only its owner can read it."""
+    with disk.guarded("create", path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+    with os.fdopen(fd, "ab") as log:
+        yield log
 
 
 def server_command(port: int) -> list[str]:

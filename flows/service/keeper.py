@@ -14,22 +14,22 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from flows.runs.child import die_with_parent
 from flows.service.environment import (
     START_SECONDS,
+    open_log,
     quiet_environment,
     server_command,
     without_proxy,
 )
 from flows.service.state import State, state_file, write_state
 from schemas import ROOT
+from tasks.engine.child import Process, TimeoutExpired, start_python
 from tasks.engine.prefect import server_answers
 from tasks.files import disk
 
@@ -52,7 +52,7 @@ class Kept:
         self.environment = environment
         self.log = log
         self.pause = 1.0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.next_start = 0.0
         self.started = 0.0
 
@@ -79,28 +79,15 @@ class Kept:
         """Terminate the process and wait for it."""
         if self.process is None:
             return
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        with contextlib.suppress(ProcessLookupError, TimeoutExpired):
             self.process.terminate()
             self.process.wait(STOP_SECONDS)
 
 
-def run(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def run(command: list[str], environment: dict[str, str], log: Path) -> Process:
     """Start a process that is terminated with this one; its output goes to `log`."""
-    with disk.guarded("create", log), open(log, "ab", opener=_private) as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env=environment,
-            cwd=ROOT,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    with open_log(log) as out:
+        return start_python(["-m", *command], environment, folder=ROOT, output=out, errors=out)
 
 
 def children() -> list[int]:
@@ -133,7 +120,6 @@ def environments(
         "PREFECT_API_AUTH_STRING": auth,
         "PREFECT_HOME": str(home),
         "PREFECT_UI_URL": f"http://127.0.0.1:{port}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "no_proxy": direct,
@@ -153,14 +139,6 @@ def environments(
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
     return server, others
-
-
-def _python_path() -> list[str]:
-    return [
-        part
-        for part in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if part and part != str(ROOT)
-    ]
 
 
 class NotStartedError(Exception):
@@ -322,7 +300,7 @@ def ask(state: State, path: str, data: object = None) -> Any:
     if data is None:
         return sent(path, headers, None)
     # the server keeps one token a client: a shared name would let callers void each other's
-    client = f"drp-{os.getpid()}-{threading.get_ident()}"
+    client = f"drp-{disk.process_label()}-{threading.get_ident()}"
     headers |= {"Prefect-Csrf-Client": client, "Content-Type": "application/json"}
     headers["Prefect-Csrf-Token"] = sent(f"csrf-token?client={client}", headers, None)["token"]
     return sent(path, headers, json.dumps(data).encode())

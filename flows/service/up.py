@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows.service.environment import free_port
+from flows.service.environment import free_port, open_log
 from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
 from schemas import ROOT
 from schemas.errors import BusyError, UsageError
+from tasks.engine.child import Process, start_python
 from tasks.files import disk
 
 UP_SECONDS = 300
@@ -65,29 +64,21 @@ def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> t
     return _wait(home, start_keeper(home, database, port, limit)), True
 
 
-def start_keeper(home: Path, database: str, port: int, limit: int) -> subprocess.Popen[bytes]:
+def start_keeper(home: Path, database: str, port: int, limit: int) -> Process:
     """Start the process that keeps server and worker running after this one has exited."""
     environment = {**os.environ, "DRP_DATABASE": database}
     if not database:
         del environment["DRP_DATABASE"]
     environment.pop("PREFECT_API_URL", None)
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-    )
-    with disk.guarded("create", home / "keeper.log"), open(home / "keeper.log", "ab") as log:
-        command = [sys.executable, "-m", "flows.service.keeper", str(home), str(port), str(limit)]
-        return subprocess.Popen(
-            command,
-            env=environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    for name in ("DRP_WORK", "DRP_INTAKE", "DRP_OUTPUT"):  # the keeper works in another folder
+        if environment.get(name):
+            environment[name] = os.path.abspath(environment[name])
+    command = ["-m", "flows.service.keeper", str(home), str(port), str(limit)]
+    with open_log(home / "keeper.log") as log:
+        return start_python(command, environment, folder=ROOT, output=log, errors=log, keeper=True)
 
 
-def _wait(home: Path, keeper: subprocess.Popen[bytes] | None) -> State:
+def _wait(home: Path, keeper: Process | None) -> State:
     deadline = time.monotonic() + UP_SECONDS
     while time.monotonic() < deadline:
         state = read_state(home)

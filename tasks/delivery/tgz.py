@@ -46,8 +46,7 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
 
 
 def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    disk.remove(partial)
+    partial = target.with_name(f".{target.name}.{disk.process_label()}.part")
     members = sorted([*_published_members(folder), *extra], key=lambda p: p.name)
     try:
         with disk.guarded("create", partial), os.fdopen(disk.create(partial), "wb") as raw:

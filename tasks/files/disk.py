@@ -410,9 +410,15 @@ def rename(source: Path, target: Path) -> None:
         os.rename(source, target)
 
 
+def process_label() -> str:
+    """Return a new part for a file name that no other process uses, on whatever machine it runs."""
+    host = "".join(c if c.isalnum() and c.isascii() else "-" for c in os.uname().nodename)[:32]
+    return f"{host}.{os.getpid()}.{os.urandom(4).hex()}"
+
+
 def partial_name(path: Path) -> Path:
-    """Return the hidden name under which this process writes `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Return a new hidden name under which this process writes `path`."""
+    return path.with_name(f".{path.name[:150]}.{process_label()}.part")
 
 
 def create_partial(path: Path) -> tuple[int, Path]:
@@ -422,7 +428,6 @@ def create_partial(path: Path) -> tuple[int, Path]:
     name.
     """
     partial = partial_name(path)
-    discard(partial)  # of an earlier process with the same number
     with guarded("create", path):
         return _create(partial), partial
 

@@ -19,23 +19,31 @@ import pytest
 from flows.service.keeper import ask
 from flows.service.state import State, read_state
 from schemas import ROOT
+from tests.support.planted import plant, planted_that_ran
 from tests.support.processes import children, command, running, until
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
-def drp(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def drp(
+    *arguments: object, folder: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `drp` to its end."""
-    line = [sys.executable, "-m", "flows.command.main", *map(str, arguments)]
+    line = [sys.executable, "-P", "-m", "flows.command.main", *map(str, arguments)]
     return subprocess.run(
         line,
-        cwd=ROOT,
-        env={**os.environ, **environment},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": python_path(), **environment},
         text=True,
         capture_output=True,
         timeout=300,
         check=False,
     )
+
+
+def python_path() -> str:
+    """Return a PYTHONPATH with the code and, as its empty entry means, the working folder."""
+    return os.pathsep.join((str(ROOT), ""))
 
 
 @dataclass
@@ -123,7 +131,8 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
             patch.setenv(name, value)
         for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
             patch.delenv(name, raising=False)
-        started = drp("up", "--port", 0)
+        operator = plant(folder / "operator")
+        started = drp("up", "--port", 0, folder=operator)
         home = folder / "prefect"
         logs = "".join(path.read_text()[-2000:] for path in home.glob("*.log"))
         assert started.returncode == 0, started.stderr + logs
@@ -138,3 +147,4 @@ def installed(folder: Path, **environment: str) -> Iterator[Installation]:
         assert (ended.returncode, ended.stderr) == (0, "stopped\n")
         until(lambda: not any(running(pid) for pid in processes), 5)
         assert not (home / "up.json").exists()
+        assert planted_that_ran(operator) == []

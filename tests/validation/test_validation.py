@@ -15,6 +15,7 @@ import flows.validate
 from schemas.errors import UsageError
 from schemas.flags import PixelFlag, Quality
 from schemas.requests import ValidateRequest
+from tasks.files import disk
 from tasks.validation import budget, estimates, light_curves
 from tasks.validation.claims import CLAIMS, Claim, Measure, judge, pooled
 from tasks.validation.files import AbsentError, Facts, Part, Products, Truth
@@ -781,14 +782,16 @@ def test_a_visit_that_cannot_be_reduced_is_a_result_and_is_retried(
 def test_scratch_folders_of_killed_runs_are_removed_and_those_of_living_ones_are_kept(
     counted: list[str], tmp_path: Path
 ) -> None:
-    dead, living = (
-        tmp_path / f".part.{2**22 + 1}",
-        tmp_path / ".part.1",
-    )  # above the largest number a process can have
-    dead.mkdir()
-    living.mkdir()
+    host = disk.process_label().split(".")[0]
+    too_large = 2**22 + 1  # for the number of a process
+    dead, living, elsewhere = (
+        tmp_path / f".part.{name}.0123abcd"
+        for name in (f"{host}.{too_large}", f"{host}.1", f"another{host}.{too_large}")
+    )
+    for folder in (dead, living, elsewhere):
+        folder.mkdir()
     flows.validate.run_validation(ValidateRequest(cases=("tiny",), seeds=1, output=tmp_path))
-    assert (dead.exists(), living.exists()) == (False, True)
+    assert [p.exists() for p in (dead, living, elsewhere)] == [False, True, True]
 
 
 def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[str]) -> None:

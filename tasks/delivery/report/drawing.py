@@ -7,8 +7,10 @@ the same bytes. Images, and large numbers of points, are embedded as PNG.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,19 +73,44 @@ def describe_points(points: Points) -> str:
 
 
 @contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Provide an empty figure of a size in inches, independent of the user's settings."""
+def plain_matplotlib() -> Iterator[Any]:
+    """Provide matplotlib's own settings, whatever the user's files and variables say.
+
+    Its import reads `matplotlibrc` of the user, and the backend of MPLBACKEND, which a notebook
+    sets to one that need not exist here.
+    """
     import logging
+    from importlib.util import find_spec
 
     # the warning that its cache folder is read-only does not concern the user
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
+    found = find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    own = str(Path(found.origin).parent / "mpl-data" / "matplotlibrc")
+    theirs = {name: os.environ.get(name) for name in ("MPLBACKEND", "MATPLOTLIBRC")}
+    os.environ |= {"MPLBACKEND": "Agg", "MATPLOTLIBRC": own}
+    try:
+        import matplotlib
+    finally:
+        for name, value in theirs.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        yield matplotlib.rcParams
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Provide an empty figure of a size in inches, independent of the user's settings."""
+    with plain_matplotlib() as settings:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
+        settings.update(_SETTINGS)
         canvas = Figure(figsize=(width, height))
         FigureCanvasSVG(canvas)
         yield canvas

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -40,10 +39,10 @@ def make_pdf(inside: Mapping[str, bytes]) -> bytes:
     request = json.dumps(
         {name: base64.b64encode(content).decode() for name, content in inside.items()}
     )
+    from tasks.engine.child import run_python
+
     # the file and not its module: importing the package would cost memory
-    ended = subprocess.run(
-        [sys.executable, "-P", __file__], input=request.encode(), capture_output=True, check=False
-    )
+    ended = run_python([__file__], request.encode())
     message = ended.stderr.decode(errors="replace")
     if ended.returncode == CANNOT:
         raise RuntimeError(message)

@@ -1,0 +1,141 @@
+"""What the shell, notebook or folder in which the command was started may change in it.
+
+Of the operator's folder only the files that are named count. It is not searched for code
+(`search_path`), and the command works in the root folder, since packages read settings where they
+work: matplotlibrc, prefect.toml, .env, .numba_config.yaml.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import StorageError, UsageError
+
+# one thread per visit; visits run in parallel
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+# the compiler's other variables change speed, output and the last digits of numbers
+_OF_THE_COMPILER = ("NUMBA_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
+
+# variables with folders, which may be relative to the working folder
+_FOLDERS = ("DRP_WORK", "DRP_OUTPUT", "DRP_INTAKE", "PREFECT_HOME", "NUMBA_CACHE_DIR", "TMPDIR")
+
+
+def settle_process() -> None:
+    """Complete the standard streams and reset warnings."""
+    complete_streams()
+    reset_warnings()
+
+
+def complete_streams() -> None:
+    """Open the standard streams that are closed on the null device.
+
+    Otherwise the next file to be opened, such as a product, would receive what is written to them.
+    Characters that the terminal cannot show are escaped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            if opened != number:
+                os.close(opened)
+        if getattr(sys, name) is None:
+            opened_stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115
+            setattr(sys, name, opened_stream)
+            setattr(sys, f"__{name}__", opened_stream)
+    for stream in (sys.stdout, sys.stderr):
+        if stream in (sys.__stdout__, sys.__stderr__) and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def reset_warnings() -> None:
+    """Ignore PYTHONWARNINGS, by which a warning within a package could become an error."""
+    if os.environ.pop("PYTHONWARNINGS", None) is not None:
+        warnings.resetwarnings()
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+
+
+def settle_variables() -> None:
+    """Set the environment variables of packages, whatever a shell or notebook has set."""
+    for name in [n for n in os.environ if n.startswith("NUMBA_")]:
+        if name not in _OF_THE_COMPILER:
+            del os.environ[name]
+    for name in THREADS:
+        os.environ[name] = "1"
+    for name in _FOLDERS:
+        if (value := os.environ.get(name)) and not os.path.isabs(value):
+            with contextlib.suppress(OSError):
+                os.environ[name] = os.path.abspath(value)
+    cache = os.environ.get("NUMBA_CACHE_DIR", "")
+    if cache and not _can_be_written(Path(cache)):
+        del os.environ["NUMBA_CACHE_DIR"]
+
+
+def _can_be_written(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a command with absolute paths.
+
+    Raises
+    ------
+    UsageError
+        If a path contains a NUL byte or is not UTF-8: it could not be written to JSON and headers.
+    StorageError
+        If the working folder, to which a path is relative, was deleted.
+    """
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(absolute, value))
+        if isinstance(value, str):
+            _check_utf8(value)
+        return absolute_path(value) if isinstance(value, Path) else value
+
+    return {name: absolute(value) for name, value in options.items()}
+
+
+def absolute_path(path: Path) -> Path:
+    """Return an absolute path; see `absolute_paths`."""
+    if "\0" in str(path):
+        raise UsageError("a path contains a NUL byte")
+    try:
+        path = path.absolute()
+    except FileNotFoundError as error:
+        raise StorageError(f"{path}: the working folder was deleted; use absolute paths") from error
+    _check_utf8(str(path))
+    return path
+
+
+def _check_utf8(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{text}: is not UTF-8; rename the folder or file") from error
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Work in the root folder."""
+    # a descriptor returns to a folder whose name is gone or cannot be read
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir("/")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.fchdir(here)
+        os.close(here)
