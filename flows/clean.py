@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import BusyError, UsageError
+from schemas.errors import BusyError, UsageError, plain
 from schemas.names import VISIT
 from tasks.engine.store import Workspace, run_mark
 from tasks.files import disk
@@ -24,6 +24,7 @@ _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 REPORT = (".txt", ".pdf", ".json")
 # hidden files among the reports older than this are no longer being written [s]
 LEFT = 3600.0
+LARGEST = 1e18  # bytes
 
 
 @dataclass
@@ -43,15 +44,18 @@ def parse_size(text: str) -> int:
     """Return a size such as ``50G`` in bytes."""
     match = re.fullmatch(rf"{_NUMBER}\s*([kMGT]?)B?", text)
     if match is None:
-        raise UsageError(f"{text!r}: expected a size such as 50G")
-    return int(float(match[1]) * _UNITS[match[2]])
+        raise UsageError(f"{plain(text)!r}: expected a size such as 50G")
+    size = float(match[1]) * _UNITS[match[2]]
+    if size > LARGEST:
+        raise UsageError(f"{plain(text, limit=40)!r}: expected at most {LARGEST / 1e12:g}T")
+    return int(size)
 
 
 def parse_age(text: str) -> float:
     """Return an age such as ``30d`` in seconds; a number alone is days."""
     match = re.fullmatch(rf"{_NUMBER}\s*(s|min|h|d|)", text)
     if match is None:
-        raise UsageError(f"{text!r}: expected an age such as 30d, 12h, 90min or 10s")
+        raise UsageError(f"{plain(text)!r}: expected an age such as 30d, 12h, 90min or 10s")
     return float(match[1]) * _AGES[match[2]]
 
 

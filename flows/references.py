@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs.reduction import default_library
-from schemas.errors import DrpError, UsageError
+from schemas.errors import DrpError, UsageError, plain
 from schemas.inputs import REFERENCES, Input
 from schemas.names import version_label
 from tasks.files import disk
 from tasks.visit.choice import choose_references, unused_reason
-from tasks.visit.search import Found, search
+from tasks.visit.search import Found, is_time, search
 
 
 def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
@@ -32,15 +32,30 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
     UsageError
         If a folder does not exist or the time is invalid.
     """
-    when = when or time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?", when):
-        raise UsageError(f"--at {when!r}: expected yyyy-mm-ddThh:mm:ss")
+    when = read_time(when) if when else time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     for folder in folders:
         if not disk.is_folder(folder):
             raise UsageError(f"{folder}: is not a folder")
     inventory = search(folders or [default_library()], REFERENCES)
     rows = [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
     return [*rows, *map(_row_of_ignored, inventory.notes)]
+
+
+def read_time(text: str) -> str:
+    """Return a time, or the beginning of a day, as yyyy-mm-ddThh:mm:ss.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or not in the calendar.
+    """
+    day, time_of_day = r"\d{4}-\d\d-\d\d", r"T\d\d:\d\d:\d\d(\.\d{1,6})?"
+    when = f"{text}T00:00:00" if re.fullmatch(day, text, re.ASCII) else text
+    if not re.fullmatch(day + time_of_day, when, re.ASCII):
+        raise UsageError(f"--at {plain(text)!r}: expected yyyy-mm-ddThh:mm:ss or yyyy-mm-dd")
+    if not is_time(when):
+        raise UsageError(f"--at {text!r}: there is no such day or time")
+    return when
 
 
 def rows_of(declared: Input, candidates: Sequence[Found], when: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ through `plain`.
 from __future__ import annotations
 
 import errno
+import resource
 
 
 def plain(text: object, limit: int = 300) -> str:
@@ -68,7 +69,7 @@ class StorageError(DrpError):
 
 
 class BusyError(DrpError):
-    """Another run holds the visit, or a resource (memory, server) is not available now."""
+    """Another run holds the visit, or a resource (memory, files, server) is not available now."""
 
     exit_code = 75
 
@@ -98,22 +99,37 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signal_number
 
 
-def short_of_memory(error: BaseException) -> bool:
-    """Whether an error means only that memory is short, also while a library was loaded."""
+def shortage(error: BaseException) -> str:
+    """Return what was short if an error means only that, else an empty string.
+
+    Memory, files, processes or threads may run out also while a library is loaded, and cause an
+    error of another kind.
+    """
+    seen: list[BaseException] = []
+    while error not in seen:
+        if text := _shortage(error):
+            return text
+        seen.append(error)
+        error = error.__cause__ or error.__context__ or error
+    return ""
+
+
+def _shortage(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
     text = str(error).lower()
-    if isinstance(error, ImportError):
-        return "failed to map segment" in text or "cannot allocate memory" in text
-    return isinstance(error, MemoryError) or (
-        isinstance(error, OSError) and error.errno == errno.ENOMEM
-    )
-
-
-def wanted_memory(error: BaseException) -> str:
-    """Return the message for a lack of memory, with the size if the error has it."""
-    # of numpy's own error: bytes of the array that could not be allocated
-    size = getattr(error, "_total_size", None)
-    return (
-        f"not enough memory, needs {size / 1e6:.0f} MB more"
-        if isinstance(size, int)
-        else "not enough memory"
-    )
+    loading = text if isinstance(error, ImportError) else ""
+    if isinstance(error, MemoryError):
+        # of numpy's own error: bytes of the array that could not be allocated
+        size = getattr(error, "_total_size", None)
+        needed = f", needs {size / 1e6:.0f} MB more" if isinstance(size, int) else ""
+        return f"not enough memory{needed}"
+    if number == errno.ENOMEM or "failed to map" in loading or "cannot allocate memory" in loading:
+        return "not enough memory"
+    if number == errno.EMFILE or "too many open files" in loading:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"too many open files, the limit is {limit} (ulimit -n)"
+    if number == errno.ENFILE:
+        return "too many open files on this machine"
+    if number == errno.EAGAIN or text == "can't start new thread":
+        return "no further process or thread can be started"
+    return ""

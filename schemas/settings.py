@@ -307,6 +307,18 @@ class ViewerSettings(Settings):
     )
 
 
+class PublicationSettings(Settings):
+    """The published folder."""
+
+    access: Literal["umask", "owner", "group", "all"] = Field(
+        "umask",
+        description="who may read a new published folder and its archive: `umask`, the owner and "
+        "the group (0750, files 0640) as far as the umask of the process allows; or, whatever the "
+        "umask, the `owner` alone (0700, 0600), owner and `group` (0750, 0640) or `all` "
+        "(0755, 0644)",
+    )
+
+
 class PipelineSettings(Settings):
     """All settings of a reduction, by step."""
 
@@ -329,3 +341,4 @@ class PipelineSettings(Settings):
     imagettes: ImagetteSettings = ImagetteSettings()
     viewer: ViewerSettings = ViewerSettings()
     report: ReportSettings = ReportSettings()
+    publication: PublicationSettings = PublicationSettings()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--at",
     "when",
     default="",
-    help="Mark the files valid at this time, yyyy-mm-ddThh:mm:ss [now].",
+    help="Mark the files valid at this time, yyyy-mm-ddThh:mm:ss or yyyy-mm-dd [now].",
 )
 @command
 def references(console: Console, folders: tuple[Path, ...], when: str) -> None:

@@ -24,7 +24,9 @@ CLAIM_FAILED = 4  # exit code of a completed validation in which a claim is not 
     help="Run only this case (repeatable); `budget` is the error budget.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), help="Visits per case [as many as its noise requires]."
+    "--seeds",
+    type=click.IntRange(1, 10_000),
+    help="Visits per case [as many as its noise requires].",
 )
 @click.option("--images", type=click.IntRange(min=1), help="Images per visit [the case's own].")
 @click.option(

@@ -26,7 +26,7 @@ from schemas.errors import (
     MissingInputError,
     UsageError,
     plain,
-    short_of_memory,
+    shortage,
 )
 from schemas.names import VISIT
 from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
@@ -138,7 +138,7 @@ def run_job(
 
 def _report(error: BaseException, path: Path, job: Job | None) -> None:
     """Write a report beside an order that failed, unless its visit has one already."""
-    if not isinstance(error, Exception) or short_of_memory(error) or (job is not None and job.over):
+    if not isinstance(error, Exception) or shortage(error) or (job is not None and job.over):
         return
     from flows.runs.failure import order_failure_reported
 

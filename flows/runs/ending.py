@@ -11,13 +11,13 @@ from pathlib import Path
 
 from schemas import VERSION
 from schemas.errors import (
+    BusyError,
     ConfigurationError,
     DrpError,
     Interrupted,
     StorageError,
     plain,
-    short_of_memory,
-    wanted_memory,
+    shortage,
 )
 from tasks.files import disk
 
@@ -35,18 +35,19 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code of an error."""
     if isinstance(error, DrpError | Interrupted):
         return error.exit_code
-    return 75 if short_of_memory(error) else 70
+    return BusyError.exit_code if shortage(error) else 70
 
 
 def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]:
     """Return the exit code and the message of an error.
 
-    An error that is not ours is an internal error: its traceback goes to a crash file in `folder`.
+    An error that is not ours is an internal error: its traceback goes to a crash file in `folder`,
+    or in the default work folder if that is None.
     """
     if isinstance(error, DrpError | Interrupted):
         return error.exit_code, str(error) + report_notes(error)
-    if short_of_memory(error):
-        return 75, wanted_memory(error)
+    if lack := shortage(error):
+        return BusyError.exit_code, lack
     place = crash_file(error, folder)
     return (
         70,
@@ -86,15 +87,7 @@ def watch_storage(report: Callable[[StorageError], object]) -> Callable[[], None
     ConfigurationError
         If DRP_STORAGE_TIMEOUT is not a number from 0 to 1e6.
     """
-    text = os.environ.get("DRP_STORAGE_TIMEOUT", "600")
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit <= 1e6:
-        raise ConfigurationError(
-            f"DRP_STORAGE_TIMEOUT is {plain(text)!r}, expected seconds from 0 to 1e6"
-        )
+    limit = read_seconds("DRP_STORAGE_TIMEOUT", 600.0)
     if limit == 0:
         return lambda: None
 
@@ -105,22 +98,56 @@ def watch_storage(report: Callable[[StorageError], object]) -> Callable[[], None
     return disk.watch(limit, give_up)
 
 
-def crash_file(error: BaseException, folder: Path | None) -> str:
-    """Write the traceback and versions to a crash file and return its path.
+def read_seconds(name: str, usual: float) -> float:
+    """Return the time in an environment variable [s].
 
-    The file holds no environment variables, hence no secrets. If it can be written neither to
-    `folder` nor to the temporary folder, the text returned points to the option -v.
+    Raises
+    ------
+    ConfigurationError
+        If it is not a number from 0 to 1e6.
     """
+    text = os.environ.get(name) or str(usual)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e6:
+        raise ConfigurationError(f"{name} is {plain(text)!r}, expected seconds from 0 to 1e6")
+    return seconds
+
+
+def crash_file(error: BaseException, folder: Path | None) -> str:
+    """Write the traceback and versions to a new crash file and return its path.
+
+    Only its owner can read it. It holds no environment variables, hence no secrets. If it can be
+    written neither to `folder`, nor to the work folder, nor to the temporary folder, the text
+    returned points to the option -v.
+    """
+    trace = "".join(traceback.format_exception(error))
+    text = f"drp {VERSION}, python {sys.version}\n\n{trace}".encode(errors="backslashreplace")
+    name = f"drp-crash-{disk.process_label()}.txt"
+    places: tuple[Callable[[], Path], ...] = (_work_folder, _temporary_folder)
+    if folder is not None:
+        places = (lambda: folder, *places)
+    for find in places:
+        try:
+            path = find().absolute() / name
+            disk.make_folder(path.parent)
+            with disk.written(fd := disk.create(path, 0o600), path):
+                disk.write_at(fd, 0, text, path)
+        except (DrpError, OSError):
+            continue
+        return str(path)
+    return "the traceback shown by -v"
+
+
+def _work_folder() -> Path:
+    from tasks.engine.folders import default_work_folder
+
+    return default_work_folder(lambda _: None)
+
+
+def _temporary_folder() -> Path:
     import tempfile
 
-    text = "".join(traceback.format_exception(error))
-    for place in (folder, Path(tempfile.gettempdir())):
-        if place is not None:
-            path = place / f"drp-crash-{os.getpid()}.txt"
-            try:
-                disk.make_folder(place)
-                disk.write_file(path, f"drp {VERSION}, python {sys.version}\n\n{text}".encode())
-            except DrpError:
-                continue
-            return str(path)
-    return "the traceback shown by -v"
+    return Path(tempfile.gettempdir())

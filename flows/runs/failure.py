@@ -35,7 +35,7 @@ from schemas.errors import (
     DrpError,
     UsageError,
     plain,
-    short_of_memory,
+    shortage,
 )
 from schemas.names import VISIT, read_soc_name
 from schemas.payloads import Inventory
@@ -135,7 +135,7 @@ def failure_reported(attempt: Attempt) -> Iterator[None]:
     except (*PASSING, *COMMAND):
         raise
     except Exception as error:
-        if not (attempt.request.dry_run or short_of_memory(error)):
+        if not (attempt.request.dry_run or shortage(error)):
             report_failure(error, attempt.failed, attempt.report_path, listed=attempt.order is None)
             show_in_prefect(error, attempt)
         raise

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.reduce import reduce_visit
+from flows.runs.ending import read_seconds
 from flows.runs.failure import Attempt, OfOrder, failure_reported, forget_failure
-from schemas.errors import BusyError, DrpError, UsageError, plain
+from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
 from tasks.delivery.folder import (
+    MANIFEST,
     changed_inputs,
     is_published,
     published_folders,
@@ -31,6 +33,7 @@ from tasks.engine.folders import default_work_folder
 from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
 from tasks.files import disk
+from tasks.numerics.times import now
 from tasks.visit.inventory import renew_references, retry, take_inventory
 
 # address space of a reduction with its libraries, as measured; half of it is resident
@@ -119,7 +122,7 @@ def call_steps(attempt: Attempt, whole: Whole) -> Reduction:
     check_memory()
     request, run, inventory = attempt.request, attempt.run, attempt.inventory
     attempt.follow(run)
-    with running(run), failure_reported(attempt):
+    with running(run), failure_reported(attempt), work_folder_kept(run):
         try:
             published = whole(request, inventory, attempt.settings)
         except Stopped:
@@ -128,6 +131,29 @@ def call_steps(attempt: Attempt, whole: Whole) -> Reduction:
     if published.folder:
         forget_failure(attempt.root, request.visit, inventory.visit)
     return Reduction(published, run)
+
+
+@contextmanager
+def work_folder_kept(run: Run) -> Iterator[None]:
+    """Say so if the body fails because the work folder was deleted meanwhile, whole or in part.
+
+    Raises
+    ------
+    StorageError
+        In place of an error that blames the file or input that was to be read.
+    """
+    try:
+        yield
+    except (Stopped, WorkToDo):
+        raise
+    except Exception as error:
+        lost = None if run.dry else run.workspace.lost(r.leaf for r in run.reports)
+        if lost is None:
+            raise
+        raise StorageError(
+            f"{run.workspace.root}: the work folder was deleted during the run, whole or in part: "
+            f"{lost} is gone"
+        ) from error
 
 
 def reduce_from_records(attempt: Attempt) -> Reduction:
@@ -175,11 +201,14 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
         replacements = read_replacements(request.replace)
         if not request.dry_run and request.until is None:
             attempt.stage = "output folder"
-            prepare_output(disk.absolute(request.output))
+            access = attempt.settings.publication.access
+            prepare_output(disk.absolute(request.output), access)
         attempt.stage = "inventory of the files"
         if published:
             read_published(attempt)
         else:
+            if os.path.isfile(request.visit / MANIFEST):
+                notes.append(f"{MANIFEST}: ignored, since the folder of the visit holds raw data")
             read_visit(attempt, notes)
         for path in replacements.values():
             check_images(path, attempt.inventory)
@@ -217,11 +246,12 @@ def check_request(request: ReduceRequest) -> None:
             raise UsageError(f"unknown step {name!r}; the steps are {', '.join(sorted(STEPS))}")
     if not disk.is_folder(request.visit):
         raise UsageError(f"{request.visit}: is not a folder")
+    now()  # a wrong SOURCE_DATE_EPOCH is met here, and not after hours
 
 
 def retry_delay() -> float:
     """Return the time to wait before a failed read is retry [s]."""
-    return float(os.environ.get("DRP_RETRY_DELAY", "1"))
+    return read_seconds("DRP_RETRY_DELAY", 1.0)
 
 
 def read_replacements(paths: Iterable[Path]) -> dict[str, Path]:

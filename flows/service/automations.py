@@ -22,6 +22,7 @@ from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeploymen
 from prefect.events.schemas.automations import EventTrigger, Posture
 from pydantic import SecretStr
 
+from flows.runs.ending import read_seconds
 from flows.service.deployments import FAILED, NEEDS_PERSON, OURS
 
 # three heartbeats of 30 s, Prefect's minimum; a lost run is detected within two minutes
@@ -112,7 +113,7 @@ def notify_failures(block: UUID) -> Automation:
 
 def main() -> None:
     """Replace the automations on the server."""
-    seconds = float(os.environ.get("DRP_LOST_SECONDS", LOST_SECONDS))
+    seconds = read_seconds("DRP_LOST_SECONDS", LOST_SECONDS)
     with get_client(sync_client=True) as client:
         ours = [
             deployment.id for deployment in client.read_deployments() if OURS in deployment.tags

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.runs.ending import read_seconds
 from flows.service.environment import free_port, open_log
 from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
 from schemas import ROOT
@@ -48,6 +49,7 @@ def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> t
     BusyError
         If the port is in use, or something does not start.
     """
+    read_seconds("DRP_LOST_SECONDS", 0.0)  # checked here, since it is read by another process
     home = home_folder()
     disk.make_folder(home)
     with disk.guarded("create", home):

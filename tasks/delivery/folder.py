@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.errors import BadInputError, DrpError, MissingInputError, plain
-from schemas.inputs import REFERENCES
+from schemas.inputs import RAW_SUBARRAY, REFERENCES
 from schemas.manifest import MOST_BYTES, FileEntry, Manifest, first_fault
-from schemas.names import Version, read_published_name
+from schemas.names import Version, read_published_name, read_soc_name
 from schemas.payloads import Inventory
 from schemas.settings import PipelineSettings
 from tasks.engine.step import products_in
 from tasks.files import disk
 from tasks.files.reader import open_declared
-from tasks.visit.search import fits_files
+from tasks.visit.search import check_utf8, fits_files
 
 Digest = Callable[[Path], str]
 
@@ -92,8 +92,16 @@ def published_file(folder: Path, file: FileEntry) -> Path:
 
 
 def is_published(folder: Path) -> bool:
-    """Return whether `folder` is a published one: it holds a manifest."""
-    return disk.is_file(folder / MANIFEST)
+    """Return whether `folder` is a published one: it holds a manifest.
+
+    A folder with raw data into which a manifest was copied is not, unless it has the name of one.
+    """
+    if not disk.is_file(folder / MANIFEST):
+        return False
+    return read_published_name(folder.name) is not None or not any(
+        (name := read_soc_name(path.name)) and name.extname == RAW_SUBARRAY.first[0]
+        for path in fits_files(folder)
+    )
 
 
 def published_inventory(folder: Path) -> tuple[Inventory, dict[str, Any]]:
@@ -139,6 +147,7 @@ def relocated(inventory: Inventory, folders: Sequence[Path], digest: Digest) -> 
         name = value.get("path")
         if "sha256" not in value or name not in places:
             return {k: locate(v) for k, v in value.items()}
+        check_utf8(places[name][0])
         digests = {path: digest(path) for path in places[name]}
         # of several files of this name, the one that was used
         path = next((p for p in digests if digests[p] == value["sha256"]), places[name][0])

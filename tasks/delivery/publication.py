@@ -19,6 +19,7 @@ from schemas.errors import BadInputError, CannotCreateError, DrpError, SelfCheck
 from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
+from schemas.settings import PublicationSettings
 from schemas.terms import TERMS
 from tasks.delivery.folder import (
     MANIFEST,
@@ -48,8 +49,14 @@ Prescribed = tuple[int | None, int | None]  # ARCH_REV and PROC_NUM; None leaves
 REPORT_DATA = "report.json"
 
 
-def prepare_output(output: Path) -> None:
+# permissions of folders and files, by the setting publication.access
+MODES = {"owner": (0o700, 0o600), "group": (0o750, 0o640), "all": (0o755, 0o644)}
+
+
+def prepare_output(output: Path, access: str = "umask") -> None:
     """Create the output folder, and fail early if nothing could be published there.
+
+    A new folder can be read by the same people as what is published in it.
 
     Raises
     ------
@@ -58,9 +65,18 @@ def prepare_output(output: Path) -> None:
     """
     if disk.exists(output, output=True) and not disk.is_folder(output, output=True):
         raise CannotCreateError(f"{output}: is not a folder")
-    disk.make_folder(output)
+    if not disk.exists(output, output=True):
+        disk.make_folder(output)
+        set_access([output], access)
     if not disk.is_writable(output):
         raise CannotCreateError(f"{output}: is not writable")
+
+
+def set_access(paths: Iterable[Path], access: str) -> None:
+    """Set the permissions of files and folders as the setting says; `umask` leaves them."""
+    if access in MODES:
+        for path in paths:
+            disk.set_mode(path, MODES[access][not disk.is_folder(path)])
 
 
 def publish(
@@ -105,7 +121,7 @@ def publish(
     SelfCheckError
         If a product does not read back as defined.
     """
-    prepare_output(output)
+    prepare_output(output, _access(result))
     visit, verdict = result.inventory.visit, reached_verdict(result)
     with folder_lock(output):
         for stale in disk.entries(output):
@@ -127,6 +143,10 @@ def publish(
         disk.crash_point("after rename")
         disk.sync_folder(output)
     return output / edition.folder, True
+
+
+def _access(result: Content) -> str:
+    return PublicationSettings.model_validate(result.settings.get("publication", {})).access
 
 
 def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
@@ -265,7 +285,9 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
     disk.write_file(stage / MANIFEST, json.dumps(manifest, indent=1).encode())
     _check_manifest(stage)
     disk.crash_point("staged")
-    for folder in [place for place, _, _ in disk.walk(stage)][::-1]:
+    folders = [place for place, _, _ in disk.walk(stage)]
+    set_access((*folders, *disk.files_below(stage)), _access(edition.result))
+    for folder in folders[::-1]:
         disk.sync_folder(folder)
 
 

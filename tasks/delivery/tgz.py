@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from schemas.names import read_published_name, version_label
+from tasks.delivery.folder import MANIFEST
 from tasks.engine.folders import folder_lock
 from tasks.files import disk
 
@@ -50,6 +52,8 @@ def _write_archive(folder: Path, extra: Sequence[Path], target: Path) -> None:
     members = sorted([*_published_members(folder), *extra], key=lambda p: p.name)
     try:
         with disk.guarded("create", partial), os.fdopen(disk.create(partial), "wb") as raw:
+            # as readable as what it holds
+            os.fchmod(raw.fileno(), stat.S_IMODE(disk.status_of(folder / MANIFEST).st_mode))
             _pack(members, _folder_inside(folder), raw)
             raw.flush()
             os.fsync(raw.fileno())

@@ -21,7 +21,7 @@ from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
 
-from schemas.errors import BadInputError, BusyError, StorageError, short_of_memory, wanted_memory
+from schemas.errors import BadInputError, BusyError, DrpError, StorageError, shortage
 from schemas.payloads import Leaf, Product, Reference, Scalar, Status
 from schemas.products import Structure
 from schemas.terms import TERMS
@@ -213,10 +213,10 @@ class Step(Generic[P, L]):
                     raise
                 call.run.warn(f"{self.name}: {error}; retrying")
                 time.sleep(call.run.retry_delay * 2**attempt)
-            except (MemoryError, ImportError, OSError) as error:
-                if not short_of_memory(error):
+            except Exception as error:
+                if isinstance(error, DrpError) or not (lack := shortage(error)):
                     raise
-                raise BusyError(f"{self.name}: {wanted_memory(error)}") from error
+                raise BusyError(f"{self.name}: {lack}") from error
         raise AssertionError("unreachable")
 
     def _execute(self, call: _Call) -> L:

@@ -22,7 +22,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -83,6 +83,7 @@ class Workspace:
         self.products = root / "products" / visit
         disk.make_folder(self.records)
         disk.make_folder(self.products)
+        self._lock = (root, -1)  # path and descriptor
         self.digests = Digests(root / "records" / f"{visit}.digests.json")
 
     def record_path(self, step: str, key: str) -> Path:
@@ -165,6 +166,7 @@ class Workspace:
         disk.make_folder(self.root / "locks")
         path = self.root / "locks" / f"{self.visit}.lock"
         fd = disk.open_lock(path)
+        self._lock = (path, fd)
         try:
             if not _try_lock(fd):
                 if not wait:
@@ -196,6 +198,17 @@ class Workspace:
             disk.discard(path)
             raise
         disk.discard(path)
+
+    def lost(self, leaves: Iterable[Leaf]) -> Path | None:
+        """Return the lock or a product that was deleted while this run holds the visit, or None."""
+        path, fd = self._lock
+        held = False
+        with contextlib.suppress(OSError):
+            held = os.path.samestat(os.stat(path), os.fstat(fd))
+        if not held:
+            return path
+        products = (Path(p.path) for leaf in leaves for p in leaf.products.values())
+        return next((p for p in products if not p.exists()), None)
 
     def _remove_remnants(self) -> None:
         """Remove what a killed run was writing (`.part`) or about to replace (`.old`)."""

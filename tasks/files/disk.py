@@ -28,6 +28,7 @@ from schemas.errors import (
     DrpError,
     MissingInputError,
     StorageError,
+    shortage,
 )
 
 fault_hook: Callable[[str, str], None] | None = None
@@ -50,6 +51,8 @@ _READING = ("read", "stat")
 
 _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+_SHORT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 CHUNK = 1 << 22
@@ -64,8 +67,8 @@ def crash_point(name: str) -> None:
 def explain(error: OSError, action: str, path: Path) -> DrpError:
     """Return the error to raise for a system error in `action` on `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno == errno.ENOMEM:
-        return BusyError(f"{path}: {action} failed, not enough memory")
+    if error.errno in _SHORT:
+        return BusyError(f"{path}: {action} failed, {shortage(error)}")
     if action in _READING and error.errno == errno.ENOENT:
         return MissingInputError(f"{path}: no such file")
     if action in _READING and error.errno in _REFUSED:
@@ -352,14 +355,14 @@ def open_log(path: Path) -> int:
         return os.open(path, flags, 0o640)
 
 
-def create(path: Path) -> int:
+def create(path: Path, mode: int = 0o640) -> int:
     """Create `path`, which must not exist, and return its descriptor."""
     with guarded("create", path):
-        return _create(path)
+        return _create(path, mode)
 
 
-def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+def _create(path: Path, mode: int = 0o640) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def write_at(fd: int, offset: int, data: bytes | memoryview, path: Path) -> None:
@@ -480,6 +483,12 @@ def create_folder(path: Path, mode: int = 0o750) -> None:
     """Create a folder that must not exist."""
     with guarded("create", path):
         os.mkdir(path, mode)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Set the permissions of a file or folder, whatever the umask."""
+    with guarded("create", path):
+        os.chmod(path, mode)
 
 
 def remove(path: Path) -> None:

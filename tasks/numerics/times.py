@@ -18,6 +18,7 @@ from astropy_iers_data import IERS_LEAP_SECOND_FILE  # type: ignore[import-untyp
 
 from schemas.arrays import BoolArray, BytesArray, FloatArray
 from schemas.constants import DAY
+from schemas.errors import ConfigurationError
 
 MJD_ZERO = 2400000.5  # JD of MJD 0
 
@@ -27,6 +28,8 @@ AU = 149597870.7  # km
 
 NO_UTC = b"1970-01-01T00:00:00.000000"  # "no time" of the definitions; NaN as MJD
 
+_YEAR_10000 = 253402300800.0  # seconds since 1970
+
 _TEMPLATE = np.frombuffer(b"0000-00-00T00:00:00.000000", dtype=np.uint8)
 
 _DIGIT = ord("0")
@@ -35,9 +38,17 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def now() -> str:
-    """Return the present UTC as yyyy-mm-ddThh:mm:ss, or SOURCE_DATE_EPOCH [s since 1970] if set."""
+    """Return the present UTC as yyyy-mm-ddThh:mm:ss, or SOURCE_DATE_EPOCH [s since 1970] if set.
+
+    Raises
+    ------
+    ConfigurationError
+        If that is later than the year 9999.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = float(epoch) if epoch.isdecimal() else time.time()
+    if seconds >= _YEAR_10000:
+        raise ConfigurationError(f"SOURCE_DATE_EPOCH is {epoch[:40]}, expected seconds since 1970")
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 

@@ -43,7 +43,7 @@ from tasks.visit.choice import (
 from tasks.visit.clocks import Clock, check_clocks, compare_clocks
 from tasks.visit.contradictions import check_keywords, check_target
 from tasks.visit.raw import open_exposures
-from tasks.visit.search import Found, Search, search
+from tasks.visit.search import Found, Search, search, unpack_advice
 
 T = TypeVar("T")
 
@@ -153,8 +153,10 @@ def _gather_references(
     The default library is synthetic. It is used without `folders` unless the visit's folder holds a
     reference of every mandatory kind, and then only for kinds of which that folder holds none.
     """
+    reader.packed += files.packed
     if folders:
         supplied = search(folders, kinds, files)
+        reader.packed += supplied.packed
         reader.seen.notes += supplied.notes
         return [(d, [*files.of(d), *supplied.of(d)]) for d in kinds], ", ".join(map(str, folders))
     if all(files.of(d) for d in kinds if _is_required(d)):
@@ -183,7 +185,7 @@ def _read_inputs(
         elif declared.mandatory:
             raise MissingInputError(
                 f"{folder}: no {declared.kind} ({declared.first[0]}) of the visit "
-                f"{visit_id(subarray)}"
+                f"{visit_id(subarray)}{unpack_advice(files.packed, declared)}"
             )
         else:
             fallbacks[declared.kind] = str(declared.fallback)
@@ -203,7 +205,8 @@ def _read_references(
         if chosen:
             references[declared.kind] = [reader.read_reference(c, declared) for c in chosen]
         elif _is_required(declared):
-            raise _no_reference(declared, found, when, places)
+            advice = unpack_advice(reader.packed, declared) if not found else ""
+            raise _no_reference(declared, found, when, f"{places}{advice}")
         else:
             fallbacks[declared.kind] = str(declared.fallback)
     return references, fallbacks
@@ -375,7 +378,10 @@ def _only_visit(files: Search, folder: Path) -> Found:
     """Return the newest raw sub-array of the only visit in a folder."""
     candidates = files.of(RAW_SUBARRAY)
     if not candidates:
-        raise MissingInputError(f"{folder}: no raw sub-array (SCI_RAW_SubArray) below this folder")
+        advice = unpack_advice(files.packed, RAW_SUBARRAY)
+        raise MissingInputError(
+            f"{folder}: no raw sub-array (SCI_RAW_SubArray) below this folder{advice}"
+        )
     if len({c.visit for c in candidates}) > 1:
         names = ", ".join(sorted(visit_id(c) for c in candidates))
         raise UsageError(
@@ -396,6 +402,7 @@ class _Reader:
     deviations: list[str] = field(default_factory=list)
     clocks: list[Clock] = field(default_factory=list)
     simulated: bool = True  # by `drp simulate`
+    packed: list[Path] = field(default_factory=list)  # compressed files
 
     def read(self, found: Found, declared: Input) -> Product:
         before = self.memory.fingerprint(found.path)

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from schemas.constants import SIMULATED
-from schemas.errors import BadInputError, DrpError, plain
+from schemas.errors import BadInputError, DrpError, MissingInputError, plain
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import Version, read_soc_name, read_version, version_label
 from tasks.files import disk
 from tasks.files.reader import Hdu, scan
 from tasks.numerics.times import utc_to_mjd
+
+FITS = ".fits"
+PACKED = tuple(f".fits.{ending}" for ending in ("gz", "fz", "bz2", "xz", "zst", "Z", "zip"))
 
 KINDS = {
     extname: declared for declared in (*VISIT_INPUTS, *REFERENCES) for extname in declared.first
@@ -59,12 +62,14 @@ class Found:
 class Search:
     """The candidates in some folders, by kind, and notes on the files that are none.
 
-    `seen` identifies the files that were met, by device and inode.
+    `seen` identifies the files that were met, by device and inode; `packed` are compressed files,
+    which are not read.
     """
 
     by_kind: dict[str, list[Found]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seen: set[tuple[int, int]] = field(default_factory=set)
+    packed: list[Path] = field(default_factory=list)
 
     def of(self, declared: Input) -> list[Found]:
         """Return the candidates of one kind."""
@@ -90,19 +95,48 @@ def search(
     extnames = {extname for declared in known for extname in declared.first}
     for folder in folders:
         unread, linked = _unread(folder, result.notes), _linked(result.notes)
-        for path in sorted(fits_files(folder, unread, linked)):
+        for path in sorted(fits_files(folder, unread, linked, (FITS, *PACKED))):
             if (identity := _identity(path)) in result.seen:
                 continue
             if identity is not None:
                 result.seen.add(identity)
             name = read_soc_name(path.name)
-            if name is None:
+            if not path.name.endswith(FITS):
+                result.packed.append(path)
+                result.notes.append(f"{plain(path.name)}: is compressed, ignored; unpack it")
+            elif name is None:
                 result.notes.append(f"{plain(path.name)}: not named as a SOC product, ignored")
             elif not _may_be(name.extname, extnames):
                 result.notes.append(f"{plain(path.name)}: no step reads {name.extname}, ignored")
             else:
+                check_utf8(path)
                 _add(result, path, name.extname, extnames)
     return result
+
+
+def unpack_advice(packed: Iterable[Path], declared: Input) -> str:
+    """Return what to do if a kind is missing and there is a compressed file of it, else nothing.
+
+    A file whose name does not say its kind may be of it.
+    """
+    names = [(p.name, read_soc_name(p.with_suffix("").name)) for p in packed]
+    fitting = [n for n, name in names if name is not None and name.extname in declared.first]
+    fitting += [n for n, name in names if name is None]
+    return f"; {plain(fitting[0])} is compressed: unpack it" if fitting else ""
+
+
+def check_utf8(path: Path) -> None:
+    """Check that a path can be written to JSON and headers.
+
+    Raises
+    ------
+    MissingInputError
+        If it is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise MissingInputError(f"{path}: is not UTF-8; rename the folder or file") from error
 
 
 def sortable(utc: str) -> str:
@@ -144,6 +178,7 @@ def fits_files(
     folder: Path,
     unread: Callable[[OSError], None] | None = None,
     linked: Callable[[Path], None] = lambda _: None,
+    endings: tuple[str, ...] = (FITS,),
 ) -> Iterable[Path]:
     """Yield the FITS files below a folder, except hidden files and those in `truth` folders.
 
@@ -155,7 +190,7 @@ def fits_files(
         for link in filter(os.path.islink, (os.path.join(place, f) for f in folders)):
             linked(Path(link))
         for name in names:
-            if name.endswith(".fits") and not name.startswith("."):
+            if name.endswith(endings) and not name.startswith("."):
                 yield place / name
 
 
@@ -203,7 +238,7 @@ def _read_time(hdu: Hdu, name: str) -> str:
     value = hdu.header.get(name)
     if type(value) is not str:
         raise _wrong_keyword(hdu, name, "a string")
-    if not _is_time(value):
+    if not is_time(value):
         raise hdu.refuse(f"keyword {name} is {plain(value)!r}, expected a time yyyy-mm-ddThh:mm:ss")
     return value
 
@@ -214,7 +249,8 @@ def _wrong_keyword(hdu: Hdu, name: str, expected: str) -> BadInputError:
     return hdu.refuse(f"keyword {name} is {found}, expected {expected}")
 
 
-def _is_time(text: str) -> bool:
+def is_time(text: str) -> bool:
+    """Return whether a text is a time in the calendar, as in headers."""
     try:
         return bool(np.isfinite(utc_to_mjd(text)).all())
     except ValueError:

@@ -21,6 +21,7 @@ import pytest
 from schemas import ROOT
 from schemas.errors import (
     BadInputError,
+    BusyError,
     CannotCreateError,
     DrpError,
     MissingInputError,
@@ -278,7 +279,8 @@ def test_a_transient_fault_passes_on_the_second_try(
         (errno.ENOENT, "read", MissingInputError, 66),
         (errno.EACCES, "read", MissingInputError, 66),
         (errno.EIO, "read", StorageError, 74),
-        (errno.EMFILE, "read", StorageError, 74),
+        (errno.EMFILE, "read", BusyError, 75),
+        (errno.ENFILE, "create", BusyError, 75),
         (errno.EROFS, "create", CannotCreateError, 73),
         (errno.EACCES, "create", CannotCreateError, 73),
         (errno.ENOENT, "create", CannotCreateError, 73),
