@@ -14,11 +14,11 @@ DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "building the environment in $(VENV) from requirements.lock (about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -P -m venv $(VENV)
 	@$(BIN)/python deploy/check_lock.py
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m pip check >/dev/null
+	@$(BIN)/python -P -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -P -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -P -m pip check >/dev/null
 	@touch $@
 
 help: ## list the targets
@@ -46,8 +46,8 @@ CLIENTS := pycheops lightkurve pipe
 clients: $(CLIENTS:%=.clients/%/.installed) ## install pycheops, lightkurve and PIPE for the tests that run them
 .clients/%/.installed: tests/clients/%.txt
 	@echo "installing $* in .clients/$* (about a minute)"
-	@$(PYTHON) -m venv .clients/$*
-	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@$(PYTHON) -P -m venv .clients/$*
+	@.clients/$*/bin/python -P -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 # kernels are also run as plain Python, since compiled ones leave no trace
@@ -79,7 +79,7 @@ check: $(VENV)/.installed ## check lock file, lint, format, types and import rul
 
 # neither building nor reading the pages needs the network
 docs: $(VENV)/.installed ## build the pages; their figures come from a visit simulated for them
-	@DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
+	@MPLBACKEND=Agg DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
 	@rm -rf build/docs/html
 	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
 	@echo "the pages: build/docs/html/index.html"

@@ -26,6 +26,17 @@ CASES: dict[str, dict[str, str | None]] = {
         "LANG": "tr_TR.UTF-8",
         "LC_ALL": "tr_TR.UTF-8",
     },
+    "a notebook": {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MATPLOTLIBRC": str(ROOT / "LICENSE"),
+        "PYTHONWARNINGS": "error",
+        "PYTHONSTARTUP": str(ROOT / "LICENSE"),
+        "NUMBA_OPT": "fast",
+        "NUMBA_CACHE_DIR": READ_ONLY,
+        "NUMBA_NUM_THREADS": "many",
+        "OMP_NUM_THREADS": "many",
+        "PREFECT_PROFILE": "of another",
+    },
     "plain C locale, umask 077 and another hash seed": {
         "LANG": None,
         "LC_ALL": "C",

@@ -11,15 +11,15 @@ import pytest
 
 from flows.references import list_references
 from flows.runs.reduction import synthetic_warnings
-from schemas.errors import BadInputError
+from schemas.errors import BadInputError, MissingInputError
 from schemas.inputs import PIXEL_SCALE
 from schemas.payloads import Inventory
 from schemas.settings import PipelineSettings
-from tasks.delivery.folder import relocated
+from tasks.delivery.folder import is_published, relocated
 from tasks.engine.digests import Digests
 from tasks.files import disk
 from tasks.visit.inventory import Seen, renew_references, take_inventory
-from tasks.visit.search import Found
+from tasks.visit.search import Found, search
 from tests.support.faults import edited
 
 SETTINGS = PipelineSettings()
@@ -214,3 +214,40 @@ def test_a_validity_without_fractions_of_a_second_compares_as_a_time() -> None:
     assert found.is_valid("2021-03-10T08:00:10.000000")
     assert found.is_valid("2021-03-10T08:00:10.500000")
     assert not found.is_valid("2021-03-10T08:00:10.500001")
+
+
+@pytest.mark.parametrize("name", ["{}.gz", "observation.fits.gz"])
+def test_a_compressed_file_is_named_where_its_kind_is_missing(place: Place, name: str) -> None:
+    (raw,) = place.visit.rglob("*SCI_RAW_SubArray*")
+    packed = raw.rename(raw.with_name(name.format(raw.name)))
+    with pytest.raises(MissingInputError, match=r"is compressed: unpack it$") as c:
+        place.inventory(place.library)
+    assert f"below this folder; {packed.name} " in str(c.value)
+    assert f"{packed.name}: is compressed, ignored; unpack it" in search([place.visit], []).notes
+
+
+def test_a_compressed_reference_is_named_where_its_kind_is_missing(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(place.library, tmp_path / "packed", copy_function=os.link))
+    (bias,) = folder.glob("*REF_APP_BiasFrame*")
+    bias.rename(f"{bias}.gz")
+    with pytest.raises(MissingInputError, match=f"{bias.name}.gz is compressed: unpack it"):
+        place.inventory(folder)
+
+
+def test_a_file_below_a_folder_that_is_not_utf8_is_refused_in_ascii(place: Place) -> None:
+    (raw,) = place.visit.rglob("*SCI_RAW_SubArray*")
+    odd = Path(os.fsdecode(os.fsencode(place.visit) + b"/latin_\xe9"))
+    odd.mkdir()
+    raw.rename(odd / raw.name)
+    with pytest.raises(MissingInputError, match=r"/latin_\\udce9/.*: is not UTF-8; rename"):
+        place.inventory(place.library)
+
+
+def test_a_manifest_beside_raw_data_makes_no_published_folder(place: Place, tmp_path: Path) -> None:
+    (place.visit / "manifest.json").write_text("{}")
+    assert not is_published(place.visit)
+    published = tmp_path / "CH_PR900001_TG000101_V0000"
+    place.visit.rename(published)  # to which raw data were added
+    assert is_published(published)
