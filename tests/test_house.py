@@ -57,12 +57,16 @@ abspath exists getmtime getsize isdir isfile islink ismount lexists realpath sam
 # modules that look at the disk beside the disk layer: why, and how often at most
 BESIDE = {
     "flows/command/console.py": ("the null device takes what a closed stream can't", 2),
+    "flows/command/options.py": ("paths are made absolute before the command leaves its folder", 1),
+    "flows/command/search_path.py": ("imports nothing, neither the disk layer", 1),
+    "flows/command/surroundings.py": ("streams and folders, before anything is imported", 8),
     "flows/command/main.py": ("whether numba can use its cache, before anything is imported", 1),
     "flows/orders/intake.py": ("an order that another process has taken is no error", 1),
     "flows/orders/log.py": ("the null device takes what a closed stream can't", 1),
     "flows/service/automations.py": ("runs in the server, on paths of its own", 1),
     "flows/service/deployments.py": ("files of the processes of Prefect", 9),
     "flows/service/engine.py": ("files of the processes of Prefect", 9),
+    "flows/service/environment.py": ("files of the processes of Prefect", 1),
     "flows/service/keeper.py": ("files of the processes of Prefect, and /proc", 9),
     "flows/service/state.py": ("files of the processes of Prefect", 9),
     "flows/service/up.py": ("files of the processes of Prefect", 9),

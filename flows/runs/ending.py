@@ -131,7 +131,7 @@ def crash_file(error: BaseException, folder: Path | None) -> str:
         places = (lambda: folder, *places)
     for find in places:
         try:
-            path = find().absolute() / name
+            path = disk.absolute(find()) / name
             disk.make_folder(path.parent)
             with disk.written(fd := disk.create(path, 0o600), path):
                 disk.write_at(fd, 0, text, path)

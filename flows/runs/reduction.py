@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,7 +146,9 @@ def work_folder_kept(run: Run) -> Iterator[None]:
     except (Stopped, WorkToDo):
         raise
     except Exception as error:
-        lost = None if run.dry else run.workspace.lost(r.leaf for r in run.reports)
+        lost = None
+        with suppress(DrpError):  # the disk may fail here too
+            lost = None if run.dry else run.workspace.lost(r.leaf for r in run.reports)
         if lost is None:
             raise
         raise StorageError(
@@ -207,7 +208,7 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
         if published:
             read_published(attempt)
         else:
-            if os.path.isfile(request.visit / MANIFEST):
+            if disk.is_file(request.visit / MANIFEST):
                 notes.append(f"{MANIFEST}: ignored, since the folder of the visit holds raw data")
             read_visit(attempt, notes)
         for path in replacements.values():

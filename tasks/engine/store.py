@@ -202,13 +202,11 @@ class Workspace:
     def lost(self, leaves: Iterable[Leaf]) -> Path | None:
         """Return the lock or a product that was deleted while this run holds the visit, or None."""
         path, fd = self._lock
-        held = False
-        with contextlib.suppress(OSError):
-            held = os.path.samestat(os.stat(path), os.fstat(fd))
-        if not held:
+        status = disk.status(path)
+        if status is None or not os.path.samestat(status, os.fstat(fd)):
             return path
         products = (Path(p.path) for leaf in leaves for p in leaf.products.values())
-        return next((p for p in products if not p.exists()), None)
+        return next((p for p in products if not disk.exists(p)), None)
 
     def _remove_remnants(self) -> None:
         """Remove what a killed run was writing (`.part`) or about to replace (`.old`)."""
