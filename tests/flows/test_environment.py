@@ -67,7 +67,7 @@ def test_the_environment_changes_no_byte(case: str, reduced: Bench, tmp_path: Pa
         umask=umask,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def test_no_network_is_needed(reduced: Bench, tmp_path: Path) -> None:
         *bench.arguments("--engine", "auto", "-q"),
     ]
     done = subprocess.run(
-        command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=False
+        command, cwd=ROOT, text=True, capture_output=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert differing(Path(done.stdout.splitlines()[-1]), *reduced.published()) == []
@@ -132,7 +132,7 @@ def imported(note: Path, *arguments: str, **environment: str) -> tuple[float, se
         env={**os.environ, **environment},
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
