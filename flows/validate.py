@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
-from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
+from schemas.errors import BusyError, ConfigurationError, DrpError, StorageError, UsageError, plain
 from schemas.requests import ReduceRequest, ValidateRequest
 from tasks.delivery.report.drawing import plain_matplotlib
 from tasks.files import disk
+from tasks.files.toml import read_toml
 from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
 from tasks.validation.files import Facts, Part, Products, Truth
 from tasks.validation.measure import measure_part, telegraphic_share
@@ -138,18 +139,19 @@ def find_case(name: str) -> Case:
     UsageError
         If it does not exist or is invalid.
     """
-    from pydantic import ValidationError
+    from tasks.simulation.case import case_names, case_of, load_case
 
-    from tasks.simulation.case import case_names, load_case
-
+    path = Path(name)
     try:
-        return load_case(name)
-    except OSError as error:
-        raise UsageError(
-            f"unknown case {name!r}; the cases are {', '.join((*case_names(), BUDGET))}"
-        ) from error
-    except (ValidationError, ValueError) as error:
+        if name in case_names():
+            return load_case(name)
+        if disk.exists(path):
+            return case_of(read_toml(path), path.parent)
+    except (ConfigurationError, ValueError) as error:  # pydantic's errors are ValueErrors
         raise UsageError(f"case {name}: {error}") from error
+    raise UsageError(
+        f"unknown case {plain(name)!r}; the cases are {', '.join((*case_names(), BUDGET))}"
+    )
 
 
 def code_digest() -> str:
@@ -181,7 +183,7 @@ def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress
         return kept
     result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
     try:
-        with scratch(output) as folder:
+        with scratch(output) as folder, translated(folder):
             result |= measure(work, folder, progress)
     except NotReducedError as error:
         progress(f"{work.label}: failed, {error}", True)
@@ -214,6 +216,15 @@ def scratch(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         disk.remove(folder)
+
+
+@contextmanager
+def translated(folder: Path) -> Iterator[None]:
+    """Turn a system error of the validation, which reads its files itself, into one of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise disk.explain(error, "read", Path(error.filename or folder)) from error
 
 
 def alive(process: int) -> bool:

@@ -93,6 +93,7 @@ FORMS = (
     "simulate BAD --case tiny --images 1",
     "simulate OUT --case BAD/case.toml",
     "validate --case BAD/case.toml --output OUT",
+    "validate --case BAD --output OUT",
     "validate --case tiny --images 1 --output BAD",
 )
 
