@@ -24,6 +24,8 @@ from schemas.errors import plain
 from schemas.inputs import REFERENCES
 from schemas.names import PAGE, TERM, read_soc_name, read_version, version_label
 from schemas.payloads import Digest, Inventory, Leaf, Payload, Status, VisitId
+from schemas.products import soc_extnames
+from schemas.terms import TERMS
 
 MANIFEST_VERSION = 1
 
@@ -70,6 +72,7 @@ Time = Annotated[
     StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?$"),
     AfterValidator(_real_time),
 ]
+Release = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,59}$")]
 Integer = Annotated[int, Field(ge=-_WIDEST, lt=_WIDEST)]
 Value = Annotated[bool | int | float | str, AfterValidator(_bounded)]
 _KINDS = {declared.kind: declared.first for declared in REFERENCES}
@@ -262,7 +265,7 @@ class Manifest(Payload):
     version: Annotated[str, StringConstraints(pattern=r"^V\d{4}$")]
     identity: Digest
     published: Time
-    software: Annotated[dict[Text, Text], Field(max_length=100)]
+    software: Annotated[dict[Name, Release], Field(max_length=100)]
     settings: Annotated[dict[Name, dict[Name, Value | None]], Field(max_length=100)]
     inventory: ListedInventory
     steps: Annotated[tuple[StepEntry, ...], Field(min_length=1, max_length=1000)]
@@ -277,6 +280,9 @@ class Manifest(Payload):
     def _parts_belong_together(self) -> Manifest:
         if self.inventory.visit != self.visit:
             raise ValueError(f"inventory.visit is {self.inventory.visit}, not {self.visit}")
+        for name in ("drp", "python"):
+            if name not in self.software:
+                raise ValueError(f"software.{name}: Field required")
         if self.verdict is None and any(step.step == REPORT for step in self.steps):
             raise ValueError("verdict: Field required")
         if self.verdict is not None and self.verdict.word == "good" and (why := self._doubt()):
@@ -287,12 +293,32 @@ class Manifest(Payload):
             if fault := _name_fault(file.name, self.visit, self.version):
                 raise ValueError(f"files.{i}.name: {plain(file.name)!r} {fault}")
         _check_once("files", [file.name for file in self.files])
-        _check_once("files", [file.origin for file in self.files])
-        _check_once("steps", [(step.step, step.key) for step in self.steps])
+        self._check_origins()
         for name in ("deviations", "notes", "fallbacks"):
             if getattr(self, name) != getattr(self.inventory, name):
                 raise ValueError(f"{name} differ from those of the inventory")
         return self
+
+    def _check_origins(self) -> None:
+        """Check that files and products of steps list each other."""
+        made = {
+            (step.step, step.key, name): product
+            for step in self.steps
+            for name, product in step.payload.products.items()
+        }
+        steps = {step.step for step in self.steps}
+        for i, file in enumerate(self.files):
+            product = made.get(file.origin)
+            if (product is None) if file.key else (file.step not in steps):
+                raise ValueError(f"files.{i}: none of the steps has the product {file.product}")
+            if product is not None and product.extname in TERMS and file.sha256 != product.sha256:
+                raise ValueError(f"files.{i}.sha256: is not that of the product of the step")
+        listed = {file.origin for file in self.files}
+        pages = {file.step for file in self.files if not file.key}
+        for origin, product in made.items():
+            published = product.extname in TERMS or product.extname in soc_extnames()
+            if origin not in listed and (published or origin[0] in {*PAGE_STEPS} - pages):
+                raise ValueError(f"files: {origin[2]} of step {origin[0]} is not listed")
 
     def _doubt(self) -> str:
         """Return why the light curve cannot be good, by the steps and references alone."""

@@ -26,7 +26,7 @@ def listed_step(name: str, *products: str, **payload: Any) -> dict[str, Any]:
         "seconds": 0.5,
         "payload": {
             "step": name,
-            "products": {p: product(f"{p}.fits", p) for p in products},
+            "products": {p: product(f"{p}.fits", p.split("-")[0]) for p in products},
             "status": {},
             "used": {},
             "warnings": [],
@@ -127,7 +127,7 @@ def small_manifest(
         "version": version,
         "identity": _DIGEST,
         "published": "2023-11-14T22:13:20",
-        "software": {"drp": "0.1.0", "numpy": "2.4.6"},
+        "software": {"drp": "0.1.0", "python": "3.11.7", "numpy": "2.4.6"},
         "settings": {"flat": {"skip": False}, "bias": {"smooth": 30.0}},
         "inventory": inventory,
         "steps": steps,
