@@ -59,6 +59,12 @@ class GainSettings(Settings):
         description="window that smooths what follows neither time nor orbit [min]; 0: gain "
         "as measured",
     )
+    deviation: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="a gain further from the nominal one is not used, as a share of it",
+    )
 
 
 class LinearitySettings(Settings):
@@ -117,6 +123,12 @@ class PointingSettings(Settings):
     partial: bool = Field(
         False,
         description="continue with an attitude that covers only part of the visit; flag the rest",
+    )
+    gap: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="images that touch a longer gap in the attitude are flagged [s]",
     )
 
 

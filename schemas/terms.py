@@ -142,7 +142,7 @@ TERMS = {
             Column("LEVEL_ERR", "double", "ADU", "its error"),
             Column("RON", "double", "ADU", "read-out noise of one exposure"),
             _QUALITY,
-            used=("BIAS_LVL", "BIAS_STD", "BIAS_SRC", "RON_ADU"),
+            used=("BIAS_LVL", "BIAS_STD", "BIAS_SRC", "RON_ADU", "RON_SRC"),
         ),
         _image("TERM_BIAS_STRUCTURE", "bias of every pixel minus the level", "ADU"),
         _table(
@@ -157,7 +157,7 @@ TERMS = {
                 "its error: remaining noise of the housekeeping",
             ),
             _QUALITY,
-            used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR"),
+            used=("GAIN_AVG", "GAIN_STD", "GAIN_ERR", "GAIN_SRC"),
         ),
         _table(
             "TERM_LINEARITY",

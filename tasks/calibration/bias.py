@@ -15,22 +15,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.arrays import BoolArray, FloatArray, IntArray
+from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
 from schemas.flags import Quality
-from schemas.inputs import BIAS_FRAME
+from schemas.inputs import BIAS_FRAME, HOUSEKEEPING
 from schemas.payloads import Bias, Product, Reference
 from schemas.settings import BiasSettings
 from schemas.terms import TERMS
 from tasks.calibration.drift import follow
+from tasks.calibration.plausible import STRUCTURE, replace_outside
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.series import far_from_neighbours
+from tasks.visit.housekeeping import repair
 from tasks.visit.raw import Exposures, open_exposures
 
 BLOCK = 1 << 23  # bytes of a margin that are read at once
 JUMP = 100.0  # a level this far from the median of the visit comes from garbled margins [ADU]
+SMALL_JUMP = 2.0  # a level nearer than this to its neighbours never does [ADU]
+# Levels of all modes and years lie between 560 and 950 ADU; those of a mode drift by some ADU.
+OFF = 300.0  # a level this far from the reference is none [ADU]
+NOISE = 0.5, 10.0  # read-out noise of 1 to 20 electrons [ADU]; 3.5 in flight, 7.2 at 230 kHz
+COMPLETE = 0.9  # of the usual number of margin pixels; with fewer, an image is flagged
 # Columns without light and dark current, and the HDU of the reference frame with their structure.
 COLUMNS = {
     "OverscanLeft": "REF_APP_BiasOverscanLeftFrame",
@@ -153,6 +161,20 @@ class MarginLevels(NamedTuple):
     error: FloatArray  # of the level
     ron: FloatArray  # read-out noise
     source: str  # the margins, joined by "+"
+    partial: BoolArray  # images with a margin that lacks pixels or was not used
+    warnings: tuple[str, ...] = ()  # about margins that were not used
+
+
+class _Margin(NamedTuple):
+    """One margin of every image, shape (n,); 0 without usable pixels."""
+
+    level: FloatArray  # [ADU]
+    variance: FloatArray  # of a pixel, in one exposure of a mean or sum [ADU^2]
+    number: FloatArray  # of pixels
+
+    def without(self, bad: BoolArray) -> _Margin:
+        """Return the margin without some images."""
+        return _Margin(*(np.where(bad, 0.0, values) for values in self))
 
 
 def margin_levels(
@@ -162,26 +184,64 @@ def margin_levels(
 
     Margins come as images (co-added pixels), or collapsed on board to mean and standard deviation.
     They are read in blocks of about `size` bytes, so that memory does not grow with the number of
-    images.
+    images. A margin with an implausible level or noise is not used.
     """
     sides = [side for side in COLUMNS if f"SCI_RAW_{side}" in raw.file]
     if not sides:
         nothing = np.full(raw.count, np.nan)
-        return MarginLevels(nothing, nothing, nothing, "")
+        return MarginLevels(nothing, nothing, nothing, "", np.zeros(raw.count, np.bool_))
     measured = [_measure_margin(raw, side, reference, clip, size) for side in sides]
+    measured, warnings = _reject_implausible(
+        dict(zip(sides, measured, strict=True)), raw, reference
+    )
     levels, variances, weights = (list(v) for v in zip(*measured, strict=True))
     weight = np.sum(weights, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         level = np.sum(np.multiply(weights, levels), axis=0) / weight
         variance = np.sum(np.multiply(weights, variances), axis=0) / weight
         error = np.sqrt(variance / weight)
-    return MarginLevels(level, error, np.sqrt(variance * raw.nexp), "+".join(sides))
+    used = [side for side, number in zip(sides, weights, strict=True) if number.any()]
+    usual = [np.median(number) for number in weights]
+    partial = np.any([n < COMPLETE * m for n, m in zip(weights, usual, strict=True)], axis=0)
+    ron = np.sqrt(variance * raw.nexp)
+    return MarginLevels(level, error, ron, "+".join(used or sides), partial, tuple(warnings))
+
+
+def plausible_noise(ron: FloatArray) -> BoolArray:
+    """Return which values can be the read-out noise of an exposure [ADU]."""
+    return np.asarray((ron >= NOISE[0]) & (ron <= NOISE[1]))
+
+
+def _reject_implausible(
+    margins: dict[str, _Margin], raw: Exposures, reference: BiasReference
+) -> tuple[list[_Margin], list[str]]:
+    """Return the margins without images whose level or noise cannot be right, and warnings.
+
+    If no margin has any plausible noise, noise rejects none: images may be simulated without it.
+    """
+    quiet = {side: ~plausible_noise(np.sqrt(m.variance * raw.nexp)) for side, m in margins.items()}
+    noisy = any((~quiet[side] & (m.number > 0)).any() for side, m in margins.items())
+    kept, warnings = [], []
+    for side, margin in margins.items():
+        off = np.abs(margin.level - reference.level) > OFF
+        bad = (margin.number > 0) & (off | quiet[side] if noisy else off)
+        kept.append(margin.without(bad))
+        if bad.any():
+            first = int(np.argmax(bad))
+            ron = float(np.sqrt(margin.variance[first] * raw.nexp))
+            warnings.append(
+                f"{side}: level or noise of {bad.sum()} of {raw.count} images cannot be right (the "
+                f"first, at MJD {raw.mjd[first]:.5f}: {margin.level[first]:.1f} ADU with a noise "
+                f"of {ron:.2f} ADU; reference: {reference.level:.1f} and {reference.ron:.2f} ADU): "
+                f"not used"
+            )
+    return kept, warnings
 
 
 def _measure_margin(
     raw: Exposures, side: str, reference: BiasReference, clip: float, size: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return level, variance and weight of one margin, shape (n,); 0 without usable pixels."""
+) -> _Margin:
+    """Measure level, variance and number of pixels of one margin."""
     hdu = raw.file[f"SCI_RAW_{side}"]
     added, structure = _coadded(hdu), _structure_beside(raw, side, reference)
     spans = blocks(raw.count, bytes_of(hdu), size)
@@ -194,7 +254,7 @@ def _measure_margin(
     mean, sigma, number = (np.concatenate(v) for v in zip(*parts, strict=True))
     sigma = np.maximum(sigma, 1.0 / np.sqrt(12.0 * added))  # rounding alone scatters that much
     good = np.isfinite(mean) & (number > 0) & np.isfinite(sigma)
-    return np.where(good, mean, 0.0), np.where(good, sigma**2, 0.0), np.where(good, number, 0.0)
+    return _Margin(mean, sigma**2, number).without(~good)
 
 
 def _coadded(hdu: Hdu) -> int:
@@ -303,65 +363,113 @@ def _of_collapsed(
     return mean, sigma, np.where(np.isfinite(mean), pixels, 0.0)
 
 
-def _follow_level(
-    raw: Exposures, margins: MarginLevels, settings: BiasSettings, warnings: list[str]
-) -> tuple[MarginLevels, BoolArray]:
-    """Return the slow part of the level for every image, and which images have usable margins.
-
-    If none has, the margins are returned as they are.
-    """
-    level, error, ron, source = margins
+def _known_levels(raw: Exposures, level: FloatArray) -> BoolArray:
+    """Return which levels are near those of the visit and of their neighbours."""
     known = np.isfinite(level)
     if known.any():
         known &= np.abs(level - np.median(level[known])) < JUMP
+        known &= ~far_from_neighbours(raw.mjd, np.where(known, level, np.nan), SMALL_JUMP)
+    return known
+
+
+def _read_temperatures(raw: Exposures, warnings: list[str]) -> tuple[list[FloatArray], BoolArray]:
+    """Return the temperatures that the level may depend on, and images with a replaced value."""
+    replaced = np.zeros(raw.count, np.bool_)
+    temperatures = []
+    for name in TEMPERATURES:
+        if name not in raw.metadata.present():
+            continue
+        # the step gain warns about the CCD
+        column = repair(raw.metadata, name, raw.mjd, [] if name in HOUSEKEEPING else warnings)
+        if column.unknown:
+            warnings.append(f"no valid {name}: the bias level does not follow it")
+        else:
+            replaced |= column.replaced
+            temperatures.append(column.values)
+    return temperatures, replaced
+
+
+def _follow_level(
+    raw: Exposures,
+    margins: MarginLevels,
+    reference: BiasReference,
+    settings: BiasSettings,
+    warnings: list[str],
+) -> tuple[MarginLevels, Int32Array]:
+    """Return the slow part of the level for every image, and flags.
+
+    Without any usable level, level and noise are those of the reference.
+    """
+    known = _known_levels(raw, margins.level)
+    bad = (~known | margins.partial) & bool(margins.source)
     if not known.any():
-        return margins, known
+        warnings.append("no usable margins: using the nominal bias of the reference")
+        nominal = reference.level, reference.level_error, reference.ron
+        level, error, ron = (np.full(raw.count, value) for value in nominal)
+        quality = np.where(bad, int(Quality.MARGIN), 0).astype(np.int32)
+        return margins._replace(level=level, error=error, ron=ron, source="reference"), quality
     if not known.all():
         warnings.append(
             f"bias interpolated for {(~known).sum()} of {raw.count} images: no usable margins"
         )
-    present = raw.metadata.present()
-    temperatures = [raw.metadata.column(n).astype(np.float64) for n in TEMPERATURES if n in present]
-    level = np.where(known, level, np.nan)
-    level, error = follow(raw.mjd, level, error, settings.smooth / 1440.0, temperatures)
-    return MarginLevels(level, error, np.where(known, ron, np.median(ron[known])), source), known
+    temperatures, replaced = _read_temperatures(raw, warnings)
+    level = np.where(known, margins.level, np.nan)
+    level, error = follow(raw.mjd, level, margins.error, settings.smooth / 1440.0, temperatures)
+    ron = np.where(known, margins.ron, np.median(margins.ron[known]))
+    quality = np.where(bad, int(Quality.MARGIN), 0)
+    quality |= np.where(replaced, int(Quality.HOUSEKEEPING), 0)
+    return margins._replace(level=level, error=error, ron=ron), quality.astype(np.int32)
 
 
-@step("bias", "BIAS_RON", version="5", payload=Bias, leaves=["TERM_BIAS"])
+def _plausible_ron(
+    ron: FloatArray, reference: BiasReference, warnings: list[str]
+) -> tuple[FloatArray, str]:
+    """Return the read-out noise of every image and its source: margins or reference."""
+    usual = float(np.median(ron))
+    if plausible_noise(np.array([usual, reference.ron])).tolist() != [False, True]:
+        return ron, "margins"
+    warnings.append(
+        f"the read-out noise of the margins is {usual:.3g} ADU, expected {NOISE[0]:g} to "
+        f"{NOISE[1]:g}: using {reference.ron:g} ADU of the reference"
+    )
+    return np.full_like(ron, reference.ron), "reference"
+
+
+@step("bias", "BIAS_RON", version="6", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
         reference = read_bias_reference(frame.product, exposures.frequency, exposures.hardware)
         warnings = [reference.warning] if reference.warning else []
         margins = margin_levels(exposures, reference, settings.clip)
-        followed, known = _follow_level(exposures, margins, settings, warnings)
-        if not known.any():
-            warnings.append("no usable margins: using the nominal bias of the reference")
-            nominal = reference.level, reference.level_error, reference.ron
-            level, error, ron = (np.full(exposures.count, value) for value in nominal)
-            followed = MarginLevels(level, error, ron, "reference")
-        lost = lost_columns(exposures)
-        if (lost & known).any():
+        warnings.extend(margins.warnings)
+        followed, quality = _follow_level(exposures, margins, reference, settings, warnings)
+        ron, ron_source = _plausible_ron(followed.ron, reference, warnings)
+        lost = lost_columns(exposures) & np.isfinite(margins.level)
+        if lost.any():
             warnings.append(
-                f"whole columns of the margins have no data in {(lost & known).sum()} of "
+                f"whole columns of the margins have no data in {lost.sum()} of "
                 f"{len(lost)} images: the others give the bias; flagged"
             )
-        quality = np.where((~known & bool(margins.source)) | lost, int(Quality.MARGIN), 0)
+        quality |= np.where(lost, np.int32(Quality.MARGIN), np.int32(0))
         used: dict[str, Value] = {
             "BIAS_LVL": float(followed.level.mean()),
             "BIAS_STD": float(followed.level.std()),
             "BIAS_SRC": followed.source,
-            "RON_ADU": float(np.median(followed.ron)),
+            "RON_ADU": float(np.median(ron)),
+            "RON_SRC": "reference" if followed.source == "reference" else ron_source,
         }
-        columns = {
+        columns: dict[str, AnyArray] = {
             "MJD_TIME": exposures.mjd,
             "LEVEL": followed.level,
             "LEVEL_ERR": followed.error,
-            "RON": followed.ron,
+            "RON": ron,
             "QUALITY": quality,
         }
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        structure = reference.structure[exposures.window]
+        structure = replace_outside(
+            reference.structure[exposures.window], STRUCTURE, 0.0, "bias frame", warnings
+        )
     table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)
     image = NewHdu(TERMS["TERM_BIAS_STRUCTURE"], offsets, pixels=structure)
     return Leaves({"TERM_BIAS": [table, image]}, used=used, warnings=warnings)

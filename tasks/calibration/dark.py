@@ -28,11 +28,12 @@ from schemas.terms import TERMS
 from tasks.calibration.dark_frames import DarkFrames, shrink
 from tasks.calibration.dark_scale import SIDES, DarkScale, measure_scale
 from tasks.calibration.drift import slow
-from tasks.calibration.gain import fill_gaps
+from tasks.calibration.plausible import plausible_dark
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import Value, open_declared
 from tasks.files.writer import NewHdu
+from tasks.visit.housekeeping import repair
 from tasks.visit.raw import Exposures, open_exposures
 
 ROW_PIXELS = 1076  # 4 overscan, 8 blank, 16 dark, 1024 exposed, 16 dark, 8 blank
@@ -42,7 +43,6 @@ FULL_READ_SCRIPTS = frozenset((1, 2, 3, 4, 31, 32))  # all rows are read: full f
 
 ZERO_CELSIUS = 273.15
 ACTIVATION = 9080.0  # [K]
-COLDEST, WARMEST = -100.0, 30.0  # plausible temperatures of the CCD [deg C]
 SMOOTH = 30.0 / 1440.0  # window that smooths the CCD's temperature [day]
 
 OLD = 30.0  # age of a single dark frame that deserves a warning [day]
@@ -178,7 +178,7 @@ def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
     return DarkScale(factor, error if np.isfinite(error) else 0.0, source)
 
 
-@step("dark", "DARK", version="4", payload=Dark, leaves=["TERM_DARK"])
+@step("dark", "DARK", version="5", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product,
     readout: ReadOut,
@@ -199,7 +199,8 @@ def estimate_dark(
         scale = DarkScale(1.0, 0.0, "not measured: no dark current is subtracted")
         if frames and not settings.skip:
             bracket = DarkFrames.of(frames, exposures.mjd)
-            (rate, error), age = bracket.read_rate(exposures.window), bracket.age
+            rate, error = plausible_dark(*bracket.read_rate(exposures.window), warnings)
+            age = bracket.age
             if len(frames) == 1 and age >= OLD:
                 warnings.append(f"only one dark frame, {age:.0f} days from the visit")
             if settings.scale is None:
@@ -244,11 +245,11 @@ def _tabulate(
 
 def temperature_factors(exposures: Exposures, warnings: list[str]) -> FloatArray:
     """Return the dark current of every image over that at the visit's median temperature, (n,)."""
-    temperature = exposures.metadata.column("HK_TEMP_FEE_CCD").astype(np.float64)
-    temperature[(temperature < COLDEST) | (temperature > WARMEST)] = np.nan
-    temperature = fill_gaps(exposures.mjd, temperature)
-    if not np.isfinite(temperature).all():
+    # the step gain warns about single values
+    column = repair(exposures.metadata, "HK_TEMP_FEE_CCD", exposures.mjd, [])
+    if column.unknown:
         warnings.append("the CCD's temperature is unknown: the dark current is assumed constant")
         return np.ones(exposures.count)
+    temperature = column.values
     temperature, _ = slow(exposures.mjd, temperature, SMOOTH)
     return temperature_factor(temperature, float(np.median(temperature)))

@@ -28,6 +28,7 @@ from schemas.products import soc_structure
 from schemas.settings import FlatSettings
 from schemas.terms import TERMS
 from schemas.used import FLAT_OF, flat_nodes, with_keywords
+from tasks.calibration.plausible import plausible_response
 from tasks.engine.step import Leaves, history, step
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, open_declared
@@ -309,7 +310,7 @@ def _teff(raw: Exposures) -> float:
     return float(raw.image.header.get("T_EFF") or 0)
 
 
-@step("flat", "FFIELD", version="4", payload=Flat, leaves=["TERM_FLAT"])
+@step("flat", "FFIELD", version="5", payload=Flat, leaves=["TERM_FLAT"])
 def estimate_flat(
     raw: Product,
     reference: Reference | None,
@@ -326,13 +327,9 @@ def estimate_flat(
         window, teff = exposures.window, _teff(exposures)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     flat = make_flat(teff, reference, by_wavelength, settings, warnings)
-    response, error = flat.response[window].copy(), flat.error[window].copy()
-    if not (response > 0).all():
-        source = next(r.product for r in (*by_wavelength, reference) if r is not None)
-        raise BadInputError(
-            f"{source.path}: {source.extname}: {int((response <= 0).sum())} pixels in the window "
-            f"are not positive"
-        )
+    response, error = plausible_response(
+        flat.response[window].copy(), flat.error[window].copy(), warnings
+    )
     used = {"FLAT_T": flat.teff, "FLAT_STD": float(response.std() / response.mean())}
     image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=response)
     image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=error)

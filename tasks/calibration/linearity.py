@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.inputs import LINEARISATION
 from schemas.payloads import Linearity, Product, Reference
 from schemas.settings import LinearitySettings
@@ -25,6 +25,9 @@ from tasks.visit.raw import open_exposures
 from tasks.visit.terms import Curve
 
 FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
+FAR = 0.1  # share of the signal that no correction exceeds
+STEP = 0.01  # share of the signal by which pieces never differ where they meet
+FEW_ELECTRONS = 20.0  # differences that never count [electron]
 
 
 def _evaluate(curve: Curve, signal: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -133,7 +136,41 @@ def _read_table(hdu: Hdu) -> tuple[Curve, float]:
     return Curve(measured[:-1], coefficients), float(measured[-1])
 
 
-@step("linearity", "ADU_CONV", version="3", payload=Linearity, leaves=["TERM_LINEARITY"])
+def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
+    """Return a curve without impossible pieces, which are replaced by straight lines.
+
+    A piece is impossible if it deviates from the measured signal by more than 10 %, or does not end
+    where the next one begins. In flight, the two differ by 1 % up to saturation, and by 5 % there.
+    """
+    boundary, coefficients = curve
+    ends = np.append(boundary[1:], max(top, boundary[-1] + 1.0))
+    wrong = np.zeros(len(boundary), dtype=np.bool_)
+    for share in (0.0, 0.5, 1.0):
+        d = share * (ends - boundary)
+        charge = np.sum(coefficients * d[:, None] ** np.arange(4), axis=1)
+        wrong |= ~_near(charge, boundary + d, FAR)
+    wrong[:-1] |= ~_near(charge[:-1], coefficients[1:, 0], STEP)
+    if not wrong.any():
+        return curve
+    warnings.append(
+        f"{wrong.sum()} of {len(boundary)} pieces of the linearity curve cannot be right (the "
+        f"first from {boundary[wrong][0]:.6g} electrons on): replaced by straight lines"
+    )
+    sound = _near(coefficients[:, 0], boundary, FAR)
+    away = np.where(sound, coefficients[:, 0] - boundary, 0.0)
+    away = np.interp(boundary, boundary[sound], away[sound]) if sound.any() else away
+    straight = np.zeros_like(coefficients)
+    straight[:, 0], straight[:, 1] = boundary + away, 1.0
+    straight[:-1, 1] = np.diff(straight[:, 0]) / np.diff(boundary)
+    return Curve(boundary, np.where(wrong[:, None], straight, coefficients))
+
+
+def _near(charge: FloatArray, expected: FloatArray, share: float) -> BoolArray:
+    """Return where two charges agree to a share of the expected one, or to some electrons."""
+    return np.asarray(np.abs(charge - expected) <= share * np.abs(expected) + FEW_ELECTRONS)
+
+
+@step("linearity", "ADU_CONV", version="4", payload=Linearity, leaves=["TERM_LINEARITY"])
 def estimate_linearity(
     raw: Product, reference: Reference | None, settings: LinearitySettings
 ) -> Leaves:
@@ -141,13 +178,16 @@ def estimate_linearity(
     with open_exposures(raw) as exposures:
         on_board = bool(exposures.image.keyword("NLIN_COR"))
         frequency = exposures.frequency
+    warnings: list[str] = []
     curve, top = Curve(np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]])), 65535.0 * 10
     if reference is not None and not (on_board or settings.skip):
         curve, top = read_curve(reference.product, frequency)
+        curve = plausible_curve(curve, top, warnings)
     if settings.low_signal and not settings.skip:
         curve = with_low_signal(curve, settings.low_signal)
     used = {"LIN_MAX": top, "LIN_DONE": on_board}
     cubics = {f"COEF_{i}": curve.coefficients[:, i] for i in range(4)}
     columns = {"BOUNDARY": curve.boundary, **cubics}
     table = NewHdu(TERMS["TERM_LINEARITY"], used, columns=columns)
-    return Leaves({"TERM_LINEARITY": [table]}, used=used, skipped=settings.skip and not on_board)
+    skipped = settings.skip and not on_board
+    return Leaves({"TERM_LINEARITY": [table]}, used=used, warnings=warnings, skipped=skipped)

@@ -105,7 +105,7 @@ def _tabulate(name: str, mjd: FloatArray, term: SpreadTerm, used: dict[str, floa
     return NewHdu(TERMS[name], used, columns=columns)
 
 
-@step("spread", "ADU_CONV", version="2", payload=Spread, leaves=["TERM_SPREAD"])
+@step("spread", "ADU_CONV", version="3", payload=Spread, leaves=["TERM_SPREAD"])
 def estimate_spread(
     raw: Product,
     imagettes: Product | None,

@@ -170,10 +170,13 @@ class Search:
         noise = np.sqrt(
             np.maximum(star, 0.0) + self.rest.floor[i] + np.maximum(self.sample.median, 0.0)
         )
-        self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
+        # where the motion is unknown, residuals of stars are no cosmic rays
+        closed = (star > noise) & self.rest.uncertain[i]
+        self.series[:, k] = np.where(closed, np.nan, excess)[jumps]
+        self.sigma[:, k] = noise[jumps]
         rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
         pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
-        pull[jumps | self.dead | self.spared] = np.nan
+        pull[jumps | self.dead | self.spared | closed] = np.nan
         # an image with more motion deviates more from the model, by its own scatter
         core = pull[self.near]
         pull[self.near] /= (

@@ -26,7 +26,7 @@ from tasks.scene.ring import fit_ring, window_of
 from tasks.scene.stars import Field, neighbours_by_reference
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import read_events
+from tasks.visit.terms import read_events, read_image_flags
 
 # radii of the two windows that find the target [pixel]: one reaches a target that is off its
 # intended place, the other omits most neighbours. No settings: they give a first guess, which step
@@ -48,6 +48,17 @@ NEGLIGIBLE = 1e-4  # of the star's light; a trail may add as much to the apertur
 FAR = 10.0  # pixel; a target this far from its intended place causes a warning
 
 
+def steady(clear: BoolArray, uncertain: BoolArray) -> BoolArray:
+    """Return which images show a PSF: those whose motion is known.
+
+    If these are few, the others are used as well, unless they are the majority: a PSF of few images
+    suffers more from a missing image than from a blur that is slightly wrong.
+    """
+    known = clear & ~uncertain
+    few = known.sum() < FEWEST_USUAL and 2 * known.sum() >= clear.sum()
+    return clear if few else known
+
+
 def sample_indices(usable: BoolArray, size: int) -> IntArray:
     """Return at most `size` of the usable images, evenly spread."""
     indices = np.flatnonzero(usable)
@@ -58,7 +69,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="6", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="7", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -85,7 +96,7 @@ def take_look(
                 look_without(field, images, seen, ring)
                 follow(field.track, images, seen.places)
         usable = shows_star(seen, flags, intended)
-        clear = usable & (flags == 0)
+        clear = steady(usable & (flags == 0), read_image_flags(pointing) != 0)
         chosen = sample_indices(clear if clear.any() else usable, settings.sample)
         sample = cut_sample(images, chosen, field, seen)
         static = median_image(sample)

@@ -32,6 +32,8 @@ from tasks.visit.attitude import (
 )
 from tasks.visit.raw import Exposures, open_exposures
 
+MOST_NAMED = 3  # gaps in a warning
+
 
 def intended_place(
     planned: Product | None, raw: Exposures, warnings: list[str]
@@ -56,7 +58,7 @@ def intended_place(
     return (x, y) if inside else middle
 
 
-@step("pointing", "JITTER", version="5", payload=Pointing, leaves=["TERM_POINTING"])
+@step("pointing", "JITTER", version="6", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product,
     attitude: Product,
@@ -73,7 +75,9 @@ def estimate_pointing(
         mjd, duration, stacked = exposures.mjd, exposures.span / DAY, exposures.nexp > 1
     rows, arcsec = read_attitude(attitude), pixel_scale(scale)
     means = average(rows, mjd, duration, arcsec)
-    check_coverage(rows, mjd, means.missing, settings)
+    check_coverage(rows, mjd, outside(rows, mjd, duration), settings)
+    warnings += row_warnings(rows)
+    uncertain = touch_gaps(rows, mjd, duration, settings.gap, warnings) | rows.frozen
     if stacked and not repetition:
         warnings.append(
             "REPETIT does not give the time between the exposures of a stack: they are assumed "
@@ -94,7 +98,7 @@ def estimate_pointing(
         "SC_RA": means.ra % 360.0,
         "SC_DEC": means.dec,
         "BLUR": means.blur,
-        "QUALITY": np.where(means.missing, int(Quality.POINTING), 0),
+        "QUALITY": np.where(means.missing | uncertain, int(Quality.POINTING), 0),
     }
     hdus = [
         NewHdu(TERMS["TERM_POINTING"], used, columns=columns),
@@ -125,9 +129,62 @@ def average(rows: Attitude, mjd: FloatArray, duration: float, arcsec: float) -> 
     angle = mean_angle(time, rows.roll, start, stop)
     cosine = np.cos(np.radians(mean_dec))
     blur = 3600.0 / arcsec * np.sqrt((var_ra * cosine**2 + var_dec) / 2)
-    missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle)
-    missing |= (start < time[0] - 2 / DAY) | (stop > time[-1] + 2 / DAY)
+    missing = ~np.isfinite(mean_ra) | ~np.isfinite(angle) | outside(rows, mjd, duration)
     return Means(mean_ra, mean_dec, angle, blur, missing)
+
+
+def outside(rows: Attitude, mjd: FloatArray, duration: float) -> BoolArray:
+    """Return which images begin before the attitude or end after it."""
+    half = max(duration, 2.0 / DAY) / 2
+    return np.asarray(
+        (mjd - half < rows.time[0] - 2 / DAY) | (mjd + half > rows.time[-1] + 2 / DAY)
+    )
+
+
+def row_warnings(rows: Attitude) -> list[str]:
+    """Return warnings about rows of the attitude that are not used."""
+    warnings = []
+    if rows.counts:
+        found = ", ".join(f"{n} {reason}" for reason, n in rows.counts.items())
+        warnings.append(f"rows of the attitude that are not used: {found}")
+    if rows.frozen:
+        warnings.append("the attitude does not change at all: all images are flagged")
+    return warnings
+
+
+def touch_gaps(
+    rows: Attitude, mjd: FloatArray, duration: float, longest: float, warnings: list[str]
+) -> BoolArray:
+    """Return which images touch a gap of the attitude that is interpolated.
+
+    Parameters
+    ----------
+    rows : Attitude
+        The attitude.
+    mjd : ndarray, shape (n,)
+        Middle of the images [MJD].
+    duration : float
+        From the start to the end of an image [day].
+    longest : float
+        Shorter gaps do not count, unless rows were left out there [s].
+    warnings : list of str
+        Receives a warning that names the gaps.
+    """
+    touched = np.zeros(len(mjd), dtype=np.bool_)
+    named = []
+    for (start, stop), left_out in zip(rows.gaps, rows.left_out, strict=True):
+        seconds = (stop - start) * DAY
+        images = (mjd + duration / 2 > start) & (mjd - duration / 2 < stop)
+        if (seconds > longest or left_out) and images.any():
+            touched |= images
+            named.append(f"{seconds:.0f} s from MJD {start:.5f} to {stop:.5f}")
+    if named:
+        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        warnings.append(
+            f"gaps in the attitude of {touched.sum()} images, which are flagged: "
+            f"{'; '.join(named[:MOST_NAMED])}{more}: interpolated"
+        )
+    return touched
 
 
 def check_coverage(

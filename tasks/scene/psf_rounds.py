@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse
 
-from schemas.arrays import ComplexArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from schemas.payloads import (
     Background,
     FirstScene,
@@ -53,7 +53,7 @@ from tasks.scene.stars import Field, light_radius, neighbours
 from tasks.scene.track import Track, estimate_lag, read_track
 from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import LookTerm, read_background, read_look
+from tasks.visit.terms import LookTerm, read_background, read_image_flags, read_look
 
 BRIGHTEST = 8  # neighbours whose fluxes are fitted; others keep their catalogue fluxes
 
@@ -98,7 +98,7 @@ def cut_stars(
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-@step("psf_1", version="5", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="6", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -114,13 +114,14 @@ def estimate_psf_1(
     look, track = read_look(first.look), read_track(first.pointing)
     warnings: list[str] = []
     with open_images(calibrated) as images:
-        lag, lag_error = first_lag(track, images, look, settings, warnings)
+        known = read_image_flags(first.pointing) == 0
+        lag, lag_error = first_lag(track, images, look, known, settings, warnings)
         floor = pixel_floor(background, readout, images.nexp)
         target = Target(look.x, look.y, look.flux, floor)
         residuals = Residuals(images, track, target, read_effects(images, background))
         chosen = sampled_images(look)
         middle = usual_place(residuals, chosen)
-        warm = telescope_temperature(images, chosen)
+        warm = telescope_temperature(images, chosen, warnings)
         where = stamps_around(*middle, settings.size)
         sample = cut_stars(residuals, chosen, where, lag, warm.parameter(images))
     count = int(np.count_nonzero(weigh(sample.stars)))
@@ -153,10 +154,18 @@ def estimate_psf_1(
 
 
 def first_lag(
-    track: Track, images: Images, look: LookTerm, settings: PsfSettings, warnings: list[str]
+    track: Track,
+    images: Images,
+    look: LookTerm,
+    known: BoolArray,
+    settings: PsfSettings,
+    warnings: list[str],
 ) -> tuple[float, float]:
-    """Return the lag of the attitude and its error [s]: as set, as estimated, or 0."""
-    seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux)
+    """Return the lag of the attitude and its error [s]: as set, as estimated, or 0.
+
+    Only images are used whose motion is `known`.
+    """
+    seen = np.isfinite(look.x) & np.isfinite(look.y) & np.isfinite(look.flux) & known
     duration = track.span(images.nexp, images.exposure_time)
     lag, error = estimate_lag(track, images.mjd[seen], duration, look.x[seen], look.y[seen])
     if settings.lag is not None:

@@ -14,7 +14,7 @@ from tasks.scene.stars import Field, read_field
 from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, clean_block, read_effects
 from tasks.visit.images import Images
-from tasks.visit.terms import read_look, read_position
+from tasks.visit.terms import read_image_flags, read_look, read_position
 
 ROUNDS = 2  # of the fit of the target in one image
 
@@ -63,6 +63,8 @@ class Residuals:
         # exposure time; the stack spans a longer time
         self.duration = images.nexp * images.exposure_time
         self.span = track.span(images.nexp, images.exposure_time)
+        # images whose motion is not known, which the model of a star does not match
+        self.uncertain = np.zeros(images.count, dtype=np.bool_)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
 
     @classmethod
@@ -105,7 +107,9 @@ class Residuals:
             else read_effects(images, removed.background, removed.smearing, removed.defects)
         )
         field = read_field(scene.stars, model, track) if model is not None else None
-        return cls(images, track, Target(*place, look.flux, floor), effects, model, field)
+        residuals = cls(images, track, Target(*place, look.flux, floor), effects, model, field)
+        residuals.uncertain = read_image_flags(scene.pointing) != 0
+        return residuals
 
     def cleaned(self, i: int) -> FloatArray:
         """Return image `i` without the known effects, shape (ny, nx)."""

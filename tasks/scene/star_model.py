@@ -20,6 +20,7 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
+from tasks.visit.housekeeping import repair
 from tasks.visit.images import Images
 
 OUTLIER = 5.0  # sigma
@@ -164,19 +165,24 @@ class Warmth:
         """
         if self.spread <= 0:
             return np.zeros(images.count)
-        away = (images.metadata.column(TELESCOPE).astype(np.float64) - self.middle) / self.spread
+        column = repair(images.metadata, TELESCOPE, images.mjd, [])
+        away = (column.values - self.middle) / self.spread
         return np.where(np.isfinite(away), np.clip(away, -FARTHEST, FARTHEST), 0.0)
 
 
-def telescope_temperature(images: Images, chosen: npt.NDArray[np.int64]) -> Warmth:
+def telescope_temperature(
+    images: Images, chosen: npt.NDArray[np.int64], warnings: list[str]
+) -> Warmth:
     """Return median and scatter of the telescope's temperature over some images.
 
-    The scatter is 0 if there are too few images, or the temperature is unknown or constant.
+    The scatter is 0 if there are too few images, or the temperature is unknown or constant. Values
+    that were replaced are added to `warnings`.
     """
     if TELESCOPE not in images.metadata.present() or len(chosen) < FEWEST_WARMTHS:
         return Warmth(0.0, 0.0)
-    values = images.metadata.column(TELESCOPE)[chosen].astype(np.float64)
-    if not np.isfinite(values).all() or values.std() < STEADY:
+    column = repair(images.metadata, TELESCOPE, images.mjd, warnings)
+    values = column.values[chosen]
+    if column.unknown or values.std() < STEADY:
         return Warmth(0.0, 0.0)
     return Warmth(float(np.median(values)), float(values.std()))
 

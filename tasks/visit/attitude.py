@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.inputs import ATTITUDE, PIXEL_SCALE
 from schemas.payloads import Product, Reference
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
+from tasks.visit.attitude_rows import Rows, check_rows
 
 DEFAULT_SCALE = 1.01  # used without a reference [arcsec/pixel]
 
@@ -25,25 +26,31 @@ class Attitude:
     dec: FloatArray
     roll: FloatArray  # [deg]
     path: Path  # of the file
+    # start and end of the gaps that were filled or are left, shape (k, 2) [MJD]
+    gaps: FloatArray = field(default_factory=lambda: np.empty((0, 2)))
+    # gaps in which rows were left out, shape (k,)
+    left_out: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
+    counts: dict[str, int] = field(default_factory=dict)  # rows that were left out, by reason
+    frozen: bool = False  # nothing changes throughout
 
 
 def read_attitude(product: Product) -> Attitude:
-    """Return the attitude of a visit.
+    """Return the attitude of a visit, without wrong rows and with gaps filled.
 
     Raises
     ------
     BadInputError
-        If times do not increase, or values are not finite.
+        If fewer than half of the rows are valid, or fewer than two.
     """
     with open_declared(require(product.path), ATTITUDE) as file:
         table = file["SCI_RAW_Attitude"]
-        time = table.finite_column("MJD_TIME")
-        ra, dec, roll = (table.finite_column(c) for c in ("SC_RA", "SC_DEC", "SC_ROLL_ANGLE"))
-        if (np.diff(time) <= 0).any():
-            raise table.refuse(
-                f"column MJD_TIME does not increase at row {int(np.argmax(np.diff(time) <= 0)) + 2}"
-            )
-        return Attitude(time, ra, dec, roll, file.path)
+        columns = ("MJD_TIME", "SC_RA", "SC_DEC", "SC_ROLL_ANGLE")
+        rows = Rows(*(table.column(name).astype(np.float64) for name in columns))
+        checked = check_rows(rows)
+        if len(checked.rows.time) < 2 or 2 * sum(checked.counts.values()) > len(rows.time):
+            found = ", ".join(f"{n} {reason}" for reason, n in checked.counts.items())
+            raise table.refuse(f"of {len(rows.time)} rows, {found or 'too few to be averaged'}")
+        return Attitude(*checked.rows, file.path, *checked[1:])
 
 
 def mean_between(

@@ -20,6 +20,7 @@ from schemas.errors import BadInputError
 from tasks.calibration.apply import calibrate_images
 from tasks.calibration.bias import (
     BiasReference,
+    MarginLevels,
     clipped_mean,
     margin_levels,
     margin_mean,
@@ -30,12 +31,13 @@ from tasks.calibration.dark_frames import interpolate_frames
 from tasks.calibration.detector import PerImage, Response, pixel_charge
 from tasks.calibration.drift import smooth_in_time
 from tasks.calibration.flat import between, bracket
-from tasks.calibration.gain import GainFormula, fill_gaps, gain_of, read_gain_formula
+from tasks.calibration.gain import GainFormula, gain_of, read_gain_formula
 from tasks.calibration.linearity import read_curve, with_low_signal
 from tasks.correction.smearing import margin_rows
 from tasks.files.byte_order import to_big_endian
 from tasks.files.writer import write_fits
 from tasks.numerics.robust import MAD_TO_SIGMA, ring_statistics, robust_scatter
+from tasks.numerics.series import fill_gaps
 from tasks.scene.look import sample_indices
 from tasks.scene.position import centre_of_light
 from tasks.simulation.linearity import linearisation
@@ -141,7 +143,7 @@ def collapse(path: Path, form: str) -> None:
     put_together(path, parts)
 
 
-def levels(visit: Path, library: Path) -> tuple[Any, Any, Any, str]:
+def levels(visit: Path, library: Path) -> MarginLevels:
     (frame,) = library.rglob("*_BiasFrame_*")
     reference = read_bias_reference(raw_product(frame), 100_000, "main")
     (path,) = visit.rglob("*SubArray*")
@@ -161,7 +163,7 @@ def test_margins_of_each_form_give_the_true_level_within_their_noise(
     if form != "image":
         (path,) = visit.rglob("*SubArray*")
         collapse(path, form)
-    level, error, ron, source = levels(visit, library)
+    level, error, ron, source, *_ = levels(visit, library)
     assert source == "OverscanLeft+BlankLeft+BlankRight"
     # 20 columns of 200 rows, stacks of 3 exposures: RON 7 ADU / sqrt(3 x 4000) is 0.06 ADU
     assert np.all((error > 0.02) & (error < 0.2))
@@ -199,13 +201,54 @@ def test_collapsed_margins_without_a_mean_are_refused(visit: Path, library: Path
         levels(visit, library)
 
 
+def set_margin(visit: Path, side: str, value: float, images: slice = slice(None)) -> None:
+    """Fill a margin of some images with a value of one exposure."""
+    (path,) = visit.rglob("*SubArray*")
+    with edited(path, f"SCI_RAW_{side}") as part:
+        pixels = part.pixels
+        pixels[images] = 3 * value
+        part.pixels = pixels
+
+
+@pytest.mark.parametrize("value", [5000.0, 600.0, 2.0, 1e6])
+def test_a_constant_margin_does_not_enter_level_and_noise(
+    visit: Path, library: Path, value: float
+) -> None:
+    sound = levels(visit, library)
+    set_margin(visit, "BlankLeft", value)
+    found = levels(visit, library)
+    assert found.source == "OverscanLeft+BlankRight"
+    (warning,) = found.warnings
+    assert "BlankLeft: level or noise of 12 of 12 images cannot be right" in warning
+    assert not found.partial.any()
+    # 12 of 20 columns are left: errors of 0.06 ADU become 0.08
+    assert np.abs(found.level - sound.level).max() < 5 * 0.08
+    assert found.ron == pytest.approx(sound.ron, rel=0.1)
+
+
+def test_a_margin_that_is_wrong_or_incomplete_in_one_image_flags_that_image(
+    visit: Path, library: Path
+) -> None:
+    sound = levels(visit, library)
+    set_margin(visit, "BlankRight", 3000.0, slice(4, 5))
+    (path,) = visit.rglob("*SubArray*")
+    with edited(path, "SCI_RAW_OverscanLeft") as part:
+        pixels = part.pixels
+        pixels[7, :, 1] = 0  # no data
+        part.pixels = pixels
+    found = levels(visit, library)
+    assert np.flatnonzero(found.partial).tolist() == [4, 7]
+    assert "BlankRight: level or noise of 1 of 12" in found.warnings[0]
+    assert np.abs(found.level - sound.level).max() < 5 * 0.08
+
+
 def test_without_margins_there_is_no_level(visit: Path) -> None:
     (path,) = visit.rglob("*SubArray*")
     put_together(
         path, [p for p in take_apart(path) if "Left" not in p.extname and "Right" not in p.extname]
     )
     with open_exposures(raw_product(path)) as raw:
-        level, _, ron, source = margin_levels(
+        level, _, ron, source, *_ = margin_levels(
             raw, BiasReference(300.0, 0.1, 7.0, np.zeros((1024, 1024)), {}), 4.0
         )
     assert source == ""
@@ -228,12 +271,12 @@ def test_margins_that_are_read_in_blocks_give_the_same_bits_whatever_the_size(
     (frame,) = library.rglob("*_BiasFrame_*")
     reference = read_bias_reference(raw_product(frame), 100_000, "main")
     with open_exposures(raw_product(path)) as raw:
-        *whole, source = margin_levels(raw, reference, 4.0, size=1 << 30)
-        assert all(np.isfinite(values).all() for values in whole)
+        whole = margin_levels(raw, reference, 4.0, size=1 << 30)
+        assert all(np.isfinite(values).all() for values in whole[:3])
         for size in SIZES:
-            *found, same = margin_levels(raw, reference, 4.0, size=size)
-            assert same == source
-            for one, other in zip(found, whole, strict=True):
+            found = margin_levels(raw, reference, 4.0, size=size)
+            assert (found.source, found.warnings) == (whole.source, ())
+            for one, other in zip(found[:3], whole[:3], strict=True):
                 np.testing.assert_array_equal(one, other)
 
 

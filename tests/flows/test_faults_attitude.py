@@ -127,3 +127,45 @@ def test_a_table_without_rows_is_refused(bench: Bench, kind: str) -> None:
     path = bench.raw(kind)
     change_rows(path, kind, lambda rows: rows[:0])
     bench.refused(65, str(path), f"HDU 1 {kind}", "no rows")
+
+
+def test_a_gap_in_the_attitude_is_named_and_its_images_are_flagged(
+    bench: Bench, sound: Any
+) -> None:
+    path = bench.raw("SCI_RAW_Attitude")
+    with fits.open(path, memmap=False) as hdus:
+        time = hdus[1].data["MJD_TIME"]
+    middle = int(np.searchsorted(time, sound["MJD_TIME"][5]))
+    change_rows(
+        path, "SCI_RAW_Attitude", lambda rows: np.delete(rows, slice(middle - 50, middle + 30))
+    )
+    rows, said = bench.measured()
+    start, stop = time[middle - 51], time[middle + 30]
+    assert f"81 s from MJD {start:.5f} to {stop:.5f}: interpolated" in said
+    assert flagged(rows, Quality.POINTING) == [4, 5]
+    assert flagged(rows, Quality.COSMIC_RAYS) == flagged(sound, Quality.COSMIC_RAYS)
+    # the roll angle is interpolated; without the jitter, the models of star and field differ a
+    # little, which moves the flux by less than its error (200 ppm)
+    assert rows["FLUX"] == pytest.approx(sound["FLUX"], rel=2e-4)
+
+
+def test_an_attitude_that_is_all_wrong_is_refused(bench: Bench) -> None:
+    path = bench.raw("SCI_RAW_Attitude")
+
+    def change(rows: Any) -> None:
+        rows["SC_DEC"] = 1e30
+
+    change_rows(path, "SCI_RAW_Attitude", change)
+    bench.refused(65, str(path), "of 751 rows, 751 missing or out of range")
+
+
+def test_a_frozen_attitude_flags_all_images(bench: Bench) -> None:
+    def change(rows: Any) -> None:
+        for name in ("SC_RA", "SC_DEC", "SC_ROLL_ANGLE"):
+            rows[name] = rows[name][0]
+
+    change_rows(bench.raw("SCI_RAW_Attitude"), "SCI_RAW_Attitude", change)
+    rows, said = bench.measured()
+    assert "the attitude does not change at all: all images are flagged" in said
+    assert flagged(rows, Quality.POINTING) == list(range(12))
+    assert np.isfinite(rows["FLUX"]).all()

@@ -64,3 +64,12 @@ def test_a_visit_without_margins_is_reduced_with_the_nominal_bias(bench: Bench) 
     path = bench.raw(SUBARRAY)
     put_together(path, [p for p in take_apart(path) if p.extname not in MARGINS])
     assert "nominal bias" in bench.measured()[1]
+
+
+def test_constant_margins_throughout_give_the_noise_of_the_reference(
+    bench: Bench, sound: Any
+) -> None:
+    change_pixels(bench, lambda pixels: np.full_like(pixels, 3 * 630), *MARGINS)
+    rows, said = bench.measured()
+    assert "the read-out noise of the margins is" in said
+    assert rows["FLUXERR"][:, 10] == pytest.approx(sound["FLUXERR"][:, 10], rel=0.02)

@@ -22,7 +22,7 @@ from tasks.scene.optics import (
     to_spectrum,
 )
 from tasks.scene.psf import reference_psf, tidied
-from tasks.scene.star_model import Warmth
+from tasks.scene.star_model import Warmth, telescope_temperature
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 from tasks.scene.track import Track, estimate_lag
 from tasks.visit.attitude import Attitude, target_track
@@ -227,14 +227,52 @@ def test_a_level_that_is_known_is_not_fitted() -> None:
 
 def test_images_far_from_the_sample_s_temperature_are_held_at_its_edge() -> None:
     class Metadata:
+        declared = None
+
         def column(self, name: str) -> FloatArray:
-            return np.array([-10.0, -9.0, 50.0, np.nan])
+            return np.array([-10.0, np.nan, -8.0, 50.0])
 
     class Images:
-        count, metadata = 4, Metadata()
+        count, metadata, mjd = 4, Metadata(), np.arange(4.0)
 
-    np.testing.assert_array_equal(Warmth(-10.0, 0.5).parameter(Images()), [0.0, 2.0, 4.0, 0.0])  # type: ignore[arg-type]
+    # a missing temperature is interpolated
+    np.testing.assert_array_equal(Warmth(-10.0, 0.5).parameter(Images()), [0.0, 2.0, 4.0, 4.0])  # type: ignore[arg-type]
     np.testing.assert_array_equal(Warmth(0.0, 0.0).parameter(Images()), np.zeros(4))  # type: ignore[arg-type]
+
+
+def test_a_glitch_of_the_telescope_s_temperature_changes_neither_its_scatter_nor_an_image() -> None:
+    values = -11.0 + 0.3 * np.sin(np.arange(60) / 9)
+    spoilt = values.copy()
+    spoilt[20] = 40.0
+
+    class Metadata:
+        declared = None
+
+        def __init__(self, values: FloatArray) -> None:
+            self.column = lambda _: values.copy()
+
+        def present(self) -> dict[str, int]:
+            return {"thermFront_2": 1}
+
+    class Images:
+        count, mjd = 60, np.arange(60.0)
+
+        def __init__(self, values: FloatArray) -> None:
+            self.metadata = Metadata(values)
+
+    warnings: list[str] = []
+    chosen = np.arange(60)
+    sound = telescope_temperature(Images(values), chosen, warnings)  # type: ignore[arg-type]
+    assert warnings == []
+    warmth = telescope_temperature(Images(spoilt), chosen, warnings)  # type: ignore[arg-type]
+    assert warnings == [
+        "thermFront_2: of 60 values, 1 far from their neighbours (first at MJD 20.00000): "
+        "interpolated in time"
+    ]
+    # the neighbours give the temperature to 0.01 degrees
+    assert (warmth.middle, warmth.spread) == pytest.approx((sound.middle, sound.spread), abs=0.01)
+    found = warmth.parameter(Images(spoilt))  # type: ignore[arg-type]
+    assert found == pytest.approx(sound.parameter(Images(values)), abs=0.05)  # type: ignore[arg-type]
 
 
 def test_a_bright_star_is_drawn_further_out_than_a_faint_one_and_none_without_light() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from astropy.io import fits
 
@@ -52,6 +53,7 @@ CHANGES = {
     "bias.smooth": Change(0.0, "bias", "jump"),
     "bias.clip": Change(1.5, "bias"),
     "gain.smooth": Change(0.0, "gain"),
+    "gain.deviation": Change(0.001, "gain"),
     "linearity.skip": Change(True, "linearity"),
     "linearity.low_signal": Change(0.1, "linearity"),
     "spread.skip": Change(True, "spread"),
@@ -182,7 +184,7 @@ def benches(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_every_setting_has_a_change_to_try() -> None:
-    with_attitude_cut = {"pointing.partial"}  # the last test
+    with_attitude_cut = {"pointing.partial", "pointing.gap"}  # the last tests
     assert set(NAMES) - with_attitude_cut == set(CHANGES)
 
 
@@ -209,3 +211,17 @@ def test_part_of_an_attitude_is_refused_unless_the_setting_accepts_it(
     assert refused is MissingInputError
     assert "pointing.partial" in reason
     assert len(outcome(bench, "pointing", {"pointing": {"partial": True}})) == 4
+
+
+def test_a_gap_in_the_attitude_flags_images_unless_the_setting_accepts_it(
+    tiny_visit: Path, library: Path, tmp_path: Path
+) -> None:
+    visit = Path(shutil.copytree(tiny_visit, tmp_path / "visit"))
+    attitude = raw_file(visit, "SCI_RAW_Attitude")
+    with fits.open(attitude, memmap=False) as hdus:
+        hdus[1].data = np.delete(hdus[1].data, slice(300, 310))
+        hdus.writeto(attitude, overwrite=True, checksum=True)
+    bench = Bench(visit, (library,), Path(), Path()).fresh(tmp_path)
+    *_, warnings = outcome(bench, "pointing", {})
+    assert "gaps in the attitude of 1 images" in warnings[0]
+    assert outcome(bench, "pointing", {"pointing": {"gap": 60.0}})[-1] == ()

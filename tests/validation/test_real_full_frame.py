@@ -37,7 +37,7 @@ def kelt20_flux(shared: Path) -> tuple[dict[str, float], float]:
     linearity, _ = read_curve(curve, 230_000)
     frame = raw_file(shared / "real" / "flight", "SCI_RAW_FullArray")
     with open_exposures(product(frame, "SCI_RAW_FullArray")) as raw:
-        nothing = BiasReference(0.0, 0.0, 0.0, np.zeros((1024, 1024)), {})
+        nothing = BiasReference(565.8, 0.0, 7.2, np.zeros((1024, 1024)), {})
         level, *_ = margin_levels(raw, nothing, 4.0)
         vod, vrd, vog, vss, temperature = (
             raw.metadata.column(n).astype(float) for n in HOUSEKEEPING

@@ -67,6 +67,13 @@ TEMPLATES = ("look.typ", "report.typ", "pages.typ")
 
 MOST_WARNINGS = 6
 
+# values of keywords that say that a quantity was not measured in this visit
+NOMINAL = {
+    ("GAIN_SRC", "nominal"): "gain",
+    ("BIAS_SRC", "reference"): "bias level",
+    ("RON_SRC", "reference"): "read-out noise",
+}
+
 
 class Report(Payload):
     """The contents of the pages."""
@@ -197,6 +204,7 @@ def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf
         warned=_once(step for step, state in states if state is Status.WARNING),
         skipped=_once(step for step, state in states if state is Status.SKIPPED),
         by_hand=_once(leaf.step for leaf in leaves if leaf.by_hand),
+        nominal=nominal_values(leaves),
     )
 
 
@@ -211,6 +219,12 @@ def commonest_flag(points: Points) -> str:
         return ""
     words = tables.BIT_WORDS.get(commonest, tables.bit_name(commonest))
     return f"{words} ({counted(counts[commonest])})"
+
+
+def nominal_values(leaves: Sequence[Leaf]) -> tuple[str, ...]:
+    """Return the quantities of the detector for which a nominal value was used."""
+    used = {(name, value) for leaf in leaves for name, value in leaf.used.items()}
+    return tuple(words for source, words in NOMINAL.items() if source in used)
 
 
 def _once(steps: Iterable[str]) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ class Evidence:
     `scatter` and `error` are the point-to-point scatter and the median formal error [ppm], None if
     unknown; `contamination` is the light of field stars relative to the target's, None if not
     measured. `commonest` describes the most common flag of the points that are not good; it is
-    empty if there is none. The other fields name steps.
+    empty if there is none. `nominal` names quantities of the detector that could not be measured
+    in this visit. The other fields name steps.
     """
 
     visible: int
@@ -69,6 +70,7 @@ class Evidence:
     warned: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
+    nominal: tuple[str, ...] = ()
     synthetic: tuple[str, ...] = ()  # kinds of reference
 
 
@@ -112,6 +114,7 @@ def verdict(evidence: Evidence) -> Verdict:
         noise_rule(evidence),
         contamination_rule(evidence),
         synthetic_rule(evidence),
+        steps_rule("Nominal values", "nominal values in place of measured ones", evidence.nominal),
         steps_rule("Steps with a warning", "steps with a warning", evidence.warned),
         steps_rule("Steps skipped", "steps skipped by a setting", evidence.skipped),
         steps_rule("Steps supplied by hand", "steps supplied by hand", evidence.by_hand),

@@ -30,7 +30,7 @@ def test_the_first_page_shows_the_results(plain_report: Path) -> None:
         "G0, 6065 K",
         "A. Stronomer",
         "Good points 120 ≥",
-        "The light curve is good: all 8 rules are met.",
+        "The light curve is good: all 9 rules are met.",
         "Point-to-point scatter 100 ppm ≤ 150 ≤ 300 met",
         "completed",
         "dead pixel detection (BDPIX_D2)",

@@ -69,6 +69,11 @@ def test_an_uneventful_light_curve_is_good_and_the_reasons_say_why() -> None:
             "synthetic references of another instrument: SAA map",
         ),
         ({"synthetic": ("SAA map", "flat field")}, "not usable", "SAA map, flat field"),
+        (
+            {"nominal": ("gain", "bias level")},
+            "usable with care",
+            "nominal values in place of measured ones: gain, bias level",
+        ),
         ({"contamination": 0.05}, "good", "90"),
         (
             {"contamination": 0.051},
@@ -112,6 +117,7 @@ def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict()
         "Point-to-point scatter / formal error",
         "Contamination by field stars",
         "Synthetic references",
+        "Nominal values",
         "Steps with a warning",
         "Steps skipped",
         "Steps supplied by hand",
@@ -119,10 +125,10 @@ def test_every_rule_is_shown_with_its_bounds_and_the_worst_word_is_the_verdict()
     against = [rule.name for rule in found.rules if rule.word != "good"]
     assert against == [found.rules[2].name, found.rules[3].name, "Steps skipped"]
     assert all(rule.goal and rule.limit and rule.found for rule in found.rules)
-    assert found.sentence == "3 of 8 rules are not met"
+    assert found.sentence == "3 of 9 rules are not met"
     assert len(found.reasons) == 3
-    assert verdict(GOOD).sentence == "all 8 rules are met"
-    assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 8 rules is not met"
+    assert verdict(GOOD).sentence == "all 9 rules are met"
+    assert verdict(replace(GOOD, scatter=160.0)).sentence == "1 of 9 rules is not met"
 
 
 @given(

@@ -1,0 +1,94 @@
+"""Pixels of references that cannot be right, and what replaces them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.arrays import FloatArray
+
+# The bias of a pixel differs from the level by some ADU; bad columns by tens [ADU].
+STRUCTURE = -500.0, 500.0
+# A hot pixel fills within a second; noise makes cold ones slightly negative [electron/s].
+DARK = -100.0, 1e5
+# 0.01 electron/s at launch, 1 in 2024; twenty degrees warmer, 20 [electron/s].
+USUAL_DARK = -1.0, 50.0
+# Dust and vignetting take some per cent of the light; dead pixels are found by their light.
+RESPONSE = 0.05, 5.0
+# Planes are normalised to a mean of 1 over the CCD; a window differs from that by per cent.
+MEAN_RESPONSE = 0.8, 1.25
+
+
+def replace_outside(
+    pixels: FloatArray, limits: tuple[float, float], value: float, words: str, warnings: list[str]
+) -> FloatArray:
+    """Return an image in which pixels outside of some limits have another value, with a warning.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (ny, nx)
+        The image.
+    limits : tuple of float
+        Smallest and largest plausible value.
+    value : float
+        Replaces others.
+    words : str
+        The quantity, for the warning.
+    warnings : list of str
+        Receives the warning.
+    """
+    outside = ~((pixels >= limits[0]) & (pixels <= limits[1]))
+    if not outside.any():
+        return pixels
+    y, x = (int(i[0]) for i in np.nonzero(outside))
+    warnings.append(
+        f"{words}: {outside.sum()} of {pixels.size} pixels of the window are outside of "
+        f"{limits[0]:g} to {limits[1]:g} (the first, {pixels[y, x]:.4g}, at x = {x}, y = {y}): "
+        f"{value:.4g} is used"
+    )
+    return np.where(outside, value, pixels)
+
+
+def plausible_dark(
+    rate: FloatArray, error: FloatArray, warnings: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Return a map of the dark current without impossible pixels, and its error [electron/s].
+
+    A map whose median is impossible is replaced by 0.
+    """
+    usual = float(np.median(rate[np.isfinite(rate)]))
+    if not USUAL_DARK[0] <= usual <= USUAL_DARK[1]:
+        warnings.append(
+            f"the dark frames have a median of {usual:.4g} electron/s, expected {USUAL_DARK[0]:g} "
+            f"to {USUAL_DARK[1]:g}: no dark current is subtracted"
+        )
+        return np.zeros_like(rate), np.zeros_like(error)
+    kept = replace_outside(rate, DARK, usual, "dark frames", warnings)
+    errors = np.where((kept == rate) & (error >= 0) & (error <= DARK[1]), error, np.median(error))
+    return kept, errors
+
+
+def plausible_response(
+    response: FloatArray, error: FloatArray, warnings: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Return a flat field without impossible pixels, and its error.
+
+    A flat field with an impossible mean is divided by it; one with mostly impossible pixels is
+    replaced by 1.
+    """
+    good = (response >= RESPONSE[0]) & (response <= RESPONSE[1])
+    if 2 * good.sum() < good.size:
+        warnings.append(
+            f"flat field: {good.sum()} of {good.size} pixels of the window are between "
+            f"{RESPONSE[0]:g} and {RESPONSE[1]:g}: the images are not divided by it"
+        )
+        return np.ones_like(response), np.zeros_like(error)
+    mean = float(response[good].mean())
+    kept = replace_outside(response, RESPONSE, mean, "flat field", warnings)
+    errors = np.where(good & (error >= 0) & (error <= 1), error, float(np.median(error)))
+    if not MEAN_RESPONSE[0] <= mean <= MEAN_RESPONSE[1]:
+        warnings.append(
+            f"the flat field has a mean of {mean:.4g} in the window, expected {MEAN_RESPONSE[0]:g} "
+            f"to {MEAN_RESPONSE[1]:g}: it is divided by its mean"
+        )
+        return kept / mean, errors / mean
+    return kept, errors
