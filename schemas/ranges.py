@@ -130,7 +130,7 @@ COLUMNS: Mapping[str, Allowed] = {
     "TARGET_LOCATION_X": plausible(0, 1024),
     "TARGET_LOCATION_Y": plausible(0, 1024),
     "STRAY_LIGHT_THRESHOLD": Allowed(0, 1e12),  # photons per pixel and second; 1e9 means none
-    "STRAY_LIGHT": plausible(0, 1e9),
+    "STRAY_LIGHT": plausible(0, 1e15),  # far above any threshold
     # the satellite is 7080 km from the centre of the Earth, and 7.5 km/s fast; beyond 10 000 km and
     # 12 km/s it would not be in a low orbit, and metres would be kilometres
     **{axis: Allowed(-10_000, 10_000) for axis in "XYZ"},
