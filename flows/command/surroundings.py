@@ -116,15 +116,15 @@ def absolute_path(path: Path) -> Path:
         path = path.absolute()
     except FileNotFoundError as error:
         raise StorageError(f"{path}: the working folder was deleted; use absolute paths") from error
-    _check_utf8(str(path))
+    _check_utf8(str(path), "; rename the folder or file")
     return path
 
 
-def _check_utf8(text: str) -> None:
+def _check_utf8(text: str, advice: str = "") -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{text}: is not UTF-8; rename the folder or file") from error
+        raise UsageError(f"{text}: is not UTF-8{advice}") from error
 
 
 @contextlib.contextmanager

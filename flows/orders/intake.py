@@ -101,13 +101,15 @@ def intake(
         before = len(outcomes)
         claims = [p for p in _named(folder / "running", ".xml") if p.name not in later]
         for path in (*claims, *_find_complete(folder, settle, later)):
-            order = folder / "running" / path.name
+            # in JSON and in the arguments of `drp job` a name must be UTF-8
+            name = path.name.encode(errors="backslashreplace").decode()
+            order = folder / "running" / name
             with _locked_claim(path, order) as lock:
                 if lock is None or disk.is_taken(order.with_suffix(".json")):
                     continue  # another process's, or finished: put away in the next round
                 outcome = _work_on(folder, order, do or job_process, lock, report)
                 outcomes.append(outcome)
-                later |= {path.name} if outcome.state == "again" else set()
+                later |= {path.name, order.name} if outcome.state == "again" else set()
                 report(outcome_line(folder, outcome))
         if len(outcomes) == before:
             return outcomes

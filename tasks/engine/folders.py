@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.errors import CannotCreateError, DrpError
+from schemas.errors import CannotCreateError, ConfigurationError, DrpError
 from tasks.engine.store import Warn
 from tasks.files import disk
 
@@ -31,15 +31,28 @@ def default_work_folder(warn: Warn) -> Path:
     It is DRP_WORK, else one in the user's cache, else a temporary one, which is reported by `warn`.
     """
     if named := os.environ.get("DRP_WORK"):
-        return disk.absolute(Path(named))
-    folder = _cache_folder()
-    if folder is None:
-        folder = _temporary_folder()
-        warn(
-            f"the usual folder for intermediate products is not writable: using {folder} (choose "
-            f"another with --work)"
-        )
+        folder = disk.absolute(Path(named))
+        if not _is_utf8(folder):
+            raise ConfigurationError(f"DRP_WORK is {folder}, which is not UTF-8")
+        return folder
+    cache = _cache_folder()
+    if cache is not None:
+        return cache
+    folder = _temporary_folder()
+    warn(
+        f"the usual folder for intermediate products is not writable: using {folder} (choose "
+        f"another with --work)"
+    )
     return folder
+
+
+def _is_utf8(folder: Path) -> bool:
+    """Whether paths of products in a folder can be written to JSON."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _cache_folder() -> Path | None:
@@ -48,6 +61,8 @@ def _cache_folder() -> Path | None:
     if not cache:
         return None
     folder = Path(cache) / "cheops-drp"
+    if not _is_utf8(folder):
+        return None
     try:
         disk.make_folder(folder)
     except DrpError:
@@ -58,7 +73,12 @@ def _cache_folder() -> Path | None:
 def _temporary_folder() -> Path:
     import tempfile
 
-    folder = Path(tempfile.gettempdir()) / f"cheops-drp-{os.getuid()}"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"cheops-drp-{os.getuid()}"
+    except OSError as error:
+        raise CannotCreateError(f"no temporary folder is writable: {error}") from error
+    if not _is_utf8(folder):
+        raise ConfigurationError(f"the temporary folder {folder.parent} is not UTF-8")
     if not disk.is_taken(folder):
         disk.create_folder(folder, mode=0o700)
     status = disk.status(folder, follow=False)

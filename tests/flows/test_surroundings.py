@@ -16,12 +16,14 @@ import click
 import pytest
 
 from flows.command.options import Seconds
+from flows.orders.intake import intake
 from flows.references import read_time
 from flows.runs.ending import crash_file, describe_error, read_seconds
 from flows.runs.reduction import run_reduce
 from schemas import ROOT
 from schemas.errors import ConfigurationError, StorageError, shortage
 from schemas.requests import ReduceRequest
+from tasks.engine.folders import default_work_folder
 from tasks.engine.run import StepReport
 from tasks.numerics.times import now
 from tests.support.faults import run_in_process
@@ -184,3 +186,30 @@ def test_numbers_of_options_and_variables_are_checked(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "9" * 30)
     with pytest.raises(ConfigurationError, match="SOURCE_DATE_EPOCH is 9"):
         now()
+
+
+def test_the_work_folder_of_a_home_that_is_not_utf8_is_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/latin_\xe9")
+    os.mkdir(odd)
+    monkeypatch.setenv("DRP_WORK", odd)
+    with pytest.raises(
+        ConfigurationError, match=r"DRP_WORK is .*latin_\\udce9, which is not UTF-8"
+    ):
+        default_work_folder(lambda _: None)
+    monkeypatch.delenv("DRP_WORK")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", odd)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    warnings: list[str] = []
+    assert default_work_folder(warnings.append).parent == tmp_path
+    assert len(warnings) == 1
+
+
+def test_an_order_whose_name_is_not_utf8_is_put_away_under_an_escaped_name(tmp_path: Path) -> None:
+    order = os.fsdecode(os.fsencode(tmp_path) + b"/order_\xe9.xml")
+    Path(order).write_text("<Ipf_Job_Order></Ipf_Job_Order>")
+    (outcome,) = intake(tmp_path, lambda _order, _lock: 78, settle=0)
+    assert (outcome.order, outcome.state) == ("order_\\udce9.xml", "failed")
+    assert (tmp_path / "failed" / outcome.order).exists()
