@@ -116,7 +116,7 @@ def _measure_parameters(table: Hdu, limits: dict[str, tuple[Pair, Pair]]) -> lis
     return [judge(n, units.get(n, ""), table.column(n), *of_column[n]) for n in names]
 
 
-@step("housekeeping", version="2", payload=Housekeeping, leaves=["TERM_HOUSEKEEPING"])
+@step("housekeeping", version="3", payload=Housekeeping, leaves=["TERM_HOUSEKEEPING"])
 def judge_housekeeping(raw: Product, limits: Reference | None) -> Leaves:
     """Compare voltages and temperatures with their limits."""
     with open_exposures(raw) as exposures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import maximum_filter, median_filter
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
@@ -26,10 +27,11 @@ _NO_WHITE_PSF = (
     "there is no reference PSF (REF_APP_WhitePSF): neighbours are not subtracted before the visit "
     "has a PSF of its own, and few images do not give one"
 )
+OUTLYING = 10.0  # times the brightest pixel around it
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 
 
-@step("prior", version="6", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="7", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,
@@ -46,7 +48,9 @@ def read_prior(
         codes = cut_codes(bad, exposures)
     hdus = [
         NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes),
-        NewHdu(TERMS["TERM_PRIOR_PSF"], offsets, pixels=white_plane(white)),
+        NewHdu(
+            TERMS["TERM_PRIOR_PSF"], offsets, pixels=without_outliers(white_plane(white), warnings)
+        ),
         star_table(read_catalogue(catalogue, conversion, mjd, magnitude, warnings)),
     ]
     return Leaves({"TERM_PRIOR": hdus}, warnings=warnings)
@@ -67,6 +71,28 @@ def white_plane(white: Reference | None) -> FloatArray:
     with open_declared(require(white.product.path), WHITE_PSF) as file:
         plane: FloatArray = file["REF_APP_WhitePSF"].finite_image(0, 1)[0]
         return plane
+
+
+def without_outliers(plane: FloatArray, warnings: list[str]) -> FloatArray:
+    """Return a PSF without pixels that are far from those around them, with a warning.
+
+    They are replaced by the median of the pixels around them. The lobes of the defocused PSF are
+    some pixels wide: no pixel is ten times as bright as the brightest one beside it.
+    """
+    if not plane.any():
+        return plane
+    around = np.ones((3, 3), dtype=np.bool_)
+    around[1, 1] = False
+    brightest = maximum_filter(np.abs(plane), footprint=around, mode="nearest")
+    usual = float(np.median(np.abs(plane[plane != 0])))
+    outliers = np.abs(plane) > OUTLYING * np.maximum(brightest, usual)
+    if not outliers.any():
+        return plane
+    warnings.append(
+        f"reference PSF: {outliers.sum()} of {plane.size} pixels are more than {OUTLYING:g} times "
+        f"as bright as those around them: replaced by their median"
+    )
+    return np.where(outliers, median_filter(plane, footprint=around, mode="nearest"), plane)
 
 
 def star_table(catalogue: Catalogue | None) -> NewHdu:

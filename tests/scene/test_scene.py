@@ -21,6 +21,7 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
+from tasks.scene.prior import without_outliers
 from tasks.scene.psf import reference_psf, tidied
 from tasks.scene.star_model import Warmth, telescope_temperature
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
@@ -238,6 +239,22 @@ def test_images_far_from_the_sample_s_temperature_are_held_at_its_edge() -> None
     # a missing temperature is interpolated
     np.testing.assert_array_equal(Warmth(-10.0, 0.5).parameter(Images()), [0.0, 2.0, 4.0, 4.0])  # type: ignore[arg-type]
     np.testing.assert_array_equal(Warmth(0.0, 0.0).parameter(Images()), np.zeros(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 1e30, -1e30])
+def test_one_absurd_pixel_of_the_reference_psf_has_the_light_of_those_around_it(
+    value: float,
+) -> None:
+    j, i = np.mgrid[:60, :60] - 30.0
+    psf = np.exp(-np.abs(np.hypot(i, j) - 10) / 2)
+    psf /= psf.sum()
+    spoilt, warnings = psf.copy(), []  # type: tuple[FloatArray, list[str]]
+    assert without_outliers(psf, warnings) is psf
+    spoilt[30, 41] = value
+    found = without_outliers(spoilt, warnings)
+    assert "reference PSF: 1 of 3600 pixels" in warnings[0]
+    assert found[30, 41] == pytest.approx(psf[30, 41], rel=0.3)  # the ring is two pixels wide
+    assert (found == psf).sum() == 3599
 
 
 def test_a_glitch_of_the_telescope_s_temperature_changes_neither_its_scatter_nor_an_image() -> None:
