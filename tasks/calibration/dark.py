@@ -41,6 +41,8 @@ LEADING_PIXELS = 28  # read before the first exposed one
 ROW_SHIFT = 30e-6  # [s]
 FULL_READ_SCRIPTS = frozenset((1, 2, 3, 4, 31, 32))  # all rows are read: full frame, faint mode
 
+UNLIKE = 10.0  # factor from the nominal time of a row beyond which a reference is not used
+
 ZERO_CELSIUS = 273.15
 ACTIVATION = 9080.0  # [K]
 SMOOTH = 30.0 / 1440.0  # window that smooths the CCD's temperature [day]
@@ -129,11 +131,28 @@ class ReadOutTiming(NamedTuple):
         return read_times(shape, self.first_row, first_column, self.frequency, self.row_time)
 
 
-def read_timing(exposures: Exposures, reference: Reference | None) -> ReadOutTiming:
+def plausible_row_time(
+    row_time: float | None, frequency: float, warnings: list[str]
+) -> float | None:
+    """Return the time per row, or None, with a warning, unless the pixels of a row explain it."""
+    nominal = ROW_PIXELS / frequency + ROW_SHIFT
+    if row_time is None or 1 / UNLIKE <= row_time / nominal <= UNLIKE:
+        return row_time
+    warnings.append(
+        f"read-out timing: a row takes {1000 * row_time:.4g} ms, expected about "
+        f"{1000 * nominal:.4g} ms: nominal clock times are used"
+    )
+    return None
+
+
+def read_timing(
+    exposures: Exposures, reference: Reference | None, warnings: list[str]
+) -> ReadOutTiming:
     """Return the timing of the visit's read-out script."""
     script = exposures.image.header.get("RO_SCRPT")
     full = script in FULL_READ_SCRIPTS or exposures.shape == (1024, 1024)
     row_time = None if reference is None else _read_row_time(reference, script)
+    row_time = plausible_row_time(row_time, exposures.frequency, warnings)
     return ReadOutTiming(exposures.y_offset if full else 0, exposures.frequency, row_time)
 
 
@@ -178,7 +197,7 @@ def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
     return DarkScale(factor, error if np.isfinite(error) else 0.0, source)
 
 
-@step("dark", "DARK", version="5", payload=Dark, leaves=["TERM_DARK"])
+@step("dark", "DARK", version="6", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product,
     readout: ReadOut,
@@ -194,7 +213,7 @@ def estimate_dark(
     """
     warnings: list[str] = []
     with open_exposures(raw) as exposures:
-        read_out = read_timing(exposures, timing)
+        read_out = read_timing(exposures, timing, warnings)
         rate, error, age = np.zeros(exposures.shape), np.zeros(exposures.shape), 0.0
         scale = DarkScale(1.0, 0.0, "not measured: no dark current is subtracted")
         if frames and not settings.skip:

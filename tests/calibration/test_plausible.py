@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tasks.calibration.dark import plausible_row_time
 from tasks.calibration.gain import (
     GainFormula,
     gain_of,
@@ -97,6 +98,16 @@ def test_maps_that_are_wrong_throughout_have_a_fallback() -> None:
     assert (plausible_response(np.full((20, 20), -1.0), error, warnings)[0] == 1).all()
     assert "the images are not divided by it" in warnings[-1]
     assert len(warnings) == 3
+
+
+def test_a_row_that_takes_ten_times_too_long_has_its_nominal_time() -> None:
+    warnings: list[str] = []
+    assert plausible_row_time(None, 1e5, warnings) is None
+    assert plausible_row_time(0.0108, 1e5, warnings) == 0.0108
+    assert warnings == []
+    assert plausible_row_time(0.9, 1e5, warnings) is None
+    # by hand: 1076 pixels at 10 microseconds and a shift of 30
+    assert warnings[0].startswith("read-out timing: a row takes 900 ms, expected about 10.79 ms")
 
 
 def real_curve() -> Curve:
