@@ -165,7 +165,7 @@ def calibrate_full_array(raw: Product, detector: Detector) -> Leaves:
     return Leaves(written={"SCI_CAL_FullArray": "SCI_CAL_FullArray"})
 
 
-@step("calibrate_imagettes", version="6", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
+@step("calibrate_imagettes", version="7", payload=Calibrated, leaves=["SCI_CAL_Imagette"])
 def calibrate_imagettes(imagettes: Product, raw: Product, detector: Detector) -> Leaves:
     """Write the calibrated imagettes, with the terms of the sub-array at their times."""
     terms = read_detector(detector)

@@ -32,6 +32,9 @@ CENTRE = 40.0  # pixel; radius around the middle of the window in which the targ
 # of the fainter pixels, which hold little more than the bias; no pixel has less
 LOWEST, FAINTER = 0.5, 0.1
 
+# ADU of one exposure; below any bias of the instrument (566 and 628), where all pixels are bright
+LEAST_BIAS = 250.0
+
 RUN, LONG_RUN = 8, 16  # pixels that repeat those of the image before, of another row or column
 
 BY_CHANCE = 4  # coincidences in an image that are no damage
@@ -251,6 +254,7 @@ def assess_images(raw: Exposures, exposures: FloatArray, saturation: float) -> D
     """
     most = float(exposures.max())
     inside, low = sample_window(raw)
+    low = min(low, LEAST_BIAS * float(exposures.min()))
     limits = Limits(low, saturation * float(exposures.min()), FULL_SCALE * most)
     saturated_in = np.zeros(raw.shape, np.int64)
     window, before = Window(inside, near_middle(raw.shape)), ~raw.words(0, 1)[0]

@@ -136,6 +136,14 @@ def test_a_damaged_image_is_recognised_and_no_other(
     assert any(f"(image {BAD + 1})" in text for text in damage_warnings(found, SATURATION))
 
 
+def test_pixels_beside_a_bright_star_that_fills_the_window_are_not_lost() -> None:
+    images = np.round(visit() + 20_000.0)
+    images[:, :12] = NEXP * BIAS + np.round(visit()[:, :12] / 50)
+    found = assess(images)
+    assert not found.unusable.any()
+    assert not found.some_lost.any()
+
+
 def test_sound_images_are_not_damaged() -> None:
     found = assess(visit())
     assert not found.unusable.any()
