@@ -114,6 +114,7 @@ def change_card(path: Path, rng: Random) -> str:
     names = [n for n in names if n and n not in ("CHECKSUM", "DATASUM", "COMMENT", "HISTORY")]
     name = names[rng.integers(len(names))]
     way = int(rng.integers(4))
+    extname = part.extname  # its card may become unreadable
     value: object = ""
     if way == 0:
         part.drop(name)
@@ -125,10 +126,8 @@ def change_card(path: Path, rng: Random) -> str:
     else:
         value = VALUES[rng.integers(len(VALUES))]
         part.set(name, value)
-    return (
-        f"{part.extname} {name} {('without', 'twice', 'card', 'value')[way]} {value!r:.30} "
-        + _put(path, parts)
-    )
+    how = ("without", "twice", "card", "value")[way]
+    return f"{extname} {name} {how} {value!r:.30}" + _put(path, parts)
 
 
 def _put(path: Path, parts: list[Part]) -> str:
