@@ -20,6 +20,8 @@ from schemas.arrays import ComplexArray, FloatArray
 
 FINE = 2  # samples of the fine grid per pixel, along either axis
 
+NO_POWER = 1e-8  # of the power at frequency 0; keeps the prior finite
+
 
 def frequencies(size: int) -> FloatArray:
     """Return the frequencies of the fine grid of a stamp [cycles per pixel], shape (2 size,)."""
@@ -162,10 +164,18 @@ def _moments(
 
 
 def _growth(size: int) -> FloatArray:
-    """Return the strength of the priors at each frequency relative to that at frequency 0."""
+    """Return the strength of the priors at each frequency relative to that at frequency 0.
+
+    Light that is integrated over square pixels has the power sinc^2 kx sinc^2 ky at most, and
+    none at one cycle per pixel. The images do not constrain this frequency, as pixels alias it
+    onto the total of a stamp: without the prior, errors of the sky and of neighbours would go into
+    it, and the light within an aperture would depend on the star's place within its pixel.
+    """
     k = frequencies(size)
     radial = _aliases(np.hypot(k[:, None], k[None, :]).astype(complex)).real
-    growth: FloatArray = 1.0 + (radial / 0.5) ** 4
+    pixel = np.sinc(k) ** 2
+    power = _aliases(np.maximum(pixel[:, None] * pixel[None, :], NO_POWER).astype(complex)).real
+    growth: FloatArray = (1.0 + (radial / 0.5) ** 4) / power
     return growth
 
 

@@ -21,7 +21,7 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
-from tasks.scene.optics import FINE, solve_changing_psf, to_grid, to_spectrum
+from tasks.scene.optics import FINE, frequencies, solve_changing_psf, to_grid, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
 from tasks.visit.terms import read_background, read_bias, read_gain
 
@@ -34,6 +34,10 @@ WINGS = (26.0, 34.0)  # pixel; between these radii the PSF blends into smooth wi
 DETAIL = 4  # pixel; finer structure is removed from the wings
 
 EDGE = 4.0  # pixel; width of the taper to 0 at the edge of the stamp
+
+# cycles per pixel; width of the taper to 0 at the frequency of the pixels. One of 0.1 removes
+# power that single exposures have at 0.9 cycles per pixel
+TAPER = 0.04
 
 
 def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
@@ -167,7 +171,9 @@ def alternate(
         if not weigh(stars).any():
             break  # no star has light: the PSF stays as it is
         images = fitted_images(stars, models, scale)
-        psf = tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
+        psf = tapered(
+            tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
+        )
         if others is not None:
             others(psf)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
@@ -230,6 +236,18 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     moved, default = smooth(to_grid(change)), away < DEFAULT_RADIUS
     moved -= shape * (moved[default].sum() / shape[default].sum())
     return Shape(to_spectrum(shape), to_spectrum(np.where(away < radius, moved, 0.0)))
+
+
+def tapered(psf: Shape) -> Shape:
+    """Remove the frequency of the pixels, along either axis, from a PSF and its change.
+
+    Light that is integrated over square pixels has no power there. The fit suppresses it already
+    (see `optics.py`); smoothing the wings brings some of it back.
+    """
+    size = psf.mean.shape[0] // FINE
+    along: FloatArray = np.clip((1.0 - np.abs(frequencies(size))) / TAPER, 0.0, 1.0)
+    kept = along[:, None] * along[None, :]
+    return Shape(psf.mean * kept, None if psf.change is None else psf.change * kept)
 
 
 def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import erf
 
 from schemas.arrays import FloatArray
+from tasks.numerics.geometry import circle_overlap
 from tasks.scene.optics import (
     FINE,
     fit_star,
@@ -22,12 +23,12 @@ from tasks.scene.optics import (
     to_spectrum,
 )
 from tasks.scene.prior import without_outliers
-from tasks.scene.psf import reference_psf, tidied
-from tasks.scene.star_model import Warmth, telescope_temperature
+from tasks.scene.psf import reference_psf, tapered, tidied
+from tasks.scene.star_model import Shape, Warmth, telescope_temperature
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
 from tasks.scene.track import Track, estimate_lag
 from tasks.visit.attitude import Attitude, target_track
-from tests.support.lobed_star import LOBES, SIZE, moved, solve_psf, star, visit
+from tests.support.lobed_star import LOBES, SIZE, moved, noisy_visit, solve_psf, star, visit
 
 
 def test_a_psf_from_moved_and_blurred_images_predicts_another_one() -> None:
@@ -341,3 +342,40 @@ def test_light_within_the_default_aperture_does_not_change_with_the_temperature(
     assert abs(moved[away < 25].sum()) < 1e-9
     assert moved[(away > 25) & (away < 40)].sum() > 1e-3  # the wings gain
     assert np.abs(moved[away >= 40.5]).max() < 1e-12
+
+
+def scatter_with_place(psf: Shape, radius: float) -> float:
+    """Return the relative scatter of the light in a circle over places within a pixel."""
+    light = []
+    for y, x in np.ndindex(4, 4):
+        place = SIZE / 2 + x / 4, SIZE / 2 + y / 4
+        image = render(psf.mean, motion_transfer(*(np.array([c]) for c in place), SIZE))
+        share = circle_overlap(image.shape, place[0] + 0.5, place[1] + 0.5, radius)
+        light.append(float((image * share).sum()))
+    return float(np.std(light) / np.mean(light))
+
+
+@pytest.mark.parametrize("sky_error", [0.0, 5.0])
+def test_light_in_an_aperture_does_not_depend_on_the_place_within_a_pixel(sky_error: float) -> None:
+    # errors of the sky, of neighbours and of the level are aliased onto one cycle per pixel
+    images = noisy_visit(40, sky_error)
+    mean, _ = solve_changing_psf(images, SIZE, 1e-4, None, None)
+    psf = tapered(tidied(mean, None, 25.0))
+    assert scatter_with_place(psf, 20.0) < 20e-6
+    # no light is lost: photons and floor, at most doubled as four frequencies are separated
+    model = render(psf.mean, motion_transfer(np.array([32.3]), np.array([31.8]), SIZE))
+    noise = np.sqrt((1e6 + 100 * SIZE**2) / len(images)) / 1e6
+    assert np.sqrt(((model - star(32.3, 31.8)) ** 2).sum()) < 2 * noise
+
+
+def test_one_cycle_per_pixel_holds_no_light() -> None:
+    grid = np.random.default_rng(5).random((2 * SIZE, 2 * SIZE))
+    psf = tapered(Shape(to_spectrum(grid), to_spectrum(grid)))
+    assert psf.change is not None
+    nyquist = np.abs(frequencies(SIZE)) == 1.0
+    for spectrum in (psf.mean, psf.change):
+        assert not spectrum[nyquist].any()
+        assert not spectrum[:, nyquist].any()
+    low = np.abs(frequencies(SIZE)) < 0.95
+    kept = np.ix_(low, low)
+    np.testing.assert_array_equal(psf.mean[kept], to_spectrum(grid)[kept])

@@ -48,6 +48,20 @@ def visit(n: int, seed: int = 0) -> list[tuple[FloatArray, np.ndarray, float, fl
     return images
 
 
+def noisy_visit(
+    n: int, sky_error: float, seed: int = 4
+) -> list[tuple[FloatArray, np.ndarray, float, float, float]]:
+    """Return stacks of a million electrons with photon noise, and errors of their sky."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(n):
+        x, y = (np.array([SIZE / 2 + rng.uniform(-0.6, 0.6)]) for _ in range(2))
+        light = 1e6 * moved(x, y)
+        noise = rng.normal(0, sky_error) + rng.normal(0, np.sqrt(light + 100))
+        images.append((light + noise, motion_transfer(x, y, SIZE), 1e6, 1.0, 0.0))
+    return images
+
+
 def solve_psf(
     images: list[tuple[FloatArray, np.ndarray, float, float]], size: int, smoothness: float
 ) -> ComplexArray:
