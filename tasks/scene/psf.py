@@ -21,7 +21,14 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
-from tasks.scene.optics import FINE, frequencies, solve_changing_psf, to_grid, to_spectrum
+from tasks.scene.optics import (
+    FINE,
+    frequencies,
+    frequencies_x,
+    solve_changing_psf,
+    to_grid,
+    to_spectrum,
+)
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
 from tasks.visit.terms import read_background, read_bias, read_gain
 
@@ -62,8 +69,9 @@ def psf_leaves(
 ) -> Leaves:
     """Return the term of a PSF, with its change and the scatter about it."""
     corner = {"X_WINOFF": where.corner[0], "Y_WINOFF": where.corner[1]}
-    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=to_grid(psf.mean))
-    change = np.zeros(psf.mean.shape) if psf.change is None else to_grid(psf.change)
+    grid = to_grid(psf.mean)
+    image = NewHdu(TERMS[extname], {**corner, **used}, pixels=grid)
+    change = np.zeros_like(grid) if psf.change is None else to_grid(psf.change)
     others = [
         NewHdu(TERMS["TERM_PSF_CHANGE"], corner, pixels=change),
         NewHdu(TERMS["TERM_PSF_SCALE"], corner, pixels=scale),
@@ -81,14 +89,13 @@ def reference_psf(plane: FloatArray | None, size: int) -> ComplexArray | None:
     if plane is None or centre is None:
         return None
     stamp, place = cut_plane(plane, centre, size)
-    coarse = np.fft.fft2(stamp)
-    k = np.fft.fftfreq(size)
+    coarse = np.fft.rfft2(stamp)
+    kx, ky = np.fft.rfftfreq(size), np.fft.fftfreq(size)
     coarse *= (
-        np.exp(2j * np.pi * k * place[0])[None, :] * np.exp(2j * np.pi * k * place[1])[:, None]
+        np.exp(2j * np.pi * kx * place[0])[None, :] * np.exp(2j * np.pi * ky * place[1])[:, None]
     )
-    spectrum = np.zeros((FINE * size,) * 2, complex)
-    index = np.rint(k * size).astype(int) % (FINE * size)
-    spectrum[np.ix_(index, index)] = coarse
+    spectrum = np.zeros((FINE * size, size + 1), complex)
+    spectrum[np.rint(ky * size).astype(int), : len(kx)] = coarse
     return np.asarray(spectrum / spectrum[0, 0].real)
 
 
@@ -245,8 +252,11 @@ def tapered(psf: Shape) -> Shape:
     (see `optics.py`); smoothing the wings brings some of it back.
     """
     size = psf.mean.shape[0] // FINE
-    along: FloatArray = np.clip((1.0 - np.abs(frequencies(size))) / TAPER, 0.0, 1.0)
-    kept = along[:, None] * along[None, :]
+    rows, columns = (
+        np.clip((1.0 - np.abs(k)) / TAPER, 0.0, 1.0)
+        for k in (frequencies(size), frequencies_x(size))
+    )
+    kept = rows[:, None] * columns[None, :]
     return Shape(psf.mean * kept, None if psf.change is None else psf.change * kept)
 
 

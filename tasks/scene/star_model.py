@@ -5,25 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.arrays import ComplexArray, FloatArray
+from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from schemas.inputs import term_input
 from schemas.payloads import Psf
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.scene.optics import (
+    Noise,
+    Shift,
     fit_star,
     motion_transfer,
     render_with_slopes,
     shifted,
     to_grid,
     to_spectrum,
+    weigh_pixels,
 )
 from tasks.visit.housekeeping import repair
 from tasks.visit.images import Images
 
 OUTLIER = 5.0  # sigma
+
+FEWEST_PIXELS = 50  # with fewer, outliers are used too
 
 TELESCOPE = "thermFront_2"  # the temperature that the PSF breathes with
 
@@ -110,30 +114,29 @@ class Star:
 
     def transfer(self, size: int) -> ComplexArray:
         """Return the transfer function of the star at its place."""
+        return shifted(self.blurred(size), self.x, self.y)
+
+    def blurred(self, size: int) -> ComplexArray:
+        """Return the transfer function of the star's motion about its place."""
         if self.blur is None:
             self.blur = motion_transfer(*self.motion, size)
-        return shifted(self.blur, self.x, self.y)
+        return self.blur
 
     def refine(
-        self, psf: Shape, scale: FloatArray, inside: npt.NDArray[np.bool_]
+        self, psf: Shape, scale: FloatArray, inside: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
         """Fit flux, place and level to the pixels `inside`, in place.
 
         Returns the model without level, and the errors of flux, x, y and level.
         """
         size = self.stamp.shape[0]
-        transfer = self.transfer(size)
-        image, dx, dy = render_with_slopes(psf.at(self.warmth), transfer)
-        model = np.maximum(self.flux * image, 0.0)
-        variance = (model + self.floor) * scale**2
-        away = np.abs(self.stamp - self.flux * image - self.level)
-        good = inside & np.isfinite(self.stamp) & (away < OUTLIER * np.sqrt(variance))
-        if good.sum() < 50:
-            good = inside & np.isfinite(self.stamp)
-        weight = np.where(good, 1.0 / variance, 0.0)
-        values, errors = fit_star(
-            np.where(good, self.stamp, 0.0), image, dx, dy, weight, self.level_error
-        )
+        shift = Shift.by(self.x, self.y, size)
+        images = render_with_slopes(psf.at(self.warmth), self.blurred(size), shift)
+        weight = np.empty_like(self.stamp)
+        seen = self.stamp, self.flux * images[0], Noise(self.level, self.floor), scale, inside
+        if weigh_pixels(*seen, OUTLIER, weight) < FEWEST_PIXELS:
+            weigh_pixels(*seen, np.inf, weight)
+        values, errors = fit_star(self.stamp, images, weight, self.level_error)
         flux = float(values[0])
         step_x, step_y = (
             float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3]
@@ -141,13 +144,14 @@ class Star:
         self.flux, self.level = flux, float(values[3])
         self.x, self.y = self.x + step_x, self.y + step_y
         shifts = errors[1:3] / abs(flux) if flux != 0 else np.full(2, np.inf)
-        return flux * (image + step_x * dx + step_y * dy), np.array([errors[0], *shifts, errors[3]])
+        model = flux * (images[0] + step_x * images[1] + step_y * images[2])
+        return model, np.array([errors[0], *shifts, errors[3]])
 
 
-def circle(size: int, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:
+def circle(size: int, x: float, y: float, radius: float) -> BoolArray:
     """Return a mask of the pixels centred within `radius` of the stamp index (x, y)."""
-    j, i = np.mgrid[:size, :size]
-    inside: npt.NDArray[np.bool_] = np.hypot(i - x, j - y) <= radius
+    pixels = np.arange(size)
+    inside: BoolArray = ((pixels - y) ** 2)[:, None] + (pixels - x) ** 2 <= radius**2
     return inside
 
 
@@ -170,9 +174,7 @@ class Warmth:
         return np.where(np.isfinite(away), np.clip(away, -FARTHEST, FARTHEST), 0.0)
 
 
-def telescope_temperature(
-    images: Images, chosen: npt.NDArray[np.int64], warnings: list[str]
-) -> Warmth:
+def telescope_temperature(images: Images, chosen: IntArray, warnings: list[str]) -> Warmth:
     """Return median and scatter of the telescope's temperature over some images.
 
     The scatter is 0 if there are too few images, or the temperature is unknown or constant. Values

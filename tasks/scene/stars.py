@@ -11,6 +11,7 @@ measures the fluxes of the brighter stars.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import scipy.fft
@@ -53,6 +54,20 @@ CROWD = 0.02
 LITTLE = 0.5  # electron in a pixel of a stack; stars are drawn out to this brightness
 
 
+def phases(psf: FloatArray) -> FloatArray:
+    """Return the samples of a PSF at even and odd rows and columns, shape (2, 2, l / 2, l / 2).
+
+    The pixels of an image see one of these each.
+
+    Parameters
+    ----------
+    psf : ndarray, shape (l, l)
+        PSF on the fine grid, its centre at index l / 2.
+    """
+    parts = [[psf[row::FINE, column::FINE] for column in range(FINE)] for row in range(FINE)]
+    return np.array(parts)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_stars(
     image: FloatArray,
@@ -60,10 +75,9 @@ def draw_stars(
     y: FloatArray,
     flux: FloatArray,
     psf: FloatArray,
-    fine: int,
     radius: FloatArray,
 ) -> None:
-    """Add stars to an image.
+    """Add stars to an image, with a PSF that is interpolated between its samples.
 
     Parameters
     ----------
@@ -73,42 +87,44 @@ def draw_stars(
         Places of the stars at m times of the exposure, as indices: pixel i is centred on i [pixel].
     flux : ndarray, shape (k,)
         Fluxes [electron].
-    psf : ndarray, shape (l, l)
-        PSF on a grid of 1 / `fine` pixel, its centre at index l / 2, with the integration over a
-        pixel in it, sum 1.
+    psf : ndarray, shape (2, 2, l / 2, l / 2)
+        PSF of sum 1, which includes the integration over a pixel, on the fine grid (see `phases`).
     radius : ndarray, shape (k,)
         Radius out to which each star is drawn [pixel].
     """
     ny, nx = image.shape
-    half = psf.shape[0] // 2
-    # the sum over the pixels of an image is the sum over the fine grid divided by fine^2
-    density = fine * fine
+    half = psf.shape[2]  # of the PSF's side, in samples: the index of its centre
     for k in range(x.shape[0]):
-        part = flux[k] * density / x.shape[1]
+        # the sum over the pixels of an image is the sum over the fine grid divided by FINE^2
+        part = flux[k] * FINE * FINE / x.shape[1]
         reach = radius[k] + 1.0
         for t in range(x.shape[1]):
             # compared before they become integers, which hold neither NaN nor 1e30
             if not (-reach <= x[k, t] <= nx + reach and -reach <= y[k, t] <= ny + reach):
                 continue
-            for row in range(
-                max(int(np.ceil(y[k, t] - radius[k])), 0), min(int(y[k, t] + radius[k]) + 1, ny)
-            ):
-                v = (row - y[k, t]) * fine + half
-                j = int(np.floor(v))
-                b = v - j
-                if j < 0 or j + 1 >= psf.shape[0]:
-                    continue
-                for col in range(
-                    max(int(np.ceil(x[k, t] - radius[k])), 0), min(int(x[k, t] + radius[k]) + 1, nx)
-                ):
-                    u = (col - x[k, t]) * fine + half
-                    i = int(np.floor(u))
-                    a = u - i
-                    if i < 0 or i + 1 >= psf.shape[0]:
-                        continue
-                    low = (1 - a) * psf[j, i] + a * psf[j, i + 1]
-                    high = (1 - a) * psf[j + 1, i] + a * psf[j + 1, i + 1]
-                    image[row, col] += part * ((1 - b) * low + b * high)
+            # samples at or before pixel 0, and the fractions of a sample between
+            u, v = half - FINE * x[k, t], half - FINE * y[k, t]
+            i, j = int(np.floor(u)), int(np.floor(v))
+            a, b = u - i, v - j
+            # pixels whose samples lie on the grid
+            left = max(int(np.ceil(x[k, t] - radius[k])), -(i // FINE), 0)
+            right = min(int(x[k, t] + radius[k]) + 1, half - (i + 1) // FINE, nx)
+            low = max(int(np.ceil(y[k, t] - radius[k])), -(j // FINE), 0)
+            high = min(int(y[k, t] + radius[k]) + 1, half - (j + 1) // FINE, ny)
+            p, q, width = i // FINE, (i + 1) // FINE, max(right - left, 0)
+            for row in range(low, high):
+                n, m = row + j // FINE, row + (j + 1) // FINE
+                pixels = image[row, left : left + width]
+                corners = (
+                    psf[j % FINE, i % FINE, n, left + p : left + p + width],
+                    psf[j % FINE, (i + 1) % FINE, n, left + q : left + q + width],
+                    psf[(j + 1) % FINE, i % FINE, m, left + p : left + p + width],
+                    psf[(j + 1) % FINE, (i + 1) % FINE, m, left + q : left + q + width],
+                )
+                for c in range(width):
+                    before = (1 - a) * corners[0][c] + a * corners[1][c]
+                    after = (1 - a) * corners[2][c] + a * corners[3][c]
+                    pixels[c] += part * ((1 - b) * before + b * after)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -185,6 +201,11 @@ class Field:
         default_factory=dict, compare=False, repr=False
     )
 
+    @cached_property
+    def phases(self) -> FloatArray:
+        """The PSF, as `draw_stars` takes it."""
+        return phases(self.psf)
+
     def of_errors(self, stars: Stars) -> Field:
         """Return the field with errors in place of fluxes.
 
@@ -238,7 +259,7 @@ class Field:
             places = field_places(self.xi[together], self.eta[together], *path, self.scale)
             drawn += self.crowd(shape, *places, share * self.flux[together])
         places = field_places(self.xi[near], self.eta[near], *path, self.scale)
-        draw_stars(drawn, *places, share * self.flux[near], self.psf, FINE, self.radius[near])
+        draw_stars(drawn, *places, share * self.flux[near], self.phases, self.radius[near])
         return drawn
 
     def _near(self, shape: tuple[int, int], x: float, y: float) -> tuple[IntArray, float]:

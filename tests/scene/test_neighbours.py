@@ -7,15 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from astropy.io import fits
 
 from schemas.arrays import FloatArray
 from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, Found
-from tasks.scene.optics import FINE, motion_transfer, to_spectrum
+from tasks.scene.optics import FINE, to_spectrum
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
-from tasks.scene.stars import Field, draw_stars
+from tasks.scene.stars import Field, draw_stars, phases
 from tasks.scene.track import Track
 from tasks.simulation.case import Case
 from tasks.simulation.visit import simulate_visit
@@ -40,7 +39,7 @@ def test_many_stars_at_once_are_the_sum_of_single_ones() -> None:
         10 ** rng.uniform(0, 5, 60),
     )
     single = np.zeros((150, 200))
-    draw_stars(single, x, y, flux, psf, FINE, np.full(60, 63.0))
+    draw_stars(single, x, y, flux, phases(psf), np.full(60, 63.0))
     track = Track(none, none, none, none, 0.0)
     together = Field(none, none, none, none, psf, 1.0, 0.0, track, 0.0).crowd(
         (150, 200), x, y, flux
@@ -59,22 +58,12 @@ def test_a_fit_converges_to_the_flux_from_any_guess(guess: float) -> None:
     )
     still = np.zeros(1), np.zeros(1)
     truth = model.star(np.zeros((size, size)), 32.5, 32.5, flux, 400.0, still)
-    assert motion_transfer(*still, size).shape == (2 * size, 2 * size)
-    image = flux * np.fft.ifft2(_folded(psf * truth.transfer(size), size)).real
+    image = flux * np.fft.irfft2(psf * truth.transfer(size))[::FINE, ::FINE] * FINE**2
     star = model.star(image, 32.5, 32.5, guess * flux, 400.0, still)
     model.fit(star, rounds=10)
     # the place is right from the beginning, so that only the flux tells whether the fit is done; no
     # noise: 1e-4 is its end
     assert star.flux == pytest.approx(flux, rel=2e-4)
-
-
-def _folded(spectrum: npt.NDArray[np.complex128], size: int) -> npt.NDArray[np.complex128]:
-    return (
-        spectrum[:size, :size]
-        + spectrum[size:, :size]
-        + spectrum[:size, size:]
-        + spectrum[size:, size:]
-    )
 
 
 def test_hits_of_a_flickering_pixel_are_not_cosmic_rays() -> None:

@@ -12,8 +12,10 @@ from schemas.arrays import FloatArray
 from tasks.numerics.geometry import circle_overlap
 from tasks.scene.optics import (
     FINE,
+    Shift,
     fit_star,
     frequencies,
+    frequencies_x,
     motion_transfer,
     render,
     render_with_slopes,
@@ -25,7 +27,7 @@ from tasks.scene.optics import (
 from tasks.scene.prior import without_outliers
 from tasks.scene.psf import reference_psf, tapered, tidied
 from tasks.scene.star_model import Shape, Warmth, telescope_temperature
-from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius
+from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius, phases
 from tasks.scene.track import Track, estimate_lag
 from tasks.visit.attitude import Attitude, target_track
 from tests.support.lobed_star import LOBES, SIZE, moved, noisy_visit, solve_psf, star, visit
@@ -69,11 +71,9 @@ def test_a_grid_and_its_spectrum_are_the_same_psf() -> None:
 
 def test_a_fit_finds_flux_shift_and_level() -> None:
     psf = solve_psf(visit(40), SIZE, 1e-8)
-    image, dx, dy = render_with_slopes(
-        psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE)
-    )
+    images = render_with_slopes(psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE))
     stamp = 5e5 * star(32.0, 32.0) + 7.0
-    values, errors = fit_star(stamp, image, dx, dy, np.full((SIZE, SIZE), 1 / 100.0))
+    values, errors = fit_star(stamp, images, np.full((SIZE, SIZE), 1 / 100.0))
     # the prior of 1e-8 limits the flux to about as much
     assert values[0] == pytest.approx(5e5, rel=1e-6)
     assert values[3] == pytest.approx(7.0, abs=1e-3)
@@ -144,8 +144,7 @@ def test_drawn_stars_keep_their_flux_and_place() -> None:
         np.array([[30.3]]),
         np.array([[33.6]]),
         np.array([1000.0]),
-        psf,
-        FINE,
+        phases(psf),
         np.array([31.0]),
     )
     truth = 1000.0 * star(30.3, 33.6)
@@ -215,13 +214,11 @@ def test_a_reference_without_light_is_no_prior() -> None:
 
 def test_a_level_that_is_known_is_not_fitted() -> None:
     psf = solve_psf(visit(40), SIZE, 1e-8)
-    image, dx, dy = render_with_slopes(
-        psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE)
-    )
+    images = render_with_slopes(psf, motion_transfer(np.array([32.0]), np.array([32.0]), SIZE))
     weight = np.full((SIZE, SIZE), 1 / 100.0)
     stamp = 5e5 * star(32.0, 32.0)
-    free, free_error = fit_star(stamp + 1.0, image, dx, dy, weight)
-    held, held_error = fit_star(stamp + 1.0, image, dx, dy, weight, 1e-6)
+    free, free_error = fit_star(stamp + 1.0, images, weight)
+    held, held_error = fit_star(stamp + 1.0, images, weight, 1e-6)
     assert free[3] == pytest.approx(1.0, abs=1e-3)
     assert abs(held[3]) < 1e-6
     assert held_error[0] < free_error[0]
@@ -372,10 +369,25 @@ def test_one_cycle_per_pixel_holds_no_light() -> None:
     grid = np.random.default_rng(5).random((2 * SIZE, 2 * SIZE))
     psf = tapered(Shape(to_spectrum(grid), to_spectrum(grid)))
     assert psf.change is not None
-    nyquist = np.abs(frequencies(SIZE)) == 1.0
+    rows, columns = (np.abs(k) for k in (frequencies(SIZE), frequencies_x(SIZE)))
     for spectrum in (psf.mean, psf.change):
-        assert not spectrum[nyquist].any()
-        assert not spectrum[:, nyquist].any()
-    low = np.abs(frequencies(SIZE)) < 0.95
-    kept = np.ix_(low, low)
+        assert not spectrum[rows == 1.0].any()
+        assert not spectrum[:, columns == 1.0].any()
+    kept = np.ix_(rows < 0.95, columns < 0.95)
     np.testing.assert_array_equal(psf.mean[kept], to_spectrum(grid)[kept])
+
+
+def test_a_fit_without_information_has_no_result() -> None:
+    images, nothing = np.zeros((3, SIZE, SIZE)), np.zeros((SIZE, SIZE))
+    for weight in (nothing, nothing + 1.0):  # no pixel, or no light
+        values, errors = fit_star(nothing, images, weight)
+        assert not values.any()
+        assert np.isinf(errors).all()
+
+
+def test_a_shift_is_the_transfer_function_of_a_place() -> None:
+    psf, blur = solve_psf(visit(10), SIZE, 1e-4), motion_transfer(*np.ones((2, 1)), SIZE)
+    direct = render_with_slopes(psf, motion_transfer(np.array([32.3]), np.array([31.1]), SIZE))
+    moved_there = render_with_slopes(psf, blur, Shift.by(31.3, 30.1, SIZE))
+    # rounding of some thousand complex products
+    assert np.abs(direct - moved_there).max() < 1e-12
