@@ -471,6 +471,8 @@ TERMS = {
             _MJD,
             *_PLACE,
             *_PLACE_ERR,
+            Column("FLUX", "double", "electron", "light of the fitted PSF; NaN without a fit"),
+            Column("LEVEL", "double", "electron", "fitted level of a pixel; NaN without a fit"),
             Column("VALIDITY", "uint8", "", "0 measured, 1 interpolated"),
             _QUALITY,
             used=("POS_X", "POS_Y", "POS_STDX", "POS_STDY", "POS_RAD"),

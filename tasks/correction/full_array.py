@@ -150,7 +150,7 @@ def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
 @step(
     "correct_full_array",
     *OWN,
-    version="3",
+    version="4",
     payload=Corrected,
     leaves=["SCI_COR_FullArray"],
     writes=[Structure("SCI_COR_FullArray", keywords={name: USED[name] for name in MEASURED})],

@@ -68,8 +68,18 @@ def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
     -------
     ndarray of complex, shape (2 size, size + 1)
     """
-    along_x, along_y = turns(x, size), both_signs(turns(y, size))
-    transfer: ComplexArray = along_y.T @ along_x / len(x)
+    along_x, along_y = turns(x, size), turns(y, size)
+    # real and imaginary parts, since frequencies of either sign along y have the same products
+    right = np.concatenate([along_x.real, along_x.imag], axis=1)
+    left = np.concatenate([along_y.real, along_y.imag], axis=1) / len(x)
+    products = (left.T @ right).reshape(2, size + 1, 2, size + 1)
+    same = products[0, :, 0], products[1, :, 1]
+    mixed = products[0, :, 1], products[1, :, 0]
+    transfer = np.empty((FINE * size, size + 1), complex)
+    transfer[:size].real = (same[0] - same[1])[:size]
+    transfer[:size].imag = (mixed[0] + mixed[1])[:size]
+    transfer[size:].real = (same[0] + same[1])[:0:-1]
+    transfer[size:].imag = (mixed[0] - mixed[1])[:0:-1]
     return transfer
 
 

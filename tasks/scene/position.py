@@ -65,6 +65,8 @@ def estimate_position(
         "Y": y,
         "X_ERR": errors[:, 0],
         "Y_ERR": errors[:, 1],
+        "FLUX": np.where(good, found[:, 5], np.nan),
+        "LEVEL": np.where(good, found[:, 6], np.nan),
         "VALIDITY": (~good).astype(np.uint8),
         "QUALITY": np.where(good, 0, int(Quality.CENTROID)),
     }
@@ -82,12 +84,12 @@ def first_guess(look: LookTerm) -> tuple[FloatArray, FloatArray]:
 
 
 def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArray:
-    """Measure the target in every image: x, y, their errors, and 1 where it was found, (n, 5).
+    """Measure the target in every image: x, y, their errors, 1 if found, flux and level, (n, 7).
 
-    Places are those in the images [pixel].
+    Places are those in the images [pixel]; flux and level are NaN without a fit [electron].
     """
     images = residuals.images
-    found = np.empty((images.count, 5))
+    found = np.full((images.count, 7), np.nan)
     for block, pixels in images.blocks():
         clean_block(pixels, block, residuals.effects)
         for i in range(block.start, block.stop):

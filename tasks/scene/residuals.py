@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.arrays import FloatArray
+from schemas.arrays import BoolArray, FloatArray
 from schemas.payloads import ReadOut, Removed, Scene
 from tasks.scene.psf import pixel_floor
 from tasks.scene.star_model import Star, StarModel, read_psf
@@ -26,6 +26,7 @@ class Target(NamedTuple):
     y: FloatArray
     flux: FloatArray  # [electron per stack]
     floor: FloatArray  # variance of a pixel without stars [electron^2]
+    fitted: BoolArray | None = None  # whether place and flux are those of a fitted PSF
 
 
 class Residuals:
@@ -59,7 +60,7 @@ class Residuals:
         self.images, self.track, self.effects = images, track, effects
         self.model, self.field = model, field
         self.x, self.y = target.x - images.x_offset, target.y - images.y_offset
-        self.flux, self.floor = target.flux, target.floor
+        self.flux, self.floor, self.fitted = target.flux, target.floor, target.fitted
         # exposure time; the stack spans a longer time
         self.duration = images.nexp * images.exposure_time
         self.span = track.span(images.nexp, images.exposure_time)
@@ -97,9 +98,13 @@ class Residuals:
         """
         look, track = read_look(scene.look), read_track(scene.pointing)
         model = read_psf(scene.psf, scene.psf_use.radius) if scene.has_psf else None
+        flux, fitted = look.flux, None
         if place is None:
-            seen = look if scene.position is None else read_position(scene.position)
-            place = seen.x, seen.y
+            place = look.x, look.y
+            if scene.position is not None:
+                position = read_position(scene.position)
+                place, fitted = (position.x, position.y), np.isfinite(position.flux)
+                flux = np.where(fitted, position.flux, flux)
         floor = pixel_floor(removed.background, readout, images.nexp)
         effects = (
             Effects(np.zeros(images.count))
@@ -107,7 +112,8 @@ class Residuals:
             else read_effects(images, removed.background, removed.smearing, removed.defects)
         )
         field = read_field(scene.stars, model, track) if model is not None else None
-        residuals = cls(images, track, Target(*place, look.flux, floor), effects, model, field)
+        target = Target(*place, flux, floor, fitted)
+        residuals = cls(images, track, target, effects, model, field)
         residuals.uncertain = read_image_flags(scene.pointing) != 0
         return residuals
 
@@ -142,7 +148,7 @@ class Residuals:
         return self.model.star(image, x, y, flux, floor, self.motion(i), warmth)
 
     def place(self, i: int, image: FloatArray, guess: FloatArray) -> FloatArray:
-        """Fit the target in image `i`: return x, y, their errors and 1, or the guess.
+        """Fit the target in image `i`: return x, y, their errors, 1, flux and level, or the guess.
 
         `image` is the image without anything but the target; see `StarModel.place`.
         """
@@ -153,13 +159,18 @@ class Residuals:
     def target(self, i: int, image: FloatArray, rounds: int = ROUNDS) -> FloatArray:
         """Return the target's model in image `i`, shape (ny, nx).
 
-        `image` is the image without anything but the target.
+        `image` is the image without anything but the target. The target is fitted to it, unless
+        the position is from a fit already.
         """
         whole = np.zeros(self.images.shape)
         seen = np.isfinite(self.x[i]) and np.isfinite(self.y[i]) and self.flux[i] > 0
         if self.model is None or not seen:
             return whole
-        stamp, _ = self.model.fit(self.star(i, image), rounds=rounds)
+        star = self.star(i, image)
+        if self.fitted is not None and self.fitted[i]:
+            stamp = star.drawn(self.model.psf)
+        else:
+            stamp, _ = self.model.fit(star, rounds=rounds)
         self.model.where.paste(stamp, whole)
         return whole
 

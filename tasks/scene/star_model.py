@@ -16,6 +16,7 @@ from tasks.scene.optics import (
     Shift,
     fit_star,
     motion_transfer,
+    render,
     render_with_slopes,
     shifted,
     to_grid,
@@ -121,6 +122,12 @@ class Star:
         if self.blur is None:
             self.blur = motion_transfer(*self.motion, size)
         return self.blur
+
+    def drawn(self, psf: Shape) -> FloatArray:
+        """Return the star's image without its level [electron]."""
+        size = self.stamp.shape[0]
+        shift = Shift.by(self.x, self.y, size)
+        return self.flux * render(psf.at(self.warmth), self.blurred(size), shift)
 
     def refine(
         self, psf: Shape, scale: FloatArray, inside: BoolArray
@@ -264,13 +271,16 @@ class StarModel:
         motion: tuple[FloatArray, FloatArray],
         warmth: float = 0.0,
     ) -> FloatArray:
-        """Return x, y, their errors and 1 for an image, or the guess if the fit diverges."""
+        """Return x, y, their errors, 1, flux and level for an image, or the guess.
+
+        The guess is x, y, and five values that are kept if the fit diverges.
+        """
         star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
         _, errors = self.fit(star)
         x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
         if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
             return guess
-        return np.array([x, y, errors[1], errors[2], 1.0])
+        return np.array([x, y, errors[1], errors[2], 1.0, star.flux, star.level])
 
 
 def read_psf(term: Psf, radius: float) -> StarModel:

@@ -433,7 +433,7 @@ def neighbours_by_reference(
     return neighbours(read_catalogue_stars(prior), psf, total, scale, track, 0.0)
 
 
-@step("stars_1", version="4", payload=Stars, leaves=["TERM_STARS_1"])
+@step("stars_1", version="5", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
     """Select the field stars from the catalogue, with fluxes relative to the target's.
 

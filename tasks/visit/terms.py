@@ -239,12 +239,13 @@ class PositionTerm(NamedTuple):
 
     x: FloatArray  # on the CCD, edge based [pixel]
     y: FloatArray
+    flux: FloatArray  # of the PSF fitted there; NaN without a fit [electron]
     validity: UByteArray  # 0 if the place was measured
 
 
 def read_position(term: Position) -> PositionTerm:
     """Read the position of the target in every image."""
-    return PositionTerm(*term_column(term.product, "TERM_POSITION", "X", "Y", "VALIDITY"))
+    return PositionTerm(*term_column(term.product, "TERM_POSITION", "X", "Y", "FLUX", "VALIDITY"))
 
 
 class DefectList(NamedTuple):
