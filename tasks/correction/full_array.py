@@ -183,7 +183,9 @@ def correct_full_array(
         keywords = {**visit_keywords(frame, declared), **states, **used, "BUNIT": "electrons"}
         steps = history([calibrated, pointing, scene.psf, stars, smearing, plate])
         validity = np.array([0 if place.measured else 1], np.uint8)
-        position = PositionTerm(np.array([place.x]), np.array([place.y]), validity)
+        position = PositionTerm(
+            np.array([place.x]), np.array([place.y]), np.full(1, np.nan), validity
+        )
         scale, roll = float(stars.used["STAR_SCL"]), roll_of(frame, scene)
         columns = sky_coordinates(frame, position.x, position.y, roll, scale)
         with FitsWriter(new_file("SCI_COR_FullArray")) as writer:

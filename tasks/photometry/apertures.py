@@ -436,7 +436,7 @@ def measure_apertures(
     corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
 ) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in a fixed one."""
-    x, y, _ = read_position(position)
+    x, y, *_ = read_position(position)
     charge, _, factor = read_dark(dark)
     rows, static = read_smearing(smearing), read_steady_excess(defects)
     usual = [

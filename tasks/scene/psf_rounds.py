@@ -277,7 +277,7 @@ class Neighbours:
         )
 
 
-@step("psf", "PSF_FIT", version="6", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="7", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
     scene: Scene,
