@@ -21,9 +21,10 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known, ring_statistics, robust_scatter
+from tasks.scene.blend import Blend, read_blend
 from tasks.scene.light import centre_of_light
 from tasks.scene.ring import fit_ring, window_of
-from tasks.scene.stars import Field, neighbours_by_reference
+from tasks.scene.stars import Field
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import read_events, read_image_flags
@@ -32,8 +33,6 @@ from tasks.visit.terms import read_events, read_image_flags
 # intended place, the other omits most neighbours. No settings: they give a first guess, which step
 # position refines in the window of its own setting
 WIDE, NARROW = 40.0, 25.0
-# neighbours affect the place at which they are drawn, and the flux to which theirs is relative
-TWICE = 2
 MOVES = 10  # of a window that finds the target
 # pixel; if centres of light scatter more about the attitude's places, the attitude is not used
 FOLLOWS = 0.5
@@ -82,7 +81,7 @@ def take_look(
     """Measure coarse position, ring and flux of every image, and the median of a sample.
 
     Catalogued neighbours are drawn with the reference PSF, in stamps of side `stamp` [pixel], and
-    do not contribute to position and flux.
+    do not contribute to position and flux (see `blend.py`).
     """
     flags = read_events(events).quality
     intended = float(pointing.used["LOC_X"]), float(pointing.used["LOC_Y"])
@@ -90,11 +89,11 @@ def take_look(
         place = intended[0] - images.x_offset, intended[1] - images.y_offset
         ring = fit_ring(ring, window_of(images), *place)
         seen = first_sight(images, intended, ring)
-        for _ in range(TWICE):
-            field = neighbours_by_reference(prior, seen.flux, pointing, stamp)
-            if field is not None:
-                look_without(field, images, seen, ring)
-                follow(field.track, images, seen.places)
+        blend, field = read_blend(prior, seen.flux, pointing, stamp), None
+        if blend is not None:
+            separate(blend, images, seen, ring)
+            follow(blend.target.track, images, seen.places)
+            field = blend.scaled(seen.usual_flux())
         usable = shows_star(seen, flags, intended)
         clear = steady(usable & (flags == 0), read_image_flags(pointing) != 0)
         chosen = sample_indices(clear if clear.any() else usable, settings.sample)
@@ -150,6 +149,11 @@ class Seen:
         places = self.places[block]
         centre_of_light(pixels, places[:, 0], places[:, 1], radius, MOVES, floor, places)
 
+    def usual_flux(self) -> float:
+        """Return the median flux of the images that show light, 0 without any [electron]."""
+        bright = self.flux[np.isfinite(self.flux) & (self.flux > 0)]
+        return float(np.median(bright)) if bright.size else 0.0
+
     def sum_light(self, pixels: FloatArray, block: slice) -> None:
         """Sum the light within the default aperture in images without their ring's level."""
         for i, image in enumerate(pixels, block.start):
@@ -174,15 +178,42 @@ def first_sight(images: Images, intended: tuple[float, float], ring: BackgroundS
     return seen
 
 
-def look_without(field: Field, images: Images, seen: Seen, ring: BackgroundSettings) -> None:
-    """Re-measure the target without its neighbours, which are drawn relative to its place."""
-    duration = field.track.span(images.nexp, images.exposure_time)
+def separate(blend: Blend, images: Images, seen: Seen, ring: BackgroundSettings) -> None:
+    """Place the target within its blend, and divide the light of the aperture."""
+    track = blend.neighbours.track
+    duration = track.span(images.nexp, images.exposure_time)
     for block, pixels in images.blocks():
-        for i, image in enumerate(pixels, block.start):
-            place = float(seen.places[i, 0]), float(seen.places[i, 1])
-            image -= field.image(images.shape, *place, float(images.mjd[i]), duration)
-        seen.find_centre(pixels, block, seen.subtract_ring(pixels, block, ring), NARROW)
+        seen.subtract_ring(pixels, block, ring)
+        levels = seen.rings[block, :2].copy()
+        totals, ratios = np.full(len(pixels), np.nan), np.zeros(len(pixels))
+        for k, i in enumerate(range(block.start, block.stop)):
+            place, when = seen.places[i, :2], (float(images.mjd[i]), duration)
+            if not np.isfinite(place).all():
+                continue
+            target, others = blend_images(blend, images.shape, place, *when)
+            place -= blend.offset(target + others, place, (WIDE, NARROW))
+            target, others = blend_images(blend, images.shape, place, *when)
+            share = circle_overlap(images.shape, float(place[0]), float(place[1]), DEFAULT_RADIUS)
+            own = float((target * share).sum())
+            ratios[k] = float((others * share).sum()) / own if own > 0 else 0.0
+            total = float((np.where(np.isfinite(pixels[k]), pixels[k], 0.0) * share).sum())
+            totals[k] = total * ratios[k] / (1.0 + ratios[k])
+            if own > 0:
+                pixels[k] -= others * total / (own * (1.0 + ratios[k]))
+        # the ring without neighbours, whose light is divided once more
+        seen.subtract_ring(pixels, block, ring)
+        seen.rings[block, :2] += levels
         seen.sum_light(pixels, block)
+        seen.flux[block] = (seen.flux[block] + totals) / (1.0 + ratios)
+
+
+def blend_images(
+    blend: Blend, shape: tuple[int, int], place: FloatArray, mjd: float, duration: float
+) -> tuple[FloatArray, FloatArray]:
+    """Draw target and neighbours of a blend with the target at a place, shape (ny, nx) each."""
+    x, y = float(place[0]), float(place[1])
+    target, others = (f.image(shape, x, y, mjd, duration) for f in (blend.target, blend.neighbours))
+    return target, others
 
 
 def shows_star(seen: Seen, flags: Int32Array, intended: tuple[float, float]) -> BoolArray:
