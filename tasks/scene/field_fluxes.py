@@ -47,8 +47,12 @@ def fit_factors(
     variances: Sequence[FloatArray],
     prior: float,
     start: FloatArray | None = None,
+    target: Sequence[FloatArray] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the factors by which drawings of stars fit residuals best, and their errors.
+
+    The target's flux and place, and the level, are fitted together with the factors, separately in
+    each image: a companion within the PSF of the target is otherwise absorbed by it.
 
     Parameters
     ----------
@@ -62,6 +66,8 @@ def fit_factors(
         Relative error of the expected fluxes.
     start : ndarray, shape (k,), optional
         Initial factors; the closer they are, the faster the fit converges.
+    target : sequence of ndarray, shape (pixels, p), optional
+        How the light changes with the target's own parameters and the level, in each image.
 
     Returns
     -------
@@ -81,14 +87,18 @@ def fit_factors(
         )
     k = drawings[0].shape[1]
     factors, normal, spread = (np.ones(k) if start is None else start), np.eye(k), np.zeros((k, k))
+    own = [np.zeros((len(r), 0)) for r in residuals] if target is None else target
+    steps = [np.zeros(slopes.shape[1]) for slopes in own]  # of the target's parameters
     for _ in range(ROUNDS):
         normal, right, spread = np.eye(k) / prior**2, np.zeros(k), np.zeros((k, k))
-        for residual, drawing, variance in zip(residuals, drawings, variances, strict=True):
-            away = np.where(np.isfinite(residual), residual - drawing @ factors, 0.0)
-            weight = np.where(np.isfinite(residual), _huber(away, variance), 0.0)
-            weighted = scipy.sparse.diags_array(weight) @ drawing
-            normal += (drawing.T @ weighted).toarray()
-            pulled = weighted.T @ away
+        for n, (residual, drawing, variance) in enumerate(
+            zip(residuals, drawings, variances, strict=True)
+        ):
+            known = np.isfinite(residual)
+            away = np.where(known, residual - drawing @ factors, 0.0)
+            weight = np.where(known, _huber(away - own[n] @ steps[n], variance), 0.0)
+            left, pulled, steps[n] = _without_target(drawing, own[n], weight, away)
+            normal += left
             right += pulled
             spread += np.outer(pulled, pulled)
         # the prior pulls towards 1
@@ -102,23 +112,42 @@ def fit_factors(
     return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
 
 
+def _without_target(
+    drawing: scipy.sparse.csc_matrix, own: FloatArray, weight: FloatArray, away: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the normal equations of an image, with the target's parameters eliminated.
+
+    These are left side, right side, and the target's parameters for unchanged factors (the Schur
+    complement of the joint equations).
+    """
+    weighted = scipy.sparse.diags_array(weight) @ drawing
+    left, right = (drawing.T @ weighted).toarray(), np.asarray(weighted.T @ away)
+    if not own.shape[1]:
+        return left, right, np.zeros(0)
+    shared, seen = np.asarray(weighted.T @ own), own * weight[:, None]
+    inverse = np.linalg.pinv(own.T @ seen, hermitian=True)
+    step = inverse @ (seen.T @ away)
+    return left - shared @ inverse @ shared.T, right - shared @ step, step
+
+
 def _huber(away: FloatArray, variance: FloatArray) -> FloatArray:
     """Return the inverse variances of residuals, reduced beyond HUBER sigma."""
     pull = np.abs(away) / np.sqrt(variance)
     return np.asarray(np.minimum(1.0, HUBER / np.maximum(pull, 1e-9)) / variance)
 
 
-def draw_each(
-    field: Field, images: Images, x: float, y: float, mjd: float, which: IntArray
-) -> scipy.sparse.csc_matrix:
-    """Draw stars of the field one by one in an image, shape (pixels, k)."""
-    duration = field.track.span(images.nexp, images.exposure_time)
+def draw_each(rest: Residuals, field: Field, i: int, which: IntArray) -> scipy.sparse.csc_matrix:
+    """Draw stars of the field one by one in image `i`, shape (pixels, k)."""
+    shape, mjd = rest.images.shape, float(rest.images.mjd[i])
     columns = []
     for k in which:
-        one = field.only(np.array([k]))
-        columns.append(
-            scipy.sparse.csc_matrix(one.image(images.shape, x, y, mjd, duration).reshape(-1, 1))
+        one = np.array([k])
+        drawn = (
+            rest.companion_image(i, one)
+            if k in rest.companions
+            else field.only(one).image(shape, float(rest.x[i]), float(rest.y[i]), mjd, rest.span)
         )
+        columns.append(scipy.sparse.csc_matrix(drawn.reshape(-1, 1)))
     return scipy.sparse.csc_matrix(scipy.sparse.hstack(columns))
 
 
@@ -198,6 +227,7 @@ class Sample:
     others: Float32Array | None  # (m, ny, nx) stars that are not measured, if any [electron]
     drawings: list[scipy.sparse.csc_matrix]  # (pixels, k) measured stars as expected [electron]
     variances: list[FloatArray]  # (pixels,) [electron^2]
+    slopes: list[FloatArray]  # (pixels, 4) changes with the target's flux and place, and the level
     inside: FloatArray  # (k,) share of each star's light that falls into the window
 
 
@@ -207,15 +237,16 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
     # too faint or too far away to be measured
     others = field.only(np.setdiff1d(np.arange(len(field.flux)), which))
     light, also = (np.zeros((len(chosen), *images.shape), np.float32) for _ in range(2))
-    drawings, variances, inside = [], [], np.zeros(len(which))
+    drawings, variances, slopes, inside = [], [], [], np.zeros(len(which))
     for j, i in enumerate(chosen):
         image = rest.cleaned(int(i))
         # the target's model is fitted to an image without its neighbours
         when = float(rest.x[i]), float(rest.y[i]), float(images.mjd[i]), rest.span
-        model = rest.target(int(i), image - field.image(images.shape, *when))
+        model, change = rest.target_with_slopes(int(i), image - rest.field_image(int(i)))
+        slopes.append(np.vstack([change.reshape(3, -1), np.ones(model.size)]).T)
         also[j] = others.image(images.shape, *when)
         light[j] = image - model - also[j]
-        drawing = draw_each(field, images, *when[:3], which)
+        drawing = draw_each(rest, field, int(i), which)
         drawings.append(drawing)
         seen = np.isfinite(image).ravel().astype(np.float64)
         inside += (drawing.T @ seen) / field.flux[which] / len(chosen)
@@ -223,7 +254,8 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
         bright = np.maximum(model, 0.0)
         variance = (bright + rest.floor[i] + (0.01 * bright) ** 2).ravel()
         variances.append(variance + np.asarray(drawing.sum(axis=1)).ravel())
-    return Sample(light, also if len(others.flux) else None, drawings, variances, inside)
+    also_seen = also if len(others.flux) else None
+    return Sample(light, also_seen, drawings, variances, slopes, inside)
 
 
 @dataclass(frozen=True)
@@ -279,4 +311,6 @@ def _fit_moving(
         s.ravel().astype(np.float64) - steady - level
         for s, level in zip(light, levels, strict=True)
     ]
-    return fit_factors(moving, sample.drawings, sample.variances, prior, factors)
+    return fit_factors(
+        moving, sample.drawings, sample.variances, prior, factors, target=sample.slopes
+    )

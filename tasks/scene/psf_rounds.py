@@ -28,9 +28,10 @@ from schemas.payloads import (
 from schemas.settings import PsfSettings
 from tasks.engine.step import Leaves, step
 from tasks.scene.field_fluxes import fit_factors
-from tasks.scene.optics import render, to_grid, to_spectrum
+from tasks.scene.optics import Shift, render, to_grid, to_spectrum
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
 from tasks.scene.psf import (
+    EDGE,
     WORST_LAG_ERROR,
     alternate,
     pixel_floor,
@@ -79,22 +80,26 @@ def sampled_images(look: LookTerm) -> IntArray:
 def cut_stars(
     residuals: Residuals, chosen: IntArray, where: Stamps, lag: float, warmth: FloatArray
 ) -> Sample:
-    """Cut stamps of the target from some images, without known effects and field stars."""
+    """Cut stamps of the target from some images, without known effects and field stars.
+
+    Companions stay, as part of the model: without an exact PSF they cannot be subtracted.
+    """
     stars = []
-    for i in chosen:
+    for i in map(int, chosen):
         x, y = where.index(float(residuals.x[i]), float(residuals.y[i]))
         motion = residuals.track.during(float(residuals.images.mjd[i]), residuals.span, lag)
-        stars.append(
-            Star(
-                where.cut(residuals.without_field(int(i))),
-                float(residuals.floor[i]),
-                x,
-                y,
-                float(residuals.flux[i]),
-                motion,
-                float(warmth[i]),
-            )
+        star = Star(
+            where.cut(residuals.cleaned(i) - residuals.far_field(i)),
+            float(residuals.floor[i]),
+            x,
+            y,
+            float(residuals.flux[i]),
+            motion,
+            float(warmth[i]),
         )
+        if len(residuals.companions):
+            star.join(residuals.companion_light(i, residuals.companions) / star.flux)
+        stars.append(star)
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
@@ -212,6 +217,9 @@ def nearby_stars(
 class Neighbours:
     """Subtracts the neighbours of the target from the stamps of a sample, drawn with a PSF.
 
+    Companions, which blend with the target, are not subtracted but become part of its model: errors
+    of their drawing would otherwise go into the PSF, and from there into the drawing.
+
     Parameters
     ----------
     sample : Sample
@@ -227,13 +235,35 @@ class Neighbours:
     def __init__(self, sample: Sample, field: Field, ring: float, error: float) -> None:
         self.sample, self.field, self.error = sample, field, error
         self.factors = np.ones(len(field.flux))
-        self.fitted = np.argsort(-field.flux, kind="stable")[:BRIGHTEST]
+        self.usual = float(np.median([s.flux for s in sample.stars]))
+        self.close = field.companions(self.usual)
+        brightest = np.argsort(-field.flux, kind="stable")
+        self.fitted = np.unique([*self.close, *brightest[:BRIGHTEST]]).astype(np.int64)
         size = sample.where.size
         self.ring = ~circle(size, size / 2, size / 2, ring) & circle(
             size, size / 2, size / 2, size / 2
         )
+        self.light = [
+            [self._light(k, np.array([c])) for c in self.close] for k in range(len(sample.stars))
+        ]
+        # closer to the edge of the stamp the PSF is dark, and the star is not
+        self.known = circle(size, size / 2, size / 2, size / 2 - EDGE)
         for star in sample.stars:
             star.raw = star.stamp
+        self._join()
+
+    def _light(self, k: int, which: IntArray) -> ComplexArray:
+        """Return the light of stars about the target in image `k` of the sample."""
+        mjd, span, size = float(self.sample.mjd[k]), self.sample.span, self.sample.where.size
+        return self.field.transfer(which, mjd, span, size)
+
+    def _join(self) -> None:
+        """Make the companions part of the target's model, with the latest fluxes."""
+        if not len(self.close):
+            return
+        shares = np.maximum(self.factors[self.close], 0.0) / self.usual
+        for star, light in zip(self.sample.stars, self.light, strict=True):
+            star.join(np.sum([f * one for f, one in zip(shares, light, strict=True)], axis=0))
 
     def __call__(self, psf: Shape) -> None:
         """Draw the neighbours with a PSF, fit their fluxes, and renew the stamps."""
@@ -242,7 +272,9 @@ class Neighbours:
             self.field, psf=grid, radius=light_radius(self.field.flux, grid), transforms={}
         )
         self.factors[self.fitted] = self._fit(psf, field)
+        self._join()
         measured = replace(field, flux=field.flux * np.maximum(self.factors, 0.0))
+        measured = measured.without(self.close)
         for k, star in enumerate(self.sample.stars):
             alone = np.asarray(star.raw) - self._draw(measured, k)
             # the background was measured with the neighbours
@@ -253,21 +285,33 @@ class Neighbours:
         """Fit the brightest neighbours; return the ratios of their fluxes to the expected ones."""
         stars = self.sample.stars
         few = np.unique(np.linspace(0, len(stars) - 1, min(SHARED, len(stars))).round().astype(int))
-        faint = replace(
-            field, flux=np.where(np.isin(np.arange(len(field.flux)), self.fitted), 0.0, field.flux)
-        )
-        residuals, drawings, variances = [], [], []
+        faint = field.without(self.fitted)
+        residuals, drawings, variances, slopes = [], [], [], []
         for k in few:
             star = stars[k]
-            target = star.flux * render(psf.at(star.warmth), star.transfer(star.stamp.shape[0]))
-            alone = [self._draw(field.only(np.array([n])), k).reshape(-1, 1) for n in self.fitted]
+            changes = star.slopes(psf)
+            target = star.flux * changes[0]
+            slopes.append(np.vstack([changes.reshape(3, -1), np.ones(changes[0].size)]).T)
+            alone = np.array([self._alone(psf, field, k, n) for n in self.fitted])
             raw = np.asarray(star.raw)
-            residuals.append((raw - target - star.level - self._draw(faint, k)).ravel())
-            drawings.append(scipy.sparse.csc_matrix(np.hstack(alone)))
+            rest = raw - target - star.level - self._draw(faint, k)
+            # companions are part of the target's model
+            of = np.isin(self.fitted, self.close)
+            rest += np.tensordot(np.maximum(self.factors[self.fitted[of]], 0.0), alone[of], 1)
+            residuals.append(np.where(self.known, rest, np.nan).ravel())
+            drawings.append(scipy.sparse.csc_matrix(alone.reshape(len(alone), -1).T))
             light = np.maximum(target, 0.0)
             variances.append((light + star.floor + (0.03 * light) ** 2).ravel())
-        factors, _ = fit_factors(residuals, drawings, variances, self.error)
+        factors, _ = fit_factors(residuals, drawings, variances, self.error, target=slopes)
         return factors
+
+    def _alone(self, psf: Shape, field: Field, k: int, n: int) -> FloatArray:
+        """Draw one star into the stamp of image `k` of the sample."""
+        if n not in self.close:
+            return self._draw(field.only(np.array([n])), k)
+        star, size = self.sample.stars[k], self.sample.where.size
+        light = self.light[k][int(np.flatnonzero(self.close == n)[0])]
+        return render(psf.at(star.warmth), light, Shift.by(star.x, star.y, size))
 
     def _draw(self, field: Field, k: int) -> FloatArray:
         """Draw stars into the stamp of image `k` of the sample, at the place of its target."""

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from schemas.payloads import ReadOut, Removed, Scene
+from tasks.scene.optics import Shift, render
 from tasks.scene.psf import pixel_floor
 from tasks.scene.star_model import Star, StarModel, read_psf
 from tasks.scene.stars import Field, read_field
@@ -66,6 +67,13 @@ class Residuals:
         self.span = track.span(images.nexp, images.exposure_time)
         # images whose motion is not known, which the model of a star does not match
         self.uncertain = np.zeros(images.count, dtype=np.bool_)
+        usual = target.flux[np.isfinite(target.flux)]
+        self.companions = (
+            field.companions(float(np.median(usual)))
+            if model is not None and field is not None and usual.size
+            else np.zeros(0, np.int64)
+        )
+        self.far = None if field is None else field.without(self.companions)
         self.warmth = np.zeros(images.count) if model is None else model.warm.parameter(images)
 
     @classmethod
@@ -126,10 +134,32 @@ class Residuals:
 
     def field_image(self, i: int) -> FloatArray:
         """Return the field stars in image `i`, shape (ny, nx)."""
-        if self.field is None:
+        return self.far_field(i) + self.companion_image(i, self.companions)
+
+    def far_field(self, i: int) -> FloatArray:
+        """Return the field stars that do not blend with the target in image `i`, (ny, nx)."""
+        if self.far is None:
             return np.zeros(self.images.shape)
         place = float(self.x[i]), float(self.y[i])
-        return self.field.image(self.images.shape, *place, float(self.images.mjd[i]), self.span)
+        return self.far.image(self.images.shape, *place, float(self.images.mjd[i]), self.span)
+
+    def companion_image(self, i: int, which: IntArray) -> FloatArray:
+        """Return some of the companions in image `i`, as exact as the target, shape (ny, nx)."""
+        whole = np.zeros(self.images.shape)
+        if self.model is None or not len(which) or not np.isfinite(self.x[i] + self.y[i]):
+            return whole
+        where, psf = self.model.where, self.model.psf.at(float(self.warmth[i]))
+        place = where.index(float(self.x[i]), float(self.y[i]))
+        shift = Shift.by(*place, where.size)
+        where.paste(render(psf, self.companion_light(i, which), shift), whole)
+        return whole
+
+    def companion_light(self, i: int, which: IntArray) -> ComplexArray:
+        """Return the light of companions about the target in image `i`; see `Field.transfer`."""
+        assert self.field is not None
+        assert self.model is not None
+        mjd = float(self.images.mjd[i])
+        return self.field.transfer(which, mjd, self.span, self.model.where.size)
 
     def without_field(self, i: int) -> FloatArray:
         """Return image `i` without the known effects and the field stars, shape (ny, nx)."""
@@ -173,6 +203,21 @@ class Residuals:
             stamp, _ = self.model.fit(star, rounds=rounds)
         self.model.where.paste(stamp, whole)
         return whole
+
+    def target_with_slopes(self, i: int, image: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Fit the target in image `i`; return its model, and how it changes with its parameters.
+
+        The changes are those with flux and place, shape (3, ny, nx). `image` is the image without
+        anything but the target.
+        """
+        changes = np.zeros((3, *self.images.shape))
+        model = self.target(i, image)
+        if self.model is not None and model.any():
+            star = self.star(i, image)
+            self.model.fit(star, rounds=ROUNDS)
+            for change, stamp in zip(changes, star.slopes(self.model.psf), strict=True):
+                self.model.where.paste(stamp, change)
+        return model, changes
 
     def take(self, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return image `i` without the known effects, and the models of target and field.

@@ -111,16 +111,25 @@ class Star:
     level_error: float = np.inf  # prior error of the level, which is expected to be 0
     raw: FloatArray | None = None  # the stamp before its neighbours are subtracted
 
+    # companions that move with the star: the sum of their transfer functions about its place, each
+    # times its flux over the star's
+    companions: ComplexArray | None = None
     blur: ComplexArray | None = None
+
+    def join(self, companions: ComplexArray) -> None:
+        """Let the model be that of the star with its companions, which are part of the stamp."""
+        self.companions, self.blur = companions, None
 
     def transfer(self, size: int) -> ComplexArray:
         """Return the transfer function of the star at its place."""
         return shifted(self.blurred(size), self.x, self.y)
 
     def blurred(self, size: int) -> ComplexArray:
-        """Return the transfer function of the star's motion about its place."""
+        """Return the transfer function of the star, and its companions, about its place."""
         if self.blur is None:
             self.blur = motion_transfer(*self.motion, size)
+            if self.companions is not None:
+                self.blur += self.companions
         return self.blur
 
     def drawn(self, psf: Shape) -> FloatArray:
@@ -128,6 +137,14 @@ class Star:
         size = self.stamp.shape[0]
         shift = Shift.by(self.x, self.y, size)
         return self.flux * render(psf.at(self.warmth), self.blurred(size), shift)
+
+    def slopes(self, psf: Shape) -> FloatArray:
+        """Return the image for one electron, and the changes with x and y [electron/pixel]."""
+        size = self.stamp.shape[0]
+        shift = Shift.by(self.x, self.y, size)
+        images = render_with_slopes(psf.at(self.warmth), self.blurred(size), shift)
+        images[1:] *= self.flux
+        return images
 
     def refine(
         self, psf: Shape, scale: FloatArray, inside: BoolArray

@@ -32,7 +32,7 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.scene.catalogue import Catalogue
-from tasks.scene.optics import FINE, to_grid
+from tasks.scene.optics import FINE, motion_transfer, to_grid
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
 from tasks.scene.psf import reference_psf
 from tasks.scene.star_model import StarModel, circle, read_psf
@@ -51,6 +51,9 @@ MANY = 30  # brightest stars, drawn one by one; fainter ones are drawn together
 # brighter than FAINT are included
 FAINT = 1e-5
 CROWD = 0.02
+CLOSE = 30.0  # pixel; the light of a closer star, a companion, blends with the target's
+COMPANION = 0.01  # of the target's flux; companions are brighter
+MOST_COMPANIONS = 4
 LITTLE = 0.5  # electron in a pixel of a stack; stars are drawn out to this brightness
 
 
@@ -213,6 +216,41 @@ class Field:
         """
         table = read_stars(stars)
         return replace(self, flux=self.unit * table.error[~table.target])
+
+    def companions(self, flux: float) -> IntArray:
+        """Return the stars that blend with the target, of some flux [electron], brightest first."""
+        close = np.hypot(self.xi, self.eta) / self.scale < CLOSE
+        companions = np.flatnonzero(close & (self.flux > COMPANION * flux))
+        order = np.argsort(-self.flux[companions], kind="stable")
+        return np.asarray(companions[order][:MOST_COMPANIONS])
+
+    def without(self, which: IntArray) -> Field:
+        """Return the field without the light of some of the stars."""
+        flux = self.flux.copy()
+        flux[which] = 0.0
+        return replace(self, flux=flux)
+
+    def transfer(self, which: IntArray, mjd: float, duration: float, size: int) -> ComplexArray:
+        """Return the light of some stars as a transfer function about the target's mean place.
+
+        It is the sum of the stars' transfer functions times their fluxes (see `motion_transfer`).
+
+        Parameters
+        ----------
+        which : ndarray of int
+            The stars.
+        mjd, duration
+            As in `image`.
+        size : int
+            Side of the stamp [pixel].
+        """
+        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
+        path = roll + self.turn, motion_x, motion_y
+        x, y = field_places(self.xi[which], self.eta[which], *path, self.scale)
+        total = np.zeros((FINE * size, size + 1), complex)
+        for k, star in enumerate(which):
+            total += self.flux[star] * motion_transfer(x[k], y[k], size)
+        return total
 
     def only(self, which: IntArray) -> Field:
         """Return the field of some of the stars only."""
