@@ -35,6 +35,7 @@ CONVERGED = 1e-3  # largest change of a factor
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
 PASSES = 3  # of static structure, each with the fluxes of the one before
+MODEL_ERROR = 0.003  # of the target's light, by which the PSF of a blend is wrong
 INSIDE = 0.1  # least mean share of a star's light in the window for its flux to be measured
 FEWEST = 3  # images needed for a measurement
 MANY = 8  # images; with fewer, moving stars and static structure cannot be separated
@@ -48,6 +49,7 @@ def fit_factors(
     prior: float,
     start: FloatArray | None = None,
     target: Sequence[FloatArray] | None = None,
+    model_error: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the factors by which drawings of stars fit residuals best, and their errors.
 
@@ -68,6 +70,9 @@ def fit_factors(
         Initial factors; the closer they are, the faster the fit converges.
     target : sequence of ndarray, shape (pixels, p), optional
         How the light changes with the target's own parameters and the level, in each image.
+    model_error : ndarray, shape (k,), optional
+        Error of the target's model, as a factor of each star that covers all of the target's light.
+        It counts as often as the target's parameters inflate the error of the star.
 
     Returns
     -------
@@ -87,18 +92,21 @@ def fit_factors(
         )
     k = drawings[0].shape[1]
     factors, normal, spread = (np.ones(k) if start is None else start), np.eye(k), np.zeros((k, k))
+    alone = np.ones(k)
     own = [np.zeros((len(r), 0)) for r in residuals] if target is None else target
     steps = [np.zeros(slopes.shape[1]) for slopes in own]  # of the target's parameters
     for _ in range(ROUNDS):
         normal, right, spread = np.eye(k) / prior**2, np.zeros(k), np.zeros((k, k))
+        alone = np.zeros(k)
         for n, (residual, drawing, variance) in enumerate(
             zip(residuals, drawings, variances, strict=True)
         ):
             known = np.isfinite(residual)
             away = np.where(known, residual - drawing @ factors, 0.0)
             weight = np.where(known, _huber(away - own[n] @ steps[n], variance), 0.0)
-            left, pulled, steps[n] = _without_target(drawing, own[n], weight, away)
+            left, pulled, steps[n], seen = _without_target(drawing, own[n], weight, away)
             normal += left
+            alone += seen
             right += pulled
             spread += np.outer(pulled, pulled)
         # the prior pulls towards 1
@@ -109,25 +117,30 @@ def fit_factors(
     covariance = np.linalg.inv(normal)
     # a single image, or exact drawings, cannot disagree
     disagree = covariance @ spread @ covariance
-    return factors, np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
+    errors = np.sqrt(np.maximum(np.diag(covariance), np.diag(disagree)))
+    if model_error is None:
+        return factors, errors
+    inflation = np.sqrt(np.maximum(np.diag(covariance) * (alone + 1.0 / prior**2), 1.0))
+    return factors, np.hypot(errors, model_error * inflation)
 
 
 def _without_target(
     drawing: scipy.sparse.csc_matrix, own: FloatArray, weight: FloatArray, away: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return the normal equations of an image, with the target's parameters eliminated.
 
-    These are left side, right side, and the target's parameters for unchanged factors (the Schur
-    complement of the joint equations).
+    These are left side, right side, the target's parameters for unchanged factors (the Schur
+    complement of the joint equations), and the diagonal of the left side without the target.
     """
     weighted = scipy.sparse.diags_array(weight) @ drawing
     left, right = (drawing.T @ weighted).toarray(), np.asarray(weighted.T @ away)
+    diagonal = np.diag(left).copy()
     if not own.shape[1]:
-        return left, right, np.zeros(0)
+        return left, right, np.zeros(0), diagonal
     shared, seen = np.asarray(weighted.T @ own), own * weight[:, None]
     inverse = np.linalg.pinv(own.T @ seen, hermitian=True)
     step = inverse @ (seen.T @ away)
-    return left - shared @ inverse @ shared.T, right - shared @ step, step
+    return left - shared @ inverse @ shared.T, right - shared @ step, step, diagonal
 
 
 def _huber(away: FloatArray, variance: FloatArray) -> FloatArray:
@@ -228,6 +241,7 @@ class Sample:
     drawings: list[scipy.sparse.csc_matrix]  # (pixels, k) measured stars as expected [electron]
     variances: list[FloatArray]  # (pixels,) [electron^2]
     slopes: list[FloatArray]  # (pixels, 4) changes with the target's flux and place, and the level
+    model_error: FloatArray  # (k,) of the target's model, for companions, as a factor of the star
     inside: FloatArray  # (k,) share of each star's light that falls into the window
 
 
@@ -253,9 +267,11 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
         # the error of the target's model is proportional to its light
         bright = np.maximum(model, 0.0)
         variance = (bright + rest.floor[i] + (0.01 * bright) ** 2).ravel()
-        variances.append(variance + np.asarray(drawing.sum(axis=1)).ravel())
+        variances.append(variance + np.maximum(np.asarray(drawing.sum(axis=1)).ravel(), 0.0))
     also_seen = also if len(others.flux) else None
-    return Sample(light, also_seen, drawings, variances, slopes, inside)
+    close, usual = np.isin(which, rest.companions), float(np.median(rest.flux[chosen]))
+    error = np.where(close, MODEL_ERROR * usual / field.flux[which], 0.0)
+    return Sample(light, also_seen, drawings, variances, slopes, error, inside)
 
 
 @dataclass(frozen=True)
@@ -311,6 +327,5 @@ def _fit_moving(
         s.ravel().astype(np.float64) - steady - level
         for s, level in zip(light, levels, strict=True)
     ]
-    return fit_factors(
-        moving, sample.drawings, sample.variances, prior, factors, target=sample.slopes
-    )
+    known = sample.drawings, sample.variances, prior, factors
+    return fit_factors(moving, *known, target=sample.slopes, model_error=sample.model_error)

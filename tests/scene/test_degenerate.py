@@ -102,7 +102,7 @@ def test_a_star_on_too_few_pixels_has_no_flux_and_no_error(pixels: int) -> None:
 
 def test_pixels_that_do_not_determine_a_fit_are_no_exception() -> None:
     flat = np.ones((4, 4))
-    values, errors = fit_star(flat, flat, 0 * flat, 0 * flat, flat)
+    values, errors = fit_star(flat, np.array([flat, 0 * flat, 0 * flat]), flat)
     assert not values.any()
     assert np.isinf(errors).all()
 

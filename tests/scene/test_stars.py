@@ -33,7 +33,15 @@ from tasks.scene.optics import to_spectrum
 from tasks.scene.plate import solve_plate
 from tasks.scene.prior import read_prior
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
-from tasks.scene.stars import Field, core_light, draw_stars, find_stars, read_field, spread
+from tasks.scene.stars import (
+    Field,
+    core_light,
+    draw_stars,
+    find_stars,
+    phases,
+    read_field,
+    spread,
+)
 from tasks.scene.track import Track
 from tasks.visit.headers import nothing
 from tests.conftest import raw_file
@@ -321,9 +329,9 @@ def test_a_psf_from_fewer_images_than_the_setting_is_not_used(inputs: dict[str, 
 def test_a_star_far_from_the_image_is_not_drawn(place: float) -> None:
     # a place of 1e30, as from an attitude that cannot be, has no integer that could be an index
     image, light = np.zeros((40, 40)), np.zeros((40, 40), np.float32)
-    psf, one = np.full((64, 64), 1.0 / 64**2), np.array([1.0])
+    psf, one = phases(np.full((64, 64), 1.0 / 64**2)), np.array([1.0])
     for x, y in ((place, 20.0), (20.0, place)):
         places = np.array([[x]]), np.array([[y]])
-        draw_stars(image, *places, one, psf, 2, np.array([50.0]))
+        draw_stars(image, *places, one, psf, np.array([50.0]))
         spread(light, (40, 40), *places, one)
     assert (image.sum(), light.sum()) == (0.0, 0.0)
