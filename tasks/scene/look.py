@@ -68,7 +68,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="7", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="8", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
