@@ -111,7 +111,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="8",
+    version="9",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
     writes=[_OWN],
@@ -138,7 +138,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="6",
+    version="7",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
     writes=[_OWN],
@@ -262,7 +262,10 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
     curves[OPTIMAL] = curve(best, best_error, best_radius, "Moving")
     curves[FIXED] = curve(fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
     if np.isfinite(psf).any():
-        curves[PSF] = curve(psf, psf_error, DEFAULT_RADIUS, "PSF")
+        # free of field stars; what a blended one may have left is the error in the smallest circle
+        by_psf = curve(psf, psf_error, DEFAULT_RADIUS, "PSF")
+        free = {"CONTA_LC": np.zeros(len(psf)), "CONTA_LC_ERR": ratio_error[:, 0]}
+        curves[PSF] = by_psf._replace(columns={**by_psf.columns, **free})
     return curves
 
 
@@ -282,9 +285,10 @@ def imagette_columns(term: Columns) -> Columns:
 
 def imagette_curves(term: Columns, radius: float) -> dict[str, Curve]:
     """Return both imagette light curves, from the table TERM_IMAGETTES."""
+    free = {"CONTA_LC": np.zeros(len(term["PSF_FLUX"]))}
     return {
         IMAGETTE: Curve(term["FLUX"], term["FLUXERR"], radius, "Moving", {}),
-        IMAGETTE_PSF: Curve(term["PSF_FLUX"], term["PSF_ERR"], radius, "PSF", {}),
+        IMAGETTE_PSF: Curve(term["PSF_FLUX"], term["PSF_ERR"], radius, "PSF", free),
     }
 
 

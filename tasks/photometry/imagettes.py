@@ -38,7 +38,7 @@ from tasks.photometry.noise import Points, curve_metrics, metrics_table
 from tasks.photometry.quality import (
     cosmic_digit,
     make_up_losses,
-    median_ratio,
+    median_share,
     point_columns,
 )
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
@@ -156,7 +156,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="6", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="7", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
@@ -328,7 +328,7 @@ def make_curves(
     factor = np.where(measured.total > 0, made_up / measured.total, 1.0)
     curves = {IMAGETTE: (made_up, error * factor)}
     if np.isfinite(measured.by_psf).any():
-        scale = median_ratio(made_up, measured.by_psf, good)
+        scale = median_share(measured.share, good)
         curves[IMAGETTE_PSF] = scale * measured.by_psf, scale * measured.psf_error
     return curves
 

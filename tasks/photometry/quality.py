@@ -58,7 +58,7 @@ from tasks.visit.terms import (
 )
 
 
-@step("quality", "LC_QUAL", version="7", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="8", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
@@ -261,7 +261,7 @@ def make_curves(
     usual = RADII.index(DEFAULT_RADIUS)
     fixed_error = error[:, usual] * np.sqrt(sums.fixed_area / np.maximum(sums.area[:, usual], 1.0))
     curves[FIXED] = LightCurve(sums.fixed, fixed_error, DEFAULT_RADIUS)
-    scale = median_ratio(sums.flux[:, usual], psf.flux, points.good)
+    scale = median_share(psf.share[:, usual], points.good)
     curves[PSF] = LightCurve(scale * psf.flux, scale * psf.error, DEFAULT_RADIUS)
     return curves
 
@@ -313,10 +313,10 @@ def cosmic_digit(inside: Int32Array, everywhere: Int32Array, pixels: int) -> Int
     )
 
 
-def median_ratio(first: FloatArray, second: FloatArray, good: BoolArray) -> float:
-    """Return the median of first / second over good points with positive values, 1 without any."""
-    used = good & (first > 0) & (second > 0)
-    return float(np.median(first[used] / second[used])) if used.any() else 1.0
+def median_share(share: FloatArray, good: BoolArray) -> float:
+    """Return the median share of a PSF's light within a circle over good points, 1 without any."""
+    used = good & (share > 0)
+    return float(np.median(share[used])) if used.any() else 1.0
 
 
 def make_up_losses(flux: FloatArray, share: FloatArray, good: BoolArray) -> FloatArray:

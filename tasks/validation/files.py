@@ -145,11 +145,8 @@ class Curve:
 
     @cached_property
     def flux(self) -> FloatArray:
-        """Flux of the target alone [electron]; CONTA_LC corrects circles for field stars."""
-        contamination = (
-            0.0 if self.header["AP_TYPE"] == "PSF" else self.table["CONTA_LC"].astype(float)
-        )
-        return np.asarray(self.table["FLUX"] / (1 + contamination), float)
+        """Flux of the target alone [electron]."""
+        return np.asarray(self.table["FLUX"] / (1 + self.table["CONTA_LC"].astype(float)), float)
 
     @cached_property
     def used(self) -> BoolArray:
