@@ -247,7 +247,8 @@ def test_a_changed_attitude_runs_nothing_of_the_detector(bench: Bench, visit: Pa
     bench.visit = visit
 
     def roll(hdus: Any) -> None:
-        hdus["SCI_RAW_Attitude"].data["SC_ROLL_ANGLE"] += 1.0
+        angle = hdus["SCI_RAW_Attitude"].data["SC_ROLL_ANGLE"]
+        angle[:] = (angle + 1.0) % 360.0
 
     rewritten(raw_file(visit, "SCI_RAW_Attitude"), roll)
     steps = bench.steps()

@@ -558,10 +558,10 @@ def remembered(work: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that knows the result where it has been given the same before."""
     known: dict[bytes, Any] = {}
 
-    def done(*given: Any) -> Any:
-        key = hashlib.sha256(pickle.dumps(given)).digest()
+    def done(*given: Any, **named: Any) -> Any:
+        key = hashlib.sha256(pickle.dumps((given, named))).digest()
         if key not in known:
-            known[key] = work(*given)
+            known[key] = work(*given, **named)
         return copy.deepcopy(known[key])
 
     return done
