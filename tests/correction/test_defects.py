@@ -123,6 +123,7 @@ class Scene:
 
     def __init__(self, pixels: FloatArray) -> None:
         self.pixels, self.duration, self.floor = pixels, 60.0, np.full(len(pixels), 100.0)
+        self.uncertain = np.zeros(len(pixels), dtype=bool)
         self.images = type("Images", (), {"count": len(pixels), "shape": pixels.shape[1:]})
 
     def take(self, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -165,7 +165,8 @@ def test_a_missing_unit_is_a_deviation_and_a_foreign_one_is_converted_where_no_s
         ("TFORM3  = '1PE(9)'", r"column VOLTAGE has the format 1PE\(9\)"),
         ("TFORM3  = 'hello'", "column VOLTAGE has the format hello"),
         ("TFORM3  = 7", "column VOLTAGE has the format 7"),
-        ("TFORM3  = '999999999999E'", "columns need [0-9]+ bytes per row"),
+        ("TFORM3  = '999999999E'", "columns need [0-9]+ bytes per row"),
+        ("TFORM3  = '999999999999E'", "column VOLTAGE has the format 999999999999E"),
         ("TFORM3  = '0E'", "columns need [0-9]+ bytes per row"),
         ("TFIELDS = -1", "keyword TFIELDS is -1, expected an integer from 0 to 999"),
         ("TFIELDS = 1000000000", "keyword TFIELDS is 1000000000"),
@@ -185,20 +186,20 @@ def test_a_giant_row_in_a_table_without_rows_is_refused(path: Path) -> None:
             ("XTENSION", "BINTABLE"),
             ("BITPIX", 8),
             ("NAXIS", 2),
-            ("NAXIS1", 4 + 2**39),
+            ("NAXIS1", 4 + 2**29),
             ("NAXIS2", 0),
             ("TFIELDS", 2),
             ("TTYPE1", "A"),
             ("TFORM1", "1J"),
             ("TTYPE2", "B"),
-            ("TFORM2", f"{2**39}B"),
+            ("TFORM2", f"{2**29}B"),
             ("EXTNAME", "X"),
         ]
     )
     path.write_bytes(afits.PrimaryHDU().header.tostring().encode() + header.tostring().encode())
     refused(
         path,
-        "HDU 1 X: a row has 549755813892 bytes",
+        "HDU 1 X: a row has 536870916 bytes",
         Input("x", ("X",), {"X": Use(declared, {}, ("A",))}, ""),
     )
 
