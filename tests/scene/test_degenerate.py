@@ -14,7 +14,7 @@ from tasks.correction.background import spikes, steep
 from tasks.correction.hits import field_doubt
 from tasks.correction.smearing import fit_time
 from tasks.photometry.apertures import aperture_sums, is_cut
-from tasks.photometry.quality import best_radius, make_up_losses, median_ratio
+from tasks.photometry.quality import best_radius, make_up_losses, median_share
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.light import centre_of_light
 from tasks.scene.look import crossed
@@ -156,7 +156,7 @@ def test_photometry_of_images_without_pixels() -> None:
     assert is_cut(areas).all()
     none: Any = np.zeros(2, dtype=bool)
     assert np.array_equal(make_up_losses(sums, sums, none), sums, equal_nan=True)
-    assert median_ratio(sums[:, 0], sums[:, 0], ~none) == 1.0
+    assert median_share(sums[:, 0], ~none) == 1.0
     assert best_radius(np.arange(2.0), sums, sums, none) == best_radius(
         np.arange(2.0), sums, sums, ~none
     )
