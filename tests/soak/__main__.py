@@ -170,9 +170,11 @@ def main(mutations: int, minutes: float, seed: int, only: str | None, case: int 
     """Soak the pipeline; exits with 1 if anything but a documented exit code escapes."""
     root = Path(tempfile.mkdtemp(prefix="drp-soak-"))
     os.environ |= {
-        "SOURCE_DATE_EPOCH": "1700000000", "DRP_WORK": str(root / "home"),
-        "DRP_RETRY_DELAY": "0.01", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "SOURCE_DATE_EPOCH": "1700000000",
+        "DRP_WORK": str(root / "home"),
+        "DRP_RETRY_DELAY": "0.01",
+        "OMP_NUM_THREADS": "1",
+    }
     click.echo(f"soak in {root}, seed {seed}", err=True)
     soak = Soak(set_stage(root), seed)
     quick = finish(*_undisturbed(soak))

@@ -15,20 +15,58 @@ from tests.support.faults import replace
 from tests.support.orders import order_of
 
 HOSTILE: tuple[Any, ...] = (
-    None, True, -1, 0, 10**30, 1.5, float("nan"), float("inf"), "", "x" * 100_000, "\0", "\ud800",
-    "../../../etc/passwd", "/dev/zero", [], {}, [[]], {"path": "x"}, ["a"] * 1000,
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 100_000,
+    "\0",
+    "\ud800",
+    "../../../etc/passwd",
+    "/dev/zero",
+    [],
+    {},
+    [[]],
+    {"path": "x"},
+    ["a"] * 1000,
+)
 TEXTS = (
-    "", " ", "x" * 10_000, "-1", "99999999999999999999", "1e999", "../../etc/passwd", "/dev/zero",
-    "/proc/self/mem", "${HOME}", "${NOTHING", "a\tb", "&amp;", "]]&gt;", "é", "false",
-    "SCI_RAW_SubArray", "REF_APP_NoSuchKind", "/nowhere/at/all", "19000101_000000000000",
-)  # fmt: skip
+    "",
+    " ",
+    "x" * 10_000,
+    "-1",
+    "99999999999999999999",
+    "1e999",
+    "../../etc/passwd",
+    "/dev/zero",
+    "/proc/self/mem",
+    "${HOME}",
+    "${NOTHING",
+    "a\tb",
+    "&amp;",
+    "]]&gt;",
+    "é",
+    "false",
+    "SCI_RAW_SubArray",
+    "REF_APP_NoSuchKind",
+    "/nowhere/at/all",
+    "19000101_000000000000",
+)
 RAW = (
-    "", "<", "<?xml version='1.0'?><a/>", "\0" * 100, "<Ipf_Job_Order>" * 100_000,
+    "",
+    "<",
+    "<?xml version='1.0'?><a/>",
+    "\0" * 100,
+    "<Ipf_Job_Order>" * 100_000,
     '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>',
     '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
     '<?xml version="1.0" encoding="UTF-7"?><Ipf_Job_Order/>',
-)  # fmt: skip
+)
 
 
 def spoil_json(text: str, rng: Random) -> tuple[bytes, str]:

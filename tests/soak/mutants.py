@@ -15,9 +15,30 @@ from tests.support.faults import Part, put_together, replace, take_apart
 Random = np.random.Generator
 
 NUMBERS = (
-    0, 1, -1, 2, 255, -32768, 32767, 65535, 2**31 - 1, -(2**31), 2**32, 2**63 - 1, 1e-300, 1e30,
-    -1e30, 1e308, np.nan, np.inf, -np.inf, 0.5, 59000.0, 360.0, -273.15,
-)  # fmt: skip
+    0,
+    1,
+    -1,
+    2,
+    255,
+    -32768,
+    32767,
+    65535,
+    2**31 - 1,
+    -(2**31),
+    2**32,
+    2**63 - 1,
+    1e-300,
+    1e30,
+    -1e30,
+    1e308,
+    np.nan,
+    np.inf,
+    -np.inf,
+    0.5,
+    59000.0,
+    360.0,
+    -273.15,
+)
 VALUES = (
     *(n for n in NUMBERS if np.isfinite(n)),
     True,
@@ -28,9 +49,17 @@ VALUES = (
     "2021-13-45T99:99:99",
 )
 CARDS = (
-    "= NaN", "= 1E999", "= 'unclosed", "= (1,2)", "=", "= 99999999999999999999", "= 1.5.2",
-    "=  T garbage", "= 'a' 'b'", "\xff\xfe\x00",
-)  # fmt: skip
+    "= NaN",
+    "= 1E999",
+    "= 'unclosed",
+    "= (1,2)",
+    "=",
+    "= 99999999999999999999",
+    "= 1.5.2",
+    "=  T garbage",
+    "= 'a' 'b'",
+    "\xff\xfe\x00",
+)
 
 
 def spoil(path: Path, rng: Random, ways: tuple[Way, ...]) -> str:
@@ -239,10 +268,23 @@ def change_hdus(path: Path, rng: Random) -> str:
 Way = Callable[[Path, Random], str]
 
 DAMAGE: tuple[Way, ...] = (
-    flip_bytes, cut, move_block, replace_file, change_card, change_card, change_hdus, change_rows,
-    change_column, change_pixels,
-)  # fmt: skip
+    flip_bytes,
+    cut,
+    move_block,
+    replace_file,
+    change_card,
+    change_card,
+    change_hdus,
+    change_rows,
+    change_column,
+    change_pixels,
+)
 # well-formed: the gate lets most of them pass
 ABSURD: tuple[Way, ...] = (
-    change_column, change_column, change_pixels, change_pixels, change_card, change_rows,
-)  # fmt: skip
+    change_column,
+    change_column,
+    change_pixels,
+    change_pixels,
+    change_card,
+    change_rows,
+)

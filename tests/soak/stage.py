@@ -66,16 +66,21 @@ class Stage:
         for source in (self.visit, self.references, self.work):
             shutil.copytree(source, root / source.name, copy_function=os.link)
         return Stage(
-            root, root / self.visit.name, root / self.references.name, root / self.work.name,
+            root,
+            root / self.visit.name,
+            root / self.references.name,
+            root / self.work.name,
             root / "out",
-        )  # fmt: skip
+        )
 
     def reduce(self, *more: object) -> list[str]:
         """Return the arguments of `drp` that reduce the visit."""
         options = {
-            "--references": self.references, "--work": self.work, "--output": self.output,
+            "--references": self.references,
+            "--work": self.work,
+            "--output": self.output,
             "--engine": "plain",
-        }  # fmt: skip
+        }
         pairs = [word for pair in options.items() for word in pair]
         return [str(word) for word in ("reduce", self.visit, *pairs, *more)]
 
@@ -208,9 +213,8 @@ def escapes(ended: Ended, *folders: Path) -> list[str]:
 def scratch(folder: Path) -> list[Path]:
     """Return what runs should have cleared away."""
     return [
-        p for p in folder.rglob("*")
-        if p.name.startswith(".") or p.suffix in (".stage", ".part")
-    ]  # fmt: skip
+        p for p in folder.rglob("*") if p.name.startswith(".") or p.suffix in (".stage", ".part")
+    ]
 
 
 def partial(folder: Path) -> list[str]:
