@@ -456,6 +456,8 @@ class Fault:
         """Take the place of `disk.fault_hook`."""
         if path.endswith(".lock"):
             self.now = "start"
+        if action == "stat":  # looks at places: their number depends on what other runs have left
+            return
         count = self.counts[self.now] = self.counts.get(self.now, 0) + 1
         self.calls.append((self.now, count, action))
         if self.met:
