@@ -2,8 +2,8 @@
 
 A companion may be as bright as the target, or brighter. The centre of light is then somewhere
 between the two, and an aperture holds the light of both. Target and neighbours are drawn with the
-reference PSF and the catalogue's flux ratios: the centre of light of the drawing tells how far that
-of the image is from the target, and the shares of the drawn stars divide the light of the aperture.
+reference PSF and the catalogue's flux ratios: the centre of light of the image is as far from the
+target as that of the drawing, and the shares of the drawn stars divide the light of the aperture.
 Nothing is iterated, which would diverge for a companion as bright as the target.
 """
 

@@ -97,7 +97,7 @@ def cut_stars(
             motion,
             float(warmth[i]),
         )
-        if len(residuals.companions):
+        if len(residuals.companions) and star.flux > 0:
             star.join(residuals.companion_light(i, residuals.companions) / star.flux)
         stars.append(star)
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)

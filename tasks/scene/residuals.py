@@ -210,11 +210,12 @@ class Residuals:
         The changes are those with flux and place, shape (3, ny, nx). `image` is the image without
         anything but the target.
         """
-        changes = np.zeros((3, *self.images.shape))
-        model = self.target(i, image)
-        if self.model is not None and model.any():
+        model, changes = np.zeros(self.images.shape), np.zeros((3, *self.images.shape))
+        seen = np.isfinite(self.x[i]) and np.isfinite(self.y[i]) and self.flux[i] > 0
+        if self.model is not None and seen:
             star = self.star(i, image)
-            self.model.fit(star, rounds=ROUNDS)
+            fitted, _ = self.model.fit(star, rounds=ROUNDS)
+            self.model.where.paste(fitted, model)
             for change, stamp in zip(changes, star.slopes(self.model.psf), strict=True):
                 self.model.where.paste(stamp, change)
         return model, changes

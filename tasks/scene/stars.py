@@ -226,9 +226,9 @@ class Field:
 
     def without(self, which: IntArray) -> Field:
         """Return the field without the light of some of the stars."""
-        flux = self.flux.copy()
-        flux[which] = 0.0
-        return replace(self, flux=flux)
+        flux, radius = self.flux.copy(), self.radius.copy()
+        flux[which] = radius[which] = 0.0
+        return replace(self, flux=flux, radius=radius)
 
     def transfer(self, which: IntArray, mjd: float, duration: float, size: int) -> ComplexArray:
         """Return the light of some stars as a transfer function about the target's mean place.

@@ -130,7 +130,8 @@ def test_a_psf_is_found_beside_a_companion_in_the_model(away: float, share: floa
     stars[3].flux = 0.9e6
     for _ in range(3):
         stars[3].refine(Shape(psf), np.ones((SIZE, SIZE)), np.ones((SIZE, SIZE), bool))
-    assert stars[3].flux == pytest.approx(1e6, rel=5e-3)
+    # five times the noise of the photons within the stamp
+    assert stars[3].flux == pytest.approx(1e6, rel=5 * np.sqrt(1 + share) * 1e-3)
 
 
 def still() -> tuple[FloatArray, FloatArray]:
