@@ -188,7 +188,7 @@ def column_ranges(extname: str) -> Mapping[str, Allowed]:
 
 
 # What the pipeline itself measures may be anything, and is flagged; a replacement made by hand may
-# not. By unit: a value beyond these has another unit, or is none at all.
+# not. By unit: a value beyond these is in another unit, or wrong.
 OF_UNIT: Mapping[str, Allowed] = {
     "day": Allowed(-1e6, 2_400_000.5 + MJD.high),  # differences, MJD and full Julian dates
     "deg": Allowed(-1e6, 1e6),  # the roll angle turns once an orbit, and is summed over a visit

@@ -36,7 +36,7 @@ BLOCK = 1 << 23  # bytes of a margin that are read at once
 JUMP = 100.0  # a level this far from the median of the visit comes from garbled margins [ADU]
 SMALL_JUMP = 2.0  # a level nearer than this to its neighbours never does [ADU]
 # Levels of all modes and years lie between 560 and 950 ADU; those of a mode drift by some ADU.
-OFF = 300.0  # a level this far from the reference is none [ADU]
+OFF = 300.0  # a level this far from that of the reference is not used [ADU]
 NOISE = 0.5, 10.0  # read-out noise of 1 to 20 electrons [ADU]; 3.5 in flight, 7.2 at 230 kHz
 COMPLETE = 0.9  # of the usual number of margin pixels; with fewer, an image is flagged
 # Columns without light and dark current, and the HDU of the reference frame with their structure.

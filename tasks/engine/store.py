@@ -222,7 +222,7 @@ class Workspace:
 
 
 def read_record(path: Path) -> Record:
-    """Return a record; ValueError if it is none, or of another version."""
+    """Return a record; ValueError if it is not one, or of another version."""
     data = disk.read_bytes(path, limit=MOST_BYTES)
     try:
         return Record.model_validate_json(data, strict=True)

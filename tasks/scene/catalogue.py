@@ -92,7 +92,7 @@ class Catalogue:
 
 
 def known_magnitude(value: object) -> float:
-    """Return the magnitude that a header gives; NaN if it is none, or not plausible."""
+    """Return the magnitude that a header gives; NaN if it is not a number, or not plausible."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return np.nan
     # 0 is the value of a card that nobody filled in; no target is as bright as Vega

@@ -1,4 +1,4 @@
-"""Manifests: whatever stands in one, it is read completely or rejected by the name of the field."""
+"""Manifests: a manifest is read completely, or rejected by the name of the field."""
 
 from __future__ import annotations
 
