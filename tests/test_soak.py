@@ -25,13 +25,13 @@ def test_a_file_is_spoiled_by_the_seed_alone(tmp_path: Path, ways: tuple[object,
     write_astropy(path, astropy_hdus())
     for seed in range(12):
         one, other = tmp_path / "one" / path.name, tmp_path / "other" / path.name
-        reports = []
+        done = []
         for copy in (one, other):
             shutil.rmtree(copy.parent, ignore_errors=True)
             copy.parent.mkdir()
             shutil.copyfile(path, copy)
-            reports.append(spoil(copy, np.random.default_rng(seed), ways))  # type: ignore[arg-type]
-        assert reports[0] == told[1]
+            done.append(spoil(copy, np.random.default_rng(seed), ways))  # type: ignore[arg-type]
+        assert done[0] == done[1]
         if one.is_file():
             assert one.read_bytes() == other.read_bytes()
 
