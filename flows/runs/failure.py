@@ -84,7 +84,7 @@ class Attempt:
         self.request = request
         self.order = order
         self.seen = Seen()
-        self.stage = "replacement files"
+        self.stage = "inventory of the files"
         self.step = ""
 
     def digests(self, visit: str) -> Digests:

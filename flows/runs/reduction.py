@@ -196,9 +196,11 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
     check_request(request)
     notes: list[str] = []
     attempt.root = disk.absolute(request.work or default_work_folder(notes.append))
-    published = is_published(request.visit)
-    attempt.settings = make_settings({} if published else request.settings)
+    attempt.settings = make_settings({})
     with failure_reported(attempt):
+        published = is_published(request.visit)
+        attempt.settings = make_settings({} if published else request.settings)
+        attempt.stage = "replacement files"
         replacements = read_replacements(request.replace)
         if not request.dry_run and request.until is None:
             attempt.stage = "output folder"

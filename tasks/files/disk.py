@@ -171,7 +171,12 @@ def status(path: Path, output: bool = False, follow: bool = True) -> os.stat_res
                 return None
             if output:
                 raise explain(error, "create", path) from error
-            raise
+            raise explain(error, "stat", _barred(path)) from error
+
+
+def _barred(path: Path) -> Path:
+    """Return the folder above `path` that cannot be entered, or `path` if all of them can."""
+    return next((p for p in reversed(path.parents) if not os.access(p, os.X_OK)), path)
 
 
 def exists(path: Path, output: bool = False) -> bool:
@@ -268,7 +273,7 @@ def resolved(path: Path) -> Path:
 
 def absolute(path: Path) -> Path:
     """Return the absolute path; MissingInputError if the working directory was removed."""
-    with guarded("read", path):
+    with guarded("stat", path):
         return path.absolute()
 
 
