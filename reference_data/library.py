@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from pathlib import Path
 
 from schemas import ROOT
-from tasks.engine.folders import default_work_folder
+from schemas.errors import CannotCreateError
+from tasks.engine.folders import default_work_folder, folder_lock, remove_abandoned, staging
 from tasks.files import disk
 
 _SOURCES = ("tasks/simulation", "reference_data")
@@ -22,22 +21,26 @@ def library_folder() -> Path:
     if disk.is_folder(folder):
         return folder
     disk.make_folder(root)
-    fd = disk.open_folder(disk.resolved(root))
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with folder_lock(root):
         if not disk.is_folder(folder):
             # imports the simulator, most of a second that an existing library should not cost
             from reference_data import build
 
-            stage = root / f".{version}.stage"
-            disk.remove(stage)
-            disk.make_folder(stage)
-            with disk.guarded("write", stage):
-                build.build_library(stage)
-            disk.rename(stage, folder)
-    finally:
-        os.close(fd)
+            remove_abandoned(root, version)
+            with staging(root, version) as stage:
+                with disk.guarded("write", stage):
+                    build.build_library(stage)
+                _put_in_place(stage, folder)
     return folder
+
+
+def _put_in_place(stage: Path, folder: Path) -> None:
+    """Name a complete library; where locks have no effect, another process may have been faster."""
+    try:
+        disk.rename(stage, folder)
+    except CannotCreateError:
+        if not disk.is_folder(folder):
+            raise
 
 
 def source_digest() -> str:

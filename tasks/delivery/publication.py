@@ -1,9 +1,10 @@
 """Publication: a visit's products appear under the output folder atomically.
 
 The products are staged in a hidden folder on the same file system, stamped with their version and
-date, read back and checked against their definitions, synced to disk, and renamed into place. A
-published folder is never overwritten: a different result of the same visit gets the next free
-processing number. The manifest in the folder is the authoritative record of the run.
+date, read back and checked against their definitions, synced to disk, and renamed into place. Only
+the renaming is done under the lock of the output folder. A published folder is never overwritten: a
+different result of the same visit gets the next free processing number. The manifest in the folder
+is the authoritative record of the run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tasks.delivery.folder import (
 from tasks.delivery.manifest import Content, Origin, make_manifest, software
 from tasks.delivery.report.sources import sources
 from tasks.delivery.self_check import self_check
-from tasks.engine.folders import folder_lock
+from tasks.engine.folders import folder_lock, remove_abandoned, staging
 from tasks.engine.store import Warn
 from tasks.files import disk
 from tasks.files.reader import Value, scan
@@ -123,26 +124,39 @@ def publish(
     """
     prepare_output(output, _access(result))
     visit, verdict = result.inventory.visit, reached_verdict(result)
-    with folder_lock(output):
-        for stale in disk.entries(output):
-            if stale.name.startswith(".CH_") and stale.suffix == ".stage":
-                disk.remove(stale)
+    remove_abandoned(output, f"CH_{visit}")
+    while True:
         for folder in _candidates(output, visit, prescribed):
             if _holds_result(folder, result.identity(), verdict, digest, warn):
                 return folder, False
         edition = Edition(result, next_version(output, result.inventory, prescribed), date)
-        stage = output / f".{edition.folder}.stage"
         disk.crash_point("before stage")
-        try:
+        with staging(output, f"CH_{visit}") as stage:
             _stage(stage, edition, pages)
             disk.crash_point("before rename")
-            disk.rename(stage, output / edition.folder)
-        except BaseException:
-            disk.discard_folder(stage)
+            if _put_in_place(stage, output / edition.folder):
+                disk.crash_point("after rename")
+                disk.sync_folder(output)
+                return output / edition.folder, True
+
+
+def _put_in_place(stage: Path, folder: Path) -> bool:
+    """Give a stage its final name; return whether it was still free.
+
+    The same visit may have been published meanwhile by a run with another work folder. Nothing but
+    the name is decided under the lock, so that many machines can publish into one folder. Where
+    locks have no effect, the name is still given only once: a folder with content is not replaced.
+    """
+    with folder_lock(folder.parent):
+        if disk.is_taken(folder, output=True):
+            return False
+        try:
+            disk.rename(stage, folder)
+        except CannotCreateError:
+            if disk.is_taken(folder, output=True) and disk.is_folder(stage):
+                return False
             raise
-        disk.crash_point("after rename")
-        disk.sync_folder(output)
-    return output / edition.folder, True
+    return True
 
 
 def _access(result: Content) -> str:
@@ -269,7 +283,6 @@ class Edition:
 
 def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
     """Write all files of a publication to the folder `stage`, and sync them to disk."""
-    disk.create_folder(stage)
     files, page_data = _stage_products(stage, edition)
     self_check(stage, files)
     facts = edition.facts()

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from schemas.names import read_published_name, version_label
 from tasks.delivery.folder import MANIFEST
-from tasks.engine.folders import folder_lock
+from tasks.engine.folders import remove_abandoned
 from tasks.files import disk
 
 # parts of the names of files that the archive leaves out: imagette light curves and the viewer
@@ -39,11 +39,9 @@ def write_archive(folder: Path, extra: Sequence[Path]) -> Path:
         The archive.
     """
     target = folder.parent / f"{folder.name}.tgz"
-    with folder_lock(target.parent):
-        for stale in (p for p in disk.entries(target.parent) if p.match(".CH_*.tgz.*.part")):
-            disk.remove(stale)
-        if not disk.exists(target, output=True):
-            _write_archive(folder, extra, target)
+    remove_abandoned(target.parent, target.name)
+    if not disk.exists(target, output=True):
+        _write_archive(folder, extra, target)
     return target
 
 

@@ -1,28 +1,110 @@
-"""The folder of intermediate products, and the lock on a folder."""
+"""The folder of intermediate products, the lock on a folder, and stages: folders being written."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.errors import CannotCreateError, ConfigurationError, DrpError
+from schemas.errors import CannotCreateError, ConfigurationError, DrpError, MissingInputError
 from tasks.engine.store import Warn
 from tasks.files import disk
 
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that publications into it follow one another."""
+    """Hold a folder, so that names in it are given one after the other."""
     fd = disk.open_folder(disk.resolved(folder))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
+
+
+# how `disk.process_label` ends the hidden name of a file or folder that is being written
+_LABEL = re.compile(r"\.(?P<host>[A-Za-z0-9-]+)\.(?P<process>\d{1,9})\.[0-9a-f]{8}\.(stage|part)$")
+
+# whether a process of another machine is running is unknown, but none writes for so long
+ABANDONED_SECONDS = 86400.0
+
+
+@contextlib.contextmanager
+def staging(folder: Path, name: str) -> Iterator[Path]:
+    """Create a hidden folder, and remove it on exit unless it has been renamed.
+
+    No other process uses its name, on whatever machine it runs. It is locked meanwhile, which
+    shows the other containers of this machine that it is in use.
+    """
+    stage = folder / f".{name}.{disk.process_label()}.stage"
+    lock = -1
+    try:
+        disk.create_folder(stage)
+        lock = disk.open_folder(stage)
+        _try_lock(lock)
+        yield stage
+    finally:
+        if lock >= 0:
+            disk.close(lock)
+        disk.discard_folder(stage)
+
+
+def remove_abandoned(folder: Path, name: str) -> None:
+    """Remove the hidden files and folders of a name that killed processes left in a folder.
+
+    Those of processes that may still be running are left alone. A folder gets another name before
+    it is deleted, under which no process could publish it half deleted.
+    """
+    for path in disk.entries(folder):
+        if path.name.startswith(f".{name}.") and is_abandoned(path):
+            grave = folder / f".{name}.{disk.process_label()}.stage"
+            with contextlib.suppress(CannotCreateError, MissingInputError):  # another removed it
+                disk.rename(path, grave)
+                disk.remove(grave)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Return whether the process that was writing a hidden file or folder has ended."""
+    label, found = _LABEL.search(path.name), disk.status(path, follow=False)
+    if found is None or label is None:
+        return False
+    if time.time() - found.st_mtime > ABANDONED_SECONDS:
+        return True
+    ours = label["host"] == disk.process_label().partition(".")[0]
+    return ours and not _process_lives(int(label["process"])) and not _is_locked(path)
+
+
+def _process_lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    if not disk.is_folder(path):
+        return False
+    lock = disk.open_folder(path)
+    try:
+        return not _try_lock(lock)
+    finally:
+        disk.close(lock)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def default_work_folder(warn: Warn) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from schemas import ROOT
+from tasks.files import disk
 from tests.support.runs import STEPS, Bench, differing, tree
 from tests.support.zygote import Started, Zygote
 
@@ -109,11 +110,45 @@ def test_a_publication_killed_at_any_point_is_invisible_or_complete(
     assert differing(*bench.published(), first) == []
     assert bench.hidden() == []
     # a run that has nothing to publish removes what is left there, too
-    (bench.output / f".CH_{VISIT}_V0001.stage" / "terms").mkdir(parents=True)
+    host = disk.process_label().partition(".")[0]
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (bench.output / f".CH_{VISIT}.{host}.{gone.pid}.0123abcd.stage" / "terms").mkdir(parents=True)
     again, _ = bench.reduce()
     assert again is not None
     assert not again.new
     assert bench.hidden() == []
+
+
+@pytest.mark.parametrize(("locks", "publishers"), [(True, 8), (False, 4)])
+def test_of_publishers_into_one_folder_none_leaves_anything_partial_or_twice(
+    zygote: Zygote, reduced: Bench, tmp_path: Path, locks: bool, publishers: int
+) -> None:
+    """Each has a work folder of its own, so that they don't exclude each other, and there are two
+    results; with locks, and where flock has no effect.
+    """
+    disturbance = None if locks else {"at": "flock"}
+    both = replace(reduced.known(tmp_path), output=tmp_path / "products")
+    both.steps(settings={"imagettes": {"radius": 8.0}})
+    output, runs = both.output, []
+    for number in range(publishers):
+        bench = replace(both.known(tmp_path / str(number)), output=output)
+        setting = ("--set", "imagettes.radius=8.0") if number % 2 else ()
+        runs.append(zygote.start(bench.arguments(*PLAIN, *setting), disturbance))
+    assert [run.wait() for run in runs] == [0] * publishers, [run.said for run in runs]
+    published = sorted(p.name for p in output.iterdir())
+    assert published == [f"CH_{VISIT}_V0000", f"CH_{VISIT}_V0001"]
+    answers = [Path(run.said.splitlines()[-1]).name for run in runs]
+    assert [set(answers[i::2]) for i in range(2)] in (
+        [{name}, {other}] for name, other in (published, published[::-1])
+    )
+    for folder in output.iterdir():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert {f["name"]: f["sha256"] for f in manifest["files"]} == {
+            str(p.relative_to(folder)): disk.sha256(p)
+            for p in folder.rglob("*")
+            if p.is_file() and p.name != "manifest.json"
+        }
 
 
 def test_an_archive_killed_before_it_has_its_name_is_invisible_and_made_by_the_next_run(

@@ -13,11 +13,13 @@ killed it, is written to `code`. A disturbance sends signals to the run; its `at
 - ``{"at": "path", "name": ".tgz", "signals": [9]}``: at the first rename of such a path
 - ``{"at": "destructor", "name": "within dark", "signals": [15]}``: as `point`, but inside a
   destructor, where Python ignores exceptions
+- ``{"at": "flock"}``: flock always succeeds, as on a file system that keeps no locks
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -166,9 +168,13 @@ def be_drp(order: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
-def disturb(at: str, signals: Sequence[int], name: str = "", number: int = 0) -> None:
+def disturb(at: str, signals: Sequence[int] = (), name: str = "", number: int = 0) -> None:
     """Have signals sent to this process at some place."""
     from tasks.files import disk
+
+    if at == "flock":
+        fcntl.flock = lambda *_: None  # type: ignore[assignment]
+        return
 
     sent, calls = [0], [0]
 
