@@ -26,8 +26,8 @@ help: ## list the targets
 
 demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and list the results
 	@mkdir -p $(DEMO)
-	@test -d $(DEMO)/visit || { echo "simulating a visit"; $(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
-	@echo "reducing it under Prefect"
+	@test -d $(DEMO)/visit || { echo "simulating a visit (half a minute)"; $(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
+	@echo "reducing it under Prefect (a minute, and another one to compile kernels the first time)"
 	@$(DEMO_ENV) $(BIN)/drp reduce $(DEMO)/visit --output $(DEMO)/products --engine prefect | tee $(DEMO)/folder
 	@folder=$$(tail -n 1 $(DEMO)/folder) && echo && echo "light curves:" && ls $$folder/*Lightcurve-DEFAULT* $$folder/*Lightcurve-R33* && \
 		echo "report and viewer:" && ls $$folder/*RPT_COR_DataReduction*

@@ -59,8 +59,7 @@ BESIDE = {
     "flows/command/console.py": ("the null device takes what a closed stream can't", 2),
     "flows/command/options.py": ("paths are made absolute before the command leaves its folder", 1),
     "flows/command/search_path.py": ("imports nothing, neither the disk layer", 1),
-    "flows/command/surroundings.py": ("streams and folders, before anything is imported", 8),
-    "flows/command/main.py": ("whether numba can use its cache, before anything is imported", 1),
+    "flows/command/surroundings.py": ("streams and folders, before anything is imported", 6),
     "flows/orders/intake.py": ("an order that another process has taken is no error", 1),
     "flows/orders/log.py": ("the null device takes what a closed stream can't", 1),
     "flows/service/automations.py": ("runs in the server, on paths of its own", 1),
@@ -73,6 +72,7 @@ BESIDE = {
     "tasks/delivery/report/pdf.py": ("templates of the package itself", 1),
     "tasks/delivery/tgz.py": ("tarfile.open writes into an open file", 1),
     "tasks/delivery/viewer/page.py": ("the page of the package itself", 1),
+    "tasks/kernels.py": ("runs before anything of the house is imported", 7),
     "tasks/numerics/times.py": ("the leap seconds of astropy", 1),
 }
 

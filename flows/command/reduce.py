@@ -88,8 +88,11 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     from flows.runs.reduction import run_reduce
     from flows.runs.summary import summarize
     from flows.service.engine import engine_for
+    from tasks.kernels import is_cold
 
     def chosen() -> contextlib.AbstractContextManager[str]:
+        if is_cold():
+            console.report("the first run of an installation compiles kernels, for about a minute")
         return engine_for(engine, request.work, console.quiet, console.verbose)
 
     reduction = run_reduce(request, chosen, Progress(console.silent))

@@ -18,14 +18,12 @@ from typing import Any
 
 from schemas.errors import StorageError, UsageError
 
-# one thread per visit; visits run in parallel
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-# the compiler's other variables change speed, output and the last digits of numbers
+# the compiler's other variables change speed, output and the last digits of numbers; these are
+# settled by `tasks.kernels`
 _OF_THE_COMPILER = ("NUMBA_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
 
 # variables with folders, which may be relative to the working folder
-_FOLDERS = ("DRP_WORK", "DRP_OUTPUT", "DRP_INTAKE", "PREFECT_HOME", "NUMBA_CACHE_DIR", "TMPDIR")
+_FOLDERS = ("DRP_WORK", "DRP_OUTPUT", "DRP_INTAKE", "PREFECT_HOME", "TMPDIR")
 
 
 def settle_process() -> None:
@@ -70,21 +68,10 @@ def settle_variables() -> None:
     for name in [n for n in os.environ if n.startswith("NUMBA_")]:
         if name not in _OF_THE_COMPILER:
             del os.environ[name]
-    for name in THREADS:
-        os.environ[name] = "1"
     for name in _FOLDERS:
         if (value := os.environ.get(name)) and not os.path.isabs(value):
             with contextlib.suppress(OSError):
                 os.environ[name] = os.path.abspath(value)
-    cache = os.environ.get("NUMBA_CACHE_DIR", "")
-    if cache and not _can_be_written(Path(cache)):
-        del os.environ["NUMBA_CACHE_DIR"]
-
-
-def _can_be_written(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,8 +125,6 @@ def environments(
         "no_proxy": direct,
         "NO_PROXY": direct,
     }
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        others.setdefault(name, "1")
     server = {
         **others,
         "PREFECT_SERVER_API_AUTH_STRING": auth,

@@ -29,15 +29,16 @@ from schemas.terms import TERMS
 from tasks.correction.ring import (
     SECTORS,
     Plane,
-    Ring,
     add_to_field,
     cells,
     crowded,
     excess,
-    fit_plane,
+    fit_planes,
     free_windows,
+    ring_around,
     sector_means,
     slope_gain,
+    used_pixels,
 )
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
@@ -241,15 +242,15 @@ def estimate_background_1(
         x, y = usual_place(look, images)
         intended, settings = settings, fit_ring(settings, window_of(images), x, y)
         everywhere = np.ones(cells(settings), dtype=bool)
-        bad = np.zeros(images.shape, dtype=bool)
-        ring = Ring(settings.inner, settings.outer, x, y, 0.0, bad, everywhere)
+        ring = ring_around((x, y), radii_of(settings), np.zeros(images.shape, dtype=bool))
         rings, planes = np.empty((images.count, 4)), np.empty((images.count, 6))
         for block, pixels in images.blocks():
             if field is not None:
                 subtract_neighbours(pixels, block, field, images, look)
-            measure_rings(pixels, ring, settings.clip, rings[block])
+            measure_rings(pixels, (x, y), settings, rings[block])
             for i, image in enumerate(pixels, block.start):
-                planes[i] = fit_plane(image, ring, settings.clip, COUNT, True)
+                used = used_pixels(image, ring, 0.0, everywhere)
+                planes[i] = fit_planes(used, ring.outer, settings.clip, COUNT)[1]
         found, slope = choose_slopes(rings, planes, settings.outer)
         centre = x + images.x_offset, y + images.y_offset
         small, empty = settings != intended, ~np.isfinite(look.flux)
@@ -268,10 +269,20 @@ def subtract_neighbours(
         image -= field.image(images.shape, *star, float(images.mjd[i]), span)
 
 
-def measure_rings(pixels: FloatArray, ring: Ring, clip: float, out: FloatArray) -> None:
+def radii_of(settings: BackgroundSettings) -> tuple[float, float]:
+    """Return the radii of the ring [pixel]."""
+    return settings.inner, settings.outer
+
+
+def measure_rings(
+    pixels: FloatArray,
+    place: tuple[float, float],
+    settings: BackgroundSettings,
+    out: FloatArray,
+) -> None:
     """Measure the ring in every image of a block, into `out` (see `ring_statistics`)."""
-    x, y = np.full(len(pixels), ring.x), np.full(len(pixels), ring.y)
-    ring_statistics(pixels, x, y, ring.inner, ring.outer, clip, out)
+    x, y = (np.full(len(pixels), c) for c in place)
+    ring_statistics(pixels, x, y, *radii_of(settings), settings.clip, out)
 
 
 def choose_slopes(
@@ -335,25 +346,20 @@ class Surroundings:
         self.place = usual_place(look, rest.images)
         self.turn = np.where(np.isfinite(roll), roll, 0.0)
         self.sampled = np.flatnonzero(look.sampled & np.isfinite(roll))
-        self.radii = settings.inner, settings.outer
-        self.bad = (read_flags(removed.defects) & int(UNSTEADY)) != 0
+        bad = (read_flags(removed.defects) & int(UNSTEADY)) != 0
+        self.ring = ring_around(self.place, radii_of(settings), bad)
         self.steady = read_static(scene.look) - (0.0 if static is None else static)
 
     def image(self, i: int) -> FloatArray:
         """Return image `i` without known effects, field stars, and the median image."""
         return self.rest.without_field(i) - self.steady
 
-    def ring(self, i: int, windows: BoolArray) -> Ring:
-        """Return the ring in image `i`."""
-        return Ring(*self.radii, *self.place, float(self.turn[i]), self.bad, windows)
-
     def average(self, settings: BackgroundSettings) -> FloatArray:
         """Sum the derotated sampled images; return sums and numbers of pixels by cell."""
-        everywhere = np.ones(cells(settings), dtype=bool)
         sums = np.zeros((*cells(settings), 2))
         for k in self.sampled:
-            noise = float(np.sqrt(self.rest.floor[k]))
-            add_to_field(self.image(int(k)), self.ring(int(k), everywhere), 0.0, noise, sums)
+            noise, roll = float(np.sqrt(self.rest.floor[k])), float(self.turn[k])
+            add_to_field(self.image(int(k)), self.ring, roll, noise, sums)
         return sums
 
     def measure(
@@ -365,23 +371,21 @@ class Surroundings:
         found, slope = np.full((n, 3), np.nan), np.zeros((n, 2))
         scatter, means = np.full(n, np.nan), np.zeros((n, SECTORS, 2))
         for i in range(n):
-            image, ring = self.image(i), self.ring(i, windows)
-            plane = best_plane(image, ring, clip, 1.0 / float(gains[i]))
+            pixels = used_pixels(self.image(i), self.ring, float(self.turn[i]), windows)
+            flat, sloped = fit_planes(pixels, self.ring.outer, clip, 1.0 / float(gains[i]))
+            plane = better_plane(flat, sloped)
             found[i] = plane.level + effects.background[i], plane.error, plane.pixels
             slope[i] = effects.slope[i] + np.array([plane.slope_x, plane.slope_y])
             scatter[i] = plane.sigma
             if np.isfinite(plane.level):
                 known = np.array([plane.level, plane.slope_x, plane.slope_y])
-                sector_means(image, ring, clip * plane.sigma, known, means[i])
+                sector_means(pixels, clip * plane.sigma, known, means[i])
         found[:, 1] *= excess(means, scatter)
         return found, slope
 
 
-def best_plane(image: FloatArray, ring: Ring, clip: float, one_count: float) -> Plane:
-    """Fit a plane to an image, with a slope only if it is significant."""
-    flat = fit_plane(image, ring, clip, one_count, False)
-    plane = fit_plane(image, ring, clip, one_count, True)
+def better_plane(flat: Plane, sloped: Plane) -> Plane:
+    """Return the plane with a slope if that is significant, otherwise the level."""
     # two more parameters must lower -2 ln L by more than 2 ln n (Bayesian information criterion)
-    better = slope_gain(flat, plane) > 2 * np.log(max(flat.pixels, 2))
-    chosen: Plane = plane if better else flat
-    return chosen
+    better = slope_gain(flat, sloped) > 2 * np.log(max(flat.pixels, 2))
+    return sloped if better else flat

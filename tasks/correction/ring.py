@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from schemas.arrays import BoolArray, FloatArray
+from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.settings import BackgroundSettings
-from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
+from tasks.numerics.robust import middle_and_scatter, robust_scatter
 
 # cells of the field: 5 degrees by 4 pixels, larger than the motion of a star in a minute
 ANGLES, DEPTH = 72, 4.0
@@ -26,72 +26,108 @@ FEWEST_IN_SECTOR, FEWEST_SECTORS = 50, 80
 LEAST_SHARE = 0.1  # of the ring; if fewer cells are free of stars, all are used
 
 
-@njit(cache=True, nogil=True, inline="always", error_model="numpy")
-def cell_of(dx: float, dy: float, roll: float, inner: float) -> tuple[int, int]:
-    """Return the cell (distance, position angle) of the field that a pixel covers.
+class Ring(NamedTuple):
+    """The pixels of the ring, one place for all images; arrays of shape (pixels,)."""
 
-    `dx`, `dy` are its offset from the target [pixel], `roll` the roll angle [deg]; North turns
+    row: IntArray
+    column: IntArray
+    dx: FloatArray  # offset from the target [pixel]
+    dy: FloatArray
+    distance: IntArray  # cell of the field, of which there is one for each 4 pixels
+    angle: FloatArray  # on the CCD, from +y towards +x [deg]
+    sector: IntArray  # counter-clockwise from +x on the CCD
+    outer: float  # [pixel]
+
+
+class Pixels(NamedTuple):
+    """The used pixels of the ring in one image, arrays of shape (n,)."""
+
+    dx: FloatArray  # offset from the target [pixel]
+    dy: FloatArray
+    sector: IntArray
+    value: FloatArray  # [electron]
+
+
+def ring_around(place: tuple[float, float], radii: tuple[float, float], bad: BoolArray) -> Ring:
+    """Return the ring between two radii around a place, pixel i spans [i, i+1) [pixel].
+
+    Pixels of `bad`, shape (ny, nx), do not belong to it.
+    """
+    row, column = np.nonzero(~bad)
+    dx, dy = column.astype(np.float64) + 0.5 - place[0], row.astype(np.float64) + 0.5 - place[1]
+    d2, (inner, outer) = dx * dx + dy * dy, radii
+    used = (d2 >= inner * inner) & (d2 < outer * outer)
+    row, column, dx, dy = row[used], column[used], dx[used], dy[used]
+    distance = ((np.hypot(dx, dy) - inner) / DEPTH).astype(np.int64)
+    sector = (np.arctan2(dy, dx) / (2 * np.pi) % 1.0 * SECTORS).astype(np.int64) % SECTORS
+    angle = np.degrees(np.arctan2(dx, dy))
+    return Ring(row, column, dx, dy, distance, angle, sector, outer)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def position_cell(angle: float, roll: float) -> int:
+    """Return the cell of the field in position angle that a pixel covers.
+
+    `angle` is that on the CCD, from +y towards +x, and `roll` the roll angle [deg]; North turns
     towards +x as the roll increases.
     """
-    angle = roll - np.degrees(np.arctan2(dx, dy))
-    return int((np.hypot(dx, dy) - inner) / DEPTH), int(angle % 360.0 / (360.0 / ANGLES)) % ANGLES
-
-
-class Ring(NamedTuple):
-    """The ring in one image."""
-
-    inner: float  # radii [pixel]
-    outer: float
-    x: float  # place of the target, pixel i spans [i, i+1) [pixel]
-    y: float
-    roll: float  # [deg]
-    bad: BoolArray  # (ny, nx) pixels to ignore
-    windows: BoolArray  # (cells of distance, ANGLES) cells to use
+    return int((roll - angle) % 360.0 / (360.0 / ANGLES)) % ANGLES
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def add_to_field(
-    image: FloatArray, ring: Ring, level: float, sigma: float, sums: FloatArray
+    image: FloatArray, ring: Ring, roll: float, sigma: float, sums: FloatArray
 ) -> None:
     """Add an image to the averaged field.
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
-        Image without known stars [electron]; NaN pixels, and those more than 5 `sigma` from
-        `level`, are ignored.
+        Image without background and known stars [electron]; NaN pixels, and those of more than 5
+        `sigma`, are ignored.
     ring : Ring
         All of its cells are used.
-    level, sigma : float
-        Background of the image and noise of a pixel [electron].
+    roll : float
+        Roll angle [deg].
+    sigma : float
+        Noise of a pixel [electron].
     sums : ndarray, shape (cells of distance, ANGLES, 2)
-        Sums of (value - level) / sigma, and numbers of pixels, to which the image is added.
+        Sums of value / sigma, and numbers of pixels, to which the image is added.
     """
-    ny, nx = image.shape
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
-            d2 = dx * dx + dy * dy
-            value = (image[j, i] - level) / sigma
-            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer:
-                continue
-            if ring.bad[j, i] or not np.abs(value) < 5.0:
-                continue
-            r, a = cell_of(dx, dy, ring.roll, ring.inner)
-            sums[r, a, 0] += value
-            sums[r, a, 1] += 1.0
+    for k in range(ring.row.size):
+        value = image[ring.row[k], ring.column[k]] / sigma
+        if np.abs(value) < 5.0:
+            cell = sums[ring.distance[k], position_cell(ring.angle[k], roll)]
+            cell[0] += value
+            cell[1] += 1.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def sector_means(
-    image: FloatArray, ring: Ring, limit: float, plane: FloatArray, means: FloatArray
-) -> None:
+def used_pixels(image: FloatArray, ring: Ring, roll: float, windows: BoolArray) -> Pixels:
+    """Return the pixels of the ring in an image that are finite and lie in its windows.
+
+    `windows`, shape (cells of distance, ANGLES), are the cells to use at a roll angle [deg].
+    """
+    n, count = ring.row.size, 0
+    dx, dy, value = np.empty(n), np.empty(n), np.empty(n)
+    sector = np.empty(n, np.int64)
+    for k in range(n):
+        v = image[ring.row[k], ring.column[k]]
+        if np.isfinite(v) and windows[ring.distance[k], position_cell(ring.angle[k], roll)]:
+            dx[count], dy[count], value[count] = ring.dx[k], ring.dy[k], v
+            sector[count] = ring.sector[k]
+            count += 1
+    return Pixels(dx[:count], dy[:count], sector[:count], value[:count])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sector_means(pixels: Pixels, limit: float, plane: FloatArray, means: FloatArray) -> None:
     """Measure the residual of a fitted plane in the sectors of the ring.
 
     Parameters
     ----------
-    image, ring
-        As in `fit_plane`.
+    pixels : Pixels
+        The pixels to which the plane was fitted.
     limit : float
         Pixels further from the plane are ignored [electron].
     plane : ndarray, shape (3,)
@@ -101,19 +137,11 @@ def sector_means(
         counter-clockwise from +x on the CCD.
     """
     means[:] = 0.0
-    ny, nx = image.shape
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
-            d2 = dx * dx + dy * dy
-            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer or ring.bad[j, i]:
-                continue
-            rest = image[j, i] - plane[0] - plane[1] * dx - plane[2] * dy
-            r, a = cell_of(dx, dy, ring.roll, ring.inner)
-            if ring.windows[r, a] and np.abs(rest) <= limit:
-                k = int((np.arctan2(dy, dx) / (2 * np.pi) % 1.0) * SECTORS) % SECTORS
-                means[k, 0] += rest
-                means[k, 1] += 1.0
+    for k in range(pixels.value.size):
+        rest = pixels.value[k] - plane[0] - plane[1] * pixels.dx[k] - plane[2] * pixels.dy[k]
+        if np.abs(rest) <= limit:
+            means[pixels.sector[k], 0] += rest
+            means[pixels.sector[k], 1] += 1.0
     for k in range(SECTORS):
         if means[k, 1] > 0:
             means[k, 0] /= means[k, 1]
@@ -155,62 +183,47 @@ class Plane(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ring_pixels(image: FloatArray, ring: Ring) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the offsets from the target along x and y [pixel], and the values, of used pixels."""
-    ny, nx = image.shape
-    px, py, value = np.empty(ny * nx), np.empty(ny * nx), np.empty(ny * nx)
-    count = 0
-    for j in range(ny):
-        for i in range(nx):
-            dx, dy = i + 0.5 - ring.x, j + 0.5 - ring.y
-            d2 = dx * dx + dy * dy
-            if d2 < ring.inner * ring.inner or d2 >= ring.outer * ring.outer:
-                continue
-            if ring.bad[j, i] or not np.isfinite(image[j, i]):
-                continue
-            r, a = cell_of(dx, dy, ring.roll, ring.inner)
-            if ring.windows[r, a]:
-                px[count], py[count], value[count] = dx, dy, image[j, i]
-                count += 1
-    return px[:count], py[:count], value[:count]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def normal_equations(
-    pixels: tuple[FloatArray, FloatArray, FloatArray], plane: FloatArray, limit: float
+    pixels: Pixels, plane: FloatArray, limit: float
 ) -> tuple[FloatArray, FloatArray, float, float]:
     """Return the normal equations for a change of a plane, from the pixels within `limit` of it.
 
     These are left side, right side, sum of squares, and number of pixels.
     """
-    px, py, value = pixels
-    normal, right = np.zeros((3, 3)), np.zeros(3)
-    squares, n = 0.0, 0.0
-    for k in range(px.size):
-        d = value[k] - plane[0] - plane[1] * px[k] - plane[2] * py[k]
+    d0 = dx1 = dy1 = dxx = dxy = dyy = rx = ry = squares = n = 0.0
+    for k in range(pixels.value.size):
+        x, y = pixels.dx[k], pixels.dy[k]
+        d = pixels.value[k] - plane[0] - plane[1] * x - plane[2] * y
         if np.abs(d) <= limit:
-            row = (1.0, px[k], py[k])
-            for p in range(3):
-                right[p] += row[p] * d
-                for q in range(3):
-                    normal[p, q] += row[p] * row[q]
+            d0 += d
+            rx += x * d
+            ry += y * d
+            dx1 += x
+            dy1 += y
+            dxx += x * x
+            dxy += x * y
+            dyy += y * y
             squares += d * d
             n += 1.0
-    return normal, right, squares, n
+    normal = np.array([[n, dx1, dy1], [dx1, dxx, dxy], [dy1, dxy, dyy]])
+    return normal, np.array([d0, rx, ry]), squares, n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, sloped: bool) -> Plane:
-    """Fit level and slope of an image in the windows of its ring, clipped.
+def fit_plane(
+    pixels: Pixels, start: tuple[float, float], outer: float, one_count: float, sloped: bool
+) -> Plane:
+    """Fit level and slope to pixels of the ring, clipped.
 
     Parameters
     ----------
-    image : ndarray, shape (ny, nx)
-        Image without known stars [electron]; NaN pixels are ignored.
-    ring : Ring
-        The pixels to use.
-    clip : float
-        Pixels further from the plane are ignored [robust sigma].
+    pixels : Pixels
+        The pixels to use, without known stars.
+    start : tuple of float
+        Level from which to begin, and distance from the plane beyond which pixels are ignored
+        [electron].
+    outer : float
+        Outer radius of the ring [pixel].
     one_count : float
         One count of the converter, the smallest scatter of pixels that is assumed [electron].
     sloped : bool
@@ -221,17 +234,13 @@ def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, slop
     Plane
         The level is NaN with fewer than FEWEST_PIXELS pixels.
     """
-    pixels = ring_pixels(image, ring)
-    value = pixels[2]
     nothing = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
-    if value.size < FEWEST_PIXELS:
+    if pixels.value.size < FEWEST_PIXELS:
         return nothing
-    plane = np.zeros(3)
-    plane[0] = np.median(value)
-    limit = clip * max(MAD_TO_SIGMA * np.median(np.abs(value - plane[0])), one_count)
+    plane = np.array([start[0], 0.0, 0.0])
     n, error, sigma = 0.0, np.nan, np.nan
     for _ in range(8):
-        normal, right, squares, n = normal_equations(pixels, plane, limit)
+        normal, right, squares, n = normal_equations(pixels, plane, start[1])
         if not sloped:
             normal[0, 1] = normal[1, 0] = normal[0, 2] = normal[2, 0] = 0.0
             right[1] = right[2] = 0.0
@@ -242,10 +251,25 @@ def fit_plane(image: FloatArray, ring: Ring, clip: float, one_count: float, slop
         plane += move
         sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, one_count * one_count / 12.0))
         error = sigma * np.sqrt(inverse[0, 0])
-        turned = np.hypot(move[1], move[2]) * ring.outer
+        turned = np.hypot(move[1], move[2]) * outer
         if np.abs(move[0]) <= 1e-3 * error and turned <= 1e-3 * sigma:
             break
     return Plane(plane[0], error, plane[1], plane[2], int(n), sigma)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def fit_planes(pixels: Pixels, outer: float, clip: float, one_count: float) -> tuple[Plane, Plane]:
+    """Fit a level, and a plane, to pixels of the ring; see `fit_plane`.
+
+    Pixels further than `clip` from it are ignored [robust sigma].
+    """
+    if pixels.value.size == 0:
+        nothing = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
+        return nothing, nothing
+    level, sigma = middle_and_scatter(pixels.value)
+    start = level, clip * max(sigma, one_count)
+    flat = fit_plane(pixels, start, outer, one_count, False)
+    return flat, fit_plane(pixels, start, outer, one_count, True)
 
 
 def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:

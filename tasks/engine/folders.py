@@ -8,12 +8,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schemas.errors import CannotCreateError, ConfigurationError, DrpError, MissingInputError
-from tasks.engine.store import Warn
 from tasks.files import disk
+
+Warn = Callable[[str], None]
 
 
 @contextlib.contextmanager

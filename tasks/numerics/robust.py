@@ -45,6 +45,16 @@ def median_of_known(values: AnyFloat) -> AnyFloat:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def middle_and_scatter(values: FloatArray) -> tuple[float, float]:
+    """Return median and robust standard deviation of finite values, shape (n,), n > 0."""
+    middle = np.median(values)
+    away = np.empty(values.size)
+    for i in range(values.size):  # an array expression takes seconds to compile
+        away[i] = np.abs(values[i] - middle)
+    return middle, MAD_TO_SIGMA * np.median(away)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def ring_statistics(
     images: FloatArray,
     x: FloatArray,
@@ -101,8 +111,8 @@ def _collect_ring(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _measure_level(ring: FloatArray, clip: float, out: FloatArray) -> None:
     """Write median, clipped mean, standard deviation and number of the kept pixels to `out`."""
-    centre = np.median(ring)
-    limit = clip * MAD_TO_SIGMA * np.median(np.abs(ring - centre))
+    centre, sigma = middle_and_scatter(ring)
+    limit = clip * sigma
     out[0] = centre
     for _ in range(MOST_ROUNDS):
         number, total, squares = 0, 0.0, 0.0

@@ -19,14 +19,15 @@ from tasks.correction.background import check_ring, running_median, spikes, stee
 from tasks.correction.ring import (
     ANGLES,
     SECTORS,
-    Ring,
     add_to_field,
-    cell_of,
     cells,
     excess,
-    fit_plane,
+    fit_planes,
     free_windows,
+    position_cell,
+    ring_around,
     sector_means,
+    used_pixels,
 )
 from tasks.simulation.case import Case
 from tasks.simulation.visit import simulate_visit
@@ -50,12 +51,12 @@ def plane(level: float, gx: float, gy: float) -> FloatArray:
     return level + gx * (i + 0.5 - X) + gy * (j + 0.5 - Y)
 
 
-def ring(roll: float, windows: BoolArray) -> Ring:
-    return Ring(RING.inner, RING.outer, X, Y, roll, NONE_BAD, windows)
+THE_RING = ring_around((X, Y), (RING.inner, RING.outer), NONE_BAD)
 
 
 def fit(image: FloatArray, windows: BoolArray = ALL, sloped: bool = True) -> tuple[float, ...]:
-    fitted: tuple[float, ...] = fit_plane(image, ring(30.0, windows), RING.clip, 2.0, sloped)
+    pixels = used_pixels(image, THE_RING, 30.0, windows)
+    fitted: tuple[float, ...] = fit_planes(pixels, RING.outer, RING.clip, 2.0)[int(sloped)]
     return fitted
 
 
@@ -94,10 +95,11 @@ def test_too_few_pixels_are_no_background() -> None:
 
 def test_the_sky_stands_still_in_the_cells() -> None:
     # North turns towards +x as the roll grows: at roll 90 a star in the North is to the right
-    north = cell_of(0.0, 50.0, 0.0, 45.0)
-    assert north == cell_of(50.0, 0.0, 90.0, 45.0)
+    assert position_cell(0.0, 0.0) == position_cell(90.0, 90.0) == 0
     # East is to the left at roll 0, position angle 90
-    assert cell_of(-50.0, -1e-9, 0.0, 45.0)[1] == int(90 / (360 / ANGLES))
+    assert position_cell(-90.1, 0.0) == int(90 / (360 / ANGLES))
+    north = np.flatnonzero((THE_RING.row == 149) & (THE_RING.column == 99))
+    assert THE_RING.distance[north] == int((49.9 - RING.inner) / 4)
 
 
 def test_a_star_that_no_catalogue_has_is_masked_and_nothing_else() -> None:
@@ -109,7 +111,7 @@ def test_a_star_that_no_catalogue_has_is_masked_and_nothing_else() -> None:
         x, y = (X + 70 * np.sin(np.radians(roll - 40)), Y + 70 * np.cos(np.radians(roll - 40)))
         j, i = np.mgrid[:SIDE, :SIDE]
         image += 15.0 * np.exp(-((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2) / 8.0)
-        add_to_field(image, ring(roll, ALL), 0.0, 8.0, sums)
+        add_to_field(image, THE_RING, roll, 8.0, sums)
     mean, free = free_windows(sums)
     r, a = int((70 - RING.inner) / 4), int(40 / (360 / ANGLES))
     assert mean[r, a] > 0.2
@@ -260,7 +262,7 @@ def sectors(images: list[FloatArray], sigma: float) -> FloatArray:
     """Return what a level of 0 leaves in the sectors of some images."""
     means = np.zeros((len(images), SECTORS, 2))
     for image, out in zip(images, means, strict=True):
-        sector_means(image, ring(30.0, ALL), 3 * sigma, np.zeros(3), out)
+        sector_means(used_pixels(image, THE_RING, 30.0, ALL), 3 * sigma, np.zeros(3), out)
     return means
 
 
