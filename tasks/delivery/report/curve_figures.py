@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import OPTIMAL, PSF
+from tasks.delivery.report.canvas import Canvas, Panel
 from tasks.delivery.report.drawing import (
     COLOURS,
     EDGE,
@@ -16,23 +16,18 @@ from tasks.delivery.report.drawing import (
     QUIET,
     VECTOR_UP_TO,
     FigureText,
-    add_panels,
-    as_svg,
     describe_points,
     draw_quantity,
     label_x,
-    new_figure,
     style_panel,
     write_note,
     write_title,
 )
 from tasks.delivery.report.findings import Findings
+from tasks.delivery.report.raster import Dots
 from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
 from tasks.delivery.report.tables import stage_name
 from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm, format_value
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 
@@ -40,24 +35,21 @@ SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 def draw_curves(findings: Findings, most: int) -> bytes:
     """Draw the light curves of some apertures, each on its own scale."""
     points = findings.points
-    with new_figure(7.0, 4.7) as canvas:
-        panels = add_panels(
-            canvas, 4, 2, left=0.075, right=0.995, top=0.96, bottom=0.075, hspace=0.3, wspace=0.16
-        )
-        for place, (axes, name) in enumerate(zip(panels.T.flat, SHOWN_CURVES, strict=True)):
-            flux, radius = findings.curves[name]
-            relative = relative_flux(flux, points.good & np.isfinite(flux) & (flux > 0))
-            draw_quantity(axes, points.hours, relative, points.good, most, labelled=place % 4 == 3)
-            noise = findings.metrics.get(name, {}).get("P2P_PPM", np.nan)
-            aperture = f"{name}, {format_value(radius)} pixels" if name == OPTIMAL else name
-            scatter = (
-                f"point to point {format_number(noise, '.0f')} ppm" if np.isfinite(noise) else ""
-            )
-            write_title(axes, aperture, scatter)
-        for axes in panels[-1]:
-            label_x(axes, "hours")
-        canvas.supylabel("relative flux [ppm]", fontsize=8, x=0.004)
-        return as_svg(canvas)
+    canvas = Canvas(7.0, 4.7)
+    panels = canvas.grid(4, (0.075, 0.075, 0.92, 0.885), (0.16, 0.3))
+    by_column = [row[column] for column in range(2) for row in panels]
+    for place, (panel, name) in enumerate(zip(by_column, SHOWN_CURVES, strict=True)):
+        flux, radius = findings.curves[name]
+        relative = relative_flux(flux, points.good & np.isfinite(flux) & (flux > 0))
+        draw_quantity(panel, points.hours, relative, points.good, most, labelled=place % 4 == 3)
+        noise = findings.metrics.get(name, {}).get("P2P_PPM", np.nan)
+        aperture = f"{name}, {format_value(radius)} pixels" if name == OPTIMAL else name
+        scatter = f"point to point {format_number(noise, '.0f')} ppm" if np.isfinite(noise) else ""
+        write_title(panel, aperture, scatter)
+    for panel in panels[-1]:
+        label_x(panel, "hours")
+    canvas.label_y("relative flux [ppm]", 0.004)
+    return canvas.svg()
 
 
 def describe_curves(findings: Findings) -> FigureText:
@@ -80,30 +72,20 @@ def draw_stages(findings: Findings, most: int) -> bytes:
     middle = float(np.median(final)) if final.size else np.nan
     rows = len(findings.stages)
     height = 0.66 * rows + 0.3
-    with new_figure(7.0, height) as canvas:
-        panels = add_panels(
-            canvas,
-            rows,
-            2,
-            left=0.065,
-            right=0.995,
-            top=1 - 0.2 / height,
-            bottom=0.32 / height,
-            hspace=0.4,
-            wspace=0.13,
-        )
-        for row, (stage, (left, right)) in enumerate(zip(findings.stages, panels, strict=True)):
-            last = row == rows - 1
-            write_title(left, f"{stage_name(stage.name)}: before and after", size=7)
-            pair = [_about_median(v, points.good, middle) for v in (stage.before, stage.after)]
-            _draw_before_and_after(left, points, pair, most)
-            if not last:
-                left.set_xticks([])
-            _draw_change(right, points, 1e6 * (stage.after - stage.before) / middle, most, last)
-        for axes in panels[-1]:
-            label_x(axes, "hours")
-        canvas.supylabel("flux relative to its median [ppm]", fontsize=8, x=0.002)
-        return as_svg(canvas)
+    canvas = Canvas(7.0, height)
+    panels = canvas.grid(rows, (0.065, 0.32 / height, 0.93, 1 - 0.52 / height), (0.13, 0.4))
+    for row, (stage, (left, right)) in enumerate(zip(findings.stages, panels, strict=True)):
+        last = row == rows - 1
+        write_title(left, f"{stage_name(stage.name)}: before and after", size=7)
+        pair = [_about_median(v, points.good, middle) for v in (stage.before, stage.after)]
+        _draw_before_and_after(left, points, pair, most)
+        if not last:
+            left.x.ticks = {}
+        _draw_change(right, points, 1e6 * (stage.after - stage.before) / middle, most, last)
+    for panel in panels[-1]:
+        label_x(panel, "hours")
+    canvas.label_y("flux relative to its median [ppm]", 0.002)
+    return canvas.svg()
 
 
 def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArray:
@@ -113,42 +95,37 @@ def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArr
 
 
 def _draw_before_and_after(
-    axes: Axes, points: Points, pair: Sequence[FloatArray], most: int
+    panel: Panel, points: Points, pair: Sequence[FloatArray], most: int
 ) -> None:
     """Draw the good points before (grey crosses) and after (blue circles) a step."""
     measured = points.good & np.isfinite(points.hours) & np.isfinite(pair[0]) & np.isfinite(pair[1])
     if not measured.any():
-        write_note(axes, "not measured")
+        write_note(panel, "not measured")
         return
-    style_panel(axes, ticks=3)
+    style_panel(panel, ticks=3)
     kept = np.flatnonzero(measured)
     kept = kept[thin(len(kept), most)]
     low, high = axis_limits(np.concatenate([values[measured] for values in pair]))
-    styles = (("x", QUIET, 0.6, 3.0), ("o", GOOD, 0.0, 1.5))
-    for values, (marker, colour, edge, size) in zip(pair, styles, strict=True):
-        axes.plot(
-            points.hours[kept],
-            np.clip(values[kept], low, high),
-            marker,
-            color=colour,
-            markersize=size,
-            markeredgewidth=edge,
-            linestyle="none",
-            rasterized=len(kept) > VECTOR_UP_TO,
-        )
-    axes.set_ylim(low, high)
+    shown = np.clip(np.stack([values[kept] for values in pair]), low, high)
+    hours, all_of = points.hours[kept], np.ones(len(kept), dtype=bool)
+    styles = Dots(all_of, "x", QUIET, 3.0, 0.6), Dots(all_of, "o", GOOD, 1.5)
+    for values, style in zip(shown, styles, strict=True):
+        panel.dots(hours, values, style, as_pixels=len(kept) > VECTOR_UP_TO)
+    panel.y.limits = low, high
 
 
-def _draw_change(axes: Axes, points: Points, change: FloatArray, most: int, labelled: bool) -> None:
+def _draw_change(
+    panel: Panel, points: Points, change: FloatArray, most: int, labelled: bool
+) -> None:
     """Draw the change of the light curve by a step [ppm]."""
     kept = change[points.good & np.isfinite(change)]
     middle = float(np.median(kept)) if kept.size else np.nan
     text = f"median {format_ppm(middle)} ppm" if np.isfinite(middle) else ""
-    write_title(axes, "change", text, size=7)
+    write_title(panel, "change", text, size=7)
     if kept.size and not np.ptp(kept) > ROUNDING:
-        write_note(axes, "constant" if middle else "no change")
+        write_note(panel, "constant" if middle else "no change")
         return
-    draw_quantity(axes, points.hours, change - middle, points.good, most, labelled=labelled)
+    draw_quantity(panel, points.hours, change - middle, points.good, most, labelled=labelled)
 
 
 def describe_stages(findings: Findings) -> FigureText:

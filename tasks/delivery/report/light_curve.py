@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
-from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText, as_svg, new_figure
+from tasks.delivery.report.canvas import Canvas, Line, Panel
+from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText
+from tasks.delivery.report.raster import Dots
 from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
 from tasks.delivery.report.verdict import counted
 from tasks.delivery.report.wording import format_number
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 BIN_HOURS = 0.25
 
-_NORMALISED_ABOVE = 2e5  # ppm; wider axes are labelled in units of the median flux
+_NORMALISED_ABOVE = 2e5  # ppm; wider panel are labelled in units of the median flux
 
 
 class Scale(NamedTuple):
@@ -60,32 +59,22 @@ def draw_light_curve(points: Points, most: int) -> bytes:
     drawn[thin(points.count, most)] = True
     drawn &= np.isfinite(relative) & np.isfinite(points.hours)
     times, medians = bin_medians(points.hours[points.good], relative[points.good], BIN_HOURS)
-    with new_figure(7.0, 2.95) as canvas:
-        axes = canvas.add_axes((0.085, 0.14, 0.91, 0.85))
-        axes.yaxis.set_label_coords(0.022, 0.575, transform=canvas.transFigure)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e3e5e8", linewidth=0.5)
-        axes.set_axisbelow(True)
-        _draw_points(axes, points, drawn, relative, scale)
-        axes.plot(times, scale.convert(medians), color=LINE, linewidth=1.1, zorder=4)
-        axes.set_ylim(*scale.convert(np.array(scale)))
-        axes.set_xlabel("hours since mid-time of the first image")
-        axes.set_ylabel("relative flux" if scale.wide else "relative flux [ppm]")
-        if not drawn.any():
-            axes.text(
-                0.5,
-                0.5,
-                "no point has a flux",
-                transform=axes.transAxes,
-                ha="center",
-                va="center",
-                fontsize=12,
-            )
-        return as_svg(canvas)
+    canvas = Canvas(7.0, 2.95)
+    panel = canvas.panel((0.085, 0.14, 0.91, 0.85))
+    panel.open, panel.grid, panel.size, panel.y.most = True, "y", 8.5, 8
+    _draw_points(panel, points, drawn, relative, scale)
+    panel.line(times, scale.convert(medians), Line(LINE, 1.1), 4)
+    low, high = scale.convert(np.array(scale)).tolist()
+    panel.y.limits = low, high
+    panel.text(0.5, -0.1, "hours since mid-time of the first image", 8.5, align=("center", "top"))
+    canvas.label_y("relative flux" if scale.wide else "relative flux [ppm]", 0.006, 0.575, 8.5)
+    if not drawn.any():
+        panel.text(0.5, 0.5, "no point has a flux", 12, align=("center", "center"))
+    return canvas.svg()
 
 
 def _draw_points(
-    axes: Axes, points: Points, drawn: BoolArray, relative: FloatArray, scale: Scale
+    panel: Panel, points: Points, drawn: BoolArray, relative: FloatArray, scale: Scale
 ) -> None:
     """Draw flagged and good points; those beyond the axis are triangles at its edge."""
     size = float(np.interp(np.log10(max(drawn.sum(), 1)), [2, 4.3], [3.2, 1.2]))
@@ -99,16 +88,7 @@ def _draw_points(
     for chosen, shape, colour, edge in kinds:
         above, below = chosen & (relative > high), chosen & (relative < low)
         for which, marker in ((chosen & ~above & ~below, shape), (above, "^"), (below, "v")):
-            axes.plot(
-                points.hours[which],
-                height[which],
-                marker,
-                markersize=size,
-                color=colour,
-                markeredgewidth=edge,
-                linestyle="none",
-                clip_on=False,
-            )
+            panel.dots(points.hours, height, Dots(which, marker, colour, size, edge))
 
 
 def describe_light_curve(points: Points, start: str, most: int) -> FigureText:

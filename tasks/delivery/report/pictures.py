@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.arrays import FloatArray
 from schemas.flags import PixelFlag
+from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import (
     GOOD,
     FigureText,
-    as_svg,
     draw_quantity,
     label_x,
-    new_figure,
     style_panel,
     write_note,
     write_title,
 )
 from tasks.delivery.report.findings import LEVELS, Findings, Quantity
+from tasks.delivery.report.raster import Dots, rgb
 from tasks.delivery.report.series import relative_flux, varies
 from tasks.delivery.report.shown_images import Picture
 from tasks.delivery.report.wording import format_number
 from tasks.numerics.robust import MAD_TO_SIGMA
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
-    from matplotlib.image import AxesImage
 
 SCENE = ("corrected", "alone", "field", "residual")
 
@@ -43,7 +39,19 @@ SIDE = 1.14  # of a panel, with four in a row [inch]
 
 PULL = 5.0  # limits of the scale of residuals, in units of their noise
 
+MANY = 300  # flagged pixels of a kind; more are drawn as pixels
+
 _LINEAR = ("flat", "dark")
+
+# knots of colour scales
+_VIRIDIS = (
+    "#440154 #48186a #472d7b #424086 #3b528b #33638d #2c728e #26828e #21918c #1fa088 #28ae80 "
+    "#3fbc73 #5ec962 #84d44b #addc30 #d8e219 #fde725"
+)
+
+_BOTH_SIGNS = (
+    "#053061 #2065ab #4393c3 #90c4dd #d1e5f0 #f7f6f6 #fddbc7 #f3a481 #d6604d #b1182b #67001f"
+)
 
 _KINDS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#1a1a1a")
 
@@ -61,30 +69,60 @@ def stretch(pixels: FloatArray) -> tuple[float, float, float]:
     return low, max(high, low + 1e-12 * max(abs(low), 1.0)), width
 
 
-def choose_norm(picture: Picture, *, linear: bool = False, both: bool = False) -> Normalize:
-    """Choose the scale of a picture: symmetric for both signs, linear, or else asinh."""
-    from matplotlib.colors import AsinhNorm, Normalize
+class Scale(NamedTuple):
+    """A colour scale: linear between its limits, or linear only within a width of zero."""
 
+    low: float
+    high: float
+    width: float = math.inf
+
+    def fraction(self, pixels: FloatArray) -> FloatArray:
+        """Return where values lie on the scale, from 0 to 1."""
+        low, high, values = (self._bent(np.asarray(v)) for v in (self.low, self.high, pixels))
+        return np.asarray((values - low) / ((high - low) or 1.0))
+
+    @property
+    def middle(self) -> float:
+        """The value in the middle of the scale."""
+        half = (self._bent(np.asarray(self.low)) + self._bent(np.asarray(self.high))) / 2
+        return float(self.width * np.sinh(half) if math.isfinite(self.width) else half)
+
+    def _bent(self, values: FloatArray) -> FloatArray:
+        bent = np.arcsinh(values / self.width) if math.isfinite(self.width) else values
+        return np.asarray(bent)
+
+
+def choose_scale(picture: Picture, *, linear: bool = False, both: bool = False) -> Scale:
+    """Choose the scale of a picture: symmetric for both signs, linear, or else asinh."""
     finite = picture.pixels[np.isfinite(picture.pixels)]
     if picture.unit == "noise":
-        return Normalize(-PULL, PULL)
+        return Scale(-PULL, PULL)
     if both:
         half = max(float(np.percentile(np.abs(finite), 99.9)), 1e-300)
-        return Normalize(-half, half)
+        return Scale(-half, half)
     if linear:
         low, high = (float(v) for v in np.percentile(finite, [0.5, 99.5]))
-        return Normalize(low, high if high > low else low + 1)
-    low, high, width = stretch(picture.pixels)
-    return AsinhNorm(linear_width=width, vmin=low, vmax=high)
+        return Scale(low, high if high > low else low + 1)
+    return Scale(*stretch(picture.pixels))
+
+
+def coloured(fraction: FloatArray, knots: str) -> FloatArray:
+    """Return colours, shape (..., 4), of values on a scale; NaN is transparent."""
+    table = np.array([rgb(colour) for colour in knots.split()])
+    places = np.linspace(0.0, 1.0, len(table))
+    seen = np.isfinite(fraction)
+    values = np.where(seen, fraction, 0.0)
+    channels = [np.interp(values, places, table[:, k]) for k in range(3)]
+    return np.stack([*channels, seen.astype(np.float64)], axis=-1)
 
 
 def draw_picture(
-    axes: Axes,
+    panel: Panel,
     picture: Picture,
     *,
     linear: bool = False,
     both: bool = False,
-    bar: Axes | None = None,
+    bar: Panel | None = None,
 ) -> None:
     """Draw a picture with its aperture, and its colour scale in `bar`.
 
@@ -92,57 +130,43 @@ def draw_picture(
     """
     ny, nx = picture.pixels.shape
     finite = picture.pixels[np.isfinite(picture.pixels)]
+    if bar is not None:
+        bar.framed = finite.size > 0 and varies(finite)
     if not finite.size:
-        write_note(axes, "all pixels are NaN")
+        write_note(panel, "all pixels are NaN")
         return
     if not varies(finite):
-        write_note(axes, f"constant: {short(float(finite[0]))}")
-        if bar is not None:
-            bar.set_axis_off()
+        write_note(panel, f"constant: {short(float(finite[0]))}")
         return
-    norm = choose_norm(picture, linear=linear, both=both)
-    image = axes.imshow(
-        picture.pixels,
-        norm=norm,
-        cmap="RdBu_r" if both else "viridis",
-        origin="lower",
-        extent=(0, nx, 0, ny),
-        interpolation="nearest",
-    )
-    axes.tick_params(labelsize=6, length=1.5, pad=1.0)
-    axes.locator_params(nbins=3)
-    axes.set_axisbelow(False)
-    _draw_marks(axes, picture)
+    scale = choose_scale(picture, linear=linear, both=both)
+    knots = _BOTH_SIGNS if both else _VIRIDIS
+    panel.keep_square(nx, ny)
+    panel.image(coloured(scale.fraction(picture.pixels), knots))
+    panel.size, panel.x.most, panel.y.most = 6, 3, 3
+    _draw_marks(panel, picture)
     if bar is not None:
-        _draw_bar(bar, image, norm)
+        _draw_bar(bar, scale, knots)
 
 
-def _draw_marks(axes: Axes, picture: Picture) -> None:
+def _draw_marks(panel: Panel, picture: Picture) -> None:
     """Draw the aperture, the position of the target, and the frame of the window."""
-    from matplotlib.patches import Circle, Rectangle
-
+    white = Line("#ffffff", 0.9)
     if picture.circle is not None:
-        ny, nx = picture.pixels.shape
         x, y, radius = picture.circle
-        axes.add_patch(Circle((x, y), radius, fill=False, edgecolor="white", linewidth=0.9))
-        axes.plot([x], [y], "+", color="#D55E00", markersize=5, markeredgewidth=0.9)
-        axes.set_xlim(0, nx)
-        axes.set_ylim(0, ny)
-    if picture.frame is not None:
-        x0, y0, width, height = picture.frame
-        axes.add_patch(
-            Rectangle((x0, y0), width, height, fill=False, edgecolor="white", linewidth=0.9)
+        panel.circle(x, y, radius, white)
+        panel.dots(
+            np.array([x]), np.array([y]), Dots(np.ones(1, dtype=bool), "+", "#D55E00", 5, 0.9)
         )
+    if picture.frame is not None:
+        panel.rectangle(picture.frame, white)
 
 
-def _draw_bar(bar: Axes, image: AxesImage, norm: Normalize) -> None:
-    """Draw the colour scale of an image, labelled at its ends and its middle."""
-    values = [float(v) for v in np.array([norm.vmin, norm.inverse(0.5), norm.vmax])]
-    scale = bar.figure.colorbar(image, cax=bar)
-    scale.set_ticks(values, labels=[short(v) for v in values])
-    scale.minorticks_off()
-    scale.outline.set_linewidth(0.4)
-    bar.tick_params(labelsize=6, length=1.5, pad=1.0, width=0.4)
+def _draw_bar(bar: Panel, scale: Scale, knots: str) -> None:
+    """Draw a colour scale, labelled at its ends and its middle, on its right."""
+    bar.image(coloured(np.linspace(0.0, 1.0, 128)[:, None], knots))
+    bar.x.ticks, bar.y.ticks = {}, {}
+    for place, value in ((0.0, scale.low), (0.5, scale.middle), (1.0, scale.high)):
+        bar.text(1 + 2.5 / bar.width, place, short(value), 6, align=("left", "center"))
 
 
 def short(value: float) -> str:
@@ -153,54 +177,54 @@ def short(value: float) -> str:
 
 def draw_levels(findings: Findings, most: int) -> bytes:
     """Draw one image raw, calibrated and corrected, each with the light curve of that level."""
-    with new_figure(7.0, 5.0) as canvas:
-        for row, (name, quantity) in enumerate(zip(LEVELS, findings.levels, strict=True)):
-            bottom = 0.07 + (2 - row) * 0.318
-            axes = canvas.add_axes((0.085, bottom, 0.545, 0.235))
-            _draw_level(axes, findings, quantity, most, labelled=row == 2)
-            panel = canvas.add_axes((0.675, bottom - 0.012, 0.187, 0.262))
-            picture = findings.pictures.get(name)
-            if picture is None:
-                write_note(panel, "not available")
-                continue
-            bar = canvas.add_axes((0.873, bottom - 0.012, 0.012, 0.262))
-            draw_picture(panel, picture, bar=bar)
-            write_title(panel, f"{name} image [{picture.unit}]", size=7)
-        return as_svg(canvas)
+    canvas = Canvas(7.0, 5.0)
+    for row, (name, quantity) in enumerate(zip(LEVELS, findings.levels, strict=True)):
+        bottom = 0.07 + (2 - row) * 0.318
+        panel = canvas.panel((0.085, bottom, 0.545, 0.235))
+        _draw_level(panel, findings, quantity, most, labelled=row == 2)
+        panel = canvas.panel((0.675, bottom - 0.012, 0.187, 0.262))
+        picture = findings.pictures.get(name)
+        if picture is None:
+            write_note(panel, "not available")
+            continue
+        bar = canvas.panel((0.873, bottom - 0.012, 0.012, 0.262))
+        draw_picture(panel, picture, bar=bar)
+        write_title(panel, f"{name} image [{picture.unit}]", size=7)
+    return canvas.svg()
 
 
 def _draw_level(
-    axes: Axes, findings: Findings, quantity: Quantity, most: int, *, labelled: bool
+    panel: Panel, findings: Findings, quantity: Quantity, most: int, *, labelled: bool
 ) -> None:
     """Draw the light curve of one level, with a line at the time of the image."""
     points, flux = findings.points, quantity.values
     measured = points.good & np.isfinite(flux)
     relative = relative_flux(flux, measured & (flux > 0))
-    draw_quantity(axes, points.hours, relative, points.good, most, labelled=labelled)
+    draw_quantity(panel, points.hours, relative, points.good, most, labelled=labelled)
     middle = float(np.median(flux[measured])) if measured.any() else np.nan
     text = f"median {format_number(middle, '.4g')} electron" if np.isfinite(middle) else ""
-    write_title(axes, f"{quantity.name} flux [ppm]", text)
+    write_title(panel, f"{quantity.name} flux [ppm]", text)
     hour = points.hours[findings.image_index]
     if np.isfinite(hour) and np.isfinite(relative).any():
-        axes.axvline(hour, color=GOOD, linewidth=0.6, linestyle=(0, (2, 2)))
+        panel.upright(hour, Line(GOOD, 0.6, (2, 2)))
     if labelled:
-        label_x(axes, "hours")
+        label_x(panel, "hours")
 
 
 def draw_scene(findings: Findings) -> bytes:
     """Draw one corrected image, without the target, the field-star model, and the residual."""
-    with new_figure(7.0, 1.45) as canvas:
-        for place, name in enumerate(SCENE):
-            left = 0.03 + place * 0.25
-            axes = canvas.add_axes((left, 0.11, SIDE / 7.0, SIDE / 1.45))
-            picture = findings.pictures.get(name)
-            if picture is None:
-                write_note(axes, "no PSF for this visit")
-                continue
-            bar = canvas.add_axes((left + (SIDE + 0.05) / 7.0, 0.11, 0.06 / 7.0, SIDE / 1.45))
-            draw_picture(axes, picture, both=name == "residual", bar=bar)
-            write_title(axes, f"{NAMES.get(name, picture.title)} [{picture.unit}]", size=6.5)
-        return as_svg(canvas)
+    canvas = Canvas(7.0, 1.45)
+    for place, name in enumerate(SCENE):
+        left = 0.03 + place * 0.25
+        panel = canvas.panel((left, 0.11, SIDE / 7.0, SIDE / 1.45))
+        picture = findings.pictures.get(name)
+        if picture is None:
+            write_note(panel, "no PSF for this visit")
+            continue
+        bar = canvas.panel((left + (SIDE + 0.05) / 7.0, 0.11, 0.06 / 7.0, SIDE / 1.45))
+        draw_picture(panel, picture, both=name == "residual", bar=bar)
+        write_title(panel, f"{NAMES.get(name, picture.title)} [{picture.unit}]", size=6.5)
+    return canvas.svg()
 
 
 def draw_maps(findings: Findings) -> bytes:
@@ -208,24 +232,22 @@ def draw_maps(findings: Findings) -> bytes:
     maps = {name: findings.pictures[name] for name in MAPS if name in findings.pictures}
     pitch = 1.85  # of a row [inch]; leaves room for the legend of the flags below a panel
     height = pitch * max(-(-len(maps) // 4), 1)
-    with new_figure(7.0, height) as canvas:
-        for place, (name, picture) in enumerate(maps.items()):
-            row, column = divmod(place, 4)
-            left, bottom = 0.03 + column * 0.25, 1 - (row * pitch + 0.15 + SIDE) / height
-            axes = canvas.add_axes((left, bottom, SIDE / 7.0, SIDE / height))
-            if name == "flags":
-                draw_flags(axes, picture)
-            else:
-                bar = canvas.add_axes(
-                    (left + (SIDE + 0.05) / 7.0, bottom, 0.06 / 7.0, SIDE / height)
-                )
-                linear, both = name in _LINEAR, name == "change"
-                draw_picture(axes, thinned(picture), linear=linear, both=both, bar=bar)
-            unit = f" [{picture.unit}]" if picture.unit else ""
-            write_title(axes, f"{picture.title}{unit}", size=6.5)
-        if not maps:
-            write_note(canvas.add_axes((0, 0, 1, 1)), "no maps available")
-        return as_svg(canvas)
+    canvas = Canvas(7.0, height)
+    for place, (name, picture) in enumerate(maps.items()):
+        row, column = divmod(place, 4)
+        left, bottom = 0.03 + column * 0.25, 1 - (row * pitch + 0.15 + SIDE) / height
+        panel = canvas.panel((left, bottom, SIDE / 7.0, SIDE / height))
+        if name == "flags":
+            draw_flags(panel, picture)
+        else:
+            bar = canvas.panel((left + (SIDE + 0.05) / 7.0, bottom, 0.06 / 7.0, SIDE / height))
+            linear, both = name in _LINEAR, name == "change"
+            draw_picture(panel, thinned(picture), linear=linear, both=both, bar=bar)
+        unit = f" [{picture.unit}]" if picture.unit else ""
+        write_title(panel, f"{picture.title}{unit}", size=6.5)
+    if not maps:
+        write_note(canvas.panel((0, 0, 1, 1)), "no maps available")
+    return canvas.svg()
 
 
 def thinned(picture: Picture, most: int = 256) -> Picture:
@@ -241,37 +263,30 @@ def thinned(picture: Picture, most: int = 256) -> Picture:
     return replace(picture, pixels=np.nanmean(whole, axis=(1, 3)), frame=(x, y, width, height))
 
 
-def draw_flags(axes: Axes, picture: Picture) -> None:
+def draw_flags(panel: Panel, picture: Picture) -> None:
     """Draw the flagged pixels, one colour per kind, with their numbers."""
-    from matplotlib.patches import Circle
-
     flags = picture.pixels.astype(np.int64)
     ny, nx = flags.shape
-    style_panel(axes, 6)
-    axes.grid(visible=False)
-    axes.set_facecolor("#f4f5f6")
+    style_panel(panel, 6)
+    panel.grid, panel.fill = "", "#f4f5f6"
+    panel.keep_square(nx, ny)
     kinds = flag_kinds(flags)
-    for bit, colour in zip(kinds, cycle(_KINDS)):
+    for place, (bit, colour) in enumerate(zip(kinds, cycle(_KINDS))):
         rows, columns = np.nonzero(flags & int(bit))
-        axes.plot(
-            columns + 0.5,
-            rows + 0.5,
-            "s",
-            color=colour,
-            markersize=1.5,
-            markeredgewidth=0,
-            linestyle="none",
-            label=f"{str(bit.name).lower().replace('_', ' ')}: {len(rows)}",
-            rasterized=len(rows) > 300,
-        )
+        squares = Dots(np.ones(len(rows), dtype=bool), "s", colour, 1.5)
+        x, y = columns.astype(np.float64) + 0.5, rows.astype(np.float64) + 0.5
+        panel.dots(x, y, squares, as_pixels=len(rows) > MANY)
+        name = f"{str(bit.name).lower().replace('_', ' ')}: {len(rows)}"
+        _name_kind(panel, place, name, colour)
     if picture.circle is not None:
-        x, y, radius = picture.circle
-        axes.add_patch(Circle((x, y), radius, fill=False, edgecolor="#1a1a1a", linewidth=0.7))
-    axes.set_xlim(0, nx)
-    axes.set_ylim(0, ny)
-    axes.set_aspect("equal")
-    if kinds:
-        _add_legend(axes)
+        panel.circle(*picture.circle, Line("#1a1a1a", 0.7))
+
+
+def _name_kind(panel: Panel, place: int, name: str, colour: str) -> None:
+    """List a kind of flags below the panel, two in a row."""
+    x, y = 0.72 * (place % 2) - 0.04, -0.13 - 0.1 * (place // 2)
+    panel.text(x, y, "\N{BLACK SQUARE}", 6, colour, ("left", "center"))
+    panel.text(x + 0.09, y, name, 6, align=("left", "center"))
 
 
 def flag_kinds(flags: npt.NDArray[np.int64]) -> list[PixelFlag]:
@@ -279,21 +294,6 @@ def flag_kinds(flags: npt.NDArray[np.int64]) -> list[PixelFlag]:
     hidden = (PixelFlag.COSMIC_RAYS, PixelFlag.OUTSIDE)
     kinds = [bit for bit in PixelFlag if bit not in hidden and (flags & int(bit) != 0).any()]
     return sorted(kinds, reverse=True)
-
-
-def _add_legend(axes: Axes) -> None:
-    axes.legend(
-        fontsize=6,
-        frameon=False,
-        markerscale=3,
-        borderpad=0,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.075),
-        handletextpad=-0.2,
-        labelspacing=0.15,
-        ncol=2,
-        columnspacing=0.4,
-    )
 
 
 def describe_levels(findings: Findings) -> FigureText:

@@ -105,7 +105,7 @@ class Report(Payload):
         ).encode("ascii")
 
 
-@step("report", version="7", payload=ReportData, leaves=[DATA])
+@step("report", version="8", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,

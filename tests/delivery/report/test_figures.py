@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from schemas.flags import PixelFlag
 from schemas.products import soc_structure
-from tasks.delivery.report.drawing import as_svg, new_figure
+from tasks.delivery.report.canvas import Canvas
 from tasks.delivery.report.noise_figure import time_scales
 from tasks.delivery.report.pictures import draw_picture, stretch, thinned
 from tasks.delivery.report.report import collect_report, svg
@@ -54,11 +55,9 @@ def test_an_image_without_much_to_show_is_drawn_too(pixels: Array) -> None:
     low, high, width = stretch(pixels)
     assert low < high
     assert width > 0
-    with new_figure(2.0, 2.0) as canvas:
-        draw_picture(
-            canvas.add_axes((0, 0, 0.9, 1)), picture, bar=canvas.add_axes((0.9, 0, 0.1, 1))
-        )
-        assert as_svg(canvas).startswith(b"<?xml")
+    canvas = Canvas(2.0, 2.0)
+    draw_picture(canvas.panel((0, 0, 0.9, 1)), picture, bar=canvas.panel((0.9, 0, 0.1, 1)))
+    assert ElementTree.fromstring(canvas.svg()).tag.endswith("svg")
 
 
 def test_the_scale_of_an_image_shows_the_sky_and_the_brightest_pixel() -> None:

@@ -29,20 +29,20 @@ def test_flagged_points_have_another_shape_and_another_colour() -> None:
         draw_light_curve(points(flux), 1000),
         draw_light_curve(points(flux, quality=flags), 1000),
     )
-    assert b"#d55e00" not in without.lower()
-    assert with_flags.lower().count(b"#d55e00") >= 20
-    shapes = {line for line in with_flags.splitlines() if b"<path id=" in line}
-    assert len(shapes) > len({line for line in without.splitlines() if b"<path id=" in line})
+    assert b"#D55E00" not in without
+    crosses = next(line for line in with_flags.split(b"<path") if b"#D55E00" in line)
+    assert crosses.count(b"M") == 2 * 20  # two strokes each
+    assert b"linecap" not in crosses
 
 
 def test_no_more_points_are_drawn_than_the_setting_allows() -> None:
     flux = 1e7 * (1 + 1e-4 * np.random.default_rng(2).normal(size=5000))
 
     def drawn(most: int) -> int:
-        return draw_light_curve(points(flux), most).count(b"<use")
+        return draw_light_curve(points(flux), most).count(b"h.01")
 
-    axes = drawn(1)
-    assert drawn(401) - axes == pytest.approx(400, abs=5)  # ticks are drawn the same way
+    assert drawn(1) <= 1
+    assert drawn(401) == pytest.approx(401, abs=5)  # some lie beyond the axis
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,3 @@ def test_no_more_points_are_drawn_than_the_setting_allows() -> None:
 )
 def test_a_light_curve_without_much_to_show_is_drawn_too(flux: Array) -> None:
     assert draw_light_curve(points(flux), 100).startswith(b"<?xml")
-
-
-def test_the_figure_does_not_know_the_users_settings_of_matplotlib_nor_change_them() -> None:
-    import matplotlib
-
-    flux = 1e7 * (1 + 1e-4 * np.random.default_rng(2).normal(size=50))
-    normal = draw_light_curve(points(flux), 100)
-    with matplotlib.rc_context(
-        {"axes.facecolor": "red", "lines.markersize": 40, "svg.hashsalt": "other", "font.size": 30}
-    ):
-        assert draw_light_curve(points(flux), 100) == normal
-        assert matplotlib.rcParams["font.size"] == 30
