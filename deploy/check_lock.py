@@ -20,7 +20,11 @@ def main() -> int:
     """Print each difference between required and locked packages; return the exit code."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     required = [Requirement(r) for r in project["project"]["dependencies"]]
-    required += [Requirement(r) for group in project["dependency-groups"].values() for r in group]
+    groups = (
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    )
+    required += [Requirement(r) for group in groups for r in group]
     text = (ROOT / "requirements.lock").read_text()
     locked = {
         canonicalize_name(n): v

@@ -406,10 +406,22 @@ def exit_codes() -> str:
     return table(("exit code", "meaning"), [(0, "Done, or already up to date."), *sorted(rows)])
 
 
+def every_command() -> list[tuple[str, click.Command]]:
+    """Return the commands of `drp` with their names; the one that need not be named has no name."""
+    found: list[tuple[str, click.Command]] = []
+    for name, command in drp.commands.items():
+        if isinstance(command, click.Group):
+            parts = command.commands.items()
+            found += [(f"{name} {part}".removesuffix(" run"), c) for part, c in parts]
+        else:
+            found.append((name, command))
+    return found
+
+
 def commands() -> str:
     """Return the sections about the commands of `drp`, with usage, help and options."""
     parts = []
-    for name, command in drp.commands.items():
+    for name, command in every_command():
         context = click.Context(command, info_name=name)
         usage = " ".join(command.collect_usage_pieces(context))
         parts.append(

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 class HasCode(Protocol):
     """The outcome of a visit, with its exit code."""
 
-    code: int
+    @property
+    def code(self) -> int:
+        """The exit code."""
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -222,6 +225,46 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
         last_tenth = tenth
 
     return advance
+
+
+def rate_bar(label: str, console: Console) -> Callable[[int, int, str], None]:
+    """Return a function of (done, total, remark) that shows progress with rate and time left.
+
+    On a terminal it draws a bar below the remarks; elsewhere it writes a line at every hundredth,
+    at most one in ten seconds.
+    """
+    terminal = sys.stderr.isatty()
+    began = time.monotonic()
+    first: list[int] = []
+    last = [0, began]
+
+    def advance(done: int, total: int, remark: str = "") -> None:
+        stop_if_asked()
+        if console.silent:
+            return
+        first[:] = first or [done - 1]
+        if remark:
+            note(f"\r\033[K  {remark}" if terminal else f"  {remark}")
+        now = time.monotonic()
+        rate = (done - first[0]) / max(now - began, 1e-3)
+        text = f"{done}/{total}, {rate_text(rate)}, {age_text((total - done) / rate)} left"
+        if terminal:
+            full = 30 * done // max(total, 1)
+            bar = f"[{'#' * full}{'.' * (30 - full)}]"
+            note(f"\r\033[K{label} {bar} {text}", nl=done == total)
+        elif done == total or (100 * done // total != last[0] and now - last[1] >= 10):
+            note(f"{label} {text}")
+            last[:] = [100 * done // total, now]
+
+    return advance
+
+
+def rate_text(per_second: float) -> str:
+    """Return a rate in words, in the unit that suits it."""
+    for factor, unit in ((60.0, "min"), (3600.0, "h")):
+        if factor * per_second >= 1:
+            return f"{factor * per_second:.1f} per {unit}"
+    return f"{86400 * per_second:.1f} per d"
 
 
 def first_code(results: Iterable[HasCode]) -> int:

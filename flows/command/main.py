@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from flows.command import inspect, operate, reduce, validate
+from flows.command import campaign, inspect, operate, reduce, validate
 from flows.command.surroundings import settle_variables
 from schemas import VERSION
 
@@ -22,7 +22,7 @@ def main() -> None:
 for command in (
     reduce.reduce,
     reduce.simulate,
-    reduce.campaign,
+    campaign.campaign,
     inspect.references,
     inspect.explain,
     inspect.diff,

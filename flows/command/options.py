@@ -64,6 +64,20 @@ work_option = click.option(
     "--work", type=FOLDER, help="Folder for intermediate products [DRP_WORK, or the user's cache]."
 )
 
+from_option = click.option(
+    "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
+)
+
+until_option = click.option("--until", metavar="STEP", help="Stop after STEP without publishing.")
+
+replace_option = click.option(
+    "--replace",
+    multiple=True,
+    type=FOLDER,
+    metavar="FILE",
+    help="Use your own version of an intermediate product (repeatable).",
+)
+
 engine_option = click.option(
     "--engine",
     type=click.Choice(["auto", "prefect", "plain"]),

@@ -1,9 +1,8 @@
-"""Commands that create products: simulate, reduce, campaign."""
+"""Commands that create products: reduce, simulate."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +12,26 @@ from flows.command.console import (
     Console,
     Progress,
     command,
-    first_code,
     progress_bar,
 )
 from flows.command.options import (
     CASE,
     FOLDER,
     archive_option,
-    as_arguments,
     engine_option,
+    from_option,
     output_option,
     read_settings,
     references_option,
+    replace_option,
     set_option,
     settings_option,
     strict_option,
+    until_option,
     work_option,
 )
 
 if TYPE_CHECKING:
-    from flows.campaign import VisitResult
     from flows.runs.summary import Summary
     from schemas.payloads import Published
     from schemas.requests import ReduceRequest
@@ -44,17 +43,9 @@ if TYPE_CHECKING:
 @references_option("Folder with reference files (repeatable).")
 @output_option
 @work_option
-@click.option(
-    "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
-)
-@click.option("--until", metavar="STEP", help="Stop after STEP without publishing.")
-@click.option(
-    "--replace",
-    multiple=True,
-    type=FOLDER,
-    metavar="FILE",
-    help="Use your own version of an intermediate product (repeatable).",
-)
+@from_option
+@until_option
+@replace_option
 @set_option("Change a setting (repeatable).")
 @settings_option
 @engine_option
@@ -149,6 +140,8 @@ def summary_row(outcome: Summary | None) -> dict[str, Any]:
         "noise": [number.model_dump(mode="json") for number in outcome.noise],
         "report": outcome.report,
         "viewer": outcome.viewer,
+        "magnitude": outcome.magnitude,
+        "photon_limit": outcome.photon_limit,
     }
 
 
@@ -177,60 +170,3 @@ def simulate(console: Console, output: Path, case_name: str, images: int | None,
     report_progress = None if console.silent else progress_bar("simulating")
     simulate_into(output, case_name, images, seed, report_progress)
     console.answer({"visit": str(output)}, [str(output)], indent=None)
-
-
-@click.command()
-@click.argument("visits", nargs=-1, required=True, type=FOLDER)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=os.cpu_count() or 1,
-    show_default="processors",
-    help="Number of visits to reduce at a time.",
-)
-@references_option("Folder with reference files (repeatable).")
-@output_option
-@work_option
-@set_option("Change a setting (repeatable).")
-@settings_option
-@engine_option
-@archive_option
-@strict_option
-@command
-def campaign(
-    console: Console,
-    visits: tuple[Path, ...],
-    jobs: int,
-    assignments: tuple[str, ...],
-    settings_file: Path | None,
-    **options: Any,
-) -> int:
-    """Reduce several VISITS in parallel.
-
-    A visit that fails does not stop the others. The exit code is that of the first failed visit in
-    the order of the arguments.
-    """
-    from dataclasses import asdict
-
-    from flows.campaign import run_campaign
-
-    arguments = as_arguments(
-        {
-            "--set": assignments,
-            "--settings": settings_file,
-            **{f"--{name}": value for name, value in options.items()},
-        }
-    )
-
-    def report_visit(r: VisitResult) -> None:
-        outcome = f"exit code {r.code}" if r.code else "done"
-        console.report(f"  {r.visit}: {outcome}, {r.seconds:.1f} s")
-
-    results = run_campaign(visits, arguments, jobs, report_visit)
-    head = f"{'exit code':>9s} {'time':>10s}  {'verdict':16s}  visit  folder or error"
-    lines = [
-        f"{r.code:9d} {r.seconds:8.1f} s  {r.verdict or '-':16s}  {r.visit}  {r.text}"
-        for r in results
-    ]
-    console.answer([asdict(r) for r in results], [head, *lines])
-    return first_code(results)

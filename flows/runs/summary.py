@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flows.runs.reduction import Reduction
 from schemas.payloads import Payload
@@ -34,13 +37,18 @@ class Noise(Payload):
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of a reduction: verdict, reasons, key noise figures, and paths of the pages."""
+    """The outcome of a reduction: verdict, reasons, key noise figures, and paths of the pages.
+
+    `magnitude` is that in Gaia's G, `photon_limit` the photon noise of the star in an image [ppm].
+    """
 
     verdict: str
     reasons: tuple[str, ...]
     noise: tuple[Noise, ...]
     report: str
     viewer: str
+    magnitude: float | None
+    photon_limit: float | None
 
     def lines(self) -> list[str]:
         """Return the summary as text."""
@@ -69,4 +77,19 @@ def summarize(reduction: Reduction) -> Summary | None:
     pages = ([p for p in files if p.match(f"*_RPT_*.{end}")] for end in ("pdf", "html"))
     report, viewer = (str(found[0]) if found else "" for found in pages)
     verdict = data["verdict"]
-    return Summary(verdict["word"], tuple(verdict["reasons"]), tuple(noise), report, viewer)
+    flux = _number(data["whole_metrics"], "Median flux per image")
+    return Summary(
+        verdict["word"],
+        tuple(verdict["reasons"]),
+        tuple(noise),
+        report,
+        viewer,
+        magnitude=_number(data["run"], "G magnitude"),
+        photon_limit=1e6 / math.sqrt(flux) if flux is not None and flux > 0 else None,
+    )
+
+
+def _number(rows: Sequence[Mapping[str, Any]], label: str) -> float | None:
+    """Return the value of the row with a label; None if there is none, or it is no number."""
+    value = next((row["value"] for row in rows if row["label"] == label), None)
+    return float(value) if isinstance(value, int | float) else None

@@ -76,7 +76,7 @@ def is_abandoned(path: Path) -> bool:
         return False
     if time.time() - found.st_mtime > ABANDONED_SECONDS:
         return True
-    ours = label["host"] == disk.process_label().partition(".")[0]
+    ours = label["host"] == disk.host()
     return ours and not _process_lives(int(label["process"])) and not _is_locked(path)
 
 

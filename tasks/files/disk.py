@@ -314,6 +314,11 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
     return b"".join(parts)
 
 
+def read_system_file(path: Path) -> str:
+    """Return the text of a file of /proc or /sys, whose size is not known in advance."""
+    return read_bytes(path, 1 << 20).decode()
+
+
 def read_at(fd: int, offset: int, buffer: memoryview, path: Path) -> None:
     """Fill `buffer` from `offset` of an open file."""
     with guarded("read", path):
@@ -344,10 +349,14 @@ def open_folder(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def open_lock(path: Path) -> int:
-    """Open a file to be locked, which is created if necessary, and return its descriptor."""
+def open_lock(path: Path, create: bool = True) -> int:
+    """Open a file to be locked, by default created if necessary, and return its descriptor.
+
+    It is open for writing, since NFS grants no exclusive lock otherwise.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     with guarded("create", path):
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        return os.open(path, flags, 0o640)
 
 
 def open_log(path: Path) -> int:
@@ -418,10 +427,14 @@ def rename(source: Path, target: Path) -> None:
         os.rename(source, target)
 
 
+def host() -> str:
+    """Return the name of this machine as a part of a file name."""
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in os.uname().nodename)[:32]
+
+
 def process_label() -> str:
     """Return a new part for a file name that no other process uses, on whatever machine it runs."""
-    host = "".join(c if c.isalnum() and c.isascii() else "-" for c in os.uname().nodename)[:32]
-    return f"{host}.{os.getpid()}.{os.urandom(4).hex()}"
+    return f"{host()}.{os.getpid()}.{os.urandom(4).hex()}"
 
 
 def partial_name(path: Path) -> Path:

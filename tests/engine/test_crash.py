@@ -110,7 +110,7 @@ def test_a_publication_killed_at_any_point_is_invisible_or_complete(
     assert differing(*bench.published(), first) == []
     assert bench.hidden() == []
     # a run that has nothing to publish removes what is left there, too
-    host = disk.process_label().partition(".")[0]
+    host = disk.host()
     gone = subprocess.Popen(["true"])
     gone.wait()
     (bench.output / f".CH_{VISIT}.{host}.{gone.pid}.0123abcd.stage" / "terms").mkdir(parents=True)

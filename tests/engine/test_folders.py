@@ -12,7 +12,7 @@ import pytest
 from tasks.engine.folders import ABANDONED_SECONDS, is_abandoned, remove_abandoned, staging
 from tasks.files import disk
 
-HOST = disk.process_label().partition(".")[0]
+HOST = disk.host()
 
 
 @pytest.fixture(scope="module")

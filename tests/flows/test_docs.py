@@ -14,7 +14,6 @@ import pytest
 import flows.reduce  # noqa: F401  (its imports declare the steps)
 from docs import declared
 from docs.figures import FIGURES
-from flows.command.main import main as drp
 from schemas import ROOT
 from schemas.flags import PixelFlag, Quality
 from schemas.inputs import REFERENCES, VISIT_INPUTS
@@ -143,7 +142,7 @@ def test_every_range_is_listed_with_what_happens_outside_of_it() -> None:
 
 def test_every_command_and_option_is_listed() -> None:
     text = page("reference/commands.md")
-    for name, command in drp.commands.items():
+    for name, command in declared.every_command():
         _, _, rest = text.partition(f"## drp {name}\n")
         body, _, _ = rest.partition("\n## ")
         options = [option for p in command.params for option in p.opts if option.startswith("--")]
