@@ -63,6 +63,7 @@ def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -
     return count
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> FloatArray:
     """Return the relative error of the field stars' model in an image, by tiles, shape (ny, nx).
 
@@ -74,29 +75,42 @@ def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> Fl
     excess, noise, others : ndarray, shape (ny, nx)
         Residual, its noise, and the model of the field stars [electron]; NaN is ignored.
     """
-    doubt = np.zeros(excess.shape)
-    bright = np.isfinite(excess) & (others > BRIGHT_FIELD * noise)
-    for top in range(0, excess.shape[0], TILE):
-        for left in range(0, excess.shape[1], TILE):
-            tile = slice(top, top + TILE), slice(left, left + TILE)
-            if np.count_nonzero(bright[tile]) >= FEW_PIXELS:
-                doubt[tile] = model_error(*(v[tile][bright[tile]] for v in (excess, noise, others)))
+    ny, nx = excess.shape
+    doubt = np.zeros((ny, nx))
+    size, sigma, light = np.empty(TILE * TILE), np.empty(TILE * TILE), np.empty(TILE * TILE)
+    for top in range(0, ny, TILE):
+        for left in range(0, nx, TILE):
+            count = 0
+            for y in range(top, min(top + TILE, ny)):
+                for x in range(left, min(left + TILE, nx)):
+                    bright = others[y, x] > BRIGHT_FIELD * noise[y, x]
+                    if bright and np.isfinite(excess[y, x]):
+                        size[count] = np.abs(excess[y, x])
+                        sigma[count], light[count] = noise[y, x], others[y, x]
+                        count += 1
+            if count >= FEW_PIXELS:
+                error = model_error(size[:count], sigma[:count], light[:count])
+                for y in range(top, min(top + TILE, ny)):
+                    for x in range(left, min(left + TILE, nx)):
+                        doubt[y, x] = error
     return doubt
 
 
-def model_error(excess: FloatArray, noise: FloatArray, light: FloatArray) -> float:
-    """Return the relative error of a model, from the median deviation of residuals, shapes (n,)."""
-    size = np.abs(excess)
-    if np.median(size / noise) <= 1 / MAD_TO_SIGMA:
-        return 0.0
+@njit(cache=True, nogil=True, error_model="numpy")
+def model_error(size: FloatArray, noise: FloatArray, light: FloatArray) -> float:
+    """Return the relative error of a model, from the median size of residuals, shapes (n,)."""
+    ratio = np.empty(size.size)
     low, high = 0.0, 1.0
-    for _ in range(14):  # to a part in ten thousand
-        middle = (low + high) / 2
-        low, high = (
-            (middle, high)
-            if np.median(size / np.hypot(noise, middle * light)) > 1 / MAD_TO_SIGMA
-            else (low, middle)
-        )
+    for k in range(15):  # the last step is a part in ten thousand
+        middle = 0.0 if k == 0 else (low + high) / 2
+        for i in range(size.size):
+            ratio[i] = size[i] / np.hypot(noise[i], middle * light[i])
+        if np.median(ratio) > 1 / MAD_TO_SIGMA:
+            low = middle
+        elif k == 0:
+            return 0.0
+        else:
+            high = middle
     return high
 
 

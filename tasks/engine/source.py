@@ -5,9 +5,9 @@ It is not part of the key: only the developer knows whether a change of code cha
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ def source_digest(fn: Callable[..., Any]) -> str:
     """
     try:
         files = _with_imports(Path(inspect.getfile(fn)))
-    except (OSError, DrpError, TypeError, SyntaxError):
+    except (OSError, DrpError, TypeError):
         return ""
     digest = hashlib.sha256()
     for path in sorted(files):
@@ -64,15 +64,19 @@ def _source(path: Path) -> bytes:
     return disk.read_bytes(path)
 
 
+# parsing all modules of a step would take as long as many a step
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:import (tasks[\w.]*)|from (tasks[\w.]*) import (\([^)]*\)|[^\n]*))", re.MULTILINE
+)
+
+
 @cache
 def _imports(path: Path) -> frozenset[Path]:
     """Return the files in `tasks`, machinery excepted, that a file imports."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(_source(path))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for whole, module, imported in _IMPORT.findall(_source(path)):
+        base = (whole or module).decode()
+        names += [base, *(f"{base}.{name}" for name in re.findall(r"\w+", imported.decode()))]
     ours = (n for n in names if n.startswith("tasks.") and not n.startswith(_MACHINERY))
     paths = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in ours)
     return frozenset(p for p in paths if disk.is_file(p))
