@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from pydantic import SecretStr
 
 from flows.runs.ending import read_seconds
 from flows.service.deployments import FAILED, NEEDS_PERSON, OURS
+from tasks.files import disk
 
 # three heartbeats of 30 s, Prefect's minimum; a lost run is detected within two minutes
 LOST_SECONDS = 90
@@ -122,7 +124,7 @@ def main() -> None:
         if folder := os.environ.get("DRP_INTAKE"):
             intake = client.read_deployment_by_name("intake/drp").id
             for schedule in client.read_deployment_schedules(intake):
-                parameters = {"request": {"folder": os.path.abspath(folder)}}
+                parameters = {"request": {"folder": str(disk.absolute(Path(folder)))}}
                 client.update_deployment_schedule(
                     intake, schedule.id, active=True, parameters=parameters
                 )

@@ -10,7 +10,7 @@ import contextvars
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from flows.runs.ending import BESIDE, exit_code, report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
 from schemas.names import VISIT
+from tasks.files import disk
 
 if TYPE_CHECKING:
     from flows.reprocess import Planned
@@ -44,6 +45,8 @@ OURS = "drp"  # the tag of deployments whose runs are resumed
 MOST_RESUMED = 3  # a run that keeps losing its process needs an operator
 
 FAILED = "drp.run.failed"
+
+LONGEST_REPORT = 1 << 20  # bytes of the report on an order
 
 NEEDS_PERSON = "drp.run.needs-person"
 
@@ -134,8 +137,9 @@ def intake(request: IntakeForm) -> Any:
             outcome.code or 70,
         )
         report = Path(request.folder) / outcome.state / f"{outcome.name}{BESIDE[0]}"
-        if report.is_file():
-            show_order_failure(outcome.order, outcome.code or 70, report.read_text())
+        with suppress(DrpError):  # an order without a report that can be read
+            text = disk.read_text(report, LONGEST_REPORT)
+            show_order_failure(outcome.order, outcome.code or 70, text)
     return Completed(message=count_outcomes(outcomes))
 
 
@@ -313,9 +317,8 @@ def output_folder() -> Path:
     """Return the default folder for products: DRP_OUTPUT, or `products` in the work folder."""
     from tasks.engine.folders import default_work_folder
 
-    return Path(
-        os.environ.get("DRP_OUTPUT") or default_work_folder(lambda _: None) / "products"
-    ).absolute()
+    folder = os.environ.get("DRP_OUTPUT") or default_work_folder(lambda _: None) / "products"
+    return disk.absolute(Path(folder))
 
 
 def report_late(end: State[Any], seconds: float = 60) -> None:

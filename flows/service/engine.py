@@ -41,7 +41,7 @@ def engine_for(choice: str, work: Path | None, quiet: bool, verbose: bool) -> It
         return
     from tasks.engine.prefect import server_answers
 
-    home = (work or default_work_folder(lambda _: None)).absolute() / "prefect"
+    home = disk.absolute(work or default_work_folder(lambda _: None)) / "prefect"
     if not os.environ.get("PREFECT_API_URL"):
         from flows.service.state import find, use
 

@@ -59,10 +59,7 @@ def free_port(port: int = 0) -> int:
 @contextmanager
 def open_log(path: Path) -> Iterator[IO[bytes]]:
     """Open the log of a process to append to it; only its owner can read it."""
-    with disk.guarded("create", path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
-    with os.fdopen(fd, "ab") as log:
+    with os.fdopen(disk.open_log(path, 0o600), "ab") as log:
         yield log
 
 

@@ -27,8 +27,9 @@ from flows.service.environment import (
     server_command,
     without_proxy,
 )
-from flows.service.state import State, state_file, write_state
+from flows.service.state import LONGEST, State, state_file, write_state
 from schemas import ROOT
+from schemas.errors import DrpError
 from tasks.engine.child import Process, TimeoutExpired, start_python
 from tasks.engine.prefect import server_answers
 from tasks.files import disk
@@ -93,10 +94,13 @@ def run(command: list[str], environment: dict[str, str], log: Path) -> Process:
 def children() -> list[int]:
     """Return the ids of all child processes, adopted orphans included."""
     pids = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                pids.append(int(path.parent.name))
+    for process in disk.entries(Path("/proc")):
+        # others end meanwhile
+        with contextlib.suppress(DrpError, ValueError, IndexError):
+            pid = int(process.name)
+            line = disk.read_text(process / "stat", LONGEST)
+            if int(line.rpartition(")")[2].split()[1]) == os.getpid():
+                pids.append(pid)
     return pids
 
 
@@ -230,7 +234,7 @@ class Keeper:
         self.server.stop()
         _end(signal.SIGKILL, None)
         if self.state.phase != "failed":
-            state_file(self.home).unlink(missing_ok=True)
+            disk.discard(state_file(self.home))
 
 
 def worker_command(limit: int) -> list[str]:
@@ -243,7 +247,7 @@ def worker_command(limit: int) -> list[str]:
 
 def keep(home: Path, port: int, limit: int) -> int:
     """Start everything and keep it running until a signal arrives; return the exit code."""
-    lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = disk.open_lock(home / "up.lock", mode=0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.service.environment import reach_directly
+from schemas.errors import DrpError
 from tasks.engine.folders import default_work_folder
 from tasks.files import disk
+
+LONGEST = 1 << 16  # bytes of the state file
 
 
 @dataclass
@@ -35,16 +38,16 @@ def read_state(home: Path) -> State | None:
     if not keeper_lives(home):
         return None
     try:
-        return State(**json.loads(state_file(home).read_text()))
-    except (OSError, ValueError, TypeError):
+        return State(**json.loads(disk.read_text(state_file(home), LONGEST)))
+    except (DrpError, ValueError, TypeError):
         return None
 
 
 def keeper_lives(home: Path) -> bool:
     """Return whether a keeper is running."""
     try:
-        fd = os.open(home / "up.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        fd = disk.open_to_read(home / "up.lock")
+    except DrpError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -66,7 +69,7 @@ def write_state(home: Path, state: State) -> None:
 
 def home_folder() -> Path:
     """Return the folder of state, logs and database, common to all commands of a user."""
-    return default_work_folder(lambda _: None).absolute() / "prefect"
+    return disk.absolute(default_work_folder(lambda _: None)) / "prefect"
 
 
 def find() -> State | None:

@@ -10,9 +10,16 @@ from urllib.parse import urlsplit
 
 from flows.runs.ending import read_seconds
 from flows.service.environment import free_port, open_log
-from flows.service.state import State, home_folder, keeper_lives, read_state, state_file
+from flows.service.state import (
+    LONGEST,
+    State,
+    home_folder,
+    keeper_lives,
+    read_state,
+    state_file,
+)
 from schemas import ROOT
-from schemas.errors import BusyError, UsageError
+from schemas.errors import BusyError, DrpError, UsageError
 from tasks.engine.child import Process, start_python
 from tasks.files import disk
 
@@ -52,13 +59,12 @@ def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> t
     read_seconds("DRP_LOST_SECONDS", 0.0)  # checked here, since it is read by another process
     home = home_folder()
     disk.make_folder(home)
-    with disk.guarded("create", home):
-        home.chmod(0o700)
+    disk.set_mode(home, 0o700)
     if keeper_lives(home):
         return _wait(home, None), False
     if database:
         database = database_url(database)
-    if state_file(home).exists():
+    if disk.is_taken(state_file(home)):
         report("discarding the state of an earlier server that was killed")
         disk.remove(state_file(home))
     port = chosen_port(port)
@@ -74,7 +80,7 @@ def start_keeper(home: Path, database: str, port: int, limit: int) -> Process:
     environment.pop("PREFECT_API_URL", None)
     for name in ("DRP_WORK", "DRP_INTAKE", "DRP_OUTPUT"):  # the keeper works in another folder
         if environment.get(name):
-            environment[name] = os.path.abspath(environment[name])
+            environment[name] = str(disk.absolute(Path(environment[name])))
     command = ["-m", "flows.service.keeper", str(home), str(port), str(limit)]
     with open_log(home / "keeper.log") as log:
         return start_python(command, environment, folder=ROOT, output=log, errors=log, keeper=True)
@@ -92,8 +98,8 @@ def _wait(home: Path, keeper: Process | None) -> State:
     try:
         import json
 
-        message = json.loads(state_file(home).read_text())["message"]
-    except (OSError, ValueError, KeyError):
+        message = json.loads(disk.read_text(state_file(home), LONGEST))["message"]
+    except (DrpError, ValueError, KeyError, TypeError):
         message = f"see {home / 'keeper.log'}"
     raise BusyError(f"Prefect did not start: {message}")
 
@@ -111,7 +117,7 @@ def down() -> bool:
     home = home_folder()
     state = read_state(home)
     if state is None:
-        state_file(home).unlink(missing_ok=True)
+        disk.remove(state_file(home))
         return False
     os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS

@@ -349,24 +349,24 @@ def open_folder(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def open_lock(path: Path, create: bool = True) -> int:
+def open_lock(path: Path, create: bool = True, mode: int = 0o640) -> int:
     """Open a file to be locked, by default created if necessary, and return its descriptor.
 
     It is open for writing, since NFS grants no exclusive lock otherwise.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     with guarded("create", path):
-        return os.open(path, flags, 0o640)
+        return os.open(path, flags, mode)
 
 
-def open_log(path: Path) -> int:
+def open_log(path: Path, mode: int = 0o640) -> int:
     """Open a file to append to, which is created if necessary, and return its descriptor.
 
     A pipe without a reader is an error, not a reason to wait.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     with guarded("create", path):
-        return os.open(path, flags, 0o640)
+        return os.open(path, flags, mode)
 
 
 def create(path: Path, mode: int = 0o640) -> int:
