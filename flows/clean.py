@@ -1,7 +1,7 @@
 """Remove intermediate products and reports on failures: those untouched for long, or over a quota.
 
-This includes reports on folders without a visit, and unfinished files that killed processes left
-among the reports.
+This includes reports on folders without a visit, crash files, and unfinished files that killed
+processes left among the reports.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ _AGES = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 86400.0}
 
 
 REPORT = (".txt", ".pdf", ".json")
+CRASH_FILE = re.compile(r"drp-crash-[A-Za-z0-9.-]{1,100}\.txt")
 # hidden files among the reports older than this are no longer being written [s]
 LEFT = 3600.0
 
 
 @dataclass
 class Kept:
-    """The files of a visit in the work folder, or a report without a visit.
+    """The files of a visit in the work folder, a report without a visit, or a crash file.
 
     `action` is keep, remove or in use (a run holds the visit).
     """
@@ -56,7 +57,7 @@ def parse_age(text: str) -> float:
 
 
 def visits_kept(work: Path) -> list[Kept]:
-    """Return the visits in a work folder, and other reports, the oldest first."""
+    """Return the visits in a work folder, other reports, and crash files, the oldest first."""
     entries = [Kept(name, *_size(work, name)) for name in _names(work)]
     return sorted((k for k in entries if k.bytes), key=lambda k: (k.when, k.visit))
 
@@ -72,11 +73,20 @@ def _names(work: Path) -> set[str]:
     }
     reports = work / "reports"
     files = disk.entries(reports) if disk.is_folder(reports) and not disk.is_link(reports) else ()
-    return visits | {
-        p.name if _is_left(p.name) else p.stem
-        for p in files
-        if _is_left(p.name) or p.suffix in REPORT
-    }
+    crashes = {p.name for p in disk.entries(work) if CRASH_FILE.fullmatch(p.name)}
+    return (
+        {name for name in crashes if _is_plain_file(work / name)}
+        | visits
+        | {
+            p.name if _is_left(p.name) else p.stem
+            for p in files
+            if _is_left(p.name) or p.suffix in REPORT
+        }
+    )
+
+
+def _is_plain_file(path: Path) -> bool:
+    return disk.is_file(path) and not disk.is_link(path)
 
 
 def _is_left(name: str) -> bool:
@@ -85,7 +95,9 @@ def _is_left(name: str) -> bool:
 
 
 def _places(work: Path, visit: str) -> list[Path]:
-    """Return the folders and files of a visit, or of a report without a visit."""
+    """Return the folders and files of a visit, of a report without a visit, or a crash file."""
+    if CRASH_FILE.fullmatch(visit):
+        return [work / visit] if _is_plain_file(work / visit) else []
     reports = [
         work / "reports" / name
         for name in ([visit] if _is_left(visit) else [f"{visit}{end}" for end in REPORT])
@@ -121,8 +133,8 @@ def clean(
 ) -> list[Kept]:
     """Remove intermediate products by age, then the oldest ones until a quota is met.
 
-    Visits in use are left alone, as is everything that is neither part of a visit nor a report,
-    such as published folders. Unfinished reports are removed after an hour.
+    Visits in use are left alone, as is everything that is neither part of a visit, nor a report or
+    crash file, such as published folders. Unfinished reports are removed after an hour.
 
     Parameters
     ----------

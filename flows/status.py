@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.errors import DrpError
 from schemas.names import VISIT, read_published_name
 from tasks.delivery.folder import read_manifest
-from tasks.engine.store import run_mark
+from tasks.engine.store import host_of_run, run_mark
 from tasks.files import disk
 
 MOST_LOCKS = 16 << 20  # bytes of the list of all locks
@@ -26,9 +26,11 @@ class VisitState:
     """A visit and its state.
 
     `state` is running, failed (its last run ended with an error), interrupted (its last run was cut
-    short), published, reduced (newer than its publication, or not yet published), damaged (its
-    manifest cannot be read) or cleaned (nothing left). `code`, `reason` and `report` are those of a
-    failure: the exit code, why in a few words, and the path of its report.
+    short), elsewhere (a run on another machine began and has not ended by itself: from here it
+    cannot be seen whether it is still running), published, reduced (newer than its publication, or
+    not yet published), damaged (its manifest cannot be read) or cleaned (nothing left). `code`,
+    `reason` and `report` are those of a failure: the exit code, why in a few words, and the path of
+    its report. `host` is the machine of a run elsewhere.
     """
 
     visit: str
@@ -41,6 +43,7 @@ class VisitState:
     code: int = 0
     reason: str = ""
     report: str = ""
+    host: str = ""
 
     @property
     def age(self) -> float:
@@ -105,7 +108,7 @@ def _add_publication(state: VisitState, folder: Path) -> None:
 
 
 def _add_run(state: VisitState, work: Path, held: set[tuple[int, int]] | None) -> None:
-    """Add that a run holds the visit, or that its last run was interrupted."""
+    """Add that a run holds the visit, or that its last run was interrupted or is elsewhere."""
     if held is None:
         return
     if _identity(work / "locks" / f"{state.visit}.lock") in held:
@@ -118,6 +121,9 @@ def _add_run(state: VisitState, work: Path, held: set[tuple[int, int]] | None) -
     ):
         state.state, state.when = "interrupted", max(mark.st_mtime, state.when)
         state.code, state.reason, state.report = 0, "", ""
+        host = host_of_run(work, state.visit)
+        if host and host != disk.host():
+            state.state, state.host = "elsewhere", host
 
 
 class FailureFacts(BaseModel):

@@ -211,7 +211,7 @@ STATE_HEAD = _STATE.format("visit", "state", "version", "last step", "verdict", 
 
 
 def state_lines(state: VisitState) -> list[str]:
-    """Return the state of a visit as text: one line, and another if it failed."""
+    """Return the state of a visit as text: one line, and another if it failed or is elsewhere."""
     age = age_text(state.age) if state.when else "-"
     line = _STATE.format(
         state.visit,
@@ -221,6 +221,9 @@ def state_lines(state: VisitState) -> list[str]:
         state.verdict or "-",
         age,
     )
+    if state.state == "elsewhere":
+        where = f"    a run on {state.host} has not ended by itself: see there whether it lasts"
+        return [line, where]
     if state.state != "failed":
         return [line]
     return [line, f"    exit code {state.code}, {state.reason}: {state.report}"]

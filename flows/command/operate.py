@@ -119,8 +119,9 @@ def clean(
 ) -> None:
     """Remove intermediate products by age or total size.
 
-    Reports on failures are removed too. Published folders and visits in use are left alone. A
-    removed visit can still be reduced again, from its raw data or its published folder.
+    Reports on failures and crash files are removed too. Published folders and visits in use are
+    left alone. A removed visit can still be reduced again, from its raw data or its published
+    folder.
     """
     from flows.clean import clean as clean_folder
     from flows.clean import parse_age, parse_size

@@ -11,7 +11,7 @@ Everything lies below one work folder::
 The lock is an flock, free at once when its process dies. It works between processes of one machine,
 and on network file systems that support flock (NFS 4 does, some cluster file systems do not). The
 mark of a run, VISIT.run, is removed when the run ends by itself: without a lock it belongs to a run
-that was interrupted.
+that was interrupted. It names the machine of the run, since locks of other machines cannot be seen.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ RECORD_VERSION = 1
 
 MOST_BYTES = 4 << 20  # of a record
 
+MOST_MARK = 4096  # bytes
+
 # of a product below the folder of its result
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 
@@ -48,6 +50,25 @@ Warn = Callable[[str], None]
 def run_mark(root: Path, visit: str) -> Path:
     """Return the path of the mark of a visit that is being reduced."""
     return root / "locks" / f"{visit}.run"
+
+
+class RunMark(Payload):
+    """The mark of a run: the process, its machine, and when it began [s since 1970]."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: Annotated[str, Field(max_length=64)]
+    process: int
+    began: float
+
+
+def host_of_run(root: Path, visit: str) -> str:
+    """Return the machine of the run that left the mark of a visit; empty if it is not known."""
+    try:
+        data = disk.read_bytes(run_mark(root, visit), limit=MOST_MARK)
+        return RunMark.model_validate_json(data, strict=True).host
+    except (DrpError, ValidationError):
+        return ""
 
 
 class Facts(Payload):
@@ -189,9 +210,9 @@ class Workspace:
         A mark that cannot be written is no reason not to reduce the visit.
         """
         path = run_mark(self.root, self.visit)
-        facts = {"process": os.getpid(), "began": time.time()}
+        mark = RunMark(host=disk.host(), process=os.getpid(), began=time.time())
         with contextlib.suppress(DrpError):
-            disk.write_file(path, json.dumps(facts).encode())
+            disk.write_file(path, mark.model_dump_json().encode())
         try:
             yield
         except Exception:

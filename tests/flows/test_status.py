@@ -16,7 +16,7 @@ from flows.clean import clean, parse_age, parse_size, visits_kept
 from flows.command.console import age_text
 from flows.status import visit_states
 from schemas.errors import UsageError
-from tasks.engine.store import Workspace
+from tasks.engine.store import Workspace, run_mark
 from tests.support.faults import run_in_process, tree
 from tests.support.manifests import small_manifest, write_manifest
 from tests.support.runs import STEPS, Bench
@@ -159,6 +159,25 @@ def test_a_run_that_was_cut_short_is_interrupted_until_the_next_ends_by_itself(
     interrupted(tmp_path, NAMES[0])
     clean(tmp_path, 0, 0)
     assert states() == ["cleaned"]
+
+
+def test_a_run_on_another_machine_is_elsewhere_and_not_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, NAMES[0], "gain", ago=50)
+    with monkeypatch.context() as other:
+        other.setattr("tasks.files.disk.host", lambda: "node7")
+        interrupted(tmp_path, NAMES[0])
+        assert [s.state for s in visit_states(tmp_path, tmp_path)] == ["interrupted"]
+    (state,) = visit_states(tmp_path, tmp_path)
+    assert (state.state, state.host) == ("elsewhere", "node7")
+    lines = run_in_process("status", "--output", tmp_path, "--work", tmp_path).out.splitlines()
+    assert lines[1].split()[:2] == [NAMES[0], "elsewhere"]
+    assert lines[2] == "    a run on node7 has not ended by itself: see there whether it lasts"
+    # marks of earlier versions name no machine
+    mark = run_mark(tmp_path, NAMES[0])
+    mark.write_text('{"process": 1, "began": 2.0}')
+    assert [s.state for s in visit_states(tmp_path, tmp_path)] == ["interrupted"]
 
 
 def test_no_visit_is_not_a_table_without_rows(tmp_path: Path) -> None:
@@ -320,6 +339,27 @@ def test_clean_takes_reports_with_their_visits_and_those_of_no_visit_by_their_ow
         NAMES[0],
     ]
     assert kept(tmp_path) == ["other-0123abcd"]
+
+
+def test_clean_takes_old_crash_files_of_the_work_folder_and_nothing_of_a_similar_name(
+    tmp_path: Path,
+) -> None:
+    names = ("drp-crash-host.12.0a1b2c3d.txt", "drp-crash-host.13.0a1b2c3d.txt")
+    for name, ago in zip(names, (1000, 10), strict=True):
+        (tmp_path / name).write_text("trace")
+        os.utime(tmp_path / name, (time.time() - ago,) * 2)
+    (tmp_path / "drp-crash-folder.txt").mkdir()
+    (tmp_path / "drp-crash-link.txt").symlink_to(tmp_path / names[1])
+    (tmp_path / "my-drp-crash-1.txt").touch()
+    assert [(k.visit, k.action) for k in clean(tmp_path, 500, None, dry=True)] == [
+        (names[0], "remove"),
+        (names[1], "keep"),
+    ]
+    clean(tmp_path, 500, None)
+    assert not (tmp_path / names[0]).exists()
+    clean(tmp_path, 0, 0)
+    left = sorted(p.name for p in tmp_path.iterdir() if "crash" in p.name)
+    assert left == ["drp-crash-folder.txt", "drp-crash-link.txt", "my-drp-crash-1.txt"]
 
 
 def test_clean_takes_what_a_killed_process_left_among_the_reports_but_not_what_may_be_written_now(
