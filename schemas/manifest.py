@@ -322,10 +322,12 @@ class Manifest(Payload):
 
     def _doubt(self) -> str:
         """Return why the light curve cannot be good, by the steps and references alone."""
+        seen = set(PAGE_STEPS)
         for entry in self.steps:
-            state = entry.payload.doubt
-            if state and entry.step not in PAGE_STEPS:
+            # steps of the full array follow those of the sub-array, and the light curve is without
+            if entry.step not in seen and (state := entry.payload.doubt):
                 return f"step {entry.step} {state}"
+            seen.add(entry.step)
         inventory = self.inventory
         for reference in (*inventory.references.values(), *inventory.dark_frames):
             if reference.synthetic:

@@ -14,6 +14,7 @@ from schemas.manifest import MOST_BYTES, FileEntry, Manifest, first_fault
 from schemas.names import Version, read_published_name, read_soc_name
 from schemas.payloads import Inventory
 from schemas.settings import PipelineSettings
+from tasks.delivery.report.recheck import verdict_fault
 from tasks.engine.step import products_in
 from tasks.files import disk
 from tasks.files.reader import open_declared
@@ -53,15 +54,18 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     BadInputError
-        If the file is no manifest of a known version, or something in it has not its form; names
-        the field.
+        If the file is no manifest of a known version, something in it has not its form, or the
+        verdict is not that of its own numbers; names the field.
     """
     path = folder / MANIFEST
     data = disk.read_bytes(path, limit=MOST_BYTES)
     try:
-        return Manifest.model_validate_json(data, strict=True)
+        manifest = Manifest.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise BadInputError(f"{path}: {first_fault(error)}") from error
+    if fault := verdict_fault(manifest):
+        raise BadInputError(f"{path}: {plain(fault)}")
+    return manifest
 
 
 def verdict_of(folder: Path) -> str:

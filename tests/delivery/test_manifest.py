@@ -13,9 +13,19 @@ from pydantic import ValidationError
 from schemas.errors import BadInputError, MissingInputError
 from schemas.manifest import FileEntry, Manifest, first_fault
 from tasks.delivery.folder import published_file, published_inventory, read_manifest
-from tests.support.manifests import changed, places, removed, small_manifest, write_manifest
+from tasks.delivery.report.verdict import Evidence, verdict
+from tests.support.manifests import (
+    changed,
+    listed_step,
+    places,
+    removed,
+    small_manifest,
+    write_manifest,
+)
 
 MANIFEST = small_manifest()
+
+RATIO = "Point-to-point scatter / formal error"
 
 # texts for people, in which any printable text is allowed
 TEXT = re.compile(
@@ -156,17 +166,80 @@ def test_a_verdict_that_does_not_follow_from_its_rules_is_rejected() -> None:
 
 
 def test_a_light_curve_is_not_good_if_a_step_was_not_completed() -> None:
-    verdict = MANIFEST["verdict"]
-    rules = [{**rule, "word": "good"} for rule in verdict["rules"]]
-    good = {**MANIFEST, "verdict": {**verdict, "word": "good", "rules": rules}}
+    listed = MANIFEST["verdict"]
+    rules = [{**rule, "word": "good"} for rule in listed["rules"]]
+    good = {**MANIFEST, "verdict": {**listed, "word": "good", "rules": rules}}
     assert fault(good) == "verdict: word is 'good', but step flat was supplied by hand"
     good = changed(good, ("steps", 0, "payload", "by_hand"), [])
     assert fault(good) == "verdict: word is 'good', but the bias frame is synthetic"
     good = changed(good, ("inventory", "references", "bias frame", "synthetic"), False)
     assert fault(good) == ""
+    full_array = {"status": {"FFIELD": "warning"}, "warnings": ["the full array has no margins"]}
+    of_both = [*good["steps"][:1], listed_step("flat", **full_array), *good["steps"][1:]]
+    assert fault({**good, "steps": of_both}) == ""
     for state, text in (("skipped", "was skipped"), ("warning", "has a warning")):
         found = fault(changed(good, ("steps", 0, "payload", "status", "FFIELD"), state))
         assert found == f"verdict: word is 'good', but step flat {text}"
+
+
+def test_a_verdict_that_does_not_follow_from_the_numbers_of_its_manifest_is_rejected(
+    tmp_path: Path,
+) -> None:
+    def refused(manifest: dict[str, Any]) -> str:
+        write_manifest(tmp_path, manifest)
+        try:
+            read_manifest(tmp_path)
+        except BadInputError as error:
+            return str(error).partition("manifest.json: ")[2]
+        return ""
+
+    good = whole_manifest()
+    assert refused(good) == ""
+    rules = good["verdict"]["rules"]
+    of = {rule["name"]: ("verdict", "rules", i) for i, rule in enumerate(rules)}
+    share, noise = of["Good fraction, star in sight"], of[RATIO]
+    for at, value, field in (
+        ((*of["Good points"], "found"), "39", "verdict.rules.0.found: is '39', expected '40'"),
+        ((*share, "found"), "99.0%", "verdict.rules.1.found: is '99.0%', expected '80.0%'"),
+        ((*noise, "found"), "1.60", "verdict.rules.2.word: is 'good', expected 'usable"),
+        ((*noise, "found"), "one", "verdict.rules: rule 'Point-to-point scatter / formal error'"),
+        (("inventory", "images"), 49, "verdict.rules: 40 of 50 points are good, but the visit"),
+        (("steps", 1, "payload", "used", "CONTA_25"), 0.06, "verdict.rules.3.found: is '1.00%'"),
+        (("steps", 0, "payload", "used", "GAIN_SRC"), "nominal", "verdict.rules.5.found: is '0'"),
+    ):
+        assert refused(changed(good, at, value)).startswith(field), at
+    # other bounds are those of another version
+    assert refused(changed(good, (*noise, "goal"), "0.7 to 1.2")) == ""
+    better = changed(good, (*share, "word"), "good")
+    better["verdict"] |= {"word": "good", "reasons": ["80%"]}
+    assert refused(better).startswith("verdict.rules.1.word: is 'good', expected 'usable with")
+    warned = changed(good, ("steps", 0, "payload", "status"), {"ADU_CONV": "warning"})
+    assert refused(warned).startswith("verdict.rules.6.found: is '0', expected '1: gain'")
+
+
+def test_a_ratio_near_a_bound_is_within_it_or_not(tmp_path: Path) -> None:
+    for scatter in (149.9, 150.1, 49.9, 50.1, 299.9, 300.1):
+        write_manifest(tmp_path, whole_manifest(scatter))
+        assert read_manifest(tmp_path).verdict is not None
+
+
+def whole_manifest(scatter: float = 120.0) -> dict[str, Any]:
+    """Return a manifest with all rules, whose points are usable with care."""
+    manifest = small_manifest(verdict="good")
+    done = {"status": {"CONTAMIN": "completed"}}
+    conta = listed_step("contamination", used={"CONTA_25": 0.01}, **done)
+    manifest["steps"][:0] = [
+        listed_step("gain", used={"GAIN_SRC": "measured"}, status={"ADU_CONV": "completed"}),
+        conta,
+        listed_step("stars", **done),
+        # of the full array, with which the light curve has nothing to do
+        listed_step("gain", used={"GAIN_SRC": "nominal"}, status={"ADU_CONV": "warning"}),
+    ]
+    for step in manifest["steps"]:
+        step["payload"]["warnings"] = []
+    found = verdict(Evidence(visible=50, good=40, scatter=scatter, error=100.0, contamination=0.01))
+    manifest["verdict"] = found.model_dump(mode="json")
+    return manifest
 
 
 def test_settings_of_a_manifest_are_checked_against_their_declarations(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def listed_inventory(visit: str) -> dict[str, Any]:
         "arch_rev": 0,
         "proc_num": 0,
         "start": "2021-03-10T08:00:49.110261",
-        "images": 12,
+        "images": 50,
         "subarray": product(f"{own}_SCI_RAW_SubArray_V0000.fits", "SCI_RAW_SubArray"),
         "attitude": product(f"{own}_SCI_RAW_Attitude_V0000.fits", "SCI_RAW_Attitude"),
         **dict.fromkeys(
@@ -86,15 +86,23 @@ def listed_inventory(visit: str) -> dict[str, Any]:
 
 def listed_verdict(word: str) -> dict[str, Any]:
     """Return a verdict with two rules, of which one gives `word`."""
-    rule = {"name": "Good points", "found": "12", "goal": "30", "limit": "3"}
-    reason = "12 good points: at least 30 are needed"
+    good, reason = {
+        "good": (40, ""),
+        "usable with care": (
+            12,
+            "12 good points: at least 30 are needed for a reliable scatter",
+        ),
+        "not usable": (2, "2 good points: at least 3 are needed to measure a scatter"),
+    }[word]
+    points = {"name": "Good points", "found": str(good), "goal": "≥ 30", "limit": "≥ 3"}
+    skipped = {"name": "Steps skipped", "found": "0", "goal": "0", "limit": "none"}
     return {
         "word": word,
-        "sentence": "1 of 2 rules is not met",
-        "reasons": [reason],
+        "sentence": "1 of 2 rules is not met" if reason else "all 2 rules are met",
+        "reasons": [reason or "all steps completed"],
         "rules": [
-            {**rule, "word": word, "reason": reason},
-            {**rule, "name": "Steps skipped", "word": "good", "reason": ""},
+            {**points, "word": word, "reason": reason},
+            {**skipped, "word": "good", "reason": ""},
         ],
     }
 

@@ -39,7 +39,7 @@ from tasks.delivery.report.pdf import moment, templates, write_pdf
 from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.tables import Table
-from tasks.delivery.report.verdict import Evidence, Verdict, counted, verdict
+from tasks.delivery.report.verdict import Evidence, Verdict, counted, nominal_values, verdict
 from tasks.delivery.report.wording import Row, printable
 from tasks.engine.step import Leaves, step
 from tasks.files import disk
@@ -66,13 +66,6 @@ FIGURES = (
 TEMPLATES = ("look.typ", "report.typ", "pages.typ")
 
 MOST_WARNINGS = 6
-
-# values of keywords that say that a quantity was not measured in this visit
-NOMINAL = {
-    ("GAIN_SRC", "nominal"): "gain",
-    ("BIAS_SRC", "reference"): "bias level",
-    ("RON_SRC", "reference"): "read-out noise",
-}
 
 
 class Report(Payload):
@@ -204,7 +197,7 @@ def evidence(points: Points, metrics: Mapping[str, float], leaves: Sequence[Leaf
         warned=_once(step for step, state in states if state is Status.WARNING),
         skipped=_once(step for step, state in states if state is Status.SKIPPED),
         by_hand=_once(leaf.step for leaf in leaves if leaf.by_hand),
-        nominal=nominal_values(leaves),
+        nominal=nominal_values(leaf.used for leaf in leaves),
     )
 
 
@@ -219,12 +212,6 @@ def commonest_flag(points: Points) -> str:
         return ""
     words = tables.BIT_WORDS.get(commonest, tables.bit_name(commonest))
     return f"{words} ({counted(counts[commonest])})"
-
-
-def nominal_values(leaves: Sequence[Leaf]) -> tuple[str, ...]:
-    """Return the quantities of the detector for which a nominal value was used."""
-    used = {(name, value) for leaf in leaves for name, value in leaf.used.items()}
-    return tuple(words for source, words in NOMINAL.items() if source in used)
 
 
 def _once(steps: Iterable[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from tasks.delivery.report.verdict import (
     GOOD_CONTAMINATION,
     GOOD_RATIO,
     GOOD_SHARE,
+    worst_state,
 )
 from tasks.delivery.report.wording import Row, format_value, make_row, printable
 from tasks.engine.run import STEPS
@@ -286,12 +287,7 @@ def unfinished_steps(leaves: Iterable[Leaf], *steps: str) -> str:
 
 def state_of(leaf: Leaf) -> Status:
     """Return the state of a step: the worst of its keywords or, without any, by its warnings."""
-    order = (Status.NOT_APPLICABLE, Status.COMPLETED, Status.SKIPPED, Status.WARNING)
-    return max(
-        leaf.status.values(),
-        key=order.index,
-        default=Status.WARNING if leaf.warnings else Status.COMPLETED,
-    )
+    return worst_state(leaf.status, leaf.warnings)
 
 
 # Values with an error that is shown next to them.

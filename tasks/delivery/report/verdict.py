@@ -8,12 +8,13 @@ rule with its finding.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from schemas.inputs import REFERENCES
 from schemas.manifest import WORDS, Word
-from schemas.payloads import Payload
+from schemas.payloads import Payload, Scalar, Status
 
 UNKNOWN = "unknown"  # a finding that could not be measured: its rule is not met
 
@@ -47,6 +48,13 @@ DETECTOR = frozenset(declared.kind for declared in REFERENCES if declared.mandat
 # Transits are shallower by this fraction: half of the 10 % in depth that correspond to 5 % in
 # radius. CONTA_LC corrects for it.
 GOOD_CONTAMINATION = 0.05
+
+# used values that say where a quantity comes from, if it was not measured
+NOMINAL = {
+    ("GAIN_SRC", "nominal"): "gain",
+    ("BIAS_SRC", "reference"): "bias level",
+    ("RON_SRC", "reference"): "read-out noise",
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,11 @@ def verdict(evidence: Evidence) -> Verdict:
         The worst word of all rules, with the reasons of the rules that are not met, worst first; or
         the reasons in favour if all are met. A rule whose finding is unknown is not met.
     """
+    return conclude(judge(evidence))
+
+
+def judge(evidence: Evidence) -> tuple[Rule, ...]:
+    """Return all rules; one whose finding is unknown is not met."""
     judged = (
         points_rule(evidence),
         share_rule(evidence),
@@ -119,7 +132,11 @@ def verdict(evidence: Evidence) -> Verdict:
         steps_rule("Steps skipped", "steps skipped by a setting", evidence.skipped),
         steps_rule("Steps supplied by hand", "steps supplied by hand", evidence.by_hand),
     )
-    rules = tuple(map(doubt_unknown, judged))
+    return tuple(map(doubt_unknown, judged))
+
+
+def conclude(rules: tuple[Rule, ...]) -> Verdict:
+    """Return the verdict that follows from rules."""
     against = sorted(
         (rule for rule in rules if rule.word != "good"), key=lambda rule: -WORDS.index(rule.word)
     )
@@ -135,6 +152,22 @@ def verdict(evidence: Evidence) -> Verdict:
     return Verdict(
         word=word, sentence=how_many, reasons=tuple(rule.reason for rule in against), rules=rules
     )
+
+
+def worst_state(status: Mapping[str, Status], warnings: Sequence[str]) -> Status:
+    """Return the state of a step: the worst of its keywords or, without any, by its warnings."""
+    order = (Status.NOT_APPLICABLE, Status.COMPLETED, Status.SKIPPED, Status.WARNING)
+    return max(
+        status.values(),
+        key=order.index,
+        default=Status.WARNING if warnings else Status.COMPLETED,
+    )
+
+
+def nominal_values(used: Iterable[Mapping[str, Scalar]]) -> tuple[str, ...]:
+    """Return the quantities of the detector for which steps used a nominal value."""
+    items = {item for of_step in used for item in of_step.items()}
+    return tuple(words for source, words in NOMINAL.items() if source in items)
 
 
 def doubt_unknown(rule: Rule) -> Rule:

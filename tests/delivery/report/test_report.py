@@ -15,16 +15,15 @@ import pytest
 
 from schemas import ROOT
 from schemas.flags import EVENT_SAA, Quality
-from schemas.payloads import Leaf
 from tasks.delivery.report.report import (
     DATA,
     FIGURES,
     collect_report,
-    nominal_values,
     svg,
     typeset_report,
 )
 from tasks.delivery.report.summary import FILTERED, method_of
+from tasks.delivery.report.verdict import nominal_values
 from tests.support.runs import STEPS
 from tests.support.visit_report import FACTS, Visit, collect, row
 
@@ -64,8 +63,7 @@ def test_the_data_hold_what_the_page_shows_and_no_nan(tmp_path: Path) -> None:
 
 def test_nominal_values_of_the_detector_enter_the_verdict() -> None:
     used = {"gain": {"GAIN_SRC": "nominal"}, "bias": {"BIAS_SRC": "x", "RON_SRC": "reference"}}
-    leaves = [Leaf(step=name, used=values) for name, values in used.items()]
-    assert nominal_values(leaves) == ("gain", "read-out noise")
+    assert nominal_values(used.values()) == ("gain", "read-out noise")
 
 
 def test_every_step_is_there_with_its_state_and_absent_ones_are_named(tmp_path: Path) -> None:
