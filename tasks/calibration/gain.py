@@ -29,6 +29,9 @@ from tasks.numerics.series import fill_gaps
 from tasks.visit.housekeeping import repair
 from tasks.visit.raw import Exposures, open_exposures
 
+# [ADU/electron]; 0.5071 with the redundant electronics
+INSTRUMENT = 0.5111
+
 
 @dataclass(frozen=True)
 class GainFormula:
@@ -91,6 +94,24 @@ def nominal_housekeeping(formula: GainFormula) -> dict[str, float]:
     vod, vrd, vog = (vss + other for other in others)
     values = vod, vrd, vog, vss, float(formula.offsets[4])
     return dict(zip(HOUSEKEEPING, values, strict=True))
+
+
+def warn_of_nominal(nominal: float, share: float) -> list[str]:
+    """Return a warning if the nominal gain of the reference is not that of the instrument.
+
+    Parameters
+    ----------
+    nominal : float
+        Of the reference [ADU/electron].
+    share : float
+        Largest relative deviation.
+    """
+    if not deviates(np.array([nominal]), INSTRUMENT, share)[0]:
+        return []
+    return [
+        f"GAIN_NOM of the reference is {nominal:g} ADU/electron, more than {share:.2%} from the "
+        f"{INSTRUMENT:g} of the instrument: fluxes and their errors rest on it"
+    ]
 
 
 def _read_housekeeping(
@@ -157,11 +178,11 @@ def plausible_gain(
     return fill_gaps(mjd, np.where(odd, np.nan, gain)), odd
 
 
-@step("gain", "ADU_CONV", version="4", payload=Gain, leaves=["TERM_GAIN"])
+@step("gain", "ADU_CONV", version="5", payload=Gain, leaves=["TERM_GAIN"])
 def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
     """Estimate the gain of every image from the housekeeping of the visit."""
     formula = read_gain_formula(correction.product)
-    warnings: list[str] = []
+    warnings = warn_of_nominal(formula.nominal, settings.deviation)
     with open_exposures(raw) as exposures:
         mjd = exposures.mjd
         columns, missing = _read_housekeeping(exposures, formula, warnings)

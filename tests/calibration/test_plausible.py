@@ -11,6 +11,7 @@ from tasks.calibration.gain import (
     gain_of,
     nominal_housekeeping,
     plausible_gain,
+    warn_of_nominal,
 )
 from tasks.calibration.linearity import plausible_curve
 from tasks.calibration.plausible import (
@@ -50,6 +51,17 @@ def test_gains_that_are_all_far_from_the_nominal_one_give_that() -> None:
     assert (found == 0.5111).all()
     assert replaced.all()
     assert warnings[0].endswith("the nominal gain is used")
+
+
+@pytest.mark.parametrize("nominal", [0.31, 0.45, 0.505, 0.517, 0.6, 0.89])
+def test_a_nominal_gain_that_is_not_the_instrument_s_is_named(nominal: float) -> None:
+    (warning,) = warn_of_nominal(nominal, 0.01)
+    assert f"GAIN_NOM of the reference is {nominal:g} ADU/electron, more than 1.00%" in warning
+
+
+def test_the_nominal_gains_of_both_electronics_are_those_of_the_instrument() -> None:
+    assert warn_of_nominal(0.5111, 0.01) == []
+    assert warn_of_nominal(0.5071, 0.01) == []
 
 
 def test_nominal_housekeeping_gives_the_nominal_gain() -> None:
