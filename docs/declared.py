@@ -28,7 +28,7 @@ from schemas.products import Column, Keyword, Structure, soc_extnames, soc_struc
 from schemas.settings import PipelineSettings, Settings
 from schemas.terms import COMPANIONS, FIRST_ROUND, TERMS
 from schemas.used import USED
-from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, POSSIBLE
 from tasks.delivery.light_curves import light_curve_structure
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS
 from tasks.engine.run import STEPS
@@ -391,6 +391,7 @@ def kinds() -> str:
         COSMIC: "cosmic ray",
         HIGH_STATE: "telegraphic pixel above the scene",
         FROM_MODEL: "dead or flickering pixel",
+        POSSIBLE: "possible cosmic ray, near a limit; subtracted in part",
     }
     return table(("KIND", "meaning"), words.items())
 

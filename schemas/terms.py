@@ -356,7 +356,8 @@ TERMS = {
                 "KIND",
                 "uint8",
                 "",
-                "1 cosmic ray, 2 telegraphic pixel in its high state, 3 dead or flickering pixel",
+                "1 cosmic ray, 2 telegraphic pixel in its high state, 3 dead or flickering pixel, "
+                "4 possible cosmic ray, subtracted in part",
             ),
             used=_DEFECTS_USED,
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.ndimage
 from numba import njit
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
@@ -14,7 +15,11 @@ from tasks.correction.steady import Sample
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.residuals import Residuals
 
-COSMIC, HIGH_STATE, FROM_MODEL = 1, 2, 3  # kinds of entries of the list
+COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE = 1, 2, 3, 4  # kinds of entries of the list
+
+TRACK = 1.0  # sigma; by so much less the brightest pixel of a group may stand out
+
+DOUBTFUL = 0.5  # sigma; about a limit, within which excess charge is subtracted in part
 
 # of the images; a pixel hit more often flickers, and is not hit by cosmic rays
 OFTEN = 0.1
@@ -61,6 +66,44 @@ def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -
                             stack[top, 0], stack[top, 1] = j, i
                             top += 1
     return count
+
+
+def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
+    """Return the share of the excess of each pixel that is charge of a cosmic ray, (ny, nx).
+
+    It rises from 0 to 1 about the limits, for a group of pixels and for each of them: near a limit,
+    tiny changes of noise or model do not decide on all of the charge. A group counts by its
+    brightest pixel or, as the track of a grazing ray has none, by the sum of its residuals over
+    their noise: sqrt(S^2 - 2 (n - 1) ln 7) for n pixels of which S is the significance together,
+    since about 7^(n - 1) groups of n pixels hold any given one. That may exceed the brightest pixel
+    by `TRACK` at most, since errors of the star's model form groups too.
+
+    Parameters
+    ----------
+    pull : ndarray, shape (ny, nx)
+        Residual over its noise; NaN has a share of 0.
+    seed, neighbour : float
+        Limits as in `find_hits`, where the share is 1/2.
+    """
+    near = np.zeros(pull.shape, dtype=bool)
+    find_hits(pull, seed - DOUBTFUL - TRACK, neighbour - DOUBTFUL, near)
+    labels, count = scipy.ndimage.label(near, np.ones((3, 3)))
+    shares = np.zeros(pull.shape)
+    if count:
+        group, values = labels[near] - 1, pull[near]
+        peaks = np.zeros(count)
+        np.maximum.at(peaks, group, values)
+        size = np.bincount(group)
+        chance = 2.0 * np.log(7.0) * (size - 1)
+        together = np.sqrt(np.maximum(np.bincount(group, values) ** 2 / size - chance, 0.0))
+        score = np.maximum(peaks, np.minimum(together, peaks + TRACK))
+        shares[near] = _rise(score, seed)[group] * _rise(values, neighbour)
+    return shares
+
+
+def _rise(pull: FloatArray, limit: float) -> FloatArray:
+    """Return a share that rises from 0 to 1 about a limit."""
+    return np.asarray(np.clip((pull - limit) / (2.0 * DOUBTFUL) + 0.5, 0.0, 1.0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -188,7 +231,7 @@ class Search:
         closed = (star > noise) & self.rest.uncertain[i]
         self.series[:, k] = np.where(closed, np.nan, excess)[jumps]
         self.sigma[:, k] = noise[jumps]
-        rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.scatter)
+        rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.usual)
         pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
         pull[jumps | self.dead | self.spared | closed] = np.nan
         # an image with more motion deviates more from the model, by its own scatter
@@ -198,12 +241,17 @@ class Search:
             if np.isfinite(core).any()
             else 1.0
         )
-        hit = np.zeros(image.shape, dtype=bool)
-        find_hits(pull, self.settings.seed, self.settings.neighbour, hit)
+        shares = hit_shares(pull, self.settings.seed, self.settings.neighbour)
+        hit = shares >= 0.5
         self.hits += hit
-        for mask, kind in ((hit, COSMIC), (self.dead & np.isfinite(excess), FROM_MODEL)):
+        dead, above = self.dead & np.isfinite(excess), excess - self.static
+        for mask, share, kind in (
+            (hit, shares, COSMIC),
+            (~hit & (shares > 0), shares, POSSIBLE),
+            (dead, dead, FROM_MODEL),
+        ):
             rows, columns = np.nonzero(mask)
-            self.found.add(i, rows, columns, excess[mask] - self.static[mask], kind)
+            self.found.add(i, rows, columns, (share * above)[mask], kind)
 
     def flicker(self) -> BoolArray:
         """Return which pixels are hit too often for cosmic rays."""
@@ -223,5 +271,7 @@ def count_by_image(found: Found, rest: Residuals) -> tuple[IntArray, IntArray, F
         within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
         everywhere[i] += int(rays.sum())
         inside[i] += int((rays & within).sum())
-        replaced[i] += float((within & (kind != HIGH_STATE)).sum()) / (np.pi * DEFAULT_RADIUS**2)
+        replaced[i] += float((within & (kind not in (HIGH_STATE, POSSIBLE))).sum()) / (
+            np.pi * DEFAULT_RADIUS**2
+        )
     return inside, everywhere, replaced

@@ -14,7 +14,7 @@ from schemas.arrays import FloatArray
 from schemas.light_curves import CORRECTION_STAGES, DEFAULT_RADIUS
 from schemas.payloads import CorrectionStages, Defects, Look, Product, Removed
 from schemas.terms import TERMS
-from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, POSSIBLE
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_sums
@@ -31,7 +31,11 @@ ORDER: dict[str, tuple[str, ...]] = {
     "COSMIC_RAYS": ("hits",),
     "BACKGROUND": ("background", "slope", "centre"),
 }
-KINDS = {"TELEGRAPHIC": HIGH_STATE, "DEAD": FROM_MODEL, "COSMIC_RAYS": COSMIC}
+KINDS = {
+    "TELEGRAPHIC": (HIGH_STATE,),
+    "DEAD": (FROM_MODEL,),
+    "COSMIC_RAYS": (COSMIC, POSSIBLE),
+}
 
 
 def one_by_one(effects: Effects, hits: Mapping[str, Hits]) -> list[Effects]:
@@ -89,13 +93,13 @@ def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str
     """Return the corrected pixels of single images, by the stage of their correction."""
     image, x, y, amount, kind = read_defect_list(term)
     hits = {}
-    for stage, number in KINDS.items():
-        of = kind == number
+    for stage, kinds in KINDS.items():
+        of = np.isin(kind, kinds)
         hits[stage] = hits_of(count, shape, image[of], x[of], y[of], amount[of])
     return hits
 
 
-@step("correction_stages", version="2", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
+@step("correction_stages", version="3", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
 def measure_correction_stages(calibrated: Product, look: Look, removed: Removed) -> Leaves:
     """Measure the light curve within one circle after each correction."""
     assert removed.defects is not None

@@ -20,6 +20,10 @@ RARELY = 0.06  # of the images; a level seen more rarely may be cosmic rays
 
 DARKER = 0.5  # of the star's light; a pixel with less is dead
 
+LEAST_NOISE = 1e-6  # electron; images without any noise are simulated
+
+ALIKE = 5  # pixel; side of the square in which the star's model is equally wrong
+
 NEIGHBOURHOOD = 7  # pixel; side of the square around a pixel whose median is the reference
 
 
@@ -49,6 +53,7 @@ class Sample:
 
     median: FloatArray  # median residual [electron]
     scatter: FloatArray  # robust scatter of the residual [electron]
+    usual: FloatArray  # expected scatter, which chance hardly affects [electron]
     star: FloatArray  # mean of the target's model [electron]
     noise: FloatArray  # of one image: model, sky, read-out, steady excess [electron]
     telegraphic: BoolArray
@@ -82,13 +87,28 @@ def sample_statistics(
     )
     telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
-        return Sample(median, np.zeros_like(median), star, noise, telegraphic, outside)
+        return Sample(median, np.zeros_like(median), noise, star, noise, telegraphic, outside)
     scatter = MAD_TO_SIGMA * np.median(
         np.abs(residuals - median.astype(np.float32)), axis=0
     ).astype(np.float64)
-    sample = Sample(median, scatter, star, noise, telegraphic, outside)
+    usual = usual_scatter(scatter, noise, len(chosen))
+    sample = Sample(median, scatter, usual, star, noise, telegraphic, outside)
     mark_telegraphic(residuals, sample, likely, settings)
     return sample
+
+
+def usual_scatter(scatter: FloatArray, noise: FloatArray, count: int) -> FloatArray:
+    """Return the expected scatter of every pixel, at least its noise, shape (ny, nx) [electron].
+
+    Errors of the star's model affect neighbouring pixels alike, and only chance affects a single
+    one: the scatter over `count` images, from the median deviation, has an error of 1.17 /
+    sqrt(count). It is therefore that of the surroundings, relative to the noise. A pixel has its
+    own scatter as far as it exceeds two errors.
+    """
+    ratio = scatter / np.maximum(noise, LEAST_NOISE)
+    around = scipy.ndimage.median_filter(ratio, ALIKE, mode="nearest")
+    own = ratio / (1.0 + 2.0 * 1.17 / np.sqrt(count))
+    return np.asarray(noise * np.maximum(np.maximum(around, own), 1.0))
 
 
 def mark_telegraphic(

@@ -68,7 +68,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="8", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="9", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -92,7 +92,7 @@ def take_look(
         blend, field = read_blend(prior, seen.flux, pointing, stamp), None
         if blend is not None:
             separate(blend, images, seen, ring)
-            follow(blend.target.track, images, seen.places)
+            follow(blend.target.track, images, seen)
             field = blend.scaled(seen.usual_flux())
         usable = shows_star(seen, flags, intended)
         clear = steady(usable & (flags == 0), read_image_flags(pointing) != 0)
@@ -264,7 +264,7 @@ def look_warnings(
     return warnings
 
 
-def follow(track: Track, images: Images, places: FloatArray) -> None:
+def follow(track: Track, images: Images, seen: Seen) -> None:
     """Replace the places by those of the attitude about the usual place, if these agree.
 
     Residuals of neighbours displace the centre of light, differently in every image, but not the
@@ -272,13 +272,14 @@ def follow(track: Track, images: Images, places: FloatArray) -> None:
     """
     duration = track.span(images.nexp, images.exposure_time)
     means = np.array([track.mean(float(mjd), duration, 0.0) for mjd in images.mjd])
-    away = places[:, :2] - means
-    good = np.isfinite(away).all(axis=1)
+    away = seen.places[:, :2] - means
+    # without light there is no place but the first guess
+    good = np.isfinite(away).all(axis=1) & (seen.flux > 0)
     if (
         good.any()
         and robust_scatter((away[good] - np.median(away[good], axis=0)).ravel()) < FOLLOWS
     ):
-        places[good, :2] = means[good] + np.median(away[good], axis=0)
+        seen.places[good, :2] = means[good] + np.median(away[good], axis=0)
 
 
 def cut_sample(images: Images, chosen: IntArray, field: Field | None, seen: Seen) -> Float32Array:

@@ -14,8 +14,14 @@ from astropy.io import fits
 from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import DefectSettings
 from tasks.correction.defects import Outcome, search
-from tasks.correction.hits import field_doubt, find_hits
-from tasks.correction.steady import above_neighbours, sample_statistics, static_excess
+from tasks.correction.hits import field_doubt, find_hits, hit_shares
+from tasks.correction.steady import (
+    above_neighbours,
+    sample_statistics,
+    static_excess,
+    usual_scatter,
+)
+from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.visit.clean import Effects, clean_block, hits_of
 from tests.support.runs import Bench
 
@@ -36,6 +42,69 @@ def test_pixels_without_a_number_are_never_hits() -> None:
     hit = np.zeros((5, 5), dtype=bool)
     assert find_hits(pull, 6.0, 3.0, hit) == 0
     assert not hit.any()
+
+
+def test_the_share_of_a_hit_rises_about_the_limit_and_is_half_of_it_there() -> None:
+    pull = np.zeros((9, 40))
+    pull[4, 5:40:5] = 3.9, 4.25, 4.5, 4.75, 5.1, np.nan, 20.0
+    shares = hit_shares(pull, 4.5, 2.5)
+    np.testing.assert_allclose(shares[4, 5:40:5], [0, 0.25, 0.5, 0.75, 1, 0, 1])
+    assert np.count_nonzero(shares) == 5
+
+
+def test_pixels_beside_a_hit_have_shares_about_their_own_limit() -> None:
+    pull = np.zeros((9, 9))
+    pull[4, 4], pull[4, 5], pull[3, 3], pull[5, 4], pull[8, 8] = 20.0, 2.75, 2.25, 1.9, 3.0
+    shares = hit_shares(pull, 4.5, 2.5)
+    np.testing.assert_allclose(
+        [shares[4, 4], shares[4, 5], shares[3, 3], shares[5, 4]], [1, 0.75, 0.25, 0]
+    )
+    assert shares[8, 8] == 0.0
+
+
+def test_a_track_is_found_whose_brightest_pixel_is_below_the_limit() -> None:
+    pull = np.zeros((20, 20))
+    pull[np.arange(4, 14), np.arange(4, 14)] = 3.2
+    pull[6, 6] = 4.1
+    shares = hit_shares(pull, 4.5, 2.5)
+    # by hand: (9 x 3.2 + 4.1)^2 / 10 - 9 x 2 ln 7 = 73, 8.5 sigma; at most 4.1 + 1 count
+    assert shares[np.arange(4, 14), np.arange(4, 14)].min() == 1.0
+    pull[6, 6] = 3.2  # without any brighter pixel it may be an error of the star's model
+    assert 0 < hit_shares(pull, 4.5, 2.5).max() < 0.25
+
+
+def test_noise_forms_few_groups() -> None:
+    pull = np.random.default_rng(8).normal(size=(1000, 1000))
+    shares = hit_shares(pull, 4.5, 2.5)
+    # 3.4 single pixels in a million are above 4.5 sigma; groups may be as many, and double them
+    assert np.count_nonzero(shares >= 0.5) < 20
+
+
+def test_a_small_change_of_the_noise_changes_little_of_a_hit() -> None:
+    pull = np.zeros((9, 9))
+    for peak in np.arange(3.5, 6.0, 0.05):
+        pull[4, 4:7] = peak, 0.7 * peak, 0.6 * peak
+        change = hit_shares(1.02 * pull, 4.5, 2.5) - hit_shares(pull, 4.5, 2.5)
+        # 2 % of 5 sigma is a tenth of the width of the rise, of group and pixel
+        assert np.abs(change).max() < 0.25
+
+
+def test_the_expected_scatter_is_that_of_the_surroundings() -> None:
+    rng = np.random.default_rng(9)
+    noise = np.full((60, 60), 10.0)
+    wrong = np.where(np.arange(60) < 30, 1.0, 2.0)  # the star's model, in one half
+    scatter = MAD_TO_SIGMA * np.median(np.abs(rng.normal(0, noise * wrong, (30, 60, 60))), axis=0)
+    scatter[10, 10] = 80.0  # flickers
+    usual = usual_scatter(scatter, noise, 30)
+    # a median of 25 values of which each has an error of 1.17 / sqrt(30) = 21 %: 5 %, and the
+    # largest of some hundred; single pixels differ by up to 60 %
+    assert usual[:, :27].max() < 80.0
+    ordinary = np.delete(usual[:, :27].ravel(), 10 * 27 + 10)
+    assert np.median(ordinary) < 10.5
+    assert np.quantile(ordinary, 0.99) < 12.0
+    assert np.median(usual[:, 33:]) == pytest.approx(20.0, rel=0.05)
+    assert usual[10, 10] == pytest.approx(80.0 / 1.427, rel=1e-3)
+    assert (usual >= noise).all()
 
 
 def test_a_steady_excess_must_be_significant_and_more_than_the_star_s_model_may_err() -> None:

@@ -30,7 +30,7 @@ from schemas.payloads import (
 from schemas.terms import TERMS
 from tasks.calibration.detector import PerImage, Response
 from tasks.calibration.stages import Circle, measure_calibration_stages, sum_stages
-from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, POSSIBLE
 from tasks.correction.stages import KINDS, ORDER, one_by_one, stages
 from tasks.files import disk
 from tasks.files.writer import NewHdu, write_fits
@@ -173,7 +173,8 @@ def test_every_effect_has_its_stage() -> None:
     """A new effect in the images needs a column, or the report would not show it."""
     assert {f.name for f in fields(Effects)} == {part for parts in ORDER.values() for part in parts}
     assert list(CORRECTION_STAGES) == ["CALIBRATED", *ORDER]
-    assert sorted(KINDS.values()) == [COSMIC, HIGH_STATE, FROM_MODEL]
+    kinds = sorted(kind for of_stage in KINDS.values() for kind in of_stage)
+    assert kinds == [COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE]
     assert [stage for stage, parts in ORDER.items() if "hits" in parts] == list(KINDS)
 
 
