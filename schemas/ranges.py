@@ -177,7 +177,21 @@ OF_STRUCTURE: Mapping[str, Mapping[str, Allowed]] = {
         "SC_DEC": plausible(-90, 90),
         "SC_ROLL_ANGLE": plausible(-360, 360),  # files use 0 to 360 and -180 to 180
     },
-    "EXT_PRE_StarCatalogue": {"T_EFF": TEMPERATURE_OF_STAR},
+    # single stars and rows can be spared too
+    "EXT_PRE_StarCatalogue": {
+        "RA": plausible(0, 360),
+        "DEC": plausible(-90, 90),
+        "T_EFF": TEMPERATURE_OF_STAR,
+    },
+    "AUX_RES_Orbit": {
+        **{axis: plausible(-10_000, 10_000) for axis in "XYZ"},
+        **{f"{axis}_DOT": plausible(-12, 12) for axis in "XYZ"},
+    },
+    **{
+        name: {"MJD_TIME": plausible(MJD.low, MJD.high)}
+        for name in ("AUX_RES_VisitConstraints", "MPS_PRE_VisitConstraints")
+    },
+    "MPS_PRE_Visits": {"STRAY_LIGHT_THRESHOLD": plausible(0, 1e12)},
     "EXT_APP_SAAMap": {"LATITUDE": Allowed(-90, 90), "LONGITUDE": Allowed(-360, 360)},
 }
 

@@ -89,6 +89,9 @@ class Orbit(NamedTuple):
     light_rate: FloatArray  # change of `light_time` with time during the image
 
 
+UNLIKE = 0.05  # of the distance or the speed
+
+
 class _Constraints(NamedTuple):
     """Rows of visit constraints: times [MJD] and flags, shape (m,)."""
 
@@ -118,7 +121,7 @@ def _defined_rows(table: Hdu, threshold: float | None, warnings: list[str]) -> _
 
     Stray light is flagged above the `threshold`; a table without it has none.
     """
-    mjd = table.finite_column("MJD_TIME")
+    mjd = table.column("MJD_TIME").astype(np.float64)
     saa, occulted = table.column("SAA_FLAG"), table.column("EARTH_OCCULTATION")
     undefined = table.undefined("SAA_FLAG") | table.undefined("EARTH_OCCULTATION")
     if undefined.any():
@@ -127,7 +130,12 @@ def _defined_rows(table: Hdu, threshold: float | None, warnings: list[str]) -> _
             f"{len(mjd)} rows, which are not used"
         )
     stray = np.zeros_like(saa)
-    if threshold is not None:
+    if threshold is not None and not np.isfinite(threshold):
+        warnings.append(
+            "MPS_PRE_Visits: STRAY_LIGHT_THRESHOLD is missing or out of range: no image is flagged "
+            "for stray light"
+        )
+    elif threshold is not None:
         light = table.column("STRAY_LIGHT")
         stray = light > threshold
         if unknown := int((~np.isfinite(light)).sum()):
@@ -135,21 +143,64 @@ def _defined_rows(table: Hdu, threshold: float | None, warnings: list[str]) -> _
                 f"{table.extname}: STRAY_LIGHT is not known in {unknown} of {len(mjd)} rows: "
                 f"treated as below the threshold"
             )
-    if undefined.all():
+    timeless = ~np.isfinite(mjd)
+    if timeless.any():
+        warnings.append(
+            f"{table.extname}: MJD_TIME is missing or out of range in {timeless.sum()} of "
+            f"{len(mjd)} rows, which are not used"
+        )
+    good = ~undefined & ~timeless
+    if not good.any():
         return None
-    good = ~undefined
     return _Constraints(mjd[good], saa[good], occulted[good], stray[good])
 
 
-def _read_orbit(product: Product) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return times [MJD], positions [km] and velocities [km/s] of an orbit."""
+def _read_orbit(product: Product, warnings: list[str]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return times [MJD], positions [km] and velocities [km/s] of an orbit.
+
+    Rows with missing or impossible values are left out, with a warning.
+
+    Raises
+    ------
+    BadInputError
+        If most rows are.
+    """
     with open_declared(require(product.path), ORBIT) as file:
         table = file["AUX_RES_Orbit"]
         with read_from(file.path, "AUX_RES_Orbit: column EPOCH"):
             epoch = utc_to_mjd(table.column("EPOCH"))
-        position = np.stack([table.finite_column(c) for c in "XYZ"], axis=1)
-        velocity = np.stack([table.finite_column(f"{c}_DOT") for c in "XYZ"], axis=1)
-    return epoch, position, velocity
+        position = np.stack([table.column(c).astype(np.float64) for c in "XYZ"], axis=1)
+        velocity = np.stack([table.column(f"{c}_DOT").astype(np.float64) for c in "XYZ"], axis=1)
+        good = possible_rows(position, velocity)
+        if 2 * good.sum() <= len(good):
+            # an orbit in other units is refused with its numbers, where it is interpolated
+            good = ~np.isnan(position.sum(axis=1) + velocity.sum(axis=1))
+        if 2 * good.sum() <= len(good):
+            raise table.refuse(
+                f"of {len(good)} rows, {len(good) - good.sum()} have positions or velocities that "
+                f"are missing or out of range"
+            )
+    if not good.all():
+        first = int(np.argmin(good))
+        warnings.append(
+            f"the orbit has impossible values in {len(good) - good.sum()} of {len(good)} rows, the "
+            f"first in row {first + 1}: interpolated"
+        )
+    return epoch[good], position[good], velocity[good]
+
+
+def possible_rows(position: FloatArray, velocity: FloatArray) -> BoolArray:
+    """Return which rows of an orbit, (m, 3) in km and km/s, are alike in distance and speed.
+
+    The orbit is a circle within a per cent; a row further than `UNLIKE` from the median has a
+    wrong value.
+    """
+    distance, speed = (np.linalg.norm(v, axis=1) for v in (position, velocity))
+    good: BoolArray = np.asarray(np.isfinite(distance) & np.isfinite(speed), np.bool_)
+    for values in (distance, speed):
+        usual = float(np.median(values[good])) if good.any() else 0.0
+        good = np.asarray(good & (np.abs(values - usual) <= UNLIKE * usual), np.bool_)
+    return good
 
 
 def along_orbit(
@@ -159,7 +210,7 @@ def along_orbit(
     if orbit is None:
         nothing = np.full(raw.count, np.nan)
         return Orbit(nothing, nothing, nothing)
-    rows = _read_orbit(orbit)
+    rows = _read_orbit(orbit, warnings)
     star = raw.image.number("RA_TARG"), raw.image.number("DEC_TARG")
     half = raw.span / 2 / DAY
     with read_from(orbit.path, orbit.extname):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from schemas.payloads import Product, Reference
-from tasks.calibration.sight import Sight, sight_of
+from tasks.calibration.sight import Sight, possible_rows, sight_of
 from tasks.files.writer import write_fits
 from tests.support.any_product import set_logical, some_table
 
@@ -82,3 +82,16 @@ def test_an_undefined_map_is_not_outside_without_a_word(tmp_path: Path) -> None:
     assert said == (
         "the SAA map is undefined at the position of 10 of 10 images: treated as outside the SAA"
     )
+
+
+def test_rows_of_an_orbit_that_are_unlike_the_others_are_left_out() -> None:
+    turn = np.linspace(0, 6, 24)
+    position = 7080.0 * np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)
+    velocity = 7.5 * np.stack([-np.sin(turn), np.cos(turn), 0 * turn], axis=1)
+    assert possible_rows(position, velocity).all()
+    for column, odd in ((0, np.nan), (1, 9000.0), (2, 0.0), (5, np.inf), (4, -12.0), (3, 0.0)):
+        rows = np.hstack([position, velocity])
+        rows[7, column] = odd
+        wrong = np.flatnonzero(~possible_rows(rows[:, :3], rows[:, 3:])).tolist()
+        # a component that is 0 by nature may be 0
+        assert wrong == ([] if column == 2 else [7]), column

@@ -27,6 +27,18 @@ from tests.support.faults import (
 )
 from tests.support.runs import Bench as Reduced
 
+# tables of a visit with many rows, of which some can be spared
+TABLES = (
+    ("AUX_RES_Orbit", "AUX_RES_Orbit"),
+    ("SCI_RAW_Attitude", "SCI_RAW_Attitude"),
+    ("MPS_PRE_Visits", "MPS_PRE_VisitConstraints"),
+    ("EXT_PRE_StarCatalogue", "EXT_PRE_StarCatalogue"),
+    (SUBARRAY, "SCI_RAW_ImageMetadata"),
+)
+
+# the same moment as other columns of the row: a contradiction is rejected with both values
+TIED = {"MJD_TIME", "OBT_TIME"}
+
 
 def test_an_orbit_that_runs_back_is_refused(bench: Bench) -> None:
     def change(rows: Any) -> None:
@@ -54,6 +66,27 @@ def test_an_orbit_in_metres_that_says_kilometres_is_refused(bench: Bench) -> Non
     path = bench.raw("AUX_RES_Orbit")
     change_rows(path, "AUX_RES_Orbit", change)
     bench.refused(65, str(path), "km from the geocentre, inside the atmosphere")
+
+
+@pytest.mark.parametrize("value", [1e30, np.nan, -1e6])
+@pytest.mark.parametrize(("kind", "extname"), TABLES, ids=[name for _, name in TABLES])
+def test_an_absurd_cell_in_every_column_of_a_table_never_loses_the_visit(
+    bench: Bench, reduced: Reduced, kind: str, extname: str, value: float
+) -> None:
+    """Each in a row of its own, if there are enough."""
+    know_steps(bench, reduced)
+    changed = []
+
+    def change(rows: Any) -> None:
+        names = [n for n in rows.dtype.names if rows.dtype[n].base.kind == "f"]
+        changed.extend(set(names) - TIED)
+        for k, name in enumerate(changed):
+            rows[name][(k + 1) * len(rows) // (len(changed) + 2)] = value
+
+    change_rows(bench.raw(kind), extname, change)
+    assert changed
+    outcome = bench.run("--until", "prior")
+    assert outcome.code == 0, outcome.err
 
 
 def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_is_told(
