@@ -53,7 +53,7 @@ clients: $(CLIENTS:%=.clients/%/.installed) ## install pycheops, lightkurve and 
 # kernels are also run as plain Python, since compiled ones leave no trace
 KERNELS := calibration/test_calibration calibration/test_damage calibration/test_drift calibration/test_events calibration/test_flat calibration/test_spread \
 	correction/test_background correction/test_cosmics correction/test_defects correction/test_smearing correction/test_stages \
-	correction/test_telegraphic numerics/test_geometry photometry/test_apertures photometry/test_metrics scene/test_field_fluxes \
+	correction/test_telegraphic numerics/test_geometry numerics/test_robust photometry/test_apertures photometry/test_metrics scene/test_field_fluxes \
 	scene/test_look scene/test_plate scene/test_scene scene/test_stars
 COVERED := $(KERNELS) files/test_gate engine/test_store photometry/test_imagettes delivery/test_uncertainty
 coverage: $(VENV)/.installed ## measure branch coverage of kernels, steps, gate and store

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
-from numba import njit
 
-from schemas.arrays import Float32Array, FloatArray, IntArray
+from schemas.arrays import FloatArray, IntArray
 from schemas.inputs import STAR_CATALOGUE
 from schemas.payloads import Calibrated, Plate, Pointing, Product, Psf, Status
 from schemas.settings import PlateSettings
@@ -30,7 +29,7 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import sky_to_tangent
-from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
+from tasks.numerics.robust import MAD_TO_SIGMA, median_around, robust_scatter
 from tasks.scene.catalogue import find_target
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -111,39 +110,8 @@ def without_specks(image: FloatArray) -> FloatArray:
 
     Hot pixels and tracks of cosmic rays are finer than a star and disappear.
     """
-    filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32)
-    return median_of_squares(np.pad(filled, SQUARE // 2, mode="edge"))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def median_of_squares(image: Float32Array) -> FloatArray:
-    """Return the medians of all squares of 5 x 5 pixels in an image, shape (ny - 4, nx - 4)."""
-    ny, nx = image.shape[0] - SQUARE + 1, image.shape[1] - SQUARE + 1
-    half = SQUARE * SQUARE // 2
-    medians, values = np.empty((ny, nx)), np.empty(SQUARE * SQUARE, image.dtype)
-    for y in range(ny):
-        for x in range(nx):
-            for j in range(SQUARE):
-                for i in range(SQUARE):
-                    values[SQUARE * j + i] = image[y + j, x + i]
-            low, high = 0, SQUARE * SQUARE - 1
-            while low < high:  # Hoare's selection: the middle value moves to its place
-                pivot, i, j = values[half], low, high
-                while i <= j:
-                    while values[i] < pivot:
-                        i += 1
-                    while pivot < values[j]:
-                        j -= 1
-                    if i <= j:
-                        values[i], values[j] = values[j], values[i]
-                        i += 1
-                        j -= 1
-                if j < half:
-                    low = i
-                if half < i:
-                    high = j
-            medians[y, x] = values[half]
-    return medians
+    filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32).astype(np.float64)
+    return median_around(filled, SQUARE)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.ndimage
 from astropy.io import fits
 
 from schemas.settings import PlateSettings
@@ -21,7 +20,6 @@ from tasks.scene.plate import (
     match_stars,
     moved_places,
     sky_surface,
-    without_specks,
 )
 from tasks.scene.stars import field_places
 from tasks.simulation.psf import flight_like_psf
@@ -166,12 +164,3 @@ def test_stars_of_the_real_full_frame_are_found(shared: Path) -> None:
     # counted by eye at this contrast; 2000 hot pixels and cosmic rays are not among them
     assert 40 < len(spots.x) < 90
     assert np.median(spots.error) < 0.1
-
-
-def test_the_median_of_squares_is_that_of_scipy() -> None:
-    rng = np.random.default_rng(11)
-    image = np.rint(rng.normal(0, 3, (40, 50)))  # many equal values
-    image[rng.random(image.shape) < 0.05] = np.nan
-    filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32)
-    wanted = scipy.ndimage.median_filter(filled, 5, mode="nearest")
-    np.testing.assert_array_equal(without_specks(image), wanted)
