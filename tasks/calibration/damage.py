@@ -18,6 +18,7 @@ from numba import njit
 from schemas.arrays import BoolArray, FloatArray, IntArray, WordArray
 from tasks.calibration.repeated_times import row_numbers
 from tasks.files.byte_order import from_big_endian
+from tasks.numerics.robust import sort_values
 from tasks.visit.raw import Exposures, by_image
 
 FULL_SCALE = 65535  # ADU of one exposure
@@ -202,7 +203,8 @@ def _count_repeated(image: WordArray, plain: BoolArray) -> int:
             if k == LONG_RUN:
                 digests[rows] = digest
                 rows += 1
-        ordered = np.sort(digests[:rows])
+        ordered = digests[:rows].copy()
+        sort_values(ordered)
         for j in range(1, rows):
             count += ordered[j] == ordered[j - 1]
     return count

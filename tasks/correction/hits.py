@@ -12,7 +12,7 @@ from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.settings import DefectSettings
 from tasks.correction.steady import Sample
-from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.robust import MAD_TO_SIGMA, median_of
 from tasks.scene.residuals import Residuals
 
 COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE = 1, 2, 3, 4  # kinds of entries of the list
@@ -148,7 +148,7 @@ def model_error(size: FloatArray, noise: FloatArray, light: FloatArray) -> float
         middle = 0.0 if k == 0 else (low + high) / 2
         for i in range(size.size):
             ratio[i] = size[i] / np.hypot(noise[i], middle * light[i])
-        if np.median(ratio) > 1 / MAD_TO_SIGMA:
+        if median_of(ratio) > 1 / MAD_TO_SIGMA:
             low = middle
         elif k == 0:
             return 0.0

@@ -263,13 +263,14 @@ def fit_planes(pixels: Pixels, outer: float, clip: float, one_count: float) -> t
 
     Pixels further than `clip` from it are ignored [robust sigma].
     """
+    flat = plane = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
     if pixels.value.size == 0:
-        nothing = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
-        return nothing, nothing
+        return flat, plane
     level, sigma = middle_and_scatter(pixels.value)
     start = level, clip * max(sigma, one_count)
-    flat = fit_plane(pixels, start, outer, one_count, False)
-    return flat, fit_plane(pixels, start, outer, one_count, True)
+    for sloped in (False, True):  # as a variable, or it is compiled once for each
+        flat, plane = plane, fit_plane(pixels, start, outer, one_count, sloped)
+    return flat, plane
 
 
 def free_windows(sums: FloatArray) -> tuple[FloatArray, BoolArray]:

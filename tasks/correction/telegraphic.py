@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from schemas.arrays import BoolArray, Float32Array, FloatArray
+from tasks.numerics.robust import sort_values
 
 WIDE = 8.0  # sigma; two levels this far apart are beyond doubt
 ROUNDS = 6  # of levels and states, which converge after about three
@@ -38,7 +39,8 @@ def split_levels(values: FloatArray) -> tuple[float, float, float, float, int]:
         Means of the two levels, variance about them, variance about a single mean, and number of
         values in the smaller group.
     """
-    ordered = np.sort(values)
+    ordered = values.copy()
+    sort_values(ordered)
     n = ordered.size
     offset = ordered[n // 2]
     total, squares = 0.0, 0.0
@@ -115,7 +117,8 @@ def _split_without_hits(series: FloatArray, fewest: int) -> tuple[float, float, 
 
     A few cosmic rays form a group of their own, and are removed.
     """
-    kept = np.sort(series)
+    kept = series.copy()
+    sort_values(kept)
     low, high, within, about_one, fewer = split_levels(kept)
     for _ in range(3):
         if fewer >= fewest or fewer == 0 or high <= kept[-1 - fewer]:
@@ -196,8 +199,8 @@ def _emit(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> None:
     """Set the probability of each state given the values up to an image, shape (n, 2)."""
-    p = emission[0] * 0.5
-    forward[0] = p / p.sum()
+    p0, p1 = emission[0, 0] * 0.5, emission[0, 1] * 0.5
+    forward[0, 0], forward[0, 1] = p0 / (p0 + p1), p1 / (p0 + p1)
     for i in range(1, len(emission)):
         stay0 = forward[i - 1, 0] * (1 - chance) + forward[i - 1, 1] * chance
         stay1 = forward[i - 1, 1] * (1 - chance) + forward[i - 1, 0] * chance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import urllib.error
 import urllib.request
@@ -122,7 +123,6 @@ def _as_task(run: Run, name: str, text: str, body: Callable[..., Any]) -> Callab
         name=name,
         description=text,
         task_run_name=f"{name} {run.workspace.visit}",
-        tags=[run.workspace.visit],
         retries=run.retries,
         retry_delay_seconds=run.retry_delay,
         retry_condition_fn=lambda _task, _run, state: is_transient(state.data),
@@ -156,12 +156,15 @@ def _as_flow(
     run: Run, name: str, fn: Callable[..., R], ended: list[R | BaseException]
 ) -> Callable[..., Any]:
     from prefect import flow
+    from prefect.context import TagsContext
     from prefect.states import Completed
 
     @functools.wraps(fn)
     def body(*args: Any, **kwargs: Any) -> Any:
         try:
-            ended.append(fn(*args, **kwargs))
+            # for each tag of a task Prefect asks the server whether it may run: they have none
+            with TagsContext(current_tags=set()):
+                ended.append(fn(*args, **kwargs))
         except BaseException as error:
             ended.append(error)
             if isinstance(error, Stopped):
@@ -169,6 +172,10 @@ def _as_flow(
             raise
         return ended[0]
 
+    # Prefect makes a form for the arguments, which takes long for payloads and is of no use here
+    signature = inspect.signature(fn)
+    plain_parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    body.__dict__["__signature__"] = inspect.Signature(plain_parameters)
     options: dict[str, Any] = {
         "name": name,
         "flow_run_name": f"{name} {run.workspace.visit}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from schemas.arrays import Float32Array, FloatArray
@@ -44,6 +45,64 @@ def median_of_known(values: AnyFloat) -> AnyFloat:
     return median
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def select(values: FloatArray, k: int) -> float:
+    """Return the value that sorting would bring to place `k`; none before it is larger afterwards.
+
+    This and the functions below exist because those of numpy take seconds to compile.
+    """
+    low, high = 0, values.size - 1
+    while low < high:  # Hoare's selection
+        pivot, i, j = values[k], low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if j < k:
+            low = i
+        if k < i:
+            high = j
+    return float(values[k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def median_of(values: FloatArray) -> float:
+    """Return the median of finite values, shape (n,), n > 0, and change their order."""
+    half = values.size // 2
+    upper = select(values, half)
+    if values.size % 2:
+        return float(upper)
+    lower = values[0]
+    for i in range(1, half):
+        lower = max(lower, values[i])
+    return float((lower + upper) / 2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def sort_values(values: npt.NDArray[Any]) -> None:
+    """Sort values in place, by heap."""
+    n = values.size
+    for step in range(n // 2 + n):
+        if step < n // 2:
+            top, size = n // 2 - 1 - step, n
+        else:
+            top, size = 0, n + n // 2 - 1 - step
+            values[0], values[size] = values[size], values[0]
+        while 2 * top + 1 < size:
+            child = 2 * top + 1
+            if child + 1 < size and values[child] < values[child + 1]:
+                child += 1
+            if not values[top] < values[child]:
+                break
+            values[top], values[child] = values[child], values[top]
+            top = child
+
+
 def median_around(image: FloatArray, side: int) -> FloatArray:
     """Return the median of a square of an odd side [pixel] about every pixel; all are finite.
 
@@ -63,33 +122,17 @@ def _median_of_squares(image: FloatArray, side: int, out: FloatArray) -> None:
             for j in range(side):
                 for i in range(side):
                     values[side * j + i] = image[y + j, x + i]
-            low, high = 0, values.size - 1
-            while low < high:  # Hoare's selection: the middle value moves to its place
-                pivot, i, j = values[half], low, high
-                while i <= j:
-                    while values[i] < pivot:
-                        i += 1
-                    while pivot < values[j]:
-                        j -= 1
-                    if i <= j:
-                        values[i], values[j] = values[j], values[i]
-                        i += 1
-                        j -= 1
-                if j < half:
-                    low = i
-                if half < i:
-                    high = j
-            out[y, x] = values[half]
+            out[y, x] = select(values, half)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def middle_and_scatter(values: FloatArray) -> tuple[float, float]:
     """Return median and robust standard deviation of finite values, shape (n,), n > 0."""
-    middle = np.median(values)
-    away = np.empty(values.size)
+    away = values.copy()
+    middle = median_of(away)
     for i in range(values.size):  # an array expression takes seconds to compile
         away[i] = np.abs(values[i] - middle)
-    return middle, MAD_TO_SIGMA * np.median(away)
+    return middle, MAD_TO_SIGMA * median_of(away)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -123,7 +166,8 @@ def ring_statistics(
     for i in range(images.shape[0]):
         count = _collect_ring(images[i], x[i], y[i], inner, outer, values)
         if count == 0:
-            out[i] = np.nan, np.nan, np.nan, 0.0
+            out[i, 0] = out[i, 1] = out[i, 2] = np.nan
+            out[i, 3] = 0.0
         else:
             _measure_level(values[:count], clip, out[i])
 

@@ -153,7 +153,8 @@ def _sum_images(
         )
         _cross(x[image] - floor(x[image]), y[image] - floor(y[image]), radii, lines, crossings)
         _sum_stamp(stamp, radii, lines, crossings, sums[image])
-        areas[image] = pi * radii * radii
+        for k in range(len(radii)):
+            areas[image, k] = pi * radii[k] * radii[k]
         if holes:
             missing = np.empty(len(radii))
             _sum_stamp(hole, radii, lines, crossings, missing)

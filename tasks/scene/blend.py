@@ -50,7 +50,8 @@ class Blend:
         """
         found, floor = np.array([[*place, 0.0, 0.0, 0.0]]), np.ones(1)
         for radius in radii:
-            centre_of_light(drawn[None], found[:, 0], found[:, 1], radius, MOVES, floor, found)
+            x, y = found[:, 0].copy(), found[:, 1].copy()
+            centre_of_light(drawn[None], x, y, radius, MOVES, floor, found)
         return np.asarray(found[0, :2] - place)
 
 

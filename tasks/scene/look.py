@@ -147,7 +147,8 @@ class Seen:
     ) -> None:
         """Move the places in a block of images to the centre of light in a circular window."""
         places = self.places[block]
-        centre_of_light(pixels, places[:, 0], places[:, 1], radius, MOVES, floor, places)
+        x, y = places[:, 0].copy(), places[:, 1].copy()
+        centre_of_light(pixels, x, y, radius, MOVES, floor, places)
 
     def usual_flux(self) -> float:
         """Return the median flux of the images that show light, 0 without any [electron]."""

@@ -40,13 +40,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield os.environ["PREFECT_API_URL"]
 
 
-def ask(server: str, what: str, tag: str = VISIT) -> list[dict[str, Any]]:
-    """Return the task runs or flow runs that the server knows, the first ones first."""
+def ask(server: str, what: str, visit: str = VISIT) -> list[dict[str, Any]]:
+    """Return the task runs of a visit, or the flow runs, that the server knows, the first first."""
     password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
     question: dict[str, Any] = {"limit": 200}
     if what == "task_runs":
         # a sub-flow has a task that stands for it
-        question["task_runs"] = {"tags": {"all_": [tag]}, "subflow_runs": {"exists_": False}}
+        question["task_runs"] = {
+            "name": {"like_": visit},
+            "subflow_runs": {"exists_": False},
+        }
     request = urllib.request.Request(
         f"{server}/{what}/filter",
         json.dumps(question).encode(),
@@ -157,7 +160,7 @@ def test_steps_fail_are_tried_again_and_stop_under_prefect_as_they_do_without(
         "memory": ["BusyError", 1],
         "stopped": ["Interrupted", 1],
     }
-    tag = "PR900001_TG000001"
+    visit = "PR900001_TG000001"
     # two runs of two steps, one by hand, one up to the first; two retried; six that end badly in
     # the second step
     ends = ["Completed"] * 2 + ["Cached"] * 3 + ["ByHand", "Cached"]
@@ -167,7 +170,7 @@ def test_steps_fail_are_tried_again_and_stop_under_prefect_as_they_do_without(
         + ["Completed", "Failed"] * 5
         + ["Completed", "Crashed"]
     )
-    until(lambda: [t["state_name"] for t in ask(server, "task_runs", tag)] == ends)
+    until(lambda: [t["state_name"] for t in ask(server, "task_runs", visit)] == ends)
 
 
 def test_the_server_wants_its_password(server: str) -> None:
