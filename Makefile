@@ -37,8 +37,9 @@ test: $(VENV)/.installed ## run all tests
 
 # not a part of the tests or of CI; `make soak SOAK="--seed 7"` tries others
 SOAK ?=
-soak: $(VENV)/.installed ## spoil files at random and kill reductions (SOAK="--mutations 1000 --minutes 10 --seed 1")
+soak: $(VENV)/.installed ## spoil files at random, kill reductions and campaigns (SOAK="--mutations 1000 --minutes 10 --seed 1")
 	@$(BIN)/python -m tests.soak $(SOAK)
+	@$(BIN)/python -m pytest -q -m soak
 
 # real programs that read our products, each in its own environment; tests/delivery/test_clients.py
 # runs those that are installed
@@ -69,8 +70,9 @@ bounds: $(VENV)/.installed ## run the tests of kernels with every index checked
 	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/build/bounds \
 		$(BIN)/python -m pytest -q -n 2 --dist loadfile $(BOUNDED:%=tests/%.py)
 
-check: $(VENV)/.installed ## check lock file, lint, format, types and import rules; collect the tests
+check: $(VENV)/.installed ## check lock file, deployment files, lint, format, types and import rules; collect the tests
 	@$(BIN)/python deploy/check_lock.py
+	@$(BIN)/python deploy/check_deploy.py
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -101,6 +103,8 @@ validation: $(VENV)/.installed ## measure every claim of accuracy (hours; VALIDA
 lock: ## write requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		--extra cluster --group pyproject.toml:build --group pyproject.toml:dev --group pyproject.toml:docs pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--no-annotate --extra cluster --group pyproject.toml:build --constraint requirements.lock pyproject.toml --output-file deploy/image.lock
 
 clean: ## delete environments, caches, the demo and built pages
 	rm -rf $(VENV) .clients $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

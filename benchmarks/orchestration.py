@@ -57,7 +57,7 @@ class Reduction(NamedTuple):
             "work": str(self.root / "work-form"),
         }
         started = time.perf_counter()
-        deployment = ask(state, "deployments/name/reduce/drp")["id"]
+        deployment = ask(state, "deployments/name/reduce/reduce")["id"]
         path = f"deployments/{deployment}/create_flow_run"
         run = ask(state, path, {"parameters": {"request": request}})["id"]
         while (now := ask(state, f"flow_runs/{run}"))["state_type"] not in ENDED:

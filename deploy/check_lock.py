@@ -50,6 +50,16 @@ def main() -> int:
     ]
     if "--hash=sha256:" not in text or re.search(r"https?://|--index-url|--find-links", text):
         faults.append("the lock file must contain hashes and must not name a host")
+    # the image has what is needed to run, in the same versions
+    image = (ROOT / "deploy" / "image.lock").read_text()
+    pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", image, re.MULTILINE))
+    wanted = {canonicalize_name(Requirement(r).name) for r in project["project"]["dependencies"]}
+    faults += [f"{name} is not in deploy/image.lock" for name in sorted(wanted - set(pinned))]
+    faults += [
+        f"{name} is {version} in deploy/image.lock, but {locked.get(name)} is locked"
+        for name, version in pinned.items()
+        if locked.get(canonicalize_name(name)) != version
+    ]
     for fault in faults:
         print(f"requirements.lock: {fault}; run `make lock`", file=sys.stderr)
     return 1 if faults else 0

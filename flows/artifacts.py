@@ -218,6 +218,28 @@ def show_failure(flow_run: str, visit: str, code: int, text: str) -> None:
                 client.update_flow_run(UUID(flow_run), tags=sorted(tags))
 
 
+def show_steps(run: Run) -> None:
+    """Show the steps of a run that has ended as one table, and tag the flow run with its visit."""
+    if not (flow_run := current_flow_run()):
+        return
+    visit = run.workspace.visit
+    with contextlib.suppress(Exception):  # the visit is published, whatever the server replies
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactCreate
+        from prefect.runtime import flow_run as known
+
+        artifact = ArtifactCreate(
+            key=f"{slug(visit)}-steps",
+            type="table",
+            data=json.dumps([row(report) for report in run.reports]),
+            description=f"steps of {visit}",
+            flow_run_id=UUID(flow_run),
+        )
+        with get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True) as client:
+            client.create_artifact(artifact)
+            client.update_flow_run(UUID(flow_run), tags=sorted({*known.tags, visit}))
+
+
 def current_flow_run() -> str:
     """Return the id of the Prefect flow run that this code is part of; empty if there is none."""
     if "prefect" not in sys.modules:

@@ -73,7 +73,10 @@ class Form(BaseModel):
 class ReduceForm(Form):
     """Reduce one visit, or continue from a published one."""
 
-    visit: Folder = Field(description="folder of the visit, or a published folder")
+    visit: Folder = Field(
+        description="folder of the visit, or a published folder",
+        examples=["/data/visits/PR100001_TG000101"],
+    )
     references: tuple[Folder, ...] = Field(
         (), description="folders with reference files; default: the library"
     )
@@ -107,10 +110,55 @@ class ReduceForm(Form):
         )
 
 
+class CampaignForm(Form):
+    """Reduce many visits; running it again with the same name goes on."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$",
+        description="name of the campaign, for its state file and its report",
+        examples=["spring-2027"],
+    )
+    folder: Folder | None = Field(
+        None,
+        description="folder whose subfolders are the visits",
+        examples=["/data/visits"],
+    )
+    list: Folder | None = Field(
+        None, description="file with the path of a visit on each line", examples=["/data/todo.txt"]
+    )
+    references: tuple[Folder, ...] = Field(
+        (), description="folders with reference files; default: the library"
+    )
+    output: Folder | None = Field(
+        None,
+        description="folder in which the products are published; empty: that of this installation",
+    )
+    work: Folder | None = Field(
+        None, description="folder of intermediate products; empty: that of this installation"
+    )
+    settings: PipelineSettings = Field(
+        default_factory=PipelineSettings, description="settings that differ from the defaults"
+    )
+    archive: bool = Field(False, description="also write the .tgz that pycheops opens")
+    strict: bool = Field(False, description="reject inputs that deviate from their definitions")
+    most_open: int = Field(150, ge=1, le=1000, description="largest number of runs at a time")
+    again: bool = Field(False, description="reduce visits again that are done or have failed")
+
+    def form_of_visit(self, output: Path) -> dict[str, object]:
+        """Return the form of a visit, without the visit; `output` is used if none is named."""
+        shared = {"references", "output", "work", "settings", "archive", "strict"}
+        asked = self.model_dump(mode="json", include=shared, exclude_unset=True)
+        return {"output": str(output), "wait": True} | {
+            name: value for name, value in asked.items() if value is not None
+        }
+
+
 class SimulateForm(Form):
     """Simulate a visit."""
 
-    output: Folder = Field(description="the new folder of the visit")
+    output: Folder = Field(
+        description="the new folder of the visit", examples=["/data/simulated/demo"]
+    )
     case: Name = Field("demo", description="name of the simulated case")
     images: int | None = Field(
         None, ge=1, description="number of stacked images; empty: the case's own"
@@ -121,7 +169,9 @@ class SimulateForm(Form):
 class ValidateForm(Form):
     """Validate the pipeline on simulated visits."""
 
-    output: Folder = Field(description="folder of results and finished parts")
+    output: Folder = Field(
+        description="folder of results and finished parts", examples=["/data/validation"]
+    )
     cases: tuple[Name, ...] = Field((), description="names of cases, or budget; default: all")
     seeds: int | None = Field(
         None, ge=1, description="visits of each case; empty: as many as its noise requires"
@@ -139,7 +189,9 @@ class ValidateForm(Form):
 class IntakeForm(Form):
     """Process the job orders in a folder, each once."""
 
-    folder: Folder = Field(description="folder in which job orders arrive")
+    folder: Folder = Field(
+        description="folder in which job orders arrive", examples=["/data/orders"]
+    )
 
 
 class ReprocessForm(Form):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flows.campaign.engines import Engine
@@ -94,7 +94,12 @@ def run_campaign(campaign: Campaign, engine: Engine, report: Report) -> list[Out
         state.write(begin=begin_line(campaign, visits, digest))
         usual = Task("", campaign.options, campaign.delay, campaign.memory, locks)
         tasks = [
-            Task(**{**vars(usual), "visit": visit, "command": campaign.command})
+            replace(
+                usual,
+                visit=visit,
+                command=campaign.command,
+                earlier=state.history.earlier.get(visit, 0),
+            )
             for visit in visits
             if visit not in known
         ]

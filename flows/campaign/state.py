@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,12 +55,13 @@ def options_digest(options: Sequence[str], settings: bytes = b"") -> str:
 class History:
     """What a state file says: the last call, and the last outcome of each visit since its options.
 
-    `calls` counts the calls with these options.
+    `calls` counts the calls with these options, `earlier` all outcomes of each visit.
     """
 
     begin: Begin | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     calls: int = 0
+    earlier: Counter[str] = field(default_factory=Counter)
     running: bool = False
 
     def add(self, entry: Entry) -> None:
@@ -71,6 +73,7 @@ class History:
             self.calls += 1
         elif entry.outcome is not None:
             self.outcomes[entry.outcome.visit] = entry.outcome
+            self.earlier[entry.outcome.visit] += 1
 
     def final(self, digest: str) -> dict[str, Outcome]:
         """Return the outcomes that hold under these options, by visit.

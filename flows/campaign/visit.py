@@ -46,6 +46,7 @@ class Task:
     delay: float = 10.0
     memory: int = 0
     locks: Locks | None = None
+    earlier: int = 0  # outcomes that it has already
     version: str = VERSION
     command: tuple[str, ...] = (*COMMAND, "reduce")
 

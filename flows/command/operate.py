@@ -265,7 +265,7 @@ def report_done(console: Console, done: Done) -> None:
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Maximum number of concurrent runs.",
+    help="Maximum number of concurrent runs; with SQLite, one.",
 )
 @command
 def up(console: Console, database: str, port: int, runs: int) -> None:

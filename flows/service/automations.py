@@ -44,16 +44,20 @@ PAYLOAD = (
 def detect_lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]:
     """Yield automations that mark silent runs as crashed.
 
-    A run is silent if it sends no event after its start or after its last heartbeat.
+    A run is silent if it sends no event after its start or after its last heartbeat. A run that a
+    worker has taken but not started would wait for ever.
     """
     ours = {
         "prefect.resource.role": "deployment",
         "prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments],
     }
-    for since in ("Running", "heartbeat"):
+    silences = {"Running": seconds, "heartbeat": seconds, "Pending": 4 * seconds}
+    if os.environ.get("DRP_SQLITE"):
+        del silences["Pending"]  # every further trigger is a load; the keeper looks for them
+    for since, within in silences.items():
         yield Automation(
             name=f"{PREFIX}lost since {since}",
-            description="A run without heartbeats has lost its process or its worker.",
+            description="A run that is silent has lost its process or its worker.",
             trigger=EventTrigger(
                 posture=Posture.Proactive,
                 after={f"prefect.flow-run.{since}"},
@@ -62,13 +66,13 @@ def detect_lost(deployments: list[UUID], seconds: float) -> Iterator[Automation]
                 match_related=ours,
                 for_each={"prefect.resource.id"},
                 threshold=1,
-                within=timedelta(seconds=seconds),
+                within=timedelta(seconds=within),
             ),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
                     name="Lost",
-                    message="no heartbeat: the process or its worker has died",
+                    message="no sign of life: the process or its worker has died",
                 )
             ],
         )
@@ -120,9 +124,9 @@ def main() -> None:
         ours = [
             deployment.id for deployment in client.read_deployments() if OURS in deployment.tags
         ]
-        recover = client.read_deployment_by_name("recover/drp").id
+        recover = client.read_deployment_by_name("recover/recover").id
         if folder := os.environ.get("DRP_INTAKE"):
-            intake = client.read_deployment_by_name("intake/drp").id
+            intake = client.read_deployment_by_name("intake/intake").id
             for schedule in client.read_deployment_schedules(intake):
                 parameters = {"request": {"folder": str(disk.absolute(Path(folder)))}}
                 client.update_deployment_schedule(

@@ -1,4 +1,4 @@
-"""The flows that workers run: entry points of `deploy/prefect.yaml`.
+"""The flows that workers run: entry points of `flows/service/prefect.yaml`.
 
 The form of each is a pydantic model. This is the only module that imports Prefect at the top; the
 packages of the pipeline are imported when a flow runs.
@@ -32,15 +32,26 @@ from prefect.states import Completed, Crashed, Failed, Scheduled
 
 from flows.runs.ending import BESIDE, exit_code, report_notes, watch_storage
 from schemas.errors import ConfigurationError, DrpError, plain
-from schemas.forms import Form, IntakeForm, ReduceForm, ReprocessForm, SimulateForm, ValidateForm
+from schemas.forms import (
+    CampaignForm,
+    Form,
+    IntakeForm,
+    ReduceForm,
+    ReprocessForm,
+    SimulateForm,
+    ValidateForm,
+)
 from schemas.names import VISIT
 from tasks.files import disk
 
 if TYPE_CHECKING:
     from flows.reprocess import Planned
+    from schemas.payloads import Published
 
 
 OURS = "drp"  # the tag of deployments whose runs are resumed
+
+STUCK_SECONDS = 300.0  # a run that a worker has taken is started sooner
 
 MOST_RESUMED = 3  # a run that keeps losing its process needs an operator
 
@@ -80,16 +91,42 @@ def reduce_visit(request: ReduceForm) -> Any:
         from flows.runs.reduction import run_reduce
 
         published, run = run_reduce(request.request(output_folder()), "prefect", whole=recipe.fn)
-    end: State[Any]
-    if published is None:
-        end = Completed(name="Stopped", message=f"stopped after {request.until} without publishing")
-    elif published.new:
-        end = Completed(message=f"published {published.folder}")
-    else:
-        end = Completed(name="Cached", message=f"already up to date: {published.folder}")
+    end = end_of(published, request.until)
     if run.engine != "prefect":
         report_late(end)
     return end
+
+
+def end_of(published: Published | None, until: str | None) -> State[Any]:
+    """Return the state in which the run of a reduction ends."""
+    if published is None:
+        return Completed(name="Stopped", message=f"stopped after {until} without publishing")
+    if published.new:
+        return Completed(message=f"published {published.folder}")
+    return Completed(name="Cached", message=f"already up to date: {published.folder}")
+
+
+@flow(name="reduce-lean", **OPTIONS)
+def reduce_lean(request: ReduceForm) -> Any:
+    """Reduce a visit of a campaign: the server hears of it at its beginning and its end only."""
+    with failure_announced(request, request.visit):
+        from flows.artifacts import show_steps
+        from flows.runs.reduction import run_reduce
+
+        published, run = run_reduce(request.request(output_folder()), "plain")
+        show_steps(run)
+    return end_of(published, request.until)
+
+
+@flow(name="campaign", **OPTIONS)
+def campaign(request: CampaignForm) -> Any:
+    """Reduce many visits, each as a run of its own, a bounded number at a time."""
+    with failure_announced(request, request.folder or request.list or request.name):
+        from flows.service.campaigns import reduce_all
+
+        results, page = reduce_all(request, output_folder(), log)
+    failed = sum(o.code != 0 for o in results)
+    return Completed(message=f"visits: {len(results)}, failed: {failed}; report: {page}")
 
 
 @flow(name="simulate", **OPTIONS)
@@ -208,10 +245,17 @@ def log(text: str) -> None:
 
 @flow(name="recover", **{**OPTIONS, "flow_run_name": None})
 def recover() -> Any:
-    """Resume runs that have lost their process, at most three times; others need an operator."""
+    """Resume runs that have lost their process, at most three times; others need an operator.
+
+    Runs that a worker has taken and not started are given to another one.
+    """
     resumed, given_up = [], []
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=crashed_runs()):
+        for run in client.read_flow_runs(flow_run_filter=our_runs(StateType.PENDING)):
+            if run.state is not None and age(run.state) > STUCK_SECONDS:
+                client.set_flow_run_state(run.id, resumed_state(run.run_count), force=True)
+                resumed.append(run.name)
+        for run in client.read_flow_runs(flow_run_filter=our_runs(StateType.CRASHED)):
             crash_parts(client, run.id)
             if run.run_count <= MOST_RESUMED:
                 state = resumed_state(run.run_count)
@@ -228,12 +272,17 @@ def recover() -> Any:
     )
 
 
-def crashed_runs() -> FlowRunFilter:
-    """Return the filter for crashed runs of our deployments."""
+def age(state: State[Any]) -> float:
+    """Return for how long a run has been in its state [s]."""
+    return (datetime.now(UTC) - state.timestamp).total_seconds()
+
+
+def our_runs(kind: StateType) -> FlowRunFilter:
+    """Return the filter for runs of our deployments in a state."""
     return FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(is_null_=False),
         tags=FlowRunFilterTags(all_=[OURS]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[kind])),
     )
 
 
@@ -252,7 +301,7 @@ def resumed_state(run_count: int) -> State[Any]:
     """Return the state that schedules a lost run again."""
     return Scheduled(
         name="Resumed",
-        message=f"the process died; resumed from the records ({run_count} of {MOST_RESUMED})",
+        message=f"its process is gone; resumed from the records ({run_count} of {MOST_RESUMED})",
         scheduled_time=datetime.now(UTC),
     )
 
@@ -345,4 +394,13 @@ def report_late(end: State[Any], seconds: float = 60) -> None:
     os._exit(0)
 
 
-__all__ = ["intake", "recover", "reduce_visit", "reprocess", "simulate", "validate"]
+__all__ = [
+    "campaign",
+    "intake",
+    "recover",
+    "reduce_lean",
+    "reduce_visit",
+    "reprocess",
+    "simulate",
+    "validate",
+]

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,16 @@ from tasks.engine.child import Process, TimeoutExpired, start_python
 from tasks.engine.prefect import server_answers
 from tasks.files import disk
 
-POOL = "drp"
+POOL, CONTROL = "drp", "drp-control"
+
+CONTROL_RUNS = 4  # of the second pool at a time: recover, intake, campaigns
+
+# of a worker: one that gives up loses the run that it has just taken
+PATIENCE = {"PREFECT_API_REQUEST_TIMEOUT": "60", "PREFECT_CLIENT_MAX_RETRIES": "5"}
 
 LONGEST_PAUSE = 60.0  # between two starts of a process that keeps dying [s]
+
+STUCK_SECONDS = 300.0  # a run that a worker has taken is started sooner
 
 CHASE_SECONDS = 30.0  # between two checks for crashed runs [s]
 
@@ -148,7 +156,7 @@ class NotStartedError(Exception):
 
 
 class Keeper:
-    """The server and worker of a user, and their state."""
+    """The server and workers of a user, and their state."""
 
     def __init__(self, home: Path, port: int, limit: int) -> None:
         self.home = home
@@ -158,9 +166,17 @@ class Keeper:
         api = self.for_others["PREFECT_API_URL"]
         os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"] = api, auth
         kind = "postgresql" if database else "sqlite"
+        if not database:
+            # a second worker would write too much: queues limit the visits to one at a time each
+            self.for_others |= {"DRP_SQLITE": "1", "DRP_CONTROL_POOL": POOL}
         self.state = State("starting", os.getpid(), api, auth, kind)
         self.server = Kept(server_command(port), for_server, home / "server.log")
-        self.worker = Kept(worker_command(limit), self.for_others, home / "worker.log")
+        workers = {**self.for_others, **PATIENCE}
+        limits = {POOL: limit, CONTROL: CONTROL_RUNS} if database else {POOL: CONTROL_RUNS}
+        self.workers = [
+            Kept(worker_command(pool, most), workers, home / f"{log}.log")
+            for (pool, most), log in zip(limits.items(), ("worker", "control"), strict=False)
+        ]
 
     def start(self) -> None:
         """Start the server, create the deployments, and start the worker.
@@ -174,7 +190,8 @@ class Keeper:
         self.server.look()
         self.wait_for_server()
         self.deploy()
-        self.worker.look()
+        for worker in self.workers:
+            worker.look()
         self.state.phase = "up"
         write_state(self.home, self.state)
 
@@ -188,34 +205,24 @@ class Keeper:
             time.sleep(0.2)
 
     def deploy(self) -> None:
-        """Create the work pool, the deployments and the automations."""
+        """Create pools, deployments and automations."""
         log = self.home / "deploy.log"
         # a secret of the site that only the automations need
         notify = {name: os.environ[name] for name in ("DRP_NOTIFY_URL",) if name in os.environ}
-        for command, more in (
-            (["prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite"], {}),
-            (
-                [
-                    *("prefect", "--no-prompt", "deploy", "--all"),
-                    *("--prefect-file", "deploy/prefect.yaml"),
-                ],
-                {},
-            ),
-            (["flows.service.automations"], notify),
-        ):
-            process = run(command, {**self.for_others, **more}, log)
-            while process.poll() is None and not self.stop_asked:
-                time.sleep(0.1)
-            if process.poll() != 0:
-                raise NotStartedError(f"the deployments could not be created; see {log}")
+        process = run(["flows.service.deploy"], {**self.for_others, **notify}, log)
+        while process.poll() is None and not self.stop_asked:
+            time.sleep(0.1)
+        if process.poll() != 0:
+            raise NotStartedError(f"the deployments could not be created; see {log}")
 
     def watch(self) -> None:
         """Keep server and worker running and crashed runs resumed until a signal arrives."""
         chased = time.monotonic()
         while not self.stop_asked:
             self.server.look()
-            self.worker.look()
-            _reap(self.server, self.worker)
+            for worker in self.workers:
+                worker.look()
+            _reap(self.server, *self.workers)
             if time.monotonic() - chased > CHASE_SECONDS:
                 chase(self.state)
                 chased = time.monotonic()
@@ -229,7 +236,8 @@ class Keeper:
 
     def end(self) -> None:
         """Stop worker, runs and server, in this order."""
-        self.worker.stop()
+        for worker in self.workers:
+            worker.stop()
         _end(signal.SIGTERM, self.server)
         self.server.stop()
         _end(signal.SIGKILL, None)
@@ -237,11 +245,11 @@ class Keeper:
             disk.discard(state_file(self.home))
 
 
-def worker_command(limit: int) -> list[str]:
-    """Return module and arguments of the worker, with at most `limit` concurrent runs."""
+def worker_command(pool: str, limit: int) -> list[str]:
+    """Return module and arguments of the worker of a pool, with at most `limit` concurrent runs."""
     return [
-        *("prefect", "worker", "start", "--pool", POOL, "--type", "process"),
-        *("--name", "drp", "--limit", str(limit)),
+        *("prefect", "worker", "start", "--pool", pool, "--type", "process"),
+        *("--name", pool, "--limit", str(limit)),
     ]
 
 
@@ -271,13 +279,20 @@ def keep(home: Path, port: int, limit: int) -> int:
 
 
 def chase(state: State) -> None:
-    """Resume crashed runs that the automation has missed; a busy SQLite loses events at times."""
+    """Resume runs that the automations have missed; a busy SQLite loses events at times."""
+    before = datetime.now(UTC) - timedelta(seconds=STUCK_SECONDS)
     try:
-        crashed = {
-            "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}, "tags": {"all_": ["drp"]}}
+        ours = {"tags": {"all_": ["drp"]}}
+        crashed = {"flow_runs": {**ours, "state": {"type": {"any_": ["CRASHED"]}}}}
+        stuck = {
+            "flow_runs": {
+                **ours,
+                "state": {"type": {"any_": ["PENDING"]}},
+                "expected_start_time": {"before_": before.isoformat()},
+            }
         }
-        if ask(state, "flow_runs/count", crashed):
-            recover = ask(state, "deployments/name/recover/drp")["id"]
+        if ask(state, "flow_runs/count", crashed) or ask(state, "flow_runs/count", stuck):
+            recover = ask(state, "deployments/name/recover/recover")["id"]
             # the key limits this to one run a minute
             ask(
                 state,

@@ -64,6 +64,9 @@ def up(database: str, port: int, limit: int, report: Callable[[str], None]) -> t
         return _wait(home, None), False
     if database:
         database = database_url(database)
+    elif limit > 1:
+        report(f"SQLite holds one run at a time: --runs {limit} needs a PostgreSQL database")
+        limit = 1
     if disk.is_taken(state_file(home)):
         report("discarding the state of an earlier server that was killed")
         disk.remove(state_file(home))

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from flows.campaign.state import read_history, state_path
 from schemas import ROOT
 from schemas.errors import BusyError, ConfigurationError, UsageError
 from tests.support.cluster import CLIENT, Cluster, children, ended, kill, wait_until_gone
+from tests.support.runs import Bench, differing, simulate_tiny
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 pytestmark = pytest.mark.slow
@@ -76,17 +77,10 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_killed_workers_and_a_killed_scheduler_cost_no_visit(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    """Of twenty visits, one is damaged and one kills its worker whenever it is tried."""
-    names = [f"visit{i:02d}" for i in range(18)]
-    campaign = asked(tmp_path, [*names[:2], "bad", *names[2:9], "poison", *names[9:]])
-    published = tmp_path / "published"
-
-    def count() -> int:
-        return len(published.read_text().splitlines()) if published.exists() else 0
-
+def go_through_kills(
+    cluster: Cluster, folder: Path, campaign: dict[str, Any], count: Callable[[], int]
+) -> dict[str, dict[str, Any]]:
+    """Run a campaign whose workers and scheduler are killed; return the outcomes by visit."""
     client = cluster.client(**campaign)
     wait_for(lambda: count() >= 3)
     # a worker is killed: its visit ends with it, and is reduced by another
@@ -101,8 +95,8 @@ def test_killed_workers_and_a_killed_scheduler_cost_no_visit(
     code, _ = ended(client, 60)
     assert code == 75
     cluster.close()
-    (tmp_path / "second").mkdir()
-    second = Cluster(tmp_path / "second")
+    (folder / "second").mkdir()
+    second = Cluster(folder / "second")
     try:
         client = second.client(**campaign)
         while client.poll() is None:  # as a batch system does, if its worker dies
@@ -119,14 +113,74 @@ def test_killed_workers_and_a_killed_scheduler_cost_no_visit(
         "bad": 65,
         "poison": 137,
     }
-    assert results["bad"]["text"] == "it is damaged"
     assert results["poison"]["text"].startswith("the worker died with this visit each time")
+    history = read_history(state_path(folder / "products", "test"))
+    assert (len(history.outcomes), history.calls, history.running) == (20, 2, False)
+    return results
+
+
+def test_killed_workers_and_a_killed_scheduler_cost_no_visit(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Of twenty visits, one is damaged and one kills its worker whenever it is tried."""
+    names = [f"visit{i:02d}" for i in range(18)]
+    campaign = asked(tmp_path, [*names[:2], "bad", *names[2:9], "poison", *names[9:]])
+    published = tmp_path / "published"
+
+    def count() -> int:
+        return len(published.read_text().splitlines()) if published.exists() else 0
+
+    results = go_through_kills(cluster, tmp_path, campaign, count)
+    assert results["bad"]["text"] == "it is damaged"
     assert sorted(published.read_text().splitlines()) == names  # each once
     tried = (tmp_path / "began").read_text().splitlines()
     assert tried.count("bad") == 1
     assert 2 <= tried.count("poison") <= 4
-    history = read_history(state_path(tmp_path / "products", "test"))
-    assert (len(history.outcomes), history.calls, history.running) == (20, 2, False)
+
+
+# `drp reduce`, except that one visit kills the worker that started it
+REDUCE = """
+import os, signal, sys
+if sys.argv[-1].endswith("/poison"):
+    os.kill(os.getppid(), signal.SIGKILL)
+from flows.command.main import main
+main(["reduce", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.soak
+def test_twenty_real_visits_go_through_killed_workers_and_a_killed_scheduler(
+    cluster: Cluster, library: Path, tmp_path: Path
+) -> None:
+    names = [f"visit{i:02d}" for i in range(18)]
+    for number, name in enumerate(["poison", "bad", *names]):
+        simulate_tiny(tmp_path / name, number + 1)
+    raw = next((tmp_path / "bad").rglob("*SCI_RAW_SubArray*.fits"))
+    raw.write_bytes(raw.read_bytes()[:-2880])
+    output = tmp_path / "products"
+    places = (
+        "--references",
+        str(library),
+        "--output",
+        str(output),
+        "--work",
+        str(tmp_path / "work"),
+    )
+    campaign = asked(
+        tmp_path, [*names[:2], "bad", *names[2:9], "poison", *names[9:]], ("-c", REDUCE)
+    )
+    campaign["options"] = [*places, "--engine", "plain", "--wait"]
+
+    def published() -> list[Path]:
+        return sorted(output.glob("CH_*")) if output.exists() else []
+
+    go_through_kills(cluster, tmp_path, campaign, lambda: len(published()))
+    assert [p.name[-6:] for p in published()] == ["_V0000"] * 18  # each once
+    assert [p for p in output.iterdir() if p.name.startswith(".CH")] == []
+    alone = Bench(tmp_path / names[3], (library,), tmp_path / "alone", tmp_path / "single")
+    alone.reduce()
+    (single,) = alone.published()
+    assert differing(single, output / single.name) == []
 
 
 def test_dask_costs_little_and_workers_of_other_locks_are_refused(

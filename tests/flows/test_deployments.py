@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows.campaign.state import read_history
 from schemas.errors import ConfigurationError
 from schemas.forms import ReduceForm, SimulateForm
 from tests.conftest import raw_file
@@ -337,7 +338,7 @@ def test_the_pages_show_runs_forms_and_artifacts(
 ) -> None:
     _, run = by_form
     assert here.run(run)["state_name"] == "Completed"
-    deployment = here.ask("deployments/name/reduce/drp")["id"]
+    deployment = here.ask("deployments/name/reduce/reduce")["id"]
     address = here.state.api.removesuffix("/api")
     browser = Browser(tmp_path)
     try:
@@ -362,7 +363,7 @@ def test_the_pages_show_runs_forms_and_artifacts(
                 "From Step",
                 "Strict",
             ],
-            "deployments": ["reduce", "reprocess", "simulate", "validate", "intake"],
+            "deployments": ["reduce", "reduce-lean", "campaign", "reprocess", "intake", "recover"],
         }
         for page, words in wanted.items():
             browser.go(f"{address}/{page}")
@@ -389,7 +390,7 @@ def test_a_visit_whose_worker_is_killed_within_a_step_is_finished(
     bench = reduced.fresh(tmp_path)
     visit = here.create("reduce", **form(bench))
     until(lambda: recorded(bench, "pointing"), 90)
-    worker = here.process("prefect worker start")
+    worker = here.process("prefect worker start --pool drp ")
     flow = [pid for pid in children(worker) if "prefect.engine" in command(pid)]
     assert len(flow) == 1
     for pid in (worker, *flow):
@@ -415,7 +416,7 @@ def test_a_visit_whose_worker_is_killed_within_a_step_is_finished(
 def test_a_visit_that_loses_its_process_again_and_again_is_left_to_a_person(
     here: Installation, heard: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    deployment = here.ask("deployments/name/reduce/drp")["id"]
+    deployment = here.ask("deployments/name/reduce/reduce")["id"]
     late = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
     asked = {"parameters": {"request": {"visit": "/data/poisoned"}}, "state": late}
     visit = here.ask(f"deployments/{deployment}/create_flow_run", asked)["id"]
@@ -448,3 +449,43 @@ def test_a_visit_whose_server_is_killed_is_published_and_told_to_the_next_server
         "Prefect no longer shows this run: ConnectError",
     }
     assert set(json.loads((folder / "manifest.json").read_text())["warnings"]) <= lost
+
+
+def test_a_campaign_by_form_runs_each_visit_as_one_lean_run_and_goes_on(
+    here: Installation, reduced: Bench, tmp_path: Path
+) -> None:
+    bench = reduced.known(tmp_path)
+    visits = tmp_path / "visits"
+    (visits / "empty").mkdir(parents=True)
+    (visits / "good").symlink_to(bench.visit)
+    request = form(bench, name="spring", folder=str(visits))
+    del request["visit"]
+    run = here.end(here.create("campaign", **request), 240)
+    page = bench.output / "campaigns" / "spring.html"
+    assert (run["state_name"], run["state"]["message"]) == (
+        "Completed",
+        f"visits: 2, failed: 1; report: {page}",
+    )
+    state = read_history(page.with_suffix(".jsonl"))
+    failed, done = state.reached()
+    (folder,) = bench.published()[:1]
+    assert (done.code, done.text, done.attempts) == (0, str(folder), 1)
+    assert done.verdict == "usable with care"
+    assert (failed.code, failed.attempts) == (66, 1)
+    assert "no raw sub-array" in failed.text
+    assert differing(folder, *reduced.published()) == []
+    # a visit is one run, with its steps as one table, in the queue of campaigns
+    lean = here.ask(
+        "flow_runs/filter", {"flow_runs": {"tags": {"all_": ["drp", "campaign:spring"]}}}
+    )
+    assert len(lean) == 2
+    assert {r["work_queue_name"] for r in lean} == {"campaign"}
+    (good,) = (r for r in lean if r["state_type"] == "COMPLETED")
+    assert here.parts(good["id"]) == []
+    assert here.tasks(good["id"]) == []
+    assert [row["step"] for row in json.loads(here.artifacts(good["id"])["steps"])] == STEPS
+    # the same campaign has nothing left to do
+    again = here.end(here.create("campaign", **request), 120)
+    assert again["state"]["message"] == run["state"]["message"]
+    found = here.ask("flow_runs/count", {"flow_runs": {"tags": {"all_": ["campaign:spring"]}}})
+    assert found == 2

@@ -18,7 +18,7 @@ import pytest
 from flows.orders.job import Job, scratch
 from flows.orders.log import SocLog
 from flows.orders.order import Rules, allowed_path, read_order
-from flows.orders.trigger import read_trigger
+from flows.orders.trigger import read_trigger, visit_of
 from schemas import ROOT
 from schemas.errors import ConfigurationError
 from schemas.orders import Level
@@ -635,3 +635,14 @@ def test_a_log_file_that_cannot_be_written_does_not_stop_the_job(
     out, err = capsys.readouterr()
     assert "log file cannot be opened" in err
     assert "goes on" in out
+
+
+def test_the_sample_order_and_its_trigger_are_read() -> None:
+    samples = ROOT / "docs" / "examples"
+    order = read_order(samples / "order.xml", Rules({}, ()))
+    assert [entry.file_type for entry in order.inputs] == [
+        "TRIGGER",
+        "SCI_RAW_SubArray",
+        "REF_APP_BiasFrame",
+    ]
+    assert visit_of(read_trigger(samples / "trigger.xml")) == "PR100001_TG000101"

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +26,7 @@ from schemas.payloads import Published
 from tasks.engine.run import STEPS as DECLARED
 from tests.conftest import Drp
 from tests.support.installation import installed
+from tests.support.postgresql import postgresql
 from tests.support.runs import Bench, differing
 
 STATE = State("up", 1, "http://127.0.0.1:1/api", "drp:very-secret", "sqlite")
@@ -144,7 +141,7 @@ def test_a_form_takes_plain_absolute_paths_only(folder: str) -> None:
 
 def test_every_deployment_has_a_module_entry_point_that_is_there() -> None:
     source = (ROOT / "flows" / "service" / "deployments.py").read_text()
-    declared = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
+    declared = yaml.safe_load((ROOT / "flows" / "service" / "prefect.yaml").read_text())
     assert declared["pull"] == []
     for deployment in declared["deployments"]:
         module, _, name = deployment["entrypoint"].rpartition(".")
@@ -176,64 +173,10 @@ def test_without_prefect_nothing_of_it_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """The URL of a temporary PostgreSQL database on a socket; the server does not run as root."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not programs:
-        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
-    root = os.getuid() == 0
-    owner = {"user": "nobody", "group": "nogroup", "extra_groups": []} if root else {}
-    folder = Path(tempfile.mkdtemp(prefix="drp-pg-"))  # a socket's name is short
-    try:
-        if root:
-            shutil.chown(folder, "nobody", "nogroup")
-        data, bin_folder = folder / "data", programs[-1].parent
-        line = [
-            bin_folder / "initdb",
-            "-D",
-            data,
-            "-U",
-            "drp",
-            "-A",
-            "trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        subprocess.run(line, check=True, capture_output=True, cwd=folder, **owner)  # type: ignore[call-overload]
-        line = [
-            bin_folder / "postgres",
-            "-D",
-            data,
-            "-k",
-            folder,
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "fsync=off",
-        ]
-        with open(folder / "log", "wb") as log:
-            server = subprocess.Popen(line, stdout=log, stderr=log, cwd=folder, **owner)  # type: ignore[call-overload]
-        try:
-            create = [bin_folder / "createdb", "-h", folder, "-U", "drp", "drp"]
-            deadline = time.monotonic() + 60
-            while subprocess.run(create, check=False, capture_output=True).returncode:
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-            yield f"postgresql://drp@/drp?host={folder}"
-        finally:
-            server.terminate()
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.mark.slow
-def test_the_same_on_postgresql(postgresql: str, reduced: Bench, tmp_path: Path) -> None:
+def test_the_same_on_postgresql(reduced: Bench, tmp_path: Path) -> None:
     bench = reduced.known(tmp_path)  # one step is to be done; all are reported to the server
-    with installed(tmp_path / "up", DRP_DATABASE=postgresql) as here:
+    with postgresql() as data, installed(tmp_path / "up", DRP_DATABASE=data.url) as here:
         assert here.state.database == "postgresql"
         references = [str(folder) for folder in bench.references]
         visit = here.create(

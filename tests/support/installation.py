@@ -66,7 +66,7 @@ class Installation:
 
     def create(self, flow: str, **request: object) -> str:
         """Create a run of a deployment; return its id."""
-        deployment = self.ask(f"deployments/name/{flow}/drp")["id"]
+        deployment = self.ask(f"deployments/name/{flow}/{flow}")["id"]
         asked = {"parameters": {"request": request}, "idempotency_key": secrets.token_hex(8)}
         return str(self.ask(f"deployments/{deployment}/create_flow_run", asked)["id"])
 

@@ -150,6 +150,17 @@ class Bench:
         ]
 
 
+def simulate_tiny(folder: Path, request: int) -> None:
+    """Simulate a tiny visit with a name and noise of its own."""
+    from flows.simulate import simulate_into
+    from schemas import ROOT
+
+    case = folder.with_suffix(".toml")
+    text = (ROOT / "tasks/simulation/cases/tiny.toml").read_text()
+    case.write_text(f"{text}\nrequest = {request}\n")
+    simulate_into(folder, str(case), None, request, None)
+
+
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Leave the figures of reports empty: drawing takes a third of the time of a small visit."""
