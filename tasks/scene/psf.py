@@ -45,10 +45,6 @@ EDGE = 4.0  # pixel; width of the taper to 0 at the edge of the stamp
 # power that single exposures have at 0.9 cycles per pixel
 TAPER = 0.04
 
-MOVES = 5  # of the window in which the centre of light is measured
-
-FURTHEST_CENTRE = 1.0  # pixel; a PSF further from the middle is not that of a star
-
 
 def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
     """Return the scatter of each pixel about the model in units of its noise, at least 1."""
@@ -184,9 +180,6 @@ def alternate(
         psf = tapered(
             tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
         )
-        psf, centre = centred(psf)
-        for star in stars:
-            star.x, star.y = star.x + centre[0], star.y + centre[1]
         if others is not None:
             others(psf)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
@@ -263,37 +256,6 @@ def tapered(psf: Shape) -> Shape:
     )
     kept = rows[:, None] * columns[None, :]
     return Shape(psf.mean * kept, None if psf.change is None else psf.change * kept)
-
-
-def centred(psf: Shape) -> tuple[Shape, tuple[float, float]]:
-    """Move the centre of light of a PSF to the middle; return where it was (x, y) [pixel].
-
-    A fit determines the PSF and the places of the stars only up to a common shift, which would be
-    that of the first look: the sample would decide where apertures lie.
-    """
-    x, y = centre_of_grid(to_grid(psf.mean))
-    size = psf.mean.shape[0] // FINE
-    ky, kx = frequencies(size)[:, None], frequencies_x(size)[None, :]
-    phase = np.exp(2j * np.pi * (kx * x + ky * y))
-    return Shape(psf.mean * phase, None if psf.change is None else psf.change * phase), (x, y)
-
-
-def centre_of_grid(grid: FloatArray) -> tuple[float, float]:
-    """Return the centre of light of a PSF within the default aperture, from the middle [pixel].
-
-    (0, 0) without light, or if it is far from the middle.
-    """
-    half = grid.shape[0] // 2
-    j, i = np.mgrid[-half:half, -half:half] / FINE
-    x = y = 0.0
-    for _ in range(MOVES):
-        # cells at the edge count by their share
-        share = np.clip((DEFAULT_RADIUS - np.hypot(i - x, j - y)) * FINE + 0.5, 0.0, 1.0) * grid
-        total = float(share.sum())
-        if not total > 0:
-            return 0.0, 0.0
-        x, y = float((share * i).sum()) / total, float((share * j).sum()) / total
-    return (x, y) if np.hypot(x, y) < FURTHEST_CENTRE else (0.0, 0.0)
 
 
 def pixel_floor(background: Background, readout: ReadOut, nexp: int) -> FloatArray:

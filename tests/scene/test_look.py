@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from schemas.errors import NoScienceDataError
-from tasks.scene.look import Seen, crossed, median_image, shows_star
+from tasks.scene.look import Seen, crossed, follow, median_image, shows_star
+from tasks.scene.track import Track
 
 SHAPE = 200, 200
 
@@ -97,3 +101,19 @@ def test_a_pixel_lost_in_one_image_does_not_darken_the_median_image() -> None:
     sample = np.full((3, 2, 2), 5.0, np.float32)
     sample[1, 0, 0], sample[:, 1, 1] = np.nan, np.nan
     assert median_image(sample).tolist() == [[5.0, 5.0], [5.0, 0.0]]
+
+
+def test_images_without_light_do_not_move_the_usual_place() -> None:
+    still = np.zeros(1000)
+    track = Track(np.arange(1000.0), still, still, still, 59000.0)
+    images: Any = SimpleNamespace(
+        nexp=1, exposure_time=60.0, mjd=59000.0 + np.arange(5) * 100.0 / 86400.0 + 1e-3
+    )
+    places = np.full((5, 5), 10.0)  # the first guess of the image without light is the last
+    places[:4, 0] += 0.1, 0.2, 0.3, 0.4
+    flux = np.array([1e6, 1e6, 1e6, 1e6, 0.0])
+    nothing = np.zeros(5)
+    seen = Seen((nothing, nothing), np.zeros((5, 4)), places, flux)
+    follow(track, images, seen)
+    assert seen.places[:4, 0] == pytest.approx(10.25)
+    assert seen.places[4, 0] == 10.0

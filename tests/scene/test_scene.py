@@ -25,7 +25,7 @@ from tasks.scene.optics import (
     to_spectrum,
 )
 from tasks.scene.prior import without_outliers
-from tasks.scene.psf import centre_of_grid, centred, reference_psf, tapered, tidied
+from tasks.scene.psf import reference_psf, tapered, tidied
 from tasks.scene.star_model import Shape, Warmth, telescope_temperature
 from tasks.scene.stars import LITTLE, draw_stars, field_places, light_radius, phases
 from tasks.scene.track import Track, estimate_lag
@@ -363,35 +363,6 @@ def test_light_in_an_aperture_does_not_depend_on_the_place_within_a_pixel(sky_er
     model = render(psf.mean, motion_transfer(np.array([32.3]), np.array([31.8]), SIZE))
     noise = np.sqrt((1e6 + 100 * SIZE**2) / len(images)) / 1e6
     assert np.sqrt(((model - star(32.3, 31.8)) ** 2).sum()) < 2 * noise
-
-
-def test_a_psf_has_its_centre_of_light_in_the_middle_and_the_stars_move_along() -> None:
-    mean, _ = solve_changing_psf(noisy_visit(40, 0.0), SIZE, 1e-4, None, None)
-    psf = tapered(tidied(mean, None, 25.0))
-    x, y = (sum(lobe[k] * lobe[3] for lobe in LOBES) for k in range(2))  # of the star
-    for dx, dy in ((0.0, 0.0), (0.31, -0.17)):
-        # the same star, with an arbitrary shift of PSF and places
-        turned = np.exp(
-            -2j
-            * np.pi
-            * (frequencies_x(SIZE)[None, :] * (dx - x) + frequencies(SIZE)[:, None] * (dy - y))
-        )
-        off = Shape(psf.mean * turned)
-        found, centre = centred(off)
-        # photons: 5 pixels over the root of 4e7 electrons, and the floor of the pixels
-        assert np.hypot(centre[0] - dx, centre[1] - dy) < 5e-3
-        assert np.hypot(*centre_of_grid(to_grid(found.mean))) < 1e-4
-        before = render(off.mean, motion_transfer(np.array([32.3]), np.array([31.8]), SIZE))
-        place = (np.array([v]) for v in (32.3 + centre[0], 31.8 + centre[1]))
-        after = render(found.mean, motion_transfer(*place, SIZE))
-        assert np.abs(after - before).max() < 1e-6 * before.max()
-
-
-def test_a_psf_without_light_or_far_from_the_middle_is_not_moved() -> None:
-    grid = np.zeros((2 * SIZE, 2 * SIZE))
-    assert centre_of_grid(grid) == (0.0, 0.0)
-    grid[SIZE, SIZE + 9] = 1.0
-    assert centre_of_grid(grid) == (0.0, 0.0)
 
 
 def test_one_cycle_per_pixel_holds_no_light() -> None:
