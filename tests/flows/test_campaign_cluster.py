@@ -223,11 +223,11 @@ def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         pass
 
 
-# a stand-in for SLURM: it runs the script, and keeps what it was given
+# a stand-in for SLURM: it keeps the script, which is gone once it was submitted, and runs it
 SBATCH = """#!/bin/bash
 number=$(date +%N)
 cp "$1" "$FAKE_SLURM/job.$number"
-setsid bash "$1" >"$FAKE_SLURM/out.$number" 2>&1 &
+setsid bash "$FAKE_SLURM/job.$number" >"$FAKE_SLURM/out.$number" 2>&1 &
 echo $! >>"$FAKE_SLURM/jobs"
 echo "Submitted batch job $number"
 """

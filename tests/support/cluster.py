@@ -75,12 +75,14 @@ class Cluster:
         while not self.file.exists():
             assert time.monotonic() < deadline, (self.folder / "scheduler.log").read_text()
             time.sleep(0.05)
+        (self.folder / "client").mkdir(exist_ok=True)
         return subprocess.Popen(
             [sys.executable, "-P", "-c", CLIENT, json.dumps({**usual, **asked}, default=str)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=self.folder / "client",
         )
 
     def close(self) -> None:
