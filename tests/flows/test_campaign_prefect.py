@@ -71,6 +71,7 @@ def run_process(here: Installation, name: str) -> int:
 
 
 def test_a_campaign_loses_nothing_whatever_part_is_killed(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "visits").mkdir()
     for number in range(VISITS):
         simulate_tiny(tmp_path / "visits" / f"visit{number:02d}", number + 1)
         (tmp_path / "visits" / f"visit{number:02d}.toml").unlink()
