@@ -39,7 +39,18 @@ def _image(extname: str, meaning: str, unit: str, used: tuple[str, ...] = ()) ->
     return Structure(extname, meaning, "1", "TERM", keywords, (), "double", (0, 0))
 
 
-_PSF_USED = ("PSF_TEMP", "PSF_TSTD", "PSF_LAG", "PSF_LAGE", "PSF_N", "PSF_ITER", "PSF_EXC")
+_PSF_USED = (
+    "PSF_TEMP",
+    "PSF_TSTD",
+    "PSF_LAG",
+    "PSF_LAGE",
+    "PSF_N",
+    "PSF_ITER",
+    "PSF_DX",
+    "PSF_DY",
+    "PSF_LIT",
+    "PSF_EXC",
+)
 
 _DEFECTS_USED = (
     "CR_PIX",
@@ -414,6 +425,7 @@ TERMS = {
             _QUALITY,
         ),
         _image("TERM_LOOK_STATIC", "median over the sample of image minus ring", "electron"),
+        _image("TERM_LOOK_LIMIT", "a pixel is saturated from here on; 0: it never is", "electron"),
         _table(
             "TERM_CAL_STAGES",
             "electrons in one circle around the target after each step of the calibration",
@@ -663,7 +675,7 @@ COMPANIONS = {
     "TERM_SPREAD": ("TERM_SPREAD_IMAGETTES",),
     "TERM_DARK": ("TERM_DARK_ERROR", "TERM_DARK_SCALE"),
     "TERM_FLAT": ("TERM_FLAT_ERROR",),
-    "TERM_LOOK": ("TERM_LOOK_STATIC",),
+    "TERM_LOOK": ("TERM_LOOK_STATIC", "TERM_LOOK_LIMIT"),
     "TERM_CAL_STAGES": ("TERM_RAW_IMAGE",),
     "TERM_POINTING": ("TERM_TRACK",),
     "TERM_PRIOR": ("TERM_PRIOR_PSF", "TERM_PRIOR_STARS"),

@@ -65,7 +65,7 @@ class Counts(NamedTuple):
 
     lost: IntArray  # pixels without data, or with impossible values
     saturated: IntArray  # pixels
-    saturated_centre: IntArray  # those where the target is expected
+    saturated_centre: IntArray  # those of stars where the target is expected
     frozen: IntArray  # runs of pixels equal to those of the image before
     constant: IntArray  # squares of 3 x 3 equal pixels
     repeated: IntArray  # runs of pixels that occur in several rows or columns
@@ -76,8 +76,8 @@ class Damage(NamedTuple):
 
     causes: dict[str, BoolArray]  # which images are not measured, by the reason
     lost: BoolArray  # some pixels are lost or impossible
-    saturated: IntArray  # saturated pixels where the target is expected
-    saturated_in: IntArray  # measured images in which a pixel is saturated, shape (ny, nx)
+    saturated: IntArray  # saturated pixels of stars where the target is expected
+    saturated_in: IntArray  # measured images in which a pixel of a star is saturated, (ny, nx)
     missing: int  # pixels of a full window without data in any image
 
     @property
@@ -155,11 +155,27 @@ def _inspect_pixels(
                 counts[0] += 1
             elif value >= limits.saturated:
                 counts[1] += 1
-                counts[2] += window.centre[y, x]
-                saturated_in[y, x] += 1
+                if _is_beside_light(image, y, x, limits.saturated / 2):
+                    counts[2] += window.centre[y, x]
+                    saturated_in[y, x] += 1
             else:
                 plain[y, x] = True
     return digest
+
+
+@njit(cache=True, nogil=True)
+def _is_beside_light(image: WordArray, y: int, x: int, least: float) -> bool:
+    """Return whether a pixel beside this one in its row is bright, too.
+
+    One of a star is, as the PSF is wide; one of a hot pixel is not. Charge of either bleeds along
+    the column.
+    """
+    for beside in (x - 1, x + 1):
+        if 0 <= beside < image.shape[1]:
+            value = from_big_endian(image[y, beside]) ^ np.uint32(0x80000000)
+            if value >= least:
+                return True
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -276,7 +292,9 @@ def assess_images(raw: Exposures, exposures: FloatArray, saturation: float) -> D
     # pixels are not saturated because an image is damaged
     for i in np.flatnonzero(np.any(list(causes.values()), axis=0) & (counts.saturated > 0)):
         image = adu_of(raw, int(i))
-        saturated_in -= inside & (image >= limits.saturated) & (image <= limits.high)
+        saturated = inside & (image >= limits.saturated) & (image <= limits.high)
+        beside = np.pad(image >= limits.saturated / 2, ((0, 0), (1, 1)))
+        saturated_in -= saturated & (beside[:, :-2] | beside[:, 2:])
     circular = raw.image.header.get("SHAPE") == "circular"
     missing = 0 if circular else int((~inside).sum())
     return Damage(causes, counts.lost > 0, counts.saturated_centre, saturated_in, missing)

@@ -301,7 +301,7 @@ def choose_slopes(
     return found, np.where(slanted[:, None], planes[:, 2:4], 0.0)
 
 
-@step("background", "BKGSL_W", version="7", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="8", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product,
     scene: Scene,

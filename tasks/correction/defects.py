@@ -45,7 +45,7 @@ from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.prior import read_bad_pixels
 from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import read_look, read_saturated
+from tasks.visit.terms import count_saturated, read_look
 
 FEWEST = 3  # sampled images needed to find static structure
 
@@ -287,7 +287,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
-@step("defects_1", version="9", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="10", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
     events: Events,
@@ -302,7 +302,7 @@ def find_defects_1(
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
         hdus, used = look_for_defects(
-            "TERM_DEFECTS_1", rest, sampled, searched, codes, settings, read_saturated(events)
+            "TERM_DEFECTS_1", rest, sampled, searched, codes, settings, count_saturated(events) > 0
         )
     return Leaves({"TERM_DEFECTS_1": hdus}, used=used)
 
@@ -313,7 +313,7 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="10",
+    version="11",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )
@@ -331,7 +331,7 @@ def find_defects(
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.arange(images.count)
         hdus, used = look_for_defects(
-            "TERM_DEFECTS", rest, sampled, searched, codes, settings, read_saturated(events)
+            "TERM_DEFECTS", rest, sampled, searched, codes, settings, count_saturated(events) > 0
         )
     warnings = [] if rest.model is not None else [_NO_PSF]
     return Leaves({"TERM_DEFECTS": hdus}, used=used, warnings=warnings)

@@ -105,7 +105,7 @@ class Stage:
         motion = self.track.during(mjd, duration, here.lag)
         bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
         alone = np.where(bad, np.nan, image - others)
-        star = self.model.star(here, i, self.known, alone, (x, y), motion)
+        star = self.model.star(here, i, self.known, alone, others, (x, y), motion)
         stamp, errors = here.fit(star)
         x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
         if not star.flux > 0 or np.hypot(x_found - x, y_found - y) > FURTHEST:
@@ -139,7 +139,7 @@ class Stage:
 @step(
     "correct_imagettes",
     *OWN,
-    version="4",
+    version="5",
     payload=Corrected,
     leaves=["SCI_COR_Imagette", "TERM_IMAGETTE_POSITION"],
 )

@@ -118,7 +118,7 @@ class Circle:
             return total, area, nan, nan, nan, nan
         offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
         here = self.model.at(*offsets, float(self.known.share[i]))
-        star = self.model.star(here, i, self.known, image - others, (x, y), motion)
+        star = self.model.star(here, i, self.known, image - others, others, (x, y), motion)
         stamp, errors = here.fit(star)
         if not star.flux > 0:
             return total, area, nan, nan, nan, nan
@@ -130,7 +130,7 @@ class Circle:
         within, _ = self.sum(stamp, px + 0.5, py + 0.5)
         total, _ = self.sum(filled, px + 0.5, py + 0.5)
         pull = (star.stamp - stamp - star.level) ** 2 / (
-            np.maximum(stamp, 0.0) + self.known.floor[i]
+            np.maximum(stamp + light, 0.0) + self.known.floor[i]
         )
         return total, area, within / star.flux, star.flux, float(errors[0]), float(np.nanmean(pull))
 
@@ -156,7 +156,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="7", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="8", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,

@@ -43,20 +43,22 @@ def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
     """
     model = residuals.model
     assert model is not None
-    star = residuals.star(i, residuals.without_field(i))
+    corrected, field = residuals.taken_apart(i)
+    star = residuals.star(i, corrected - field, field)
     star.level_error = level_error if level_error > 0 else np.inf
     image, errors = model.fit(star, rounds=ROUNDS)
     if not star.flux > 0:
         return None
     inside = circle(model.where.size, star.x, star.y, model.radius) & np.isfinite(star.stamp)
+    light = image if star.others is None else image + star.others
     pull = (star.stamp - image - star.level)[inside] ** 2 / (
-        np.maximum(image[inside], 0) + residuals.floor[i]
+        np.maximum(light[inside], 0) + residuals.floor[i]
     )
     sums, _ = aperture_sums(image[None], [star.x + 0.5], [star.y + 0.5])
     return Fit(star.flux, float(errors[0]), star.level, float(pull.mean()), sums[0] / star.flux)
 
 
-@step("psf_fit", "PSF_FIT", version="4", payload=PsfFit, leaves=["TERM_PSF_FIT"])
+@step("psf_fit", "PSF_FIT", version="5", payload=PsfFit, leaves=["TERM_PSF_FIT"])
 def fit_psf(corrected: Corrected, scene: Scene, readout: ReadOut, removed: Removed) -> Leaves:
     """Fit the PSF to every corrected image without field stars."""
     level_error, warnings = read_background(removed.background).error, []

@@ -26,6 +26,7 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import median_of_known
+from tasks.scene.optics import FINE
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import COLOUR_ERROR, Field
 from tasks.visit.images import Images, open_images
@@ -36,6 +37,10 @@ HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
 PASSES = 3  # of static structure, each with the fluxes of the one before
 MODEL_ERROR = 0.003  # of the target's light, by which the PSF of a blend is wrong
+# relative error of the flux of a star that saturates: its core is not seen, and not all of its
+# charge is. Of a star 20 arcsec from the target and 2 mag brighter, 0.6 % were missing
+SATURATED_ERROR = 0.01
+SEPARATED = 0.03  # largest relative error of the flux of a companion that is measured well
 INSIDE = 0.1  # least mean share of a star's light in the window for its flux to be measured
 FEWEST = 3  # images needed for a measurement
 MANY = 8  # images; with fewer, moving stars and static structure cannot be separated
@@ -173,12 +178,12 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="9", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="10", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
     """Measure the fluxes of the brighter field stars in a sample of images."""
-    table = read_table(scene.stars)
+    table, warnings = read_table(scene.stars), list(scene.stars.warnings)
     used = {**scene.stars.used, "STAR_FIT": 0, "STAR_AMP": 1.0, "STAR_AMS": 0.0}
     roll = read_roll(scene.pointing)
     chosen = choose_images(read_look(scene.look), roll, settings.sample)
@@ -192,15 +197,47 @@ def measure_stars(
                 sample = take_sample(rest, rest.field, which, chosen)
                 pixels = passing_by(rest, chosen, roll, float(removed.background.used["RING_IN"]))
                 factors, errors = fit_fluxes(sample, pixels, settings.prior)
+                bright = saturated_stars(rest, which)
+                errors[bright] = np.hypot(errors[bright], SATURATED_ERROR)
                 # for a star outside of the window, errors of the PSF's wings would dominate
                 measured = (errors < settings.prior / 2) & (sample.inside > INSIDE)
                 rows = np.flatnonzero(~table["TARGET"].astype(bool))[which[measured]]
                 used |= enter_fluxes(table, rows, factors[measured], errors[measured])
+                warnings += blend_warnings(rest, which[measured], errors[measured])
     return Leaves(
         {"TERM_STARS": [NewHdu(TERMS["TERM_STARS"], used, columns=table)]},
         used=used,
-        warnings=list(scene.stars.warnings),
+        warnings=warnings,
     )
+
+
+def saturated_stars(rest: Residuals, which: IntArray) -> BoolArray:
+    """Return which of some field stars saturate pixels."""
+    assert rest.field is not None
+    if rest.limit is None:
+        return np.zeros(len(which), np.bool_)
+    peaks = rest.field.flux[which] * float(rest.field.psf.max()) * FINE**2
+    return np.asarray(peaks > float(rest.limit.min()))
+
+
+def blend_warnings(rest: Residuals, measured: IntArray, errors: FloatArray) -> list[str]:
+    """Return a warning for each companion that images cannot separate from the target.
+
+    `measured` stars have relative `errors`; of others the catalogue gives the flux.
+    """
+    assert rest.field is not None
+    field, warnings, known = rest.field, [], dict(zip(measured.tolist(), errors, strict=True))
+    for k in map(int, rest.companions):
+        error = known.get(k, COLOUR_ERROR)
+        if error > SEPARATED:
+            share = field.flux[k] / rest.total(int(np.flatnonzero(rest.flux > 0)[0]))
+            warnings.append(
+                f"a star {np.hypot(field.xi[k], field.eta[k]):.1f} arcsec from the target, with "
+                f"{share:.3g} of its light, cannot be separated from it: "
+                f"its light is {'measured' if k in known else 'taken from the catalogue'} to "
+                f"{error:.0%}"
+            )
+    return warnings
 
 
 def read_table(stars: Stars) -> dict[str, AnyArray]:
@@ -253,10 +290,10 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
     light, also = (np.zeros((len(chosen), *images.shape), np.float32) for _ in range(2))
     drawings, variances, slopes, inside = [], [], [], np.zeros(len(which))
     for j, i in enumerate(chosen):
-        image = rest.cleaned(int(i))
+        image, stars = rest.taken_apart(int(i))
         # the target's model is fitted to an image without its neighbours
         when = float(rest.x[i]), float(rest.y[i]), float(images.mjd[i]), rest.span
-        model, change = rest.target_with_slopes(int(i), image - rest.field_image(int(i)))
+        model, change = rest.target_with_slopes(int(i), image - stars, stars)
         slopes.append(np.vstack([change.reshape(3, -1), np.ones(model.size)]).T)
         also[j] = others.image(images.shape, *when)
         light[j] = image - model - also[j]

@@ -155,16 +155,21 @@ class ImagetteModel:
         i: int,
         known: Companions,
         image: FloatArray,
+        others: FloatArray,
         place: tuple[float, float],
         motion: tuple[FloatArray, FloatArray],
     ) -> Star:
         """Return the star at a place in imagette `i`, of which all pixels are fitted.
+
+        `image` is the imagette without its field stars, `others`, whose light adds to the noise.
 
         So close to a star its wings resemble a level. A free level would double the noise, and it
         is known from the ring of the stack.
         """
         floor, warmth = float(known.floor[i]), float(known.warmth[i])
         star = here.star(image, *place, max(float(np.nansum(image)), 1.0), floor, motion, warmth)
+        if others.any():
+            star.others = np.nan_to_num(here.where.cut(others))
         star.level_error = max(float(known.level_error[i]), LEAST_ERROR)
         return star
 

@@ -27,7 +27,7 @@ from tasks.scene.ring import fit_ring, window_of
 from tasks.scene.stars import Field
 from tasks.scene.track import Track
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import read_events, read_image_flags
+from tasks.visit.terms import count_saturated, read_events, read_image_flags
 
 # radii of the two windows that find the target [pixel]: one reaches a target that is off its
 # intended place, the other omits most neighbours. No settings: they give a first guess, which step
@@ -68,7 +68,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="9", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="10", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -101,6 +101,7 @@ def take_look(
         static = median_image(sample)
         # images crossed by a satellite are not needed, as there are enough others
         chosen = chosen[~crossed_in_sample(sample, chosen, seen, ring.inner)]
+        limit = saturation_limits(images, count_saturated(events), flags)
         mjd, offset = images.mjd, (images.x_offset, images.y_offset)
     x, y = seen.places[:, 0] + offset[0], seen.places[:, 1] + offset[1]
     sampled = np.zeros(len(mjd), dtype=bool)
@@ -115,12 +116,31 @@ def take_look(
         "QUALITY": np.where(usable, 0, int(Quality.UNUSABLE_IMAGE)),
     }
     corner = {"X_WINOFF": offset[0], "Y_WINOFF": offset[1]}
-    table = NewHdu(TERMS["TERM_LOOK"], columns=columns)
-    image = NewHdu(TERMS["TERM_LOOK_STATIC"], corner, pixels=static)
+    hdus = [
+        NewHdu(TERMS["TERM_LOOK"], columns=columns),
+        NewHdu(TERMS["TERM_LOOK_STATIC"], corner, pixels=static),
+        NewHdu(TERMS["TERM_LOOK_LIMIT"], corner, pixels=limit),
+    ]
     lost = ~usable & (flags & int(UNUSABLE) == 0)
     usual = [float(np.median(seen.places[usable, k]) + offset[k]) for k in range(2)]
     warnings = look_warnings(int(lost.sum()), (usual[0], usual[1]), intended)
-    return Leaves({"TERM_LOOK": [table, image]}, warnings=warnings)
+    return Leaves({"TERM_LOOK": hdus}, warnings=warnings)
+
+
+def saturation_limits(images: Images, count: IntArray, flags: Int32Array) -> FloatArray:
+    """Return the values from which on the pixels are saturated, shape (ny, nx); 0: they never are.
+
+    Raw images show in how many of them a pixel is saturated. These are the ones in which its
+    calibrated value is largest.
+    """
+    limit, bright = np.zeros(images.shape), count > 0
+    if not bright.any():
+        return limit
+    values = np.concatenate([pixels[:, bright] for _, pixels in images.blocks()])
+    values = np.where(np.isfinite(values), values, -np.inf)[flags & int(UNUSABLE) == 0]
+    ordered, times = np.sort(values, axis=0)[::-1], np.minimum(count[bright], len(values))
+    limit[bright] = ordered[times - 1, np.arange(len(times))]
+    return np.where(np.isfinite(limit), limit, 0.0)
 
 
 @dataclass

@@ -18,10 +18,10 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import robust_scatter
 from tasks.scene.light import centre_of_light
-from tasks.scene.residuals import Residuals
+from tasks.scene.residuals import Residuals, corrected_look
 from tasks.visit.clean import clean_block
 from tasks.visit.images import open_images
-from tasks.visit.terms import LookTerm, read_look
+from tasks.visit.terms import LookTerm
 
 
 def middle_of(values: FloatArray) -> float:
@@ -30,7 +30,7 @@ def middle_of(values: FloatArray) -> float:
     return float(np.median(good)) if good.size else 0.0
 
 
-@step("position", "WCS", version="7", payload=Position, leaves=["TERM_POSITION"])
+@step("position", "WCS", version="8", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
     calibrated: Product,
     scene: Scene,
@@ -40,7 +40,7 @@ def estimate_position(
 ) -> Leaves:
     """Estimate the position of the target in every image, by its PSF or its centre of light."""
     with open_images(calibrated) as images:
-        place = first_guess(read_look(scene.look))
+        place = first_guess(corrected_look(scene))
         residuals = Residuals.of(images, scene, readout, removed, place)
         found = measure_places(residuals, settings)
         mjd, offset = images.mjd, np.array([images.x_offset, images.y_offset])
@@ -91,9 +91,15 @@ def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArr
     images = residuals.images
     found = np.full((images.count, 7), np.nan)
     for block, pixels in images.blocks():
+        blind = [residuals.blind(image) for image in pixels]
         clean_block(pixels, block, residuals.effects)
-        for i in range(block.start, block.stop):
-            pixels[i - block.start] -= residuals.field_image(i)
+        field = np.empty_like(pixels)
+        for k, i in enumerate(range(block.start, block.stop)):
+            if (saturated := blind[k]) is not None:
+                pixels[k][saturated] = np.nan
+            residuals.settle(i, pixels[k])
+            field[k] = residuals.field_image(i)
+            pixels[k] -= field[k]
         centre_of_light(
             pixels,
             residuals.x[block],
@@ -104,8 +110,9 @@ def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArr
             found[block],
         )
         for i, image in enumerate(pixels, block.start):
-            if residuals.model is not None and found[i, 4] == 1 and residuals.flux[i] > 0:
-                found[i] = residuals.place(i, image, found[i])
+            seen = found[i, 4] == 1 or residuals.blended(i)
+            if residuals.model is not None and seen and residuals.flux[i] > 0:
+                found[i] = residuals.place(i, image, found[i], field[i - block.start])
     return found
 
 

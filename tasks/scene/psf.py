@@ -28,7 +28,7 @@ from tasks.scene.optics import (
     to_grid,
     to_spectrum,
 )
-from tasks.scene.star_model import Shape, Stamps, Star, StarModel, circle, filled
+from tasks.scene.star_model import EDGE, Shape, Stamps, Star, StarModel, circle, filled
 from tasks.visit.terms import read_background, read_bias, read_gain
 
 WORST_LAG_ERROR = 0.25  # s; a lag with a larger error is not applied
@@ -37,13 +37,20 @@ FEW = 6  # images; over fewer, the scatter of a pixel is mostly chance
 
 WINGS = (26.0, 34.0)  # pixel; between these radii the PSF blends into smooth wings
 
-DETAIL = 4  # pixel; finer structure is removed from the wings
+CORE = 15.0  # pixel; radius of the core of the PSF
 
-EDGE = 4.0  # pixel; width of the taper to 0 at the edge of the stamp
+# of the light; a PSF whose core differs by more from the reference's has failed. The tube's
+# temperature, the place in the field and the age of the telescope change it by less than 0.03
+UNLIKE = 0.1
+
+DETAIL = 4  # pixel; finer structure is removed from the wings
 
 # cycles per pixel; width of the taper to 0 at the frequency of the pixels. One of 0.1 removes
 # power that single exposures have at 0.9 cycles per pixel
 TAPER = 0.04
+
+
+Others = Callable[[Shape], None]  # subtracts other stars, drawn with a PSF, from the stamps
 
 
 def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
@@ -133,7 +140,7 @@ def alternate(
     prior: ComplexArray | None,
     begin: StarModel | None,
     breathing: bool,
-    others: Callable[[Shape], None] | None = None,
+    others: Others | None = None,
 ) -> tuple[Shape, FloatArray, int]:
     """Alternate between the PSF and the stars' fluxes and places.
 
@@ -173,13 +180,16 @@ def alternate(
     # one image
     strength = settings.smoothness + max(1.0 / len(stars) - 1.0 / settings.enough, 0.0)
     rounds = settings.rounds if begin is None else max(settings.rounds // 2, 1)
+
+    def solve(models: list[FloatArray | None]) -> Shape:
+        images = fitted_images(stars, models, scale, None if prior is None else Shape(prior))
+        solved = solve_changing_psf(images, size, strength, prior, stiffness)
+        return tapered(tidied(*solved, settings.radius))
+
     for _ in range(rounds):
         if not weigh(stars).any():
             break  # no star has light: the PSF stays as it is
-        images = fitted_images(stars, models, scale)
-        psf = tapered(
-            tidied(*solve_changing_psf(images, size, strength, prior, stiffness), settings.radius)
-        )
+        psf = solve(models)
         if others is not None:
             others(psf)
         models = [s.refine(psf, scale, inside)[0] for s in stars]
@@ -188,15 +198,59 @@ def alternate(
     return psf, scale, rounds
 
 
+def doubts(psf: Shape, prior: ComplexArray, stars: list[Star]) -> str:
+    """Return why a PSF of the visit cannot be trusted, or nothing.
+
+    Saturated companions are brighter than the target: hardly an image shows the core of the PSF
+    alone, and errors of what they hide return in the wings.
+    """
+    if any(s.saturated is not None and s.companions is not None for s in stars):
+        return "stars that blend with the target are saturated"
+    shares = [share_within(to_grid(spectrum), CORE) for spectrum in (psf.mean, prior)]
+    if not abs(shares[0] - shares[1]) < UNLIKE:
+        return (
+            f"{shares[0]:.1%} of the light are within {CORE:g} pixels, of the reference PSF "
+            f"{shares[1]:.1%}"
+        )
+    return ""
+
+
+def share_within(psf: FloatArray, radius: float) -> float:
+    """Return the share of a PSF on the fine grid within a radius [pixel]."""
+    half = psf.shape[0] // 2
+    j, i = np.mgrid[-half:half, -half:half]
+    return float(psf[np.hypot(i, j) < FINE * radius].sum() / psf.sum())
+
+
+def adopt(
+    prior: ComplexArray, stars: list[Star], middle: tuple[float, float], radius: float
+) -> tuple[Shape, FloatArray, int]:
+    """Return the reference PSF, the scatter of each pixel about it, and 0 rounds.
+
+    The stars are fitted with it, in place. Other parameters are those of `alternate`.
+    """
+    size = stars[0].stamp.shape[0]
+    inside, psf = circle(size, *middle, radius), Shape(prior)
+    flat = np.ones((size, size))
+    models = [s.refine(psf, flat, inside)[0] for s in stars]
+    return psf, prior_scale(stars, models) if len(stars) >= FEW else flat, 0
+
+
 def fitted_images(
-    stars: list[Star], models: list[FloatArray | None], scale: FloatArray
+    stars: list[Star], models: list[FloatArray | None], scale: FloatArray, prior: Shape | None
 ) -> Iterator[tuple[FloatArray, ComplexArray, float, float, float]]:
-    """Yield stamp, transfer function, flux, weight and warmth of each star, for a PSF to fit."""
+    """Yield stamp, transfer function, flux, weight and warmth of each star, for a PSF to fit.
+
+    Missing pixels are filled with the model; only the `prior` knows what saturated pixels show.
+    """
     weights = weigh(stars)
     for star, model, weight in zip(stars, models, weights / weights.max(), strict=True):
         if weight > 0:
             transfer = star.transfer(star.stamp.shape[0])
-            yield filled(star, model, scale), transfer, star.flux, float(weight), star.warmth
+            image = filled(star, model, scale)
+            if prior is not None and star.saturated is not None:
+                image[star.saturated] = star.drawn(prior)[star.saturated]
+            yield image, transfer, star.flux, float(weight), star.warmth
 
 
 def weigh(stars: list[Star]) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse
 
 from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import (
     Background,
     FirstScene,
@@ -28,12 +29,14 @@ from schemas.payloads import (
 from schemas.settings import PsfSettings
 from tasks.engine.step import Leaves, step
 from tasks.scene.field_fluxes import fit_factors
+from tasks.scene.hot_pixels import alternate_without_hot, is_harmed
 from tasks.scene.optics import Shift, render, to_grid, to_spectrum
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
 from tasks.scene.psf import (
-    EDGE,
     WORST_LAG_ERROR,
+    adopt,
     alternate,
+    doubts,
     pixel_floor,
     point_source,
     psf_leaves,
@@ -49,8 +52,9 @@ from tasks.scene.star_model import (
     read_psf,
     stamps_around,
     telescope_temperature,
+    unlike,
 )
-from tasks.scene.stars import Field, light_radius, neighbours
+from tasks.scene.stars import Field, light_radius, light_within, neighbours
 from tasks.scene.track import Track, estimate_lag, read_track
 from tasks.visit.clean import read_effects
 from tasks.visit.images import Images, open_images
@@ -97,13 +101,24 @@ def cut_stars(
             motion,
             float(warmth[i]),
         )
+        if (blind := residuals.blind(residuals.images.take(i))) is not None:
+            star.saturated = where.cut(blind.astype(np.float64)) == 1
         if len(residuals.companions) and star.flux > 0:
-            star.join(residuals.companion_light(i, residuals.companions) / star.flux)
+            star.join(residuals.companion_light(i, residuals.companions) / residuals.total(i))
+            star.stamp[blend_edge(residuals, i, star)] = np.nan
         stars.append(star)
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-@step("psf_1", version="10", payload=Psf, leaves=["TERM_PSF_1"])
+def blend_edge(residuals: Residuals, i: int, star: Star) -> BoolArray:
+    """Return the pixels of a stamp in which the model of target and companions does not hold."""
+    assert residuals.field is not None
+    mjd, size = float(residuals.images.mjd[i]), star.stamp.shape[0]
+    companions = residuals.field.offsets(residuals.companions, mjd, residuals.span)
+    return unlike(size, (star.x, star.y), companions)
+
+
+@step("psf_1", version="11", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -124,6 +139,7 @@ def estimate_psf_1(
         floor = pixel_floor(background, readout, images.nexp)
         target = Target(look.x, look.y, look.flux, floor)
         residuals = Residuals(images, track, target, read_effects(images, background))
+        residuals.note_saturation(look)
         chosen = sampled_images(look)
         middle = usual_place(residuals, chosen)
         warm = telescope_temperature(images, chosen, warnings)
@@ -133,6 +149,7 @@ def estimate_psf_1(
     if count < settings.fewest:
         warnings.append(f"only {count} images show the star clearly: the PSF is not super-resolved")
     psf, scale, rounds = no_psf(settings.size)
+    moved = 0.0, 0.0, 1.0
     if sample.stars:
         prior = reference_psf(read_reference_psf(first.prior), settings.size)
         others = None
@@ -141,9 +158,21 @@ def estimate_psf_1(
             others = Neighbours(sample, field, float(background.used["RING_IN"]), catalogue_error)
             others(Shape(prior))
         place, breathing = where.index(*middle), warm.spread > 0
-        psf, scale, rounds = alternate(
-            sample.stars, place, settings, prior, None, breathing, others
-        )
+        if prior is not None and is_harmed(sample.stars, prior, place, settings.radius):
+            warnings.append(
+                "hot pixels that the dark frame lacks are as bright as the star: the PSF is solved "
+                "for without them, and does not change with temperature"
+            )
+            before = places_and_fluxes(sample.stars)
+            psf, scale, rounds = alternate_without_hot(sample.stars, place, settings, prior, others)
+            moved = correction(before, places_and_fluxes(sample.stars), psf)
+        else:
+            psf, scale, rounds = alternate(
+                sample.stars, place, settings, prior, None, breathing, others
+            )
+        if prior is not None and (doubt := doubts(psf, prior, sample.stars)):
+            warnings.append(f"{doubt}: the PSF is that of the reference")
+            psf, scale, rounds = adopt(prior, sample.stars, place, settings.radius)
         if others is not None and settings.lag is None:
             lag, lag_error = lag_again(track, sample, (lag, lag_error))
     used = {
@@ -153,9 +182,28 @@ def estimate_psf_1(
         "PSF_LAGE": min(lag_error, 99.0),
         "PSF_N": count,
         "PSF_ITER": rounds,
+        "PSF_DX": moved[0],
+        "PSF_DY": moved[1],
+        "PSF_LIT": moved[2],
         "PSF_EXC": float(np.median(scale)),
     }
     return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
+
+
+def places_and_fluxes(stars: list[Star]) -> FloatArray:
+    """Return places x, y and fluxes of stars, shape (n, 3)."""
+    return np.array([(s.x, s.y, s.flux) for s in stars])
+
+
+def correction(before: FloatArray, after: FloatArray, psf: Shape) -> tuple[float, float, float]:
+    """Return what corrects the first look: shifts along x and y [pixel], and a factor of the light.
+
+    `before` holds places and light within the default aperture, `after` those of a fit.
+    """
+    x, y = np.median(after[:, :2] - before[:, :2], axis=0)
+    within = light_within(to_grid(psf.mean), DEFAULT_RADIUS)
+    light = float(np.median(after[:, 2] * within / np.maximum(before[:, 2], 1.0)))
+    return float(x), float(y), light if light > 0 else 1.0
 
 
 def first_lag(
@@ -246,16 +294,22 @@ class Neighbours:
         self.light = [
             [self._light(k, np.array([c])) for c in self.close] for k in range(len(sample.stars))
         ]
-        # closer to the edge of the stamp the PSF is dark, and the star is not
-        self.known = circle(size, size / 2, size / 2, size / 2 - EDGE)
+        self.unlike = [
+            unlike(size, (star.x, star.y), self._offsets(k)) for k, star in enumerate(sample.stars)
+        ]
         for star in sample.stars:
             star.raw = star.stamp
+        self.divided = False  # whether the blend is divided into target and companions
         self._join()
 
     def _light(self, k: int, which: IntArray) -> ComplexArray:
         """Return the light of stars about the target in image `k` of the sample."""
         mjd, span, size = float(self.sample.mjd[k]), self.sample.span, self.sample.where.size
         return self.field.transfer(which, mjd, span, size)
+
+    def _offsets(self, k: int) -> FloatArray:
+        """Return the places of the companions relative to the target, shape (c, 2) [pixel]."""
+        return self.field.offsets(self.close, float(self.sample.mjd[k]), self.sample.span)
 
     def _join(self) -> None:
         """Make the companions part of the target's model, with the latest fluxes."""
@@ -271,7 +325,10 @@ class Neighbours:
         field = replace(
             self.field, psf=grid, radius=light_radius(self.field.flux, grid), transforms={}
         )
-        self.factors[self.fitted] = self._fit(psf, field)
+        factors, companions = self._fit(psf, field), np.isin(self.fitted, self.close)
+        renewed = ~companions if self.divided else np.ones(len(factors), np.bool_)
+        self.factors[self.fitted[renewed]] = factors[renewed]
+        self.divided = True
         self._join()
         measured = replace(field, flux=field.flux * np.maximum(self.factors, 0.0))
         measured = measured.without(self.close)
@@ -280,6 +337,8 @@ class Neighbours:
             # the background was measured with the neighbours
             sky = alone[self.ring & np.isfinite(alone)]
             star.stamp = alone - (float(np.median(sky)) if sky.size else 0.0)
+            if len(self.close):
+                star.stamp[self.unlike[k]] = np.nan
 
     def _fit(self, psf: Shape, field: Field) -> FloatArray:
         """Fit the brightest neighbours; return the ratios of their fluxes to the expected ones."""
@@ -298,7 +357,7 @@ class Neighbours:
             # companions are part of the target's model
             of = np.isin(self.fitted, self.close)
             rest += np.tensordot(np.maximum(self.factors[self.fitted[of]], 0.0), alone[of], 1)
-            residuals.append(np.where(self.known, rest, np.nan).ravel())
+            residuals.append(np.where(self.unlike[k], np.nan, rest).ravel())
             drawings.append(scipy.sparse.csc_matrix(alone.reshape(len(alone), -1).T))
             light = np.maximum(target, 0.0)
             variances.append((light + star.floor + (0.03 * light) ** 2).ravel())
@@ -321,7 +380,7 @@ class Neighbours:
         )
 
 
-@step("psf", "PSF_FIT", version="10", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="11", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
     scene: Scene,
@@ -337,7 +396,8 @@ def estimate_psf(
     """
     model, chosen = read_psf(scene.psf, settings.radius), sampled_images(read_look(scene.look))
     used, warnings = {**scene.psf.used}, list(scene.psf.warnings)
-    if not scene.has_psf or not len(chosen):
+    # a PSF of no rounds is that of the reference
+    if not scene.has_psf or not len(chosen) or not used["PSF_ITER"]:
         return psf_leaves("TERM_PSF", model.psf, model.scale, model.where, used, warnings)
     with open_images(calibrated) as images:
         residuals = Residuals.of(images, scene, readout, removed)

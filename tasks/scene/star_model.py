@@ -26,6 +26,8 @@ from tasks.scene.optics import (
 from tasks.visit.housekeeping import repair
 from tasks.visit.images import Images
 
+EDGE = 4.0  # pixel; width of the taper of a PSF to 0 at the edge of the stamp
+
 OUTLIER = 5.0  # sigma
 
 FEWEST_PIXELS = 50  # with fewer, outliers are used too
@@ -71,6 +73,11 @@ class Stamps:
         of_stamp, of_image = self.overlap(image.shape)
         image[of_image] += stamp[of_stamp]
 
+    def replace(self, stamp: FloatArray, image: FloatArray) -> None:
+        """Put a stamp in the place of its part of an image, in place."""
+        of_stamp, of_image = self.overlap(image.shape)
+        image[of_image] = stamp[of_stamp]
+
     def index(self, x: float, y: float) -> tuple[float, float]:
         """Return the stamp index, pixel i centred on i, of a place in the images.
 
@@ -109,7 +116,12 @@ class Star:
     warmth: float = 0.0  # parameter t of the PSF
     level: float = 0.0
     level_error: float = np.inf  # prior error of the level, which is expected to be 0
+    # changes of the subtracted companions with the place, shape (2, ...) [electron/pixel]: target
+    # and companions were placed together, so that only errors of the place remain
+    drift: FloatArray | None = None
     raw: FloatArray | None = None  # the stamp before its neighbours are subtracted
+    others: FloatArray | None = None  # subtracted light of other stars, which adds to the noise
+    saturated: BoolArray | None = None  # which of the missing pixels are so, if any
 
     # companions that move with the star: the sum of their transfer functions about its place, each
     # times its flux over the star's
@@ -156,8 +168,14 @@ class Star:
         size = self.stamp.shape[0]
         shift = Shift.by(self.x, self.y, size)
         images = render_with_slopes(psf.at(self.warmth), self.blurred(size), shift)
-        weight = np.empty_like(self.stamp)
-        seen = self.stamp, self.flux * images[0], Noise(self.level, self.floor), scale, inside
+        if self.drift is not None and self.flux > 0:
+            images[1:] += self.drift / self.flux
+        weight, model = np.empty_like(self.stamp), self.flux * images[0]
+        scatter = scale
+        if self.others is not None:
+            noise = np.maximum(model, 0.0) + self.floor
+            scatter = scale * np.sqrt(1.0 + np.maximum(self.others, 0.0) / noise)
+        seen = self.stamp, model, Noise(self.level, self.floor), scatter, inside
         if weigh_pixels(*seen, OUTLIER, weight) < FEWEST_PIXELS:
             weigh_pixels(*seen, np.inf, weight)
         values, errors = fit_star(self.stamp, images, weight, self.level_error)
@@ -166,10 +184,33 @@ class Star:
             float(np.clip(v / flux, -1.0, 1.0)) if flux > 0 else 0.0 for v in values[1:3]
         )
         self.flux, self.level = flux, float(values[3])
+        if self.drift is not None:
+            step_x = step_y = 0.0
         self.x, self.y = self.x + step_x, self.y + step_y
         shifts = errors[1:3] / abs(flux) if flux != 0 else np.full(2, np.inf)
         model = flux * (images[0] + step_x * images[1] + step_y * images[2])
         return model, np.array([errors[0], *shifts, errors[3]])
+
+
+def unlike(size: int, place: tuple[float, float], companions: FloatArray) -> BoolArray:
+    """Return the pixels of a stamp in which the model of a blend is not like the sky.
+
+    The PSF is dark beyond half a stamp, so the wings of the stars are missing; and as spectra are
+    periodic, the opposite edge of the stamp shows a companion again.
+
+    Parameters
+    ----------
+    size : int
+        Side of the stamp [pixel].
+    place : tuple of float
+        Stamp index (x, y) of the target.
+    companions : ndarray, shape (k, 2)
+        Places of the companions relative to it [pixel].
+    """
+    like = circle(size, place[0], place[1], size / 2 - EDGE)
+    for away in companions:
+        like &= circle(size, place[0] + away[0], place[1] + away[1], size / 2 - EDGE)
+    return ~like
 
 
 def circle(size: int, x: float, y: float, radius: float) -> BoolArray:
@@ -278,26 +319,6 @@ class StarModel:
             ):
                 break
         return model, errors
-
-    def place(
-        self,
-        image: FloatArray,
-        guess: FloatArray,
-        flux: float,
-        floor: float,
-        motion: tuple[FloatArray, FloatArray],
-        warmth: float = 0.0,
-    ) -> FloatArray:
-        """Return x, y, their errors, 1, flux and level for an image, or the guess.
-
-        The guess is x, y, and five values that are kept if the fit diverges.
-        """
-        star = self.star(image, float(guess[0]), float(guess[1]), flux, floor, motion, warmth)
-        _, errors = self.fit(star)
-        x, y = star.x + self.where.corner[0] + 0.5, star.y + self.where.corner[1] + 0.5
-        if star.flux <= 0 or np.hypot(x - guess[0], y - guess[1]) > FURTHEST:
-            return guess
-        return np.array([x, y, errors[1], errors[2], 1.0, star.flux, star.level])
 
 
 def read_psf(term: Psf, radius: float) -> StarModel:

@@ -244,13 +244,21 @@ class Field:
         size : int
             Side of the stamp [pixel].
         """
-        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
-        path = roll + self.turn, motion_x, motion_y
-        x, y = field_places(self.xi[which], self.eta[which], *path, self.scale)
+        x, y = self._about(which, mjd, duration)
         total = np.zeros((FINE * size, size + 1), complex)
         for k, star in enumerate(which):
             total += self.flux[star] * motion_transfer(x[k], y[k], size)
         return total
+
+    def offsets(self, which: IntArray, mjd: float, duration: float) -> FloatArray:
+        """Return mean places x, y of some stars relative to the target's, shape (k, 2) [pixel]."""
+        return np.stack([v.mean(axis=1) for v in self._about(which, mjd, duration)], axis=1)
+
+    def _about(self, which: IntArray, mjd: float, duration: float) -> tuple[FloatArray, FloatArray]:
+        """Return places of some stars during an image about the target's mean, (k, m) [pixel]."""
+        motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
+        path = roll + self.turn, motion_x, motion_y
+        return field_places(self.xi[which], self.eta[which], *path, self.scale)
 
     def only(self, which: IntArray) -> Field:
         """Return the field of some of the stars only."""
@@ -471,7 +479,7 @@ def neighbours_by_reference(
     return neighbours(read_catalogue_stars(prior), psf, total, scale, track, 0.0)
 
 
-@step("stars_1", version="5", payload=Stars, leaves=["TERM_STARS_1"])
+@step("stars_1", version="6", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
     """Select the field stars from the catalogue, with fluxes relative to the target's.
 
@@ -485,7 +493,7 @@ def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) ->
         warnings.append("there is no star catalogue: the field is assumed to be empty")
     elif not abs(catalogue.years) <= MOST_YEARS:
         warnings.append(epoch_warning(catalogue.years))
-    table = star_table(catalogue, usual_flux(first.look) / within)
+    table = star_table(catalogue, usual_flux(first.look) * float(psf.used["PSF_LIT"]) / within)
     years = np.nan if catalogue is None else catalogue.years
     scale, roll = scale_and_roll(first.pointing, plate)
     used = {

@@ -128,9 +128,9 @@ def read_events(events: Events) -> EventsTerm:
     return EventsTerm(*term_column(events.product, "TERM_EVENTS", *names))
 
 
-def read_saturated(events: Events) -> BoolArray:
-    """Return which pixels are saturated in at least one image, shape (ny, nx)."""
-    return term_image(events.product, "TERM_EVENTS_SATURATED") > 0
+def count_saturated(events: Events) -> IntArray:
+    """Return in how many measured images every pixel is saturated, shape (ny, nx)."""
+    return term_image(events.product, "TERM_EVENTS_SATURATED").astype(np.int64)
 
 
 def read_bias(bias: Bias) -> BiasTerm:
@@ -180,13 +180,15 @@ class LookTerm(NamedTuple):
     y: FloatArray
     flux: FloatArray  # within 25 pixels [electron per stack]
     sampled: BoolArray  # mask of the sampled images
+    limit: FloatArray  # (ny, nx) value from which on a pixel is saturated; inf: never [electron]
 
 
 def read_look(term: Look) -> LookTerm:
     """Read the first look at every image."""
     names = ("CENTROID_X", "CENTROID_Y", "FLUX", "SAMPLED")
     x, y, flux, sampled = term_column(term.product, "TERM_LOOK", *names)
-    return LookTerm(x, y, flux, sampled.astype(bool))
+    limit = term_image(term.product, "TERM_LOOK_LIMIT")
+    return LookTerm(x, y, flux, sampled.astype(bool), np.where(limit > 0, limit, np.inf))
 
 
 def read_static(term: Look) -> FloatArray:

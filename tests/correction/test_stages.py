@@ -215,10 +215,11 @@ def test_where_the_star_was_not_seen_its_place_lies_between_its_neighbours(tmp_p
         "QUALITY": nothing,
     }
     path = tmp_path / "look.fits"
-    static = NewHdu(
-        TERMS["TERM_LOOK_STATIC"], {"X_WINOFF": 0, "Y_WINOFF": 0}, pixels=np.zeros((2, 2))
-    )
-    write_fits(path, [NewHdu(TERMS["TERM_LOOK"], columns=columns), static])
+    planes = [
+        NewHdu(TERMS[name], {"X_WINOFF": 0, "Y_WINOFF": 0}, pixels=np.zeros((2, 2)))
+        for name in ("TERM_LOOK_STATIC", "TERM_LOOK_LIMIT")
+    ]
+    write_fits(path, [NewHdu(TERMS["TERM_LOOK"], columns=columns), *planes])
     product = Product(path=str(path), sha256=disk.sha256(path), extname="TERM_LOOK")
     x, y = look_places(Look(step="look", products={"TERM_LOOK": product}))
     np.testing.assert_array_equal(x, [10.0, 10.0, 12.0, 14.0])

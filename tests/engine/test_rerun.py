@@ -827,4 +827,4 @@ def test_a_forged_verdict_is_reached_again(bench: Bench, published: Path) -> Non
     assert again is not None
     assert again.new
     assert again.verdict == verdict["word"]
-    assert f"{published.name}: its verdict is not that of the report" in again.warnings[0]
+    assert "manifest.json: verdict.rules.0" in again.warnings[0]

@@ -17,6 +17,7 @@ from schemas.inputs import (
     GAIN_CORRECTION,
     HOUSEKEEPING_LIMITS,
     ORBIT,
+    SAA_MAP,
     STAR_CATALOGUE,
     Input,
 )
@@ -43,22 +44,13 @@ def written(
     ("declared", "column", "values", "match"),
     [
         (
-            STAR_CATALOGUE,
-            "DEC",
-            [0, 1e30, 91],
-            r"HDU 1 EXT_PRE_StarCatalogue: column DEC: 2 of 3 values are out of range, expected "
-            r"-90 to 90; the first is 1e\+30 in row 2",
+            SAA_MAP,
+            "LATITUDE",
+            [0, 1000, 91],
+            r"HDU 1 EXT_APP_SAAMap: column LATITUDE: 2 of 3 values are out of range, expected "
+            r"-90 to 90; the first is 1000 in row 2",
         ),
-        (STAR_CATALOGUE, "RA", [0, 0, -1], "RA: 1 of 3 .* the first is -1 in row 3"),
-        (CONSTRAINTS, "MJD_TIME", [0.0, 59000.0, 59001.0], "MJD_TIME: 1 of 3 .* is 0 in row 1"),
-        (
-            CONSTRAINTS,
-            "MJD_TIME",
-            [59000, 59001, LARGEST],
-            r"is 1\.797\d+e\+308 in row 3",
-        ),
-        (CONSTRAINTS, "MJD_TIME", [-59000.0, 59001.0, 59002.0], "is -59000 in row 1"),
-        (ORBIT, "Z_DOT", [0, 7400.0, 0], "Z_DOT: .* expected -12 to 12; the first is 7400 in row"),
+        (SAA_MAP, "LONGITUDE", [0, 0, -361], "LONGITUDE: 1 of 3 .* the first is -361 in row 3"),
         (GAIN_CORRECTION, "EXP_VOD", [0, 65535, 0], "EXP_VOD: .* is 65535 in row 2"),
     ],
 )
@@ -73,6 +65,25 @@ def test_a_value_out_of_range_is_rejected_with_its_place(
         pytest.raises(BadInputError, match=match),
     ):
         file.hdus[1].column(column)
+
+
+@pytest.mark.parametrize(
+    ("declared", "column", "values", "missing"),
+    [
+        (STAR_CATALOGUE, "DEC", [0, 1e30, 91], [1, 2]),
+        (STAR_CATALOGUE, "RA", [0, 0, -1], [2]),
+        (CONSTRAINTS, "MJD_TIME", [0.0, 59000.0, LARGEST], [0, 2]),
+        (CONSTRAINTS, "MJD_TIME", [-59000.0, 59001.0, 59002.0], [0]),
+        (ORBIT, "Z_DOT", [0, 7400.0, 0], [1]),
+    ],
+)
+def test_a_row_that_others_can_replace_is_not_the_end_of_its_file(
+    declared: Input, column: str, values: list[float], missing: list[int], tmp_path: Path
+) -> None:
+    path = written(tmp_path, declared.first[0], {column: values})
+    with open_declared(path, declared, sums=True) as file:
+        read = file.hdus[1].column(column)
+    assert np.flatnonzero(np.isnan(read)).tolist() == missing
 
 
 def test_what_counts_as_missing_reads_as_nan_and_is_a_deviation(tmp_path: Path) -> None:

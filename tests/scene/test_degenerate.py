@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tasks.scene.light import centre_of_light
 from tasks.scene.look import crossed
 from tasks.scene.optics import fit_star, to_grid, to_spectrum
 from tasks.scene.psf import alternate, point_source, prior_scale, reference_psf, weigh
+from tasks.scene.residuals import Residuals
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, Warmth
 from tasks.scene.track import Track, estimate_lag
 from tests.support.lobed_star import SIZE, star
@@ -97,7 +99,14 @@ def test_a_star_on_too_few_pixels_has_no_flux_and_no_error(pixels: int) -> None:
     assert not image.any()
     # the caller keeps its guess
     guess = np.array([32.5, 32.5, 0.1, 0.1, 1.0])
-    assert np.array_equal(model(fine).place(stamp, guess, 1e6, 100.0, STILL), guess)
+    image: Any = SimpleNamespace(
+        model=model(fine),
+        blended=lambda _: False,
+        x=np.zeros(1),
+        y=np.zeros(1),
+        star=lambda *_: seen(stamp),
+    )
+    assert np.array_equal(Residuals.place(image, 0, stamp, guess, np.zeros_like(stamp)), guess)
 
 
 def test_pixels_that_do_not_determine_a_fit_are_no_exception() -> None:

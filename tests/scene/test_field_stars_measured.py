@@ -55,9 +55,14 @@ def test_stars_too_faint_to_be_measured_are_subtracted_first() -> None:
         floor=np.full(IMAGES, NOISE**2),
         flux=np.ones(IMAGES),
         companions=np.zeros(0, np.int64),
-        cleaned=seen,
-        field_image=lambda k: field.image(SHAPE, 60.0, 60.0, float(middle[k]), MINUTE),
-        target_with_slopes=lambda _i, image: (np.zeros(image.shape), np.zeros((3, *image.shape))),
+        taken_apart=lambda k: (
+            seen(k),
+            field.image(SHAPE, 60.0, 60.0, float(middle[k]), MINUTE),
+        ),
+        target_with_slopes=lambda _i, image, _field: (
+            np.zeros(image.shape),
+            np.zeros((3, *image.shape)),
+        ),
     )
     turned = np.interp((np.arange(IMAGES) + 0.5) * MINUTE, seconds, roll)
     sample = take_sample(rest, field, np.arange(3), np.arange(IMAGES))

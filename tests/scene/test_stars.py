@@ -164,7 +164,7 @@ def inputs(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "psf": Psf(
             step="psf_1",
             products={"TERM_PSF_1": as_product(terms["TERM_PSF_1"], "TERM_PSF_1")},
-            used={"PSF_N": 12},
+            used={"PSF_N": 12, "PSF_LIT": 1.0},
         ),
         "plate": None,
     }
