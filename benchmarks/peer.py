@@ -9,16 +9,16 @@ with warm kernels, and alternate: load of the machine changes both. Results: doc
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from reference_data.library import library_folder
 from schemas import ROOT
-from tasks.engine.child import COMMAND
+from tasks.engine.child import COMMAND, start_python
 
 PACKAGES = ROOT / "benchmarks" / "apart" / "peer.txt"
 
@@ -41,18 +41,23 @@ def peer_python() -> Path:
     if not made.exists():
         print(f"making the environment of the peer in {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        subprocess.run([*install, "-r", PACKAGES], check=True)
+        install = ["-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        cost_of(handed_over(python, *install, "-r", PACKAGES), os.environ)
         made.touch()
     return python
 
 
-def cost_of(command: list[str | Path], environment: dict[str, str]) -> Cost:
-    """Return the cost of a command, its children included."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+def handed_over(*command: str | Path) -> list[str]:
+    """Return the arguments with which Python becomes a command of another environment."""
+    return ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", *map(str, command)]
+
+
+def cost_of(arguments: list[str], environment: Mapping[str, str]) -> Cost:
+    """Return the cost of a child process of Python, its own children included."""
+    process = start_python(arguments, environment)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{command[1:4]} ended with {os.waitstatus_to_exitcode(status)}")
+        raise SystemExit(f"{arguments[:4]} ended with {os.waitstatus_to_exitcode(status)}")
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -63,10 +68,10 @@ def compare(visit: Path, folder: Path, environment: dict[str, str]) -> tuple[Cos
     for k in range(ROUNDS + 1):  # the first run compiles kernels
         output = folder / f"{visit.name}-{k}"
         output.mkdir()
-        drp = [sys.executable, *COMMAND, "reduce", visit, "--engine", "plain", "-q"]
-        places = ["--output", output / "products", "--work", output / "work"]
+        drp = [*COMMAND, "reduce", str(visit), "--engine", "plain", "-q"]
+        places = ["--output", str(output / "products"), "--work", str(output / "work")]
         ours.append(cost_of([*drp, *places], environment))
-        chain = [peer_python(), CHAIN, subarray, library_folder(), output]
+        chain = handed_over(peer_python(), CHAIN, subarray, library_folder(), output)
         theirs.append(cost_of(chain, environment))
     return min(ours[1:]), min(theirs[1:])
 
@@ -86,8 +91,7 @@ def main() -> None:
             visit = Path(case)
             if not visit.is_dir():
                 visit = folder / case
-                simulate = [*COMMAND, "simulate", visit, "--case", case, "-q"]
-                cost_of([sys.executable, *simulate], environment)
+                cost_of([*COMMAND, "simulate", str(visit), "--case", case, "-q"], environment)
             ours, theirs = compare(visit, folder, environment)
             print(
                 f"{visit.name:16s} {ours.seconds:8.1f} s {theirs.seconds:6.1f} s "

@@ -91,7 +91,7 @@ def measure_places(residuals: Residuals, settings: PositionSettings) -> FloatArr
     images = residuals.images
     found = np.full((images.count, 7), np.nan)
     for block, pixels in images.blocks():
-        blind = [residuals.blind(image) for image in pixels]
+        blind = [residuals.blind(i, image) for i, image in enumerate(pixels, block.start)]
         clean_block(pixels, block, residuals.effects)
         field = np.empty_like(pixels)
         for k, i in enumerate(range(block.start, block.stop)):

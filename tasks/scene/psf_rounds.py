@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -34,6 +35,7 @@ from tasks.scene.optics import Shift, render, to_grid, to_spectrum
 from tasks.scene.prior import read_catalogue_stars, read_reference_psf
 from tasks.scene.psf import (
     WORST_LAG_ERROR,
+    Others,
     adopt,
     alternate,
     doubts,
@@ -101,7 +103,7 @@ def cut_stars(
             motion,
             float(warmth[i]),
         )
-        if (blind := residuals.blind(residuals.images.take(i))) is not None:
+        if (blind := residuals.blind(i, residuals.images.take(i))) is not None:
             star.saturated = where.cut(blind.astype(np.float64)) == 1
         if len(residuals.companions) and star.flux > 0:
             star.join(residuals.companion_light(i, residuals.companions) / residuals.total(i))
@@ -118,7 +120,7 @@ def blend_edge(residuals: Residuals, i: int, star: Star) -> BoolArray:
     return unlike(size, (star.x, star.y), companions)
 
 
-@step("psf_1", version="11", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="12", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -148,8 +150,7 @@ def estimate_psf_1(
     count = int(np.count_nonzero(weigh(sample.stars)))
     if count < settings.fewest:
         warnings.append(f"only {count} images show the star clearly: the PSF is not super-resolved")
-    psf, scale, rounds = no_psf(settings.size)
-    moved = 0.0, 0.0, 1.0
+    solved = Solved(*no_psf(settings.size))
     if sample.stars:
         prior = reference_psf(read_reference_psf(first.prior), settings.size)
         others = None
@@ -158,36 +159,63 @@ def estimate_psf_1(
             others = Neighbours(sample, field, float(background.used["RING_IN"]), catalogue_error)
             others(Shape(prior))
         place, breathing = where.index(*middle), warm.spread > 0
-        if prior is not None and is_harmed(sample.stars, prior, place, settings.radius):
-            warnings.append(
-                "hot pixels that the dark frame lacks are as bright as the star: the PSF is solved "
-                "for without them, and does not change with temperature"
-            )
-            before = places_and_fluxes(sample.stars)
-            psf, scale, rounds = alternate_without_hot(sample.stars, place, settings, prior, others)
-            moved = correction(before, places_and_fluxes(sample.stars), psf)
-        else:
-            psf, scale, rounds = alternate(
-                sample.stars, place, settings, prior, None, breathing, others
-            )
-        if prior is not None and (doubt := doubts(psf, prior, sample.stars)):
-            warnings.append(f"{doubt}: the PSF is that of the reference")
-            psf, scale, rounds = adopt(prior, sample.stars, place, settings.radius)
+        solved = solve_first(sample.stars, place, settings, prior, breathing, others, warnings)
         if others is not None and settings.lag is None:
             lag, lag_error = lag_again(track, sample, (lag, lag_error))
     used = {
         "PSF_TEMP": warm.middle,
-        "PSF_TSTD": warm.spread,
+        "PSF_TSTD": warm.spread if solved.breathes else 0.0,
         "PSF_LAG": lag,
         "PSF_LAGE": min(lag_error, 99.0),
         "PSF_N": count,
-        "PSF_ITER": rounds,
-        "PSF_DX": moved[0],
-        "PSF_DY": moved[1],
-        "PSF_LIT": moved[2],
-        "PSF_EXC": float(np.median(scale)),
+        "PSF_ITER": solved.rounds,
+        "PSF_DX": solved.moved[0],
+        "PSF_DY": solved.moved[1],
+        "PSF_LIT": solved.moved[2],
+        "PSF_EXC": float(np.median(solved.scale)),
     }
-    return psf_leaves("TERM_PSF_1", psf, scale, where, used, warnings)
+    return psf_leaves("TERM_PSF_1", solved.psf, solved.scale, where, used, warnings)
+
+
+class Solved(NamedTuple):
+    """The PSF of the first round."""
+
+    psf: Shape
+    scale: FloatArray  # scatter of each pixel about it, in units of the noise
+    rounds: int  # 0: the PSF is that of the reference, or none
+    moved: tuple[float, float, float] = (0.0, 0.0, 1.0)  # see `correction`
+    breathes: bool = True  # whether it may change with the telescope's temperature
+
+
+def solve_first(
+    stars: list[Star],
+    middle: tuple[float, float],
+    settings: PsfSettings,
+    prior: ComplexArray | None,
+    breathing: bool,
+    others: Others | None,
+    warnings: list[str],
+) -> Solved:
+    """Solve for the PSF, in spite of hot pixels; adopt the reference's if the solution is doubtful.
+
+    Parameters are those of `alternate`; reasons are added to `warnings`.
+    """
+    if prior is not None and is_harmed(stars, prior, middle, settings.radius):
+        warnings.append(
+            "hot pixels that the dark frame lacks are as bright as the star: the PSF is solved for "
+            "without them, and does not change with temperature"
+        )
+        before = places_and_fluxes(stars)
+        psf, scale, rounds = alternate_without_hot(stars, middle, settings, prior, others)
+        moved = correction(before, places_and_fluxes(stars), psf)
+        solved = Solved(psf, scale, rounds, moved, False)
+    else:
+        solved = Solved(*alternate(stars, middle, settings, prior, None, breathing, others))
+    if prior is not None and (doubt := doubts(solved.psf, prior, stars)):
+        warnings.append(f"{doubt}: the PSF is that of the reference")
+        psf, scale, rounds = adopt(prior, stars, middle, settings.radius)
+        solved = solved._replace(psf=psf, scale=scale, rounds=rounds, breathes=False)
+    return solved
 
 
 def places_and_fluxes(stars: list[Star]) -> FloatArray:

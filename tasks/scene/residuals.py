@@ -13,12 +13,13 @@ from schemas.payloads import ReadOut, Removed, Scene
 from tasks.scene.optics import Shift, render, render_with_slopes, to_grid
 from tasks.scene.psf import pixel_floor
 from tasks.scene.star_model import FURTHEST, Star, StarModel, circle, read_psf, unlike
-from tasks.scene.stars import Field, light_within, read_field
+from tasks.scene.stars import CORE, Field, light_within, read_field
 from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, clean_block, read_effects
 from tasks.visit.images import Images
 from tasks.visit.terms import LookTerm, read_image_flags, read_look, read_position
 
+MOST_HIDDEN = 0.2  # of the core's pixels; with more the target is saturated
 CORRECTED = 0.98  # of a saturated pixel's value is kept by all corrections
 BLEEDS = 2  # pixel; reach of bleeding charge about the pixels that are known to be saturated
 ROUNDS = 2  # of the fit of the target in one image
@@ -145,7 +146,7 @@ class Residuals:
     def cleaned(self, i: int) -> FloatArray:
         """Return image `i` without the known effects, shape (ny, nx); saturated ones are NaN."""
         image = self.images.take(i)[None]
-        blind = self.blind(image[0])
+        blind = self.blind(i, image[0])
         clean_block(image, slice(i, i + 1), self.effects)
         cleaned: FloatArray = image[0]
         if blind is not None:
@@ -156,12 +157,18 @@ class Residuals:
         """Note from which values on pixels are saturated."""
         self.limit = CORRECTED * look.limit if np.isfinite(look.limit).any() else None
 
-    def blind(self, image: FloatArray) -> BoolArray | None:
-        """Return which pixels of a calibrated image do not show the stars as they are, if any.
+    def blind(self, i: int, image: FloatArray) -> BoolArray | None:
+        """Return which pixels of calibrated image `i` do not show the stars as they are, if any.
 
-        From saturated pixels charge bleeds to those beside them.
+        From saturated pixels charge bleeds to those beside them. If the target is saturated itself
+        over much of its core, all pixels are used: charge that bled shows its place better than
+        its wings do.
         """
         if self.limit is None or not (saturated := image >= self.limit).any():
+            return None
+        rows, columns = np.nonzero(saturated)
+        away = np.hypot(columns + 0.5 - self.x[i], rows + 0.5 - self.y[i])
+        if np.count_nonzero(away < CORE) > MOST_HIDDEN * np.pi * CORE**2:
             return None
         return np.asarray(scipy.ndimage.binary_dilation(saturated, iterations=BLEEDS))
 

@@ -61,17 +61,30 @@ def test_the_limit_of_a_pixel_is_its_faintest_saturated_value() -> None:
 def test_pixels_are_blind_only_in_the_images_in_which_they_saturate() -> None:
     limit = np.full((9, 9), np.inf)
     limit[4, 4] = 100.0
-    rest: Any = SimpleNamespace(limit=CORRECTED * limit)
+    rest: Any = SimpleNamespace(limit=CORRECTED * limit, x=np.full(1, 4.5), y=np.full(1, 4.5))
     image = np.zeros((9, 9))
     image[4, 4] = 97.0
-    assert Residuals.blind(rest, image) is None
+    assert Residuals.blind(rest, 0, image) is None
     image[4, 4] = 99.0  # what corrections leave of it
-    blind = Residuals.blind(rest, image)
+    blind = Residuals.blind(rest, 0, image)
     assert blind is not None
     rows, columns = np.indices(blind.shape) - 4
     assert np.array_equal(blind, np.abs(rows) + np.abs(columns) <= BLEEDS)
     rest.limit = None
-    assert Residuals.blind(rest, image) is None
+    assert Residuals.blind(rest, 0, image) is None
+
+
+def test_a_target_that_is_saturated_itself_is_used_as_it_is() -> None:
+    limit = np.full((64, 64), 100.0)
+    rest: Any = SimpleNamespace(limit=limit, x=np.full(1, 32.0), y=np.full(1, 32.0))
+    rows, columns = np.indices(limit.shape) + 0.5
+
+    def burnt(x: float, radius: float) -> FloatArray:
+        return np.where(np.hypot(columns - x, rows - 32) < radius, 200.0, 0.0)
+
+    assert Residuals.blind(rest, 0, burnt(32.0, 4.0)) is not None
+    assert Residuals.blind(rest, 0, burnt(32.0, 9.0)) is None
+    assert Residuals.blind(rest, 0, burnt(52.0, 9.0)) is not None  # a companion
 
 
 def test_the_model_of_a_blend_holds_where_all_its_stars_have_wings() -> None:
