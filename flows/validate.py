@@ -20,6 +20,7 @@ from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
 from schemas.errors import BusyError, ConfigurationError, DrpError, StorageError, UsageError, plain
 from schemas.requests import ReduceRequest, ValidateRequest
+from tasks.engine.folders import process_lives
 from tasks.files import disk
 from tasks.files.toml import read_toml
 from tasks.validation.budget import EFFECTS, case_settings, pipeline_settings, series
@@ -208,7 +209,7 @@ def scratch(output: Path) -> Iterator[Path]:
     host = folder.name.split(".")[2]
     for left in disk.entries(output):
         process = re.fullmatch(rf"\.part\.{host}\.(\d{{1,9}})\.\w+", left.name)
-        if process and not alive(int(process[1])):  # of one that was killed
+        if process and not process_lives(int(process[1])):  # of one that was killed
             disk.remove(left)
     disk.make_folder(folder)
     try:
@@ -224,17 +225,6 @@ def translated(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk.explain(error, "read", Path(error.filename or folder)) from error
-
-
-def alive(process: int) -> bool:
-    """Return whether a process with this id is running."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def measure(work: Work, folder: Path, progress: Progress) -> dict[str, Any]:

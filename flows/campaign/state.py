@@ -6,7 +6,6 @@ the disk at once, so that the same command goes on after anything. A line that w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -129,7 +128,7 @@ def opened(path: Path) -> Iterator[StateFile]:
     disk.make_folder(path.parent)
     fd = disk.open_lock(path)
     try:
-        if not _try_lock(fd):
+        if not disk.try_lock(fd):
             raise BusyError(f"{path}: this campaign is running; choose another --name for a second")
         yield StateFile(path, fd, read_lines(path))
     finally:
@@ -153,7 +152,7 @@ def read_history(path: Path) -> History:
     history = read_lines(path)
     fd = disk.open_lock(path, create=False)
     try:
-        history.running = not _try_lock(fd)
+        history.running = not disk.try_lock(fd)
     finally:
         disk.close(fd)
     return history
@@ -166,7 +165,7 @@ def _state_files(folder: Path) -> list[Path]:
 
 
 def read_lines(path: Path) -> History:
-    """Return what the lines of a state file say; lines that are none are ignored."""
+    """Return what the lines of a state file say; lines without an entry are ignored."""
     history = History()
     for line in disk.read_bytes(path, limit=MOST_BYTES).splitlines():
         try:
@@ -174,11 +173,3 @@ def read_lines(path: Path) -> History:
         except ValidationError:
             continue
     return history
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -90,6 +90,6 @@ def summarize(reduction: Reduction) -> Summary | None:
 
 
 def _number(rows: Sequence[Mapping[str, Any]], label: str) -> float | None:
-    """Return the value of the row with a label; None if there is none, or it is no number."""
+    """Return the value of the row with a label, or None without such a row or a number in it."""
     value = next((row["value"] for row in rows if row["label"] == label), None)
     return float(value) if isinstance(value, int | float) else None

@@ -291,10 +291,9 @@ def assess_images(raw: Exposures, exposures: FloatArray, saturation: float) -> D
     causes = find_damage(counts, copied, int(inside.sum()))
     # pixels are not saturated because an image is damaged
     for i in np.flatnonzero(np.any(list(causes.values()), axis=0) & (counts.saturated > 0)):
-        image = adu_of(raw, int(i))
-        saturated = inside & (image >= limits.saturated) & (image <= limits.high)
-        beside = np.pad(image >= limits.saturated / 2, ((0, 0), (1, 1)))
-        saturated_in -= saturated & (beside[:, :-2] | beside[:, 2:])
+        words, again = raw.words(int(i), int(i) + 1), np.zeros_like(saturated_in)
+        inspect_images(words, words[0], window, limits, again)
+        saturated_in -= again
     circular = raw.image.header.get("SHAPE") == "circular"
     missing = 0 if circular else int((~inside).sum())
     return Damage(causes, counts.lost > 0, counts.saturated_centre, saturated_in, missing)

@@ -47,7 +47,8 @@ def staging(folder: Path, name: str) -> Iterator[Path]:
     try:
         disk.create_folder(stage)
         lock = disk.open_folder(stage)
-        _try_lock(lock)
+        with contextlib.suppress(OSError):  # a file system without locks
+            disk.try_lock(lock)
         yield stage
     finally:
         if lock >= 0:
@@ -77,10 +78,11 @@ def is_abandoned(path: Path) -> bool:
     if time.time() - found.st_mtime > ABANDONED_SECONDS:
         return True
     ours = label["host"] == disk.host()
-    return ours and not _process_lives(int(label["process"])) and not _is_locked(path)
+    return ours and not process_lives(int(label["process"])) and not _is_locked(path)
 
 
-def _process_lives(process: int) -> bool:
+def process_lives(process: int) -> bool:
+    """Return whether a process with this id is running on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -95,17 +97,11 @@ def _is_locked(path: Path) -> bool:
         return False
     lock = disk.open_folder(path)
     try:
-        return not _try_lock(lock)
+        return not disk.try_lock(lock)
+    except OSError:  # a file system without locks: nothing shows that it is not in use
+        return True
     finally:
         disk.close(lock)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def default_work_folder(warn: Warn) -> Path:

@@ -17,7 +17,6 @@ that was interrupted. It names the machine of the run, since locks of other mach
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -189,14 +188,14 @@ class Workspace:
         fd = disk.open_lock(path)
         self._lock = (path, fd)
         try:
-            if not _try_lock(fd):
+            if not disk.try_lock(fd):
                 if not wait:
                     raise BusyError(
                         f"{self.visit} is being reduced by another run in {self.root}; use --wait "
                         f"to wait for it"
                     )
                 notify(f"waiting for another run on {self.visit}")
-                while not _try_lock(fd):
+                while not disk.try_lock(fd):
                     time.sleep(0.2)
             self._remove_remnants()
             yield
@@ -251,14 +250,6 @@ def read_record(path: Path) -> Record:
         if error.errors()[0]["loc"][:1] == ("version",):
             raise ValueError("is of another version") from error
         raise
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def located(leaf: L, place: Callable[[str], str]) -> L:

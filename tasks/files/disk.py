@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -357,6 +358,15 @@ def open_lock(path: Path, create: bool = True, mode: int = 0o640) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     with guarded("create", path):
         return os.open(path, flags, mode)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock an open file or folder for this process alone; return whether no other one holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_log(path: Path, mode: int = 0o640) -> int:

@@ -45,7 +45,7 @@ from tasks.scene.psf import (
     reference_psf,
     weigh,
 )
-from tasks.scene.residuals import Residuals, Target
+from tasks.scene.residuals import Residuals, Target, hide_core
 from tasks.scene.star_model import (
     Shape,
     Stamps,
@@ -106,21 +106,12 @@ def cut_stars(
         if (blind := residuals.blind(i, residuals.images.take(i))) is not None:
             star.saturated = where.cut(blind.astype(np.float64)) == 1
         if len(residuals.companions) and star.flux > 0:
-            star.join(residuals.companion_light(i, residuals.companions) / residuals.total(i))
-            star.stamp[blend_edge(residuals, i, star)] = np.nan
+            residuals.join(i, star)
         stars.append(star)
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-def blend_edge(residuals: Residuals, i: int, star: Star) -> BoolArray:
-    """Return the pixels of a stamp in which the model of target and companions does not hold."""
-    assert residuals.field is not None
-    mjd, size = float(residuals.images.mjd[i]), star.stamp.shape[0]
-    companions = residuals.field.offsets(residuals.companions, mjd, residuals.span)
-    return unlike(size, (star.x, star.y), companions)
-
-
-@step("psf_1", version="12", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="13", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -159,7 +150,22 @@ def estimate_psf_1(
             others = Neighbours(sample, field, float(background.used["RING_IN"]), catalogue_error)
             others(Shape(prior))
         place, breathing = where.index(*middle), warm.spread > 0
-        solved = solve_first(sample.stars, place, settings, prior, breathing, others, warnings)
+        # pixels of a star that saturate are no hot ones
+        clear = residuals.limit is None or not hide_core(np.isfinite(residuals.limit), *middle)
+        if prior is not None and clear and is_harmed(sample.stars, prior, place, settings.radius):
+            solved = solve_without_hot(sample.stars, place, settings, prior, others)
+            warnings.append(
+                "hot pixels that the dark frame lacks are as bright as the star: the PSF is solved "
+                "for without them, and does not change with temperature"
+            )
+        else:
+            solved = Solved(
+                *alternate(sample.stars, place, settings, prior, None, breathing, others)
+            )
+        if prior is not None and (doubt := doubts(solved.psf, prior, sample.stars)):
+            warnings.append(f"{doubt}: the PSF is that of the reference")
+            psf, scale, rounds = adopt(prior, sample.stars, place, settings.radius)
+            solved = solved._replace(psf=psf, scale=scale, rounds=rounds, breathes=False)
         if others is not None and settings.lag is None:
             lag, lag_error = lag_again(track, sample, (lag, lag_error))
     used = {
@@ -187,35 +193,18 @@ class Solved(NamedTuple):
     breathes: bool = True  # whether it may change with the telescope's temperature
 
 
-def solve_first(
+def solve_without_hot(
     stars: list[Star],
     middle: tuple[float, float],
     settings: PsfSettings,
-    prior: ComplexArray | None,
-    breathing: bool,
+    prior: ComplexArray,
     others: Others | None,
-    warnings: list[str],
 ) -> Solved:
-    """Solve for the PSF, in spite of hot pixels; adopt the reference's if the solution is doubtful.
-
-    Parameters are those of `alternate`; reasons are added to `warnings`.
-    """
-    if prior is not None and is_harmed(stars, prior, middle, settings.radius):
-        warnings.append(
-            "hot pixels that the dark frame lacks are as bright as the star: the PSF is solved for "
-            "without them, and does not change with temperature"
-        )
-        before = places_and_fluxes(stars)
-        psf, scale, rounds = alternate_without_hot(stars, middle, settings, prior, others)
-        moved = correction(before, places_and_fluxes(stars), psf)
-        solved = Solved(psf, scale, rounds, moved, False)
-    else:
-        solved = Solved(*alternate(stars, middle, settings, prior, None, breathing, others))
-    if prior is not None and (doubt := doubts(solved.psf, prior, stars)):
-        warnings.append(f"{doubt}: the PSF is that of the reference")
-        psf, scale, rounds = adopt(prior, stars, middle, settings.radius)
-        solved = solved._replace(psf=psf, scale=scale, rounds=rounds, breathes=False)
-    return solved
+    """Solve for the PSF without hot pixels; parameters are those of `alternate`."""
+    before = places_and_fluxes(stars)
+    psf, scale, rounds = alternate_without_hot(stars, middle, settings, prior, others)
+    moved = correction(before, places_and_fluxes(stars), psf)
+    return Solved(psf, scale, rounds, moved, False)
 
 
 def places_and_fluxes(stars: list[Star]) -> FloatArray:

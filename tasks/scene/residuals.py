@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,13 @@ def corrected_look(scene: Scene) -> LookTerm:
     look, used = read_look(scene.look), scene.psf.used
     x, y, light = (float(used[name]) for name in ("PSF_DX", "PSF_DY", "PSF_LIT"))
     return look._replace(x=look.x + x, y=look.y + y, flux=look.flux * light)
+
+
+def hide_core(saturated: BoolArray, x: float, y: float) -> bool:
+    """Return whether saturated pixels, (ny, nx), hide much of the core of a star at (x, y)."""
+    rows, columns = np.nonzero(saturated)
+    away = np.hypot(columns + 0.5 - x, rows + 0.5 - y)
+    return bool(np.count_nonzero(away < CORE) > MOST_HIDDEN * np.pi * CORE**2)
 
 
 class Target(NamedTuple):
@@ -166,9 +174,7 @@ class Residuals:
         """
         if self.limit is None or not (saturated := image >= self.limit).any():
             return None
-        rows, columns = np.nonzero(saturated)
-        away = np.hypot(columns + 0.5 - self.x[i], rows + 0.5 - self.y[i])
-        if np.count_nonzero(away < CORE) > MOST_HIDDEN * np.pi * CORE**2:
+        if hide_core(saturated, float(self.x[i]), float(self.y[i])):
             return None
         return np.asarray(scipy.ndimage.binary_dilation(saturated, iterations=BLEEDS))
 
@@ -247,11 +253,18 @@ class Residuals:
         """Return the target with its companions; `image` is the image without anything else."""
         star = self.star(i, image)
         star.drift = None
-        star.join(self.companion_light(i, self.companions) / self.total(i))
+        self.join(i, star)
+        return star
+
+    def join(self, i: int, star: Star) -> None:
+        """Let the model of the target in image `i` include its companions, in place.
+
+        Pixels of the stamp in which that model does not hold become NaN.
+        """
         assert self.field is not None
+        star.join(self.companion_light(i, self.companions) / self.total(i))
         about = self.field.offsets(self.companions, float(self.images.mjd[i]), self.span)
         star.stamp[unlike(star.stamp.shape[0], (star.x, star.y), about)] = np.nan
-        return star
 
     def motion(self, i: int) -> tuple[FloatArray, FloatArray]:
         """Return the places of the target during image `i` relative to their mean [pixel]."""
@@ -299,8 +312,13 @@ class Residuals:
         """Return the light of the target in image `i`, also outside of any aperture [electron]."""
         if self.model is None or (self.fitted is not None and self.fitted[i]):
             return float(self.flux[i])
-        within = light_within(to_grid(self.model.psf.mean), DEFAULT_RADIUS)
-        return float(self.flux[i]) / within
+        return float(self.flux[i]) / self._within
+
+    @cached_property
+    def _within(self) -> float:
+        """The light of the PSF within the default aperture."""
+        assert self.model is not None
+        return light_within(to_grid(self.model.psf.mean), DEFAULT_RADIUS)
 
     def blended(self, i: int) -> bool:
         """Return whether the place in image `i` is that of a fit together with companions."""

@@ -43,7 +43,7 @@ def test_ticks_lie_within_the_limits_and_are_few(low: float, span: float, most: 
     assert len(ticks) <= most + 1
     assert all(low - 1e-6 * span <= t <= low + span * (1 + 1e-6) for t in ticks)
     labels = tick_labels(ticks)
-    # neighbours can be told apart, unless they share their first six digits
+    # neighbours can be distinguished, unless they share their first six digits
     assert len(set(labels)) == len(labels) or abs(low) > 1e4 * span
 
 
