@@ -156,7 +156,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="8", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="9", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,

@@ -205,20 +205,20 @@ def companions(
     moved = moved_since(imagettes, stacks, index, track, model.model.lag if model else 0.0)
     effects = read_effects(stacks, removed.background, removed.smearing, removed.defects)
     warmth = model.model.warm.parameter(stacks) if model else np.zeros(stacks.count)
-    order = np.argsort(stacks.mjd, kind="stable")
+    sky = read_background(removed.background)
 
-    def during(values: FloatArray) -> FloatArray:
-        return np.interp(imagettes.mjd, stacks.mjd[order], values[order])
+    def during(values: FloatArray, known: BoolArray | None = None) -> FloatArray:
+        return between_stacks(imagettes.mjd, stacks.mjd, values, known)
 
     share = imagettes.nexp / stacks.nexp
-    levels = share * during(effects.background)
+    levels = share * during(effects.background, sky.known)
     return Companions(
         stack=index,
         held=held_by(imagettes, stacks, index, track),
         share=share,
         span=spans_of(imagettes, track),
         level=levels,
-        level_error=share * during(read_background(removed.background).error),
+        level_error=share * during(sky.error, sky.known),
         floor=np.maximum(levels, 0.0) + imagettes.nexp * during(read_out_noise(readout)) ** 2,
         warmth=during(warmth),
         x=position.x[index] + moved[:, 0],
@@ -227,6 +227,20 @@ def companions(
         effects=effects,
         corner=(stacks.x_offset, stacks.y_offset),
     )
+
+
+def between_stacks(
+    mjd: FloatArray, stacks: FloatArray, values: FloatArray, known: BoolArray | None = None
+) -> FloatArray:
+    """Interpolate values of the stacks to the times of imagettes, shape (n,).
+
+    Only `known` values are used, if there are any: that of a damaged stack is none, and would pull
+    down those of the imagettes beside it.
+    """
+    order = np.argsort(stacks, kind="stable")
+    if known is not None and known.any():
+        order = order[known[order]]
+    return np.interp(mjd, stacks[order], values[order])
 
 
 def spans_of(imagettes: Imagettes, track: Track) -> FloatArray:

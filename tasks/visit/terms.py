@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray, UByteArray
+from schemas.flags import Quality
 from schemas.inputs import term_input
 from schemas.payloads import (
     Apertures,
@@ -207,11 +208,15 @@ class BackgroundTerm(NamedTuple):
 
     level: FloatArray
     error: FloatArray
+    known: BoolArray  # measured; otherwise 0
 
 
 def read_background(term: Background) -> BackgroundTerm:
     """Read the background of either round."""
-    return BackgroundTerm(*term_column(term.product, term.product.extname, "LEVEL", "LEVEL_ERR"))
+    names = ("LEVEL", "LEVEL_ERR", "QUALITY")
+    level, error, quality = term_column(term.product, term.product.extname, *names)
+    known = (quality.astype(np.int64) & int(Quality.UNUSABLE_IMAGE)) == 0
+    return BackgroundTerm(level, error, known)
 
 
 class StarsTerm(NamedTuple):

@@ -12,7 +12,14 @@ import pytest
 from schemas.settings import DefectSettings
 from tasks.correction.imagettes import COLUMNS, Stage
 from tasks.photometry.imagettes import SMALLEST, Circle, fitting_radius
-from tasks.scene.imagettes import Companions, ImagetteModel, free_radius, nearest_stack, part_of
+from tasks.scene.imagettes import (
+    Companions,
+    ImagetteModel,
+    between_stacks,
+    free_radius,
+    nearest_stack,
+    part_of,
+)
 from tasks.scene.optics import render
 from tasks.scene.star_model import Shape, Stamps, StarModel, Warmth
 from tasks.scene.track import Track
@@ -154,6 +161,17 @@ def test_an_imagette_belongs_to_the_nearest_stack_in_any_order() -> None:
         0,
         0,
     ]
+
+
+def test_imagettes_beside_a_damaged_stack_have_the_background_of_the_sound_ones() -> None:
+    # in any order; the middle stack is damaged, and its background 0
+    stacks, values = np.array([3.0, 2.0, 1.0]), np.array([120.0, 0.0, 100.0])
+    known = np.array([True, False, True])
+    between = between_stacks(np.array([0.5, 1.5, 2.0, 3.5]), stacks, values, known)
+    assert between == pytest.approx([100, 105, 110, 120], rel=1e-12)
+    # without any there is nothing else
+    nothing = between_stacks(np.array([1.5]), stacks, values, np.zeros(3, dtype=bool))
+    assert nothing == pytest.approx([50], rel=1e-12)
 
 
 def test_the_radius_fits_in_the_given_share_of_the_imagettes() -> None:
