@@ -130,6 +130,12 @@ class PointingSettings(Settings):
         le=600,
         description="images that touch a longer gap in the attitude are flagged [s]",
     )
+    share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="images of which gaps in the attitude hide a larger share are flagged",
+    )
 
 
 class LookSettings(Settings):

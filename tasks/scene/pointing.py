@@ -58,7 +58,7 @@ def intended_place(
     return (x, y) if inside else middle
 
 
-@step("pointing", "JITTER", version="6", payload=Pointing, leaves=["TERM_POINTING"])
+@step("pointing", "JITTER", version="7", payload=Pointing, leaves=["TERM_POINTING"])
 def estimate_pointing(
     raw: Product,
     attitude: Product,
@@ -77,7 +77,7 @@ def estimate_pointing(
     means = average(rows, mjd, duration, arcsec)
     check_coverage(rows, mjd, outside(rows, mjd, duration), settings)
     warnings += row_warnings(rows)
-    uncertain = touch_gaps(rows, mjd, duration, settings.gap, warnings) | rows.frozen
+    uncertain = touch_gaps(rows, mjd, duration, settings, warnings) | rows.frozen
     if stacked and not repetition:
         warnings.append(
             "REPETIT does not give the time between the exposures of a stack: they are assumed "
@@ -153,9 +153,16 @@ def row_warnings(rows: Attitude) -> list[str]:
 
 
 def touch_gaps(
-    rows: Attitude, mjd: FloatArray, duration: float, longest: float, warnings: list[str]
+    rows: Attitude,
+    mjd: FloatArray,
+    duration: float,
+    settings: PointingSettings,
+    warnings: list[str],
 ) -> BoolArray:
-    """Return which images touch a gap of the attitude that is interpolated.
+    """Return which images are flagged for gaps of the attitude, which are interpolated.
+
+    They touch a gap that is long or in which rows were left out, or all gaps together hide too much
+    of them.
 
     Parameters
     ----------
@@ -165,19 +172,26 @@ def touch_gaps(
         Middle of the images [MJD].
     duration : float
         From the start to the end of an image [day].
-    longest : float
-        Shorter gaps do not count, unless rows were left out there [s].
+    settings : PointingSettings
+        Which gaps are long, and how much they may hide.
     warnings : list of str
         Receives a warning that names the gaps.
     """
-    touched = np.zeros(len(mjd), dtype=np.bool_)
-    named = []
-    for (start, stop), left_out in zip(rows.gaps, rows.left_out, strict=True):
-        seconds = (stop - start) * DAY
-        images = (mjd + duration / 2 > start) & (mjd - duration / 2 < stop)
-        if (seconds > longest or left_out) and images.any():
-            touched |= images
-            named.append(f"{seconds:.0f} s from MJD {start:.5f} to {stop:.5f}")
+    first, last = mjd - duration / 2, mjd + duration / 2
+    long = ((rows.gaps[:, 1] - rows.gaps[:, 0]) * DAY > settings.gap) | rows.left_out
+    touched, hidden = np.zeros(len(mjd), dtype=np.bool_), np.zeros(len(mjd))
+    # a row stands for half of the usual interval on either side
+    half = float(np.median(np.diff(rows.time))) / 2
+    for (start, stop), counts in zip(rows.gaps, long, strict=True):
+        touched |= counts & (last > start) & (first < stop)
+        hidden += np.maximum(np.minimum(last, stop - half) - np.maximum(first, start + half), 0.0)
+    much = hidden > settings.share * duration
+    named = [
+        f"{(stop - start) * DAY:.0f} s from MJD {start:.5f} to {stop:.5f}"
+        for (start, stop), counts in zip(rows.gaps, long, strict=True)
+        if ((touched if counts else much) & (last > start) & (first < stop)).any()
+    ]
+    touched |= much
     if named:
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         warnings.append(

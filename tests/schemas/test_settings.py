@@ -184,7 +184,7 @@ def benches(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_every_setting_has_a_change_to_try() -> None:
-    with_attitude_cut = {"pointing.partial", "pointing.gap"}  # the last tests
+    with_attitude_cut = {"pointing.partial", "pointing.gap", "pointing.share"}  # the last tests
     assert set(NAMES) - with_attitude_cut == set(CHANGES)
 
 
@@ -213,7 +213,7 @@ def test_part_of_an_attitude_is_refused_unless_the_setting_accepts_it(
     assert len(outcome(bench, "pointing", {"pointing": {"partial": True}})) == 4
 
 
-def test_a_gap_in_the_attitude_flags_images_unless_the_setting_accepts_it(
+def test_a_gap_in_the_attitude_flags_images_unless_the_settings_accept_it(
     tiny_visit: Path, library: Path, tmp_path: Path
 ) -> None:
     visit = Path(shutil.copytree(tiny_visit, tmp_path / "visit"))
@@ -224,4 +224,6 @@ def test_a_gap_in_the_attitude_flags_images_unless_the_setting_accepts_it(
     bench = Bench(visit, (library,), Path(), Path()).fresh(tmp_path)
     *_, warnings = outcome(bench, "pointing", {})
     assert "gaps in the attitude of 1 images" in warnings[0]
-    assert outcome(bench, "pointing", {"pointing": {"gap": 60.0}})[-1] == ()
+    # 10 s hide a fifth of an image
+    assert "gaps in" in outcome(bench, "pointing", {"pointing": {"gap": 60.0}})[-1][0]
+    assert outcome(bench, "pointing", {"pointing": {"gap": 60.0, "share": 0.25}})[-1] == ()
