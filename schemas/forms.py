@@ -70,19 +70,18 @@ class Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ReduceForm(Form):
-    """Reduce one visit, or continue from a published one."""
+class HowToReduce(Form):
+    """What the forms of a single visit and of many visits share."""
 
-    visit: Folder = Field(
-        description="folder of the visit, or a published folder",
-        examples=["/data/visits/PR100001_TG000101"],
-    )
     references: tuple[Folder, ...] = Field(
-        (), description="folders with reference files; default: the library"
+        (),
+        description="folders with reference files; default: the library",
+        examples=[["/data/references"]],
     )
     output: Folder | None = Field(
         None,
         description="folder in which the products are published; empty: that of this installation",
+        examples=["/data/products"],
     )
     work: Folder | None = Field(
         None, description="folder of intermediate products; empty: that of this installation"
@@ -97,6 +96,30 @@ class ReduceForm(Form):
     )
     archive: bool = Field(False, description="also write the .tgz that pycheops opens")
     strict: bool = Field(False, description="reject inputs that deviate from their definitions")
+
+    def how(self) -> dict[str, object]:
+        """Return what was filled in of the shared fields, as JSON."""
+        asked = self.model_dump(
+            mode="json", include=set(HowToReduce.model_fields), exclude_unset=True
+        )
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+class OneVisit(Form):
+    """The visit of a form."""
+
+    visit: Folder = Field(
+        description="folder of the visit, or a published folder",
+        examples=["/data/visits/PR100001_TG000101"],
+    )
+
+
+# the fields of the last base come first in the form
+
+
+class ReduceForm(HowToReduce, OneVisit):
+    """Reduce one visit, or continue from a published one."""
+
     wait: bool = Field(False, description="wait until another run on the visit has finished")
 
     def request(self, output: Path) -> ReduceRequest:
@@ -110,8 +133,8 @@ class ReduceForm(Form):
         )
 
 
-class CampaignForm(Form):
-    """Reduce many visits; running it again with the same name goes on."""
+class ManyVisits(Form):
+    """The visits of a campaign, and its name."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$",
@@ -126,31 +149,17 @@ class CampaignForm(Form):
     list: Folder | None = Field(
         None, description="file with the path of a visit on each line", examples=["/data/todo.txt"]
     )
-    references: tuple[Folder, ...] = Field(
-        (), description="folders with reference files; default: the library"
-    )
-    output: Folder | None = Field(
-        None,
-        description="folder in which the products are published; empty: that of this installation",
-    )
-    work: Folder | None = Field(
-        None, description="folder of intermediate products; empty: that of this installation"
-    )
-    settings: PipelineSettings = Field(
-        default_factory=PipelineSettings, description="settings that differ from the defaults"
-    )
-    archive: bool = Field(False, description="also write the .tgz that pycheops opens")
-    strict: bool = Field(False, description="reject inputs that deviate from their definitions")
+
+
+class CampaignForm(HowToReduce, ManyVisits):
+    """Reduce many visits; running it again with the same name goes on."""
+
     most_open: int = Field(150, ge=1, le=1000, description="largest number of runs at a time")
     again: bool = Field(False, description="reduce visits again that are done or have failed")
 
     def form_of_visit(self, output: Path) -> dict[str, object]:
         """Return the form of a visit, without the visit; `output` is used if none is named."""
-        shared = {"references", "output", "work", "settings", "archive", "strict"}
-        asked = self.model_dump(mode="json", include=shared, exclude_unset=True)
-        return {"output": str(output), "wait": True} | {
-            name: value for name, value in asked.items() if value is not None
-        }
+        return {"output": str(output), "wait": True, **self.how()}
 
 
 class SimulateForm(Form):

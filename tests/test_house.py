@@ -108,3 +108,13 @@ def test_every_look_at_the_disk_passes_the_disk_layer() -> None:
     ]
     assert beside == []
     assert [name for name in BESIDE if not found.get(name)] == []
+
+
+def test_every_lock_is_one_of_the_disk_layer() -> None:
+    beside = [
+        path.relative_to(ROOT).as_posix()
+        for house in ("flows", "tasks", "reference_data")
+        for path in (ROOT / house).rglob("*.py")
+        if "fcntl" in imported_modules(path)
+    ]
+    assert beside == ["tasks/files/disk.py"]

@@ -5,24 +5,16 @@ The campaign holds a lock in its folders. Each of its workers asks for it, and m
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import ConfigurationError
+from schemas.errors import DrpError
 from tasks.engine.folders import remove_abandoned
 from tasks.files import disk
 
 _NAME = "drp-lock-probe"
-
-ADVICE = (
-    "mount the file system so that flock holds between machines (Lustre: -o flock, not localflock "
-    "or noflock; NFS: local_lock=none, without nolock)"
-)
 
 
 @dataclass(frozen=True)
@@ -48,8 +40,7 @@ def held_locks(output: Path, work: Path) -> Iterator[Locks]:
             remove_abandoned(folder, _NAME)
             path = folder / f".{_NAME}.{disk.process_label()}.part"
             held.append((path, disk.open_lock(path)))
-            if number := _try_lock(held[-1][1]):
-                raise ConfigurationError(f"{folder}: flock fails, {os.strerror(number)}; {ADVICE}")
+            disk.try_lock(held[-1][1], path)
         yield Locks(*(str(path) for path, _ in held))
     finally:
         for path, fd in held:
@@ -75,20 +66,11 @@ def why_unlocked(locks: Locks) -> str:
 def _why_granted(path: Path) -> str:
     fd = disk.open_lock(path, create=False)
     try:
-        number = _try_lock(fd)
+        granted = disk.try_lock(fd, path)
+    except DrpError as error:
+        return f"{error} (on {disk.host()})"
     finally:
         disk.close(fd)
-    if number in (errno.EAGAIN, errno.EACCES):
+    if not granted:
         return ""
-    if number:
-        return f"{path.parent}: flock fails on {disk.host()}, {os.strerror(number)}; {ADVICE}"
-    return f"{path.parent}: flock does not exclude processes on {disk.host()}; {ADVICE}"
-
-
-def _try_lock(fd: int) -> int:
-    """Try to lock a file; return 0, or the number of the error."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
+    return f"{path.parent}: flock does not exclude processes on {disk.host()}; {disk.LOCK_ADVICE}"

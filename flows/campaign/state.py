@@ -128,7 +128,7 @@ def opened(path: Path) -> Iterator[StateFile]:
     disk.make_folder(path.parent)
     fd = disk.open_lock(path)
     try:
-        if not disk.try_lock(fd):
+        if not disk.try_lock(fd, path):
             raise BusyError(f"{path}: this campaign is running; choose another --name for a second")
         yield StateFile(path, fd, read_lines(path))
     finally:
@@ -152,7 +152,7 @@ def read_history(path: Path) -> History:
     history = read_lines(path)
     fd = disk.open_lock(path, create=False)
     try:
-        history.running = not disk.try_lock(fd)
+        history.running = not disk.try_lock(fd, path)
     finally:
         disk.close(fd)
     return history

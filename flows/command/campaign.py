@@ -15,16 +15,9 @@ import click
 from flows.command.console import Console, age_text, command, first_code, rate_bar
 from flows.command.options import (
     FOLDER,
-    archive_option,
-    as_arguments,
-    from_option,
     output_option,
-    references_option,
-    replace_option,
-    set_option,
-    settings_option,
-    strict_option,
-    until_option,
+    reduction_arguments,
+    reduction_options,
     work_option,
 )
 from flows.command.surroundings import absolute_path
@@ -129,23 +122,7 @@ def listed_visits(visits: VisitList) -> list[Path]:
     help="Largest number of visits submitted at a time.",
 )
 @click.option("--again", is_flag=True, help="Reduce visits again that are done or have failed.")
-@references_option("Folder with reference files (repeatable).")
-@output_option
-@work_option
-@from_option
-@until_option
-@replace_option
-@set_option("Change a setting (repeatable).")
-@settings_option
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "prefect", "plain"]),
-    default="plain",
-    show_default=True,
-    help="Run the steps of each visit under Prefect or not.",
-)
-@archive_option
-@strict_option
+@reduction_options("plain")
 @command
 def run(
     console: Console, visits: tuple[Path, ...], visit_list: VisitList | None, **options: Any
@@ -189,27 +166,12 @@ def asked_campaign(paths: list[str], options: dict[str, Any]) -> Campaign:
     from tasks.files import disk
 
     settings = options["settings_file"]
-    arguments = as_arguments(
-        {
-            "--set": options["assignments"],
-            "--settings": settings,
-            "--from": options["from_step"],
-            **{
-                f"--{name}": options[name]
-                for name in (
-                    *("references", "output", "work", "until", "replace"),
-                    *("engine", "archive", "strict"),
-                )
-            },
-            "--wait": True,
-        }
-    )
     return Campaign(
         options["name"],
         paths,
         options["output"],
         options["work"],
-        tuple(arguments),
+        (*reduction_arguments(options), "--wait"),
         disk.read_bytes(settings, 1 << 20) if settings is not None else b"",
         options["where"],
         options["most_open"],
@@ -222,9 +184,11 @@ def asked_campaign(paths: list[str], options: dict[str, Any]) -> Campaign:
 @campaign.command()
 @click.argument("name", default="campaign")
 @output_option
+@work_option
 @command
-def status(console: Console, name: str, output: Path) -> None:
+def status(console: Console, name: str, output: Path, work: Path | None) -> None:
     """Show how far the campaign NAME has come."""
+    del work  # its state lies beside the products
     from flows.campaign.state import read_history, state_path
 
     history = read_history(state_path(output, name))
@@ -279,12 +243,14 @@ def status_lines(row: dict[str, Any]) -> list[str]:
 @campaign.command()
 @click.argument("name", default="campaign")
 @output_option
+@work_option
 @command
-def report(console: Console, name: str, output: Path) -> None:
+def report(console: Console, name: str, output: Path, work: Path | None) -> None:
     """Write a page about the campaign NAME: noise, verdicts, failures, time of each step.
 
     It is OUTPUT/campaigns/NAME.html, and needs no other file. The last line of output is its path.
     """
+    del work  # the state of the campaign lies beside the products
     from flows.campaign.page import write_page
     from flows.campaign.state import read_history, state_path
 

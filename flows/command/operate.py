@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("order", type=FOLDER, metavar="ORDER.xml")
 @click.option("--log", "log_file", type=FOLDER, help="Log file [ORDER.log].")
-@engine_option
+@engine_option()
 @command
 def job(console: Console, order: Path, log_file: Path | None, engine: str) -> int:
     """Process the scheduler's job order ORDER.xml.
@@ -83,7 +83,7 @@ def job(console: Console, order: Path, log_file: Path | None, engine: str) -> in
     show_default=True,
     help="Time an order must stay unchanged before it is processed [s].",
 )
-@engine_option
+@engine_option()
 @command
 def intake(
     console: Console, folder: Path, once: bool, every: float, settle: float, engine: str
@@ -153,7 +153,7 @@ def kept_line(kept: Kept, dry_run: bool) -> str:
     help="Folder with raw files of the visits, for steps that need them (repeatable).",
 )
 @work_option
-@engine_option
+@engine_option()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @command

@@ -64,42 +64,6 @@ work_option = click.option(
     "--work", type=FOLDER, help="Folder for intermediate products [DRP_WORK, or the user's cache]."
 )
 
-from_option = click.option(
-    "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
-)
-
-until_option = click.option("--until", metavar="STEP", help="Stop after STEP without publishing.")
-
-replace_option = click.option(
-    "--replace",
-    multiple=True,
-    type=FOLDER,
-    metavar="FILE",
-    help="Use your own version of an intermediate product (repeatable).",
-)
-
-engine_option = click.option(
-    "--engine",
-    type=click.Choice(["auto", "prefect", "plain"]),
-    default="auto",
-    show_default=True,
-    help="Run steps under Prefect or not; auto uses Prefect if a server is running.",
-)
-
-settings_option = click.option(
-    "--settings", "settings_file", type=FOLDER, help="TOML file with settings."
-)
-
-archive_option = click.option(
-    "--archive", is_flag=True, help="Also write a .tgz archive for pycheops."
-)
-
-strict_option = click.option(
-    "--strict",
-    is_flag=True,
-    help="Reject deviating inputs; exit with 3 if a step ended with a warning.",
-)
-
 
 def set_option(text: str) -> Callable[[F], F]:
     """Return the option --set with a help text."""
@@ -109,6 +73,67 @@ def set_option(text: str) -> Callable[[F], F]:
 def references_option(text: str) -> Callable[[F], F]:
     """Return the option --references with a help text."""
     return click.option("--references", multiple=True, type=FOLDER, help=text)
+
+
+def engine_option(usual: str = "auto") -> Callable[[F], F]:
+    """Return the option --engine."""
+    return click.option(
+        "--engine",
+        type=click.Choice(["auto", "prefect", "plain"]),
+        default=usual,
+        show_default=True,
+        help="Run steps under Prefect or not; auto uses Prefect if a server is running.",
+    )
+
+
+_BEFORE_ENGINE: tuple[Callable[..., Any], ...] = (
+    references_option("Folder with reference files (repeatable)."),
+    output_option,
+    work_option,
+    click.option(
+        "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
+    ),
+    click.option("--until", metavar="STEP", help="Stop after STEP without publishing."),
+    click.option(
+        "--replace",
+        multiple=True,
+        type=FOLDER,
+        metavar="FILE",
+        help="Use your own version of an intermediate product (repeatable).",
+    ),
+    set_option("Change a setting (repeatable)."),
+    click.option("--settings", "settings_file", type=FOLDER, help="TOML file with settings."),
+)
+
+_AFTER_ENGINE: tuple[Callable[..., Any], ...] = (
+    click.option("--archive", is_flag=True, help="Also write a .tgz archive for pycheops."),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="Reject deviating inputs; exit with 3 if a step ended with a warning.",
+    ),
+)
+
+
+def reduction_options(usual_engine: str) -> Callable[[F], F]:
+    """Return a decorator with the options that say how visits are reduced, one or many."""
+
+    def decorate(body: F) -> F:
+        for option in reversed((*_BEFORE_ENGINE, engine_option(usual_engine), *_AFTER_ENGINE)):
+            body = option(body)
+        return body
+
+    return decorate
+
+
+def reduction_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return the values of `reduction_options` as arguments of `drp reduce`."""
+    names = {"assignments": "set", "settings_file": "settings", "from_step": "from"}
+    declared = [
+        *("assignments", "settings_file", "from_step", "references", "output", "work", "until"),
+        *("replace", "engine", "archive", "strict"),
+    ]
+    return as_arguments({f"--{names.get(name, name)}": options[name] for name in declared})
 
 
 def read_settings(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:

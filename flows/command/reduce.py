@@ -14,22 +14,7 @@ from flows.command.console import (
     command,
     progress_bar,
 )
-from flows.command.options import (
-    CASE,
-    FOLDER,
-    archive_option,
-    engine_option,
-    from_option,
-    output_option,
-    read_settings,
-    references_option,
-    replace_option,
-    set_option,
-    settings_option,
-    strict_option,
-    until_option,
-    work_option,
-)
+from flows.command.options import CASE, FOLDER, read_settings, reduction_options
 
 if TYPE_CHECKING:
     from flows.runs.summary import Summary
@@ -40,17 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("visit", type=FOLDER)
-@references_option("Folder with reference files (repeatable).")
-@output_option
-@work_option
-@from_option
-@until_option
-@replace_option
-@set_option("Change a setting (repeatable).")
-@settings_option
-@engine_option
-@archive_option
-@strict_option
+@reduction_options("auto")
 @click.option("--wait", is_flag=True, help="Wait if another run holds the visit.")
 @click.option("--dry-run", is_flag=True, help="Only show what each step would do.")
 @command

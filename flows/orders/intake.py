@@ -17,7 +17,6 @@ that supports flock.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -219,20 +218,18 @@ def _claim(path: Path, target: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = disk.try_lock(fd, path)
         # another process may have finished the order between our open and our lock
         now = disk.status(path, follow=False)
         unchanged = now is not None and now.st_ino == os.fstat(fd).st_ino
         occupied = path != target and (
             disk.is_taken(target) or disk.is_taken(target.with_suffix(".json"))
         )
-        if unchanged and not occupied:
+        if ours and unchanged and not occupied:
             if path != target:
                 disk.rename(path, target)
                 disk.crash_point("order claimed")
             return fd
-    except BlockingIOError:
-        pass
     except BaseException:
         os.close(fd)
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -400,13 +399,8 @@ def scratch(job: Job) -> Iterator[Path]:
     disk.make_folder(folder)
     fd = disk.open_folder(folder)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = disk.status(folder)
-            ours = found is not None and found.st_ino == os.fstat(fd).st_ino
-        except BlockingIOError:
-            ours = False
-        if not ours:
+        found = disk.status(folder) if disk.try_lock(fd, folder) else None
+        if found is None or found.st_ino != os.fstat(fd).st_ino:
             raise BusyError(f"another process is working on {job.path}")
         try:
             yield folder

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import secrets
@@ -255,10 +254,9 @@ def worker_command(pool: str, limit: int) -> list[str]:
 
 def keep(home: Path, port: int, limit: int) -> int:
     """Start everything and keep it running until a signal arrives; return the exit code."""
-    lock = disk.open_lock(home / "up.lock", mode=0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    path = home / "up.lock"
+    lock = disk.open_lock(path, mode=0o600)
+    if not disk.try_lock(lock, path):
         return 75
     # adopt the flows of a killed worker, so that they can be stopped at the end
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -45,17 +44,15 @@ def read_state(home: Path) -> State | None:
 
 def keeper_lives(home: Path) -> bool:
     """Return whether a keeper is running."""
+    path = home / "up.lock"
     try:
-        fd = disk.open_to_read(home / "up.lock")
+        fd = disk.open_to_read(path)
     except DrpError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not disk.try_lock(fd, path, shared=True)
     finally:
         os.close(fd)
-    return False
 
 
 def write_state(home: Path, state: State) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import stat
@@ -22,7 +21,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder, so that names in it are given one after the other."""
     fd = disk.open_folder(disk.resolved(folder))
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        disk.wait_for_lock(fd, folder)
         yield
     finally:
         os.close(fd)
@@ -47,8 +46,8 @@ def staging(folder: Path, name: str) -> Iterator[Path]:
     try:
         disk.create_folder(stage)
         lock = disk.open_folder(stage)
-        with contextlib.suppress(OSError):  # a file system without locks
-            disk.try_lock(lock)
+        with contextlib.suppress(DrpError):  # a file system without locks
+            disk.try_lock(lock, stage)
         yield stage
     finally:
         if lock >= 0:
@@ -97,8 +96,8 @@ def _is_locked(path: Path) -> bool:
         return False
     lock = disk.open_folder(path)
     try:
-        return not disk.try_lock(lock)
-    except OSError:  # a file system without locks: nothing shows that it is not in use
+        return not disk.try_lock(lock, path)
+    except DrpError:  # a file system without locks: nothing shows that it is not in use
         return True
     finally:
         disk.close(lock)

@@ -188,14 +188,14 @@ class Workspace:
         fd = disk.open_lock(path)
         self._lock = (path, fd)
         try:
-            if not disk.try_lock(fd):
+            if not disk.try_lock(fd, path):
                 if not wait:
                     raise BusyError(
                         f"{self.visit} is being reduced by another run in {self.root}; use --wait "
                         f"to wait for it"
                     )
                 notify(f"waiting for another run on {self.visit}")
-                while not disk.try_lock(fd):
+                while not disk.try_lock(fd, path):
                     time.sleep(0.2)
             self._remove_remnants()
             yield

@@ -26,6 +26,7 @@ from schemas.errors import (
     BadInputError,
     BusyError,
     CannotCreateError,
+    ConfigurationError,
     DrpError,
     MissingInputError,
     StorageError,
@@ -55,6 +56,13 @@ _PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHORT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+
+LOCK_ADVICE = (
+    "mount the file system so that flock holds between machines (Lustre: -o flock, not localflock "
+    "or noflock; NFS: local_lock=none, without nolock)"
+)
 
 CHUNK = 1 << 22
 
@@ -360,12 +368,42 @@ def open_lock(path: Path, create: bool = True, mode: int = 0o640) -> int:
         return os.open(path, flags, mode)
 
 
-def try_lock(fd: int) -> bool:
-    """Lock an open file or folder for this process alone; return whether no other one holds it."""
+def try_lock(fd: int, path: Path, shared: bool = False) -> bool:
+    """Lock the open file or folder `path`; return whether no other process excludes that.
+
+    The lock is for this process alone, or `shared` by those that ask for it in the same way. It is
+    free again when the descriptor is closed, or its process ends.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file system has no locks.
+    """
+    return _flock(fd, path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def wait_for_lock(fd: int, path: Path) -> None:
+    """Lock the open file or folder `path` for this process alone, however long that takes.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file system has no locks.
+    """
+    _flock(fd, path, fcntl.LOCK_EX)
+
+
+def _flock(fd: int, path: Path, how: int) -> bool:
+    # not `guarded`: to wait for another run is no failure of the disk
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            reason = os.strerror(error.errno or 0)
+            raise ConfigurationError(f"{path}: flock fails, {reason}; {LOCK_ADVICE}") from error
+        raise explain(error, "lock", path) from error
     return True
 
 

@@ -5,6 +5,7 @@ there.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ from schemas.errors import (
     BadInputError,
     BusyError,
     CannotCreateError,
+    ConfigurationError,
     DrpError,
     MissingInputError,
     StorageError,
@@ -365,3 +367,43 @@ def test_a_call_within_another_gives_it_a_new_start(tmp_path: Path) -> None:
     end()
     assert not heard.is_set(), errors
     disk.moves_on()  # outside of any call it means nothing
+
+
+def test_a_lock_is_for_one_alone_or_for_all_that_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    one, other = disk.open_lock(path), disk.open_lock(path)
+    assert disk.try_lock(one, path)
+    assert not disk.try_lock(other, path)
+    assert not disk.try_lock(other, path, shared=True)
+    disk.close(one)
+    assert disk.try_lock(other, path, shared=True)
+    one = disk.open_lock(path)
+    assert disk.try_lock(one, path, shared=True)
+    assert not disk.try_lock(one, path)
+    disk.close(other)
+    disk.wait_for_lock(one, path)
+    disk.close(one)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSYS, ConfigurationError, "flock fails, Function not implemented; mount the file"),
+        (errno.ENOLCK, ConfigurationError, "flock fails, No locks available; mount the file"),
+        (errno.EIO, StorageError, "lock failed, Input/output error"),
+    ],
+)
+def test_a_file_system_without_locks_is_named_with_the_mount_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[DrpError], words: str
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "lock"
+    fd = disk.open_lock(path)
+    try:
+        with pytest.raises(kind, match=f"{path}: {words}"):
+            disk.try_lock(fd, path)
+    finally:
+        disk.close(fd)
