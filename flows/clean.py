@@ -157,8 +157,7 @@ def clean(
     UsageError
         If `work` is not a folder, or neither age nor quota is set.
     """
-    if not disk.is_folder(work):
-        raise UsageError(f"{work}: is not a folder")
+    disk.require_folder(work, "the folder of intermediate products")
     if older is None and quota is None:
         raise UsageError("give an age, a quota, or both")
     visits = visits_kept(work)

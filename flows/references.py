@@ -14,6 +14,7 @@ from schemas.inputs import REFERENCES, Input
 from schemas.names import version_label
 from tasks.files import disk
 from tasks.visit.choice import choose_references, unused_reason
+from tasks.visit.inventory import OF_REFERENCES
 from tasks.visit.search import Found, is_time, search
 
 
@@ -34,8 +35,7 @@ def list_references(folders: Sequence[Path], when: str) -> list[dict[str, Any]]:
     """
     when = read_time(when) if when else time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     for folder in folders:
-        if not disk.is_folder(folder):
-            raise UsageError(f"{folder}: is not a folder")
+        disk.require_folder(folder, OF_REFERENCES)
     inventory = search(folders or [default_library()], REFERENCES)
     rows = [row for kind in REFERENCES for row in rows_of(kind, inventory.of(kind), when)]
     return [*rows, *map(_row_of_ignored, inventory.notes)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.reduce import reduce_visit
 from flows.runs.reduction import ReportProgress, merge_settings, run_reduce
-from schemas.errors import DrpError, UsageError
+from schemas.errors import DrpError
 from schemas.manifest import Manifest
 from schemas.names import PUBLISHED
 from schemas.payloads import Inventory, Reference, Unused
@@ -191,9 +191,9 @@ class Reprocessing:
         UsageError
             If a folder does not exist.
         """
-        for folder in (self.output, *self.places):
-            if not disk.is_folder(folder):
-                raise UsageError(f"{folder}: is not a folder")
+        disk.require_folder(self.output, "the folder of the published products")
+        for folder in self.places:
+            disk.require_folder(folder, "a folder of raw files or references")
         names = (path.name for path in disk.entries(self.output))
         visits = sorted({m["visit"] for name in names if (m := PUBLISHED.fullmatch(name))})
         planned = []

@@ -8,6 +8,7 @@ through `plain`.
 from __future__ import annotations
 
 import errno
+import os
 import resource
 
 
@@ -105,13 +106,35 @@ def shortage(error: BaseException) -> str:
     Memory, files, processes or threads may run out also while a library is loaded, and cause an
     error of another kind.
     """
+    return next(filter(None, map(_shortage, _and_causes(error))), "")
+
+
+_OF_THE_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.ESTALE,
+}
+
+
+def disk_failure(error: BaseException) -> str:
+    """Return which file failed and why if the disk failed a library, else an empty string."""
+    for each in _and_causes(error):
+        if isinstance(each, OSError) and each.errno in _OF_THE_DISK:
+            reason = os.strerror(each.errno)
+            return f"{plain(each.filename)}: {reason}" if each.filename else reason
+    return ""
+
+
+def _and_causes(error: BaseException) -> list[BaseException]:
+    """Return an error and those that caused it."""
     seen: list[BaseException] = []
     while error not in seen:
-        if text := _shortage(error):
-            return text
         seen.append(error)
         error = error.__cause__ or error.__context__ or error
-    return ""
+    return seen
 
 
 def _shortage(error: BaseException) -> str:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.machinery
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from schemas import ROOT
 from schemas.errors import DrpError
@@ -29,6 +33,10 @@ CONSTANTS = ("schemas/flags.py",)
 def settle() -> None:
     """Set the threads of libraries and the folder of compiled kernels."""
     imported = "numba" in sys.modules
+    if imported:
+        forgive_cache(sys.modules[CACHING])
+    elif not any(isinstance(finder, AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, AfterImport())
     for name in THREADS:
         if name != "NUMBA_NUM_THREADS" or not imported:  # numba refuses another number later
             os.environ[name] = "1"
@@ -88,6 +96,57 @@ def do_without_cache() -> None:
     from numba.core.dispatcher import Dispatcher
 
     setattr(Dispatcher, "enable_caching", lambda _self: None)  # noqa: B010  it is a method
+
+
+CACHING = "numba.core.caching"
+
+
+class AfterImport:
+    """Prepares numba's cache when it is imported; to import it for that would take too long."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the spec of the module with the cache, None for all others."""
+        if name != CACHING:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        loader: Any = spec.loader if spec is not None else None
+        if loader is not None:
+            execute = loader.exec_module
+
+            def prepared(module: ModuleType) -> None:
+                execute(module)
+                forgive_cache(module)
+
+            loader.exec_module = prepared
+        return spec
+
+
+def forgive_cache(caching: Any) -> None:
+    """Let a kernel be compiled in memory if its cache is damaged, or the disk is full.
+
+    Numba would raise the error, which would end the reduction. A damaged index is replaced.
+    """
+    cache = caching.Cache
+    if getattr(cache, "is_forgiving", False):
+        return
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_or_compile(self: Any, *arguments: Any) -> Any:
+        try:
+            return load(self, *arguments)
+        except Exception:  # of whatever kind damaged bytes cause
+            with contextlib.suppress(Exception):
+                self.flush()
+            return None
+
+    def save_if_possible(self: Any, *arguments: Any) -> None:
+        with contextlib.suppress(Exception):
+            save(self, *arguments)
+
+    cache.load_overload, cache.save_overload = load_or_compile, save_if_possible
+    cache.is_forgiving = True
 
 
 def _can_be_written(folder: Path) -> bool:

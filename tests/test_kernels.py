@@ -95,6 +95,42 @@ def test_a_notebook_without_any_folder_compiles_in_memory() -> None:
     assert float(area) == pytest.approx(np.pi, rel=1e-12)
 
 
+DAMAGED_CACHE = """
+import os, sys
+from tasks.numerics.geometry import circle_overlap
+def full(*_):
+    raise OSError(28, os.strerror(28))
+if "full" in sys.argv:
+    os.replace = full  # the last call of numba that can meet a full disk
+print(circle_overlap((4, 4), 2.0, 2.0, 1.0).sum())
+"""
+
+
+@pytest.mark.slow  # interpreters that compile
+def test_a_full_disk_or_a_damaged_cache_costs_time_only(tmp_path: Path) -> None:
+    environment = {**os.environ, kernels.CACHE: str(tmp_path)}
+
+    def area(*how: str) -> tuple[float, list[Path]]:
+        done = subprocess.run(
+            [sys.executable, "-c", DAMAGED_CACHE, *how],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        indices = [p for p in tmp_path.rglob("*.nbi") if p.stat().st_size]
+        return float(done.stdout), indices
+
+    assert area("full") == (pytest.approx(np.pi, rel=1e-12), [])
+    wanted = area()
+    assert wanted[1] != []
+    for path in wanted[1]:
+        path.write_bytes(b"")  # as after a power cut
+    assert area() == wanted
+
+
 def imported_from(tree: ast.Module) -> dict[str, str]:
     """Return the files of the house from which names are imported."""
     return {

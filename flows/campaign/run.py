@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flows.campaign.engines import Engine
 from flows.campaign.locks import held_locks
+from flows.campaign.places import prepare_places
 from flows.campaign.state import opened, options_digest, state_path
 from flows.campaign.visit import Task, WorkerUnfit, reduce_in_process
 from flows.runs.ending import exit_code
@@ -20,7 +21,6 @@ from schemas.campaigns import Begin, Outcome
 from schemas.errors import BusyError, plain
 from tasks.engine.child import COMMAND
 from tasks.engine.folders import default_work_folder
-from tasks.files import disk
 
 LOOK_SECONDS = 1.0  # between two looks whether the engine is still there
 
@@ -77,14 +77,15 @@ def run_campaign(campaign: Campaign, engine: Engine, report: Report) -> list[Out
     ------
     BusyError
         If the campaign is running elsewhere, or its engine is lost.
+    CannotCreateError
+        If nothing can be written to its output folder or work folder.
     ConfigurationError
         If a machine cannot take part, such as one that locks do not exclude.
     """
     visits = list(dict.fromkeys(campaign.visits))
     digest = options_digest(campaign.options, campaign.settings)
-    disk.make_folder(campaign.output)
     work = campaign.work or default_work_folder(lambda _: None)
-    disk.make_folder(work)
+    prepare_places(campaign.output, work)
     with (
         opened(state_path(campaign.output, campaign.name)) as state,
         held_locks(campaign.output, work) as locks,

@@ -29,6 +29,8 @@ MOST_OUTPUT = 16 << 20  # bytes read from an output stream of a reduction
 ATTEMPTS = 3
 MEMORY_SECONDS = 600.0  # how long a visit waits for memory
 
+NO_ANSWER = "neither answer nor error message; is the temporary folder (TMPDIR) full?"
+
 SCATTER = "Point-to-point scatter"
 
 
@@ -188,7 +190,8 @@ def _reduce(task: Task) -> Outcome:
     try:
         return outcome.model_copy(update=_facts(json.loads(texts[0])))
     except (ValueError, KeyError, TypeError, AttributeError):
-        text = error_line(texts[1]) or (f"killed by signal {-code}" if code < 0 else "no answer")
+        silent = f"killed by signal {-code}" if code < 0 else NO_ANSWER
+        text = error_line(texts[1]) or silent
         return outcome.model_copy(update={"text": plain(text, LONGEST)})
 
 

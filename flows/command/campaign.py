@@ -16,6 +16,7 @@ from flows.command.console import Console, age_text, command, first_code, rate_b
 from flows.command.options import (
     FOLDER,
     output_option,
+    read_settings,
     reduction_arguments,
     reduction_options,
     work_option,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from flows.campaign.run import Campaign
     from flows.campaign.state import History
     from schemas.campaigns import Outcome
-
-MOST_BYTES = 64 << 20  # of a list of visits
 
 
 class CampaignGroup(click.Group):
@@ -70,14 +69,10 @@ class ListFile(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 def listed_visits(visits: VisitList) -> list[Path]:
     """Return the paths in a list; blank lines and those that begin with # are left out."""
-    from tasks.files import disk
+    from flows.campaign.places import MOST_BYTES, listed, read_list
 
-    if visits.path is None:
-        text = sys.stdin.read(MOST_BYTES)
-    else:
-        text = disk.read_text(visits.path, MOST_BYTES)
-    lines = (line.strip() for line in text.splitlines())
-    return [absolute_path(visits.base / line) for line in lines if line and line[0] != "#"]
+    lines = listed(sys.stdin.read(MOST_BYTES)) if visits.path is None else read_list(visits.path)
+    return [absolute_path(visits.base / line) for line in lines]
 
 
 @campaign.command()
@@ -160,12 +155,20 @@ def run(
 
 
 def asked_campaign(paths: list[str], options: dict[str, Any]) -> Campaign:
-    """Return the campaign that the options of the command ask for."""
+    """Return the campaign that the options of the command ask for.
+
+    What would fail every visit fails here.
+    """
+    from flows.campaign.places import check_inputs
     from flows.campaign.run import Campaign
-    from flows.runs.reduction import retry_delay
+    from flows.runs.reduction import check_steps, retry_delay
+    from schemas.requests import make_settings
     from tasks.files import disk
 
+    check_steps(options["from_step"], options["until"])
+    check_inputs(options["references"], options["replace"])
     settings = options["settings_file"]
+    make_settings(read_settings(options["assignments"], settings))
     return Campaign(
         options["name"],
         paths,

@@ -30,7 +30,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from flows.runs.ending import BESIDE
-from schemas.errors import DrpError, UsageError, plain
+from schemas.errors import DrpError, plain
 from tasks.engine.child import COMMAND, start_python
 from tasks.files import disk
 
@@ -88,8 +88,7 @@ def intake(
     UsageError
         If `folder` is not a folder.
     """
-    if not disk.is_folder(folder):
-        raise UsageError(f"{folder}: is not a folder")
+    disk.require_folder(folder, "the folder in which job orders arrive")
     folder = disk.absolute(folder)
     for name in ("running", "done", "failed"):
         disk.make_folder(folder / name)

@@ -11,6 +11,7 @@ from schemas.errors import (
     NoScienceDataError,
     SelfCheckError,
     StorageError,
+    disk_failure,
     plain,
 )
 
@@ -112,8 +113,9 @@ _ORDER_FAULT = (
 
 def explain(error: Exception, step: str, of_order: bool = False) -> tuple[str, str]:
     """Return why a visit was not reduced, in a few words, and what to do about it."""
+    fault = not isinstance(error, DrpError) and disk_failure(error)
     for kind, words, advice in _OF_ORDERS if of_order else _REASONS:
-        if isinstance(error, kind):
+        if isinstance(error, kind) or (fault and kind is StorageError):
             if not advice:
                 advice = _BY_STEP.get(step, _BY_STEP["quality"])
                 return words, f"{advice} {_DELETED}" if of_order and step != "events" else advice

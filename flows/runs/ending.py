@@ -16,6 +16,7 @@ from schemas.errors import (
     DrpError,
     Interrupted,
     StorageError,
+    disk_failure,
     plain,
     shortage,
 )
@@ -35,7 +36,9 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code of an error."""
     if isinstance(error, DrpError | Interrupted):
         return error.exit_code
-    return BusyError.exit_code if shortage(error) else 70
+    if shortage(error):
+        return BusyError.exit_code
+    return StorageError.exit_code if disk_failure(error) else 70
 
 
 def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]:
@@ -48,6 +51,8 @@ def describe_error(error: BaseException, folder: Path | None) -> tuple[int, str]
         return error.exit_code, str(error) + report_notes(error)
     if lack := shortage(error):
         return BusyError.exit_code, lack
+    if fault := disk_failure(error):
+        return StorageError.exit_code, f"reading or writing failed, {fault}{report_notes(error)}"
     place = crash_file(error, folder)
     return (
         70,
@@ -133,9 +138,14 @@ def crash_file(error: BaseException, folder: Path | None) -> str:
         try:
             path = disk.absolute(find()) / name
             disk.make_folder(path.parent)
-            with disk.written(fd := disk.create(path, 0o600), path):
-                disk.write_at(fd, 0, text, path)
+            fd = disk.create(path, 0o600)
         except (DrpError, OSError):
+            continue
+        try:
+            with disk.written(fd, path):
+                disk.write_at(fd, 0, text, path)
+        except DrpError:  # such as a full disk
+            disk.discard(path)
             continue
         return str(path)
     return "the traceback shown by -v"

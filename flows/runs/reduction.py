@@ -33,7 +33,13 @@ from tasks.engine.run import STEPS, Run, StepReport, Stopped, WorkToDo, running
 from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.numerics.times import now
-from tasks.visit.inventory import renew_references, retry, take_inventory
+from tasks.visit.inventory import (
+    A_VISIT,
+    OF_REFERENCES,
+    renew_references,
+    retry,
+    take_inventory,
+)
 
 # address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
@@ -237,19 +243,35 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
 
 
 def check_request(request: ReduceRequest) -> None:
-    """Check that the steps and the folder of a request exist.
+    """Check that the steps and the folders of a request exist.
 
     Raises
     ------
     UsageError
         If one does not exist.
+    CannotCreateError
+        If the work folder cannot be created.
     """
-    for name in (request.from_step, request.until):
+    check_steps(request.from_step, request.until)
+    disk.require_folder(request.visit, f"{A_VISIT}, or a published folder")
+    for folder in request.references:
+        disk.require_folder(folder, OF_REFERENCES)
+    if request.work is not None and not request.dry_run:
+        disk.prepare_folder(request.work, "choose another folder for intermediate products")
+    now()  # a wrong SOURCE_DATE_EPOCH is met here, and not after hours
+
+
+def check_steps(*names: str | None) -> None:
+    """Check the names of steps.
+
+    Raises
+    ------
+    UsageError
+        If there is no such step.
+    """
+    for name in names:
         if name is not None and name not in STEPS:
             raise UsageError(f"unknown step {name!r}; the steps are {', '.join(sorted(STEPS))}")
-    if not disk.is_folder(request.visit):
-        raise UsageError(f"{request.visit}: is not a folder")
-    now()  # a wrong SOURCE_DATE_EPOCH is met here, and not after hours
 
 
 def retry_delay() -> float:

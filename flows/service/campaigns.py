@@ -17,6 +17,7 @@ from prefect.artifacts import (
 
 from flows.campaign.engines import Engine
 from flows.campaign.page import write_page
+from flows.campaign.places import check_inputs, read_list
 from flows.campaign.run import Campaign, run_campaign
 from flows.campaign.state import options_digest, read_history, state_path
 from flows.service.executor import RunExecutor
@@ -35,19 +36,22 @@ def visits_of(form: CampaignForm) -> list[str]:
     ------
     UsageError
         If it names none.
+    MissingInputError, BadInputError
+        If its list cannot be read.
     """
     visits: list[str] = []
     if form.list is not None:
-        lines = map(str.strip, disk.read_text(Path(form.list), 64 << 20).splitlines())
-        visits += [line for line in lines if line and line[0] != "#"]
+        visits += read_list(Path(form.list))
         if relative := next((line for line in visits if not line.startswith("/")), None):
             raise UsageError(f"{form.list}: {relative}: expected an absolute path")
     if form.folder is not None:
-        if not disk.is_folder(Path(form.folder)):
-            raise UsageError(f"{form.folder}: is not a folder")
-        visits += [str(p) for p in disk.entries(Path(form.folder)) if disk.is_folder(p)]
+        folder = Path(form.folder)
+        disk.require_folder(folder, "a folder whose subfolders are the visits")
+        visits += [str(p) for p in disk.entries(folder) if disk.is_folder(p)]
     if not visits:
-        raise UsageError("no visit: name a folder of visits, or a list")
+        empty = " and ".join(filter(None, (form.list, form.folder)))
+        found = f"{empty}: names no visit" if empty else "no visit"
+        raise UsageError(f"{found}; name a folder whose subfolders are visits, or a list of them")
     return visits
 
 
@@ -56,6 +60,7 @@ def reduce_all(
 ) -> tuple[list[Outcome], Path]:
     """Reduce the visits of a form; return their outcomes, and the page on them."""
     output = Path(form.output) if form.output is not None else usual_output
+    check_inputs(map(Path, form.references), map(Path, form.replace))
     request = form.form_of_visit(output)
     options = (json.dumps(request, sort_keys=True),)
     campaign = Campaign(

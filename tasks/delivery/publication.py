@@ -64,13 +64,8 @@ def prepare_output(output: Path, access: str = "umask") -> None:
     CannotCreateError
         If `output` is not a folder, or is not writable.
     """
-    if disk.exists(output, output=True) and not disk.is_folder(output, output=True):
-        raise CannotCreateError(f"{output}: is not a folder")
-    if not disk.exists(output, output=True):
-        disk.make_folder(output)
+    if disk.prepare_folder(output, "choose another folder for the products"):
         set_access([output], access)
-    if not disk.is_writable(output):
-        raise CannotCreateError(f"{output}: is not writable")
 
 
 def set_access(paths: Iterable[Path], access: str) -> None:

@@ -21,7 +21,14 @@ from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
 
-from schemas.errors import BadInputError, BusyError, DrpError, StorageError, shortage
+from schemas.errors import (
+    BadInputError,
+    BusyError,
+    DrpError,
+    StorageError,
+    disk_failure,
+    shortage,
+)
 from schemas.payloads import Leaf, Product, Reference, Scalar, Status
 from schemas.products import Structure
 from schemas.terms import TERMS
@@ -214,9 +221,13 @@ class Step(Generic[P, L]):
                 call.run.warn(f"{self.name}: {error}; retrying")
                 time.sleep(call.run.retry_delay * 2**attempt)
             except Exception as error:
-                if isinstance(error, DrpError) or not (lack := shortage(error)):
+                if isinstance(error, DrpError):
                     raise
-                raise BusyError(f"{self.name}: {lack}") from error
+                if lack := shortage(error):
+                    raise BusyError(f"{self.name}: {lack}") from error
+                if fault := disk_failure(error):
+                    raise StorageError(f"{self.name}: {fault}") from error
+                raise
         raise AssertionError("unreachable")
 
     def _execute(self, call: _Call) -> L:

@@ -30,6 +30,7 @@ from schemas.errors import (
     DrpError,
     MissingInputError,
     StorageError,
+    UsageError,
     shortage,
 )
 
@@ -76,12 +77,14 @@ def crash_point(name: str) -> None:
 def explain(error: OSError, action: str, path: Path) -> DrpError:
     """Return the error to raise for a system error in `action` on `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
+    denied = error.errno in (errno.EACCES, errno.EPERM)
     if error.errno in _SHORT:
         return BusyError(f"{path}: {action} failed, {shortage(error)}")
     if action in _READING and error.errno == errno.ENOENT:
         return MissingInputError(f"{path}: no such file")
     if action in _READING and error.errno in _REFUSED:
-        return MissingInputError(f"{path}: cannot be opened, {reason}")
+        hint = "; the account that runs drp must be able to read it" if denied else ""
+        return MissingInputError(f"{path}: cannot be opened, {reason}{hint}")
     if action in ("create", "rename") and error.errno in _REFUSED:
         return CannotCreateError(f"{path}: cannot be created, {reason}")
     if action == "create" and error.errno == errno.ENOENT:
@@ -537,6 +540,42 @@ def _link(path: Path, other: Path) -> bool:
                 return False
             raise
     return True
+
+
+def require_folder(path: Path, wanted: str) -> None:
+    """Check that a folder which the user has named is one; `wanted` says which to name.
+
+    Raises
+    ------
+    UsageError
+        If it is not a folder.
+    """
+    found = status(path)
+    if found is None:
+        raise UsageError(f"{path}: is not a folder, there is nothing of this name; name {wanted}")
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{path}: is not a folder but a file; name {wanted}")
+
+
+def prepare_folder(path: Path, advice: str) -> bool:
+    """Create a folder to write to unless it exists; return whether it is new.
+
+    Raises
+    ------
+    CannotCreateError
+        If this is not possible; `advice` says what to do about it.
+    """
+    there = exists(path, output=True)
+    if there and not is_folder(path, output=True):
+        raise CannotCreateError(f"{path}: is not a folder but a file; {advice}")
+    if not there:
+        try:
+            make_folder(path)
+        except CannotCreateError as error:
+            raise CannotCreateError(f"{error}; {advice}") from error
+    if not is_writable(path):
+        raise CannotCreateError(f"{path}: is not writable; {advice}")
+    return not there
 
 
 def make_folder(path: Path) -> None:

@@ -31,6 +31,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(disk.read_text(path, limit=MOST))
     except (BadInputError, MissingInputError) as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(f"{error}; expected a TOML file") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {plain(error)}") from error

@@ -47,6 +47,10 @@ from tasks.visit.search import Found, Search, search, unpack_advice
 
 T = TypeVar("T")
 
+# what a user may name
+A_VISIT = "the folder of a visit"
+OF_REFERENCES = "a folder with reference files"
+
 FIELD_OF_KIND = {
     "raw full array": "full_array",
     "raw imagettes": "imagettes",
@@ -121,9 +125,9 @@ def take_inventory(
     BadInputError
         If a file is damaged, or two files claim the same place.
     """
-    for folder in (visit, *folders):
-        if not disk.is_folder(folder):
-            raise UsageError(f"{folder}: is not a folder")
+    disk.require_folder(visit, A_VISIT)
+    for folder in folders:
+        disk.require_folder(folder, OF_REFERENCES)
     kinds = needed_references(settings)
     seen = Seen() if seen is None else seen
     seen.visit, seen.read, seen.notes, seen.unused = "", [], [], []

@@ -426,7 +426,7 @@ def test_the_table_has_a_head_and_calls_an_exit_code_one(tmp_path: Path) -> None
     again = run_in_process("campaign", "run", tmp_path, "--jobs", 1, *work)
     assert again.out == outcome.out
     assert "visits" not in again.err
-    state = run_in_process("campaign", "status", "--output", tmp_path / "out")
+    state = run_in_process("campaign", "status", *work)
     assert state.out.splitlines()[:2] == [
         "campaign: done on here",
         "0 of 1 visits done, 1 failed, 0 left, 0 tried more than once",
@@ -435,7 +435,7 @@ def test_the_table_has_a_head_and_calls_an_exit_code_one(tmp_path: Path) -> None
         run_in_process("campaign", "status", "--json", "--output", tmp_path / "out").out
     )
     assert (row["codes"], row["left"], row["running"]) == ({"66": 1}, 0, False)
-    page = run_in_process("campaign", "report", "--output", tmp_path / "out")
+    page = run_in_process("campaign", "report", *work)
     assert Path(page.out.strip()).read_text().startswith("<!doctype html>")
 
 
@@ -451,6 +451,52 @@ def test_a_list_names_visits_and_what_is_missing_is_said(tmp_path: Path) -> None
         f"{os.getcwd()}/relative",
     ]
     assert run_in_process("campaign", "status", "no", *work[2:]).code == 66
+
+
+NO_FOLDER = "is not a folder, there is nothing of this name; name a folder with reference files"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--list", "none"), 66, "no such file; expected a text file with the path of a visit on"),
+        (("--list", "folder"), 66, "is not a regular file; expected a text file with the path of"),
+        (("--list", "binary"), 65, "is not text in UTF-8 (invalid start byte); expected a text"),
+        (("--references", "none"), 2, NO_FOLDER),
+        (("--references", "file"), 2, "is not a folder but a file; name a folder with reference"),
+        (("--output", "file"), 73, "is not a folder but a file; choose another folder for the pr"),
+        (("--work", "file"), 73, "is not a folder but a file; choose another folder for intermed"),
+        (("--settings", "none"), 78, "no such file; expected a TOML file"),
+        (("--settings", "folder"), 78, "is not a regular file; expected a TOML file"),
+        (("--replace", "none"), 66, "no such file"),
+    ],
+)
+def test_a_wrong_path_ends_a_campaign_at_once_with_one_line(
+    tmp_path: Path, options: tuple[str, str], code: int, words: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "binary").write_bytes(b"\xff\n")
+    option, name = options
+    places = {"--output": tmp_path / "out", "--work": tmp_path / "work", option: tmp_path / name}
+    arguments = [str(a) for pair in places.items() for a in pair]
+    outcome = run_in_process("campaign", tmp_path / "folder", *arguments)
+    assert outcome.code == code
+    assert outcome.err.startswith(f"ERROR {tmp_path / name}: {words}")
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
+    assert not (tmp_path / "out" / "campaigns").exists()
+
+
+def test_what_would_fail_every_visit_ends_a_campaign_before_the_first(tmp_path: Path) -> None:
+    places = ("--output", tmp_path / "out", "--work", tmp_path / "work")
+    for options, code, words in (
+        (("--from", "nosuch"), 2, "unknown step 'nosuch'"),
+        (("--set", "a.b=1"), 78, "unknown setting a"),
+    ):
+        outcome = run_in_process("campaign", tmp_path, *places, *options)
+        assert (outcome.code, outcome.out) == (code, "")
+        assert outcome.err.startswith(f"ERROR {words}")
 
 
 @pytest.mark.slow

@@ -212,13 +212,28 @@ def test_a_visit_that_fails_is_told(
     run = here.end(failed)
     assert run["state_name"] == "Failed"
     notice = until(lambda: next((n for n in heard if n["id"] == failed), None))
+    text = (
+        f"{tmp_path}/nothing: is not a folder, there is nothing of this name; name the folder of a "
+        f"visit, or a published folder"
+    )
     assert notice == {
         "event": "drp.run.failed",
         "run": "reduce nothing",
         "id": failed,
         "exit_code": 2,
-        "error": f"UsageError: {tmp_path}/nothing: is not a folder",
+        "error": f"UsageError: {text}",
     }
+    assert text in run["state"]["message"]
+    assert here.failure(failed) == f"# Not reduced\n\nexit code 2\n\n```\n{text}\n```\n"
+    # a campaign, too, ends with one line for the operator
+    failed = here.create("campaign", name="x", list=f"{tmp_path}/list", output=f"{tmp_path}/out")
+    run = here.end(failed)
+    assert run["state_name"] == "Failed"
+    text = (
+        f"{tmp_path}/list: no such file; expected a text file with the path of a visit on each line"
+    )
+    assert run["state"]["message"].endswith(f"MissingInputError: {text}")
+    assert here.failure(failed) == f"# Not reduced\n\nexit code 66\n\n```\n{text}\n```\n"
 
 
 def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_the_state(
@@ -232,13 +247,11 @@ def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_
     assert notice["exit_code"] == 66
     for text in (notice["error"], run["state"]["message"]):
         assert re.search(pattern, text), text
-    found = here.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [failed]}}})
-    (shown,) = (a for a in found if a["key"])  # Prefect's own have none
-    assert shown["key"] == "empty-failure"
     report = re.search(pattern, notice["error"])
     assert report is not None
     text = Path(f"{report[1]}.txt").read_text()
-    assert shown["data"] == f"# Not reduced\n\nexit code 66\n\n```\n{text.rstrip()}\n```\n"
+    shown = f"# Not reduced\n\nexit code 66\n\n```\n{text.rstrip()}\n```\n"
+    assert here.failure(failed) == shown
 
 
 def test_a_visit_that_fails_shows_its_report_under_its_tag(

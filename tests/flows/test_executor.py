@@ -18,7 +18,7 @@ from flows.campaign.visit import Task
 from flows.service import executor
 from flows.service.campaigns import visits_of
 from flows.service.executor import RunExecutor, code_of, outcome_of_run
-from schemas.errors import UsageError
+from schemas.errors import MissingInputError, UsageError
 from schemas.forms import CampaignForm
 
 
@@ -146,10 +146,14 @@ def test_a_form_names_a_folder_of_visits_or_a_list(tmp_path: Path) -> None:
     both = CampaignForm(name="x", folder=str(tmp_path / "visits"), list=str(listed))
     visits = tmp_path / "visits"
     assert visits_of(both) == ["/data/one", str(visits / "a"), str(visits / "b")]
-    with pytest.raises(UsageError, match="no visit: name a folder of visits, or a list"):
+    with pytest.raises(UsageError, match="no visit; name a folder whose subfolders are visits"):
         visits_of(CampaignForm(name="x"))
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="/nothing: is not a folder, there is nothing of this"):
         visits_of(CampaignForm(name="x", folder="/nothing"))
+    with pytest.raises(UsageError, match=f"{visits}/a: names no visit; name a folder"):
+        visits_of(CampaignForm(name="x", folder=str(visits / "a")))
+    with pytest.raises(MissingInputError, match="no such file; expected a text file with the path"):
+        visits_of(CampaignForm(name="x", list="/nothing"))
     listed.write_text("relative\n")
     with pytest.raises(UsageError, match="relative: expected an absolute path"):
         visits_of(CampaignForm(name="x", list=str(listed)))

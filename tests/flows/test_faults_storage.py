@@ -396,7 +396,7 @@ def test_a_folder_that_may_not_be_opened_is_named_and_one_within_the_visit_is_no
     nobodys.visit.chmod(0o700)
     outcome = as_nobody(nobodys)
     nobodys.check_refusal(
-        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; report: "
+        outcome, 66, f"{nobodys.visit}: cannot be opened, Permission denied; the account that "
     )
 
 

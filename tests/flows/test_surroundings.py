@@ -18,13 +18,15 @@ import pytest
 from flows.command.options import Seconds
 from flows.orders.intake import intake
 from flows.references import read_time
-from flows.runs.ending import crash_file, describe_error, read_seconds
+from flows.runs.advice import explain
+from flows.runs.ending import crash_file, describe_error, exit_code, read_seconds
 from flows.runs.reduction import run_reduce
 from schemas import ROOT
 from schemas.errors import ConfigurationError, StorageError, shortage
 from schemas.requests import ReduceRequest
 from tasks.engine.folders import default_work_folder
 from tasks.engine.run import StepReport
+from tasks.files import disk
 from tasks.numerics.times import now
 from tests.support.faults import run_in_process
 from tests.support.runs import Bench
@@ -129,6 +131,21 @@ def test_what_runs_out_is_named_also_if_another_error_follows(error: Exception, 
     assert str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) in shortage(OSError(errno.EMFILE, ""))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_a_library_is_named_and_no_bug_of_ours(number: int) -> None:
+    error = OSError(number, os.strerror(number), "/cache/kernel")
+    text = f"reading or writing failed, /cache/kernel: {os.strerror(number)}"
+    following = RuntimeError("cannot save")
+    following.__context__ = error
+    for each in (error, following):
+        assert describe_error(each, None) == (74, text)
+        assert exit_code(each) == 74
+        assert explain(each, "")[0] == "reading or writing failed"
+    assert describe_error(OSError(number, os.strerror(number)), None)[1].endswith(
+        os.strerror(number)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [".", "products"])
 def test_a_work_folder_deleted_in_mid_run_is_named_and_no_input_blamed(
@@ -164,6 +181,15 @@ def test_a_crash_file_is_new_private_and_below_the_work_folder(
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert "ValueError: caf\\udce9" in path.read_text()
     assert len({p.name for p in tmp_path.rglob("drp-crash-*")}) == 3
+
+    def full(action: str, path: str) -> None:
+        if action == "write" and path.startswith(str(tmp_path / "work")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk, "fault_hook", full)  # no empty file is left there
+    path = Path(crash_file(ValueError("full"), tmp_path / "work"))
+    assert path.parent == tmp_path / "usual"
+    assert len({p.name for p in tmp_path.rglob("drp-crash-*")}) == 4
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,13 @@ class Installation:
         found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [identity]}}})
         return {str(a["key"]).split("-", 2)[2]: a["data"] for a in found if a["key"]}
 
+    def failure(self, identity: str) -> str:
+        """Return the page on the failure of a run, the only one that it shows."""
+        found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [identity]}}})
+        (shown,) = (a for a in found if a["key"])  # Prefect's own have none
+        assert shown["key"].endswith("-failure")
+        return str(shown["data"])
+
     def process(self, words: str) -> int:
         """Return the process below the keeper whose command line holds some words."""
         return until(
