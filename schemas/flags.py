@@ -48,10 +48,14 @@ class Quality(IntFlag):
     GRADIENT = 1 << 15  # background much brighter on one side
     LOST_PIXELS = 1 << 16  # some pixels are lost or impossible; they are masked
     SATURATED = 1 << 17  # pixels of the star are saturated
-    APERTURE = 1 << 18  # part of the aperture R25 lies outside of the image or on lost pixels
+    APERTURE = 1 << 18  # part of the aperture R25 is outside of the image, lost or modelled
 
 
 UNUSABLE = Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE
+
+
+# codes of the bad pixel map: dead, partially dead, good, hot, saturated, telegraphic
+BAD_PIXEL_CODES = (-2, -1, 0, 1, 2, 3)
 
 
 class PixelFlag(IntFlag):

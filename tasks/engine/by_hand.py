@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from schemas.errors import BadInputError, UsageError, plain
+from schemas.flags import BAD_PIXEL_CODES, PixelFlag
 from schemas.inputs import term_input
 from schemas.payloads import Inventory
-from schemas.ranges import unit_range
+from schemas.ranges import Allowed, unit_range
 from schemas.terms import NOT_OF_IMAGES, NOT_OF_WINDOW, TERMS
 from schemas.used import USED
 from tasks.engine.run import STEPS
@@ -17,6 +18,8 @@ from tasks.engine.store import Workspace
 from tasks.files import disk
 from tasks.files.reader import Hdu, Value, blocks, open_declared, scan
 from tasks.files.writer import PUBLICATION, restamp
+
+MOST_ELECTRONS = 1e12  # of a pixel; a stack of ten thousand exposures holds a thousandth
 
 # header values of images and light curves before their publication
 UNPUBLISHED: dict[str, Value] = {**PUBLICATION, **{f"RF_FIL{i}": "N/A" for i in range(1, 21)}}
@@ -60,7 +63,7 @@ def replacement(path: Path) -> tuple[str, Path]:
         if extname in TERMS:
             check_finite(file[extname])
         else:
-            check_no_infinity(file[extname])
+            check_cube(file[extname])
     return extname, path
 
 
@@ -124,12 +127,15 @@ def own_copy(workspace: Workspace, name: str, path: Path) -> Path:
     return copy
 
 
-def check_no_infinity(hdu: Hdu) -> None:
-    """Reject a cube with infinite pixels; NaN means no data."""
+def check_cube(hdu: Hdu) -> None:
+    """Reject a cube with infinite or absurd pixels; NaN means no data."""
     ny, nx = hdu.shape[-2:]
     planes = blocks(hdu.rows, ny * nx * 8) if len(hdu.shape) == 3 else [(0, ny)]
-    if bad := sum(int(np.count_nonzero(np.isinf(hdu.stored(a, b)))) for a, b in planes):
-        raise hdu.refuse(f"{bad} pixels are infinite")
+    # written so that NaN is none of them
+    if bad := sum(
+        int(np.count_nonzero(np.abs(hdu.stored(a, b)) > MOST_ELECTRONS)) for a, b in planes
+    ):
+        raise hdu.refuse(f"{bad} pixels are infinite or beyond {MOST_ELECTRONS:g} electrons")
 
 
 # Columns of terms that hold a number in every row: the step fills in values that it could not
@@ -140,9 +146,15 @@ _FILLED = frozenset(
 
 _NOT_FILLED = frozenset((("TERM_PSF_FIT", "LEVEL"),))
 
+# images of whole numbers: codes and flags
+_CODED = {
+    "TERM_PRIOR": Allowed(min(BAD_PIXEL_CODES), max(BAD_PIXEL_CODES)),
+    "TERM_DEFECTS_FLAGS": Allowed(0, sum(PixelFlag)),
+}
+
 
 def check_ranges(hdu: Hdu) -> None:
-    """Reject values in columns and used values of a term that are out of range for their unit."""
+    """Reject columns, pixels and used values of a term that are out of range for their unit."""
     if hdu.declared is None:
         return
     for keyword in hdu.declared.keywords.values():
@@ -155,6 +167,23 @@ def check_ranges(hdu: Hdu) -> None:
         for name in hdu.present():
             if hdu.declared.column(name).letter not in "AL":
                 hdu.column(name)
+    elif hdu.declared.image and hdu.extname in TERMS:
+        check_pixels(hdu)
+
+
+def check_pixels(hdu: Hdu) -> None:
+    """Reject an image of a term with pixels that are out of range for their unit."""
+    pixels, coded = hdu.image(), _CODED.get(hdu.extname)
+    allowed = coded or unit_range(str(hdu.header.get("BUNIT", "")))
+    wrong = np.isfinite(pixels) & allowed.outside(pixels)
+    if coded:
+        wrong |= np.isfinite(pixels) & (pixels != np.round(pixels))
+    if wrong.any():
+        words = "whole numbers from " if coded else ""
+        raise hdu.refuse(
+            f"{wrong.sum()} of {pixels.size} pixels are {pixels[wrong][0]:.10g} or the like, "
+            f"expected {words}{allowed}"
+        )
 
 
 def check_finite(hdu: Hdu) -> None:

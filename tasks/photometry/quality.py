@@ -57,8 +57,12 @@ from tasks.visit.terms import (
     read_static,
 )
 
+# of the usual flux; a point beyond is not that of the star
+LEAST_LIGHT, MOST_LIGHT = 0.1, 10.0
+MOST_REPLACED = 0.05  # of the default aperture; a track of a cosmic ray replaces 0.015
 
-@step("quality", "LC_QUAL", version="8", payload=QualityTerm, leaves=["TERM_QUALITY"])
+
+@step("quality", "LC_QUAL", version="9", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
@@ -77,7 +81,10 @@ def assess_quality(
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
     sums = read_apertures(apertures)
     require_flux(sums, quality)
-    quality |= np.where(is_cut(sums.area), int(Quality.APERTURE), 0)
+    modelled = counts.replaced > MOST_REPLACED
+    quality |= np.where(is_cut(sums.area) | modelled, int(Quality.APERTURE), 0)
+    odd = unlike_star(sums.flux[:, RADII.index(DEFAULT_RADIUS)], quality)
+    quality |= np.where(odd, int(Quality.UNUSABLE_IMAGE), 0)
     points = Points(mjd, event, quality, facts.duration)
     variances = variance_budget(sums, facts, detector, scene, removed)
     error = np.sqrt(sum(variances.values(), np.float64(0)))
@@ -111,7 +118,33 @@ def assess_quality(
         metrics_table(rows),
         NewHdu(TERMS["TERM_ERRORS"], columns=budget),
     ]
-    return Leaves({"TERM_QUALITY": hdus}, used=used)
+    warnings = point_warnings(modelled & (quality & int(UNUSABLE) == 0), odd)
+    return Leaves({"TERM_QUALITY": hdus}, used=used, warnings=warnings)
+
+
+def unlike_star(flux: FloatArray, quality: Int32Array) -> BoolArray:
+    """Return which of the usable points have a flux that is far from the usual one, shape (n,)."""
+    usable = np.isfinite(flux) & (quality & int(UNUSABLE) == 0)
+    if not usable.any():
+        return np.asarray(usable)
+    usual = float(np.median(flux[usable]))
+    return np.asarray(usable & ~((flux > LEAST_LIGHT * usual) & (flux < MOST_LIGHT * usual)))
+
+
+def point_warnings(modelled: BoolArray, odd: BoolArray) -> list[str]:
+    """Return warnings about points whose light is in part that of the model, or not the star's."""
+    warnings = []
+    if modelled.any():
+        warnings.append(
+            f"defects and cosmic rays cover more than {MOST_REPLACED:.0%} of the aperture R25 of "
+            f"{modelled.sum()} images, where their light is that of the model: flagged"
+        )
+    if odd.any():
+        warnings.append(
+            f"the flux of {odd.sum()} images is less than {LEAST_LIGHT:g} or more than "
+            f"{MOST_LIGHT:g} times the usual: flagged"
+        )
+    return warnings
 
 
 class Facts(NamedTuple):

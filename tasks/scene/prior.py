@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, median_filter
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
+from schemas.flags import BAD_PIXEL_CODES
 from schemas.inputs import BAD_PIXEL_MAP, WHITE_PSF, term_input
 from schemas.payloads import Prior, Product, Reference
 from schemas.terms import TERMS
@@ -29,9 +30,13 @@ _NO_WHITE_PSF = (
 )
 OUTLYING = 10.0  # times the brightest pixel around it
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
+# of the window, which are replaced by the model or searched for jumps. The map in flight has no
+# dead pixels, and telegraphic ones in 2 % of the worst window; a tenth of all pixels are hot, which
+# changes nothing.
+MOST_MARKED = {-2: (0.01, "dead"), 3: (0.1, "telegraphic")}
 
 
-@step("prior", version="7", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="8", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,
@@ -45,7 +50,7 @@ def read_prior(
         mjd = float(exposures.mjd[0])
         magnitude = known_magnitude(exposures.image.header.get("MAG_G"))
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        codes = cut_codes(bad, exposures)
+        codes = plausible_codes(cut_codes(bad, exposures), warnings)
     hdus = [
         NewHdu(TERMS["TERM_PRIOR"], offsets, pixels=codes),
         NewHdu(
@@ -62,6 +67,35 @@ def cut_codes(bad: Reference | None, exposures: Exposures) -> FloatArray:
         return np.zeros(exposures.shape)
     with open_declared(require(bad.product.path), BAD_PIXEL_MAP) as file:
         return file["REF_APP_BadPixelMap"].image()[exposures.window].astype(np.float64)
+
+
+def plausible_codes(codes: FloatArray, warnings: list[str]) -> FloatArray:
+    """Return the codes of a bad pixel map with 0 in place of those that cannot be right.
+
+    These are unknown codes, and a kind of pixels that are far too many: the star would be replaced
+    by its own model. Each causes a warning.
+    """
+    kept = known_codes(codes)
+    if (unknown := kept != codes).any():
+        y, x = (int(i[0]) for i in np.nonzero(unknown))
+        warnings.append(
+            f"bad pixel map: {unknown.sum()} of {codes.size} pixels of the window have an unknown "
+            f"code (the first, {codes[y, x]:g}, at x = {x}, y = {y}): they count as good"
+        )
+    for code, (share, kind) in MOST_MARKED.items():
+        marked = kept == code
+        if marked.mean() > share:
+            warnings.append(
+                f"bad pixel map: {marked.sum()} of {codes.size} pixels of the window are {kind}, "
+                f"more than {share:.0%}: they count as good"
+            )
+            kept = np.where(marked, 0.0, kept)
+    return kept
+
+
+def known_codes(codes: FloatArray) -> FloatArray:
+    """Return the codes of a bad pixel map, 0 in place of unknown ones."""
+    return np.where(np.isin(codes, BAD_PIXEL_CODES), codes, 0.0)
 
 
 def white_plane(white: Reference | None) -> FloatArray:
@@ -127,7 +161,7 @@ def read_bad_pixels(prior: Prior) -> IntArray:
     0 is a good pixel, or one of which nothing is known.
     """
     with open_declared(Path(require(prior.product.path)), term_input("TERM_PRIOR")) as file:
-        return file["TERM_PRIOR"].finite_image().astype(np.int64)
+        return known_codes(file["TERM_PRIOR"].finite_image()).astype(np.int64)
 
 
 def read_reference_psf(prior: Prior) -> FloatArray | None:

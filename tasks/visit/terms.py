@@ -278,12 +278,14 @@ class DefectCounts(NamedTuple):
 
     inside: Int32Array  # pixels hit by cosmic rays within the default aperture
     everywhere: Int32Array  # and in the window
+    replaced: FloatArray  # share of the default aperture that is replaced by the model
     doubt: FloatArray  # variance in the aperture from uncertain telegraphic states [electron^2]
 
 
 def read_defect_counts(term: Defects) -> DefectCounts:
     """Read the number of hit pixels in every image, and the uncertainty of telegraphic ones."""
-    return DefectCounts(*term_column(term.product, "TERM_DEFECTS_IMAGES", "INSIDE", "ALL", "DOUBT"))
+    names = ("INSIDE", "ALL", "REPLACED", "DOUBT")
+    return DefectCounts(*term_column(term.product, "TERM_DEFECTS_IMAGES", *names))
 
 
 def read_steady_excess(term: Defects) -> FloatArray:

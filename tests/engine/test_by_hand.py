@@ -13,7 +13,7 @@ from schemas.inputs import term_input
 from schemas.ranges import unit_range
 from schemas.terms import TERMS
 from schemas.used import USED
-from tasks.engine.by_hand import check_ranges
+from tasks.engine.by_hand import check_pixels, check_ranges
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu, write_fits
 
@@ -56,6 +56,39 @@ def test_a_replacement_with_an_absurd_value_is_refused(
 ) -> None:
     with pytest.raises(BadInputError, match=match):
         checked(tmp_path / "term.fits", columns, used)
+
+
+@pytest.mark.parametrize(
+    ("extname", "value"),
+    [
+        ("TERM_DEFECTS_FLAGS", -1.0),
+        ("TERM_DEFECTS_FLAGS", 0.5),
+        ("TERM_DEFECTS_FLAGS", 65536.0),
+        ("TERM_DEFECTS_FLAGS", 1e30),
+        ("TERM_PRIOR", -3.0),
+        ("TERM_PRIOR", 1.5),
+        ("TERM_PRIOR", 4.0),
+        ("TERM_DEFECTS_STATIC", 1e21),
+        ("TERM_FLAT", -1e21),
+    ],
+)
+def test_an_image_with_an_absurd_pixel_is_refused(extname: str, value: float) -> None:
+    # whatever the file, one HDU is enough
+    pixels = np.ones((4, 5))
+
+    class Image:
+        def image(self) -> np.ndarray:
+            return pixels
+
+        def refuse(self, text: str) -> BadInputError:
+            return BadInputError(text)
+
+    hdu: Any = Image()
+    hdu.extname, hdu.header = extname, {}
+    check_pixels(hdu)
+    pixels[2, 3] = value
+    with pytest.raises(BadInputError, match=r"1 of 20 pixels are .* or the like, expected"):
+        check_pixels(hdu)
 
 
 def test_every_unit_of_a_term_has_a_finite_range() -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from schemas.flags import Quality
 from tests.support.damage import (
     change_rows,
+    flagged,
     know_steps,
     manifest,
     spoil,
@@ -297,3 +299,19 @@ def test_an_saa_map_with_a_hole_is_refused(own: Bench) -> None:
         planned, [p for p in take_apart(planned) if p.extname != "MPS_PRE_VisitConstraints"]
     )
     own.refused(65, str(path), "EXT_APP_SAAMap", "each of")
+
+
+def test_dead_pixels_of_the_map_over_the_star_are_flagged_and_unknown_codes_named(
+    own: Bench,
+) -> None:
+    for path in (own.references or Path()).rglob("*BadPixelMap*"):
+        with edited(path, "REF_APP_BadPixelMap") as part:
+            pixels = part.pixels
+            pixels[512:] = 77
+            pixels[505:519, 505:519] = -2  # a tenth of the aperture, and most of the star's light
+            part.pixels = pixels
+    rows, said = own.measured()
+    assert flagged(rows, Quality.APERTURE) == list(range(12))
+    assert "cover more than 5% of the aperture R25 of 12 images" in said
+    assert "bad pixel map: 19902 of 40000 pixels of the window have an unknown code" in said
+    assert np.isfinite(rows["FLUX"]).all()

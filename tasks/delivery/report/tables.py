@@ -57,7 +57,7 @@ BIT_WORDS = {
     Quality.UNUSABLE_IMAGE: "corrupt, empty or saturated image, or no star in it",
     Quality.LOST_PIXELS: "some pixels are lost or impossible",
     Quality.SATURATED: "pixels of the star are saturated",
-    Quality.APERTURE: "part of the aperture R25 is missing",
+    Quality.APERTURE: "part of the aperture R25 is missing or modelled",
     Quality.DUPLICATE_TIME: "same time as another image",
     Quality.HOUSEKEEPING: "a voltage or temperature is missing or was replaced",
     Quality.POINTING: "no attitude, or the star is far from its expected position",

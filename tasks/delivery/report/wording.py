@@ -90,7 +90,7 @@ def format_ppm(value: float) -> str:
 
 def format_like(value: float, spread: float) -> str:
     """Format a number with decimals down to the third significant digit of `spread`."""
-    if not spread > 0:
+    if not 0 < spread < math.inf:
         return format_number(value)
     digits = min(max(2 - math.floor(math.log10(spread)), 0), 9)
     return format_number(value, f".{digits}f")
@@ -98,7 +98,7 @@ def format_like(value: float, spread: float) -> str:
 
 def format_with_error(value: float, error: float) -> str:
     """Format a number and its error, both to two significant digits of the error."""
-    if not math.isfinite(value):
+    if not (math.isfinite(value) and math.isfinite(error)):
         return DASH
     digits = 1 - math.floor(math.log10(error)) if error > 0 else 3
     if not -5 < digits < 8:

@@ -57,6 +57,8 @@ def test_numbers_are_written_as_a_person_would(value: Scalar, shown: str) -> Non
         (format_number(-0.004, ".1%"), "−0.4%"),
         (format_like(-0.0004, 0.5), "0.000"),
         (format_with_error(-0.0004, 0.12), "0.00 ± 0.12"),
+        (format_with_error(2.0, float("inf")), "–"),
+        (format_like(2.0, float("inf")), "2"),
         (format_with_error(-5.7e-20, 1e-9), "0 ± 1e−09"),
         (format_digits(-3e-17, ".3g", scale=1e-17), "-3e-17"),
         (format_digits(float("-inf"), ".3g"), "-inf"),
