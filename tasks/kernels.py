@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.machinery
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from schemas.errors import DrpError
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 CACHE = "NUMBA_CACHE_DIR"
+
+KERNEL = re.compile(rb"^@(inner_)?njit\(", re.MULTILINE)
 
 # constants that kernels import from files without kernels
 CONSTANTS = ("schemas/flags.py",)
@@ -74,7 +77,7 @@ def cache_folder() -> Path | None:
 
 def kernel_sources() -> list[Path]:
     """Return the files that hold kernels."""
-    return [p for p in sorted((ROOT / "tasks").rglob("*.py")) if b"\n@njit(" in p.read_bytes()]
+    return [p for p in sorted((ROOT / "tasks").rglob("*.py")) if KERNEL.search(p.read_bytes())]
 
 
 def source_digest() -> str:

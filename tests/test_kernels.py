@@ -164,3 +164,29 @@ def test_all_that_kernels_use_from_other_files_is_part_of_the_digest() -> None:
         used, imported = used_by_kernels(tree), imported_from(tree)
         outside = {imported[name] for name in used & imported.keys()} - known
         assert outside == set(), path
+
+
+def inner_kernels() -> set[str]:
+    """Return the names of kernels that have no entry from Python."""
+    return {
+        function.name
+        for path in kernels.kernel_sources()
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef)
+        and any("inner_njit" in ast.unparse(d) for d in function.decorator_list)
+    }
+
+
+def test_a_kernel_without_entry_is_called_by_kernels_only() -> None:
+    inner = inner_kernels()
+    assert "_sum_stamp" in inner
+    folders = ("tasks", "flows", "reference_data", "tests", "benchmarks", "docs")
+    for path in (p for folder in folders for p in (ROOT / folder).rglob("*.py")):
+        for part in ast.parse(path.read_text()).body:
+            if isinstance(part, ast.FunctionDef) and any(
+                "njit" in ast.unparse(d) for d in part.decorator_list
+            ):
+                continue
+            named = {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
+            named |= {n.attr for n in ast.walk(part) if isinstance(n, ast.Attribute)}
+            assert named & inner == set(), path

@@ -18,6 +18,7 @@ from numba import njit
 from schemas.arrays import BoolArray, FloatArray, IntArray, WordArray
 from tasks.calibration.repeated_times import row_numbers
 from tasks.files.byte_order import from_big_endian
+from tasks.numerics.inner import inner_njit
 from tasks.numerics.robust import sort_values
 from tasks.visit.raw import Exposures, by_image
 
@@ -133,7 +134,7 @@ def inspect_images(
     return counts, digests
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _inspect_pixels(
     image: WordArray,
     window: Window,
@@ -163,7 +164,7 @@ def _inspect_pixels(
     return digest
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _is_beside_light(image: WordArray, y: int, x: int, least: float) -> bool:
     """Return whether a pixel beside this one in its row is bright, too.
 
@@ -178,7 +179,7 @@ def _is_beside_light(image: WordArray, y: int, x: int, least: float) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _count_frozen(image: WordArray, last: WordArray, plain: BoolArray) -> int:
     """Count runs of RUN pixels that are equal in two images."""
     count = 0
@@ -191,7 +192,7 @@ def _count_frozen(image: WordArray, last: WordArray, plain: BoolArray) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _count_constant(image: WordArray, plain: BoolArray) -> int:
     """Count squares of 3 x 3 equal pixels."""
     count = 0
@@ -204,7 +205,7 @@ def _count_constant(image: WordArray, plain: BoolArray) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _count_repeated(image: WordArray, plain: BoolArray) -> int:
     """Count runs of LONG_RUN pixels of a row that occur in another row at the same columns."""
     count = 0

@@ -28,6 +28,7 @@ from schemas.payloads import Detector, Leaf
 from tasks.calibration.damage import FULL_SCALE
 from tasks.calibration.motion import BlockMotion, stack_variances
 from tasks.files.byte_order import from_big_endian
+from tasks.numerics.inner import inner_njit
 from tasks.visit.linearity_curve import bend, linearised
 from tasks.visit.terms import (
     BiasTerm,
@@ -116,7 +117,7 @@ def payloads_of(detector: Detector) -> list[Leaf]:
     return [term for term in terms if term is not None]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def mean_exposure(
     words: WordArray, i: int, images: PerImage, structure: FloatArray, signal: FloatArray
 ) -> None:
@@ -143,7 +144,7 @@ def mean_exposure(
             signal[y, x] = above if 0 < value <= highest else np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def measure_stack(
     words: WordArray,
     i: int,

@@ -20,6 +20,7 @@ from schemas.arrays import BoolArray, FloatArray, IntArray, WordArray
 from schemas.errors import BadInputError
 from schemas.payloads import Spread
 from tasks.files.byte_order import from_big_endian
+from tasks.numerics.inner import inner_njit
 from tasks.visit.raw import Exposures
 from tasks.visit.terms import read_spread
 
@@ -45,7 +46,7 @@ class BlockMotion(NamedTuple):
     corner: tuple[int, int]  # position of the core's index [0, 0] in the images, x and y
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _pixel_sums(
     words: WordArray, x0: IntArray, y0: IntArray, first: int, exposures: int, x: int, y: int
 ) -> tuple[float, float]:
@@ -109,7 +110,7 @@ def imagette_variances(
                     out[i, row, column] = max(squares / exposures - mean * mean, 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _shift(
     image: FloatArray, dx: float, dy: float, reach: int, rows: FloatArray, out: FloatArray
 ) -> None:
@@ -150,7 +151,7 @@ def _cubic(f: float) -> tuple[float, float, float, float]:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _measure_offsets(offsets: FloatArray) -> tuple[int, float]:
     """Return the number of offsets, shape (2, 8), and the largest of them along either axis."""
     points, farthest = 0, 0.0
@@ -160,7 +161,7 @@ def _measure_offsets(offsets: FloatArray) -> tuple[int, float]:
     return points, farthest
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _find_bright(
     signal: FloatArray, reach: int
 ) -> tuple[BoolArray, tuple[int, int], tuple[int, int]]:
@@ -189,7 +190,7 @@ def _find_bright(
     return bright, (bottom, top), (left, right)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _sum_shifted(
     stack: FloatArray, offsets: FloatArray, points: int, reach: int
 ) -> tuple[FloatArray, FloatArray]:

@@ -9,6 +9,7 @@ from numba import njit
 
 from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.settings import BackgroundSettings
+from tasks.numerics.inner import inner_njit
 from tasks.numerics.robust import middle_and_scatter, robust_scatter
 
 # cells of the field: 5 degrees by 4 pixels, larger than the motion of a star in a minute
@@ -182,7 +183,7 @@ class Plane(NamedTuple):
     sigma: float  # their scatter [electron]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def normal_equations(
     pixels: Pixels, plane: FloatArray, limit: float
 ) -> tuple[FloatArray, FloatArray, float, float]:
@@ -209,7 +210,7 @@ def normal_equations(
     return normal, np.array([d0, rx, ry]), squares, n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def fit_plane(
     pixels: Pixels, start: tuple[float, float], outer: float, one_count: float, sloped: bool
 ) -> Plane:

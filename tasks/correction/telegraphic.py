@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from schemas.arrays import BoolArray, Float32Array, FloatArray
+from tasks.numerics.inner import inner_njit
 from tasks.numerics.robust import sort_values
 
 WIDE = 8.0  # sigma; two levels this far apart are beyond doubt
@@ -111,7 +112,7 @@ def find_telegraphic(
             )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _split_without_hits(series: FloatArray, fewest: int) -> tuple[float, float, float, float, int]:
     """Split values into two levels (see `split_levels`), without cosmic rays.
 
@@ -172,7 +173,7 @@ def states(series: FloatArray, sigma: FloatArray, high: FloatArray) -> tuple[flo
     return low_level, high_level, chance
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _emit(
     series: FloatArray,
     sigma: FloatArray,
@@ -196,7 +197,7 @@ def _emit(
         emission[i, 0], emission[i, 1] = np.exp(m - a), np.exp(m - b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> None:
     """Set the probability of each state given the values up to an image, shape (n, 2)."""
     p0, p1 = emission[0, 0] * 0.5, emission[0, 1] * 0.5
@@ -208,7 +209,7 @@ def _pass_forward(emission: FloatArray, chance: float, forward: FloatArray) -> N
         forward[i, 0], forward[i, 1] = p0 / (p0 + p1), p1 / (p0 + p1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _pass_backward(
     emission: FloatArray, forward: FloatArray, chance: float, high: FloatArray
 ) -> float:

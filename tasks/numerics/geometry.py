@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from schemas.arrays import FloatArray
+from tasks.numerics.inner import inner_njit
 
 ARCSEC_PER_RADIAN = 180 * 3600 / pi
 
@@ -97,7 +98,7 @@ def cut_cell_area(
     return columns + trapezium + segment_area((xb - xa) ** 2 + (ya - yb) ** 2, radius)
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _cell_overlap(left: float, right: float, bottom: float, top: float, radius: float) -> float:
     if right * right + top * top <= radius * radius:
         return (right - left) * (top - bottom)

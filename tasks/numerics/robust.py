@@ -9,6 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from schemas.arrays import Float32Array, FloatArray
+from tasks.numerics.inner import inner_njit
 
 AnyFloat = TypeVar("AnyFloat", FloatArray, Float32Array)
 
@@ -172,7 +173,7 @@ def ring_statistics(
             _measure_level(values[:count], clip, out[i])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _collect_ring(
     image: FloatArray, x: float, y: float, inner: float, outer: float, values: FloatArray
 ) -> int:
@@ -190,7 +191,7 @@ def _collect_ring(
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner_njit(cache=True, nogil=True, error_model="numpy")
 def _measure_level(ring: FloatArray, clip: float, out: FloatArray) -> None:
     """Write median, clipped mean, standard deviation and number of the kept pixels to `out`."""
     centre, sigma = middle_and_scatter(ring)

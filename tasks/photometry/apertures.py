@@ -21,6 +21,7 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap, cut_cell_area, half_chord
+from tasks.numerics.inner import inner_njit
 from tasks.visit.images import open_images
 from tasks.visit.terms import (
     read_dark,
@@ -166,7 +167,7 @@ def _sum_images(
                     sums[image, k] = np.nan
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _cut_stamp(
     image: Images,
     mask: BoolArray,
@@ -207,7 +208,7 @@ def _cut_stamp(
     return holes
 
 
-@njit(cache=True, nogil=True)
+@inner_njit(cache=True, nogil=True)
 def _cross(
     fx: float, fy: float, radii: FloatArray, lines: FloatArray, crossings: FloatArray
 ) -> None:
@@ -225,7 +226,7 @@ def _cross(
                 crossings[side, k, m] = half_chord(lines[side, m], radii[k])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"})
+@inner_njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"})
 def _sum_stamp(
     stamp: FloatArray, radii: FloatArray, lines: FloatArray, crossings: FloatArray, sums: FloatArray
 ) -> None:
