@@ -310,7 +310,7 @@ class ReportSettings(Settings):
     """The report."""
 
     points: int = Field(
-        20_000, ge=100, le=200_000, description="largest number of points drawn in a figure"
+        20_000, ge=10, le=200_000, description="largest number of points drawn in a figure"
     )
 
 
@@ -319,7 +319,7 @@ class ViewerSettings(Settings):
 
     points: int = Field(
         5_000,
-        ge=100,
+        ge=10,
         le=100_000,
         description="largest number of images, and of imagettes, in the page",
     )

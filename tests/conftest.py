@@ -33,8 +33,9 @@ MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 # one worker begins with a file that does not need the reduced visit, which the other makes at that
 # time
 LONGEST_FILES = (
-    "test_faults_storage.py",
     "test_flight_visits.py",
+    "test_faults_storage.py",
+    "test_settings.py",
     "test_deployments.py",
     "test_faults_reports.py",
     "test_faults_references.py",
