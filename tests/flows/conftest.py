@@ -17,15 +17,22 @@ from tests.support.runs import Bench as Reduced
 
 
 @pytest.fixture
-def bench(visit: Path, library: Path, tmp_path: Path) -> Bench:
-    """A visit that may be damaged, reduced with the default library."""
-    return Bench(visit, tmp_path)
+def bench(visit: Path, reduced: Reduced, tmp_path: Path) -> Bench:
+    """A visit that may be damaged, reduced with the default library.
+
+    The steps of the undamaged visit are known: only those that the damage concerns are done.
+    """
+    bench = Bench(visit, tmp_path)
+    know_steps(bench, reduced)
+    return bench
 
 
 @pytest.fixture
-def own(visit: Path, references: Path, tmp_path: Path) -> Bench:
-    """A visit and references that may be damaged."""
-    return Bench(visit, tmp_path, references)
+def own(visit: Path, references: Path, reduced: Reduced, tmp_path: Path) -> Bench:
+    """As `bench`, with references that may be damaged as well."""
+    bench = Bench(visit, tmp_path, references)
+    know_steps(bench, reduced)
+    return bench
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from tests.support.damage import (
     SUBARRAY,
     change_rows,
     flagged,
-    know_steps,
     manifest,
 )
 from tests.support.faults import (
@@ -25,7 +24,6 @@ from tests.support.faults import (
     put_together,
     take_apart,
 )
-from tests.support.runs import Bench as Reduced
 
 # tables of a visit with many rows, of which some can be spared
 TABLES = (
@@ -71,10 +69,9 @@ def test_an_orbit_in_metres_that_says_kilometres_is_refused(bench: Bench) -> Non
 @pytest.mark.parametrize("value", [1e30, np.nan, -1e6])
 @pytest.mark.parametrize(("kind", "extname"), TABLES, ids=[name for _, name in TABLES])
 def test_an_absurd_cell_in_every_column_of_a_table_never_loses_the_visit(
-    bench: Bench, reduced: Reduced, kind: str, extname: str, value: float
+    bench: Bench, kind: str, extname: str, value: float
 ) -> None:
     """Each in a row of its own, if there are enough."""
-    know_steps(bench, reduced)
     changed = []
 
     def change(rows: Any) -> None:
@@ -90,9 +87,8 @@ def test_an_absurd_cell_in_every_column_of_a_table_never_loses_the_visit(
 
 
 def test_without_an_orbit_the_light_time_of_the_satellite_is_no_number_and_that_is_told(
-    bench: Bench, reduced: Reduced
+    bench: Bench,
 ) -> None:
-    know_steps(bench, reduced)
     bench.raw("AUX_RES_Orbit").unlink()
     outcome = bench.published()
     assert np.isnan(light_curve(outcome.folder)["SAT_LIGHT_TIME"]).all()

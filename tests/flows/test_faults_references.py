@@ -15,7 +15,6 @@ from schemas.flags import Quality
 from tests.support.damage import (
     change_rows,
     flagged,
-    know_steps,
     manifest,
     spoil,
 )
@@ -25,7 +24,6 @@ from tests.support.faults import (
     put_together,
     take_apart,
 )
-from tests.support.runs import Bench as Reduced
 
 NOT_FINITE = [
     ("BiasFrame", "REF_APP_BiasFrame", None),
@@ -137,9 +135,8 @@ def test_the_default_library_never_fills_a_gap(own: Bench) -> None:
     own.refused(66, "reference gain correction")
 
 
-def test_without_optional_references_the_fall_backs_are_named(own: Bench, reduced: Reduced) -> None:
+def test_without_optional_references_the_fall_backs_are_named(own: Bench) -> None:
     assert own.references is not None
-    know_steps(own, reduced)
     for kind in OPTIONAL.values():
         for path in own.references.rglob(f"*_{kind}*.fits"):
             path.unlink()
@@ -178,8 +175,7 @@ def test_two_references_of_one_version_are_both_named(own: Bench, kind: str) -> 
     own.refused(65, str(path), str(twin), "have the version")
 
 
-def test_of_two_versions_the_higher_one_is_used(own: Bench, reduced: Reduced) -> None:
-    know_steps(own, reduced)
+def test_of_two_versions_the_higher_one_is_used(own: Bench) -> None:
     path = own.reference("PixelScale")
     newer = path.with_name(re.sub(r"V\d{4}", "V0007", path.name))
     parts = take_apart(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,6 @@ from tasks.engine.store import Workspace
 from tests.support.damage import (
     SUBARRAY,
     change_pixels,
-    know_steps,
     pdf_of,
     report_of,
     spoil,
@@ -37,11 +37,10 @@ from tests.support.faults import (
 )
 from tests.support.outside import needs_poppler
 from tests.support.runs import STEPS
-from tests.support.runs import Bench as Reduced
 
 
 def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mended(
-    own: Bench, reduced: Reduced
+    own: Bench,
 ) -> None:
     path = own.reference("FlatFieldTeff")
     sound = path.read_bytes()
@@ -59,13 +58,13 @@ def test_a_visit_with_a_damaged_reference_has_a_report_that_goes_when_it_is_mend
     ):
         assert word in text, text
     path.write_bytes(sound)
-    know_steps(own, reduced)
     own.published()
     assert list((own.work / "reports").iterdir()) == []
 
 
 @needs_poppler
 def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Bench) -> None:
+    shutil.rmtree(own.work)  # no step is known
     path = own.reference("FlatFieldTeff")
     with edited(path, "REF_APP_FlatFieldTeff") as part:
         spoil(part, None, np.nan)
@@ -115,7 +114,7 @@ def test_the_pdf_of_a_report_says_why_where_what_to_do_and_what_was_done(own: Be
     ],
 )
 def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_published(
-    own: Bench, reduced: Reduced, kind: str, code: int, words: tuple[str, ...]
+    own: Bench, kind: str, code: int, words: tuple[str, ...]
 ) -> None:
     is_raw = kind.startswith("SCI")
     path = own.raw(kind) if is_raw else own.reference(kind)
@@ -137,7 +136,6 @@ def test_a_visit_whose_inventory_fails_has_a_report_that_goes_when_it_is_publish
     ):
         assert word in text, text
     replace(path, sound)
-    know_steps(own, reduced)
     own.published()
     assert list((own.work / "reports").iterdir()) == []
 
@@ -249,14 +247,13 @@ def test_a_fault_in_making_the_report_does_not_take_the_place_of_the_error(
 )
 def test_a_visit_that_met_a_fault_of_the_program_has_a_report_beside_the_crash_file(
     bench: Bench,
-    reduced: Reduced,
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
     where: str,
     before: str,
 ) -> None:
-    if where == "publication":
-        know_steps(bench, reduced)
+    if where != "publication":
+        shutil.rmtree(bench.work)  # no step is known
 
     def fault(*_: object, **__: object) -> None:
         raise ZeroDivisionError("what nobody\nthought of")
@@ -366,20 +363,19 @@ def test_a_report_with_more_to_say_than_any_visit_has_two_pages(bench: Bench) ->
 
 
 def test_want_of_memory_says_nothing_of_the_visit_and_leaves_no_report(
-    bench: Bench, reduced: Reduced, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("flows.reduce.publish", fault)
-    know_steps(bench, reduced)
     bench.refused(75, "not enough memory")
     assert not (bench.work / "reports").exists()
 
 
 def test_a_report_that_cannot_be_written_is_said_and_changes_nothing_else(bench: Bench) -> None:
     change_pixels(bench, np.zeros_like, SUBARRAY)
-    bench.work.mkdir()
+    bench.work.mkdir(exist_ok=True)
     (bench.work / "reports").write_text("in the way")
     bench.refused(
         69,

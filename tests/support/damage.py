@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -37,8 +38,13 @@ HIT = [1, 2, 3, 6, 10]  # images of the tiny visit with a cosmic ray within 25 p
 
 
 def know_steps(bench: Bench, reduced: Reduced) -> None:
-    """Put every step of the undamaged visit into the work folder of a bench."""
-    shutil.copytree(reduced.work, bench.work, dirs_exist_ok=True)
+    """Put every step of the undamaged visit into the work folder of a bench.
+
+    Products are hard links: they are replaced, never written into.
+    """
+    shutil.copytree(reduced.work / "records", bench.work / "records")
+    products = reduced.work / "products"
+    shutil.copytree(products, bench.work / "products", copy_function=os.link)
 
 
 def manifest(outcome: Outcome) -> dict[str, Any]:

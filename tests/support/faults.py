@@ -338,8 +338,9 @@ class Bench:
         return {**rows, "CENTROID_X": rows["X"], "BACKGROUND": rows["LEVEL"]}, outcome.err
 
     def term(self, step: str) -> dict[str, Any]:
-        """Return the columns of the term that a step left."""
-        (path,) = self.work.glob(f"products/*/{step}-*/*.fits")
+        """Return the columns of the term that a step left, the latest if there are several."""
+        found = self.work.glob(f"products/*/{step}-*/*.fits")
+        path = max(found, key=lambda path: path.stat().st_mtime_ns)
         with fits.open(path, memmap=False) as hdus:
             return {name: hdus[1].data[name].copy() for name in hdus[1].data.names}
 
