@@ -11,7 +11,7 @@ from schemas.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.settings import DefectSettings
 from tasks.correction.telegraphic import find_telegraphic
-from tasks.numerics.robust import MAD_TO_SIGMA, median_around, median_of_known
+from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known
 from tasks.scene.residuals import Residuals
 
 MANY = 4  # images; over fewer, the scatter of a pixel is mostly chance
@@ -136,7 +136,7 @@ def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:
     The star's far wings and errors of its PSF cancel. Pixels outside of the window are ignored, and
     have no excess.
     """
-    usual = median_around(median, NEIGHBOURHOOD)
+    usual = scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
     edge = ~outside & scipy.ndimage.maximum_filter(outside, NEIGHBOURHOOD, mode="nearest")
     if edge.any():
         around = np.pad(

@@ -104,28 +104,6 @@ def sort_values(values: npt.NDArray[Any]) -> None:
             top = child
 
 
-def median_around(image: FloatArray, side: int) -> FloatArray:
-    """Return the median of a square of an odd side [pixel] about every pixel; all are finite.
-
-    Beyond the edges, their pixels are repeated.
-    """
-    medians = np.empty(image.shape)
-    _median_of_squares(np.pad(image, side // 2, mode="edge"), side, medians)
-    return medians
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _median_of_squares(image: FloatArray, side: int, out: FloatArray) -> None:
-    """Write the medians of all squares in an image to `out`, which is smaller by `side` - 1."""
-    values, half = np.empty(side * side), side * side // 2
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            for j in range(side):
-                for i in range(side):
-                    values[side * j + i] = image[y + j, x + i]
-            out[y, x] = select(values, half)
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def middle_and_scatter(values: FloatArray) -> tuple[float, float]:
     """Return median and robust standard deviation of finite values, shape (n,), n > 0."""

@@ -23,7 +23,7 @@ from tasks.visit.terms import PositionTerm, read_apertures, read_position
 
 
 @step(
-    "contamination", "CONTAMIN", version="4", payload=Contamination, leaves=["TERM_CONTAMINATION"]
+    "contamination", "CONTAMIN", version="5", payload=Contamination, leaves=["TERM_CONTAMINATION"]
 )
 def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertures) -> Leaves:
     """Estimate the share of field stars' light in every aperture of every image."""
@@ -64,6 +64,14 @@ def field_sums(field: Field, images: Images, position: PositionTerm) -> FloatArr
     for i in range(images.count):
         x, y = float(position.x[i]) - images.x_offset, float(position.y[i]) - images.y_offset
         if np.isfinite(x) and np.isfinite(y):
-            drawn = field.image(images.shape, x, y, float(images.mjd[i]), duration)
+            rows, columns = (reached(p, n) for p, n in zip((y, x), images.shape, strict=True))
+            x, y, shape = x - columns.start, y - rows.start, (len(rows), len(columns))
+            drawn = field.image(shape, x, y, float(images.mjd[i]), duration)
             sums[i] = aperture_sums(drawn[None], [x], [y])[0][0]
     return sums
+
+
+def reached(place: float, count: int) -> range:
+    """Return which of `count` pixels along an axis the apertures around a place reach."""
+    first, last = place - max(RADII), place + max(RADII)
+    return range(min(max(int(first), 0), count - 1), max(min(int(last) + 1, count), 1))

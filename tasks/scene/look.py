@@ -34,6 +34,7 @@ from tasks.visit.terms import count_saturated, read_events, read_image_flags
 # position refines in the window of its own setting
 WIDE, NARROW = 40.0, 25.0
 MOVES = 10  # of a window that finds the target
+STAYS = 0.05  # pixel; a target that moves by less leaves its neighbours' share of the light alone
 # pixel; if centres of light scatter more about the attitude's places, the attitude is not used
 FOLLOWS = 0.5
 SEEN = 5.0  # sigma; a star is detected above it
@@ -68,7 +69,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="10", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="11", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -212,8 +213,10 @@ def separate(blend: Blend, images: Images, seen: Seen, ring: BackgroundSettings)
             if not np.isfinite(place).all():
                 continue
             target, others = blend_images(blend, images.shape, place, *when)
-            place -= blend.offset(target + others, place, (WIDE, NARROW))
-            target, others = blend_images(blend, images.shape, place, *when)
+            offset = blend.offset(target + others, place, (WIDE, NARROW))
+            place -= offset
+            if np.hypot(*offset) > STAYS:
+                target, others = blend_images(blend, images.shape, place, *when)
             share = circle_overlap(images.shape, float(place[0]), float(place[1]), DEFAULT_RADIUS)
             own = float((target * share).sum())
             ratios[k] = float((others * share).sum()) / own if own > 0 else 0.0

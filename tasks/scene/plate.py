@@ -29,7 +29,7 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import sky_to_tangent
-from tasks.numerics.robust import MAD_TO_SIGMA, median_around, robust_scatter
+from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
 from tasks.scene.catalogue import find_target
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -111,7 +111,7 @@ def without_specks(image: FloatArray) -> FloatArray:
     Hot pixels and tracks of cosmic rays are finer than a star and disappear.
     """
     filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32).astype(np.float64)
-    return median_around(filled, SQUARE)
+    return np.asarray(scipy.ndimage.median_filter(filled, SQUARE, mode="nearest"))
 
 
 @dataclass(frozen=True)

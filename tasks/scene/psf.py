@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from schemas.arrays import ComplexArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
@@ -19,7 +20,7 @@ from schemas.settings import PsfSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves
 from tasks.files.writer import NewHdu
-from tasks.numerics.robust import MAD_TO_SIGMA, median_around
+from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.optics import (
     FINE,
     frequencies,
@@ -285,7 +286,8 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     wing: FloatArray = np.clip((away - WINGS[0]) / (WINGS[1] - WINGS[0]), 0.0, 1.0)
 
     def smooth(grid: FloatArray) -> FloatArray:
-        return np.asarray((1.0 - wing) * grid + wing * median_around(grid, DETAIL * FINE + 1))
+        around = median_filter(grid, DETAIL * FINE + 1, mode="nearest")
+        return np.asarray((1.0 - wing) * grid + wing * around)
 
     # the corners of the stamp, which are unconstrained, are dark
     shape = smooth(to_grid(mean)) * np.clip((half / FINE - away) / EDGE, 0.0, 1.0)

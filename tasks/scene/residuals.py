@@ -271,21 +271,28 @@ class Residuals:
         lag = 0.0 if self.model is None else self.model.lag
         return self.track.during(float(self.images.mjd[i]), self.span, lag)
 
-    def star(self, i: int, image: FloatArray, field: FloatArray | None = None) -> Star:
+    def star(
+        self,
+        i: int,
+        image: FloatArray,
+        field: FloatArray | None = None,
+        model: StarModel | None = None,
+    ) -> Star:
         """Return the target in image `i`.
 
         `image` is the image without anything else, and `field` the subtracted field stars, whose
-        light adds to the noise.
+        light adds to the noise. `model` is the one to be fitted, if not that of the visit.
         """
-        assert self.model is not None
+        model = model or self.model
+        assert model is not None
         x, y, warmth = float(self.x[i]), float(self.y[i]), float(self.warmth[i])
-        flux, floor, size = float(self.flux[i]), float(self.floor[i]), self.model.where.size
-        star = self.model.star(image, x, y, flux, floor, self.motion(i), warmth)
+        flux, floor, size = self.total(i), float(self.floor[i]), model.where.size
+        star = model.star(image, x, y, flux, floor, self.motion(i), warmth)
         if self.blended(i):
             light, shift = self.companion_light(i, self.companions), Shift.by(star.x, star.y, size)
-            star.drift = render_with_slopes(self.model.psf.at(warmth), light, shift)[1:]
+            star.drift = render_with_slopes(model.psf.at(warmth), light, shift)[1:]
         if field is not None and field.any():
-            star.others = np.nan_to_num(self.model.where.cut(field))
+            star.others = np.nan_to_num(model.where.cut(field))
         return star
 
     def place(self, i: int, image: FloatArray, guess: FloatArray, field: FloatArray) -> FloatArray:
@@ -298,9 +305,10 @@ class Residuals:
         blended = self.blended(i)
         if not blended:
             self.x[i], self.y[i] = guess[0], guess[1]
-        star = self.star(i, image, field)
-        _, errors = self.model.fit(star)
-        corner = self.model.where.corner
+        model = self.model if len(self.companions) else self.model.narrow
+        star = self.star(i, image, field, model)
+        _, errors = model.fit(star)
+        corner = model.where.corner
         x, y = star.x + corner[0] + 0.5, star.y + corner[1] + 0.5
         strayed = not blended and np.hypot(x - guess[0], y - guess[1]) > FURTHEST
         if star.flux <= 0 or strayed:

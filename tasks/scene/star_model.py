@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -40,7 +41,12 @@ STEADY = 0.02  # deg C; with less scatter the PSF is assumed to be constant
 
 FARTHEST = 4.0  # scatters of the sample; the PSF is not extrapolated further
 
-SETTLED = 1e-4  # pixel, and of the flux; a fit that changes by less has converged
+# A fit that moves a star by less, or changes its flux by a smaller share, has converged: the place
+# is then known to the order of the square of the step, and the flux to less than 10 ppm.
+SETTLED_PLACE = 0.01  # pixel
+SETTLED_FLUX = 5e-3
+
+ROOM = 8.0  # pixel; of a stamp around the fitted pixels, for the motion of the star
 
 FURTHEST = 1.0  # pixel; a fit that ends further from its guess has found something else
 
@@ -302,6 +308,15 @@ class StarModel:
             shape, self.warm, Stamps(corner, size), np.ones((size, size)), self.lag, self.radius
         )
 
+    @cached_property
+    def narrow(self) -> StarModel:
+        """The model for stamps that are only as large as a fit needs."""
+        size = min(2 * int(np.ceil(self.radius + ROOM)), self.where.size)
+        edge, (x, y) = (self.where.size - size) // 2, self.where.corner
+        inner = slice(edge, edge + size)
+        resized = self.resized(size, (x + edge, y + edge))
+        return replace(resized, scale=self.scale[inner, inner])
+
     def fit(self, star: Star, rounds: int = 3) -> tuple[FloatArray, FloatArray]:
         """Fit a star, in place.
 
@@ -314,9 +329,8 @@ class StarModel:
             x, y, flux = star.x, star.y, star.flux
             model, errors = star.refine(self.psf, self.scale, inside)
             # with a flux far off, good pixels count as outliers
-            if np.hypot(star.x - x, star.y - y) < SETTLED and abs(star.flux - flux) < SETTLED * abs(
-                star.flux
-            ):
+            moved, changed = np.hypot(star.x - x, star.y - y), abs(star.flux - flux)
+            if moved < SETTLED_PLACE and changed < SETTLED_FLUX * abs(star.flux):
                 break
         return model, errors
 

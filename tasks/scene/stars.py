@@ -293,11 +293,11 @@ class Field:
         drawn = np.zeros(shape)
         if not len(self.flux) or not (np.isfinite(x) and np.isfinite(y)):
             return drawn
-        near, reach = self._near(shape, x, y)
+        near = self._near(shape, x, y)
         if not len(near):
             return drawn
         motion_x, motion_y, roll = self.track.path(mjd, duration, self.lag)
-        few = _along_arc(roll, reach)
+        few = along_arc(roll, float(self.away[near].max()))
         path = roll[few] + self.turn, x - 0.5 + motion_x[few], y - 0.5 + motion_y[few]
         if len(near) > MANY:
             brightest = float(np.partition(self.flux[near], -MANY)[-MANY])
@@ -308,12 +308,15 @@ class Field:
         draw_stars(drawn, *places, share * self.flux[near], self.phases, self.radius[near])
         return drawn
 
-    def _near(self, shape: tuple[int, int], x: float, y: float) -> tuple[IntArray, float]:
-        """Return the stars that reach into an image, and their largest distance [pixel]."""
-        away = np.hypot(self.xi, self.eta) / self.scale
+    @cached_property
+    def away(self) -> FloatArray:
+        """Distances from the target [pixel]."""
+        return np.asarray(np.hypot(self.xi, self.eta) / self.scale)
+
+    def _near(self, shape: tuple[int, int], x: float, y: float) -> IntArray:
+        """Return the stars that may reach into an image."""
         corner = np.hypot(max(x, shape[1] - x), max(y, shape[0] - y))
-        near = np.flatnonzero(away < corner + self.radius)
-        return near, float(away[near].max()) if len(near) else 0.0
+        return np.flatnonzero(self.away < corner + self.radius)
 
     def crowd(
         self, shape: tuple[int, int], x: FloatArray, y: FloatArray, flux: FloatArray
@@ -343,11 +346,17 @@ class Field:
         )
 
 
-def _along_arc(roll: FloatArray, reach: float) -> IntArray:
-    """Return the samples of an exposure at which stars up to `reach` pixels away are drawn."""
-    turned = np.radians(abs(float(np.ptp(np.unwrap(roll, period=360.0)))))
-    steps = max(int(np.ceil(reach * turned / ARC_STEP)) + 1, 4)
-    return np.unique(np.linspace(0, len(roll) - 1, steps).round().astype(int))
+def along_arc(roll: FloatArray, reach: float) -> IntArray:
+    """Return the samples of an exposure at which stars up to `reach` pixels away are drawn.
+
+    They are evenly spaced; `roll` is the roll angle of all samples, shape (m,) [deg].
+    """
+    turn = (roll - roll[0] + 180.0) % 360.0 - 180.0  # less than half a turn, in one exposure
+    steps = max(int(np.ceil(reach * np.radians(turn.max() - turn.min()) / ARC_STEP)) + 1, 4)
+    if steps >= len(roll):
+        return np.arange(len(roll))
+    spaced: IntArray = np.rint(np.arange(steps) * ((len(roll) - 1) / (steps - 1))).astype(int)
+    return spaced
 
 
 def light_radius(flux: FloatArray, psf: FloatArray) -> FloatArray:
