@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.payloads import CalibratedVisit, CorrectedVisit, MeasuredVisit, Photometry
+from schemas.payloads import CalibratedVisit, CorrectedVisit, Fluxes, MeasuredVisit, Photometry
 from schemas.settings import PipelineSettings
 from tasks.delivery.light_curves import write_imagette_light_curves, write_light_curves
 from tasks.engine.step import recipe
@@ -23,11 +23,10 @@ def measure_visit(
     apertures = measure_apertures(images, c.position, c.smearing, c.defects, calibrated.dark)
     psf_fit = fit_psf(images, scene, readout, removed)
     contamination = estimate_contamination(images, scene, apertures)
-    quality = assess_quality(images, events, detector, scene, removed, apertures, psf_fit)
+    fluxes = Fluxes(apertures=apertures, psf_fit=psf_fit, contamination=contamination)
+    quality = assess_quality(images, events, detector, scene, removed, fluxes)
     upstream = (*calibrated.terms(), *c.terms())
-    photometry = Photometry(
-        apertures=apertures, psf_fit=psf_fit, contamination=contamination, quality=quality
-    )
+    photometry = Photometry(**dict(fluxes), quality=quality)
     light_curves = write_light_curves(
         images, upstream, c.pointing, c.background, c.position, photometry
     )

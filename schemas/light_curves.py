@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 # Radii of the circular apertures [pixel]: R15 to R40 and the 22.5 of RINF, in rising order.
 RADII = tuple(sorted([*(float(r) for r in range(15, 41)), 22.5]))
 
@@ -18,6 +20,15 @@ LIGHT_CURVES = {
 OPTIMAL, PSF, FIXED = "OPTIMAL", "PSF", "R25_Fixed"
 
 IMAGETTE, IMAGETTE_PSF = "IMAGETTE", "IMAGETTE_PSF"
+
+
+class Way(StrEnum):
+    """Ways to measure the target, of which the light curve OPTIMAL takes one."""
+
+    CIRCLE = "circle"
+    CORRECTED = "circle, losses corrected"
+    PSF = "PSF"
+
 
 CURVES = (*LIGHT_CURVES, OPTIMAL, PSF, FIXED, IMAGETTE, IMAGETTE_PSF)
 

@@ -284,12 +284,17 @@ class Removed(Bundle):
         return self.model_copy(update={"defects": defects})
 
 
-class Photometry(Bundle):
-    """Measurements of the target in the stacked images."""
+class Fluxes(Bundle):
+    """Fluxes of the target in the stacked images, and the light of field stars among them."""
 
     apertures: Apertures
     psf_fit: PsfFit
     contamination: Contamination
+
+
+class Photometry(Fluxes):
+    """Measurements of the target in the stacked images."""
+
     quality: QualityTerm
 
     def leaves(self) -> list[Leaf]:

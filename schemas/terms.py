@@ -570,13 +570,17 @@ TERMS = {
                 "OPT_FLUX",
                 "double",
                 "electron",
-                "flux in the best aperture, corrected for losses",
+                "flux of the candidate with the least noise",
             ),
             Column("OPT_ERR", "double", "electron", "its error"),
             Column("FIXED_ERR", "double", "electron", "error of the flux in the fixed circle"),
             Column("PSF_FLUX", "double", "electron", "PSF flux on the scale of R25"),
             Column("PSF_ERR", "double", "electron", "its error"),
-            used=("RON_E", "AP_OPT", "LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
+            _within_radii("LOSS", "", "light lost from each circle by blur and breathing"),
+            used=(
+                *("RON_E", "AP_OPT", "OPT_WAY"),
+                *("LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"),
+            ),
         ),
         _table(
             "TERM_ERRORS",
@@ -599,6 +603,13 @@ TERMS = {
             _within_radii(
                 "DRP", "electron**2", "FLUXERR**2 of the operational pipeline, for comparison"
             ),
+        ),
+        _table(
+            "TERM_CANDIDATES",
+            "noise of the light curves from which OPTIMAL is chosen",
+            Column("WAY", "string", "", "how the target is measured", 24),
+            Column("RADIUS", "double", "pixel", "radius of the circle"),
+            Column("NOISE", "double", "ppm", "noise of a point, NaN with too few points"),
         ),
         _table(
             "TERM_METRICS",
@@ -697,7 +708,7 @@ COMPANIONS = {
         "TERM_DEFECTS_IMAGES",
     ),
     "TERM_APERTURES": ("TERM_APERTURES_RADII",),
-    "TERM_QUALITY": ("TERM_METRICS", "TERM_ERRORS"),
+    "TERM_QUALITY": ("TERM_METRICS", "TERM_CANDIDATES", "TERM_ERRORS"),
     "TERM_IMAGETTES": ("TERM_METRICS",),
 }
 

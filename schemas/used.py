@@ -110,6 +110,7 @@ USED = {
         Keyword("POS_STDY", "real", "pixel", "scatter of y"),
         Keyword("POS_RAD", "real", "pixel", "radius of the centroid window"),
         Keyword("AP_OPT", "real", "pixel", "radius of the light curve OPTIMAL"),
+        Keyword("OPT_WAY", "string", "", "how OPTIMAL is measured"),
         Keyword("LOST_SAA", "real", "ratio", "images in the SAA, of all"),
         Keyword("LOST_OCC", "real", "ratio", "images behind the Earth, of all"),
         Keyword("LOST_STR", "real", "ratio", "images with too much stray light, of all"),

@@ -18,6 +18,7 @@ from schemas.light_curves import (
     OPTIMAL,
     PSF,
     RADII,
+    Way,
 )
 from schemas.payloads import (
     Background,
@@ -54,7 +55,10 @@ FOR_CLIENTS = (
     Column("FLUX_ERR", "double", "electrons", "FLUXERR"),
     Column("QUALITY", "int32", "", "bit flags of bad points; 0 is good"),
 )
-OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME)  # all columns that follow the SOC's
+LOSS = Column(
+    "LOSS", "double", "", "light lost by blur and breathing; FLUX / (1 - LOSS) has it back"
+)
+OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME, LOSS)  # all columns that follow the SOC's
 _DAYS = {
     k.name: k
     for k in (
@@ -111,7 +115,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="9",
+    version="10",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
     writes=[_OWN],
@@ -138,7 +142,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="7",
+    version="8",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
     writes=[_OWN],
@@ -173,6 +177,10 @@ class Curve(NamedTuple):
     radius: float  # [pixel]
     kind: str  # value of AP_TYPE
     columns: Columns
+
+    def with_columns(self, columns: Columns) -> Curve:
+        """Return the light curve with some columns replaced."""
+        return self._replace(columns={**self.columns, **columns})
 
 
 @dataclass(frozen=True)
@@ -237,10 +245,10 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
     ratio, ratio_error = term_column(
         photometry.contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR"
     )
-    error, best, best_error, fixed_error, psf, psf_error = term_column(
+    error, loss, best, best_error, fixed_error, psf, psf_error = term_column(
         photometry.quality.product,
         "TERM_QUALITY",
-        *("FLUXERR", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"),
+        *("FLUXERR", "LOSS", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"),
     )
 
     def curve(values: FloatArray, errors: FloatArray, radius: float, kind: str) -> Curve:
@@ -251,6 +259,7 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
             "SMEARING_LC": smeared[:, k],
             "CONTA_LC": ratio[:, k],
             "CONTA_LC_ERR": ratio_error[:, k],
+            LOSS.name: loss[:, k],
         }
         return Curve(values, errors, radius, kind, within)
 
@@ -258,14 +267,21 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
         name: curve(flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving")
         for name, r in LIGHT_CURVES.items()
     }
-    best_radius = float(photometry.quality.used["AP_OPT"])
-    curves[OPTIMAL] = curve(best, best_error, best_radius, "Moving")
-    curves[FIXED] = curve(fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
+    none = np.zeros(len(psf))
+    used = photometry.quality.used
+    optimal = curve(best, best_error, float(used["AP_OPT"]), "Moving")
+    if used["OPT_WAY"] == Way.CORRECTED:
+        optimal = optimal.with_columns({LOSS.name: none})
+    curves[OPTIMAL] = optimal
+    # the share within a circle that does not follow the target is not modelled
+    fixed_circle = curve(fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
+    curves[FIXED] = fixed_circle.with_columns({LOSS.name: np.full(len(psf), np.nan)})
     if np.isfinite(psf).any():
         # free of field stars; what a blended one may have left is the error in the smallest circle
-        by_psf = curve(psf, psf_error, DEFAULT_RADIUS, "PSF")
-        free = {"CONTA_LC": np.zeros(len(psf)), "CONTA_LC_ERR": ratio_error[:, 0]}
-        curves[PSF] = by_psf._replace(columns={**by_psf.columns, **free})
+        free = {"CONTA_LC": none, "CONTA_LC_ERR": ratio_error[:, 0], LOSS.name: none}
+        curves[PSF] = curve(psf, psf_error, DEFAULT_RADIUS, "PSF").with_columns(free)
+        if used["OPT_WAY"] == Way.PSF:
+            curves[OPTIMAL] = curves[PSF]
     return curves
 
 
@@ -280,6 +296,7 @@ def imagette_columns(term: Columns) -> Columns:
         "SMEARING_LC": term["SMEARING"],
         "CONTA_LC": term["CONTA"],
         "CONTA_LC_ERR": term["CONTA_ERR"],
+        LOSS.name: np.zeros(len(term["CONTA"])),  # both are corrected
     }
 
 

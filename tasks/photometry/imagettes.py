@@ -37,7 +37,8 @@ from tasks.photometry.apertures import Collected, aperture_sums, flux_variances,
 from tasks.photometry.noise import Points, curve_metrics, metrics_table
 from tasks.photometry.quality import (
     cosmic_digit,
-    make_up_losses,
+    light_lost,
+    make_up,
     median_share,
     point_columns,
 )
@@ -324,7 +325,7 @@ def make_curves(
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Return flux and error of the light curves by name, shape (n,) each [electron]."""
     good = points.good & np.isfinite(measured.total)
-    made_up = make_up_losses(measured.total[:, None], measured.share[:, None], good)[:, 0]
+    made_up = make_up(measured.total, light_lost(measured.share[:, None], good)[:, 0])
     factor = np.where(measured.total > 0, made_up / measured.total, 1.0)
     curves = {IMAGETTE: (made_up, error * factor)}
     if np.isfinite(measured.by_psf).any():

@@ -7,7 +7,7 @@ operational pipeline (DRP 14.1.3), peculiarities included, so that files can be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,10 @@ from schemas.errors import NoScienceDataError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
 from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
 from schemas.payloads import (
-    Apertures,
     Corrected,
     Detector,
     Events,
-    PsfFit,
+    Fluxes,
     QualityTerm,
     ReadOut,
     Removed,
@@ -30,6 +29,7 @@ from schemas.payloads import (
 )
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
+from tasks.files.reader import Value
 from tasks.files.writer import NewHdu
 from tasks.photometry.apertures import (
     Collected,
@@ -39,14 +39,17 @@ from tasks.photometry.apertures import (
     flux_variances,
     is_cut,
 )
-from tasks.photometry.noise import PPM, Points, curve_metrics, metrics_table, noise_metrics
+from tasks.photometry.noise import PPM, Points, curve_metrics, metrics_table
+from tasks.photometry.optimal import Candidate, choose, list_candidates
 from tasks.scene.psf import read_out_noise
 from tasks.visit.images import open_images
 from tasks.visit.terms import (
     AperturesTerm,
+    EventsTerm,
     PsfFitTerm,
     read_apertures,
     read_background,
+    read_contamination,
     read_dark,
     read_defect_counts,
     read_events,
@@ -62,64 +65,84 @@ LEAST_LIGHT, MOST_LIGHT = 0.1, 10.0
 MOST_REPLACED = 0.05  # of the default aperture; a track of a cosmic ray replaces 0.015
 
 
-@step("quality", "LC_QUAL", version="9", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="10", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,
     detector: Detector,
     scene: Scene,
     removed: Removed,
-    apertures: Apertures,
-    psf_fit: PsfFit,
+    fluxes: Fluxes,
 ) -> Leaves:
     """Assign errors and flags to every point, and metrics to every light curve."""
+    facts, sums, rows = read_facts(corrected), read_apertures(fluxes.apertures), read_events(events)
+    points, warnings = judge_points(rows, sums, facts, detector.readout, scene, removed)
+    variances = variance_budget(sums, facts, detector, scene, removed)
+    error = np.sqrt(sum(variances.values(), np.float64(0)))
+    psf = read_psf_fit(fluxes.psf_fit)
+    loss = light_lost(psf.share, points.good)
+    curves = make_curves(points, sums, error, psf)
+    candidates = list_candidates(
+        sums.flux,
+        make_up(sums.flux, loss),
+        error,
+        read_contamination(fluxes.contamination),
+        curves[PSF][:2],
+    )
+    best, noise = choose(candidates, points.mjd, points.good)
+    curves[OPTIMAL] = LightCurve(best.flux, best.error, best.radius)
+    as_drp = drp_error(sums, facts, detector.readout, removed)
+    columns = {
+        **point_columns(points),
+        "BJD_TIME": rows.bjd,
+        "SAT_LIGHT_TIME": rows.light_time,
+        "SAT_LIGHT_RATE": rows.light_rate,
+        "FLUXERR": error,
+        **curve_columns(curves),
+        "LOSS": loss,
+    }
+    used: dict[str, Value] = {
+        "RON_E": electron_noise(detector.readout),
+        "AP_OPT": best.radius,
+        "OPT_WAY": str(best.way),
+        "LOST_SAA": share_of(points.quality, Quality.SAA),
+        "LOST_OCC": share_of(points.quality, Quality.OCCULTED),
+        "LOST_STR": share_of(points.quality, Quality.STRAY_LIGHT),
+        "N_GAP": facts.missing,
+        "DRP_PPM": usual_ppm(as_drp, sums.flux, points.good),
+    }
+    budget = {"MJD_TIME": points.mjd, **variances, "DRP": np.square(as_drp)}
+    hdus = [
+        NewHdu(TERMS["TERM_QUALITY"], used, columns=columns),
+        metrics_of(curves, points),
+        candidates_table(candidates, noise),
+        NewHdu(TERMS["TERM_ERRORS"], columns=budget),
+    ]
+    return Leaves({"TERM_QUALITY": hdus}, used=used, warnings=warnings)
+
+
+def judge_points(
+    rows: EventsTerm,
+    sums: AperturesTerm,
+    facts: Facts,
+    readout: ReadOut,
+    scene: Scene,
+    removed: Removed,
+) -> tuple[Points, list[str]]:
+    """Return times, events and flags of the points, and warnings about those that stand out."""
     assert removed.defects is not None
-    facts, counts = read_facts(corrected), read_defect_counts(removed.defects)
-    mjd, bjd, event, flags, light_time, light_rate = read_events(events)
-    quality = join_flags(flags, detector.readout, scene, removed)
-    event = event + EVENT_COSMIC_RAYS * cosmic_digit(counts.inside, counts.everywhere, facts.pixels)
+    counts = read_defect_counts(removed.defects)
+    quality = join_flags(rows.quality, readout, scene, removed)
+    hits = cosmic_digit(counts.inside, counts.everywhere, facts.pixels)
+    event = rows.event + EVENT_COSMIC_RAYS * hits
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
-    sums = read_apertures(apertures)
     require_flux(sums, quality)
     modelled = counts.replaced > MOST_REPLACED
     quality |= np.where(is_cut(sums.area) | modelled, int(Quality.APERTURE), 0)
     odd = unlike_star(sums.flux[:, RADII.index(DEFAULT_RADIUS)], quality)
     quality |= np.where(odd, int(Quality.UNUSABLE_IMAGE), 0)
-    points = Points(mjd, event, quality, facts.duration)
-    variances = variance_budget(sums, facts, detector, scene, removed)
-    error = np.sqrt(sum(variances.values(), np.float64(0)))
-    curves = make_curves(points, sums, error, read_psf_fit(psf_fit))
-    as_drp = drp_error(sums, facts, detector.readout, removed)
-    columns = {
-        **point_columns(points),
-        "BJD_TIME": bjd,
-        "SAT_LIGHT_TIME": light_time,
-        "SAT_LIGHT_RATE": light_rate,
-        "FLUXERR": error,
-        **curve_columns(curves),
-    }
-    used = {
-        "RON_E": electron_noise(detector.readout),
-        "AP_OPT": curves[OPTIMAL].radius,
-        "LOST_SAA": share_of(quality, Quality.SAA),
-        "LOST_OCC": share_of(quality, Quality.OCCULTED),
-        "LOST_STR": share_of(quality, Quality.STRAY_LIGHT),
-        "N_GAP": facts.missing,
-        "DRP_PPM": usual_ppm(as_drp, sums.flux, points.good),
-    }
-    budget = {"MJD_TIME": mjd, **variances, "DRP": np.square(as_drp)}
-    rows = [
-        curve_metrics(name, curve.radius, curve.flux, curve.error, points)
-        for name, curve in curves.items()
-        if name != PSF or np.isfinite(curve.flux).any()
-    ]
-    hdus = [
-        NewHdu(TERMS["TERM_QUALITY"], used, columns=columns),
-        metrics_table(rows),
-        NewHdu(TERMS["TERM_ERRORS"], columns=budget),
-    ]
     warnings = point_warnings(modelled & (quality & int(UNUSABLE) == 0), odd)
-    return Leaves({"TERM_QUALITY": hdus}, used=used, warnings=warnings)
+    return Points(rows.mjd, event, quality, facts.duration), warnings
 
 
 def unlike_star(flux: FloatArray, quality: Int32Array) -> BoolArray:
@@ -283,20 +306,37 @@ class LightCurve(NamedTuple):
 def make_curves(
     points: Points, sums: AperturesTerm, error: FloatArray, psf: PsfFitTerm
 ) -> dict[str, LightCurve]:
-    """Return all light curves of the sub-array by name."""
+    """Return all light curves of the sub-array by name, without OPTIMAL."""
     curves = {
         name: LightCurve(sums.flux[:, RADII.index(r)], error[:, RADII.index(r)], r)
         for name, r in LIGHT_CURVES.items()
     }
-    made_up = make_up_losses(sums.flux, psf.share, points.good)
-    best = best_radius(points.mjd, made_up, error, ~points.good)
-    curves[OPTIMAL] = LightCurve(made_up[:, best], error[:, best], RADII[best])
     usual = RADII.index(DEFAULT_RADIUS)
     fixed_error = error[:, usual] * np.sqrt(sums.fixed_area / np.maximum(sums.area[:, usual], 1.0))
     curves[FIXED] = LightCurve(sums.fixed, fixed_error, DEFAULT_RADIUS)
     scale = median_share(psf.share[:, usual], points.good)
     curves[PSF] = LightCurve(scale * psf.flux, scale * psf.error, DEFAULT_RADIUS)
     return curves
+
+
+def metrics_of(curves: Mapping[str, LightCurve], points: Points) -> NewHdu:
+    """Return the table of the metrics of all light curves; PSF is left out if it has no flux."""
+    rows = [
+        curve_metrics(name, curve.radius, curve.flux, curve.error, points)
+        for name, curve in curves.items()
+        if name != PSF or np.isfinite(curve.flux).any()
+    ]
+    return metrics_table(rows)
+
+
+def candidates_table(candidates: Sequence[Candidate], noise: FloatArray) -> NewHdu:
+    """Return the table of the candidates of OPTIMAL."""
+    columns = {
+        "WAY": np.array([str(c.way) for c in candidates]),
+        "RADIUS": np.array([c.radius for c in candidates]),
+        "NOISE": noise,
+    }
+    return NewHdu(TERMS["TERM_CANDIDATES"], columns=columns)
 
 
 def point_columns(points: Points) -> dict[str, AnyArray]:
@@ -352,51 +392,26 @@ def median_share(share: FloatArray, good: BoolArray) -> float:
     return float(np.median(share[used])) if used.any() else 1.0
 
 
-def make_up_losses(flux: FloatArray, share: FloatArray, good: BoolArray) -> FloatArray:
-    """Correct aperture fluxes for variations of the share of light within the aperture.
+def light_lost(share: FloatArray, good: BoolArray) -> FloatArray:
+    """Return the light that blur and changes of the PSF took out of each circle, shape (n, k).
+
+    It is relative to what the circle usually holds, and negative where it holds more; NaN where the
+    PSF was not fitted. A flux over 1 minus it is corrected.
 
     Parameters
     ----------
-    flux, share : ndarray, shape (n, k)
-        Flux [electron], and the model's share of the light within each radius. Where it is
-        unknown, the flux is unchanged.
+    share : ndarray, shape (n, k)
+        The model's share of the light within each radius.
     good : ndarray of bool, shape (n,)
         Points whose median share is the reference.
     """
     known = np.isfinite(share).all(axis=1) & (share > 0).all(axis=1)
-    if not (known & good).any():
-        return flux.copy()
-    usual = np.median(share[known & good], axis=0)
-    factor = np.ones_like(flux)
-    factor[known] = usual / share[known]
-    return flux * factor
+    loss = np.full(share.shape, np.nan)
+    if (known & good).any():
+        loss[known] = 1.0 - share[known] / np.median(share[known & good], axis=0)
+    return loss
 
 
-def best_radius(
-    time_days: FloatArray, flux: FloatArray, error: FloatArray, flagged: BoolArray
-) -> int:
-    """Return the index of the radius with the lowest noise.
-
-    Candidates are the radii with a formal error within ten per cent of the smallest. Of these the
-    one with the lowest measured noise is chosen: the mean of scatter and point-to-point scatter,
-    averaged over a radius and its neighbours.
-    """
-    good = ~flagged
-    with np.errstate(invalid="ignore", divide="ignore"):
-        formal = np.array(
-            [
-                np.median((error[:, k] / flux[:, k])[good]) if good.any() else np.nan
-                for k in range(flux.shape[1])
-            ]
-        )
-    formal = np.where(np.isfinite(formal) & (formal > 0), formal, np.inf)
-    if not np.isfinite(formal).any():
-        return RADII.index(DEFAULT_RADIUS)
-    measured = []
-    for k in range(flux.shape[1]):
-        noise = noise_metrics(time_days, flux[:, k], flagged)
-        measured.append((noise.scatter + noise.point_to_point) / 2)
-    padded = np.pad(np.array(measured), 1, mode="edge")
-    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    smooth = np.where((formal <= 1.1 * formal.min()) & np.isfinite(smooth), smooth, np.inf)
-    return int(np.argmin(smooth)) if np.isfinite(smooth).any() else int(np.argmin(formal))
+def make_up(flux: FloatArray, loss: FloatArray) -> FloatArray:
+    """Return a flux without its loss, of the same shape; where that is unknown it is unchanged."""
+    return np.asarray(flux / (1.0 - np.nan_to_num(loss)))

@@ -14,6 +14,7 @@ from schemas.payloads import (
     Apertures,
     Background,
     Bias,
+    Contamination,
     Corrected,
     Dark,
     Defects,
@@ -322,6 +323,12 @@ class PsfFitTerm(NamedTuple):
 def read_psf_fit(term: PsfFit) -> PsfFitTerm:
     """Read the PSF photometry."""
     return PsfFitTerm(*term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"))
+
+
+def read_contamination(term: Contamination) -> FloatArray:
+    """Read the light of field stars relative to the target's within each radius, (n, radii)."""
+    (ratio,) = term_column(term.product, "TERM_CONTAMINATION", "RATIO")
+    return np.asarray(ratio, np.float64)
 
 
 class PointsTerm(NamedTuple):

@@ -76,7 +76,9 @@ def test_the_columns_of_the_soc_come_first_and_those_for_clients_follow(curve: P
         soc = soc_structure("SCI_COR_Lightcurve").columns
         assert names[: len(soc)] == [c.name for c in soc]
         assert found[: len(soc)] == [c.unit for c in soc]
-        assert names[len(soc) :] == ["TIME", "BJD_TDB", "FLUX_ERR", "QUALITY", "SAT_LIGHT_TIME"]
+        assert names[len(soc) :] == [
+            *("TIME", "BJD_TDB", "FLUX_ERR", "QUALITY", "SAT_LIGHT_TIME", "LOSS")
+        ]
         table, header = file[1].data, file[1].header
         np.testing.assert_array_equal(table["FLUX_ERR"], table["FLUXERR"])
         # a double holds a BJD to 40 microseconds

@@ -10,12 +10,14 @@ import pytest
 import scipy.sparse
 
 from schemas.arrays import FloatArray
+from schemas.light_curves import DEFAULT_RADIUS, Way
 from schemas.settings import PsfSettings
 from tasks.correction.background import spikes, steep
 from tasks.correction.hits import field_doubt
 from tasks.correction.smearing import fit_time
 from tasks.photometry.apertures import aperture_sums, is_cut
-from tasks.photometry.quality import best_radius, make_up_losses, median_share
+from tasks.photometry.optimal import choose, list_candidates
+from tasks.photometry.quality import light_lost, make_up, median_share
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.light import centre_of_light
 from tasks.scene.look import crossed
@@ -101,6 +103,7 @@ def test_a_star_on_too_few_pixels_has_no_flux_and_no_error(pixels: int) -> None:
     guess = np.array([32.5, 32.5, 0.1, 0.1, 1.0])
     image: Any = SimpleNamespace(
         model=model(fine),
+        companions=[],
         blended=lambda _: False,
         x=np.zeros(1),
         y=np.zeros(1),
@@ -164,8 +167,13 @@ def test_photometry_of_images_without_pixels() -> None:
     assert not areas.any()
     assert is_cut(areas).all()
     none: Any = np.zeros(2, dtype=bool)
-    assert np.array_equal(make_up_losses(sums, sums, none), sums, equal_nan=True)
+    loss = light_lost(sums, none)
+    assert np.isnan(loss).all()
+    assert np.array_equal(make_up(sums, loss), sums, equal_nan=True)
     assert median_share(sums[:, 0], ~none) == 1.0
-    assert best_radius(np.arange(2.0), sums, sums, none) == best_radius(
-        np.arange(2.0), sums, sums, ~none
-    )
+    by_psf = np.full(2, np.nan), np.full(2, np.nan)
+    candidates = list_candidates(sums, sums, sums, np.zeros_like(sums), by_psf)
+    for good in (none, ~none):
+        best, noise = choose(candidates, np.arange(2.0), good)
+        assert (best.way, best.radius) == (Way.CIRCLE, DEFAULT_RADIUS)
+        assert np.isnan(noise).all()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
+from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII, Way
 from schemas.payloads import (
     Apertures,
     Background,
@@ -175,7 +175,9 @@ class Visit:
             apertures=self.leaf(Apertures, "apertures", "APERTURE", product=sums),
             psf_fit=self.leaf(PsfFit, "psf_fit", "PSF_FIT"),
             contamination=self.leaf(Contamination, "contamination", "CONTAMIN", CONTA_25=0.0125),
-            quality=self.leaf(QualityTerm, "quality", "LC_QUAL", product=quality),
+            quality=self.leaf(
+                QualityTerm, "quality", "LC_QUAL", product=quality, OPT_WAY=str(Way.CIRCLE)
+            ),
             light_curves=self.leaf(LightCurves, "light_curves", "LC_CFG"),
         )
         return inventory, calibrated, corrected, measured, ReportSettings()
@@ -244,6 +246,7 @@ class Visit:
             "FIXED_ERR": mjd,
             "PSF_FLUX": mjd,
             "PSF_ERR": mjd,
+            "LOSS": np.zeros((self.n, len(RADII))),
             "SAT_LIGHT_TIME": mjd,
             "SAT_LIGHT_RATE": mjd,
         }
@@ -259,6 +262,7 @@ class Visit:
         used = {
             "RON_E": 7.0,
             "AP_OPT": 25.0,
+            "OPT_WAY": str(Way.CIRCLE),
             **dict.fromkeys(("LOST_SAA", "LOST_OCC", "LOST_STR", "N_GAP", "DRP_PPM"), 0),
         }
         variances = {
@@ -266,9 +270,22 @@ class Visit:
             for c in TERMS["TERM_ERRORS"].columns
             if c.size > 1
         }
+        ways = [*Way]
+        candidates = NewHdu(
+            TERMS["TERM_CANDIDATES"],
+            columns={
+                "WAY": np.array([str(way) for way in ways]),
+                "RADIUS": np.full(len(ways), 25.0),
+                "NOISE": np.full(len(ways), 100.0),
+            },
+        )
         errors = NewHdu(TERMS["TERM_ERRORS"], columns={"MJD_TIME": mjd, **variances})
         return write_product(
-            folder, NewHdu(TERMS["TERM_QUALITY"], used, columns=columns), metrics, errors
+            folder,
+            NewHdu(TERMS["TERM_QUALITY"], used, columns=columns),
+            metrics,
+            candidates,
+            errors,
         )
 
 

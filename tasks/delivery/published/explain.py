@@ -266,8 +266,8 @@ def _error_budget(visit: PublishedVisit, image: int, radius: float) -> _ErrorBud
 def _note(aperture: str, radius: float, total: float, error: float) -> str:
     """Return a note on the terms, if they are not those of this light curve or miss its error."""
     notes = {
-        OPTIMAL: f"terms are those of the {radius:g} pixel circle; FLUX and FLUXERR are corrected "
-        f"for the light outside it",
+        OPTIMAL: f"terms are those of the {radius:g} pixel circle, before any correction for the "
+        f"light outside it; OPT_WAY in the header says how FLUX was measured",
         FIXED: f"terms are those of the {radius:g} pixel circle that moves with the star",
         PSF: f"FLUXERR is the error of the fit; terms are those of the {radius:g} pixel circle, "
         f"for comparison",

@@ -21,8 +21,9 @@ from schemas.light_curves import (
     OPTIMAL,
     PSF,
     RADII,
+    Way,
 )
-from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit
+from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit, QualityTerm
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import Parameter, read_housekeeping
 from tasks.delivery.report.series import Points
@@ -91,6 +92,8 @@ class Findings:
     # light of field stars relative to the target's within each of RADII, and its error, (n, k)
     field_light: tuple[FloatArray, FloatArray]
     neighbours: tuple[Neighbour, ...]  # brightest first
+    way: Way  # how OPTIMAL is measured
+    candidates: Mapping[Way, tuple[FloatArray, FloatArray]]  # radius [pixel] and noise [ppm]
     housekeeping: tuple[Parameter, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
 
@@ -133,6 +136,8 @@ def read_findings(
         fluxes=fluxes,
         field_light=light,
         neighbours=read_neighbours(corrected),
+        way=Way(str(measured.quality.used["OPT_WAY"])),
+        candidates=read_candidates(measured.quality),
     )
 
 
@@ -177,6 +182,13 @@ def read_curves(
         FIXED: (fixed, DEFAULT_RADIUS),
         PSF: (psf, DEFAULT_RADIUS),
     }
+
+
+def read_candidates(quality: QualityTerm) -> dict[Way, tuple[FloatArray, FloatArray]]:
+    """Read radius [pixel] and noise [ppm] of the light curves from which OPTIMAL is chosen."""
+    ways, radius, noise = term_column(quality.product, "TERM_CANDIDATES", "WAY", "RADIUS", "NOISE")
+    of = {way: np.array([str(name) == way for name in ways]) for way in Way}
+    return {way: (radius[which], noise[which]) for way, which in of.items()}
 
 
 def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII
+from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII, Way
 from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import (
     FLAGGED,
@@ -45,10 +45,16 @@ _OF_TIME = {
 }
 
 _OF_RADIUS = {
-    "ROB_PPM": Style("robust scatter", QUIET, (6, 1.5)),
     "P2P_PPM": Style("point to point", GOOD),
     "FORM_PPM": Style("formal error", LINE, (1, 1.2)),
     "CDPP_30M": Style("CDPP in 30 min", THIRD, (3, 1, 1, 1)),
+}
+
+
+_OF_WAY = {
+    Way.CIRCLE: Style("circle", QUIET, (6, 1.5)),
+    Way.CORRECTED: Style("losses corrected", FLAGGED),
+    Way.PSF: Style(PSF, FLAGGED, (2, 1)),
 }
 
 
@@ -69,7 +75,8 @@ def describe_noise() -> FigureText:
         caption="Left: noise of means over a window (CDPP of the unflagged points) against the "
         "length of the window, compared with white noise of the same point-to-point scatter and "
         "with the photon noise of the star. Middle: noise of single points, and of means over "
-        "30 min, against radius; the vertical line marks the radius of OPTIMAL. Right: the terms "
+        "30 min, against radius, and the noise of the candidates for OPTIMAL about their "
+        "consensus; the vertical line marks the radius of OPTIMAL. Right: the terms "
         "of the formal error; terms below 1/500 of the largest are omitted.",
         alt="Noise against time scale for DEFAULT, OPTIMAL and PSF with the photon limit, noise "
         "against aperture radius, and the terms of the formal error against radius; the tables "
@@ -126,9 +133,15 @@ def _draw_noise_of_radius(panel: Panel, findings: Findings) -> None:
     panel.y.logarithmic = True
     if not (drawn := _draw_lines(panel, np.array(radii), noise, _OF_RADIUS)):
         return
+    for way, (places, values) in findings.candidates.items():
+        if np.isfinite(values).any():
+            ends = places if len(places) > 1 else np.array([RADII[0], RADII[-1]])
+            line = _OF_WAY[way].line(1.1)
+            panel.line(ends, np.broadcast_to(values, ends.shape), line)
+            drawn.append((_OF_WAY[way].text, line))
     style_panel(panel)
     low, high = panel.y.ends()
-    panel.y.limits = low, high * (high / low) ** 0.35  # room for the legend
+    panel.y.limits = low, high * (high / low) ** 0.5  # room for the legend
     panel.upright(findings.curves[OPTIMAL][1], Line(QUIET, 0.6, (4, 2)))
     panel.legend(drawn, ("right", "top"), columns=2)
     label_x(panel, "radius [pixel]")

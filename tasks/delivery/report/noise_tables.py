@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, RADII
+from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, RADII, Way
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Findings
 from tasks.delivery.report.series import removed_variance
@@ -25,9 +25,9 @@ def curves_table(findings: Findings) -> Table:
         "Radius in pixels, median flux in electron/s, all noise in ppm from unflagged points: "
         "robust scatter, robust point-to-point scatter (p2p), CDPP for three windows, median "
         "formal error. Ratio is p2p over formal. DEFAULT is R25, RSUP is R30, RINF a circle of "
-        f"22.5 pixels; R25_Fixed does not follow the target. {OPTIMAL} is corrected for the light "
-        "that jitter moves across its border. A dash: too few points, or a visit shorter than the "
-        "window."
+        f"22.5 pixels; R25_Fixed does not follow the target. {OPTIMAL} is the way to measure the "
+        f"target that has the least noise here: {describe_optimal(findings)}. A dash: too few "
+        "points, or a visit shorter than the window."
     )
     head = (
         "light curve",
@@ -48,6 +48,16 @@ def curves_table(findings: Findings) -> Table:
         if name not in ("RINF", "RSUP", "DEFAULT")
     )
     return Table(head=head, rows=rows, numbers=(False, *[True] * 10), note=note)
+
+
+def describe_optimal(findings: Findings) -> str:
+    """Describe how the light curve OPTIMAL is measured."""
+    circle = f"the circle of {format_number(findings.curves[OPTIMAL][1])} pixels"
+    return {
+        Way.CIRCLE: circle,
+        Way.CORRECTED: f"{circle}, corrected for the light that blur moves across its border",
+        Way.PSF: "the fit of the PSF",
+    }[findings.way]
 
 
 def curve_row(name: str, metrics: Mapping[str, float]) -> tuple[str, ...]:
