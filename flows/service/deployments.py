@@ -91,8 +91,17 @@ def reduce_visit(request: ReduceForm) -> Any:
         from flows.runs.reduction import run_reduce
 
         published, run = run_reduce(request.request(output_folder()), "prefect", whole=recipe.fn)
-    end = end_of(published, request.until)
-    if run.engine != "prefect":
+    return ended(end_of(published, request.until), lost=run.engine != "prefect")
+
+
+def ended(end: State[Any], lost: bool = False) -> State[Any]:
+    """Return the state in which a run ends; if its server is away, send it later, and exit.
+
+    Prefect would take a state that it cannot send for a failure of the flow.
+    """
+    from tasks.engine.prefect import server_answers
+
+    if lost or not server_answers():
         report_late(end)
     return end
 
@@ -115,7 +124,7 @@ def reduce_lean(request: ReduceForm) -> Any:
 
         published, run = run_reduce(request.request(output_folder()), "plain")
         show_steps(run)
-    return end_of(published, request.until)
+    return ended(end_of(published, request.until))
 
 
 @flow(name="campaign", **OPTIONS)
@@ -126,7 +135,7 @@ def campaign(request: CampaignForm) -> Any:
 
         results, page = reduce_all(request, output_folder(), log)
     failed = sum(o.code != 0 for o in results)
-    return Completed(message=f"visits: {len(results)}, failed: {failed}; report: {page}")
+    return ended(Completed(message=f"visits: {len(results)}, failed: {failed}; report: {page}"))
 
 
 @flow(name="simulate", **OPTIONS)
@@ -136,7 +145,7 @@ def simulate(request: SimulateForm) -> Any:
         from flows.simulate import simulate_into
 
         simulate_into(Path(request.output), request.case, request.images, request.seed, None)
-    return Completed(message=f"simulated {request.output}")
+    return ended(Completed(message=f"simulated {request.output}"))
 
 
 @flow(name="validate", **OPTIONS)
@@ -151,9 +160,8 @@ def validate(request: ValidateForm) -> Any:
         f"{counts['pass']} pass, {counts['fail']} fail, {counts['open']} open: "
         f"{request.output}/validation.md"
     )
-    return (
-        Failed(name="ClaimsNotMet", message=text) if result["failed"] else Completed(message=text)
-    )
+    failed = Failed(name="ClaimsNotMet", message=text)
+    return ended(failed if result["failed"] else Completed(message=text))
 
 
 @flow(name="intake", **OPTIONS)
@@ -177,7 +185,7 @@ def intake(request: IntakeForm) -> Any:
         with suppress(DrpError):  # an order without a report that can be read
             text = disk.read_text(report, LONGEST_REPORT)
             show_order_failure(outcome.order, outcome.code or 70, text)
-    return Completed(message=count_outcomes(outcomes))
+    return ended(Completed(message=count_outcomes(outcomes)))
 
 
 def show_order_failure(order: str, code: int, text: str) -> None:
@@ -211,8 +219,8 @@ def reprocess(request: ReprocessForm) -> Any:
         emit(FAILED, run, f"reprocess {each.visit}", plain(each.text), each.code)
     text = f"visits reduced again: {len(done) - len(failed)}, failed: {len(failed)}"
     if failed:
-        return Failed(message=f"{text} ({', '.join(d.visit for d in failed)})")
-    return Completed(message=text)
+        return ended(Failed(message=f"{text} ({', '.join(d.visit for d in failed)})"))
+    return ended(Completed(message=text))
 
 
 def show_plan(planned: Sequence[Planned]) -> None:

@@ -170,8 +170,17 @@ def outcome_of_run(visit: str, run: FlowRun) -> Outcome:
     return Outcome(code=code_of(text), text=text.partition("exception: ")[2] or text, **facts)
 
 
+# errors of Prefect's client while the server is away: the run's own state could not be sent
+_AWAY = re.compile(
+    r"exception: ((Connect|Read|Write|Pool)(Error|Timeout)|RemoteProtocolError|"
+    r"PrefectHTTPStatusError)\b"
+)
+
+
 def code_of(message: str) -> int:
     """Return the exit code of the error that the message of a failed run names."""
+    if _AWAY.search(message):
+        return errors.BusyError.exit_code
     for kind in errors.DrpError.__subclasses__():
         if re.search(rf"\b{kind.__name__}\b", message):
             return kind.exit_code

@@ -15,7 +15,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.campaign.visit import Task
-from flows.service import executor
+from flows.service import deployments, executor
 from flows.service.campaigns import visits_of
 from flows.service.executor import RunExecutor, code_of, outcome_of_run
 from schemas.errors import MissingInputError, UsageError
@@ -58,6 +58,23 @@ def test_the_code_follows_from_the_error_that_is_named() -> None:
     assert code_of("StorageError: /x: write failed") == 74
     assert code_of("BusyError: held") == 75
     assert code_of("?") == 70
+    # the server was away when the run wanted to say how it ended
+    begin = "Flow run encountered an exception: "
+    for error in ("ConnectError: [Errno 111] Connection refused", "ReadTimeout: timed out"):
+        assert code_of(begin + error) == 75
+    assert code_of(f"{begin}ReaderError: a bug") == 70
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_run_whose_server_is_away_says_later_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    late: list[Any] = []
+    monkeypatch.setattr("tasks.engine.prefect.server_answers", lambda: not away)
+    monkeypatch.setattr(deployments, "report_late", late.append)
+    end: Any = state("COMPLETED")
+    assert deployments.ended(end) is end
+    assert late == ([end] if away else [])
 
 
 class Server:
