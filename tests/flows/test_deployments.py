@@ -6,8 +6,11 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -18,6 +21,7 @@ from typing import Any
 import pytest
 
 from flows.campaign.state import read_history
+from schemas import ROOT
 from schemas.errors import ConfigurationError
 from schemas.forms import ReduceForm, SimulateForm
 from tests.conftest import raw_file
@@ -343,6 +347,56 @@ def test_published_visits_are_planned_and_reprocessed_by_form(
         "visits reduced again: 1, failed: 0",
     )
     assert len(bench.published()) == 2
+
+
+def example(language: str) -> str:
+    """Return the example of requests to the REST API in a language."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("## From scripts: the REST API\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    return str(block)
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_examples_of_requests_do_what_they_say(here: Installation, reduced: Bench) -> None:
+    """Both name the published visit, in place of one of an operator."""
+    (visit,) = reduced.published()
+    places = {
+        "http://127.0.0.1:4200/api": here.state.api,
+        "/data/visits/PR100001_TG000101": str(visit),
+        "/data/references": str(reduced.references[0]),
+    }
+    shell, python = example("sh"), example("python")
+    for text, place in places.items():
+        assert text in shell + python
+        shell, python = shell.replace(text, place), python.replace(text, place)
+    environment = {**os.environ, "DRP_WORK": str(here.home.parent), "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", shell],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    run = here.end(json.loads(done.stdout), 120)
+    assert run["parameters"] == {"request": {"visit": str(visit)}}
+    assert run["state_name"] == "Completed", run["state"]["message"]
+    environment |= {
+        "PREFECT_API_URL": here.state.api,
+        "PREFECT_API_AUTH_STRING": here.state.auth,
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", python],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Cached already up to date: "), done.stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
