@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 from flows.campaign.plots import bar, scatter_plot
-from flows.campaign.state import History
+from flows.campaign.state import History, place_of
 from schemas import VERSION, errors
 from schemas.campaigns import Outcome
 from tasks.files import disk
@@ -35,12 +35,12 @@ h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid #d0d7de; }
 .bad b { color: #b3390a; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; font-weight: 600; }
-th, td { padding: 0.15rem 0.7rem 0.15rem 0; border-bottom: 1px solid #eaeef2; vertical-align: top;
-  overflow-wrap: anywhere; }
+th, td { padding: 0.15rem 0.7rem 0.15rem 0; border-bottom: 1px solid #eaeef2; vertical-align: top; }
 th.number, td.number { text-align: right; white-space: nowrap; }
-td.wide { width: 38%; }
-svg { max-width: 100%; }
-svg.bar { width: 100%; height: 0.7rem; }
+.wide { overflow-x: auto; }
+.wide > svg { max-width: 100%; min-width: 34rem; }
+.long { display: inline-block; min-width: 14rem; overflow-wrap: anywhere; }
+svg.bar { width: 100%; min-width: 4rem; height: 0.7rem; }
 svg text { font-size: 12px; fill: #57606a; }
 .middle { text-anchor: middle; }
 .end { text-anchor: end; }
@@ -100,7 +100,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[
         return f"<tr>{''.join(cells)}</tr>"
 
     lines = [line("th", head), *(line("td", row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def long(text: str) -> str:
+    """Return a cell for a text that may be broken anywhere, such as a path."""
+    return f'<span class="long">{escape(text)}</span>'
 
 
 def clock(seconds: float) -> str:
@@ -120,8 +125,9 @@ def head_line(history: History, outcomes: Sequence[Outcome]) -> str:
         dates.append(time.strftime("%Y-%m-%d %H:%M", time.gmtime(last)))
     calls = f", {history.calls} calls" if history.calls > 1 else ""
     return (
-        f'<p class="quiet">drp {escape(begin.version)} on {escape(begin.engine)}, last call '
-        f"{dates[0]}, last outcome {dates[-1]} UTC{calls}. Page written by drp {VERSION}.</p>"
+        f'<p class="quiet">drp {escape(begin.version)} {escape(place_of(begin.engine))}, '
+        f"last call {dates[0]}, last outcome {dates[-1]} UTC{calls}. "
+        f"Page written by drp {VERSION}.</p>"
     )
 
 
@@ -156,7 +162,7 @@ def noise(outcomes: Sequence[Outcome]) -> str:
     )
     if ratios:
         text += f" Median ratio of the two: {statistics.median(ratios):.2f}."
-    return f"{scatter_plot(measured, limits)}<p>{text}</p>"
+    return f'<div class="wide">{scatter_plot(measured, limits)}</div><p>{text}</p>'
 
 
 def verdicts(outcomes: Sequence[Outcome]) -> str:
@@ -177,7 +183,10 @@ def meaning(code: int) -> str:
     for kind in errors.DrpError.__subclasses__():
         if kind.exit_code == code and kind.__module__ == errors.__name__:
             return (kind.__doc__ or "").split("\n")[0]
-    others = {3: "A step ended with a warning, or an input deviates (--strict).", 70: "A bug."}
+    others = {
+        3: "A step ended with a warning, or an input deviates (--strict).",
+        70: "An internal error of drp.",
+    }
     if code > 128 and code - 128 in set(signal.Signals):
         return f"Ended by {signal.Signals(code - 128).name}."
     return others.get(code, "Unknown.")
@@ -191,10 +200,10 @@ def causes(outcomes: Sequence[Outcome]) -> str:
     counts = Counter(o.code for o in failed)
     examples = {o.code: o for o in reversed(failed)}
     rows = [
-        (str(code), str(n), escape(meaning(code)), escape(examples[code].text[:300]))
+        (str(code), str(n), escape(meaning(code)), long(examples[code].text[:300]))
         for code, n in counts.most_common()
     ]
-    return table(("exit code", "visits", "meaning", "first example"), rows, (0, 1))
+    return table(("exit code", "visits", "meaning", "first example"), rows, (1,))
 
 
 def step_times(outcomes: Sequence[Outcome]) -> str:
@@ -237,15 +246,15 @@ def slowest(outcomes: Sequence[Outcome], folder: Path) -> str:
     chosen = sorted(outcomes, key=lambda o: -o.seconds)[:SLOWEST]
     rows = [
         (
-            f"{o.seconds:.1f}",
             escape(Path(o.visit).name),
+            f"{o.seconds:.1f}",
             slowest_step(o),
             escape(o.host),
             links(o, folder),
         )
         for o in chosen
     ]
-    return table(("seconds", "visit", "slowest step", "machine", "pages"), rows, (0,))
+    return table(("visit", "seconds", "slowest step", "machine", "pages"), rows, (1,))
 
 
 def slowest_step(outcome: Outcome) -> str:
@@ -280,14 +289,13 @@ def failures(outcomes: Sequence[Outcome]) -> str:
     """List the visits that failed."""
     failed = [o for o in outcomes if o.code]
     rows = [
-        (str(o.code), escape(o.visit), escape(o.text), str(o.attempts))
-        for o in failed[:MOST_FAILURES]
+        (str(o.code), long(o.visit), long(o.text), str(o.attempts)) for o in failed[:MOST_FAILURES]
     ]
     if not rows:
         return "<p>None.</p>"
     more = len(failed) - len(rows)
     text = f"<p>{more} more are in the state file.</p>" if more else ""
-    return table(("exit code", "visit", "error", "attempts"), rows, (0, 3)) + text
+    return table(("exit code", "visit", "error", "attempts"), rows, (3,)) + text
 
 
 def all_visits(outcomes: Sequence[Outcome], folder: Path) -> str:

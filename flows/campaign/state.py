@@ -50,6 +50,12 @@ def options_digest(options: Sequence[str], settings: bytes = b"") -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
+def place_of(engine: str) -> str:
+    """Return in words where the visits of a campaign are reduced."""
+    words = {"here": "on this machine", "slurm": "in SLURM jobs", "prefect": "on a Prefect pool"}
+    return words.get(engine, f"on the Dask scheduler {engine}")
+
+
 @dataclass
 class History:
     """What a state file says: the last call, and the last outcome of each visit since its options.

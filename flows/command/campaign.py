@@ -201,6 +201,8 @@ def status(console: Console, name: str, output: Path, work: Path | None) -> None
 
 def status_row(history: History) -> dict[str, Any]:
     """Return the state of a campaign."""
+    from flows.campaign.state import place_of
+
     begin, outcomes = history.begin, history.reached()
     total = len(begin.visits) if begin is not None else 0
     since = [o for o in outcomes if begin is not None and o.ended >= begin.began]
@@ -211,6 +213,7 @@ def status_row(history: History) -> dict[str, Any]:
         "name": begin.name if begin is not None else "",
         "running": history.running,
         "engine": begin.engine if begin is not None else "",
+        "place": place_of(begin.engine) if begin is not None else "",
         "visits": total,
         "done": sum(o.code == 0 for o in outcomes),
         "failed": sum(o.code != 0 for o in outcomes),
@@ -228,7 +231,7 @@ def status_lines(row: dict[str, Any]) -> list[str]:
     """Return the state of a campaign as lines of text."""
     state = "running" if row["running"] else "done" if not row["left"] else "stopped"
     lines = [
-        f"{row['name']}: {state} on {row['engine']}",
+        f"{row['name']}: {state} {row['place']}",
         f"{row['done']} of {row['visits']} visits done, {row['failed']} failed, {row['left']} "
         f"left, {row['retried']} tried more than once",
     ]

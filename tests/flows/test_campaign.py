@@ -428,7 +428,7 @@ def test_the_table_has_a_head_and_calls_an_exit_code_one(tmp_path: Path) -> None
     assert "visits" not in again.err
     state = run_in_process("campaign", "status", *work)
     assert state.out.splitlines()[:2] == [
-        "campaign: done on here",
+        "campaign: done on this machine",
         "0 of 1 visits done, 1 failed, 0 left, 0 tried more than once",
     ]
     row = json.loads(
