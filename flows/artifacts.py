@@ -105,7 +105,7 @@ class Board:
 
     def failed(self, error: BaseException) -> None:
         """Show why the run failed, and how far it came."""
-        text = f"# Not reduced\n\n{literal(f'{type(error).__name__}: {error}')}\n"
+        text = f"# Failed\n\n{literal(f'{type(error).__name__}: {error}')}\n"
         self._try(lambda: self._update(100.0 * len(self.run.reports) / len(STEPS), "failed"))
         self._try(lambda: self._make("verdict", "markdown", text, f"verdict of {self.visit}"))
 
@@ -250,11 +250,12 @@ def current_flow_run() -> str:
 
 
 def failure_page(code: int, text: str) -> str:
-    """Return exit code and report as Markdown; the report is shown literally."""
+    """Return exit code and report as Markdown; a report is shown literally, line by line."""
+    text = text[:LONGEST_TEXT].rstrip()
+    if "\n" not in text:  # a mere message, for which a block of code would be too wide
+        return f"# Failed\n\n{literal(text)}\n\nexit code {code}\n"
     fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", text)), default=2))
-    return (
-        f"# Not reduced\n\nexit code {code}\n\n{fence}\n{text[:LONGEST_TEXT].rstrip()}\n{fence}\n"
-    )
+    return f"# Failed\n\nexit code {code}\n\n{fence}\n{text}\n{fence}\n"
 
 
 def slug(name: str) -> str:

@@ -7,7 +7,7 @@ paths are absolute here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,10 +64,16 @@ StepName = Literal[
 ]
 
 
+def _in_order(schema: dict[str, Any]) -> None:
+    """Add the places of fields for the web pages: a database may sort them by name."""
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
+
+
 class Form(BaseModel):
     """Base: immutable; unknown fields are rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_in_order)
 
 
 class HowToReduce(Form):

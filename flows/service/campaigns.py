@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from prefect import runtime
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     update_progress_artifact,
 )
 
+from flows.artifacts import link, literal, slug
 from flows.campaign.engines import Engine
 from flows.campaign.page import write_page
 from flows.campaign.places import check_inputs, read_list
-from flows.campaign.run import Campaign, run_campaign
+from flows.campaign.run import Campaign, Report, run_campaign
 from flows.campaign.state import options_digest, read_history, state_path
 from flows.service.executor import RunExecutor
 from schemas.campaigns import Outcome
@@ -27,6 +27,8 @@ from schemas.forms import CampaignForm
 from tasks.files import disk
 
 EVERY = 10.0  # shortest time between two updates of the progress [s]
+LOG_EVERY = 60.0  # the same, of the log
+MOST_FAILURES = 20  # shown one by one; the report has all
 
 
 def visits_of(form: CampaignForm) -> list[str]:
@@ -74,17 +76,8 @@ def reduce_all(
         again=form.again,
     )
     key = f"{form.name}:{output}:{options_digest(options)}"
-    progress = create_progress_artifact(0.0, description=f"campaign {form.name}")
-    assert isinstance(progress, UUID)
-    shown = [time.monotonic()]
-
-    def report(outcome: Outcome, done: int, total: int) -> None:
-        if outcome.code:
-            log(f"{outcome.visit}: exit code {outcome.code}, {outcome.text}")
-        if time.monotonic() - shown[0] >= EVERY or done == total:
-            shown[0] = time.monotonic()
-            update_progress_artifact(progress, 100.0 * done / total)
-
+    report = shown_progress(form.name, log)
+    log(f"campaign {form.name}: {len(campaign.visits)} visits; products: {output}")
     tag = f"campaign:{form.name}"
     executor = RunExecutor("reduce-lean/reduce-lean", request, key, tag)
     try:
@@ -94,9 +87,51 @@ def reduce_all(
     path = state_path(output, form.name)
     page = path.with_suffix(".html")
     write_page(read_history(path), page)
-    counts = f"{sum(o.code == 0 for o in results)} of {len(results)} visits are done"
     create_markdown_artifact(
-        f"# Campaign {form.name}\n\n{counts}\n\n[report](file://{page})\n",
-        description=f"run {runtime.flow_run.id}",
+        summary_page(form.name, results, page),
+        key=f"{slug(form.name)}-campaign",
+        description=f"summary of the campaign {form.name}",
     )
     return results, page
+
+
+def shown_progress(name: str, log: Callable[[str], None]) -> Report:
+    """Return what shows the progress of a campaign: an artifact, and lines in the log."""
+    key = f"{slug(name)}-progress"
+    progress = create_progress_artifact(0.0, key, f"progress of the campaign {name}")
+    assert isinstance(progress, UUID)
+    shown, logged = [time.monotonic()], [time.monotonic()]
+
+    def report(outcome: Outcome, done: int, total: int) -> None:
+        now = time.monotonic()
+        if outcome.code:
+            log(f"{outcome.visit}: exit code {outcome.code}, {outcome.text}")
+        if now - shown[0] >= EVERY or done == total:
+            shown[0] = now
+            update_progress_artifact(progress, 100.0 * done / total)
+        if now - logged[0] >= LOG_EVERY or done == total:
+            logged[0] = now
+            log(f"{done} of {total} visits have ended")
+
+    return report
+
+
+def summary_page(name: str, results: Sequence[Outcome], page: Path) -> str:
+    """Return the outcome of a campaign as Markdown: counts, the first failures, the report."""
+    failed = [o for o in results if o.code]
+    lines = [
+        f"# Campaign {name}",
+        "",
+        f"{len(results) - len(failed)} of {len(results)} visits are done, {len(failed)} failed.",
+        "",
+        f"[Report on the campaign]({link(page)})",
+    ]
+    if failed:
+        lines += ["", "| visit | exit code | error |", "| --- | --- | --- |"]
+        lines += [
+            f"| {literal(Path(o.visit).name)} | {o.code} | {literal(o.text)} |"
+            for o in failed[:MOST_FAILURES]
+        ]
+    if len(failed) > MOST_FAILURES:
+        lines += ["", f"{len(failed) - MOST_FAILURES} further failures are in the report."]
+    return "\n".join((*lines, ""))

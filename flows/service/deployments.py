@@ -72,7 +72,8 @@ def _first_name() -> str:
         if request is not None
         else {}
     )
-    folder = values.get("visit") or values.get("folder") or values.get("output") or ""
+    named = ("visit", "name", "folder", "output")
+    folder = next(filter(None, map(values.get, named)), "")
     return f"{runtime.flow_run.flow_name} {Path(folder).name}".strip()
 
 
@@ -160,7 +161,7 @@ def validate(request: ValidateForm) -> Any:
         f"{counts['pass']} pass, {counts['fail']} fail, {counts['open']} open: "
         f"{request.output}/validation.md"
     )
-    failed = Failed(name="ClaimsNotMet", message=text)
+    failed: State[Any] = Failed(name="ClaimsNotMet", message=text)
     return ended(failed if result["failed"] else Completed(message=text))
 
 
@@ -251,7 +252,7 @@ def log(text: str) -> None:
     get_run_logger().info("%s", plain(text, limit=1000))
 
 
-@flow(name="recover", **{**OPTIONS, "flow_run_name": None})
+@flow(name="recover", **OPTIONS)
 def recover() -> Any:
     """Resume runs that have lost their process, at most three times; others need an operator.
 

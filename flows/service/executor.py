@@ -83,6 +83,7 @@ class RunExecutor(Executor):
         task = opened.task
         run = client.create_flow_run_from_deployment(
             self.deployment,
+            name=f"reduce-lean {Path(task.visit).name}",  # also while it waits
             parameters={"request": {**self.request, "visit": task.visit}},
             tags=["drp", self.tag],
             idempotency_key=f"{self.key}:{task.visit}:{task.earlier}.{opened.attempt}",

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from flows.artifacts import literal
 from flows.campaign.state import read_history
 from schemas import ROOT
 from schemas.errors import ConfigurationError
@@ -228,7 +229,7 @@ def test_a_visit_that_fails_is_told(
         "error": f"UsageError: {text}",
     }
     assert text in run["state"]["message"]
-    assert here.failure(failed) == f"# Not reduced\n\nexit code 2\n\n```\n{text}\n```\n"
+    assert here.failure(failed) == f"# Failed\n\n{literal(text)}\n\nexit code 2\n"
     # a campaign, too, ends with one line for the operator
     failed = here.create("campaign", name="x", list=f"{tmp_path}/list", output=f"{tmp_path}/out")
     run = here.end(failed)
@@ -237,7 +238,7 @@ def test_a_visit_that_fails_is_told(
         f"{tmp_path}/list: no such file; expected a text file with the path of a visit on each line"
     )
     assert run["state"]["message"].endswith(f"MissingInputError: {text}")
-    assert here.failure(failed) == f"# Not reduced\n\nexit code 66\n\n```\n{text}\n```\n"
+    assert here.failure(failed) == f"# Failed\n\n{literal(text)}\n\nexit code 66\n"
 
 
 def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_the_state(
@@ -254,7 +255,7 @@ def test_a_visit_that_fails_for_its_files_names_its_report_in_the_notice_and_in_
     report = re.search(pattern, notice["error"])
     assert report is not None
     text = Path(f"{report[1]}.txt").read_text()
-    shown = f"# Not reduced\n\nexit code 66\n\n```\n{text.rstrip()}\n```\n"
+    shown = f"# Failed\n\nexit code 66\n\n```\n{text.rstrip()}\n```\n"
     assert here.failure(failed) == shown
 
 
@@ -546,6 +547,7 @@ def test_a_campaign_by_form_runs_each_visit_as_one_lean_run_and_goes_on(
         "flow_runs/filter", {"flow_runs": {"tags": {"all_": ["drp", "campaign:spring"]}}}
     )
     assert len(lean) == 2
+    assert run["name"] == "campaign spring"
     assert {r["work_queue_name"] for r in lean} == {"campaign"}
     (good,) = (r for r in lean if r["state_type"] == "COMPLETED")
     assert here.parts(good["id"]) == []

@@ -16,10 +16,11 @@ from prefect.client.schemas.objects import StateType
 
 from flows.campaign.visit import Task
 from flows.service import deployments, executor
-from flows.service.campaigns import visits_of
+from flows.service.campaigns import summary_page, visits_of
 from flows.service.executor import RunExecutor, code_of, outcome_of_run
+from schemas.campaigns import Outcome
 from schemas.errors import MissingInputError, UsageError
-from schemas.forms import CampaignForm
+from schemas.forms import CampaignForm, ReduceForm
 
 
 def state(kind: str, name: str = "", message: str = "", age: float = 0.0) -> Any:
@@ -91,7 +92,7 @@ class Server:
     def create_flow_run_from_deployment(self, *_: Any, idempotency_key: str, **more: Any) -> Any:
         if idempotency_key not in self.keys:
             made = run("SCHEDULED")
-            made.parameters = more["parameters"]
+            made.name, made.parameters = more["name"], more["parameters"]
             self.keys[idempotency_key] = self.runs[made.id] = made
         return self.keys[idempotency_key]
 
@@ -131,6 +132,7 @@ def test_a_campaign_finds_its_runs_again_and_tries_what_may_end_otherwise(server
     pool = RunExecutor("lean/lean", {"output": "/out"}, "key", "campaign:x")
     future = pool.submit(print, Task("/data/visit"))
     (made,) = server.runs.values()
+    assert made.name == "reduce-lean visit"
     assert made.parameters == {"request": {"output": "/out", "visit": "/data/visit"}}
     made.state = state("PENDING", age=10.0)
     time.sleep(0.1)
@@ -177,3 +179,25 @@ def test_a_form_names_a_folder_of_visits_or_a_list(tmp_path: Path) -> None:
     assert both.form_of_visit(Path("/usual")) == {"output": "/usual", "wait": True}
     own = CampaignForm(name="x", output="/own", strict=True)
     assert own.form_of_visit(Path("/usual")) == {"output": "/own", "wait": True, "strict": True}
+
+
+def test_the_fields_of_a_form_keep_their_order_in_any_database() -> None:
+    for form, first in ((ReduceForm, ["visit"]), (CampaignForm, ["name", "folder", "list"])):
+        fields = form.model_json_schema()["properties"]
+        order = sorted(fields, key=lambda name: fields[name]["position"])
+        shared = ["references", "output", "work", "from_step", "until", "replace", "settings"]
+        assert order[: len(first) + len(shared)] == [*first, *shared]
+
+
+def test_the_summary_of_a_campaign_counts_and_names_the_failures() -> None:
+    results = [
+        Outcome(visit="/data/a", code=0, text="/out/CH_A"),
+        Outcome(visit="/data/b_1", code=65, text="<b>|cut"),
+    ]
+    page = summary_page("spring", results, Path("/out/campaigns/spring.html"))
+    assert "1 of 2 visits are done, 1 failed." in page
+    assert "[Report on the campaign](file:///out/campaigns/spring.html)" in page
+    assert "| b\\_1 | 65 | &lt;b&gt;\\|cut |" in page
+    many = summary_page("x", [results[1]] * 30, Path("/p"))
+    assert many.count("| 65 |") == 20
+    assert "10 further failures are in the report." in many
