@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.reduce import timed
 from flows.campaign.engines import engine_on
@@ -96,14 +96,24 @@ def dask_overhead(root: Path) -> None:
             print(f"{name:8s} {spent / STUBS:6.3f} CPU-s a visit, start of a bare Python included")
 
 
+def patient(server: State, path: str, data: object = None) -> Any:
+    """Return the answer of a server that may be too busy at first."""
+    for _ in range(20):
+        try:
+            return ask(server, path, data)
+        except OSError:
+            time.sleep(1.0)
+    return ask(server, path, data)
+
+
 def run_lean(server: State, request: dict[str, object], number: int) -> None:
     """Reduce a visit by form a number of times."""
     deployment = ask(server, "deployments/name/reduce-lean/reduce-lean")["id"]
     path = f"deployments/{deployment}/create_flow_run"
     asked = {"parameters": {"request": request}}
-    runs = [ask(server, path, asked)["id"] for _ in range(number)]
+    runs = [patient(server, path, asked)["id"] for _ in range(number)]
     for run in runs:
-        while (now := ask(server, f"flow_runs/{run}"))["state_type"] not in ENDED:
+        while (now := patient(server, f"flow_runs/{run}"))["state_type"] not in ENDED:
             time.sleep(1.0)
         if now["state_type"] != "COMPLETED":
             raise SystemExit(f"the run ended with {now['state_name']}: {now['state']['message']}")
