@@ -124,6 +124,8 @@ def environments(
         for name, value in os.environ.items()
         if name not in ("DRP_DATABASE", "DRP_NOTIFY_URL")
     }
+    # runs are started as python3
+    others["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", "")))
     # connections to the server must not go through a proxy
     direct = without_proxy(os.environ.get("no_proxy"))
     others |= {
