@@ -128,11 +128,18 @@ def begin_line(campaign: Campaign, visits: Sequence[str], digest: str) -> Begin:
 def outcomes(
     engine: Engine, tasks: Sequence[Task], most_open: int
 ) -> Generator[Outcome, None, None]:
-    """Yield the outcome of each task as soon as it has ended; at most `most_open` are submitted."""
+    """Yield the outcome of each task as soon as it has ended; at most `most_open` are submitted.
+
+    An engine blames each visit that a dying worker had, also those that were still to begin there.
+    Suspects are therefore tried again at the end, one at a time.
+    """
     waiting = deque(tasks)
+    suspects: deque[Task] = deque()
     submitted: dict[Future[Outcome], Task] = {}
     try:
-        while waiting or submitted:
+        while waiting or submitted or suspects:
+            if not (waiting or submitted):
+                waiting.append(suspects.popleft())
             while waiting and len(submitted) < most_open:
                 task = waiting.popleft()
                 submitted[engine.executor.submit(reduce_in_process, task)] = task
@@ -140,10 +147,20 @@ def outcomes(
             if why := engine.lost():
                 raise BusyError(f"{why}; the same command goes on from here")
             for future in done:
-                yield outcome_of(future, submitted.pop(future), engine)
+                task = submitted.pop(future)
+                if was_killed(future, engine) and not task.alone:
+                    suspects.append(replace(task, alone=True))
+                else:
+                    yield outcome_of(future, task, engine)
     finally:
         for future in submitted:
             future.cancel()
+
+
+def was_killed(future: Future[Outcome], engine: Engine) -> bool:
+    """Return whether a visit has ended its worker, or was to begin on one that ended."""
+    error = None if future.cancelled() else future.exception()
+    return error is not None and engine.killed(error)
 
 
 def outcome_of(future: Future[Outcome], task: Task, engine: Engine) -> Outcome:

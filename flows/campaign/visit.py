@@ -49,6 +49,7 @@ class Task:
     memory: int = 0
     locks: Locks | None = None
     earlier: int = 0  # outcomes that it has already
+    alone: bool = False  # tried again without others beside it, since its worker died
     version: str = VERSION
     command: tuple[str, ...] = (*COMMAND, "reduce")
 

@@ -261,6 +261,37 @@ def test_what_the_engine_says_about_a_visit_becomes_its_outcome(tmp_path: Path) 
         outcome(Engine(Waiting(), lost=lambda: "it is gone"))
 
 
+class Blaming(Executor):
+    """A worker that dies with one visit, and takes those down that wait for it."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.open: list[tuple[Future[Any], str]] = []
+
+    def submit(self, _do: Any, task: Task) -> Any:  # type: ignore[override]
+        future: Future[Any] = Future()
+        self.tried.append(Path(task.visit).name)
+        self.open.append((future, task.visit))
+        if task.alone or len(self.open) == 2:
+            poisoned = any(visit.endswith("poison") for _, visit in self.open)
+            for each, visit in self.open:
+                if poisoned:
+                    each.set_exception(OSError("died"))
+                else:
+                    each.set_result(Outcome(visit=visit, code=0))
+            self.open.clear()
+        return future
+
+
+def test_a_visit_that_waited_where_another_killed_the_worker_is_not_blamed(tmp_path: Path) -> None:
+    executor = Blaming()
+    engine = Engine(executor, killed=lambda error: isinstance(error, OSError))
+    campaign = asked(tmp_path, "a", "poison", "b", "c", most_open=2)
+    results = run_campaign(campaign, engine, lambda *_: None)
+    assert [r.code for r in results] == [0, 137, 0, 0]
+    assert executor.tried == ["a", "poison", "b", "c", "a", "poison"]
+
+
 def test_a_campaign_that_is_stopped_stops_its_visits(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
