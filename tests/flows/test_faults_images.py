@@ -29,22 +29,23 @@ from tests.support.faults import (
 
 
 @pytest.mark.parametrize("value", [0, 3 * 65535], ids=["zero", "full scale"])
-@pytest.mark.parametrize("margins", [False, True], ids=["alone", "with its margins"])
 def test_an_image_without_data_is_flagged_and_harms_no_other(
-    bench: Bench, sound: Any, value: int, margins: bool
+    bench: Bench, sound: Any, value: int
 ) -> None:
-    change_pixels(bench, one(value), SUBARRAY, *(MARGINS if margins else ()))
+    change_pixels(bench, one(value), SUBARRAY)
     rows, _ = bench.measured()
     assert flagged(rows, Quality.UNUSABLE_IMAGE) == [BAD]
-    assert flagged(rows, Quality.MARGIN) == ([BAD] if margins else [])
+    assert flagged(rows, Quality.MARGIN) == []
     alike(rows, sound, [BAD])
 
 
-def test_a_visit_with_an_image_without_data_is_published(bench: Bench, sound: Any) -> None:
+def test_a_visit_with_an_image_without_data_and_margins_is_published(
+    bench: Bench, sound: Any
+) -> None:
     change_pixels(bench, one(0), SUBARRAY, *MARGINS)
     outcome = bench.published()
     rows = light_curve(outcome.folder)
-    assert flagged(rows, Quality.UNUSABLE_IMAGE) == [BAD]
+    assert flagged(rows, Quality.UNUSABLE_IMAGE) == flagged(rows, Quality.MARGIN) == [BAD]
     alike(rows, sound, [BAD])
     assert manifest(outcome)["steps"][0]["payload"]["used"]["N_BADIMG"] == 1
     assert any("bias interpolated for 1 of 12 images" in w for w in manifest(outcome)["warnings"])
