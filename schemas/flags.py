@@ -39,7 +39,7 @@ class Quality(IntFlag):
     COSMIC_RAYS = 1 << 5
     UNUSABLE_IMAGE = 1 << 6  # damaged: lost, repeated or saturated in large part; or no star
     DUPLICATE_TIME = 1 << 8
-    HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or replaced
+    HOUSEKEEPING = 1 << 9  # a voltage or temperature is missing or replaced, or the gain in doubt
     POINTING = 1 << 10  # no attitude, or the star is far from its expected position
     BACKGROUND = 1 << 11  # background spike
     MARGIN = 1 << 12  # the margins do not give the bias of this image

@@ -143,7 +143,7 @@ COLUMNS: Mapping[str, Allowed] = {
     "RO_SCRPT": ANY_16,
     "BIAS_OFFSET": Allowed(0, 10_000, above=True),  # [ADU]; 560 to 950 by frequency and year
     "BIAS_OFFSET_ERR": Allowed(0, 1_000),  # [ADU]
-    "RON": Allowed(0, 100, above=True),  # [ADU]; 3.5 at 100 kHz and 7.2 at 230 kHz
+    "RON": Allowed(0.5, 10),  # [ADU], 1 to 20 electrons; 3.5 at 100 kHz and 7.2 at 230 kHz
     "FACTOR": Allowed(-1, 1),  # of the gain, for a volt or a kelvin; at most 0.03
     **{f"EXP_{x}": Allowed(0, 9) for x in ("VSS", "VOD", "VRD", "VOG", "TEMP")},  # at most 3
     "BOUNDARY": ELECTRONS,

@@ -22,7 +22,7 @@ from schemas.payloads import Bias, Product, Reference
 from schemas.settings import BiasSettings
 from schemas.terms import TERMS
 from tasks.calibration.drift import follow
-from tasks.calibration.plausible import STRUCTURE, replace_outside
+from tasks.calibration.plausible import plausible_structure
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared
@@ -435,7 +435,7 @@ def _plausible_ron(
     return np.full_like(ron, reference.ron), "reference"
 
 
-@step("bias", "BIAS_RON", version="6", payload=Bias, leaves=["TERM_BIAS"])
+@step("bias", "BIAS_RON", version="7", payload=Bias, leaves=["TERM_BIAS"])
 def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Leaves:
     """Estimate bias level and read-out noise of every image from its margins."""
     with open_exposures(raw) as exposures:
@@ -467,9 +467,7 @@ def estimate_bias(raw: Product, frame: Reference, settings: BiasSettings) -> Lea
             "QUALITY": quality,
         }
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-        structure = replace_outside(
-            reference.structure[exposures.window], STRUCTURE, 0.0, "bias frame", warnings
-        )
+        structure = plausible_structure(reference.structure[exposures.window], warnings)
     table = NewHdu(TERMS["TERM_BIAS"], used, columns=columns)
     image = NewHdu(TERMS["TERM_BIAS_STRUCTURE"], offsets, pixels=structure)
     return Leaves({"TERM_BIAS": [table, image]}, used=used, warnings=warnings)

@@ -197,7 +197,7 @@ def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
     return DarkScale(factor, error if np.isfinite(error) else 0.0, source)
 
 
-@step("dark", "DARK", version="6", payload=Dark, leaves=["TERM_DARK"])
+@step("dark", "DARK", version="7", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product,
     readout: ReadOut,

@@ -28,7 +28,7 @@ from schemas.products import soc_structure
 from schemas.settings import FlatSettings
 from schemas.terms import TERMS
 from schemas.used import FLAT_OF, flat_nodes, with_keywords
-from tasks.calibration.plausible import plausible_response
+from tasks.calibration.plausible import plausible_mean, plausible_response
 from tasks.engine.step import Leaves, history, step
 from tasks.files.disk import require
 from tasks.files.reader import FitsFile, Hdu, open_declared
@@ -310,7 +310,7 @@ def _teff(raw: Exposures) -> float:
     return float(raw.image.header.get("T_EFF") or 0)
 
 
-@step("flat", "FFIELD", version="5", payload=Flat, leaves=["TERM_FLAT"])
+@step("flat", "FFIELD", version="6", payload=Flat, leaves=["TERM_FLAT"])
 def estimate_flat(
     raw: Product,
     reference: Reference | None,
@@ -327,9 +327,8 @@ def estimate_flat(
         window, teff = exposures.window, _teff(exposures)
         offsets = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
     flat = make_flat(teff, reference, by_wavelength, settings, warnings)
-    response, error = plausible_response(
-        flat.response[window].copy(), flat.error[window].copy(), warnings
-    )
+    response, error = plausible_mean(flat.response, flat.error, warnings)
+    response, error = plausible_response(response[window].copy(), error[window].copy(), warnings)
     used = {"FLAT_T": flat.teff, "FLAT_STD": float(response.std() / response.mean())}
     image = NewHdu(TERMS["TERM_FLAT"], {**offsets, **used}, pixels=response)
     image_error = NewHdu(TERMS["TERM_FLAT_ERROR"], offsets, pixels=error)

@@ -178,11 +178,12 @@ def plausible_gain(
     return fill_gaps(mjd, np.where(odd, np.nan, gain)), odd
 
 
-@step("gain", "ADU_CONV", version="5", payload=Gain, leaves=["TERM_GAIN"])
+@step("gain", "ADU_CONV", version="6", payload=Gain, leaves=["TERM_GAIN"])
 def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -> Leaves:
     """Estimate the gain of every image from the housekeeping of the visit."""
     formula = read_gain_formula(correction.product)
     warnings = warn_of_nominal(formula.nominal, settings.deviation)
+    doubted = bool(warnings)
     with open_exposures(raw) as exposures:
         mjd = exposures.mjd
         columns, missing = _read_housekeeping(exposures, formula, warnings)
@@ -201,7 +202,7 @@ def estimate_gain(raw: Product, correction: Reference, settings: GainSettings) -
         "GAIN_ERR": float(1e6 * np.sqrt(np.mean(error**2)) / gain.mean()),
         "GAIN_SRC": "nominal" if odd.all() or (gain == formula.nominal).all() else "housekeeping",
     }
-    quality = np.where(missing | odd, int(Quality.HOUSEKEEPING), 0)
+    quality = np.where(missing | odd | doubted, int(Quality.HOUSEKEEPING), 0)
     columns_of_term = {"MJD_TIME": mjd, "GAIN": gain, "GAIN_ERR": error, "QUALITY": quality}
     table = NewHdu(TERMS["TERM_GAIN"], used, columns=columns_of_term)
     return Leaves({"TERM_GAIN": [table]}, used=used, warnings=warnings)

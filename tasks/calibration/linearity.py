@@ -26,6 +26,8 @@ from tasks.visit.terms import Curve
 
 FULL_SIGNAL, LOW_SIGNAL, NODES = 800.0, 100.0, 25.0  # [electron]
 FAR = 0.1  # share of the signal that no correction exceeds
+NOT_FAR = 0.03  # the same up to `FULL`
+FULL = 100_000.0  # electron; the detector saturates at 1.1e5 to 1.2e5
 STEP = 0.01  # share of the signal by which pieces never differ where they meet
 FEW_ELECTRONS = 20.0  # differences that never count [electron]
 
@@ -139,8 +141,9 @@ def _read_table(hdu: Hdu) -> tuple[Curve, float]:
 def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
     """Return a curve without impossible pieces, which are replaced by straight lines.
 
-    A piece is impossible if it deviates from the measured signal by more than 10 %, or does not end
-    where the next one begins. In flight, the two differ by 1 % up to saturation, and by 5 % there.
+    A piece is impossible if it deviates from the measured signal by more than 3 %, or 10 % near
+    saturation, or does not end where the next one begins. In flight, the two differ by 1 % up to
+    saturation, and by 5 % there.
     """
     boundary, coefficients = curve
     ends = np.append(boundary[1:], max(top, boundary[-1] + 1.0))
@@ -148,7 +151,8 @@ def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
     for share in (0.0, 0.5, 1.0):
         d = share * (ends - boundary)
         charge = np.sum(coefficients * d[:, None] ** np.arange(4), axis=1)
-        wrong |= ~_near(charge, boundary + d, FAR)
+        most = np.where(boundary + d < FULL, NOT_FAR, FAR)
+        wrong |= ~_near(charge, boundary + d, most)
     wrong[:-1] |= ~_near(charge[:-1], coefficients[1:, 0], STEP)
     if not wrong.any():
         return curve
@@ -156,7 +160,7 @@ def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
         f"{wrong.sum()} of {len(boundary)} pieces of the linearity curve cannot be right (the "
         f"first from {boundary[wrong][0]:.6g} electrons on): replaced by straight lines"
     )
-    sound = _near(coefficients[:, 0], boundary, FAR)
+    sound = _near(coefficients[:, 0], boundary, np.where(boundary < FULL, NOT_FAR, FAR))
     away = np.where(sound, coefficients[:, 0] - boundary, 0.0)
     away = np.interp(boundary, boundary[sound], away[sound]) if sound.any() else away
     straight = np.zeros_like(coefficients)
@@ -165,12 +169,12 @@ def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
     return Curve(boundary, np.where(wrong[:, None], straight, coefficients))
 
 
-def _near(charge: FloatArray, expected: FloatArray, share: float) -> BoolArray:
+def _near(charge: FloatArray, expected: FloatArray, share: float | FloatArray) -> BoolArray:
     """Return where two charges agree to a share of the expected one, or to some electrons."""
     return np.asarray(np.abs(charge - expected) <= share * np.abs(expected) + FEW_ELECTRONS)
 
 
-@step("linearity", "ADU_CONV", version="4", payload=Linearity, leaves=["TERM_LINEARITY"])
+@step("linearity", "ADU_CONV", version="5", payload=Linearity, leaves=["TERM_LINEARITY"])
 def estimate_linearity(
     raw: Product, reference: Reference | None, settings: LinearitySettings
 ) -> Leaves:

@@ -14,8 +14,12 @@ DARK = -100.0, 1e5
 USUAL_DARK = -1.0, 50.0
 # Dust and vignetting take some per cent of the light; dead pixels are found by their light.
 RESPONSE = 0.05, 5.0
-# Planes are normalised to a mean of 1 over the CCD; a window differs from that by per cent.
+# Planes are normalised to a mean of 1 over the CCD, to 0.9917 in flight; a window differs from
+# that by per cent.
+MEAN_OF_CCD = 0.97, 1.03
 MEAN_RESPONSE = 0.8, 1.25
+# The bias frame has the level of its BIAS_OFFSET: in flight the two differ by 0.1 [ADU].
+USUAL_STRUCTURE = 5.0
 
 
 def replace_outside(
@@ -56,6 +60,9 @@ def plausible_dark(
     A map whose median is impossible is replaced by 0.
     """
     usual = float(np.median(rate[np.isfinite(rate)]))
+    if not rate.any():
+        warnings.append("the dark frames are 0 throughout: no dark current is subtracted")
+        return rate, error
     if not USUAL_DARK[0] <= usual <= USUAL_DARK[1]:
         warnings.append(
             f"the dark frames have a median of {usual:.4g} electron/s, expected {USUAL_DARK[0]:g} "
@@ -92,3 +99,36 @@ def plausible_response(
         )
         return kept / mean, errors / mean
     return kept, errors
+
+
+def plausible_mean(
+    response: FloatArray, error: FloatArray, warnings: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Return a flat field of the whole CCD, and its error, divided by a mean that cannot be right.
+
+    Unlike in a window, the mean is known to a few per cent. Impossible pixels do not count.
+    """
+    good = (response >= RESPONSE[0]) & (response <= RESPONSE[1])
+    if 2 * good.sum() < good.size:
+        return response, error
+    mean = float(response[good].mean())
+    if MEAN_OF_CCD[0] <= mean <= MEAN_OF_CCD[1]:
+        return response, error
+    warnings.append(
+        f"the flat field has a mean of {mean:.4g} over the CCD, expected {MEAN_OF_CCD[0]:g} to "
+        f"{MEAN_OF_CCD[1]:g}: it is divided by its mean"
+    )
+    return response / mean, error / mean
+
+
+def plausible_structure(structure: FloatArray, warnings: list[str]) -> FloatArray:
+    """Return the structure of the bias without impossible pixels or an impossible level [ADU]."""
+    kept = replace_outside(structure, STRUCTURE, 0.0, "bias frame", warnings)
+    level = float(np.median(kept))
+    if abs(level) <= USUAL_STRUCTURE:
+        return kept
+    warnings.append(
+        f"the bias frame is usually {level:.4g} ADU above its BIAS_OFFSET, expected "
+        f"{-USUAL_STRUCTURE:g} to {USUAL_STRUCTURE:g}: that is subtracted from it"
+    )
+    return kept - level

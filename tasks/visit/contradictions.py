@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.arrays import FloatArray
+from schemas.constants import DAY
 from schemas.errors import BadInputError
 from schemas.inputs import (
     ATTITUDE,
@@ -40,6 +41,8 @@ COMMON = (
 )
 # relative difference of real numbers that is rounding in a file
 ROUNDING = 1e-4
+OVERLAP = 2.0  # [s]; of two images that follow each other, never reached by rounded times
+FEWEST_SPACINGS = 3  # of images, to be usual
 # Proper motion moves the fastest star by 10 arcsec a year, and no target by this in a century.
 OF_CATALOGUE = 5.0  # [arcmin]
 # The satellite points at the target, wherever it is put on the CCD of 17 arcmin.
@@ -72,6 +75,27 @@ def check_keywords(file: FitsFile) -> None:
         raise first.refuse(
             f"keyword TEXPTIME is {total:g} s, but NEXP {nexp:g} times EXPTIME {single:g} s is "
             f"{nexp * single:g} s"
+        )
+
+
+def check_spacing(file: FitsFile) -> None:
+    """Check that the images of the sub-array do not overlap in time.
+
+    Raises
+    ------
+    BadInputError
+        If an image usually takes longer than the time to the next one; names both times.
+    """
+    first, total = file.hdus[1], _number(file.hdus[1], "TEXPTIME")
+    later = np.diff(file["SCI_RAW_ImageMetadata"].column("MJD_TIME").astype(np.float64))
+    later = later[later > 0]
+    if len(later) < FEWEST_SPACINGS or not np.isfinite(total):
+        return
+    apart = float(np.median(later)) * DAY
+    if total > apart + OVERLAP:
+        raise first.refuse(
+            f"keyword TEXPTIME is {total:g} s, but the images of HDU SCI_RAW_ImageMetadata are "
+            f"{apart:.4g} s apart"
         )
 
 

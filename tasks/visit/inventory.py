@@ -41,7 +41,7 @@ from tasks.visit.choice import (
     unused_reason,
 )
 from tasks.visit.clocks import Clock, check_clocks, compare_clocks
-from tasks.visit.contradictions import check_keywords, check_target
+from tasks.visit.contradictions import check_keywords, check_spacing, check_target
 from tasks.visit.raw import open_exposures
 from tasks.visit.search import Found, Search, search, unpack_advice
 
@@ -416,6 +416,8 @@ class _Reader:
             self.clocks += check_clocks(file)
             if declared in (RAW_SUBARRAY, RAW_FULL_ARRAY, RAW_IMAGETTE):
                 check_keywords(file)
+            if declared is RAW_SUBARRAY:
+                check_spacing(file)
             extname = file.extname
         product = Product(
             path=str(disk.absolute(found.path)), sha256=self.memory.of(found.path), extname=extname

@@ -17,7 +17,9 @@ from tasks.calibration.linearity import plausible_curve
 from tasks.calibration.plausible import (
     STRUCTURE,
     plausible_dark,
+    plausible_mean,
     plausible_response,
+    plausible_structure,
     replace_outside,
 )
 from tasks.numerics.series import far_from_neighbours
@@ -97,6 +99,49 @@ def test_one_impossible_pixel_of_a_flat_field_has_the_mean_response(value: float
     assert found[7, 2] == pytest.approx(1.0, abs=0.002)
     assert (found.ravel() == response.ravel()).sum() == 399
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.9, 0.96, 1.04, 1.1, 3.0])
+def test_a_flat_field_that_scales_the_light_is_divided_by_its_mean(factor: float) -> None:
+    # in flight the mean is 0.9917; the corners of the CCD are darker
+    response = np.linspace(0.9834, 1.0, 400).reshape(20, 20)
+    error, warnings = np.full((20, 20), 0.001), []
+    same, _ = plausible_mean(response, error, warnings)
+    assert same is response
+    assert warnings == []
+    found, of_found = plausible_mean(factor * response, error, warnings)
+    assert found.mean() == pytest.approx(1.0, rel=1e-12)
+    assert of_found == pytest.approx(error / (factor * 0.9917), rel=1e-9)
+    assert f"a mean of {factor * 0.9917:.4g} over the CCD" in warnings[0]
+
+
+@pytest.mark.parametrize("level", [-600.0, -50.0, -6.0, 6.0, 50.0])
+def test_a_bias_frame_with_another_level_loses_that(level: float) -> None:
+    structure, warnings = np.random.default_rng(4).normal(0.0, 2.0, (40, 40)), []
+    assert (plausible_structure(structure, warnings) == structure).all()
+    assert warnings == []
+    found = plausible_structure(structure + level, warnings)
+    # the median of 1600 pixels of 2 ADU
+    assert abs(np.median(found)) < 0.1
+    assert len(warnings) == 1
+
+
+def test_dark_frames_of_nothing_are_named() -> None:
+    warnings: list[str] = []
+    nothing = np.zeros((20, 20))
+    assert (plausible_dark(nothing, nothing, warnings)[0] == 0).all()
+    assert warnings == ["the dark frames are 0 throughout: no dark current is subtracted"]
+
+
+@pytest.mark.parametrize("factor", [0.95, 1.05])
+def test_a_curve_that_scales_the_light_is_replaced(factor: float) -> None:
+    boundary, coefficients = real_curve()
+    warnings: list[str] = []
+    found = plausible_curve(Curve(boundary, factor * coefficients), 111205.0, warnings)
+    assert "pieces of the linearity curve cannot be right" in warnings[0]
+    signal = np.linspace(5e3, 9e4, 100)
+    # a straight line for a curve that deviates by 0.6 %
+    assert linearise(signal, *found) == pytest.approx(linearise(signal, *real_curve()), rel=8e-3)
 
 
 def test_maps_that_are_wrong_throughout_have_a_fallback() -> None:

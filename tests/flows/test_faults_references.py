@@ -96,6 +96,22 @@ def test_a_gain_that_is_not_positive_is_refused(own: Bench, value: float) -> Non
     own.refused(65, str(path), "GAIN_NOM", f"{value:g}", "more than 0")
 
 
+def test_a_nominal_gain_of_another_instrument_flags_all_images(own: Bench) -> None:
+    with edited(own.reference("GainCorrection"), "REF_APP_GainCorrection") as part:
+        part.set("GAIN_NOM", 0.5 * 1.03)
+    outcome = own.run("--until", "gain")
+    assert outcome.code == 0, outcome.err
+    assert "GAIN_NOM of the reference is 0.515 ADU/electron" not in outcome.err
+    with edited(own.reference("GainCorrection"), "REF_APP_GainCorrection") as part:
+        part.set("GAIN_NOM", 0.5263)
+    outcome = own.run("--until", "gain")
+    assert "GAIN_NOM of the reference is 0.5263 ADU/electron, more than 1.00%" in outcome.err
+    terms = sorted(own.work.glob("products/*/gain-*/*.fits"), key=lambda p: p.stat().st_mtime)
+    flags = [fits.getdata(path, 1)["QUALITY"] for path in terms]
+    assert (flags[0] == 0).all()
+    assert (flags[1] == int(Quality.HOUSEKEEPING)).all()
+
+
 MANDATORY = {
     "bias frame": "BiasFrame",
     "gain correction": "GainCorrection",

@@ -16,6 +16,7 @@ from tasks.files.reader import open_declared
 from tasks.files.writer import write_fits
 from tasks.visit.contradictions import (
     check_keywords,
+    check_spacing,
     check_target,
     separation,
     usual_direction,
@@ -67,6 +68,33 @@ def test_keywords_that_agree_up_to_rounding_pass(tmp_path: Path) -> None:
     path = raw_file(tmp_path, {}, EXPTIME=20.000001)
     with open_declared(path, RAW_SUBARRAY) as file:
         check_keywords(file)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "match"),
+    [
+        ([0, 60, 120, 180], None),
+        ([0, 58.5, 117, 175.5], None),  # rounded
+        ([0, 60, 120, 121, 122, 180, 240], None),  # times that are repeated
+        ([0, 30, 60], None),  # too few
+        ([0, 30, 60, 90], "TEXPTIME is 60 s, but the images of HDU .* are 30 s apart"),
+        ([0, 55, 110, 165, 4e5], "TEXPTIME is 60 s, but the images of HDU .* are 55 s apart"),
+    ],
+)
+def test_images_that_overlap_are_refused(
+    seconds: list[float], match: str | None, tmp_path: Path
+) -> None:
+    n = len(seconds)
+    table = some_table("SCI_RAW_ImageMetadata", n)
+    table.columns["MJD_TIME"] = 59000.0 + np.array(seconds) / 86400
+    hdus = [some_image("SCI_RAW_SubArray", (n, 20, 19), **RAW), table]
+    write_fits(tmp_path / "raw.fits", hdus)
+    with open_declared(tmp_path / "raw.fits", RAW_SUBARRAY) as file:
+        if match is None:
+            check_spacing(file)
+            return
+        with pytest.raises(BadInputError, match=match):
+            check_spacing(file)
 
 
 def visit(folder: Path, header: float, catalogue: float, attitude: float) -> dict[str, Product]:
