@@ -157,7 +157,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="9", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="10", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
@@ -212,12 +212,17 @@ def measure_imagettes(
 
 
 def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the radius of the largest circle in each imagette [pixel], NaN without a place."""
+    """Return the radius of the largest circle in each imagette [pixel].
+
+    It is NaN without a place, and for damaged imagettes, which have no pixels: some of these would
+    lower the radius of all others.
+    """
     free = np.full(imagettes.count, np.nan)
     for block, pixels in imagettes.blocks():
         for i, image in enumerate(pixels, block.start):
-            if np.isfinite(x[i]) and np.isfinite(y[i]):
-                free[i] = free_radius(~np.isfinite(image), float(x[i]), float(y[i]))
+            known = np.isfinite(image)
+            if np.isfinite(x[i]) and np.isfinite(y[i]) and known.any():
+                free[i] = free_radius(~known, float(x[i]), float(y[i]))
     return free
 
 

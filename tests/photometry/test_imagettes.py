@@ -11,7 +11,7 @@ import pytest
 
 from schemas.settings import DefectSettings
 from tasks.correction.imagettes import COLUMNS, Stage
-from tasks.photometry.imagettes import SMALLEST, Circle, fitting_radius
+from tasks.photometry.imagettes import SMALLEST, Circle, fitting_radius, free_radii
 from tasks.scene.imagettes import (
     Companions,
     ImagetteModel,
@@ -178,6 +178,23 @@ def test_the_radius_fits_in_the_given_share_of_the_imagettes() -> None:
     free = np.array([12.9, 14.3, 14.4, 14.6, 15.0, np.nan])
     assert fitting_radius(free, 1.0) == 12.5
     assert fitting_radius(free, 0.75) == 14.0
+
+
+def test_damaged_imagettes_do_not_lower_the_radius_of_the_others() -> None:
+    images = np.ones((12, SIDE, SIDE))
+    images[[2, 5, 6]] = np.nan
+
+    class Small:
+        count = 12
+
+        def blocks(self) -> Any:
+            yield slice(0, 12), images
+
+    place = np.full(12, 15.5)
+    imagettes: Any = Small()
+    free = free_radii(imagettes, place, place)
+    assert np.flatnonzero(np.isnan(free)).tolist() == [2, 5, 6]
+    assert fitting_radius(free, 0.99) == 15.5
 
 
 def test_without_a_star_in_any_imagette_the_radius_is_the_smallest() -> None:
