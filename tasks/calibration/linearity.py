@@ -161,6 +161,10 @@ def plausible_curve(curve: Curve, top: float, warnings: list[str]) -> Curve:
         f"first from {boundary[wrong][0]:.6g} electrons on): replaced by straight lines"
     )
     sound = _near(coefficients[:, 0], boundary, np.where(boundary < FULL, NOT_FAR, FAR))
+    if (below := boundary < FULL).any():
+        # near saturation, where more is allowed, the curve goes on from there
+        sound[~below] &= sound[below][-1]
+        wrong |= ~sound
     away = np.where(sound, coefficients[:, 0] - boundary, 0.0)
     away = np.interp(boundary, boundary[sound], away[sound]) if sound.any() else away
     straight = np.zeros_like(coefficients)
@@ -174,7 +178,7 @@ def _near(charge: FloatArray, expected: FloatArray, share: float | FloatArray) -
     return np.asarray(np.abs(charge - expected) <= share * np.abs(expected) + FEW_ELECTRONS)
 
 
-@step("linearity", "ADU_CONV", version="5", payload=Linearity, leaves=["TERM_LINEARITY"])
+@step("linearity", "ADU_CONV", version="6", payload=Linearity, leaves=["TERM_LINEARITY"])
 def estimate_linearity(
     raw: Product, reference: Reference | None, settings: LinearitySettings
 ) -> Leaves:

@@ -22,6 +22,7 @@ from tasks.numerics.geometry import sky_to_tangent
 FIELD_RADIUS = 1500.0
 FAINTEST = 1e-6  # of the target's flux; fainter stars have no measurable effect
 SUN = 5772.0  # K
+MOST_UNKNOWN = 0.1  # of the field stars; single ones without magnitude or place are not missed
 CONTRADICTION = 0.5  # mag; between catalogue and header, more than variability
 J2000 = 51544.5  # MJD, TT
 
@@ -159,6 +160,17 @@ def complete_magnitude(
     return mag
 
 
+def unknown_stars(known: BoolArray) -> list[str]:
+    """Return a warning if many field stars have no magnitude or no place."""
+    missing = int(np.count_nonzero(~known))
+    if missing <= MOST_UNKNOWN * len(known):
+        return []
+    return [
+        f"star catalogue: {missing} of {len(known)} field stars have no magnitude or no place: "
+        f"they are left out"
+    ]
+
+
 def read_catalogue(
     catalogue: Product | None,
     conversion: Reference | None,
@@ -201,6 +213,7 @@ def read_catalogue(
     mag = complete_magnitude(
         mag, target, {"its header": of_header, "the raw images": magnitude}, said
     )
+    said += unknown_stars(np.isfinite(mag + ra + dec)[~target])
     xi, eta = sky_to_tangent(ra, dec, float(ra[target][0]), float(dec[target][0]))
     band = (
         mag

@@ -36,7 +36,7 @@ UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
 MOST_MARKED = {-2: (0.01, "dead"), 3: (0.1, "telegraphic")}
 
 
-@step("prior", version="8", payload=Prior, leaves=["TERM_PRIOR"])
+@step("prior", version="9", payload=Prior, leaves=["TERM_PRIOR"])
 def read_prior(
     raw: Product,
     white: Reference | None,

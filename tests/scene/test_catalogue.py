@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import BadInputError
 from schemas.payloads import Product
 from tasks.files.writer import write_fits
-from tasks.scene.catalogue import Catalogue, read_catalogue
+from tasks.scene.catalogue import Catalogue, read_catalogue, unknown_stars
 from tasks.scene.plate import bright_stars
 from tests.support.any_product import set_logical, some_table
 
@@ -76,8 +76,17 @@ def test_without_any_magnitude_of_the_target_only_the_target_is_left(tmp_path: P
 def test_a_field_star_without_magnitude_is_left_out(tmp_path: Path) -> None:
     catalogue, warnings = stars(written(tmp_path, MAG_GAIA=[9.0, 99.0, 12.0, NAN]))
     np.testing.assert_allclose(catalogue.share, [1.0, 10**-1.2], rtol=1e-12)
-    assert len(warnings) == 1
+    assert len(warnings) == 2
     assert "MAG_GAIA: 1 of 4 values are out of range" in warnings[0]
+    assert warnings[1] == (
+        "star catalogue: 2 of 3 field stars have no magnitude or no place: they are left out"
+    )
+
+
+@pytest.mark.parametrize("missing", [0, 2, 3, 20])
+def test_many_field_stars_without_a_magnitude_are_named(missing: int) -> None:
+    warnings = unknown_stars(np.arange(20) >= missing)
+    assert len(warnings) == (missing > 2)
 
 
 def test_an_undefined_target_is_a_field_star_with_a_warning(tmp_path: Path) -> None:
