@@ -58,7 +58,7 @@ def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
     return Fit(star.flux, float(errors[0]), star.level, float(pull.mean()), sums[0] / star.flux)
 
 
-@step("psf_fit", "PSF_FIT", version="6", payload=PsfFit, leaves=["TERM_PSF_FIT"])
+@step("psf_fit", "PSF_FIT", version="7", payload=PsfFit, leaves=["TERM_PSF_FIT"])
 def fit_psf(corrected: Corrected, scene: Scene, readout: ReadOut, removed: Removed) -> Leaves:
     """Fit the PSF to every corrected image without field stars."""
     level_error, warnings = read_background(removed.background).error, []

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.fft
 from numba import njit
 
-from schemas.arrays import BoolArray, ComplexArray, FloatArray
+from schemas.arrays import BoolArray, Complex64Array, ComplexArray, FloatArray
 
 FINE = 2  # samples of the fine grid per pixel, along either axis
 
@@ -87,7 +87,7 @@ def motion_transfer(x: FloatArray, y: FloatArray, size: int) -> ComplexArray:
     return transfer
 
 
-def shifted(transfer: ComplexArray, x: float, y: float) -> ComplexArray:
+def shifted(transfer: ComplexArray | Complex64Array, x: float, y: float) -> ComplexArray:
     """Return the transfer function of the same motion, shifted by (x, y) [pixel]."""
     size = transfer.shape[0] // FINE
     along_x, along_y = (turns(np.array([p]), size)[0] for p in (x, y))
@@ -110,7 +110,7 @@ class Shift(NamedTuple):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fold(
     psf: ComplexArray,
-    transfer: ComplexArray,
+    transfer: Complex64Array,
     rows: ComplexArray,
     columns: ComplexArray,
     slopes: bool,
@@ -120,8 +120,10 @@ def _fold(
 
     Parameters
     ----------
-    psf, transfer : ndarray of complex, shape (2 s, s + 1)
-        PSF and motion of the star.
+    psf : ndarray of complex, shape (2 s, s + 1)
+        PSF.
+    transfer : ndarray of complex64, shape (2 s, s + 1)
+        Motion of the star.
     rows, columns : ndarray of complex, shape (2 s,) and (s + 1,)
         Shift of the star.
     slopes : bool
@@ -159,25 +161,30 @@ def _fold(
 
 
 def _images(
-    psf: ComplexArray, transfer: ComplexArray, shift: Shift | None, slopes: bool
+    psf: ComplexArray,
+    transfer: ComplexArray | Complex64Array,
+    shift: Shift | None,
+    slopes: bool,
 ) -> FloatArray:
     """Return the image of a star of one electron, and its derivatives, (1 or 3, size, size)."""
     size = psf.shape[1] - 1
     rows, columns = Shift.by(0.0, 0.0, size) if shift is None else shift
     folded = np.empty((3 if slopes else 1, size, size // 2 + 1), complex)
-    _fold(psf, transfer, rows, columns, slopes, folded)
+    _fold(psf, transfer.astype(np.complex64, copy=False), rows, columns, slopes, folded)
     images: FloatArray = scipy.fft.irfft2(folded, s=(size, size), overwrite_x=True)
     return images
 
 
-def render(psf: ComplexArray, transfer: ComplexArray, shift: Shift | None = None) -> FloatArray:
+def render(
+    psf: ComplexArray, transfer: ComplexArray | Complex64Array, shift: Shift | None = None
+) -> FloatArray:
     """Return the image of a star of one electron, shape (size, size)."""
     image: FloatArray = _images(psf, transfer, shift, False)[0]
     return image
 
 
 def render_with_slopes(
-    psf: ComplexArray, transfer: ComplexArray, shift: Shift | None = None
+    psf: ComplexArray, transfer: ComplexArray | Complex64Array, shift: Shift | None = None
 ) -> FloatArray:
     """Return the image of a star of one electron, and its derivatives along x and y [1/pixel].
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, Complex64Array, ComplexArray, FloatArray, IntArray
 from schemas.inputs import term_input
 from schemas.payloads import Psf
 from tasks.files.disk import require
@@ -45,6 +45,8 @@ FARTHEST = 4.0  # scatters of the sample; the PSF is not extrapolated further
 # is then known to the order of the square of the step, and the flux to less than 10 ppm.
 SETTLED_PLACE = 0.01  # pixel
 SETTLED_FLUX = 5e-3
+# The same for a blend, whose outlying pixels are only known once place and flux are.
+SETTLED_BLEND = 1e-4  # pixel, and of the flux
 
 ROOM = 8.0  # pixel; of a stamp around the fitted pixels, for the motion of the star
 
@@ -132,22 +134,31 @@ class Star:
     # companions that move with the star: the sum of their transfer functions about its place, each
     # times its flux over the star's
     companions: ComplexArray | None = None
-    blur: ComplexArray | None = None
+    # transfer function of the motion; in single precision, since those of a sample are kept, it
+    # changes the flux by less than 0.01 ppm
+    blur: Complex64Array | None = None
 
     def join(self, companions: ComplexArray) -> None:
         """Let the model be that of the star with its companions, which are part of the stamp."""
         self.companions, self.blur = companions, None
 
+    def settled(self, moved: float, changed: float) -> bool:
+        """Return whether a fit has converged that moved the star [pixel] and changed its flux."""
+        blended = self.companions is not None or self.drift is not None
+        place, flux = (SETTLED_BLEND,) * 2 if blended else (SETTLED_PLACE, SETTLED_FLUX)
+        return moved < place and abs(changed) < flux * abs(self.flux)
+
     def transfer(self, size: int) -> ComplexArray:
         """Return the transfer function of the star at its place."""
         return shifted(self.blurred(size), self.x, self.y)
 
-    def blurred(self, size: int) -> ComplexArray:
+    def blurred(self, size: int) -> Complex64Array:
         """Return the transfer function of the star, and its companions, about its place."""
         if self.blur is None:
-            self.blur = motion_transfer(*self.motion, size)
+            blur = motion_transfer(*self.motion, size)
             if self.companions is not None:
-                self.blur += self.companions
+                blur += self.companions
+            self.blur = blur.astype(np.complex64)
         return self.blur
 
     def drawn(self, psf: Shape) -> FloatArray:
@@ -329,8 +340,7 @@ class StarModel:
             x, y, flux = star.x, star.y, star.flux
             model, errors = star.refine(self.psf, self.scale, inside)
             # with a flux far off, good pixels count as outliers
-            moved, changed = np.hypot(star.x - x, star.y - y), abs(star.flux - flux)
-            if moved < SETTLED_PLACE and changed < SETTLED_FLUX * abs(star.flux):
+            if star.settled(float(np.hypot(star.x - x, star.y - y)), star.flux - flux):
                 break
         return model, errors
 

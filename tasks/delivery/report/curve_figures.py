@@ -24,10 +24,11 @@ from tasks.delivery.report.drawing import (
     write_title,
 )
 from tasks.delivery.report.findings import Findings
+from tasks.delivery.report.noise_tables import optimal_circle
 from tasks.delivery.report.raster import Dots
 from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
 from tasks.delivery.report.tables import stage_name
-from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm, format_value
+from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm
 
 SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 
@@ -39,11 +40,11 @@ def draw_curves(findings: Findings, most: int) -> bytes:
     panels = canvas.grid(4, (0.075, 0.075, 0.92, 0.885), (0.16, 0.3))
     by_column = [row[column] for column in range(2) for row in panels]
     for place, (panel, name) in enumerate(zip(by_column, SHOWN_CURVES, strict=True)):
-        flux, radius = findings.curves[name]
+        flux, _ = findings.curves[name]
         relative = relative_flux(flux, points.good & np.isfinite(flux) & (flux > 0))
         draw_quantity(panel, points.hours, relative, points.good, most, labelled=place % 4 == 3)
         noise = findings.metrics.get(name, {}).get("P2P_PPM", np.nan)
-        aperture = f"{name}, {format_value(radius)} pixels" if name == OPTIMAL else name
+        aperture = f"{name}, {optimal_circle(findings)}" if name == OPTIMAL else name
         scatter = f"point to point {format_number(noise, '.0f')} ppm" if np.isfinite(noise) else ""
         write_title(panel, aperture, scatter)
     for panel in panels[-1]:

@@ -142,7 +142,8 @@ def _draw_noise_of_radius(panel: Panel, findings: Findings) -> None:
     style_panel(panel)
     low, high = panel.y.ends()
     panel.y.limits = low, high * (high / low) ** 0.5  # room for the legend
-    panel.upright(findings.curves[OPTIMAL][1], Line(QUIET, 0.6, (4, 2)))
+    if findings.way is not Way.PSF:
+        panel.upright(findings.curves[OPTIMAL][1], Line(QUIET, 0.6, (4, 2)))
     panel.legend(drawn, ("right", "top"), columns=2)
     label_x(panel, "radius [pixel]")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, RADII, Way
+from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII, Way
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Findings
 from tasks.delivery.report.series import removed_variance
@@ -50,9 +50,14 @@ def curves_table(findings: Findings) -> Table:
     return Table(head=head, rows=rows, numbers=(False, *[True] * 10), note=note)
 
 
+def optimal_circle(findings: Findings) -> str:
+    """Return the radius of the light curve OPTIMAL, or PSF if it has none."""
+    return PSF if findings.way is Way.PSF else f"{findings.curves[OPTIMAL][1]:g} pixels"
+
+
 def describe_optimal(findings: Findings) -> str:
     """Describe how the light curve OPTIMAL is measured."""
-    circle = f"the circle of {format_number(findings.curves[OPTIMAL][1])} pixels"
+    circle = f"the circle of {optimal_circle(findings)}"
     return {
         Way.CIRCLE: circle,
         Way.CORRECTED: f"{circle}, corrected for the light that blur moves across its border",
