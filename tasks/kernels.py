@@ -19,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from schemas import ROOT
 from schemas.errors import DrpError
 
@@ -43,6 +45,8 @@ def settle() -> None:
     for name in THREADS:
         if name != "NUMBA_NUM_THREADS" or not imported:  # numba refuses another number later
             os.environ[name] = "1"
+    if "numpy" in sys.modules:  # which has read the environment already, such as in a notebook
+        threadpool_limits(1)
     folder = cache_folder()
     if folder is None:
         os.environ.pop(CACHE, None)

@@ -95,6 +95,30 @@ def test_a_notebook_without_any_folder_compiles_in_memory() -> None:
     assert float(area) == pytest.approx(np.pi, rel=1e-12)
 
 
+NUMPY_FIRST = """
+import numpy  # reads OPENBLAS_NUM_THREADS
+import tasks
+from threadpoolctl import threadpool_info
+print(*(pool["num_threads"] for pool in threadpool_info()))
+"""
+
+
+def test_a_notebook_that_imports_numpy_first_has_one_thread_too() -> None:
+    """Sums of matrix products depend on the number of threads, and results on them."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", NUMPY_FIRST],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {"1"}
+
+
 DAMAGED_CACHE = """
 import os, sys
 from tasks.numerics.geometry import circle_overlap
