@@ -30,12 +30,12 @@ def measure_visit(
     light_curves = write_light_curves(
         images, upstream, c.pointing, c.background, c.position, photometry
     )
-    imagettes = curves = None
+    imagettes = curves = unmeasured = None
     if c.imagettes is not None:
         small, chosen = c.imagettes, settings.imagettes
         imagettes = measure_imagettes(small, images, scene, detector, removed, quality, chosen)
         if imagettes.used.get("IMAG_N") == 0:
-            imagettes = None
+            imagettes, unmeasured = None, imagettes
         else:
             curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
     return MeasuredVisit(
@@ -43,4 +43,5 @@ def measure_visit(
         light_curves=light_curves,
         imagettes=imagettes,
         imagette_light_curves=curves,
+        unmeasured=unmeasured,
     )

@@ -507,11 +507,13 @@ class MeasuredVisit(Payload):
     light_curves: LightCurves
     imagettes: ImagettePhotometry | None = None
     imagette_light_curves: LightCurves | None = None
+    unmeasured: ImagettePhotometry | None = None  # no imagette could be measured
 
     def leaves(self) -> list[Leaf]:
         """Return the results of all steps of the stage, in order."""
         steps = [self.apertures, self.psf_fit, self.contamination, self.quality, self.light_curves]
-        return [*steps, *(p for p in (self.imagettes, self.imagette_light_curves) if p is not None)]
+        some = self.unmeasured, self.imagettes, self.imagette_light_curves
+        return [*steps, *(p for p in some if p is not None)]
 
 
 class Published(Payload):

@@ -25,6 +25,8 @@ from tests.support.damage import (
 from tests.support.faults import (
     Bench,
     light_curve,
+    put_together,
+    take_apart,
 )
 
 
@@ -173,3 +175,18 @@ def test_a_sky_below_zero_is_published(bench: Bench, sound: Any) -> None:
 
 def test_unusable_is_what_no_measurement_survives() -> None:
     assert Quality.SAA | Quality.OCCULTED | Quality.UNUSABLE_IMAGE == UNUSABLE
+
+
+def test_a_visit_of_which_no_imagette_can_be_measured_is_published(
+    bench: Bench,
+) -> None:
+    path = bench.raw("SCI_RAW_Imagette")
+    parts = take_apart(path)
+    for part in parts:
+        if part.extname == "SCI_RAW_Imagette":
+            part.pixels = np.zeros_like(part.pixels)
+    put_together(path, parts)
+    outcome = bench.published()
+    rules = {rule["name"]: rule["found"] for rule in manifest(outcome)["verdict"]["rules"]}
+    assert "imagette_photometry" in rules["Steps with a warning"]
+    assert not list(outcome.folder.glob("*IMAGETTE*"))
