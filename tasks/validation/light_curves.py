@@ -184,6 +184,39 @@ def measure_used(part: Part, name: str) -> list[Measure]:
     return [Measure.of_share("used", kept, int(good.sum()), name)]
 
 
+def measure_choice(part: Part) -> list[Measure]:
+    """Measure the scatter of OPTIMAL over that of the quietest light curve, and of DEFAULT.
+
+    Standard deviations without the outliers of either, at the same points: robust scatters of some
+    hundred points differ by several per cent by chance.
+    """
+    optimal = residual(part, "OPTIMAL")
+
+    def compared(name: str) -> FloatArray:
+        other = residual(part, name)
+        both = optimal.used & other.used
+        pairs = [r.relative[both[r.used]] for r in (optimal, other)]
+        near = np.all([r.near[both[r.used]] for r in (optimal, other)], axis=0)
+        return np.stack(pairs, axis=1)[near]
+
+    series = {"DEFAULT": compared("DEFAULT")}
+    for name in ("PSF", *(f"R{radius}" for radius in CIRCLES)):
+        try:
+            series[name] = compared(name)
+        except AbsentError:
+            continue
+    best = max(series, key=lambda name: excess(series[name]))
+    return [
+        Measure.of_series("optimal", series[best], excess),
+        Measure.of_series("optimal_default", series["DEFAULT"], excess),
+    ]
+
+
+def excess(pairs: FloatArray) -> float:
+    """Return the scatter of the first of two series over that of the second, shape (n, 2)."""
+    return float(pairs[:, 0].std() / pairs[:, 1].std())
+
+
 def measure_best_circle(part: Part) -> list[Measure]:
     """Measure the scatter over the photon floor of the light curve that scatters least."""
     residuals = {}
@@ -364,6 +397,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
         applicable[f"correlations of {name}"] = partial(measure_correlations, name=name)
     if case["noise"]:
         applicable["noise in the best circle"] = measure_best_circle
+        applicable["choice of OPTIMAL"] = measure_choice
     if case["imagettes"] and case["noise"]:
         for name in ("IMAGETTE", "IMAGETTE_PSF"):
             applicable[f"noise of {name}"] = partial(measure_imagettes, name=name)

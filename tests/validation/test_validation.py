@@ -433,6 +433,22 @@ def test_contamination_is_divided_out_of_a_circle(tmp_path: Path) -> None:
     ] == pytest.approx(1, abs=0.2)
 
 
+def test_optimal_is_compared_with_the_quietest_and_with_default(tmp_path: Path) -> None:
+    """Light curves with 0.9, 0.8 and 1.2 of the noise of DEFAULT, and some without points."""
+    visit = Visit()
+    part = visit.write(tmp_path)
+    folder, plain = tmp_path / "products", "CH_SCI_COR_Lightcurve-DEFAULT_V0000.fits"
+    for name, noise in (("OPTIMAL", 0.9), ("R20", 0.8), ("PSF", 1.2)):
+        with fits.open(folder / plain) as file:
+            file[1].data["FLUX"] = 1e7 + noise * visit.white
+            file.writeto(folder / plain.replace("DEFAULT", name))
+    found = values(light_curves.measure_choice(part))
+    # the clipped points are the same but for the offset of the median
+    assert found == pytest.approx({"optimal": 0.9 / 0.8, "optimal_default": 0.9}, rel=1e-3)
+    assert judge(CLAIMS["optimal"], Estimate(found["optimal"], 0.01)) == "fail"
+    assert judge(CLAIMS["optimal_default"], Estimate(found["optimal_default"], 0.01)) == "pass"
+
+
 @pytest.mark.parametrize("depth", [1.0, 0.8])
 def test_the_depth_of_a_transit_is_measured(tmp_path: Path, depth: float) -> None:
     visit = Visit()
