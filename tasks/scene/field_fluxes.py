@@ -25,7 +25,7 @@ from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
-from tasks.numerics.robust import median_of_known
+from tasks.numerics.robust import median_of_known, robust_scatter
 from tasks.scene.optics import FINE
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import COLOUR_ERROR, Field
@@ -45,6 +45,11 @@ INSIDE = 0.1  # least mean share of a star's light in the window for its flux to
 FEWEST = 3  # images needed for a measurement
 MANY = 8  # images; with fewer, moving stars and static structure cannot be separated
 PASSES_BY = 40.0  # pixel; a star that moves further does not affect the median of a pixel
+
+
+# Stars whose fluxes are not measured have the usual factor of those of their colour: at least
+# FEWEST_ALIKE, measured to WELL, with temperatures that differ by less than the share ALIKE.
+FEWEST_ALIKE, WELL, ALIKE = 5, 0.05, 0.06
 
 
 def fit_factors(
@@ -178,7 +183,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="12", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="13", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
@@ -260,13 +265,45 @@ def choose_images(look: LookTerm, roll: FloatArray, size: int) -> IntArray:
 def enter_fluxes(
     table: dict[str, AnyArray], rows: IntArray, factors: FloatArray, errors: FloatArray
 ) -> dict[str, int | float]:
-    """Enter measured fluxes into rows of the table; return the used values."""
-    table["FLUXERR"][rows] = errors * table["FLUX"][rows]
-    table["FLUX"][rows] *= factors
+    """Enter measured fluxes into rows of the table; return the used values.
+
+    All other field stars are scaled by the usual factor of their colour, if that is known.
+    """
+    scale, scatter = usual_factors(table["T_EFF"], rows, factors, errors)
+    doubt = np.clip(scatter, WELL, COLOUR_ERROR)
+    scale[rows], doubt[rows] = factors, errors
+    known = ~table["TARGET"].astype(bool) & np.isfinite(scale)
+    table["FLUXERR"][known] = (doubt * table["FLUX"])[known]
+    table["FLUX"][known] *= scale[known]
     used: dict[str, int | float] = {"STAR_FIT": len(rows)}
     if len(rows):
         used |= {"STAR_AMP": float(np.median(factors)), "STAR_AMS": float(np.std(factors))}
     return used
+
+
+def usual_factors(
+    teff: FloatArray, rows: IntArray, factors: FloatArray, errors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the usual factor of measured stars of each star's colour, and its scatter, (n,).
+
+    A band converted by temperature is wrong in the same way for all stars of a temperature. NaN
+    where too few stars of that temperature are measured well.
+
+    Parameters
+    ----------
+    teff : ndarray, shape (n,)
+        Temperatures of all stars [K]; 0 is unknown.
+    rows, factors, errors : ndarray, shape (k,)
+        The measured stars, their measured over their expected fluxes, and the errors of these.
+    """
+    scale, scatter = np.full((2, len(teff)), np.nan)
+    good = errors < WELL
+    measured, factors = teff[rows[good]], factors[good]
+    for star, temperature in enumerate(teff):
+        alike = factors[np.abs(measured - temperature) <= ALIKE * temperature]
+        if len(alike) >= FEWEST_ALIKE:
+            scale[star], scatter[star] = np.median(alike), robust_scatter(alike)
+    return scale, scatter
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ refusal.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse
 
 from schemas.arrays import FloatArray
-from tasks.scene.field_fluxes import fit_factors
+from tasks.scene.field_fluxes import enter_fluxes, fit_factors
 
 SIDE, SIGMA = 40, 5.0
 
@@ -95,3 +97,27 @@ def test_errors_include_stars_missing_from_the_model() -> None:
     # with the variances alone pulls scatter by 23; an rms of 20 is known to 0.16, how 12 images
     # disagree to 0.2
     assert np.sqrt(np.mean(np.square(pulls))) < 1.6
+
+
+def test_unmeasured_stars_have_the_usual_factor_of_their_colour() -> None:
+    """Cool stars are 20 % brighter than the catalogue says, hot ones are not, one is unlike any."""
+    teff = np.array([5000.0, *[3850.0] * 8, *[6500.0] * 6, 12000.0])
+    table: dict[str, Any] = {
+        "T_EFF": teff,
+        "FLUX": np.full(16, 1000.0),
+        "FLUXERR": np.full(16, 100.0),
+        "TARGET": np.arange(16) == 0,
+    }
+    rows = np.array([1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13])
+    factors = np.array([1.18, 1.19, 1.2, 1.21, 1.22, 3.0, 0.99, 1.0, 1.0, 1.01, 1.0])
+    # a star that is known to 20 % only has no say
+    errors = np.where(factors > 2, 0.2, 0.01)
+    used = enter_fluxes(table, rows, factors, errors)
+    assert used["STAR_FIT"] == len(rows)
+    np.testing.assert_allclose(table["FLUX"][rows], 1000.0 * factors)
+    np.testing.assert_allclose(table["FLUXERR"][rows], 1000.0 * errors)
+    assert table["FLUX"][[7, 8, 14]].tolist() == [1200.0, 1200.0, 1000.0]
+    # scatters of 0.015 and 0: what is not measured is not known better than to 5 %
+    assert table["FLUXERR"][[7, 8, 14]].tolist() == [50.0, 50.0, 50.0]
+    assert (table["FLUX"][15], table["FLUXERR"][15]) == (1000.0, 100.0)  # too few alike
+    assert (table["FLUX"][0], table["FLUXERR"][0]) == (1000.0, 100.0)  # the target
