@@ -1,7 +1,8 @@
 """The light curve OPTIMAL: of all ways to measure the target, the one with the least noise.
 
 The noise of a candidate is measured about the consensus of the quiet ones: a transit, a trend or
-the star's own variability are in all of them, and cancel.
+the star's own variability are in all of them, and cancel. Circles and PSF have the same weight in
+it, since errors of all circles are alike.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tasks.photometry.noise import PPM
 FEWEST = 12  # good points; with fewer, the least formal error decides
 QUIET = 1.3  # of the least point-to-point scatter; candidates below it form the consensus
 SMOOTH = 1.0 / 24.0  # days; the consensus is smoothed by a running median of this width
+ORBIT = 1.6 / 24.0  # days; a slow error of one candidate changes with the roll, in each orbit
 CLIP = 4.0  # robust sigma; points further out, such as hits that were missed, do not decide
 # radii of the candidates [pixel]: smaller circles lose light to blur, and may be corrected for it;
 # larger ones collect noise
@@ -90,7 +92,8 @@ def choose(candidates: Sequence[Candidate], mjd: FloatArray, good: BoolArray) ->
     noise = np.full(len(candidates), np.nan)
     if not complete[usual] or used.sum() < FEWEST:
         return Choice(candidates[_least_error(candidates, good, usual)], noise)
-    noise[complete] = PPM * measure(alone[np.ix_(complete, used)], mjd[used])
+    of_psf = np.array([c.way is Way.PSF for c in candidates])
+    noise[complete] = PPM * measure(alone[np.ix_(complete, used)], of_psf[complete], mjd[used])
     counted = np.where(np.isfinite(noise), noise, np.inf)
     for k, one in enumerate(candidates):
         near = [j for j in (k - 1, k + 1) if 0 <= j < len(candidates)]
@@ -110,15 +113,18 @@ def _least_error(candidates: Sequence[Candidate], good: BoolArray, usual: int) -
     return int(np.argmin(formal)) if np.isfinite(formal).any() else usual
 
 
-def measure(flux: FloatArray, mjd: FloatArray) -> FloatArray:
-    """Return the relative noise of some light curves about their consensus, shape (k,).
+def measure(flux: FloatArray, of_psf: BoolArray, mjd: FloatArray) -> FloatArray:
+    """Return the relative noise of some light curves, shape (k,).
 
-    It is the root mean square of the scatter about the consensus and of that from point to point.
+    It is the root mean square of three scatters: from point to point, about the consensus, and
+    about the running median over an orbit.
 
     Parameters
     ----------
     flux : ndarray, shape (k, n)
         Fluxes at the same times, finite.
+    of_psf : ndarray of bool, shape (k,)
+        Which of them are those of the PSF.
     mjd : ndarray, shape (n,)
         Times [day].
     """
@@ -128,10 +134,14 @@ def measure(flux: FloatArray, mjd: FloatArray) -> FloatArray:
     rough = np.array([clipped_scatter(np.diff(v)) / np.sqrt(2.0) for v in relative])
     if not np.isfinite(rough).any():
         return rough
-    quiet = rough <= QUIET * np.nanmin(rough)
-    consensus = running_median(mjd[order], np.median(relative[quiet], axis=0))
-    slow = np.array([clipped_scatter(v - consensus) for v in relative])
-    return np.asarray(np.hypot(slow, rough) / np.sqrt(2.0))
+    time, quiet = mjd[order], rough <= QUIET * np.nanmin(rough)
+    families = [quiet & ~of_psf, quiet & of_psf]
+    consensus = np.mean([np.median(relative[f], axis=0) for f in families if f.any()], axis=0)
+    smooth = running_median(time, consensus[None], SMOOTH)[0]
+    slow = np.array([clipped_scatter(v - smooth) for v in relative])
+    changes = relative - running_median(time, relative, ORBIT)
+    by_orbit = np.array([clipped_scatter(v) for v in changes])
+    return np.asarray(np.sqrt((rough**2 + slow**2 + by_orbit**2) / 3.0))
 
 
 def clipped_scatter(values: FloatArray) -> float:
@@ -145,8 +155,9 @@ def clipped_scatter(values: FloatArray) -> float:
     return float(kept.std()) if kept.size else float("nan")
 
 
-def running_median(time: FloatArray, values: FloatArray) -> FloatArray:
-    """Return the medians of the values within half of SMOOTH about each time, in rising order."""
-    first = np.searchsorted(time, time - SMOOTH / 2, "left")
-    last = np.searchsorted(time, time + SMOOTH / 2, "right")
-    return np.array([np.median(values[a:b]) for a, b in zip(first, last, strict=True)])
+def running_median(time: FloatArray, values: FloatArray, width: float) -> FloatArray:
+    """Return the medians of series, shape (k, n), within half of `width` about each time, (n,)."""
+    first = np.searchsorted(time, time - width / 2, "left")
+    last = np.searchsorted(time, time + width / 2, "right")
+    medians = [np.median(values[:, a:b], axis=1) for a, b in zip(first, last, strict=True)]
+    return np.stack(medians, axis=1)

@@ -65,7 +65,7 @@ LEAST_LIGHT, MOST_LIGHT = 0.1, 10.0
 MOST_REPLACED = 0.05  # of the default aperture; a track of a cosmic ray replaces 0.015
 
 
-@step("quality", "LC_QUAL", version="10", payload=QualityTerm, leaves=["TERM_QUALITY"])
+@step("quality", "LC_QUAL", version="11", payload=QualityTerm, leaves=["TERM_QUALITY"])
 def assess_quality(
     corrected: Corrected,
     events: Events,

@@ -83,7 +83,17 @@ def test_noise_is_measured_in_white_noise() -> None:
     """The error of a standard deviation of N points is 3 %; 5 sigma."""
     rng = np.random.default_rng(5)
     flux = 1.0 + np.array([[1e-4], [3e-4]]) * rng.normal(size=(2, N))
-    np.testing.assert_allclose(measure(flux, MJD), [1e-4, 3e-4], rtol=0.15)
+    np.testing.assert_allclose(measure(flux, np.zeros(2, bool), MJD), [1e-4, 3e-4], rtol=0.15)
+
+
+def test_errors_that_all_circles_share_are_seen_by_the_psf() -> None:
+    """Light of field stars changes all circles with the roll; there are 34 of them, and one PSF."""
+    rolled = 2e-4 * np.sin(2 * np.pi * (MJD - MJD[0]) * 24 / 1.65)
+    candidates = curves({(Way.PSF, 25.0): 80.0, **dict.fromkeys(AROUND_28, 0.0)})
+    assert chosen(candidates)[0] is Way.CORRECTED
+    for one in candidates[:-1]:
+        one.alone[:] *= 1.0 + rolled
+    assert chosen(candidates) == (Way.PSF, 25.0)
 
 
 def test_field_stars_are_taken_out_before_noise_is_compared() -> None:
