@@ -135,7 +135,7 @@ class Star:
     # times its flux over the star's
     companions: ComplexArray | None = None
     # transfer function of the motion; in single precision, since those of a sample are kept, it
-    # changes the flux by less than 0.01 ppm
+    # changes the flux by 0.01 ppm
     blur: Complex64Array | None = None
 
     def join(self, companions: ComplexArray) -> None:
