@@ -135,7 +135,8 @@ def test_killed_workers_and_a_killed_scheduler_cost_no_visit(
     assert sorted(published.read_text().splitlines()) == names  # each once
     tried = (tmp_path / "began").read_text().splitlines()
     assert tried.count("bad") == 1
-    assert 2 <= tried.count("poison") <= 4
+    # two calls, in each of which it is tried three times among others, and three times alone
+    assert 2 <= tried.count("poison") <= 2 * 2 * 3
 
 
 # `drp reduce`, except that one visit kills the worker that started it

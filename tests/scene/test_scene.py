@@ -389,5 +389,5 @@ def test_a_shift_is_the_transfer_function_of_a_place() -> None:
     psf, blur = solve_psf(visit(10), SIZE, 1e-4), motion_transfer(*np.ones((2, 1)), SIZE)
     direct = render_with_slopes(psf, motion_transfer(np.array([32.3]), np.array([31.1]), SIZE))
     moved_there = render_with_slopes(psf, blur, Shift.by(31.3, 30.1, SIZE))
-    # rounding of some thousand complex products
-    assert np.abs(direct - moved_there).max() < 1e-12
+    # transfer functions in single precision, in which a shift is a part of them or not
+    assert np.abs(direct - moved_there).max() < 1e-7 * direct.max()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -40,11 +39,10 @@ HIT = [1, 2, 3, 6, 10]  # images of the tiny visit with a cosmic ray within 25 p
 def know_steps(bench: Bench, reduced: Reduced) -> None:
     """Put every step of the undamaged visit into the work folder of a bench.
 
-    Products are hard links: they are replaced, never written into.
+    Products are copies: another link to a file that a step reads is a change of that file.
     """
-    shutil.copytree(reduced.work / "records", bench.work / "records")
-    products = reduced.work / "products"
-    shutil.copytree(products, bench.work / "products", copy_function=os.link)
+    for folder in ("records", "products"):
+        shutil.copytree(reduced.work / folder, bench.work / folder)
 
 
 def manifest(outcome: Outcome) -> dict[str, Any]:

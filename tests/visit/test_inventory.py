@@ -72,7 +72,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Digests:
 
 @pytest.fixture
 def place(tiny_visit: Path, library: Path, memory: Digests, tmp_path: Path) -> Place:
-    visit = Path(shutil.copytree(tiny_visit, tmp_path / "visit", copy_function=os.link))
+    visit = Path(shutil.copytree(tiny_visit, tmp_path / "visit"))
     return Place(visit, library, memory)
 
 
