@@ -56,7 +56,8 @@ KERNELS := calibration/test_calibration calibration/test_damage calibration/test
 	correction/test_background correction/test_cosmics correction/test_defects correction/test_smearing correction/test_stages \
 	correction/test_telegraphic numerics/test_geometry numerics/test_robust photometry/test_apertures photometry/test_metrics scene/test_field_fluxes \
 	scene/test_look scene/test_plate scene/test_scene scene/test_stars
-COVERED := $(KERNELS) files/test_gate engine/test_store photometry/test_imagettes delivery/test_uncertainty
+COVERED := $(KERNELS) calibration/test_plausible files/test_gate engine/test_store photometry/test_imagettes photometry/test_optimal \
+	photometry/test_quality scene/test_bad_pixels scene/test_catalogue scene/test_degenerate scene/test_gaps delivery/test_uncertainty
 coverage: $(VENV)/.installed ## measure branch coverage of kernels, steps, gate and store
 	@rm -f .coverage
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report= $(COVERED:%=tests/%.py)
