@@ -77,18 +77,19 @@ print(circle_overlap((4, 4), 2.0, 2.0, 1.0).sum())
 """
 
 
+def run_python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter of its own, as a notebook does."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False
+    )
+
+
 @pytest.mark.slow  # an interpreter that compiles
 def test_a_notebook_without_any_folder_compiles_in_memory() -> None:
     environment = {**os.environ, "HOME": READ_ONLY, "DRP_WORK": f"{READ_ONLY}/work"}
     environment |= {kernels.CACHE: READ_ONLY, "OPENBLAS_NUM_THREADS": "4"}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_CACHE],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = run_python(WITHOUT_CACHE, environment)
     assert done.returncode == 0, done.stderr
     first, area = done.stdout.splitlines()
     assert first == "None 1"
@@ -108,14 +109,8 @@ def test_a_notebook_that_imports_numpy_first_has_one_thread_too() -> None:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", NUMPY_FIRST],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        capture_output=True,
-        check=True,
-    )
+    done = run_python(NUMPY_FIRST, environment)
+    assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {"1"}
 
 

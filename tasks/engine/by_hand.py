@@ -131,7 +131,7 @@ def check_cube(hdu: Hdu) -> None:
     """Reject a cube with infinite or absurd pixels; NaN means no data."""
     ny, nx = hdu.shape[-2:]
     planes = blocks(hdu.rows, ny * nx * 8) if len(hdu.shape) == 3 else [(0, ny)]
-    # written so that NaN is none of them
+    # comparisons with NaN are false: it is not counted
     if bad := sum(
         int(np.count_nonzero(np.abs(hdu.stored(a, b)) > MOST_ELECTRONS)) for a, b in planes
     ):

@@ -234,8 +234,8 @@ def between_stacks(
 ) -> FloatArray:
     """Interpolate values of the stacks to the times of imagettes, shape (n,).
 
-    Only `known` values are used, if there are any: that of a damaged stack is none, and would pull
-    down those of the imagettes beside it.
+    Only `known` values are used, if there are any: a damaged stack has none, and its 0 would lower
+    those of the imagettes beside it.
     """
     order = np.argsort(stacks, kind="stable")
     if known is not None and known.any():
