@@ -9,6 +9,8 @@ from schemas import ROOT
 
 TESTS = ROOT / "tests"
 
+HOUSES = ("drp", "flows", "tasks", "reference_data")
+
 
 def imported_modules(path: Path) -> set[str]:
     """Return the modules that a file imports, at its top or within functions."""
@@ -97,9 +99,7 @@ def disk_calls(path: Path) -> list[str]:
 
 def test_every_look_at_the_disk_passes_the_disk_layer() -> None:
     found: dict[str, list[str]] = {}
-    for path in (
-        p for house in ("flows", "tasks", "reference_data") for p in (ROOT / house).rglob("*.py")
-    ):
+    for path in (p for house in HOUSES for p in (ROOT / house).rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()
         if name != "tasks/files/disk.py" and not name.startswith(APART):
             found[name] = disk_calls(path)
@@ -113,7 +113,7 @@ def test_every_look_at_the_disk_passes_the_disk_layer() -> None:
 def test_every_lock_is_one_of_the_disk_layer() -> None:
     beside = [
         path.relative_to(ROOT).as_posix()
-        for house in ("flows", "tasks", "reference_data")
+        for house in HOUSES
         for path in (ROOT / house).rglob("*.py")
         if "fcntl" in imported_modules(path)
     ]

@@ -45,7 +45,7 @@ from tasks.visit.terms import term_column
 Columns = dict[str, AnyArray]
 
 _HEADER_METRICS = ("ROBMEAN", "MEDIAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
-_OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
+OWN_METRICS = ("N_GOOD", "ROB_PPM", "P2P_PPM", "CDPP_30M", "CDPP_3H", "CDPP_6H", "FORM_PPM")
 # Columns that software written for other missions looks for; they follow the SOC's columns. TIME
 # counts from the epoch that lightkurve's reader assumes.
 _DAY_ZERO = 2454833
@@ -70,14 +70,14 @@ _DAYS = {
 
 _OWN = Structure(
     "SCI_COR_Lightcurve",
-    keywords={**{name: USED[name] for name in _OWN_METRICS}, **_DAYS},
+    keywords={**{name: USED[name] for name in OWN_METRICS}, **_DAYS},
     columns=OWN_COLUMNS,
 )
 
 
 def light_curve_structure(used: dict[str, Value]) -> Structure:
     """Return the SOC's structure with our own columns and the keywords of the used values."""
-    declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *_OWN_METRICS])
+    declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *OWN_METRICS])
     return replace(
         declared, columns=(*declared.columns, *OWN_COLUMNS), keywords={**declared.keywords, **_DAYS}
     )
@@ -348,7 +348,7 @@ def read_curve_metrics(product: Product) -> dict[str, dict[str, float]]:
 def metric_keywords(values: Mapping[str, float]) -> dict[str, Value]:
     """Return metrics as keywords; NaN becomes 0, because FITS headers cannot hold NaN."""
     keywords: dict[str, Value] = {}
-    for name in (*_HEADER_METRICS, *_OWN_METRICS):
+    for name in (*_HEADER_METRICS, *OWN_METRICS):
         value = values[name]
         number = value if np.isfinite(value) else 0.0
         keywords[name] = int(number) if name in ("ROBMEAN", "MEDIAN", "N_GOOD") else number

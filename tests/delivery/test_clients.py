@@ -14,7 +14,6 @@ import subprocess
 import tarfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,43 +24,13 @@ from astropy.timeseries import TimeSeries
 from astropy.units import UnitsWarning
 
 import flows.reduce  # noqa: F401  (its imports declare the steps)
-from schemas import ROOT
 from schemas.light_curves import LIGHT_CURVES
 from schemas.products import soc_structure
 from tasks.engine.run import STEPS
 from tasks.numerics.times import bjd_tdb
 from tests.conftest import raw_file
+from tests.support.clients import last_line
 from tests.support.runs import Bench
-
-CLIENTS = ROOT / "tests" / "clients"
-
-
-def client(name: str) -> Path:
-    """Return the Python of a client; skip the test if `make clients` did not install it."""
-    python = ROOT / ".clients" / name / "bin" / "python"
-    if not (python.parent.parent / ".installed").is_file():
-        reason = f"{name} is not installed (make clients)"
-        if os.environ.get("DRP_CLIENTS") == "required":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return python
-
-
-def last_line(name: str, script: str, *arguments: object, **environment: str) -> dict[str, Any]:
-    """Run a script with a client's Python and return its last line as JSON."""
-    command = [str(client(name)), str(CLIENTS / script), *map(str, arguments)]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    done = subprocess.run(
-        command,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 @pytest.fixture(scope="module")

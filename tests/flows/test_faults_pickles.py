@@ -71,7 +71,7 @@ def test_the_source_names_nothing_that_runs_data() -> None:
     )
     sources = [
         p
-        for folder in ("flows", "tasks", "schemas", "reference_data")
+        for folder in ("drp", "flows", "tasks", "schemas", "reference_data")
         for p in (ROOT / folder).rglob("*.py")
     ]
     assert len(sources) > 30

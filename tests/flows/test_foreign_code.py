@@ -40,7 +40,7 @@ def process_calls(path: Path) -> Iterator[str]:
 
 
 def test_only_one_module_starts_processes() -> None:
-    packages = ("flows", "tasks", "schemas", "reference_data", "docs", "benchmarks")
+    packages = ("drp", "flows", "tasks", "schemas", "reference_data", "docs", "benchmarks")
     found = {
         path.relative_to(ROOT).as_posix(): list(process_calls(path))
         for package in packages

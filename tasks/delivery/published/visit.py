@@ -16,14 +16,17 @@ from schemas.manifest import FileEntry, Manifest
 from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
 from schemas.terms import TERMS
+from schemas.used import with_keywords
 from tasks.delivery.folder import MANIFEST, is_published, published_file, read_manifest
-from tasks.delivery.light_curves import OWN_COLUMNS
+from tasks.delivery.light_curves import OWN_COLUMNS, OWN_METRICS
 from tasks.files import disk
 from tasks.files.reader import open_declared
 
 Columns = dict[str, AnyArray]
 
 CURVE = "SCI_COR_Lightcurve"
+
+CURVE_STEPS = ("light_curves", "imagette_light_curves")
 
 
 def published_folder(path: Path) -> Path:
@@ -107,19 +110,29 @@ class PublishedVisit:
 
     def curve_names(self) -> list[str]:
         """Return the names of the light curves of the stacked images."""
-        names = [file.product for file in self.manifest.files if file.step == "light_curves"]
+        return self._curves_of("light_curves")
+
+    def every_curve(self) -> list[str]:
+        """Return the names of all light curves, those of the imagettes last."""
+        return [name for step in CURVE_STEPS for name in self._curves_of(step)]
+
+    def _curves_of(self, step: str) -> list[str]:
+        names = [file.product for file in self.manifest.files if file.step == step]
         return [n.removeprefix(f"{CURVE}-") for n in names if n.startswith(f"{CURVE}-")]
+
+    def curve_path(self, name: str) -> Path:
+        """Return the path of a light curve."""
+        step = next((s for s in CURVE_STEPS if name in self._curves_of(s)), CURVE_STEPS[0])
+        return self.place(step, f"{CURVE}-{name}")
 
     def curve(self, name: str) -> Columns:
         """Return the columns of a light curve; our own columns only if it has them."""
-        return table(
-            self.place("light_curves", f"{CURVE}-{name}"), CURVE, soc_structure(CURVE), OWN_COLUMNS
-        )
+        return table(self.curve_path(name), CURVE, soc_structure(CURVE), OWN_COLUMNS)
 
     def keywords(self, name: str, *keys: str) -> dict[str, Any]:
         """Return values from the header of a light curve."""
-        path = self.place("light_curves", f"{CURVE}-{name}")
-        with open_declared(path, _only(CURVE, Use(soc_structure(CURVE)))) as file:
+        declared = with_keywords(soc_structure(CURVE), OWN_METRICS)
+        with open_declared(self.curve_path(name), _only(CURVE, Use(declared))) as file:
             return {k: file[CURVE].keyword(k) for k in keys}
 
 
