@@ -27,7 +27,7 @@ from schemas.payloads import (
 )
 from schemas.products import soc_structure
 from schemas.used import with_keywords
-from tasks.correction.cosmics import Track, tracks
+from tasks.correction.cosmics import find_tracks
 from tasks.correction.hits import COSMIC
 from tasks.engine.run import new_file
 from tasks.engine.step import Leaves, history, step
@@ -39,7 +39,6 @@ from tasks.visit.clean import Effects, clean_block, read_effects, read_flags
 from tasks.visit.headers import image_metadata, step_keywords, target_position, visit_keywords
 from tasks.visit.images import Images, open_images
 from tasks.visit.terms import (
-    DefectList,
     PositionTerm,
     read_background,
     read_defect_list,
@@ -124,7 +123,7 @@ def write_smearing(writer: FitsWriter, images: Images, rows: FloatArray, share: 
 
 @step(
     "corrections",
-    version="2",
+    version="3",
     payload=Corrections,
     leaves=[],
     writes=["PIP_COR_BkgSLSubArray", "PIP_COR_PixelFlagMapSubArray", "PIP_REP_DetectedCosmics"],
@@ -177,35 +176,27 @@ def flag_map(images: Images, flags: IntArray) -> NewHdu:
 def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
     """Return PIP_REP_DetectedCosmics, with a row for each track in every image."""
     declared = soc_structure("PIP_REP_DetectedCosmics")
-    rows = tracks_by_image(read_defect_list(defects), images.shape)
-    which = np.array([i for i, _ in rows], np.int64)
+    listed = read_defect_list(defects)
+    rays = listed.kind == COSMIC
+    image, rows, columns = (v[rays] for v in (listed.image, listed.y, listed.x))
+    found = find_tracks(image, rows, columns, listed.amount[rays], images.shape)
+    which = found.image
     values = {
         "UTC_TIME": images.metadata.column("UTC_TIME")[which],
         "MJD_TIME": images.mjd[which],
         "CE_COUNTER": images.metadata.column("CE_COUNTER")[which],
         "IMAGE_NUM": which & 0xFFFF,
-        "RELATED_DATA": np.full(len(rows), "SCI_COR_SubArray"),
-        "X_CENT_POS": np.array([t.x + 0.5 + images.x_offset for _, t in rows]),
-        "Y_CENT_POS": np.array([t.y + 0.5 + images.y_offset for _, t in rows]),
-        "ELLIPTICITY": np.array([t.ellipticity for _, t in rows]),
-        "POS_ANGLE": np.array([t.angle for _, t in rows]),
-        "SIZE_SMAJOR_AXIS": np.array([t.major for _, t in rows]),
-        "SIZE_SMINOR_AXIS": np.array([t.minor for _, t in rows]),
-        "NUM_PIXELS": np.array([t.pixels for _, t in rows]),
+        "RELATED_DATA": np.full(len(which), "SCI_COR_SubArray"),
+        "X_CENT_POS": found.x + 0.5 + images.x_offset,
+        "Y_CENT_POS": found.y + 0.5 + images.y_offset,
+        "ELLIPTICITY": found.ellipticity,
+        "POS_ANGLE": found.angle,
+        "SIZE_SMAJOR_AXIS": found.major,
+        "SIZE_SMINOR_AXIS": found.minor,
+        "NUM_PIXELS": found.pixels,
     }
     keywords = {**visit_keywords(images, declared), "DATANAME": "SubArray"}
     return NewHdu(declared, keywords, columns=values)
-
-
-def tracks_by_image(defects: DefectList, shape: tuple[int, int]) -> list[tuple[int, Track]]:
-    """Return the tracks of cosmic rays, each with the index of its image."""
-    rays = defects.kind == COSMIC
-    rows: list[tuple[int, Track]] = []
-    for i in np.unique(defects.image[rays]):
-        of = rays & (defects.image == i)
-        found = tracks(defects.y[of], defects.x[of], defects.amount[of], shape)
-        rows += [(int(i), track) for track in found]
-    return rows
 
 
 def centroid_table(images: Images, position: PositionTerm, intended: tuple[float, float]) -> NewHdu:

@@ -224,7 +224,7 @@ def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
     return places[0], places[1]
 
 
-@step("background_1", version="8", payload=Background, leaves=["TERM_BACKGROUND_1"])
+@step("background_1", version="9", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
     calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
@@ -301,7 +301,7 @@ def choose_slopes(
     return found, np.where(slanted[:, None], planes[:, 2:4], 0.0)
 
 
-@step("background", "BKGSL_W", version="10", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="11", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product,
     scene: Scene,

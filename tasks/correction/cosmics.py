@@ -2,81 +2,100 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import scipy.ndimage
+import scipy.sparse
+import scipy.sparse.csgraph
 
 from schemas.arrays import FloatArray, IntArray
 
 PIXEL = 1.0 / 12.0  # variance of a uniform pixel; makes a single pixel round
 
 
-@dataclass(frozen=True)
-class Track:
-    """A track of a cosmic ray."""
+class Tracks(NamedTuple):
+    """Tracks of cosmic rays, arrays of shape (k,)."""
 
-    x: float  # index [pixel]
-    y: float
-    major: float  # axes [pixel]
-    minor: float
-    angle: float  # of the major axis, from x towards y [deg]
-    pixels: int
+    image: IntArray
+    x: FloatArray  # index [pixel]
+    y: FloatArray
+    major: FloatArray  # axes [pixel]
+    minor: FloatArray
+    angle: FloatArray  # of the major axis, from x towards y [deg]
+    pixels: IntArray
 
     @property
-    def ellipticity(self) -> float:
+    def ellipticity(self) -> FloatArray:
         """1 - minor / major axis."""
         return 1.0 - self.minor / self.major
 
 
-def tracks(
-    rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[int, int]
-) -> list[Track]:
-    """Group the hit pixels of an image into tracks.
+def find_tracks(
+    image: IntArray, rows: IntArray, columns: IntArray, charge: FloatArray, shape: tuple[int, int]
+) -> Tracks:
+    """Group the hit pixels of some images into tracks.
 
     Parameters
     ----------
-    rows, columns : ndarray of int, shape (k,)
-        Hit pixels.
-    charge : ndarray, shape (k,)
+    image, rows, columns : ndarray of int, shape (n,)
+        Hit pixels, each once.
+    charge : ndarray, shape (n,)
         Excess charge, the weight for place and shape [electron].
     shape : tuple of int
-        (ny, nx) of the image.
+        (ny, nx) of the images.
 
     Returns
     -------
-    list of Track
-        In order of their first pixel, row by row. Axes are the standard deviations of the charge,
-        including that of a pixel.
+    Tracks
+        Ordered by image and first pixel, row by row. Axes are the standard deviations of the
+        charge, including that of a pixel.
 
     Raises
     ------
     ValueError
-        If a pixel lies outside of the image.
+        If a pixel lies outside of its image.
     """
     if len(rows) and (
         min(rows.min(), columns.min()) < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]
     ):
         raise ValueError(f"a hit pixel lies outside of an image of {shape[1]} x {shape[0]} pixels")
-    mask, weight = np.zeros(shape, dtype=bool), np.zeros(shape)
-    mask[rows, columns] = True
-    weight[rows, columns] = np.maximum(charge, 1e-9)
-    labels, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
-    found = []
-    for k, box in enumerate(scipy.ndimage.find_objects(labels), 1):
-        y, x = np.nonzero(labels[box] == k)
-        y, x = y + box[0].start, x + box[1].start
-        found.append(_track(x, y, weight[y, x]))
-    assert len(found) == count
-    return found
+    order = np.lexsort((columns, rows, image))
+    image, rows, columns = image[order], rows[order], columns[order]
+    track, count = _connected(image, rows, columns, shape)
+    weight = np.maximum(charge[order], 1e-9)
+    first = np.unique(track, return_index=True)[1]
 
+    def mean(values: FloatArray) -> FloatArray:
+        sums, weights = (np.bincount(track, w, count) for w in (weight * values, weight))
+        return np.asarray(sums / weights, np.float64)
 
-def _track(x: IntArray, y: IntArray, charge: FloatArray) -> Track:
-    """Return the track of adjacent pixels, from the moments of their charge."""
-    w = charge / charge.sum()
-    cx, cy = float(w @ x), float(w @ y)
-    xx, yy, xy = w @ (x - cx) ** 2 + PIXEL, w @ (y - cy) ** 2 + PIXEL, w @ ((x - cx) * (y - cy))
+    x, y = mean(columns.astype(np.float64)), mean(rows.astype(np.float64))
+    dx, dy = (np.asarray(p - m[track]) for p, m in ((columns, x), (rows, y)))
+    xx, yy, xy = mean(dx * dx) + PIXEL, mean(dy * dy) + PIXEL, mean(dx * dy)
     middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    angle = float(np.degrees(0.5 * np.arctan2(2 * xy, xx - yy)))
-    major, minor = float(np.sqrt(middle + spread)), float(np.sqrt(middle - spread))
-    return Track(cx, cy, major, minor, angle, len(x))
+    angle = np.degrees(0.5 * np.arctan2(2 * xy, xx - yy))
+    axes = np.sqrt(middle + spread), np.sqrt(middle - spread)
+    return Tracks(image[first], x, y, *axes, angle, np.bincount(track, minlength=count))
+
+
+def _connected(
+    image: IntArray, rows: IntArray, columns: IntArray, shape: tuple[int, int]
+) -> tuple[IntArray, int]:
+    """Return the number of each pixel's group of adjacent ones, and how many groups there are.
+
+    Groups are numbered in the order of their first pixels. Pixels are ordered; those that touch
+    diagonally are adjacent.
+    """
+    n, width = len(rows), shape[1] + 1  # a free column, so that the edges of rows do not touch
+    if not n:
+        return np.zeros(0, np.int64), 0
+    place = (image.astype(np.int64) * (shape[0] + 1) + rows) * width + columns
+    pairs = []
+    for step in (1, width - 1, width, width + 1):  # to the right, and in the next row
+        at = np.minimum(np.searchsorted(place, place + step), n - 1)
+        mine = np.flatnonzero(place[at] == place + step)
+        pairs.append(np.stack([mine, at[mine]]))
+    here, there = np.concatenate(pairs, axis=1)
+    touching = scipy.sparse.coo_array((np.ones(len(here), np.int8), (here, there)), shape=(n, n))
+    count, label = scipy.sparse.csgraph.connected_components(touching, directed=False)
+    return np.asarray(label, np.int64), int(count)

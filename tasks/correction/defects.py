@@ -139,8 +139,7 @@ def search(
     static = static_excess(excess, error, sample.star, settings.static, settings.share)
     static[sample.telegraphic | dead | spared] = 0.0
     found, doubt = Found(rest.images.count), np.zeros(rest.images.count)
-    hits = Search(rest, sample, static, dead, near, settings, searched, found)
-    hits.spared = spared
+    hits = Search(rest, sample, static, dead, near, settings, searched, found, spared)
     for k in range(len(searched)):
         hits.image(k)
     flicker = hits.flicker()
@@ -287,7 +286,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
-@step("defects_1", version="12", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="13", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
     events: Events,
@@ -313,7 +312,7 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="13",
+    version="14",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )

@@ -150,7 +150,7 @@ def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
 @step(
     "correct_full_array",
     *OWN,
-    version="4",
+    version="5",
     payload=Corrected,
     leaves=["SCI_COR_FullArray"],
     writes=[Structure("SCI_COR_FullArray", keywords={name: USED[name] for name in MEASURED})],

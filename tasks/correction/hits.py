@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.ndimage
 from numba import njit
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.settings import DefectSettings
 from tasks.correction.steady import Sample
+from tasks.numerics.inner import inner_njit
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of
 from tasks.scene.residuals import Residuals
 
@@ -20,6 +20,8 @@ COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE = 1, 2, 3, 4  # kinds of entries of the
 TRACK = 1.0  # sigma; by so much less the brightest pixel of a group may stand out
 
 DOUBTFUL = 0.5  # sigma; about a limit, within which excess charge is subtracted in part
+
+LN_7 = 1.945910149055313  # natural logarithm of 7
 
 # of the images; a pixel hit more often flickers, and is not hit by cosmic rays
 OFTEN = 0.1
@@ -30,6 +32,29 @@ BRIGHT_FIELD = 3.0
 FEW_PIXELS = 30  # of them in a tile, needed for a measurement
 
 TILE = 20  # pixel; side of the squares in which they are combined
+
+
+@inner_njit(cache=True, nogil=True, error_model="numpy")
+def _grow(
+    pull: FloatArray, y: int, x: int, neighbour: float, taken: BoolArray, group: IntArray
+) -> int:
+    """Collect the pixels above `neighbour` that are connected to (y, x), including diagonally.
+
+    They are marked in `taken`, and their flat indices written to `group`; returns their number.
+    """
+    ny, nx = pull.shape
+    group[0], taken[y, x] = y * nx + x, True
+    done, count = 0, 1
+    while done < count:
+        cy, cx = group[done] // nx, group[done] % nx
+        done += 1
+        for j in range(max(cy - 1, 0), min(cy + 2, ny)):
+            for i in range(max(cx - 1, 0), min(cx + 2, nx)):
+                if not taken[j, i] and pull[j, i] > neighbour:
+                    taken[j, i] = True
+                    group[count] = j * nx + i
+                    count += 1
+    return count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -45,29 +70,16 @@ def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -
     hit : ndarray of bool, shape (ny, nx)
         Output mask, initially False.
     """
-    ny, nx = pull.shape
-    stack = np.empty((ny * nx, 2), np.int64)
+    group = np.empty(pull.size, np.int64)
     count = 0
-    for y in range(ny):
-        for x in range(nx):
-            if hit[y, x] or not pull[y, x] > seed:
-                continue
-            top = 1
-            stack[0, 0], stack[0, 1] = y, x
-            hit[y, x] = True
-            while top > 0:
-                top -= 1
-                cy, cx = stack[top, 0], stack[top, 1]
-                count += 1
-                for j in range(max(cy - 1, 0), min(cy + 2, ny)):
-                    for i in range(max(cx - 1, 0), min(cx + 2, nx)):
-                        if not hit[j, i] and pull[j, i] > neighbour:
-                            hit[j, i] = True
-                            stack[top, 0], stack[top, 1] = j, i
-                            top += 1
+    for y in range(pull.shape[0]):
+        for x in range(pull.shape[1]):
+            if pull[y, x] > seed and not hit[y, x]:
+                count += _grow(pull, y, x, neighbour, hit, group)
     return count
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
 def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
     """Return the share of the excess of each pixel that is charge of a cosmic ray, (ny, nx).
 
@@ -85,25 +97,33 @@ def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
     seed, neighbour : float
         Limits as in `find_hits`, where the share is 1/2.
     """
-    near = np.zeros(pull.shape, dtype=bool)
-    find_hits(pull, seed - DOUBTFUL - TRACK, neighbour - DOUBTFUL, near)
-    labels, count = scipy.ndimage.label(near, np.ones((3, 3)))
-    shares = np.zeros(pull.shape)
-    if count:
-        group, values = labels[near] - 1, pull[near]
-        peaks = np.zeros(count)
-        np.maximum.at(peaks, group, values)
-        size = np.bincount(group)
-        chance = 2.0 * np.log(7.0) * (size - 1)
-        together = np.sqrt(np.maximum(np.bincount(group, values) ** 2 / size - chance, 0.0))
-        score = np.maximum(peaks, np.minimum(together, peaks + TRACK))
-        shares[near] = _rise(score, seed)[group] * _rise(values, neighbour)
+    start, least = seed - DOUBTFUL - TRACK, neighbour - DOUBTFUL
+    nx = pull.shape[1]
+    shares, taken = np.zeros(pull.shape), np.zeros(pull.shape, np.bool_)
+    group = np.empty(pull.size, np.int64)
+    for y in range(pull.shape[0]):
+        for x in range(nx):
+            if not pull[y, x] > start or taken[y, x]:
+                continue
+            count = _grow(pull, y, x, min(least, start), taken, group)
+            peak, total = pull[y, x], 0.0
+            for k in range(count):
+                value = pull[group[k] // nx, group[k] % nx]
+                peak = max(peak, value)
+                total += value
+            chance = 2.0 * LN_7 * (count - 1)
+            together = np.sqrt(max(total * total / count - chance, 0.0))
+            share = _rise(max(peak, min(together, peak + TRACK)), seed)
+            for k in range(count):
+                row, column = group[k] // nx, group[k] % nx
+                shares[row, column] = share * _rise(pull[row, column], neighbour)
     return shares
 
 
-def _rise(pull: FloatArray, limit: float) -> FloatArray:
+@inner_njit(cache=True, nogil=True, error_model="numpy")
+def _rise(pull: float, limit: float) -> float:
     """Return a share that rises from 0 to 1 about a limit."""
-    return np.asarray(np.clip((pull - limit) / (2.0 * DOUBTFUL) + 0.5, 0.0, 1.0))
+    return min(max((pull - limit) / (2.0 * DOUBTFUL) + 0.5, 0.0), 1.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -157,6 +177,50 @@ def model_error(size: FloatArray, noise: FloatArray, light: FloatArray) -> float
     return high
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def residual_pulls(
+    image: FloatArray,
+    scene: tuple[FloatArray, FloatArray],
+    floor: float,
+    sample: tuple[FloatArray, FloatArray],
+    uncertain: bool,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the residual of an image, its noise, and that above the usual residual over all noise.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Image without the known effects [electron].
+    scene : tuple of ndarray, shape (ny, nx)
+        Models of the target and of the field stars [electron].
+    floor : float
+        Variance of a pixel without stars [electron^2].
+    sample : tuple of ndarray, shape (ny, nx)
+        Median and usual scatter of the residuals of the sample [electron].
+    uncertain : bool
+        Whether the motion is unknown: residuals of stars are no cosmic rays then, and become NaN.
+    """
+    (target, others), (median, usual) = scene, sample
+    excess, noise = np.empty(image.shape), np.empty(image.shape)
+    rest, scatter = np.empty(image.shape), np.empty(image.shape)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            star = target[y, x] + others[y, x]
+            variance = max(star, 0.0) + floor + max(median[y, x], 0.0)
+            noise[y, x], excess[y, x] = np.sqrt(variance), image[y, x] - star
+            rest[y, x] = excess[y, x] - median[y, x]
+            scatter[y, x] = max(noise[y, x], usual[y, x])
+            if uncertain and star > noise[y, x]:
+                excess[y, x] = np.nan
+    doubt = field_doubt(rest, scatter, others)
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            model = doubt[y, x] * others[y, x]
+            pull = rest[y, x] / np.sqrt(scatter[y, x] * scatter[y, x] + model * model)
+            rest[y, x] = pull if np.isfinite(excess[y, x]) else np.nan
+    return excess, noise, rest
+
+
 @dataclass
 class Found:
     """The list of pixels of single images; `count` is the number of images."""
@@ -206,52 +270,49 @@ class Search:
     settings: DefectSettings
     searched: IntArray
     found: Found
-    spared: BoolArray = field(init=False)  # not searched
+    spared: BoolArray  # not searched
+    skipped: BoolArray = field(init=False)  # neither searched for cosmic rays
+    lost: tuple[IntArray, ...] = field(init=False)  # indices of dead pixels
     hits: IntArray = field(init=False)
     series: FloatArray = field(init=False)
     sigma: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         """Allocate the results."""
-        self.spared = np.zeros(self.static.shape, dtype=bool)
+        self.skipped = self.sample.telegraphic | self.dead | self.spared
+        self.lost = np.nonzero(self.dead)
         self.hits = np.zeros(self.static.shape, np.int64)
         self.series = np.full((int(self.sample.telegraphic.sum()), len(self.searched)), np.nan)
         self.sigma = np.full_like(self.series, np.nan)
 
     def image(self, k: int) -> None:
         """Search the k-th of the images."""
-        i, jumps = int(self.searched[k]), self.sample.telegraphic
+        i, jumps, sample = int(self.searched[k]), self.sample.telegraphic, self.sample
         image, target, others = self.rest.take(i)
-        star = target + others
-        excess = image - star
-        noise = np.sqrt(
-            np.maximum(star, 0.0) + self.rest.floor[i] + np.maximum(self.sample.median, 0.0)
+        excess, noise, pull = residual_pulls(
+            image,
+            (target, others),
+            float(self.rest.floor[i]),
+            (sample.median, sample.usual),
+            bool(self.rest.uncertain[i]),
         )
-        # where the motion is unknown, residuals of stars are no cosmic rays
-        closed = (star > noise) & self.rest.uncertain[i]
-        self.series[:, k] = np.where(closed, np.nan, excess)[jumps]
-        self.sigma[:, k] = noise[jumps]
-        rest, noise = excess - self.sample.median, np.maximum(noise, self.sample.usual)
-        pull = rest / np.hypot(noise, field_doubt(rest, noise, others) * others)
-        pull[jumps | self.dead | self.spared | closed] = np.nan
+        self.series[:, k], self.sigma[:, k] = excess[jumps], noise[jumps]
+        pull[self.skipped] = np.nan
         # an image with more motion deviates more from the model, by its own scatter
-        core = pull[self.near]
-        pull[self.near] /= (
-            max(1.0, MAD_TO_SIGMA * float(np.nanmedian(np.abs(core))))
-            if np.isfinite(core).any()
-            else 1.0
-        )
+        core = np.abs(pull[self.near])
+        known = core[np.isfinite(core)]
+        if known.size:
+            pull[self.near] /= max(1.0, MAD_TO_SIGMA * median_of(known))
         shares = hit_shares(pull, self.settings.seed, self.settings.neighbour)
-        hit = shares >= 0.5
-        self.hits += hit
-        dead, above = self.dead & np.isfinite(excess), excess - self.static
-        for mask, share, kind in (
-            (hit, shares, COSMIC),
-            (~hit & (shares > 0), shares, POSSIBLE),
-            (dead, dead, FROM_MODEL),
-        ):
-            rows, columns = np.nonzero(mask)
-            self.found.add(i, rows, columns, (share * above)[mask], kind)
+        at = np.nonzero(shares)
+        charge, hit = shares[at] * (excess[at] - self.static[at]), shares[at] >= 0.5
+        self.hits[at[0][hit], at[1][hit]] += 1
+        for which, kind in ((hit, COSMIC), (~hit, POSSIBLE)):
+            self.found.add(i, at[0][which], at[1][which], charge[which], kind)
+        at = self.lost
+        charge = image[at] - target[at] - others[at] - self.static[at]
+        seen = np.isfinite(charge)
+        self.found.add(i, at[0][seen], at[1][seen], charge[seen], FROM_MODEL)
 
     def flicker(self) -> BoolArray:
         """Return which pixels are hit too often for cosmic rays."""

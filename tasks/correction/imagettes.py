@@ -139,7 +139,7 @@ class Stage:
 @step(
     "correct_imagettes",
     *OWN,
-    version="6",
+    version="7",
     payload=Corrected,
     leaves=["SCI_COR_Imagette", "TERM_IMAGETTE_POSITION"],
 )

@@ -72,7 +72,8 @@ def position_cell(angle: float, roll: float) -> int:
     `angle` is that on the CCD, from +y towards +x, and `roll` the roll angle [deg]; North turns
     towards +x as the roll increases.
     """
-    return int((roll - angle) % 360.0 / (360.0 / ANGLES)) % ANGLES
+    turns = (roll - angle) / 360.0
+    return int((turns - np.floor(turns)) * ANGLES) % ANGLES
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -185,9 +186,11 @@ class Plane(NamedTuple):
 
 @inner_njit(cache=True, nogil=True, error_model="numpy")
 def normal_equations(
-    pixels: Pixels, plane: FloatArray, limit: float
+    pixels: Pixels, plane: FloatArray, limit: float, sloped: bool
 ) -> tuple[FloatArray, FloatArray, float, float]:
     """Return the normal equations for a change of a plane, from the pixels within `limit` of it.
+
+    Unless it is `sloped`, only its level changes.
 
     These are left side, right side, sum of squares, and number of pixels.
     """
@@ -196,16 +199,19 @@ def normal_equations(
         x, y = pixels.dx[k], pixels.dy[k]
         d = pixels.value[k] - plane[0] - plane[1] * x - plane[2] * y
         if np.abs(d) <= limit:
-            d0 += d
-            rx += x * d
-            ry += y * d
-            dx1 += x
-            dy1 += y
-            dxx += x * x
-            dxy += x * y
-            dyy += y * y
-            squares += d * d
             n += 1.0
+            d0 += d
+            squares += d * d
+            if sloped:
+                rx += x * d
+                ry += y * d
+                dx1 += x
+                dy1 += y
+                dxx += x * x
+                dxy += x * y
+                dyy += y * y
+    if not sloped:  # the slope does not change
+        dxx = dyy = 1.0
     normal = np.array([[n, dx1, dy1], [dx1, dxx, dxy], [dy1, dxy, dyy]])
     return normal, np.array([d0, rx, ry]), squares, n
 
@@ -241,10 +247,7 @@ def fit_plane(
     plane = np.array([start[0], 0.0, 0.0])
     n, error, sigma = 0.0, np.nan, np.nan
     for _ in range(8):
-        normal, right, squares, n = normal_equations(pixels, plane, start[1])
-        if not sloped:
-            normal[0, 1] = normal[1, 0] = normal[0, 2] = normal[2, 0] = 0.0
-            right[1] = right[2] = 0.0
+        normal, right, squares, n = normal_equations(pixels, plane, start[1], sloped)
         if n < FEWEST_PIXELS or normal[1, 1] <= 0 or normal[2, 2] <= 0:
             return nothing
         inverse = np.linalg.inv(normal)

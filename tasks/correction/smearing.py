@@ -163,7 +163,7 @@ def margin_rows(
     return means[good]
 
 
-@step("smearing", "SMEARING", version="8", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="9", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
     raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
 ) -> Leaves:

@@ -17,6 +17,10 @@ MAD_TO_SIGMA = 1.482602218505602  # of a normal distribution
 
 MOST_ROUNDS = 50
 
+# number of values from which on a sample of them brackets the median, size of the sample, and its
+# ranks on either side of the middle: four standard deviations of that of the median
+MANY, SAMPLE, MARGIN = 2048, 512, 45
+
 RESTS = 1e-4  # of the clipping limit; a level that moves less has converged
 
 
@@ -74,9 +78,39 @@ def select(values: FloatArray, k: int) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def median_of(values: FloatArray) -> float:
     """Return the median of finite values, shape (n,), n > 0, and change their order."""
-    half = values.size // 2
+    n = values.size
+    if n >= MANY:
+        near = np.empty(n)
+        count, below = _near_median(values, near)
+        if below < n // 2 + n % 2 and n // 2 < below + count:
+            return _middle(near[:count], n // 2 - below, n % 2 == 0)
+    return _middle(values, n // 2, n % 2 == 0)
+
+
+@inner_njit(cache=True, nogil=True, error_model="numpy")
+def _near_median(values: FloatArray, near: FloatArray) -> tuple[int, int]:
+    """Copy the values between two quantiles of a sample, about its median, to `near`.
+
+    Returns their number, and how many values are smaller. One pass over the values is several times
+    faster than to select among all of them. The median is hardly ever outside of the two.
+    """
+    sample, step = np.empty(SAMPLE), values.size // SAMPLE
+    for i in range(SAMPLE):
+        sample[i] = values[i * step]
+    low, high = select(sample, SAMPLE // 2 - MARGIN), select(sample, SAMPLE // 2 + MARGIN)
+    count = below = 0
+    for value in values:
+        near[count] = value  # kept if the count goes up
+        count += int(low <= value) * int(value <= high)
+        below += int(value < low)
+    return count, below
+
+
+@inner_njit(cache=True, nogil=True, error_model="numpy")
+def _middle(values: FloatArray, half: int, even: bool) -> float:
+    """Return the value at place `half` in order or, if `even`, its mean with the one before."""
     upper = select(values, half)
-    if values.size % 2:
+    if not even:
         return float(upper)
     lower = values[0]
     for i in range(1, half):
@@ -179,10 +213,10 @@ def _measure_level(ring: FloatArray, clip: float, out: FloatArray) -> None:
         number, total, squares = 0, 0.0, 0.0
         for value in ring:
             d = value - centre
-            if np.abs(d) <= limit:
-                number += 1
-                total += d
-                squares += d * d
+            kept = int(np.abs(d) <= limit)  # faster than a branch
+            number += kept
+            total += kept * d
+            squares += kept * d * d
         shift = total / number
         out[1] = centre + shift
         out[2] = np.sqrt(max(squares / number - shift * shift, 0.0))

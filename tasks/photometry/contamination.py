@@ -23,7 +23,7 @@ from tasks.visit.terms import PositionTerm, read_apertures, read_position
 
 
 @step(
-    "contamination", "CONTAMIN", version="6", payload=Contamination, leaves=["TERM_CONTAMINATION"]
+    "contamination", "CONTAMIN", version="7", payload=Contamination, leaves=["TERM_CONTAMINATION"]
 )
 def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertures) -> Leaves:
     """Estimate the share of field stars' light in every aperture of every image."""

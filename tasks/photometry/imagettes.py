@@ -157,7 +157,7 @@ class Extras(NamedTuple):
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="10", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="11", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,

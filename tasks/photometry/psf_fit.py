@@ -41,10 +41,10 @@ def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
 
     `level_error` is the error of the background [electron], or 0 if it is unknown.
     """
-    model = residuals.model
+    model = residuals.compact
     assert model is not None
     corrected, field = residuals.taken_apart(i)
-    star = residuals.star(i, corrected - field, field)
+    star = residuals.star(i, corrected - field, field, model)
     star.level_error = level_error if level_error > 0 else np.inf
     image, errors = model.fit(star, rounds=ROUNDS)
     if not star.flux > 0:
@@ -58,7 +58,7 @@ def fit_image(residuals: Residuals, i: int, level_error: float) -> Fit | None:
     return Fit(star.flux, float(errors[0]), star.level, float(pull.mean()), sums[0] / star.flux)
 
 
-@step("psf_fit", "PSF_FIT", version="7", payload=PsfFit, leaves=["TERM_PSF_FIT"])
+@step("psf_fit", "PSF_FIT", version="8", payload=PsfFit, leaves=["TERM_PSF_FIT"])
 def fit_psf(corrected: Corrected, scene: Scene, readout: ReadOut, removed: Removed) -> Leaves:
     """Fit the PSF to every corrected image without field stars."""
     level_error, warnings = read_background(removed.background).error, []

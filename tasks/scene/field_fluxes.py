@@ -183,7 +183,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="13", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="14", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:

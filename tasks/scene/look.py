@@ -69,7 +69,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="12", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="13", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
@@ -204,19 +204,21 @@ def separate(blend: Blend, images: Images, seen: Seen, ring: BackgroundSettings)
     """Place the target within its blend, and divide the light of the aperture."""
     track = blend.neighbours.track
     duration = track.span(images.nexp, images.exposure_time)
+    offset = np.zeros(2)  # of the centre of light; similar in the next image
     for block, pixels in images.blocks():
-        seen.subtract_ring(pixels, block, ring)
+        pixels -= seen.rings[block, 0][:, None, None]
         levels = seen.rings[block, :2].copy()
         totals, ratios = np.full(len(pixels), np.nan), np.zeros(len(pixels))
         for k, i in enumerate(range(block.start, block.stop)):
-            place, when = seen.places[i, :2], (float(images.mjd[i]), duration)
-            if not np.isfinite(place).all():
+            light, when = seen.places[i, :2], (float(images.mjd[i]), duration)
+            if not np.isfinite(light).all():
                 continue
+            place, expected = light - offset, offset
             target, others = blend_images(blend, images.shape, place, *when)
             offset = blend.offset(target + others, place, (WIDE, NARROW))
-            place -= offset
-            if np.hypot(*offset) > STAYS:
-                target, others = blend_images(blend, images.shape, place, *when)
+            if np.hypot(*(offset - expected)) > STAYS:
+                target, others = blend_images(blend, images.shape, light - offset, *when)
+            seen.places[i, :2] = place = light - offset
             share = circle_overlap(images.shape, float(place[0]), float(place[1]), DEFAULT_RADIUS)
             own = float((target * share).sum())
             ratios[k] = float((others * share).sum()) / own if own > 0 else 0.0

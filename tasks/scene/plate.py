@@ -356,7 +356,7 @@ def match_stars(
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="5", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="6", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated,
     catalogue: Product | None,

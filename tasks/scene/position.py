@@ -30,7 +30,7 @@ def middle_of(values: FloatArray) -> float:
     return float(np.median(good)) if good.size else 0.0
 
 
-@step("position", "WCS", version="10", payload=Position, leaves=["TERM_POSITION"])
+@step("position", "WCS", version="11", payload=Position, leaves=["TERM_POSITION"])
 def estimate_position(
     calibrated: Product,
     scene: Scene,

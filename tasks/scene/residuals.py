@@ -301,11 +301,11 @@ class Residuals:
         The guess is x, y, and five values that are kept if the fit diverges. With companions, the
         place is where `settle` put it. Other parameters are those of `star`.
         """
-        assert self.model is not None
         blended = self.blended(i)
         if not blended:
             self.x[i], self.y[i] = guess[0], guess[1]
-        model = self.model if len(self.companions) else self.model.narrow
+        model = self.compact
+        assert model is not None
         star = self.star(i, image, field, model)
         _, errors = model.fit(star)
         corner = model.where.corner
@@ -315,6 +315,11 @@ class Residuals:
             return guess
         doubt = self.place_error[i] if blended else errors[1:3]
         return np.array([x, y, *doubt, 1.0, star.flux, star.level])
+
+    @cached_property
+    def compact(self) -> StarModel | None:
+        """The model for fits: on small stamps, unless companions need all of its stamp."""
+        return self.model if self.model is None or len(self.companions) else self.model.narrow
 
     def total(self, i: int) -> float:
         """Return the light of the target in image `i`, also outside of any aperture [electron]."""

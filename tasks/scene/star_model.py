@@ -9,6 +9,7 @@ import numpy as np
 
 from schemas.arrays import BoolArray, Complex64Array, ComplexArray, FloatArray, IntArray
 from schemas.inputs import term_input
+from schemas.light_curves import RADII
 from schemas.payloads import Psf
 from tasks.files.disk import require
 from tasks.files.reader import open_declared
@@ -157,8 +158,8 @@ class Star:
         if self.blur is None:
             blur = motion_transfer(*self.motion, size)
             if self.companions is not None:
-                blur += self.companions
-            self.blur = blur.astype(np.complex64)
+                blur += self.companions.astype(np.complex64)
+            self.blur = blur
         return self.blur
 
     def drawn(self, psf: Shape) -> FloatArray:
@@ -321,8 +322,9 @@ class StarModel:
 
     @cached_property
     def narrow(self) -> StarModel:
-        """The model for stamps that are only as large as a fit needs."""
-        size = min(2 * int(np.ceil(self.radius + ROOM)), self.where.size)
+        """The model for stamps that are only as large as a fit and the apertures need."""
+        reach = max(self.radius, max(RADII)) + ROOM
+        size = min(2 * int(np.ceil(reach)), self.where.size)
         edge, (x, y) = (self.where.size - size) // 2, self.where.corner
         inner = slice(edge, edge + size)
         resized = self.resized(size, (x + edge, y + edge))

@@ -179,10 +179,29 @@ def field_places(
     scale : float
         [arcsec/pixel].
     """
-    sine, cosine = np.sin(np.radians(roll)), np.cos(np.radians(roll))
-    dx = (-np.outer(xi, cosine) + np.outer(eta, sine)) / scale
-    dy = (np.outer(eta, cosine) + np.outer(xi, sine)) / scale
-    return x + dx, y + dy
+    angle = np.radians(roll)
+    places = np.empty((2, len(xi), len(angle)))
+    east, north = (np.ascontiguousarray(v, np.float64) / scale for v in (xi, eta))
+    x, y = (np.ascontiguousarray(np.broadcast_to(v, angle.shape), np.float64) for v in (x, y))
+    _place(east, north, np.sin(angle), np.cos(angle), x, y, places)
+    return places[0], places[1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _place(
+    xi: FloatArray,
+    eta: FloatArray,
+    sine: FloatArray,
+    cosine: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    places: FloatArray,
+) -> None:
+    """Fill the places x, y of stars, shape (2, k, m), all in pixels; see `field_places`."""
+    for k in range(xi.size):
+        for t in range(sine.size):
+            places[0, k, t] = x[t] - xi[k] * cosine[t] + eta[k] * sine[t]
+            places[1, k, t] = y[t] + eta[k] * cosine[t] + xi[k] * sine[t]
 
 
 @dataclass(frozen=True)
@@ -488,7 +507,7 @@ def neighbours_by_reference(
     return neighbours(read_catalogue_stars(prior), psf, total, scale, track, 0.0)
 
 
-@step("stars_1", version="6", payload=Stars, leaves=["TERM_STARS_1"])
+@step("stars_1", version="7", payload=Stars, leaves=["TERM_STARS_1"])
 def find_stars(first: FirstScene, psf: Psf, plate: Plate | None, use: PsfUse) -> Leaves:
     """Select the field stars from the catalogue, with fluxes relative to the target's.
 

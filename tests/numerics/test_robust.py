@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,3 +32,18 @@ def test_medians_and_sorted_values_are_those_of_numpy(values: list[float]) -> No
     np.testing.assert_array_equal(ordered, np.sort(array))
     k = len(values) // 3
     assert select(array.copy(), k) == ordered[k]
+
+
+@pytest.mark.parametrize("size", [2047, 2048, 5001, 20000])
+@pytest.mark.parametrize("kind", ["noise", "rising", "two values", "periodic", "one value"])
+def test_the_median_of_many_values_is_that_of_numpy(size: int, kind: str) -> None:
+    # a sample of them brackets the median; of those with a period, the sample is not like the rest
+    rng, k = np.random.default_rng(size), np.arange(size)
+    values = {
+        "noise": rng.normal(size=size),
+        "rising": np.exp(k / size),
+        "two values": np.where(k < size // 2, 1.0, 2.0),
+        "periodic": np.where(k % max(size // 512, 1) == 0, 1e3 + k, -k.astype(float)),
+        "one value": np.full(size, 3.0),
+    }[kind]
+    assert median_of(values.copy()) == np.median(values)

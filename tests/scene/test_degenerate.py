@@ -102,8 +102,7 @@ def test_a_star_on_too_few_pixels_has_no_flux_and_no_error(pixels: int) -> None:
     # the caller keeps its guess
     guess = np.array([32.5, 32.5, 0.1, 0.1, 1.0])
     image: Any = SimpleNamespace(
-        model=model(fine),
-        companions=[],
+        compact=model(fine),
         blended=lambda _: False,
         x=np.zeros(1),
         y=np.zeros(1),
