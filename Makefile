@@ -11,26 +11,25 @@ DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
 .PHONY: help demo test soak clients check docs bench validation bounds coverage lock clean format
 
+# PYTHON names the interpreter; uv is used where it is there
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "building the environment in $(VENV) from requirements.lock (about a minute)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	@test -x $(BIN)/python || $(PYTHON) -P -m venv $(VENV)
-	@$(BIN)/python deploy/check_lock.py
-	@$(BIN)/python -P -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -P -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -P -m pip check >/dev/null
+	@$(PYTHON) -P deploy/environment.py $(VENV)
 	@touch $@
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and list the results
+demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and say what to do with the results
 	@mkdir -p $(DEMO)
-	@test -d $(DEMO)/visit || { echo "simulating a visit (half a minute)"; $(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
-	@echo "reducing it under Prefect (a minute, and another one to compile kernels the first time)"
-	@$(DEMO_ENV) $(BIN)/drp reduce $(DEMO)/visit --output $(DEMO)/products --engine prefect | tee $(DEMO)/folder
-	@folder=$$(tail -n 1 $(DEMO)/folder) && echo && echo "light curves:" && ls $$folder/*Lightcurve-DEFAULT* $$folder/*Lightcurve-R33* && \
-		echo "report and viewer:" && ls $$folder/*RPT_COR_DataReduction*
+	@test -d $(DEMO)/visit || { echo && echo "1. simulate a visit: five hours of a star of magnitude 9, with a transit" && \
+		$(DEMO_ENV) $(BIN)/drp simulate $(DEMO)/visit --case demo; }
+	@echo && echo "2. reduce it under Prefect" && \
+		$(DEMO_ENV) $(BIN)/drp reduce $(DEMO)/visit --output $(DEMO)/products --engine prefect | tee $(DEMO)/folder
+	@folder=$$(realpath --relative-to=. "$$(tail -n 1 $(DEMO)/folder)") && ln -sfn "$${folder#$(DEMO)/}" $(DEMO)/latest && \
+		echo && echo "What next:" && \
+		echo "  open $$(ls $$folder/*RPT_COR_DataReduction*.html) in a browser: the light curves" && \
+		echo "  open $$(ls $$folder/*RPT_COR_DataReduction*.pdf): the report" && \
+		echo "  go on with docs/tutorial.md: its first reduction takes seconds, since it finds this one's results"
 
 test: $(VENV)/.installed ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.reduce import reduce_visit
-from flows.runs.reduction import ReportProgress, merge_settings, run_reduce
+from flows.runs.reduction import ReportProgress, run_reduce
+from flows.runs.site import merge_settings
 from schemas.errors import DrpError
 from schemas.manifest import Manifest
 from schemas.names import PUBLISHED

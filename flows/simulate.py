@@ -14,6 +14,7 @@ from schemas.errors import (
     MissingInputError,
     plain,
 )
+from schemas.nearest import did_you_mean
 from tasks.files import disk
 from tasks.files.toml import read_toml
 
@@ -114,7 +115,7 @@ def read_case(name: str, images: int | None) -> Case:
         elif "/" not in name and not name.endswith(".toml"):
             raise ConfigurationError(
                 f"{plain(name)}: unknown case; the cases are {', '.join(case_names())}, or use a "
-                f"file NAME.toml"
+                f"file NAME.toml{did_you_mean(name, case_names())}"
             )
         else:
             case = case_of({**read_toml(Path(name)), **values}, Path(name).parent)
@@ -137,6 +138,13 @@ def read_case(name: str, images: int | None) -> Case:
     for path in files_of(case).values():
         os.close(disk.open_to_read(path))
     return case
+
+
+def list_cases() -> dict[str, str]:
+    """Return the shipped cases by name, with what each of them is."""
+    from tasks.simulation.case import case_names, describe_case
+
+    return {name: describe_case(name) for name in case_names()}
 
 
 def files_of(case: Case) -> dict[str, Path]:

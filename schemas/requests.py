@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ConfigurationError, UsageError
+from schemas.nearest import did_you_mean
 from schemas.settings import PipelineSettings
 
 
@@ -101,6 +102,13 @@ def shown(value: object) -> str:
     return repr(value)
 
 
+def _hint(key: str) -> str:
+    """Return the setting or section nearest to an unknown one."""
+    sections = PipelineSettings().model_dump()
+    names = [f"{section}.{name}" for section, group in sections.items() for name in group]
+    return did_you_mean(key, names if "." in key else sections)
+
+
 def make_settings(changes: dict[str, Any]) -> PipelineSettings:
     """Return the default settings with some changes.
 
@@ -116,7 +124,7 @@ def make_settings(changes: dict[str, Any]) -> PipelineSettings:
         key = ".".join(str(p) for p in first["loc"]) or "settings"
         given = f" (got {shown(first['input'])})" if _is_plain(first.get("input")) else ""
         text = (
-            f"unknown setting {key}"
+            f"unknown setting {key}{_hint(key)}"
             if first["type"] == "extra_forbidden"
             else f"setting {key}: {first['msg']}{given}"
         )

@@ -162,13 +162,15 @@ def asked_campaign(paths: list[str], options: dict[str, Any]) -> Campaign:
     from flows.campaign.places import check_inputs
     from flows.campaign.run import Campaign
     from flows.runs.reduction import check_steps, retry_delay
+    from flows.runs.site import merge_settings, site_settings
     from schemas.requests import make_settings
     from tasks.files import disk
 
     check_steps(options["from_step"], options["until"])
     check_inputs(options["references"], options["replace"])
     settings = options["settings_file"]
-    make_settings(read_settings(options["assignments"], settings))
+    changes = read_settings(options["assignments"], settings)
+    make_settings(merge_settings(site_settings(), changes))
     return Campaign(
         options["name"],
         paths,

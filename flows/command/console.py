@@ -13,16 +13,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import click
 
 from flows.command.surroundings import absolute_paths, elsewhere
 from flows.runs.ending import describe_error, server_lost, watch_storage
 from schemas.errors import DrpError, Interrupted, StorageError
-
-if TYPE_CHECKING:
-    from tasks.engine.run import StepReport
 
 
 class HasCode(Protocol):
@@ -181,50 +178,6 @@ def stop_if_asked() -> None:
     """Raise the exception of a signal whose handler ran where Python ignores exceptions."""
     if _stopped:
         raise _stopped[0]
-
-
-class Progress:
-    """Reports steps on standard error: a line for each, and on a terminal also the current one."""
-
-    def __init__(self, silent: bool) -> None:
-        self.silent = silent
-        self.terminal = sys.stderr.isatty()
-
-    def __call__(self, step: str, report: StepReport | None) -> None:
-        """Report that a step begins (`report` is None) or has ended."""
-        stop_if_asked()
-        if self.silent:
-            return
-        if report is None:
-            if self.terminal:
-                note(f"\r\033[K  {step} ...", nl=False)
-            return
-        states = ", ".join(sorted({str(s) for s in report.leaf.status.values()}))
-        line = f"  {step:21s} {report.outcome:8s} {states:10s} {report.seconds:7.2f} s"
-        note(f"\r\033[K{line}" if self.terminal else line)
-        for warning in report.leaf.warnings:
-            note(f"    ! {warning}")
-
-
-def progress_bar(label: str) -> Callable[[int, int], None]:
-    """Return a function of (done, total) that shows progress on standard error.
-
-    On a terminal it draws a bar, elsewhere it writes a line at every tenth.
-    """
-    terminal = sys.stderr.isatty()
-    last_tenth = -1
-
-    def advance(done: int, total: int) -> None:
-        nonlocal last_tenth
-        tenth = 10 * done // max(total, 1)
-        if terminal:
-            full = 30 * done // max(total, 1)
-            note(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done}/{total}", nl=done == total)
-        elif tenth != last_tenth:
-            note(f"{label} {done}/{total}")
-        last_tenth = tenth
-
-    return advance
 
 
 def rate_bar(label: str, console: Console) -> Callable[[int, int, str], None]:

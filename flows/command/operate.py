@@ -13,7 +13,6 @@ import click
 
 from flows.command.console import (
     Console,
-    Progress,
     age_text,
     command,
     first_code,
@@ -27,6 +26,7 @@ from flows.command.options import (
     references_option,
     work_option,
 )
+from flows.command.progress import Progress
 from schemas import VERSION
 from schemas.errors import UsageError
 from schemas.names import read_version
@@ -191,9 +191,12 @@ def reprocess(
     done: list[Done] = []
     if planned and not dry_run:
         if yes or (not console.as_json and confirmed()):
-            with engine_for(engine, work, console.silent, console.verbose) as chosen:
+            with (
+                engine_for(engine, work, console.silent, console.verbose) as chosen,
+                Progress(console.silent) as progress,
+            ):
                 done = reprocessing.reduce(
-                    planned, chosen, Progress(console.silent), lambda d: report_done(console, d)
+                    planned, chosen, progress, lambda d: report_done(console, d)
                 )
         else:
             console.remark("nothing was done; use --yes to reduce them")

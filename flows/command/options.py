@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -65,9 +65,39 @@ work_option = click.option(
 )
 
 
+def complete_step(_context: object, _option: object, incomplete: str) -> list[str]:
+    """Return the steps that begin with a text, for completion in a shell."""
+    from schemas.forms import StepName
+
+    return [name for name in get_args(StepName) if name.startswith(incomplete)]
+
+
+def complete_setting(_context: object, _option: object, incomplete: str) -> list[str]:
+    """Return the settings that begin with a text, for completion in a shell."""
+    from schemas.settings import PipelineSettings
+
+    groups = PipelineSettings().model_dump().items()
+    names = (f"{section}.{name}=" for section, group in groups for name in group)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_case(_context: object, _option: object, incomplete: str) -> list[str]:
+    """Return the simulated cases that begin with a text, for completion in a shell."""
+    from tasks.simulation.case import case_names
+
+    return [name for name in case_names() if name.startswith(incomplete)]
+
+
 def set_option(text: str) -> Callable[[F], F]:
     """Return the option --set with a help text."""
-    return click.option("--set", "assignments", multiple=True, metavar="STEP.NAME=VALUE", help=text)
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="STEP.NAME=VALUE",
+        help=text,
+        shell_complete=complete_setting,
+    )
 
 
 def references_option(text: str) -> Callable[[F], F]:
@@ -91,9 +121,18 @@ _BEFORE_ENGINE: tuple[Callable[..., Any], ...] = (
     output_option,
     work_option,
     click.option(
-        "--from", "from_step", metavar="STEP", help="Redo STEP and every step that depends on it."
+        "--from",
+        "from_step",
+        metavar="STEP",
+        help="Redo STEP and every step that depends on it.",
+        shell_complete=complete_step,
     ),
-    click.option("--until", metavar="STEP", help="Stop after STEP without publishing."),
+    click.option(
+        "--until",
+        metavar="STEP",
+        help="Stop after STEP without publishing.",
+        shell_complete=complete_step,
+    ),
     click.option(
         "--replace",
         multiple=True,

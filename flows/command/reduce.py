@@ -10,11 +10,11 @@ import click
 
 from flows.command.console import (
     Console,
-    Progress,
     command,
-    progress_bar,
 )
-from flows.command.options import CASE, FOLDER, read_settings, reduction_options
+from flows.command.options import CASE, FOLDER, complete_case, read_settings, reduction_options
+from flows.command.progress import Progress, Pulse, progress_bar
+from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from flows.runs.summary import Summary
@@ -61,7 +61,8 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
             console.report("the first run of an installation compiles kernels, for about a minute")
         return engine_for(engine, request.work, console.quiet, console.verbose)
 
-    reduction = run_reduce(request, chosen, Progress(console.silent))
+    with Progress(console.silent) as progress:
+        reduction = run_reduce(request, chosen, progress)
     published, run = reduction
     for warning in dict.fromkeys(run.warnings) if not console.quiet else ():
         console.warn(warning)
@@ -121,7 +122,8 @@ def summary_row(outcome: Summary | None) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("output", type=FOLDER)
+@click.argument("output", type=FOLDER, required=False)
+@click.option("--list", "only_list", is_flag=True, help="List the cases and what each of them is.")
 @click.option(
     "--case",
     "case_name",
@@ -130,6 +132,7 @@ def summary_row(outcome: Summary | None) -> dict[str, Any]:
     default="demo",
     show_default=True,
     help="Name of a case, or a TOML file.",
+    shell_complete=complete_case,
 )
 @click.option(
     "--images", type=click.IntRange(min=1), help="Number of stacked images [the case's own]."
@@ -138,10 +141,24 @@ def summary_row(outcome: Summary | None) -> dict[str, Any]:
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the noise."
 )
 @command
-def simulate(console: Console, output: Path, case_name: str, images: int | None, seed: int) -> None:
+def simulate(
+    console: Console,
+    output: Path | None,
+    only_list: bool,
+    case_name: str,
+    images: int | None,
+    seed: int,
+) -> None:
     """Simulate the raw data of a visit into the new folder OUTPUT."""
-    from flows.simulate import simulate_into
+    from flows.simulate import list_cases, simulate_into
 
-    report_progress = None if console.silent else progress_bar("simulating")
-    simulate_into(output, case_name, images, seed, report_progress)
+    if only_list:
+        cases = list_cases()
+        console.answer(cases, [f"{name:10s}  {text}" for name, text in cases.items()])
+        return
+    if output is None:
+        raise UsageError("name the new folder for the visit, or use --list to see the cases")
+
+    with Pulse(console.silent, "preparing the simulation") as pulse:
+        simulate_into(output, case_name, images, seed, progress_bar(pulse, "simulating"))
     console.answer({"visit": str(output)}, [str(output)], indent=None)

@@ -22,8 +22,8 @@ from schemas.errors import StorageError, UsageError
 # settled by `tasks.kernels`
 _OF_THE_COMPILER = ("NUMBA_NUM_THREADS", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
 
-# variables with folders, which may be relative to the working folder
-_FOLDERS = ("DRP_WORK", "DRP_OUTPUT", "DRP_INTAKE", "PREFECT_HOME", "TMPDIR")
+# variables with paths, which may be relative to the working folder
+_PATHS = ("DRP_WORK", "DRP_OUTPUT", "DRP_INTAKE", "DRP_SETTINGS", "PREFECT_HOME", "TMPDIR")
 
 
 def settle_process() -> None:
@@ -68,7 +68,7 @@ def settle_variables() -> None:
     for name in [n for n in os.environ if n.startswith("NUMBA_")]:
         if name not in _OF_THE_COMPILER:
             del os.environ[name]
-    for name in _FOLDERS:
+    for name in _PATHS:
         if (value := os.environ.get(name)) and not os.path.isabs(value):
             with contextlib.suppress(OSError):
                 os.environ[name] = os.path.abspath(value)

@@ -28,6 +28,7 @@ from schemas.errors import (
     shortage,
 )
 from schemas.names import VISIT
+from schemas.nearest import did_you_mean
 from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
 from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
@@ -284,8 +285,8 @@ def _take_parameter(parameter: Parameter, wishes: Wishes) -> None:
     name, value = parameter.name, parameter.value
     if name == "from":
         if value not in STEPS:
-            steps = ", ".join(sorted(STEPS))
-            raise ConfigurationError(f"unknown step {plain(value)!r}; the steps are {steps}")
+            hint = did_you_mean(value, STEPS) or f"; the steps are {', '.join(sorted(STEPS))}"
+            raise ConfigurationError(f"unknown step {plain(value)!r}{hint}")
         wishes.options["from_step"] = value
     elif name == "replace":
         wishes.replace.append(allowed_path(value, rules_of_environment()))

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flows.reduce import reduce_visit
 from flows.runs.ending import read_seconds
+from flows.runs.expected import expected_calls
 from flows.runs.failure import Attempt, OfOrder, failure_reported, forget_failure
+from flows.runs.site import merge_settings, site_settings
 from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
+from schemas.nearest import did_you_mean
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
 from schemas.settings import PipelineSettings
@@ -190,8 +193,9 @@ def reduce_from_records(attempt: Attempt) -> Reduction:
     except WorkToDo:
         attempt.run = run
         raise
-    for step, report in events:
-        run.report_progress(step, report)
+    with running(run):
+        for step, report in events:
+            run.report_progress(step, report)
     return reduction
 
 
@@ -205,7 +209,8 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
     attempt.settings = make_settings({})
     with failure_reported(attempt):
         published = is_published(request.visit)
-        attempt.settings = make_settings({} if published else request.settings)
+        if not published:
+            attempt.settings = make_settings(merge_settings(site_settings(), request.settings))
         attempt.stage = "replacement files"
         replacements = read_replacements(request.replace)
         if not request.dry_run and request.until is None:
@@ -235,6 +240,7 @@ def open_run(attempt: Attempt, report_progress: ReportProgress) -> Iterator[None
                 retry_delay=retry_delay(),
                 warnings=notes,
                 unused=attempt.seen.unused,
+                expected=expected_calls(attempt.inventory),
             )
         )
         with failure_reported(attempt):
@@ -271,7 +277,8 @@ def check_steps(*names: str | None) -> None:
     """
     for name in names:
         if name is not None and name not in STEPS:
-            raise UsageError(f"unknown step {name!r}; the steps are {', '.join(sorted(STEPS))}")
+            hint = did_you_mean(name, STEPS) or f"; the steps are {', '.join(sorted(STEPS))}"
+            raise UsageError(f"unknown step {plain(name)!r}{hint}")
 
 
 def retry_delay() -> float:
@@ -363,12 +370,6 @@ def resume(folder: Path, run: Run) -> None:
         restore_records(folder, run.workspace, run.warn)
     except DrpError as error:
         run.warn(f"{folder.name}: its products cannot be reused ({plain(error)})")
-
-
-def merge_settings(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings, those of `base` overridden by `changes`."""
-    both = {k for k in base if isinstance(base[k], dict) and isinstance(changes.get(k), dict)}
-    return {**base, **changes, **{k: {**base[k], **changes[k]} for k in both}}
 
 
 def default_library() -> Path:

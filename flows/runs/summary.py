@@ -52,11 +52,22 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return the summary as text."""
+        floor = self.photon_limit
+        measured = next((n.value for n in self.noise if n.label == NOISE[0]), None)
+        against = (
+            [
+                f"  noise {measured:.0f} ppm per image, {measured / floor:.2f} times the photon "
+                f"noise of the star ({floor:.0f} ppm)"
+            ]
+            if measured is not None and floor is not None
+            else []
+        )
         known = [f"{n.label} {n.shown} {n.unit}".rstrip() for n in self.noise if not n.reason]
         unknown = [f"{n.label} unknown ({n.reason})" for n in self.noise if n.reason]
         return [
             f"the light curve is {self.verdict}",
             *(f"  - {reason}" for reason in self.reasons),
+            *against,
             *(f"  {text}" for text in (*known, *unknown)),
             f"report: {self.report}",
             f"viewer: {self.viewer}",

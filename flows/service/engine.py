@@ -56,7 +56,9 @@ def engine_for(choice: str, work: Path | None, quiet: bool, verbose: bool) -> It
         yield "plain"
     else:
         if not quiet:
-            click.echo("starting a Prefect server for this run ...", err=True)
+            line = "starting a Prefect server for this run ..."
+            # a terminal shows progress in the line that this one takes
+            click.echo(f"\r\033[K{line}" if sys.stderr.isatty() else line, err=True)
         with embedded_server(home), _watched(verbose):
             yield "prefect"
 

@@ -81,7 +81,12 @@ def start_keeper(home: Path, database: str, port: int, limit: int) -> Process:
     if not database:
         del environment["DRP_DATABASE"]
     environment.pop("PREFECT_API_URL", None)
-    for name in ("DRP_WORK", "DRP_INTAKE", "DRP_OUTPUT"):  # the keeper works in another folder
+    for name in (
+        "DRP_WORK",
+        "DRP_INTAKE",
+        "DRP_OUTPUT",
+        "DRP_SETTINGS",
+    ):  # the keeper works in another folder
         if environment.get(name):
             environment[name] = str(disk.absolute(Path(environment[name])))
     command = ["-m", "flows.service.keeper", str(home), str(port), str(limit)]

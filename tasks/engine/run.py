@@ -52,6 +52,7 @@ class Run:
     reports: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unused: Sequence[Unused] = ()  # references that were found but not chosen
+    expected: Sequence[tuple[str, str]] = ()  # the calls of steps foreseen: step and images
     flow_run: str = ""  # id of the Prefect flow run that shows this run
     report_progress: Callable[[str, StepReport | None], None] = lambda _step, _report: None
 
@@ -73,6 +74,11 @@ _run: ContextVar[Run | None] = ContextVar("drp_run", default=None)
 _product_folder: ContextVar[Path | None] = ContextVar("drp_folder", default=None)
 
 STEPS: dict[str, Step[..., Any]] = {}
+
+
+def ongoing_run() -> Run | None:
+    """Return the run in which the caller is, or None outside of one."""
+    return _run.get()
 
 
 def current_run() -> Run:

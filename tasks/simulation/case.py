@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files as package_files
@@ -296,6 +297,14 @@ def case_names() -> list[str]:
         path.name.removesuffix(".toml")
         for path in package_files("tasks.simulation").joinpath("cases").iterdir()
     )
+
+
+def describe_case(name: str) -> str:
+    """Return the comment with which the file of a shipped case begins."""
+    path = package_files("tasks.simulation").joinpath("cases", f"{name}.toml")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.lstrip("# ") for line in comment)
 
 
 def load_case(name: str | Path) -> Case:

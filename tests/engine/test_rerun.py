@@ -364,7 +364,7 @@ def test_until_stops_behind_the_step_and_publishes_nothing(bench: Bench, tmp_pat
 
 @pytest.mark.parametrize("option", ["from_step", "until"])
 def test_a_step_that_does_not_exist_is_named_with_those_that_do(bench: Bench, option: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown step 'darks'; the steps are .*\bdark\b"):
+    with pytest.raises(UsageError, match=r"unknown step 'darks'; did you mean dark\?"):
         bench.reduce(**{option: "darks"})
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-import flows.command.console
 import flows.command.main
+import flows.command.progress
 import flows.runs.reduction
 from schemas import ROOT
 from schemas.payloads import Inventory
@@ -467,14 +467,14 @@ class Fault:
 @contextmanager
 def faulty(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inject a fault into a run, in a phase: a step, or the time before, between or after steps."""
-    report_step = flows.command.console.Progress.__call__
+    report_step = flows.command.progress.Progress.__call__
 
     def follow(self: Any, step: str, report: Any) -> None:
         fault.now = step if report is None else "publication" if step == "report" else "between"
         report_step(self, step, report)
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.command.console.Progress, "__call__", follow)
+        patch.setattr(flows.command.progress.Progress, "__call__", follow)
         patch.setattr(disk, "fault_hook", fault)
         yield
 

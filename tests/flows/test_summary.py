@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.command.console import Progress
+from flows.command.progress import Progress
 from flows.runs.summary import NOISE
 from schemas.payloads import Leaf, Status
 from tasks.engine.run import StepReport

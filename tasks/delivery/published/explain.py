@@ -19,6 +19,7 @@ from schemas.light_curves import (
     PSF,
     RADII,
 )
+from schemas.nearest import did_you_mean
 from schemas.terms import TERMS
 from tasks.delivery.published.answer import number
 from tasks.delivery.published.visit import Columns, PublishedVisit
@@ -144,7 +145,8 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
     """
     names = visit.curve_names()
     if aperture not in names:
-        raise UsageError(f"aperture {aperture}: this visit has {', '.join(names)}")
+        hint = did_you_mean(aperture, names)
+        raise UsageError(f"aperture {aperture}: this visit has {', '.join(names)}{hint}")
     curve = visit.curve(aperture)
     count = len(curve["FLUX"])
     if not 0 <= image < count:
