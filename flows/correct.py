@@ -59,7 +59,7 @@ def correct_visit(
         plate = solve_plate(full_array, found.stars, pointing, psf_1, settings.plate)
     stars_1 = find_stars(first, psf_1, plate, psf_use)
     scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars_1, psf_use=psf_use)
-    smearing = estimate_smearing(raw, scene, readout, linearity, settings.smearing)
+    smearing = estimate_smearing(raw, scene, readout, linearity, prior, settings.smearing)
     removed = Removed(background=background_1, smearing=smearing)
     stars = measure_stars(images, scene, readout, removed, settings.stars)
     scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)

@@ -339,7 +339,7 @@ TERMS = {
             "TERM_SMEARING",
             "smeared light of every image (rows) and column",
             "electron",
-            ("SMEAR_T", "SMEAR_TE", "SMEAR_MX"),
+            ("SMEAR_T", "SMEAR_TE", "SMEAR_SC", "SMEAR_MX"),
         ),
         _table(
             "TERM_SMEARING_IMAGES",

@@ -68,6 +68,7 @@ USED = {
         Keyword("PSF_EXC", "real", "", "scatter about the PSF in units of noise"),
         Keyword("SMEAR_T", "real", "s", "time of one row shift"),
         Keyword("SMEAR_TE", "real", "s", "its error"),
+        Keyword("SMEAR_SC", "real", "", "share of the stars' light that is scattered"),
         Keyword("SMEAR_MX", "real", "electron", "largest smeared charge of a pixel"),
         Keyword("N_STARS", "integer", "", "field stars in the model"),
         Keyword("STAR_SCL", "real", "arcsec", "pixel scale of the model"),

@@ -9,10 +9,12 @@ image, but over a visit they measure tau, which is combined with the time by the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
-from schemas.payloads import Linearity, Product, ReadOut, Scene, Smearing
+from schemas.payloads import Linearity, Prior, Product, ReadOut, Scene, Smearing
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
@@ -20,6 +22,8 @@ from tasks.files.reader import blocks
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import robust_scatter
 from tasks.scene.optics import FINE, to_grid
+from tasks.scene.prior import read_reference_psf
+from tasks.scene.psf import centre_of_plane
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -30,17 +34,44 @@ from tasks.visit.terms import read_bias, read_gain, read_linearity, read_look, r
 # the clock is exact, but the model of the columns' light lacks far wings and faint stars
 KNOWN = 0.05
 OFF = 4.0  # sigma; beyond this deviation from the clock the margin is believed
+# of a star's light, expected error of the part that optics and CCD scatter far from it; and the
+# distance in which it falls to half, summed along columns [pixel]
+SCATTERED, SCATTER = 0.05, 80.0
 # electron in all columns; a star that smears less in an exposure is negligible
-FAINTEST = 0.2
+FAINTEST = 0.05
 BLUR_SAMPLES = 8
 CCD_ROWS = 1024
 FULL_SCALE = 65535  # ADU of one exposure
 
 
-def column_profile(grid: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return offsets from a star [pixel], and the share of its light in a column at each offset."""
+def column_profile(
+    grid: FloatArray, plane: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return offsets from a star [pixel], and the share of its light in a column at each offset.
+
+    Parameters
+    ----------
+    grid : ndarray, shape (l, l)
+        PSF of the visit on the fine grid, sum 1.
+    plane : ndarray, shape (ny, nx), optional
+        Reference PSF, which reaches further than that of the visit: columns beside a bright star
+        collect the light of wings that are above and below its stamp.
+    """
     half = grid.shape[0] // 2
-    return (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
+    offsets, profile = (np.arange(grid.shape[1]) - half) / FINE, grid.sum(axis=0) * FINE
+    centre = None if plane is None else centre_of_plane(plane)
+    if plane is None or centre is None:
+        return offsets, profile
+    rows, columns = (np.arange(n) - c for n, c in zip(plane.shape, centre[::-1], strict=True))
+    outside = np.maximum(np.abs(rows)[:, None], np.abs(columns)) > half / FINE
+    inside = float(plane[~outside].sum())
+    if not inside > 0:
+        return offsets, profile
+    wings = np.where(outside, plane, 0.0).sum(axis=0) / inside
+    reach = max(-float(columns[0]), float(columns[-1]), float(offsets[-1]))
+    wide = np.arange(-np.ceil(FINE * reach), np.ceil(FINE * reach) + 1) / FINE
+    both = (np.interp(wide, x, y, 0.0, 0.0) for x, y in ((offsets, profile), (columns, wings)))
+    return wide, sum(both, np.zeros(len(wide)))
 
 
 def column_sums(
@@ -94,30 +125,46 @@ def columns_passed(
     return columns, rows
 
 
-def fit_time(measured: FloatArray, model: FloatArray) -> tuple[float, float]:
-    """Fit tau, and its error, to the margin: measured = constant + tau model, clipped once.
+class Fit(NamedTuple):
+    """The time of a row shift by the margin, and the stars' scattered light."""
 
-    Images are not averaged, since a bright star may cross the columns in only a few of them.
+    time: float  # [s]
+    error: float
+    scattered: float  # share of a star's light
+
+
+def fit_time(measured: FloatArray, model: FloatArray, scattered: FloatArray, clock: float) -> Fit:
+    """Fit tau, and the share s of scattered light, to the margin, clipped once.
+
+    The margin is constant + tau (model + s scattered). Images are not averaged, since a bright star
+    may cross the columns in only a few of them.
 
     Parameters
     ----------
     measured : ndarray, shape (n, nx)
         Mean charge of the margin rows [electron per stack].
-    model : ndarray, shape (n, nx)
-        Expected charge for tau = 1 s [electron/s].
+    model, scattered : ndarray, shape (n, nx)
+        Expected charge for tau = 1 s, by the PSF and if all light were scattered [electron/s].
+    clock : float
+        Time of a shift by the clock, for the prior of s [s].
     """
-    measured, model = measured.ravel(), model.ravel()
+    measured, model, scattered = measured.ravel(), model.ravel(), scattered.ravel()
     good = np.isfinite(measured) & np.isfinite(model)
     for _ in range(2):
         if good.sum() < 10 or np.ptp(model[good]) == 0:
-            return 0.0, float("inf")
-        design = np.stack([np.ones(int(good.sum())), model[good]], axis=1)
-        covariance = np.linalg.inv(design.T @ design)
-        constant, tau = covariance @ design.T @ measured[good]
-        residual = measured - constant - tau * model
-        spread = robust_scatter(residual[good])
-        good &= np.abs(residual) < 4 * max(spread, 1e-12)
-    return float(tau), float(spread * np.sqrt(covariance[1, 1]))
+            return Fit(0.0, float("inf"), 0.0)
+        design = np.stack([np.ones(int(good.sum())), model[good], scattered[good]], axis=1)
+        noise = max(robust_scatter(measured[good]), 1e-12)
+        for _ in range(2):  # the prior's weight depends on the noise without the model
+            normal = design.T @ design
+            normal[2, 2] += (noise / (SCATTERED * clock)) ** 2
+            covariance = np.linalg.inv(normal)
+            constant, tau, part = covariance @ design.T @ measured[good]
+            residual = measured - constant - tau * model - part * scattered
+            noise = max(robust_scatter(residual[good]), 1e-12)
+        good &= np.abs(residual) < 4 * noise
+    share = float(part / tau) if tau > 0 else 0.0
+    return Fit(float(tau), float(noise * np.sqrt(covariance[1, 1])), share)
 
 
 def weighted_mean(*values: tuple[float, float]) -> tuple[float, float]:
@@ -163,9 +210,14 @@ def margin_rows(
     return means[good]
 
 
-@step("smearing", "SMEARING", version="9", payload=Smearing, leaves=["TERM_SMEARING"])
+@step("smearing", "SMEARING", version="10", payload=Smearing, leaves=["TERM_SMEARING"])
 def estimate_smearing(
-    raw: Product, scene: Scene, readout: ReadOut, linearity: Linearity, settings: SmearingSettings
+    raw: Product,
+    scene: Scene,
+    readout: ReadOut,
+    linearity: Linearity,
+    prior: Prior,
+    settings: SmearingSettings,
 ) -> Leaves:
     """Model the smeared light of all stars, and fit the time of a shift to the top margin."""
     made = scene.has_psf
@@ -173,22 +225,26 @@ def estimate_smearing(
     missing = "star catalogue" if made else "PSF of the visit"
     warnings = [] if known else [f"there is no {missing}: smeared light is not subtracted"]
     with open_exposures(raw) as exposures:
-        columns = Columns(exposures, scene, settings.time)
-        rate = np.zeros((exposures.count, exposures.shape[1]))
+        columns = Columns(exposures, scene, read_reference_psf(prior), settings.time)
+        rate, scattered = np.zeros((2, exposures.count, exposures.shape[1]))
         margin, mjd = None, exposures.mjd
         if known:
             for i in np.flatnonzero(columns.good):
-                rate[i] = columns.sums(int(i)) / exposures.exposure_time
+                sums = columns.sums(int(i))
+                rate[i], scattered[i] = (v / exposures.exposure_time for v in sums)
             margin = read_margin(exposures, readout, linearity, columns.good)
         corner = {"X_WINOFF": exposures.x_offset, "Y_WINOFF": exposures.y_offset}
-    tau, error = 0.0, float("inf")
+    fit, good = Fit(0.0, float("inf"), 0.0), columns.good
     if margin is not None:
-        tau, error = fit_time(margin, rate[columns.good])
+        fit = fit_time(margin, rate[good], scattered[good], settings.time)
+    tau, error = fit.time, fit.error
     if known:
         tau, error = choose_time((tau, error), settings.time, warnings)
+    rate += fit.scattered * scattered
     used = {
         "SMEAR_T": tau,
         "SMEAR_TE": error if np.isfinite(error) else 0.0,
+        "SMEAR_SC": fit.scattered,
         "SMEAR_MX": float((tau * rate).max()) if known else 0.0,
     }
     images = NewHdu(TERMS["TERM_SMEARING"], {**corner, **used}, pixels=tau * rate)
@@ -204,13 +260,15 @@ class Columns:
     sum of a column.
     """
 
-    def __init__(self, exposures: Exposures, scene: Scene, shift: float) -> None:
+    def __init__(
+        self, exposures: Exposures, scene: Scene, reference: FloatArray | None, shift: float
+    ) -> None:
         look, stars = read_look(scene.look), read_stars(scene.stars)
         model = read_psf(scene.psf, scene.psf_use.radius)
         self.exposures, self.x, self.y = exposures, look.x, look.y
         self.good = np.isfinite(look.flux) & (look.flux > 0) & np.isfinite(look.x)
         self.track, self.lag = read_track(scene.pointing), model.lag
-        self.profile = column_profile(to_grid(model.psf.mean))
+        self.profile = column_profile(to_grid(model.psf.mean), reference)
         self.scale = float(scene.stars.used["STAR_SCL"])
         self.turn = float(scene.stars.used["STAR_ROL"])
         duration = exposures.nexp * exposures.exposure_time
@@ -229,15 +287,21 @@ class Columns:
         x, y = self.x[i] - e.x_offset - 0.5 + dx, self.y[i] - e.y_offset - 0.5 + dy
         return field_places(self.xi, self.eta, roll + self.turn, x, y, self.scale)
 
-    def sums(self, i: int) -> FloatArray:
-        """Return the light of image `i` summed along every column, shape (nx,) [electron]."""
+    def sums(self, i: int) -> tuple[FloatArray, FloatArray]:
+        """Return the light of image `i` summed along every column, shape (nx,) [electron].
+
+        The second sum is that of the stars' light if all of it were scattered.
+        """
         height, width = self.exposures.shape
         start = self.places(i, self.starts)
         end = self.places(i, self.starts + self.exposures.exposure_time)
         columns, rows = columns_passed(start, end, height)
         on_ccd = rows + self.exposures.y_offset
         lit = ((on_ccd > 0) & (on_ccd < CCD_ROWS)).all(axis=1)
-        return column_sums(width, columns[lit], self.flux[lit], *self.profile)
+        columns, flux = columns[lit], self.flux[lit]
+        away = np.arange(width) - columns.mean(axis=1)[:, None]
+        scattered = flux @ (SCATTER / np.pi / (away**2 + SCATTER**2))
+        return column_sums(width, columns, flux, *self.profile), np.asarray(scattered)
 
 
 def read_margin(
