@@ -9,7 +9,7 @@ DEMO := demo
 # keep the files of Prefect and the pipeline in the demo's folder, not in the user's home
 DEMO_ENV := DRP_WORK=$(CURDIR)/$(DEMO)/work
 
-.PHONY: help demo test soak clients check docs bench validation bounds coverage lock clean format
+.PHONY: help demo test wheels soak clients check docs bench validation bounds coverage lock clean format
 
 # PYTHON names the interpreter; uv is used where it is there
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -39,6 +39,11 @@ SOAK ?=
 soak: $(VENV)/.installed ## spoil files at random, kill reductions and campaigns (SOAK="--mutations 1000 --minutes 10 --seed 1")
 	@$(BIN)/python -m tests.soak $(SOAK)
 	@$(BIN)/python -m pytest -q -m soak
+
+# nothing is done with WHEELS=--several and only one Python
+WHEELS ?=
+wheels: $(VENV)/.installed ## reduce a visit with the installed wheel on every Python from 3.11 to 3.13 that is there
+	@$(BIN)/python deploy/check_wheel.py build/wheels $(WHEELS)
 
 # real programs that read our products, each in its own environment; tests/delivery/test_clients.py
 # runs those that are installed
@@ -81,6 +86,7 @@ check: $(VENV)/.installed ## check lock file, deployment files, lint, format, ty
 
 # neither building nor reading the pages needs the network
 docs: $(VENV)/.installed ## build the pages; their figures come from a visit simulated for them
+	@MPLBACKEND=Agg $(BIN)/python -m docs.pictures $(DEMO) docs/pictures
 	@MPLBACKEND=Agg DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
 	@rm -rf build/docs/html
 	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html

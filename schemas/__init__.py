@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"
 ROOT = Path(__file__).resolve().parent.parent  # the checkout

@@ -59,6 +59,8 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     def chosen() -> contextlib.AbstractContextManager[str]:
         if is_cold():
             console.report("the first run of an installation compiles kernels, for about a minute")
+        if engine != "plain":
+            progress.pulse.begin("waiting for Prefect")
         return engine_for(engine, request.work, console.quiet, console.verbose)
 
     with Progress(console.silent) as progress:

@@ -1,0 +1,148 @@
+"""What README and pages tell a reader to type: it exists, and that of the first hour runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from flows.command.main import main
+from schemas import ROOT
+from tests.support.runs import Bench
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+PICTURES = ("light_curve.png", "report.png", "viewer.png", "viewer_dark.png")
+
+LARGEST = 200_000  # bytes of a picture in the repository
+
+
+def shell_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command `drp` in the shell blocks of a page."""
+    for block in shell_blocks(page):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.replace("...", ""), comments=True)
+            if "drp" in words and "$(" not in line and "|" not in line:
+                start = words.index("drp")
+                if all("=" in word for word in words[:start]):
+                    yield words[start + 1 :]
+
+
+def parse(words: list[str], group: click.Group = main) -> None:
+    """Parse a command line without running the command."""
+    name, *rest = words
+    if name.startswith("-") or name == "COMMAND":
+        return
+    command = group.commands.get(name)
+    if isinstance(command, click.Group) and rest and rest[0] in command.commands:
+        parse(rest, command)
+    elif isinstance(command, click.Group):
+        parse(["run", *rest], command)
+    else:
+        assert command is not None, name
+        command.make_context(name, rest)
+
+
+def test_every_command_in_the_pages_is_one() -> None:
+    commands = [(page, words) for page in PAGES for words in commands_of(page)]
+    assert len(commands) > 35
+    wrong = []
+    for page, words in commands:
+        try:
+            parse(words)
+        except click.exceptions.Exit:
+            pass
+        except (click.ClickException, AssertionError) as error:
+            wrong.append(f"{page.name}: drp {shlex.join(words)}: {error}")
+    assert wrong == []
+
+
+def test_every_page_that_is_linked_exists() -> None:
+    missing = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path = ROOT / "docs" / target[1:] if target.startswith("/") else page.parent / target
+            if not path.exists():
+                missing.append(f"{page.name}: {target}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_checked_in_and_small(name: str) -> None:
+    path = ROOT / "docs" / "pictures" / name
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size < LARGEST
+
+
+@pytest.fixture(scope="module")
+def first_hour(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the repository after `make demo`, with a small visit as the demo's."""
+    folder = tmp_path_factory.mktemp("first_hour")
+    demo = folder / "demo"
+    demo.mkdir()
+    own = reduced.copy(demo)
+    (published,) = own.published()
+    (demo / "visit").symlink_to(reduced.visit)
+    (demo / "latest").symlink_to(published)
+    (folder / "REFERENCES").symlink_to(reduced.references[0])
+    (folder / "VISIT").symlink_to(reduced.visit)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    drp = f'#!/bin/sh\nexec {sys.executable} -P -m flows.command.main "$@"\n'
+    for name, text in (("drp", drp), ("make", "#!/bin/sh\n")):  # the demo is there already
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
+    return folder
+
+
+def run_blocks(page: Path, folder: Path, blocks: list[str]) -> str:
+    """Run shell blocks in one shell that stops at the first error; return their output."""
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "DRP_WORK": str(folder / "demo" / "work"),
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, f"{page.name}: {done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(first_hour: Path) -> None:
+    page = ROOT / "README.md"
+    assert "Lightcurve-OPTIMAL" in run_blocks(page, first_hour, shell_blocks(page))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run(first_hour: Path) -> None:
+    page = ROOT / "docs" / "tutorial.md"
+    output = run_blocks(page, first_hour, shell_blocks(page))
+    assert (first_hour / "mine").is_dir()
+    assert "background.inner" in output
