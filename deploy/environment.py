@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 OLDEST = (3, 11)
-EVERY = 4.0  # seconds between two lines
+EVERY = 2.5  # seconds between two lines
 
 # in the order in which pip and uv print them
 NOW = re.compile(r"^ *(Collecting|Downloading|Building|Preparing|Installing) +(.*)", re.MULTILINE)

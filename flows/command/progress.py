@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flows.runs.expected import Call
     from tasks.engine.run import Run, StepReport
 
-SILENCE = 4.0  # longest silence of a wait that is not shown on a terminal [s]
+SILENCE = 3.0  # longest silence of a wait that is not shown on a terminal [s]
 
 
 class Pulse:
@@ -116,7 +116,7 @@ class Progress:
 
     def __init__(self, silent: bool) -> None:
         self.silent = silent
-        self.pulse = Pulse(silent, "reading the visit")
+        self.pulse = Pulse(silent, "loading the pipeline")
         self.run: Run | None = None
         self.expected: tuple[Call, ...] = ()
         self.ended: dict[Call, float] = {}

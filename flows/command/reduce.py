@@ -17,6 +17,7 @@ from flows.command.progress import Progress, Pulse, progress_bar
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    from flows.runs.reduction import Reduction
     from flows.runs.summary import Summary
     from schemas.payloads import Published
     from schemas.requests import ReduceRequest
@@ -51,20 +52,10 @@ def reduce(
 
 def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     """Reduce a visit under the requested engine, show the outcome and return the exit code."""
-    from flows.runs.reduction import run_reduce
-    from flows.runs.summary import summarize
-    from flows.service.engine import engine_for
-    from tasks.kernels import is_cold
-
-    def chosen() -> contextlib.AbstractContextManager[str]:
-        if is_cold():
-            console.report("the first run of an installation compiles kernels, for about a minute")
-        if engine != "plain":
-            progress.pulse.begin("waiting for Prefect")
-        return engine_for(engine, request.work, console.quiet, console.verbose)
-
     with Progress(console.silent) as progress:
-        reduction = run_reduce(request, chosen, progress)
+        reduction = reduce_showing(console, request, engine, progress)
+    from flows.runs.summary import summarize
+
     published, run = reduction
     for warning in dict.fromkeys(run.warnings) if not console.quiet else ():
         console.warn(warning)
@@ -83,6 +74,26 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
         console.remark(f"stopped after {request.until} without publishing")
     console.answer({**reduction_row(published, run), **summary_row(outcome)}, lines)
     return 3 if request.strict and reduction.warned else 0
+
+
+def reduce_showing(
+    console: Console, request: ReduceRequest, engine: str, progress: Progress
+) -> Reduction:
+    """Reduce a visit under the requested engine and show its progress."""
+    # these take seconds to load, during which the progress shows a sign of life
+    from flows.runs.reduction import run_reduce
+    from flows.service.engine import engine_for
+    from tasks.kernels import is_cold
+
+    def chosen() -> contextlib.AbstractContextManager[str]:
+        if is_cold():
+            console.report("the first run of an installation compiles kernels, for about a minute")
+        if engine != "plain":
+            progress.pulse.begin("waiting for Prefect")
+        return engine_for(engine, request.work, console.quiet, console.verbose)
+
+    progress.pulse.begin("reading the visit")
+    return run_reduce(request, chosen, progress)
 
 
 def reduction_row(published: Published | None, run: Run) -> dict[str, Any]:

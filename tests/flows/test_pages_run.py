@@ -36,7 +36,8 @@ def commands_of(page: Path) -> Iterator[list[str]]:
     for block in shell_blocks(page):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.replace("...", ""), comments=True)
-            if "drp" in words and "$(" not in line and "|" not in line:
+            # lines with brackets show the syntax of a command
+            if "drp" in words and not re.search(r"\$\(|\||\[-", line):
                 start = words.index("drp")
                 if all("=" in word for word in words[:start]):
                     yield words[start + 1 :]

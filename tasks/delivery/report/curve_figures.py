@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import OPTIMAL, PSF
@@ -23,12 +24,14 @@ from tasks.delivery.report.drawing import (
     write_note,
     write_title,
 )
-from tasks.delivery.report.findings import Findings
+from tasks.delivery.report.findings import Findings, Stage
 from tasks.delivery.report.noise_tables import optimal_circle
 from tasks.delivery.report.raster import Dots
 from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
 from tasks.delivery.report.tables import stage_name
 from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm
+
+TREND_POINTS = 31  # good points in the running median that before and after are compared with
 
 SHOWN_CURVES = ("R15", "R20", "R25", "R30", "R35", "R40", OPTIMAL, PSF)
 
@@ -64,29 +67,58 @@ def describe_curves(findings: Findings) -> FigureText:
 
 
 def draw_stages(findings: Findings, most: int) -> bytes:
-    """Draw the light curve before and after each step, and the change.
+    """Draw the light curve before and after each step that changes it, and the change.
 
-    All are in ppm of the final flux, relative to their own medians.
+    All are in ppm of the final flux. Both light curves are relative to the running median of the
+    later one, so that a change is not lost beside a transit or a trend.
     """
     points = findings.points
     final = findings.levels[-1].values[points.good]
     middle = float(np.median(final)) if final.size else np.nan
-    rows = len(findings.stages)
+    drawn = changing_stages(findings)
+    if not drawn:
+        canvas = Canvas(7.0, 0.9)
+        write_note(canvas.grid(1, (0.065, 0.3, 0.93, 0.5))[0][0], "no step changes the light curve")
+        return canvas.svg()
+    rows = len(drawn)
     height = 0.66 * rows + 0.3
     canvas = Canvas(7.0, height)
     panels = canvas.grid(rows, (0.065, 0.32 / height, 0.93, 1 - 0.52 / height), (0.13, 0.4))
-    for row, (stage, (left, right)) in enumerate(zip(findings.stages, panels, strict=True)):
+    for row, (stage, (left, right)) in enumerate(zip(drawn, panels, strict=True)):
         last = row == rows - 1
         write_title(left, f"{stage_name(stage.name)}: before and after", size=7)
-        pair = [_about_median(v, points.good, middle) for v in (stage.before, stage.after)]
+        pair = about_trend(stage, points, middle)
         _draw_before_and_after(left, points, pair, most)
         if not last:
             left.x.ticks = {}
         _draw_change(right, points, 1e6 * (stage.after - stage.before) / middle, most, last)
     for panel in panels[-1]:
         label_x(panel, "hours")
-    canvas.label_y("flux relative to its median [ppm]", 0.002)
+    canvas.label_y("flux about its running median [ppm]", 0.002)
     return canvas.svg()
+
+
+def changing_stages(findings: Findings) -> list[Stage]:
+    """Return the steps whose change of the good points is not the same for all."""
+    stages = []
+    for stage in findings.stages:
+        change = (stage.after - stage.before)[findings.points.good]
+        kept = change[np.isfinite(change)]
+        final = findings.levels[-1].values[findings.points.good]
+        middle = float(np.median(final)) if final.size else np.nan
+        if kept.size and not np.ptp(1e6 * kept / middle) <= ROUNDING:
+            stages.append(stage)
+    return stages
+
+
+def about_trend(stage: Stage, points: Points, final: float) -> tuple[FloatArray, FloatArray]:
+    """Return both light curves of a step about the running median of the later one [ppm]."""
+    before, after = (_about_median(v, points.good, final) for v in (stage.before, stage.after))
+    kept = points.good & np.isfinite(after)
+    trend = np.zeros(len(after))
+    if kept.any():
+        trend[kept] = median_filter(after[kept], size=TREND_POINTS, mode="nearest")
+    return before - trend, after - trend
 
 
 def _about_median(values: FloatArray, good: BoolArray, final: float) -> FloatArray:
@@ -123,18 +155,20 @@ def _draw_change(
     middle = float(np.median(kept)) if kept.size else np.nan
     text = f"median {format_ppm(middle)} ppm" if np.isfinite(middle) else ""
     write_title(panel, "change", text, size=7)
-    if kept.size and not np.ptp(kept) > ROUNDING:
-        write_note(panel, "constant" if middle else "no change")
-        return
     draw_quantity(panel, points.hours, change - middle, points.good, most, labelled=labelled)
 
 
 def describe_stages(findings: Findings) -> FigureText:
     """Write the caption of the light curves before and after each step."""
     about = describe_points(findings.points)
+    drawn = changing_stages(findings)
+    changing = {stage.name for stage in drawn}
+    names = [stage_name(s.name) for s in findings.stages if s.name not in changing]
+    same = f" Not drawn, since they change no point or all alike: {', '.join(names)}."
     return FigureText(
-        caption="Left: the light curve before (grey crosses) and after each step (blue circles), "
-        f"good points relative to their median. Right: the change. {COLOURS} {EDGE}",
+        caption="Left: good points before (grey crosses) and after each step (blue circles), about "
+        "the running median of the light curve after the step. Right: the change "
+        f"about its median. {COLOURS} {EDGE}{same if names else ''}",
         alt="The light curve before and after, and the change of the flux against time, for "
-        f"{len(findings.stages)} steps {about}; the table lists its scatter.",
+        f"{len(drawn)} steps {about}; the table lists its scatter.",
     )

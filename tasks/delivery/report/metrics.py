@@ -11,8 +11,13 @@ from schemas.arrays import BoolArray
 from schemas.flags import Quality
 from schemas.payloads import Inventory, Leaf, Scalar
 from tasks.delivery.report.findings import Findings
-from tasks.delivery.report.summary import NO_POINTS, unfinished_steps, unknown_losses
-from tasks.delivery.report.wording import Row, format_ppm, make_row
+from tasks.delivery.report.summary import (
+    NO_POINTS,
+    photon_noise,
+    unfinished_steps,
+    unknown_losses,
+)
+from tasks.delivery.report.wording import Row, format_ppm, make_ppm, make_row
 from tasks.photometry.noise import cdpp
 
 
@@ -43,13 +48,18 @@ def _with_keyword(
     label: str, value: float, unit: str, keyword: str, metrics: Mapping[str, float]
 ) -> Metric:
     """Make a row with the value of a header keyword."""
-    row = make_row(label, value, unit, NO_POINTS)
+    row = _make(label, value, unit, NO_POINTS)
     return Metric(**row.model_dump(), keyword=keyword, header=format_ppm(metrics[keyword]))
 
 
 def _without_keyword(label: str, value: float, unit: str, reason: str = NO_POINTS) -> Metric:
     """Make a row without a corresponding header keyword."""
-    return Metric(**make_row(label, value, unit, reason).model_dump())
+    return Metric(**_make(label, value, unit, reason).model_dump())
+
+
+def _make(label: str, value: float, unit: str, reason: str) -> Row:
+    """Make a row; a noise has the digits of a noise."""
+    return make_ppm(label, value, reason) if unit == "ppm" else make_row(label, value, unit, reason)
 
 
 def flux_rows(findings: Findings, leaves: Sequence[Leaf]) -> tuple[Metric, ...]:
@@ -83,6 +93,7 @@ def noise_rows(findings: Findings) -> tuple[Metric, ...]:
     differences = factor * float(np.std(np.diff(flux))) if flux.size > 2 else math.nan
     noise, formal = metrics["P2P_PPM"], metrics["FORM_PPM"]
     return (
+        _without_keyword("Photon noise of the star", photon_noise(findings.points), "ppm"),
         _with_keyword("Robust scatter", metrics["ROB_PPM"], "ppm", "ROBSTD", metrics),
         _without_keyword("MAD (median absolute deviation)", spread, "ppm"),
         _with_keyword("Robust point-to-point scatter", noise, "ppm", "MAD", metrics),
@@ -109,7 +120,7 @@ def cdpp_rows(findings: Findings) -> tuple[Metric, ...]:
         name = "30 min" if hours == 0.5 else f"{hours:g} h"
         reason = NO_POINTS if points.duration >= hours else "visit too short"
         noise = cdpp(findings.mjd[points.good], points.flux[points.good], hours)
-        row = make_row(f"CDPP in {name}", noise, "ppm", reason)
+        row = make_ppm(f"CDPP in {name}", noise, reason)
         header = format_ppm(findings.metrics["DEFAULT"][keyword]) if keyword else ""
         rows.append(Metric(**row.model_dump(), keyword=keyword, header=header))
     return tuple(rows)

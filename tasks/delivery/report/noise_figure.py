@@ -111,13 +111,15 @@ def _draw_noise_of_time(panel: Panel, findings: Findings) -> None:
         return
     white = findings.metrics.get("DEFAULT", {}).get("P2P_PPM", np.nan)
     star = float(error_terms(findings)["STAR"][RADII.index(DEFAULT_RADIUS)])
-    for value, style in (
-        (white, Style("white noise", LINE, (4, 2))),
-        (star, Style("photon limit", QUIET)),
+    floors = []
+    for value, style, width in (
+        (star, Style("photon limit", QUIET), 1.6),
+        (white, Style("white noise", LINE, (4, 2)), 0.8),
     ):
         if value > 0:
-            panel.line(windows, value / np.sqrt(windows / step), style.line(0.8))
-            drawn.append((style.text, style.line(0.8)))
+            panel.line(windows, value / np.sqrt(windows / step), style.line(width))
+            floors.append((style.text, style.line(width)))
+    drawn = [*floors, *drawn]
     style_panel(panel)
     panel.legend(drawn, ("left", "bottom"))
     label_x(panel, "window [h]")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from schemas.arrays import BoolArray
 from schemas.inputs import SAA_MAP, VISIT_LIMITS
@@ -23,7 +26,7 @@ from tasks.delivery.report.verdict import (
     GOOD_SHARE,
     worst_state,
 )
-from tasks.delivery.report.wording import Row, format_value, make_row, printable
+from tasks.delivery.report.wording import Row, format_value, make_ppm, make_row, printable
 from tasks.engine.run import STEPS
 from tasks.photometry.noise import filtered_scatter
 from tasks.visit.images import Images
@@ -181,19 +184,20 @@ def noise_numbers(
     """
     formal = metrics["FORM_PPM"]
     goal, limit = (GOOD_RATIO * formal, CARE_RATIO * formal) if formal > 0 else (None, None)
-    scatter = make_row("Point-to-point scatter", metrics["P2P_PPM"], "ppm", NO_POINTS)
+    scatter = make_ppm("Point-to-point scatter", metrics["P2P_PPM"], NO_POINTS)
 
     def cdpp(label: str, column: str, hours: float) -> KeyNumber:
         reason = NO_POINTS if points.duration >= hours else "visit too short"
-        row = make_row(label, metrics[column], "ppm", reason)
+        row = make_ppm(label, metrics[column], reason)
         number = bounded(row, *required(magnitude, hours))
         # a transit exceeds the requirement for a quiet star: this is not a verdict
         return number if number.mark in ("", "met") else number.model_copy(update={"mark": "above"})
 
     return (
+        unbounded(make_ppm("Photon noise of the star", photon_noise(points), NO_POINTS)),
         bounded(scatter, goal, limit),
-        unbounded(make_row("Median formal error", formal, "ppm", NO_POINTS)),
-        unbounded(make_row("Robust scatter", metrics["ROB_PPM"], "ppm", NO_POINTS)),
+        unbounded(make_ppm("Median formal error", formal, NO_POINTS)),
+        unbounded(make_ppm("Robust scatter", metrics["ROB_PPM"], NO_POINTS)),
         filtered_number(points),
         cdpp("CDPP in 30 min", "CDPP_30M", 0.5),
         cdpp("CDPP in 3 h", "CDPP_3H", 3.0),
@@ -206,7 +210,14 @@ def filtered_number(points: Points) -> KeyNumber:
     """Tabulate the scatter about a running median, which transits and trends do not enter."""
     flux, good = points.flux, points.good
     scatter = filtered_scatter(points.hours[good], flux[good], FILTER_HOURS)
-    return unbounded(make_row(FILTERED, scatter, "ppm", NO_POINTS))
+    return unbounded(make_ppm(FILTERED, scatter, NO_POINTS))
+
+
+def photon_noise(points: Points) -> float:
+    """Return the photon noise of the star in an image [ppm], NaN without a flux."""
+    flux = points.flux[points.good]
+    middle = float(np.median(flux)) if flux.size else math.nan
+    return 1e6 / math.sqrt(middle) if middle > 0 else math.nan
 
 
 def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:
@@ -214,7 +225,8 @@ def contamination_number(leaves: Sequence[Leaf]) -> KeyNumber:
     label = "Contamination within 25 pixels"
     ratio, reason = used_value(leaves, "CONTA_25", "contamination", "stars")
     percent = 100 * ratio if isinstance(ratio, int | float) else None
-    return bounded(make_row(label, percent, "%", reason), 100 * GOOD_CONTAMINATION, None)
+    row = make_row(label, percent, "%", reason, ".2g")
+    return bounded(row, 100 * GOOD_CONTAMINATION, None)
 
 
 class Unknown(NamedTuple):
@@ -256,7 +268,7 @@ def defect_numbers(leaves: Sequence[Leaf]) -> tuple[KeyNumber, ...]:
     hot, no_hot = used_value(leaves, "HOT_PIX", "defects")
     warned = sum(state_of(leaf) is Status.WARNING for leaf in leaves)
     return (
-        unbounded(make_row("Cosmic rays", rate, "pixels/s", no_rate)),
+        unbounded(make_row("Cosmic rays", rate, "pixels/s", no_rate, ".2g")),
         unbounded(make_row("Pixels with a steady excess", hot, reason=no_hot)),
         bounded(make_row("Steps with a warning", warned), 0, None),
     )

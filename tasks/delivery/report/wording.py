@@ -118,3 +118,10 @@ def make_row(
     else:
         text = format_value(value)
     return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)
+
+
+def make_ppm(label: str, value: float, reason: str) -> Row:
+    """Make a row for a noise, with the digits that a noise deserves."""
+    if not math.isfinite(value):
+        return Row(label=label, reason=reason)
+    return Row(label=label, value=value, shown=format_ppm(value), unit="ppm")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from schemas.flags import PixelFlag
 from schemas.products import soc_structure
 from tasks.delivery.report.canvas import Canvas
+from tasks.delivery.report.curve_figures import about_trend, changing_stages
+from tasks.delivery.report.findings import Stage
 from tasks.delivery.report.noise_figure import time_scales
 from tasks.delivery.report.pictures import draw_picture, stretch, thinned
 from tasks.delivery.report.report import collect_report, svg
@@ -85,3 +89,29 @@ def test_windows_of_noise_reach_from_two_steps_to_half_of_the_visit() -> None:
     assert found[-1] == pytest.approx(5.0)
     assert (np.diff(found) > 0).all()
     assert time_scales(0.0, 10.0).size == time_scales(1.0, 3.0).size == 0
+
+
+def test_only_steps_that_change_the_light_curve_are_drawn() -> None:
+    hours = np.arange(60) / 60
+    good = np.ones(60, dtype=bool)
+    before = np.full(60, 1e6)
+    wave = before + 100 * np.sin(6 * hours)
+    points = SimpleNamespace(hours=hours, good=good, duration=1.0)
+    findings = SimpleNamespace(
+        points=points,
+        levels=[SimpleNamespace(values=before)],
+        stages=[
+            Stage("GAIN", "", before, before),
+            Stage("DARK", "", before, before - 7.0),
+            Stage("FLAT", "", before, wave),
+            Stage("BACKGROUND", "", wave, before),
+        ],
+    )
+    assert [stage.name for stage in changing_stages(findings)] == ["FLAT", "BACKGROUND"]
+    # a trend does not hide what a step removed
+    slope = before + 5000 * hours
+    noisy = slope + 50 * np.cos(3 * np.arange(60))
+    first, second = about_trend(Stage("SMEARING", "", noisy, slope), points, 1e6)
+    assert np.ptp(5000 * hours) > 4900
+    assert np.std(second[15:-15]) < 1
+    assert np.std(first[15:-15]) == pytest.approx(50 / math.sqrt(2), rel=0.1)

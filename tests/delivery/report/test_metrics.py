@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_contamination_and_cosmic_rays_are_those_of_the_steps(tmp_path: Path) ->
     contamination = row(table, "Contamination")
     assert (contamination["value"], contamination["unit"]) == (1.25, "%")
     assert (row(table, "Cosmic rays")["shown"], row(table, "Cosmic rays")["unit"]) == (
-        "0.0572",
+        "0.057",
         "pixels/s",
     )
     assert row(table, "Pixels with a steady excess")["value"] == 17
@@ -99,7 +100,7 @@ def test_the_keywords_of_the_soc_are_next_to_our_numbers(tmp_path: Path) -> None
         Visit(metrics={"MAD": 321.4, "P2P_PPM": 123.4, "CDPP2_5": float("nan")}), tmp_path
     )["whole_metrics"]
     found = row(table, "Robust point-to-point scatter")
-    assert (found["shown"], found["keyword"], found["header"]) == ("123.4", "MAD", "321")
+    assert (found["shown"], found["keyword"], found["header"]) == ("123", "MAD", "321")
     assert (row(table, "CDPP in 3 h")["keyword"], row(table, "CDPP in 3 h")["header"]) == (
         "CDPP2_5",
         "–",
@@ -136,3 +137,12 @@ def test_a_key_number_is_compared_with_its_goal_and_limit(
     assert (found["goal"], found["limit"], found["mark"]) == (goal, limit, mark)
     # what the mission asks of a quiet star is no part of the verdict
     assert mark != "above" or collect(Visit(metrics=metrics), tmp_path)["verdict"]["word"] == "good"
+
+
+def test_the_noise_begins_with_the_photons(tmp_path: Path) -> None:
+    found = collect(Visit(), tmp_path)
+    for table in (found["metrics"], found["whole_metrics"]):
+        labels = [number["label"] for number in table if number["unit"] == "ppm"]
+        assert labels[0] == "Photon noise of the star"
+    flux = row(found["whole_metrics"], "Median flux per image")["value"]
+    assert row(found["metrics"], "Photon noise of the star")["value"] == 1e6 / math.sqrt(flux)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ from tasks.delivery.report.wording import (
     format_ppm,
     format_value,
     format_with_error,
+    make_ppm,
     make_row,
     printable,
 )
@@ -132,3 +134,12 @@ def test_a_slope_has_the_digits_that_its_error_leaves(
     value: float, error: float, text: str
 ) -> None:
     assert format_with_error(value, error) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(200.84, "201"), (51.77, "51.8"), (0.123, "0.123"), (math.nan, "–")]
+)
+def test_a_noise_has_the_digits_of_a_noise(value: float, shown: str) -> None:
+    row = make_ppm("CDPP in 3 h", value, "visit too short")
+    assert row.shown == shown
+    assert (row.unit, row.reason) == (("", "visit too short") if shown == "–" else ("ppm", ""))
