@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import flows.reduce  # noqa: F401  (its imports declare the steps)
 from flows.command import progress
 from flows.command.progress import Progress, Pulse, progress_bar
 from flows.runs.expected import SECONDS, Call, Part, next_call, seconds_left
