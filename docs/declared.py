@@ -74,7 +74,7 @@ def sections() -> dict[str, type[Settings]]:
 def allowed_values(field: FieldInfo) -> str:
     """Return the type and the limits of a setting."""
     types = typing.get_args(field.annotation) or (field.annotation,)
-    names = {float: "number", int: "integer", bool: "true or false"}
+    names = {float: "number", int: "integer", bool: "true or false", str: "text"}
     choices = [
         code(choice) if isinstance(choice, str) else names[choice]
         for choice in types

@@ -28,7 +28,7 @@ def measure_visit(
     upstream = (*calibrated.terms(), *c.terms())
     photometry = Photometry(**dict(fluxes), quality=quality)
     light_curves = write_light_curves(
-        images, upstream, c.pointing, c.background, c.position, photometry
+        images, upstream, c.pointing, c.background, c.position, photometry, settings.detrend
     )
     imagettes = curves = unmeasured = None
     if c.imagettes is not None:
@@ -37,7 +37,9 @@ def measure_visit(
         if imagettes.used.get("IMAG_N") == 0:
             imagettes, unmeasured = None, imagettes
         else:
-            curves = write_imagette_light_curves(small, images, (*upstream, small), imagettes)
+            curves = write_imagette_light_curves(
+                small, images, (*upstream, small), imagettes, settings.detrend
+            )
     return MeasuredVisit(
         **dict(photometry),
         light_curves=light_curves,

@@ -6,9 +6,13 @@ depend on it.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_PAIR = r"[0-9]{1,9}(\.[0-9]{0,12})? +[0-9]{1,4}(\.[0-9]{0,12})?"  # of numbers
+_PAIRS = rf"{_PAIR}(, *{_PAIR})*"
 
 
 class Settings(BaseModel):
@@ -306,6 +310,33 @@ class ImagetteSettings(Settings):
     )
 
 
+class DetrendSettings(Settings):
+    """The detrended companion of every light curve."""
+
+    transit: str | None = Field(
+        None,
+        pattern=f"^{_PAIRS}$",
+        max_length=2000,
+        description="middle (BJD_TIME, day) and duration (h) of a transit, such as "
+        "`2459283.85 3.1`, or of several, with commas between them: their points do not enter the "
+        "fit of trends. If not set, points in dips that stand out do not",
+    )
+
+    @field_validator("transit", mode="before")
+    @classmethod
+    def _name_the_form(cls, value: object) -> object:
+        """Say what is expected in words; the pattern is for the forms of web pages."""
+        if value is not None and not (isinstance(value, str) and re.fullmatch(_PAIRS, value)):
+            raise ValueError("expected pairs of numbers, such as '2459283.85 3.1, 2459287.13 3.1'")
+        return value
+
+    @property
+    def transits(self) -> tuple[tuple[float, float], ...]:
+        """The middle [day] and the duration [h] of every transit."""
+        pairs = (pair.split() for pair in (self.transit or "").split(",") if pair)
+        return tuple((float(middle), float(duration)) for middle, duration in pairs)
+
+
 class ReportSettings(Settings):
     """The report."""
 
@@ -357,6 +388,7 @@ class PipelineSettings(Settings):
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
     imagettes: ImagetteSettings = ImagetteSettings()
+    detrend: DetrendSettings = DetrendSettings()
     viewer: ViewerSettings = ViewerSettings()
     report: ReportSettings = ReportSettings()
     publication: PublicationSettings = PublicationSettings()

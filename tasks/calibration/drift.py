@@ -15,11 +15,11 @@ import numpy as np
 from scipy.interpolate import BSpline
 
 from schemas.arrays import BoolArray, FloatArray
+from tasks.numerics.orbit import PERIOD
 from tasks.numerics.robust import MAD_TO_SIGMA
 
-ORBIT = 98.77 / 1440.0  # period of the satellite [day]
 HARMONICS = (0, 1, 2, 3)
-KNOTS = 3 * ORBIT  # spacing of the knots of the curve in time
+KNOTS = 3 * PERIOD  # spacing of the knots of the curve in time
 CLIP = 4.0  # larger residuals are ignored [sigma]
 ROUNDS = 4
 
@@ -143,8 +143,8 @@ def _bases(time: FloatArray, others: Sequence[FloatArray], count: int) -> list[F
     bases = []
     for curve in curves:
         for extra in columns:
-            for harmonics in HARMONICS if span > 0.5 * ORBIT else (0,):
-                phase = 2 * np.pi * np.outer(time - time[0], np.arange(1, harmonics + 1)) / ORBIT
+            for harmonics in HARMONICS if span > 0.5 * PERIOD else (0,):
+                phase = 2 * np.pi * np.outer(time - time[0], np.arange(1, harmonics + 1)) / PERIOD
                 waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
                 # waves whose amplitude grows also fit a slightly different period
                 for turning in ([waves], [waves, u[:, None] * waves]) if harmonics else ([],):

@@ -33,8 +33,10 @@ from schemas.payloads import (
     Status,
 )
 from schemas.products import Column, Keyword, Structure, soc_structure
+from schemas.settings import DetrendSettings
 from schemas.terms import LIGHT_TIME, TERMS
 from schemas.used import USED, with_keywords
+from tasks.delivery import detrended as companion
 from tasks.engine.step import Leaves, history, step
 from tasks.files.reader import Value
 from tasks.files.writer import NewHdu
@@ -58,7 +60,8 @@ FOR_CLIENTS = (
 LOSS = Column(
     "LOSS", "double", "", "light lost by blur and breathing; FLUX / (1 - LOSS) has it back"
 )
-OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME, LOSS)  # all columns that follow the SOC's
+# all columns that follow the SOC's
+OWN_COLUMNS = (*FOR_CLIENTS, LIGHT_TIME, LOSS, *companion.COLUMNS)
 _DAYS = {
     k.name: k
     for k in (
@@ -70,7 +73,7 @@ _DAYS = {
 
 _OWN = Structure(
     "SCI_COR_Lightcurve",
-    keywords={**{name: USED[name] for name in OWN_METRICS}, **_DAYS},
+    keywords={**{name: USED[name] for name in OWN_METRICS}, **_DAYS, **companion.KEYWORDS},
     columns=OWN_COLUMNS,
 )
 
@@ -79,7 +82,9 @@ def light_curve_structure(used: dict[str, Value]) -> Structure:
     """Return the SOC's structure with our own columns and the keywords of the used values."""
     declared = with_keywords(soc_structure("SCI_COR_Lightcurve"), [*used, *OWN_METRICS])
     return replace(
-        declared, columns=(*declared.columns, *OWN_COLUMNS), keywords={**declared.keywords, **_DAYS}
+        declared,
+        columns=(*declared.columns, *OWN_COLUMNS),
+        keywords={**declared.keywords, **_DAYS, **companion.KEYWORDS},
     )
 
 
@@ -115,7 +120,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="10",
+    version="11",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
     writes=[_OWN],
@@ -127,22 +132,23 @@ def write_light_curves(
     background: Background,
     position: Position,
     photometry: Photometry,
+    settings: DetrendSettings,
 ) -> Leaves:
-    """Write the light curves of all apertures."""
+    """Write the light curves of all apertures, each with a detrended companion."""
     steps = [*upstream, *photometry.leaves()]
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         shared = shared_by_curves(images, steps, target_angles(images), ("LC_CFG", "METH_CFG"))
         columns = {**shared.columns, **stack_columns(images, pointing, position, photometry)}
+        known = Known(companion.read_temperature(images), settings.transits)
     (level,) = term_column(background.product, "TERM_BACKGROUND", "LEVEL")
     curves = read_stack_curves(photometry, level)
-    return curve_files(
-        replace(shared, columns=columns), curves, read_curve_metrics(photometry.quality.product)
-    )
+    metrics = read_curve_metrics(photometry.quality.product)
+    return curve_files(replace(shared, columns=columns), curves, metrics, known)
 
 
 @step(
     "imagette_light_curves",
-    version="8",
+    version="9",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
     writes=[_OWN],
@@ -152,10 +158,12 @@ def write_imagette_light_curves(
     subarray: Corrected,
     upstream: tuple[Leaf, ...],
     photometry: ImagettePhotometry,
+    settings: DetrendSettings,
 ) -> Leaves:
     """Write the light curves of the imagettes, one by aperture and one by PSF photometry."""
     with open_images(subarray.products["SCI_COR_SubArray"]) as images:
-        angles = target_angles(images)
+        angles, mjd = target_angles(images), images.mjd
+        temperature = companion.read_temperature(images)
     with open_imagettes(corrected.products["SCI_COR_Imagette"]) as imagettes:
         completed = ("APERTURE", "LC_QUAL", "LC_CFG", "METH_CFG")
         shared = shared_by_curves(imagettes, [*upstream, photometry], angles, completed)
@@ -166,6 +174,7 @@ def write_imagette_light_curves(
         replace(shared, columns=columns),
         imagette_curves(term, float(photometry.used["IMAG_RAD"])),
         read_curve_metrics(photometry.product),
+        Known(companion.at_times(mjd, temperature, term["MJD_TIME"]), settings.transits),
     )
 
 
@@ -181,6 +190,13 @@ class Curve(NamedTuple):
     def with_columns(self, columns: Columns) -> Curve:
         """Return the light curve with some columns replaced."""
         return self._replace(columns={**self.columns, **columns})
+
+
+class Known(NamedTuple):
+    """What is known for the trends of all light curves."""
+
+    temperature: FloatArray  # of the telescope, shape (n,) [deg C]
+    transits: tuple[tuple[float, float], ...]  # middle (BJD_TIME) [day] and duration [h]
 
 
 @dataclass(frozen=True)
@@ -313,6 +329,7 @@ def curve_files(
     shared: SharedByCurves,
     curves: Mapping[str, Curve],
     metrics: Mapping[str, Mapping[str, float]],
+    known: Known,
 ) -> Leaves:
     """Return one file per light curve that has metrics."""
     files = {}
@@ -321,9 +338,12 @@ def curve_files(
             continue
         curve = curves[name]
         columns = {**shared.columns, **curve.columns, "FLUX": curve.flux, "FLUXERR": curve.error}
+        without, terms = companion.detrended(columns, *known)
+        columns |= without
         keywords: dict[str, Value] = {
             **shared.keywords,
             **metric_keywords(values),
+            **terms,
             "DATANAME": name,
             "AP_RADI": curve.radius,
             "AP_TYPE": curve.kind,

@@ -12,6 +12,8 @@ from schemas.constants import DAY
 # radius they are 0.15 deg off.
 EARTH_RADIUS = 6371.0  # km
 
+PERIOD = 98.77 / 1440.0  # of the satellite [day]
+
 ATMOSPHERE = 100.0  # km, opaque
 
 CLOCK = 1e-3  # s; times closer than this are equal

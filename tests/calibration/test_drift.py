@@ -12,8 +12,9 @@ from flows.simulate import simulate_into
 from tasks.calibration.dark import temperature_factor
 from tasks.calibration.dark_frames import shrink
 from tasks.calibration.dark_scale import noisy_median, ratio_of_sums, ratio_of_totals
-from tasks.calibration.drift import ORBIT, follow, slow
+from tasks.calibration.drift import follow, slow
 from tasks.correction.smearing import weighted_mean
+from tasks.numerics.orbit import PERIOD
 from tests.support.faults import put_together, take_apart
 from tests.support.runs import Bench
 
@@ -23,7 +24,7 @@ HALF_HOUR = 0.5 / 24
 def orbit_times(count: int) -> Any:
     """Return times of exposures of a minute, seen in 62 % of each orbit [day]."""
     time = np.arange(4 * count) / 1440
-    return time[(time / ORBIT) % 1 < 0.62][:count]
+    return time[(time / PERIOD) % 1 < 0.62][:count]
 
 
 def errors_of(truth: Any, time: Any, noise: float, seeds: int = 20) -> tuple[float, float]:
@@ -50,7 +51,7 @@ def test_a_constant_costs_one_parameter(count: int) -> None:
 def test_a_drift_over_the_orbit_is_followed_to_a_hundredth_of_a_count() -> None:
     # half a count from peak to peak; the noise is that of 4000 margin pixels of 3.5 ADU
     time = orbit_times(300)
-    phase = 2 * np.pi * time / ORBIT
+    phase = 2 * np.pi * time / PERIOD
     truth = 627.6 + 0.25 * np.sin(phase + 1) + 0.05 * np.cos(2 * phase)
     reached, stated = errors_of(truth, time, 0.055)
     # six parameters of 300 points: 0.055 sqrt(6 / 300) = 0.008; choosing among sets of columns
@@ -59,7 +60,7 @@ def test_a_drift_over_the_orbit_is_followed_to_a_hundredth_of_a_count() -> None:
     assert 0.6 < reached / stated < 1.4
 
 
-@pytest.mark.parametrize("period", [0.99 * ORBIT, 1.005 * ORBIT])
+@pytest.mark.parametrize("period", [0.99 * PERIOD, 1.005 * PERIOD])
 def test_an_orbit_of_another_length_is_followed_too(period: float) -> None:
     time = orbit_times(1500)
     reached, _ = errors_of(0.25 * np.sin(2 * np.pi * time / period), time, 0.055, 5)
@@ -140,7 +141,7 @@ def test_constant_housekeeping_is_left_alone() -> None:
 def test_a_smooth_curve_through_gains_that_jump_can_leave_their_range() -> None:
     """This is why the gain is checked again after smoothing: no image has less than 0.001."""
     time = orbit_times(300)
-    gain = np.where((time / ORBIT) % 1 < 0.5, 0.5, 0.001) * np.random.default_rng(1).uniform(
+    gain = np.where((time / PERIOD) % 1 < 0.5, 0.5, 0.001) * np.random.default_rng(1).uniform(
         0.999, 1.001, time.size
     )
     smooth, _ = slow(time, gain, HALF_HOUR)

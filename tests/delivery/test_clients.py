@@ -46,7 +46,9 @@ def test_the_columns_of_the_soc_come_first_and_those_for_clients_follow(curve: P
         assert names[: len(soc)] == [c.name for c in soc]
         assert found[: len(soc)] == [c.unit for c in soc]
         assert names[len(soc) :] == [
-            *("TIME", "BJD_TDB", "FLUX_ERR", "QUALITY", "SAT_LIGHT_TIME", "LOSS")
+            *("TIME", "BJD_TDB", "FLUX_ERR", "QUALITY", "SAT_LIGHT_TIME", "LOSS"),
+            *("FLUX_DETRENDED", "TAKEN_TEMPERATURE", "TAKEN_ROLL", "TAKEN_BACKGROUND"),
+            *("TAKEN_PLACE", "TAKEN_SMEARING", "TAKEN_CONTAMINATION"),
         ]
         table, header = file[1].data, file[1].header
         np.testing.assert_array_equal(table["FLUX_ERR"], table["FLUXERR"])

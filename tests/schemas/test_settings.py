@@ -97,6 +97,7 @@ CHANGES = {
     "position.iterations": Change(1, "position"),
     "imagettes.radius": Change(8.0, "imagette_photometry"),
     "imagettes.inside": Change(0.1, "imagette_photometry"),
+    "detrend.transit": Change("2459283.85 3.1", "light_curves"),
     "viewer.points": Change(10, "viewer"),
     "report.points": Change(10, "report"),
 }

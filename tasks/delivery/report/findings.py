@@ -26,8 +26,10 @@ from schemas.light_curves import (
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit, QualityTerm
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import Parameter, read_housekeeping
+from tasks.delivery.detrended import read_detrended
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.shown_images import Picture, read_pictures
+from tasks.photometry import noise
 from tasks.visit.images import Images
 from tasks.visit.terms import first_sampled, term_column
 
@@ -94,6 +96,7 @@ class Findings:
     neighbours: tuple[Neighbour, ...]  # brightest first
     way: Way  # how OPTIMAL is measured
     candidates: Mapping[Way, tuple[FloatArray, FloatArray]]  # radius [pixel] and noise [ppm]
+    detrended: Mapping[str, float]  # metrics of OPTIMAL's FLUX_DETRENDED, empty if there is none
     housekeeping: tuple[Parameter, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
 
@@ -138,6 +141,7 @@ def read_findings(
         neighbours=read_neighbours(corrected),
         way=Way(str(measured.quality.used["OPT_WAY"])),
         candidates=read_candidates(measured.quality),
+        detrended=read_detrended_metrics(measured, images.nexp * images.exposure_time),
     )
 
 
@@ -189,6 +193,24 @@ def read_candidates(quality: QualityTerm) -> dict[Way, tuple[FloatArray, FloatAr
     ways, radius, noise = term_column(quality.product, "TERM_CANDIDATES", "WAY", "RADIUS", "NOISE")
     of = {way: np.array([str(name) == way for name in ways]) for way in Way}
     return {way: (radius[which], noise[which]) for way, which in of.items()}
+
+
+def read_detrended_metrics(measured: MeasuredVisit, duration: float) -> dict[str, float]:
+    """Measure the noise of OPTIMAL's FLUX_DETRENDED, by column of TERM_METRICS.
+
+    `duration` is the exposure time of a stack [s]. Empty if there is no such light curve.
+    """
+    product = measured.light_curves.products.get(f"SCI_COR_Lightcurve-{OPTIMAL}")
+    flux = read_detrended(product) if product is not None else None
+    if flux is None:
+        return {}
+    names = "MJD_TIME", "EVENT", "QUALITY", "OPT_ERR"
+    mjd, event, quality, error = term_column(measured.quality.product, "TERM_QUALITY", *names)
+    radius = float(measured.quality.used["AP_OPT"])
+    row = noise.curve_metrics(
+        OPTIMAL, radius, flux, error, noise.Points(mjd, event, quality, duration)
+    )
+    return {name: value for name, value in row.items() if not isinstance(value, str)}
 
 
 def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, FloatArray]:

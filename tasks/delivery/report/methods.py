@@ -74,7 +74,8 @@ METHODS = {
     "contamination": "Model of the field stars, rotated as in each image and summed in the "
     "apertures, relative to the target.",
     "quality": "Errors term by term; flags of all steps combined; noise of the unflagged points.",
-    "light_curves": "One file for each aperture, for OPTIMAL and for PSF.",
+    "light_curves": "One file for each aperture, for OPTIMAL and for PSF, each with a detrended "
+    "companion.",
     "report": "This document.",
     "viewer": "The interactive page that accompanies this document.",
 }

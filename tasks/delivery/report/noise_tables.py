@@ -26,8 +26,9 @@ def curves_table(findings: Findings) -> Table:
         "robust scatter, robust point-to-point scatter (p2p), CDPP for three windows, median "
         "formal error. Ratio is p2p over formal. DEFAULT is R25, RSUP is R30, RINF a circle of "
         f"22.5 pixels; R25_Fixed does not follow the target. {OPTIMAL} is the way to measure the "
-        f"target that has the least noise here: {describe_optimal(findings)}. A dash: too few "
-        "points, or a visit shorter than the window."
+        f"target that has the least noise here: {describe_optimal(findings)}. Detrended is its "
+        "column FLUX_DETRENDED, the same if no trend was found. A dash: too few points, or a visit "
+        "shorter than the window."
     )
     head = (
         "light curve",
@@ -44,10 +45,20 @@ def curves_table(findings: Findings) -> Table:
     )
     rows = tuple(
         curve_row(name, metrics)
-        for name, metrics in findings.metrics.items()
+        for name, metrics in with_detrended(findings).items()
         if name not in ("RINF", "RSUP", "DEFAULT")
     )
     return Table(head=head, rows=rows, numbers=(False, *[True] * 10), note=note)
+
+
+def with_detrended(findings: Findings) -> dict[str, Mapping[str, float]]:
+    """Return the metrics of all light curves, with those of the detrended OPTIMAL after OPTIMAL."""
+    metrics: dict[str, Mapping[str, float]] = {}
+    for name, values in findings.metrics.items():
+        metrics[name] = values
+        if name == OPTIMAL and findings.detrended:
+            metrics[f"{OPTIMAL}, detrended"] = findings.detrended
+    return metrics
 
 
 def optimal_circle(findings: Findings) -> str:
