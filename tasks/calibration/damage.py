@@ -229,6 +229,8 @@ def _count_repeated(image: WordArray, plain: BoolArray) -> int:
 
 def more_than_usual(counts: IntArray) -> BoolArray:
     """Return which images have many more coincidences than the others, shape (n,)."""
+    if not len(counts):
+        return np.zeros(0, dtype=np.bool_)
     usual = min(float(np.median(counts)), 8.0 + 4.0 * float(counts.min()))
     return np.asarray(counts > BY_CHANCE + 3.0 * usual)
 
@@ -247,11 +249,13 @@ def find_damage(counts: Counts, copied: BoolArray, pixels: int) -> dict[str, Boo
     """
     most = MOST_LOST * pixels
     lost = counts.lost > most
+    frozen = np.zeros(len(lost), dtype=np.bool_)
+    frozen[1:] = more_than_usual(counts.frozen[1:])  # before the first there is none to repeat
     usual = float(np.median(counts.saturated[~lost])) if not lost.all() else 0.0
     return {
         f"more than {MOST_LOST:.1%} of the pixels are lost or impossible": lost,
         "all pixels repeat those of an earlier image": copied & ~lost,
-        "pixels repeat those of the image before": more_than_usual(counts.frozen) & ~copied,
+        "pixels repeat those of the image before": frozen & ~copied,
         "pixels repeat others of the image": more_than_usual(counts.repeated)
         | more_than_usual(counts.constant),
         "far more pixels are saturated than usual": counts.saturated

@@ -286,7 +286,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
-@step("defects_1", version="13", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="14", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
     events: Events,
@@ -312,7 +312,7 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="14",
+    version="15",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.ndimage
 from numba import njit
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
@@ -22,6 +23,10 @@ TRACK = 1.0  # sigma; by so much less the brightest pixel of a group may stand o
 DOUBTFUL = 0.5  # sigma; about a limit, within which excess charge is subtracted in part
 
 LN_7 = 1.945910149055313  # natural logarithm of 7
+
+# of the pixels of the aperture; where more are hit, so much charge beside them is below the noise
+# that these pixels are replaced by the model, too
+HEAVY = 0.01
 
 # of the images; a pixel hit more often flickers, and is not hit by cosmic rays
 OFTEN = 0.1
@@ -221,6 +226,11 @@ def residual_pulls(
     return excess, noise, rest
 
 
+def around(hits: BoolArray) -> BoolArray:
+    """Return the pixels that are hit or touch one that is, also diagonally, shape (ny, nx)."""
+    return np.asarray(scipy.ndimage.binary_dilation(hits, np.ones((3, 3))))
+
+
 @dataclass
 class Found:
     """The list of pixels of single images; `count` is the number of images."""
@@ -304,8 +314,11 @@ class Search:
         if known.size:
             pull[self.near] /= max(1.0, MAD_TO_SIGMA * median_of(known))
         shares = hit_shares(pull, self.settings.seed, self.settings.neighbour)
+        hits = shares >= 0.5
+        if hits[self.near].sum() > HEAVY * self.near.sum():
+            shares[around(hits & self.near) & np.isfinite(pull)] = 1.0
         at = np.nonzero(shares)
-        charge, hit = shares[at] * (excess[at] - self.static[at]), shares[at] >= 0.5
+        charge, hit = shares[at] * (excess[at] - self.static[at]), hits[at]
         self.hits[at[0][hit], at[1][hit]] += 1
         for which, kind in ((hit, COSMIC), (~hit, POSSIBLE)):
             self.found.add(i, at[0][which], at[1][which], charge[which], kind)

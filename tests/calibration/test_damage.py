@@ -222,6 +222,13 @@ def test_counts_far_above_the_usual_ones_are_told_from_chance() -> None:
     assert not more_than_usual(np.array([900, 1000, 1100])).any()
 
 
+def test_sky_without_noise_repeats_in_all_images_but_the_first() -> None:
+    none, frozen = np.zeros(5, np.int64), np.array([0, 900, 1000, 1100, 4000])
+    counts = Counts(none, none, none, frozen, none, none)
+    causes = find_damage(counts, np.zeros(5, bool), 10_000)
+    assert causes["pixels repeat those of the image before"].tolist() == [*[False] * 4, True]
+
+
 def test_the_limit_of_lost_pixels_is_half_a_per_cent() -> None:
     none = np.zeros(2, np.int64)
     counts = Counts(np.array([50, 51]), none, none, none, none, none)

@@ -5,6 +5,7 @@ again.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from astropy.io import fits
 from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import DefectSettings
 from tasks.correction.defects import Outcome, search
-from tasks.correction.hits import field_doubt, find_hits, hit_shares
+from tasks.correction.hits import Found, Search, field_doubt, find_hits, hit_shares
 from tasks.correction.steady import (
+    Sample,
     above_neighbours,
     sample_statistics,
     static_excess,
@@ -87,6 +89,33 @@ def test_a_small_change_of_the_noise_changes_little_of_a_hit() -> None:
         change = hit_shares(1.02 * pull, 4.5, 2.5) - hit_shares(pull, 4.5, 2.5)
         # 2 % of 5 sigma is a tenth of the width of the rise, of group and pixel
         assert np.abs(change).max() < 0.25
+
+
+@pytest.mark.parametrize("length", [3, 12])
+def test_beside_the_tracks_of_a_heavily_hit_aperture_the_model_replaces_pixels(
+    length: int,
+) -> None:
+    # a track with charge beside it that is too faint to be seen; noise of 10 electrons a pixel
+    shape, nothing = (41, 41), np.zeros((41, 41))
+    image = nothing.copy()
+    image[19:22, 14 : 14 + length] = 15.0
+    image[20, 14 : 14 + length] = 100.0
+    y, x = np.mgrid[:41, :41] - 20.0
+    near = np.hypot(x, y) < 12  # 441 pixels, of which 1 % is 4
+    rest: Any = SimpleNamespace(
+        take=lambda _: (image, nothing, nothing), floor=[100.0], uncertain=[False]
+    )
+    never, noise = np.zeros(shape, bool), np.full(shape, 10.0)
+    sample = Sample(nothing, noise, noise, nothing, noise, never, never)
+    found = Found(1)
+    search = Search(
+        rest, sample, nothing, never, near, DefectSettings(), np.zeros(1, int), found, never
+    )
+    search.image(0)
+    removed = sum(float(amount.sum()) for *_, amount, _ in found.entries)
+    beside = 2 * 15.0 * length
+    assert removed == pytest.approx(image.sum() - (beside if length == 3 else 0.0))
+    assert search.hits.sum() == length
 
 
 def test_the_expected_scatter_is_that_of_the_surroundings() -> None:
