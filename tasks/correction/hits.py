@@ -34,6 +34,10 @@ OFTEN = 0.1
 # sigma; brightness of field stars at which the error of their model is measured
 BRIGHT_FIELD = 3.0
 
+# relative error of the field stars' model that is always assumed: less does not show in the scatter
+# of a tile, but in groups of pixels
+LEAST_DOUBT = 0.015
+
 FEW_PIXELS = 30  # of them in a tile, needed for a measurement
 
 TILE = 20  # pixel; side of the squares in which they are combined
@@ -85,7 +89,7 @@ def find_hits(pull: FloatArray, seed: float, neighbour: float, hit: BoolArray) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
+def hit_shares(pull: FloatArray, common: FloatArray, seed: float, neighbour: float) -> FloatArray:
     """Return the share of the excess of each pixel that is charge of a cosmic ray, (ny, nx).
 
     It rises from 0 to 1 about the limits, for a group of pixels and for each of them: near a limit,
@@ -93,12 +97,15 @@ def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
     brightest pixel or, as the track of a grazing ray has none, by the sum of its residuals over
     their noise: sqrt(S^2 - 2 (n - 1) ln 7) for n pixels of which S is the significance together,
     since about 7^(n - 1) groups of n pixels hold any given one. That may exceed the brightest pixel
-    by `TRACK` at most, since errors of the star's model form groups too.
+    by `TRACK` at most, since errors of the star's model form groups too. Beside field stars, whose
+    model errs in the same way in all pixels of a group, S is smaller.
 
     Parameters
     ----------
     pull : ndarray, shape (ny, nx)
         Residual over its noise; NaN has a share of 0.
+    common : ndarray, shape (ny, nx)
+        Part of the noise that is in common with the pixels around, from 0 to 1.
     seed, neighbour : float
         Limits as in `find_hits`, where the share is 1/2.
     """
@@ -111,13 +118,15 @@ def hit_shares(pull: FloatArray, seed: float, neighbour: float) -> FloatArray:
             if not pull[y, x] > start or taken[y, x]:
                 continue
             count = _grow(pull, y, x, min(least, start), taken, group)
-            peak, total = pull[y, x], 0.0
+            peak, total, variance, shared = pull[y, x], 0.0, 0.0, 0.0
             for k in range(count):
-                value = pull[group[k] // nx, group[k] % nx]
-                peak = max(peak, value)
-                total += value
+                row, column = group[k] // nx, group[k] % nx
+                peak = max(peak, pull[row, column])
+                total += pull[row, column]
+                variance += 1.0 - common[row, column] ** 2
+                shared += common[row, column]
             chance = 2.0 * LN_7 * (count - 1)
-            together = np.sqrt(max(total * total / count - chance, 0.0))
+            together = np.sqrt(max(total * total / (variance + shared * shared) - chance, 0.0))
             share = _rise(max(peak, min(together, peak + TRACK)), seed)
             for k in range(count):
                 row, column = group[k] // nx, group[k] % nx
@@ -189,8 +198,10 @@ def residual_pulls(
     floor: float,
     sample: tuple[FloatArray, FloatArray],
     uncertain: bool,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return the residual of an image, its noise, and that above the usual residual over all noise.
+
+    The last array is the part of all noise that is from the model of field stars.
 
     Parameters
     ----------
@@ -220,10 +231,11 @@ def residual_pulls(
     doubt = field_doubt(rest, scatter, others)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
-            model = doubt[y, x] * others[y, x]
-            pull = rest[y, x] / np.sqrt(scatter[y, x] * scatter[y, x] + model * model)
-            rest[y, x] = pull if np.isfinite(excess[y, x]) else np.nan
-    return excess, noise, rest
+            model = max(doubt[y, x], LEAST_DOUBT) * others[y, x]
+            total = np.sqrt(scatter[y, x] * scatter[y, x] + model * model)
+            rest[y, x] = rest[y, x] / total if np.isfinite(excess[y, x]) else np.nan
+            scatter[y, x] = np.abs(model) / total
+    return excess, noise, rest, scatter
 
 
 def around(hits: BoolArray) -> BoolArray:
@@ -299,7 +311,7 @@ class Search:
         """Search the k-th of the images."""
         i, jumps, sample = int(self.searched[k]), self.sample.telegraphic, self.sample
         image, target, others = self.rest.take(i)
-        excess, noise, pull = residual_pulls(
+        excess, noise, pull, common = residual_pulls(
             image,
             (target, others),
             float(self.rest.floor[i]),
@@ -313,7 +325,7 @@ class Search:
         known = core[np.isfinite(core)]
         if known.size:
             pull[self.near] /= max(1.0, MAD_TO_SIGMA * median_of(known))
-        shares = hit_shares(pull, self.settings.seed, self.settings.neighbour)
+        shares = hit_shares(pull, common, self.settings.seed, self.settings.neighbour)
         hits = shares >= 0.5
         if hits[self.near].sum() > HEAVY * self.near.sum():
             shares[around(hits & self.near) & np.isfinite(pull)] = 1.0

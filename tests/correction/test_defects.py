@@ -49,7 +49,7 @@ def test_pixels_without_a_number_are_never_hits() -> None:
 def test_the_share_of_a_hit_rises_about_the_limit_and_is_half_of_it_there() -> None:
     pull = np.zeros((9, 40))
     pull[4, 5:40:5] = 3.9, 4.25, 4.5, 4.75, 5.1, np.nan, 20.0
-    shares = hit_shares(pull, 4.5, 2.5)
+    shares = hit_shares(pull, 0 * pull, 4.5, 2.5)
     np.testing.assert_allclose(shares[4, 5:40:5], [0, 0.25, 0.5, 0.75, 1, 0, 1])
     assert np.count_nonzero(shares) == 5
 
@@ -57,7 +57,7 @@ def test_the_share_of_a_hit_rises_about_the_limit_and_is_half_of_it_there() -> N
 def test_pixels_beside_a_hit_have_shares_about_their_own_limit() -> None:
     pull = np.zeros((9, 9))
     pull[4, 4], pull[4, 5], pull[3, 3], pull[5, 4], pull[8, 8] = 20.0, 2.75, 2.25, 1.9, 3.0
-    shares = hit_shares(pull, 4.5, 2.5)
+    shares = hit_shares(pull, 0 * pull, 4.5, 2.5)
     np.testing.assert_allclose(
         [shares[4, 4], shares[4, 5], shares[3, 3], shares[5, 4]], [1, 0.75, 0.25, 0]
     )
@@ -68,16 +68,16 @@ def test_a_track_is_found_whose_brightest_pixel_is_below_the_limit() -> None:
     pull = np.zeros((20, 20))
     pull[np.arange(4, 14), np.arange(4, 14)] = 3.2
     pull[6, 6] = 4.1
-    shares = hit_shares(pull, 4.5, 2.5)
+    shares = hit_shares(pull, 0 * pull, 4.5, 2.5)
     # by hand: (9 x 3.2 + 4.1)^2 / 10 - 9 x 2 ln 7 = 73, 8.5 sigma; at most 4.1 + 1 count
     assert shares[np.arange(4, 14), np.arange(4, 14)].min() == 1.0
     pull[6, 6] = 3.2  # without any brighter pixel it may be an error of the star's model
-    assert 0 < hit_shares(pull, 4.5, 2.5).max() < 0.25
+    assert 0 < hit_shares(pull, 0 * pull, 4.5, 2.5).max() < 0.25
 
 
 def test_noise_forms_few_groups() -> None:
     pull = np.random.default_rng(8).normal(size=(1000, 1000))
-    shares = hit_shares(pull, 4.5, 2.5)
+    shares = hit_shares(pull, 0 * pull, 4.5, 2.5)
     # 3.4 single pixels in a million are above 4.5 sigma; groups may be as many, and double them
     assert np.count_nonzero(shares >= 0.5) < 20
 
@@ -86,9 +86,19 @@ def test_a_small_change_of_the_noise_changes_little_of_a_hit() -> None:
     pull = np.zeros((9, 9))
     for peak in np.arange(3.5, 6.0, 0.05):
         pull[4, 4:7] = peak, 0.7 * peak, 0.6 * peak
-        change = hit_shares(1.02 * pull, 4.5, 2.5) - hit_shares(pull, 4.5, 2.5)
+        change = hit_shares(1.02 * pull, 0 * pull, 4.5, 2.5) - hit_shares(pull, 0 * pull, 4.5, 2.5)
         # 2 % of 5 sigma is a tenth of the width of the rise, of group and pixel
         assert np.abs(change).max() < 0.25
+
+
+def test_a_group_counts_less_where_its_pixels_err_together() -> None:
+    # four pixels, none of which is bright enough by itself
+    pull = np.zeros((9, 9))
+    pull[3:5, 3:5] = 3.8
+    apart = hit_shares(pull, np.zeros((9, 9)), 4.5, 2.5)
+    # of hand-worked significance: 7.6, without the chance of such a group 6.8, at most 4.8
+    assert apart[3:5, 3:5] == pytest.approx(0.8)
+    assert not hit_shares(pull, np.full((9, 9), 0.9), 4.5, 2.5).any()
 
 
 @pytest.mark.parametrize("length", [3, 12])

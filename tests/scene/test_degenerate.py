@@ -156,7 +156,8 @@ def test_statistics_of_visits_without_good_images() -> None:
         np.full((3, 40, 40), np.nan, np.float32), np.array([20.0, 20.0]), 9.0, 1.0
     ).any()
     assert not field_doubt(np.full((40, 40), np.nan), np.ones((40, 40)), np.zeros((40, 40))).any()
-    assert fit_time(np.full((3, 20), np.nan), np.ones((3, 20))) == (0.0, np.inf)
+    lost, lit = np.full((3, 20), np.nan), np.ones((3, 20))
+    assert fit_time(lost, lit, lit, 25e-6) == (0.0, np.inf, 0.0)
 
 
 def test_photometry_of_images_without_pixels() -> None:
