@@ -103,7 +103,7 @@ def draw_conditions(findings: Findings, most: int) -> bytes:
     """Draw the quantities measured in every image against time and roll angle."""
     points, roll = findings.points, findings.quantities["roll"].values % 360
     rows = len(OVER_TIME)
-    height = 0.92 * rows + 0.3
+    height = 0.7 * rows + 0.3
     canvas = Canvas(7.0, height)
     box = 0.09, 0.36 / height, 0.905, 1 - 0.56 / height
     panels = canvas.grid(rows, box, (0.06, 0.34), (1.5, 1.0))

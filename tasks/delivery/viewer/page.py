@@ -37,10 +37,10 @@ UPLOT = "1.6.32"  # see web/uplot/README.md
 # labels of the key numbers that have a tile
 TILES = (
     "Median flux",
+    "Photon noise of the star",
     "Point-to-point scatter",
     "Median formal error",
     "CDPP in 3 h",
-    "Good points",
     "Contamination within 25 pixels",
 )
 

@@ -138,9 +138,9 @@ SECTIONS = (
     "Correlations",
     "Images",
     "Contamination",
-    "Conditions",
     "Events",
     "Housekeeping",
+    "Conditions",
     "Files",
 )
 
