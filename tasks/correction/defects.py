@@ -312,7 +312,7 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="16",
+    version="19",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.ndimage
+import scipy.special
 from numba import njit
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
@@ -13,7 +14,7 @@ from schemas.light_curves import DEFAULT_RADIUS
 from schemas.settings import DefectSettings
 from tasks.correction.steady import Sample
 from tasks.numerics.inner import inner_njit
-from tasks.numerics.robust import MAD_TO_SIGMA, median_of
+from tasks.numerics.robust import MAD_TO_SIGMA, median_of, select
 from tasks.scene.residuals import Residuals
 
 COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE = 1, 2, 3, 4  # kinds of entries of the list
@@ -41,6 +42,12 @@ LEAST_DOUBT = 0.015
 FEW_PIXELS = 30  # of them in a tile, needed for a measurement
 
 TILE = 20  # pixel; side of the squares in which they are combined
+
+# The error of a tile is such that a quantile of the residuals is that of a normal distribution: the
+# median or, to include errors that are large in a few places, a higher one, as far as 20 pixels of
+# hits could not be mistaken for them. By the number of pixels: quantile, and its place in sigma.
+_QUANTILES = np.clip(1.0 - 20.0 / np.maximum(np.arange(TILE * TILE + 1), 1), 0.5, 0.9)
+_PLACES = scipy.special.ndtri((1.0 + _QUANTILES) / 2.0)
 
 
 @inner_njit(cache=True, nogil=True, error_model="numpy")
@@ -145,7 +152,7 @@ def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> Fl
     """Return the relative error of the field stars' model in an image, by tiles, shape (ny, nx).
 
     Together with the noise, this error explains the scatter of the residual where field stars are
-    bright. It is a median over such pixels of a tile, and insensitive to hits.
+    bright. It is from a quantile over such pixels of a tile, and insensitive to hits.
 
     Parameters
     ----------
@@ -175,14 +182,14 @@ def field_doubt(excess: FloatArray, noise: FloatArray, others: FloatArray) -> Fl
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def model_error(size: FloatArray, noise: FloatArray, light: FloatArray) -> float:
-    """Return the relative error of a model, from the median size of residuals, shapes (n,)."""
+    """Return the relative error of a model, from a quantile of residuals, shapes (n,)."""
     ratio = np.empty(size.size)
     low, high = 0.0, 1.0
     for k in range(15):  # the last step is a part in ten thousand
         middle = 0.0 if k == 0 else (low + high) / 2
         for i in range(size.size):
             ratio[i] = size[i] / np.hypot(noise[i], middle * light[i])
-        if median_of(ratio) > 1 / MAD_TO_SIGMA:
+        if select(ratio, int(_QUANTILES[size.size] * size.size)) > _PLACES[size.size]:
             low = middle
         elif k == 0:
             return 0.0
