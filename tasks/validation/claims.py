@@ -62,6 +62,7 @@ CLAIMS = {
     "noise_best": Claim("the same in the best circle", "", high=1.10, precision=0.03),
     "optimal": Claim("scatter of OPTIMAL over that of the quietest light curve", "", high=1.05),
     "optimal_default": Claim("scatter of OPTIMAL over that of DEFAULT", "", high=1.0),
+    "detrended": Claim("scatter of OPTIMAL, detrended, over that of OPTIMAL", "", high=1.01),
     "used": Claim("share of good stacks that are used", "", low=0.9, pool="share"),
     "outliers": Claim(
         "used points that are off by more than 5 errors",

@@ -20,6 +20,7 @@ from schemas.flags import EVENT_COSMIC_RAYS, EVENT_DIGITS, EVENT_EARTH, Quality
 # stray light, the Earth's limb within its soft limit, and hits, all of which are corrected.
 SOFT_EVENT = {EVENT_EARTH: 1, EVENT_COSMIC_RAYS: 2}
 SOFT_QUALITY = Quality.STRAY_LIGHT | Quality.COSMIC_RAYS
+DETRENDED = "OPTIMAL, detrended"  # the companion of OPTIMAL, in the same file
 SAMPLE = 60  # images for the typical noise of a pixel
 
 
@@ -145,8 +146,12 @@ class Curve:
 
     @cached_property
     def flux(self) -> FloatArray:
-        """Flux of the target alone [electron]."""
-        return np.asarray(self.table["FLUX"] / (1 + self.table["CONTA_LC"].astype(float)), float)
+        """Flux of the target alone [electron], but for a constant part if it is detrended."""
+        stars = self.table["CONTA_LC"].astype(float)
+        if self.name == DETRENDED:
+            known = bool(self.header.get("DET_CON", False))  # their changes are not in it
+            return np.asarray(self.table["FLUX_DETRENDED"] / (1 + (0 if known else stars)), float)
+        return np.asarray(self.table["FLUX"] / (1 + stars), float)
 
     @cached_property
     def used(self) -> BoolArray:
@@ -182,7 +187,8 @@ class Products:
 
     def curve(self, name: str) -> Curve:
         """Return a light curve; AbsentError if it was not published."""
-        table = read_hdus(only_file(self.folder, f"SCI_COR_Lightcurve-{name}_V"))[
+        file = "OPTIMAL" if name == DETRENDED else name
+        table = read_hdus(only_file(self.folder, f"SCI_COR_Lightcurve-{file}_V"))[
             "SCI_COR_LIGHTCURVE"
         ]
         return Curve(name, table.header, table)

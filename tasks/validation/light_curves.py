@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray, IntArray
 from tasks.validation.claims import Measure
-from tasks.validation.files import AbsentError, Curve, Part
+from tasks.validation.files import DETRENDED, AbsentError, Curve, Part
 from tasks.validation.statistics import (
     Averaged,
     averages,
@@ -26,7 +26,7 @@ from tasks.validation.statistics import (
 
 PPM = 1e6
 CIRCLES = range(15, 41)
-CURVES = ("DEFAULT", "OPTIMAL", "PSF")
+CURVES = ("DEFAULT", "OPTIMAL", "PSF", DETRENDED)
 OUTLIER = 5.0  # [errors]
 FEW = 4  # points that give a scatter, though with a large error
 DEEP = 500.0  # a deeper transit must be right to a percent [ppm]
@@ -191,18 +191,10 @@ def measure_choice(part: Part) -> list[Measure]:
     hundred points differ by several per cent by chance.
     """
     optimal = residual(part, "OPTIMAL")
-
-    def compared(name: str) -> FloatArray:
-        other = residual(part, name)
-        both = optimal.used & other.used
-        pairs = [r.relative[both[r.used]] for r in (optimal, other)]
-        near = np.all([r.near[both[r.used]] for r in (optimal, other)], axis=0)
-        return np.stack(pairs, axis=1)[near]
-
-    series = {"DEFAULT": compared("DEFAULT")}
+    series = {"DEFAULT": pairs_of(optimal, residual(part, "DEFAULT"))}
     for name in ("PSF", *(f"R{radius}" for radius in CIRCLES)):
         try:
-            series[name] = compared(name)
+            series[name] = pairs_of(optimal, residual(part, name))
         except AbsentError:
             continue
     best = max(series, key=lambda name: excess(series[name]))
@@ -210,6 +202,20 @@ def measure_choice(part: Part) -> list[Measure]:
         Measure.of_series("optimal", series[best], excess),
         Measure.of_series("optimal_default", series["DEFAULT"], excess),
     ]
+
+
+def pairs_of(one: Residual, other: Residual) -> FloatArray:
+    """Return the residuals of two light curves at the same points, without outliers, (n, 2)."""
+    both = one.used & other.used
+    pairs = [r.relative[both[r.used]] for r in (one, other)]
+    near = np.all([r.near[both[r.used]] for r in (one, other)], axis=0)
+    return np.stack(pairs, axis=1)[near]
+
+
+def measure_detrended(part: Part) -> list[Measure]:
+    """Measure the scatter of the detrended OPTIMAL over that of OPTIMAL, as in `measure_choice`."""
+    pairs = pairs_of(residual(part, DETRENDED), residual(part, "OPTIMAL"))
+    return [Measure.of_series("detrended", pairs, excess)]
 
 
 def excess(pairs: FloatArray) -> float:
@@ -398,6 +404,7 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
     if case["noise"]:
         applicable["noise in the best circle"] = measure_best_circle
         applicable["choice of OPTIMAL"] = measure_choice
+        applicable["trends of OPTIMAL"] = measure_detrended
     if case["imagettes"] and case["noise"]:
         for name in ("IMAGETTE", "IMAGETTE_PSF"):
             applicable[f"noise of {name}"] = partial(measure_imagettes, name=name)

@@ -449,6 +449,24 @@ def test_optimal_is_compared_with_the_quietest_and_with_default(tmp_path: Path) 
     assert judge(CLAIMS["optimal_default"], Estimate(found["optimal_default"], 0.01)) == "pass"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_detrended_flux_is_compared_with_that_of_optimal(tmp_path: Path, known: bool) -> None:
+    """With 0.98 of the noise; changes of the light of field stars are divided out once."""
+    visit = Visit()
+    wave = 0.01 * np.cos(np.arange(N) / 9)
+    visit.curve |= {"CONTA_LC": wave, "FLUX": (1e7 + visit.white) * (1 + wave)}
+    left = 1.0 if known else 1 + wave
+    visit.curve["FLUX_DETRENDED"] = (1e7 + 0.98 * visit.white) * left
+    part = visit.write(tmp_path)
+    plain = tmp_path / "products" / "CH_SCI_COR_Lightcurve-DEFAULT_V0000.fits"
+    with fits.open(plain) as file:
+        file[1].header["DET_CON"] = known
+        file.writeto(plain.with_name(plain.name.replace("DEFAULT", "OPTIMAL")))
+    (found,) = light_curves.measure_detrended(part)
+    assert found.value == pytest.approx(0.98, rel=1e-3)
+    assert judge(CLAIMS["detrended"], Estimate(1.02, 0.005)) == "fail"
+
+
 @pytest.mark.parametrize("depth", [1.0, 0.8])
 def test_the_depth_of_a_transit_is_measured(tmp_path: Path, depth: float) -> None:
     visit = Visit()
