@@ -24,7 +24,7 @@ def measure_visit(
     psf_fit = fit_psf(images, scene, readout, removed)
     contamination = estimate_contamination(images, scene, apertures)
     fluxes = Fluxes(apertures=apertures, psf_fit=psf_fit, contamination=contamination)
-    quality = assess_quality(images, events, detector, scene, removed, fluxes)
+    quality = assess_quality(images, events, detector, scene, removed, fluxes, settings.optimal)
     upstream = (*calibrated.terms(), *c.terms())
     photometry = Photometry(**dict(fluxes), quality=quality)
     light_curves = write_light_curves(

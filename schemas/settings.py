@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.light_curves import RADII
 
 _PAIR = r"[0-9]{1,9}(\.[0-9]{0,12})? +[0-9]{1,4}(\.[0-9]{0,12})?"  # of numbers
 _PAIRS = rf"{_PAIR}(, *{_PAIR})*"
@@ -296,6 +298,30 @@ class PositionSettings(Settings):
     iterations: int = Field(20, ge=1, le=100, description="largest number of iterations")
 
 
+class OptimalSettings(Settings):
+    """Radii among which the light curve OPTIMAL is chosen."""
+
+    smallest: float = Field(
+        22.0, ge=15, le=40, description="smallest circle as it is [pixel]: it loses light to blur"
+    )
+    corrected: float = Field(
+        18.0, ge=15, le=40, description="smallest circle that is corrected for such losses [pixel]"
+    )
+    largest: float = Field(
+        35.0, ge=15, le=40, description="largest circle [pixel]: it collects noise"
+    )
+    psf: bool = Field(True, description="whether the PSF is a candidate as well")
+
+    @model_validator(mode="after")
+    def _some_circle(self) -> OptimalSettings:
+        if not any(self.smallest <= radius <= self.largest for radius in RADII):
+            raise ValueError(
+                f"no circle has a radius from {self.smallest:g} to {self.largest:g} pixels; the "
+                "radii are 15, 16 ... 40 and 22.5"
+            )
+        return self
+
+
 class ImagetteSettings(Settings):
     """Photometry of imagettes."""
 
@@ -387,6 +413,7 @@ class PipelineSettings(Settings):
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
+    optimal: OptimalSettings = OptimalSettings()
     imagettes: ImagetteSettings = ImagetteSettings()
     detrend: DetrendSettings = DetrendSettings()
     viewer: ViewerSettings = ViewerSettings()

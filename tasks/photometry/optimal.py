@@ -14,6 +14,7 @@ import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS, RADII, Way
+from schemas.settings import OptimalSettings
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.photometry.noise import PPM
 
@@ -22,9 +23,6 @@ QUIET = 1.3  # of the least point-to-point scatter; candidates below it form the
 SMOOTH = 1.0 / 24.0  # days; the consensus is smoothed by a running median of this width
 ORBIT = 1.6 / 24.0  # days; a slow error of one candidate changes with the roll, in each orbit
 CLIP = 4.0  # robust sigma; points further out, such as hits that were missed, do not decide
-# radii of the candidates [pixel]: smaller circles lose light to blur, and may be corrected for it;
-# larger ones collect noise
-CORRECTED_FROM, PLAIN_FROM, UP_TO = 18.0, 22.0, 35.0
 
 
 class Candidate(NamedTuple):
@@ -43,6 +41,7 @@ def list_candidates(
     error: FloatArray,
     ratio: FloatArray,
     psf: tuple[FloatArray, FloatArray],
+    settings: OptimalSettings,
 ) -> list[Candidate]:
     """Return all candidates, the plain circles first.
 
@@ -54,17 +53,19 @@ def list_candidates(
         Light of field stars relative to the target's.
     psf : tuple of ndarray, shape (n,)
         Flux by the PSF and its error [electron]; NaN without a PSF.
+    settings : OptimalSettings
+        The radii of the candidates; there is a plain circle within any limits.
     """
     candidates = []
     for way, values, first in (
-        (Way.CIRCLE, flux, PLAIN_FROM),
-        (Way.CORRECTED, corrected, CORRECTED_FROM),
+        (Way.CIRCLE, flux, settings.smallest),
+        (Way.CORRECTED, corrected, settings.corrected),
     ):
         for k, radius in enumerate(RADII):
-            if first <= radius <= UP_TO:
+            if first <= radius <= settings.largest:
                 alone = values[:, k] / (1.0 + ratio[:, k])
                 candidates.append(Candidate(way, radius, values[:, k], error[:, k], alone))
-    if np.isfinite(psf[0]).any():
+    if settings.psf and np.isfinite(psf[0]).any():
         candidates.append(Candidate(Way.PSF, DEFAULT_RADIUS, *psf, psf[0]))
     return candidates
 
@@ -80,11 +81,12 @@ def choose(candidates: Sequence[Candidate], mjd: FloatArray, good: BoolArray) ->
     """Return the candidate with the least noise over good points.
 
     A circle counts with the largest noise of itself and its two neighbours, as the least of many
-    similar values is low by chance. If the circle of DEFAULT has less noise than the best of these,
-    it is chosen.
+    similar values is low by chance. If the circle of DEFAULT, or the one nearest to it among the
+    candidates, has less noise than the best of these, it is chosen.
     """
     alone = np.array([c.alone for c in candidates])
-    usual = next(k for k, c in enumerate(candidates) if c[:2] == (Way.CIRCLE, DEFAULT_RADIUS))
+    plain = [k for k, c in enumerate(candidates) if c.way is Way.CIRCLE]
+    usual = min(plain, key=lambda k: abs(candidates[k].radius - DEFAULT_RADIUS))
     known = np.isfinite(alone)
     # a candidate without values for most points is no light curve; the others share their points
     complete = (known & good).sum(axis=1) >= max(0.9 * float((known[usual] & good).sum()), FEWEST)

@@ -27,6 +27,7 @@ from schemas.payloads import (
     Scene,
     Smearing,
 )
+from schemas.settings import OptimalSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.reader import Value
@@ -73,6 +74,7 @@ def assess_quality(
     scene: Scene,
     removed: Removed,
     fluxes: Fluxes,
+    settings: OptimalSettings,
 ) -> Leaves:
     """Assign errors and flags to every point, and metrics to every light curve."""
     facts, sums, rows = read_facts(corrected), read_apertures(fluxes.apertures), read_events(events)
@@ -88,6 +90,7 @@ def assess_quality(
         error,
         read_contamination(fluxes.contamination),
         curves[PSF][:2],
+        settings,
     )
     best, noise = choose(candidates, points.mjd, points.good)
     curves[OPTIMAL] = LightCurve(best.flux, best.error, best.radius)

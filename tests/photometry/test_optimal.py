@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 
 from schemas.arrays import FloatArray
+from schemas.errors import ConfigurationError
 from schemas.light_curves import DEFAULT_RADIUS, RADII, Way
+from schemas.requests import make_settings
+from schemas.settings import OptimalSettings
 from tasks.photometry.optimal import Candidate, choose, list_candidates, measure
 
 N = 600
 MJD = 60000.0 + np.arange(N) / 1440.0
 GOOD = np.ones(N, dtype=bool)
+USUAL = OptimalSettings()
 
 
 def curves(
-    noise: dict[tuple[Way, float], float], signal: FloatArray | None = None
+    noise: dict[tuple[Way, float], float],
+    signal: FloatArray | None = None,
+    settings: OptimalSettings = USUAL,
 ) -> list[Candidate]:
     """Return all candidates with common photon noise of 100 ppm, a signal, and noise of their own.
 
@@ -32,7 +38,7 @@ def curves(
     own = noise.get((Way.PSF, DEFAULT_RADIUS), 300.0)
     psf = 1e6 * (common + rng.normal(0, 1e-6 * own, N)), np.full(N, 100.0)
     error = np.full(plain.shape, 100.0)
-    return list_candidates(1e6 * plain, 1e6 * corrected, error, np.zeros_like(error), psf)
+    return list_candidates(1e6 * plain, 1e6 * corrected, error, np.zeros_like(error), psf, settings)
 
 
 def chosen(candidates: list[Candidate]) -> tuple[Way, float]:
@@ -103,7 +109,9 @@ def test_field_stars_are_taken_out_before_noise_is_compared() -> None:
     ratio = np.broadcast_to(0.05 * np.sin(np.arange(N))[:, None], (N, len(RADII)))
     clean = np.full((N, len(RADII)), 1e6)
     none = np.full(N, np.nan)
-    for one in list_candidates(clean * (1.0 + ratio), clean, clean, ratio, (none, none)):
+    for one in list_candidates(
+        clean * (1.0 + ratio), clean, clean, ratio, (none, none), OptimalSettings()
+    ):
         if one.way is Way.CIRCLE:
             np.testing.assert_allclose(one.alone, 1e6)
 
@@ -123,3 +131,18 @@ def test_a_light_curve_of_few_points_is_no_candidate() -> None:
     best, noise = choose(candidates, MJD, GOOD)
     assert best.way is Way.CORRECTED
     assert np.isnan(noise[-1])
+
+
+def test_settings_limit_the_radii() -> None:
+    noise = {**AROUND_28, (Way.CIRCLE, 20.0): 60.0, (Way.PSF, 25.0): 5.0}
+    only_20 = OptimalSettings(smallest=20, corrected=40, largest=20, psf=False)
+    assert chosen(curves(noise, settings=only_20)) == (Way.CIRCLE, 20.0)
+    no_psf = OptimalSettings(psf=False)
+    assert chosen(curves(noise, settings=no_psf)) == (Way.CORRECTED, 28.0)
+    assert chosen(curves(noise)) == (Way.PSF, 25.0)
+
+
+@pytest.mark.parametrize("limits", [(30, 20), (20.2, 20.8)])
+def test_limits_without_a_circle_are_rejected(limits: tuple[float, float]) -> None:
+    with pytest.raises(ConfigurationError, match=r"no circle has a radius from .* the radii are"):
+        make_settings({"optimal": dict(zip(("smallest", "largest"), limits, strict=True))})

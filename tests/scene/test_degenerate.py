@@ -11,7 +11,7 @@ import scipy.sparse
 
 from schemas.arrays import FloatArray
 from schemas.light_curves import DEFAULT_RADIUS, Way
-from schemas.settings import PsfSettings
+from schemas.settings import OptimalSettings, PsfSettings
 from tasks.correction.background import spikes, steep
 from tasks.correction.hits import field_doubt
 from tasks.correction.smearing import fit_time
@@ -172,7 +172,7 @@ def test_photometry_of_images_without_pixels() -> None:
     assert np.array_equal(make_up(sums, loss), sums, equal_nan=True)
     assert median_share(sums[:, 0], ~none) == 1.0
     by_psf = np.full(2, np.nan), np.full(2, np.nan)
-    candidates = list_candidates(sums, sums, sums, np.zeros_like(sums), by_psf)
+    candidates = list_candidates(sums, sums, sums, np.zeros_like(sums), by_psf, OptimalSettings())
     for good in (none, ~none):
         best, noise = choose(candidates, np.arange(2.0), good)
         assert (best.way, best.radius) == (Way.CIRCLE, DEFAULT_RADIUS)
