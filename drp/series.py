@@ -21,6 +21,7 @@ FLAGGED = ("mask", "drop", "keep")
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "flux": ("FLUX", "electron"),
     "flux_err": ("FLUXERR", "electron"),
+    "flux_detrended": ("FLUX_DETRENDED", "electron"),
     "quality": ("QUALITY", ""),
     "event": ("EVENT", ""),
     "status": ("STATUS", ""),
@@ -38,6 +39,12 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "location_y": ("LOCATION_Y", "pix"),
     "sat_light_time": ("SAT_LIGHT_TIME", "s"),
     "mjd_time": ("MJD_TIME", "d"),
+    "taken_temperature": ("TAKEN_TEMPERATURE", "electron"),
+    "taken_roll": ("TAKEN_ROLL", "electron"),
+    "taken_background": ("TAKEN_BACKGROUND", "electron"),
+    "taken_place": ("TAKEN_PLACE", "electron"),
+    "taken_smearing": ("TAKEN_SMEARING", "electron"),
+    "taken_contamination": ("TAKEN_CONTAMINATION", "electron"),
 }
 
 
@@ -83,7 +90,7 @@ def time_series(
             # files are big-endian, which pandas rejects
             values = columns[source][kept]
             values = values.astype(values.dtype.newbyteorder("="))
-            if flagged == "mask" and name in ("flux", "flux_err"):
+            if flagged == "mask" and name.startswith("flux"):
                 values = Masked(values, mask=~good)
             series[name] = values * units.Unit(unit) if unit else values
     return series

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.baseline import baseline
 from schemas.errors import plain
 from schemas.inputs import REFERENCES
 from schemas.names import PAGE, TERM, read_soc_name, read_version, version_label
@@ -266,6 +267,7 @@ class Manifest(Payload):
     identity: Digest
     published: Time
     software: Annotated[dict[Name, Release], Field(max_length=100)]
+    baseline: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
     settings: Annotated[dict[Name, dict[Name, Value | None]], Field(max_length=100)]
     inventory: ListedInventory
     steps: Annotated[tuple[StepEntry, ...], Field(min_length=1, max_length=1000)]
@@ -287,6 +289,8 @@ class Manifest(Payload):
             raise ValueError("verdict: Field required")
         if self.verdict is not None and self.verdict.word == "good" and (why := self._doubt()):
             raise ValueError(f"verdict: word is 'good', but {why}")
+        if self.baseline not in (None, own := self._own_baseline()):
+            raise ValueError(f"baseline: is {self.baseline}, but that of its parts is {own}")
         for i, file in enumerate(self.files):
             if bool(file.key) == bool(PAGE.fullmatch(file.name)):
                 raise ValueError(f"files.{i}.key: only pages have no key, and pages have none")
@@ -298,6 +302,13 @@ class Manifest(Payload):
             if getattr(self, name) != getattr(self.inventory, name):
                 raise ValueError(f"{name} differ from those of the inventory")
         return self
+
+    def _own_baseline(self) -> str:
+        """Return the baseline of the software, references and settings in the manifest."""
+        chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
+        references = {f"{i} {r.kind}": r.product.sha256 for i, r in enumerate(chosen)}
+        steps = {step.step: step.version for step in self.steps}
+        return baseline(self.software, steps, references, self.settings)
 
     def _check_origins(self) -> None:
         """Check that files and products of steps list each other."""

@@ -392,6 +392,14 @@ class PublicationSettings(Settings):
         "umask, the `owner` alone (0700, 0600), owner and `group` (0750, 0640) or `all` "
         "(0755, 0644)",
     )
+    origin: str = Field(
+        "cheops-drp",
+        min_length=1,
+        max_length=68,
+        pattern=r"^[ -~]+$",
+        description="keyword `ORIGIN` of the products: the institution that makes them; `SOC` is "
+        "for the Science Operations Centre",
+    )
 
 
 class PipelineSettings(Settings):

@@ -1,7 +1,8 @@
-"""Commands that only read: explain, diff, check, show, references, status."""
+"""Commands that only read: explain, diff, check, show, provenance ..."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,22 @@ def show(console: Console, file: Path) -> None:
     from flows.command import texts
 
     console.answer(*texts.show(file))
+
+
+@click.command()
+@click.argument("visit", type=FOLDER)
+@command
+def provenance(console: Console, visit: Path) -> None:
+    """Write the provenance of the published VISIT as PROV-JSON.
+
+    Raw files, references and settings, steps, products, software and institution, and how they
+    depend on each other, in the W3C's exchange format.
+    """
+    from tasks.delivery.published.provenance import provenance as document
+    from tasks.delivery.published.visit import PublishedVisit
+
+    data = document(PublishedVisit.at(visit).manifest)
+    console.answer(data, [json.dumps(data, indent=1)])
 
 
 @click.command()

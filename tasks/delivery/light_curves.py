@@ -67,6 +67,7 @@ _DAYS = {
     for k in (
         Keyword("BJDREFI", "integer", "day", "BJD at which TIME is 0", _DAY_ZERO),
         Keyword("BJDREFF", "real", "day", "fraction of the day at which TIME is 0", 0.0),
+        Keyword("JDREF", "real", "day", "BJDREFI for readers of FITS times", float(_DAY_ZERO)),
     )
 }
 

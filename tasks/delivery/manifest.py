@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas import VERSION
+from schemas.baseline import baseline
 from schemas.manifest import MANIFEST_VERSION
 from schemas.payloads import Inventory
+from schemas.settings import PublicationSettings
 from tasks.engine.keys import canonical, content
 from tasks.engine.run import STEPS, StepReport
 from tasks.engine.store import located
@@ -36,7 +38,23 @@ class Content:
         names = {kind: Path(r.product.path).name for kind, r in self.inventory.references.items()}
         darks = [Path(r.product.path).name for r in self.inventory.dark_frames]
         leaves = [content(r.leaf) for r in self.reports]
-        return hashlib.sha256(canonical([leaves, names, darks]).encode()).hexdigest()
+        parts = [leaves, names, darks, self.publication.origin]
+        return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+    @property
+    def publication(self) -> PublicationSettings:
+        """The settings of the publication."""
+        return PublicationSettings.model_validate(self.settings.get("publication", {}))
+
+    def baseline(self) -> str:
+        """Return the digest of software, references and settings."""
+        chosen = [*self.inventory.references.values(), *self.inventory.dark_frames]
+        return baseline(
+            software(),
+            {r.step: STEPS[r.step].version for r in self.reports},
+            {f"{i} {r.kind}": r.product.sha256 for i, r in enumerate(chosen)},
+            self.settings,
+        )
 
     def reference_names(self) -> list[str]:
         """Return the reference file names for the keywords RF_FILn."""
@@ -65,6 +83,7 @@ def make_manifest(
         "identity": result.identity(),
         "published": date,
         "software": software(),
+        "baseline": result.baseline(),
         "settings": dict(result.settings),
         "inventory": without_folders(inventory),
         "steps": [_step_entry(report) for report in result.reports],

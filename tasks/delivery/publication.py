@@ -20,7 +20,6 @@ from schemas.errors import BadInputError, CannotCreateError, DrpError, SelfCheck
 from schemas.names import Version, published_name, version_label
 from schemas.payloads import Inventory, Product
 from schemas.products import soc_extnames
-from schemas.settings import PublicationSettings
 from schemas.terms import TERMS
 from tasks.delivery.folder import (
     MANIFEST,
@@ -117,7 +116,7 @@ def publish(
     SelfCheckError
         If a product does not read back as defined.
     """
-    prepare_output(output, _access(result))
+    prepare_output(output, result.publication.access)
     visit, verdict = result.inventory.visit, reached_verdict(result)
     remove_abandoned(output, f"CH_{visit}")
     while True:
@@ -152,10 +151,6 @@ def _put_in_place(stage: Path, folder: Path) -> bool:
                 return False
             raise
     return True
-
-
-def _access(result: Content) -> str:
-    return PublicationSettings.model_validate(result.settings.get("publication", {})).access
 
 
 def _candidates(output: Path, visit: str, prescribed: Prescribed) -> list[Path]:
@@ -257,6 +252,8 @@ class Edition:
             "PIPE_VER": VERSION,
             "ARCH_REV": self.version[0],
             "PROC_NUM": self.version[1],
+            "ORIGIN": self.result.publication.origin,
+            "BASELINE": self.result.baseline(),
             **{f"RF_FIL{i}": n for i, n in enumerate(self.result.reference_names()[:20], 1)},
         }
 
@@ -294,7 +291,7 @@ def _stage(stage: Path, edition: Edition, pages: Pages) -> None:
     _check_manifest(stage)
     disk.crash_point("staged")
     folders = [place for place, _, _ in disk.walk(stage)]
-    set_access((*folders, *disk.files_below(stage)), _access(edition.result))
+    set_access((*folders, *disk.files_below(stage)), edition.result.publication.access)
     for folder in folders[::-1]:
         disk.sync_folder(folder)
 

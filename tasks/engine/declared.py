@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from schemas.products import Structure, soc_extnames, soc_structure
 from schemas.terms import COMPANIONS, OPTIONAL_COMPANIONS, TERMS
+from schemas.ucds import ucd_of
 from tasks.engine.keys import sha256_of
 
 
@@ -43,11 +44,17 @@ def declarations(products: Iterable[str | Structure]) -> dict[str, str]:
     return {extname: sha256_of(parts)[:16] for extname, parts in declared.items()}
 
 
+# Raise it when the writer gives all products other cards, so that none is published without them.
+CARDS = 2
+
+
 def written_part(structure: Structure) -> object:
     """Return the part of a structure on which the bytes of a product depend."""
     return {
         "keywords": [asdict(keyword) for keyword in structure.keywords.values()],
         "columns": [asdict(column) for column in structure.columns],
+        "ucds": [ucd_of(column) for column in structure.columns],
+        "cards": CARDS,
         "image": structure.image,
         "axes": structure.axes,
         "null": structure.null,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from schemas.errors import CannotCreateError
 from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
 from schemas.terms import TERMS
+from schemas.ucds import ucd_of
 from tasks.files import disk
 from tasks.files.cards import card, close_header, history_cards, set_cards, sum_header
 from tasks.files.hdu import Hdu, Value
@@ -32,11 +33,23 @@ PUBLICATION: dict[str, Value] = {
     "PIPE_VER": "N/A",
     "ARCH_REV": 0,
     "PROC_NUM": 0,
+    "ORIGIN": "SOC",  # the default of the definition
+    "BASELINE": "N/A",
 }
 
 Card = tuple[str, Value, str]  # keyword, value, comment
 
 _COMMENTS = {"DATE": "time of publication, UTC", "STAMP": "program and version"}
+
+_BASELINE = "digest of software, references, settings"
+
+# levels of the products that are published with a baseline
+_PUBLISHED = ("L1", "L2", "QL")
+
+# What the standard of time in FITS says of a column: scale, reference position. The other columns
+# hold days since other zero points than that of TIME (JDREF), so that they are mere numbers to a
+# reader of times; TIMESYS and their meanings give their scales.
+_TIMES = {"TIME": ("TDB", "BARYCENTER"), "UTC_TIME": ("UTC", "")}
 
 _CONTROL = bytes(c if 32 <= c <= 126 else ord("?") for c in range(256))
 
@@ -81,6 +94,7 @@ def _typed(keyword: Keyword, value: Value) -> Value:
 
 def _table_cards(s: Structure, rows: int) -> list[Card]:
     width = sum(c.stored.itemsize for c in s.columns)
+    ours = s.level in _PUBLISHED or s.extname in TERMS
     cards: list[Card] = [
         ("XTENSION", "BINTABLE", "binary table"),
         ("BITPIX", 8, "bytes"),
@@ -96,8 +110,16 @@ def _table_cards(s: Structure, rows: int) -> list[Card]:
         cards += [(f"TUNIT{i}", c.unit, "")] if c.unit else []
         # the comment of TTYPE may be cut; TOPCAT shows TCOMM
         cards += [(f"TCOMM{i}", c.meaning, "")] if c.meaning else []
+        cards += [(f"TUCD{i}", ucd, "")] if ours and (ucd := ucd_of(c)) else []
+        scale, position = _TIMES.get(c.name, ("", "")) if ours else ("", "")
+        cards += [(f"TCTYP{i}", scale, "time scale")] if scale else []
+        cards += [(f"TRPOS{i}", position, "where the time is that of a clock")] if position else []
         cards += [(f"TZERO{i}", c.tzero, ""), (f"TSCAL{i}", 1, "")] if c.tzero else []
         cards += [(f"TNULL{i}", c.null - c.tzero, "")] if c.null is not None else []
+    if ours and any(c.type in ("mjd", "utc") for c in s.columns):
+        cards += [("TREFPOS", "TOPOCENTER", "times are those at the satellite")]
+        if "TIMESYS" not in s.keywords:
+            cards.append(("TIMESYS", "TT", "time scale of MJD values"))
     return cards
 
 
@@ -131,6 +153,8 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
     structural = _table_cards(s, rows) if s.is_table else _image_cards(hdu)
     cards = [card(*c) for c in structural]
     cards += [card(name, PUBLICATION[name], comment) for name, comment in _COMMENTS.items()]
+    if s.level in _PUBLISHED:
+        cards.append(card("BASELINE", PUBLICATION["BASELINE"], _BASELINE))
     cards += [
         card("SVN_REV", "N/A", "revision of the source"),
         card("EXTNAME", s.extname, "type of this HDU"),
@@ -356,7 +380,8 @@ def _restamped(hdu: Hdu, values: Mapping[str, Value]) -> bytes:
     data_sum = str(hdu.header.get("DATASUM", ""))
     if not data_sum.isdecimal() or int(data_sum) >> 32 or "CHECKSUM" not in hdu.header:
         raise hdu.refuse("has no CHECKSUM or no DATASUM")
-    comments = _COMMENTS | {k.name: _comment(k) for k in _keywords(hdu.extname)}
+    declared = {k.name: _comment(k) for k in _keywords(hdu.extname)}
+    comments = {**_COMMENTS, "BASELINE": _BASELINE, **declared}
     return sum_header(set_cards(bytes(header), values, comments), int(data_sum))
 
 

@@ -35,6 +35,8 @@ _KEY = (
     "ARCH_REV",
     "PROC_NUM",
     "PIPE_VER",
+    "ORIGIN",
+    "BASELINE",
     "DATE",
     "BUNIT",
 )
