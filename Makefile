@@ -88,6 +88,7 @@ check: $(VENV)/.installed ## check lock file, deployment files, lint, format, ty
 docs: $(VENV)/.installed ## build the pages; their figures come from a visit simulated for them
 	@MPLBACKEND=Agg $(BIN)/python -m docs.pictures $(DEMO) docs/pictures
 	@MPLBACKEND=Agg DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.figures build/docs
+	@DRP_WORK=$(CURDIR)/build/docs/library $(BIN)/python -m docs.run_notebooks build/docs
 	@rm -rf build/docs/html
 	@$(BIN)/python -m sphinx -q -E -n -W --keep-going -b html -d build/docs/doctrees docs build/docs/html
 	@echo "the pages: build/docs/html/index.html"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -448,7 +449,18 @@ def figure(name: str) -> str:
     return f"```{{figure}} {path}\n:alt: {drawn.alt}\n\n{drawn.caption}\n```\n"
 
 
+def notebook(name: str) -> str:
+    """Return a notebook with its results; without them, only its text, until `make docs` ran it."""
+    path = ROOT / "build" / "docs" / "notebooks" / f"{name}.md"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_bytes())["cells"]
+    fences = {"markdown": ("", ""), "code": ("```python\n", "\n```")}
+    return "\n\n".join("".join(c["source"]).join(fences[c["cell_type"]]) for c in cells) + "\n"
+
+
 KINDS: dict[str, Callable[..., str]] = {
+    "notebook": notebook,
     "steps": index,
     "step": step_table,
     "parameters": parameters,
