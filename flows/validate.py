@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.plain_matplotlib import plain_matplotlib
 from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
@@ -306,34 +306,3 @@ def write_result(output: Path, result: dict[str, Any]) -> None:
         disk.write_file(output / "figures" / name, figure)
     disk.write_file(output / "validation.json", (json.dumps(result, indent=1) + "\n").encode())
     disk.write_file(output / "validation.md", page(result, VERSION).encode())
-
-
-@contextmanager
-def plain_matplotlib() -> Iterator[Any]:
-    """Provide matplotlib's own settings, whatever the user's files and variables say.
-
-    Its import reads `matplotlibrc` of the user, and the backend of MPLBACKEND, which a notebook
-    sets to one that need not exist here.
-    """
-    import logging
-    from importlib.util import find_spec
-
-    # the warning that its cache folder is read-only does not concern the user
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    found = find_spec("matplotlib")
-    assert found is not None
-    assert found.origin is not None
-    own = str(Path(found.origin).parent / "mpl-data" / "matplotlibrc")
-    theirs = {name: os.environ.get(name) for name in ("MPLBACKEND", "MATPLOTLIBRC")}
-    os.environ |= {"MPLBACKEND": "Agg", "MATPLOTLIBRC": own}
-    try:
-        import matplotlib
-    finally:
-        for name, value in theirs.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        yield matplotlib.rcParams

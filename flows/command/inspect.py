@@ -148,6 +148,58 @@ def provenance(console: Console, visit: Path) -> None:
 
 
 @click.command()
+@click.argument("visit", type=FOLDER)
+@click.option(
+    "--light-curve",
+    "names",
+    multiple=True,
+    default=("OPTIMAL",),
+    show_default=True,
+    metavar="NAME",
+    help="Light curve (repeatable).",
+)
+@click.option(
+    "--against",
+    type=click.Choice(
+        [
+            *("time", "roll", "x", "y", "background", "contamination", "smearing"),
+            *("temperature", "ccd"),
+        ]
+    ),
+    default="time",
+    show_default=True,
+    help="Quantity of the horizontal axis; temperature is that of the telescope.",
+)
+@click.option("--flagged", is_flag=True, help="Show points with an event or a flag too.")
+@click.option(
+    "--output",
+    type=FOLDER,
+    default=Path("light_curve.png"),
+    show_default=True,
+    help="File to write; its name ends in .png, .pdf or .svg.",
+)
+@command
+def plot(
+    console: Console,
+    visit: Path,
+    names: tuple[str, ...],
+    against: str,
+    flagged: bool,
+    output: Path,
+) -> None:
+    """Plot light curves of the published VISIT into a file.
+
+    Draws the relative flux, without the light of field stars, against time, roll angle, position,
+    background or temperature.
+    """
+    from flows.plot import plot_visit
+    from tasks.delivery.published.visit import PublishedVisit
+
+    plot_visit(PublishedVisit.at(visit), names, against, flagged, output)
+    console.answer({"plot": str(output)}, [str(output)], indent=None)
+
+
+@click.command()
 @click.argument("visit", type=VISIT_OR_NAME, required=False)
 @output_option
 @work_option

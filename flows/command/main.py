@@ -14,7 +14,10 @@ from schemas import VERSION
 
 SECTIONS = {
     "Reduce": (reduce.reduce, campaign.campaign, operate.reprocess, reduce.simulate),
-    "Look at results": (inspect.explain, inspect.diff, inspect.show, inspect.provenance, inspect.check),
+    "Look at results": (
+        *(inspect.explain, inspect.diff, inspect.plot, inspect.show, inspect.provenance),
+        inspect.check,
+    ),
     "Ask what is there": (inspect.status, inspect.references, config.config),
     "Operate": (operate.up, operate.down, operate.job, operate.intake, operate.clean),
     "Other": (validate.validate, config.completion),
