@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.reduce import reduce_visit
-from flows.runs.reduction import ReportProgress, run_reduce
+from flows.runs.logged import ReportProgress
+from flows.runs.reduction import run_reduce
 from flows.runs.site import merge_settings
 from schemas.errors import DrpError
 from schemas.manifest import Manifest

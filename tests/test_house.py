@@ -63,7 +63,7 @@ BESIDE = {
     "flows/command/search_path.py": ("imports nothing, neither the disk layer", 1),
     "flows/command/surroundings.py": ("streams and folders, before anything is imported", 6),
     "flows/orders/intake.py": ("an order that another process has taken is no error", 1),
-    "flows/orders/log.py": ("the null device takes what a closed stream can't", 1),
+    "flows/logs.py": ("the null device takes what a closed stream can't", 1),
     "tasks/delivery/report/pdf.py": ("templates of the package itself", 1),
     "tasks/delivery/tgz.py": ("tarfile.open writes into an open file", 1),
     "tasks/delivery/viewer/page.py": ("the page of the package itself", 1),

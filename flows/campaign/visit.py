@@ -7,6 +7,7 @@ it. Nothing is raised: an engine would blame its worker, and would try a damaged
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import threading
 import time
@@ -166,7 +167,9 @@ def stop_children() -> None:
 
 @contextmanager
 def _child(command: Sequence[str], output: IO[bytes], errors: IO[bytes]) -> Iterator[Process]:
-    process = start_python(command, output=output, errors=errors)
+    # its standard error is read here: no log lines
+    environment = {name: value for name, value in os.environ.items() if name != "DRP_LOG"}
+    process = start_python(command, environment, output=output, errors=errors)
     with _guard:
         _children.add(process)
     try:

@@ -18,8 +18,12 @@ from typing import Any, Protocol
 import click
 
 from flows.command.surroundings import absolute_paths, elsewhere
+from flows.logs import FORMATS, start, stop, wanted
 from flows.runs.ending import describe_error, server_lost, watch_storage
 from schemas.errors import DrpError, Interrupted, StorageError
+from schemas.logs import logger_of
+
+log = logger_of(__name__)
 
 
 class HasCode(Protocol):
@@ -75,27 +79,36 @@ class Console:
 
     as_json: bool = False
     quiet: bool = False
-    verbose: bool = False
+    verbose: int = 0
+    logs: bool = False  # log lines are written in place of progress and remarks
+    log_format: str = ""  # their format, if one was chosen
     report_hang: Callable[[DrpError], None] = lambda error: note(f"ERROR {error}")
 
     @property
     def silent(self) -> bool:
         """Whether progress messages are suppressed."""
-        return self.as_json or self.quiet
+        return self.as_json or self.quiet or self.logs
 
     def report(self, text: str) -> None:
         """Write a progress message to standard error."""
-        if not self.silent:
+        if self.logs and not self.quiet:
+            log.info("%s", text.strip())
+        elif not self.silent:
             note(text)
 
     def remark(self, text: str) -> None:
         """Write a comment on the answer to standard error; -q does not suppress it."""
-        if not self.as_json:
+        if self.logs:
+            log.info("%s", text)
+        elif not self.as_json:
             note(text)
 
     def warn(self, text: str) -> None:
         """Write a warning to standard error."""
-        note(f"WARNING {text}")
+        if self.logs:
+            log.warning("%s", text)
+        else:
+            note(f"WARNING {text}")
 
     def answer(self, data: Any, lines: Iterable[str], indent: int | None = 1) -> None:
         """Write the answer to standard output, as JSON or as lines."""
@@ -112,10 +125,15 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
     """
 
     @functools.wraps(body)
-    def run(as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
+    def run(
+        as_json: bool, quiet: bool, verbose: int, log_format: str | None, **options: Any
+    ) -> None:
         console = Console(as_json, quiet, verbose)
 
         def settled() -> int:
+            if (lines := wanted(verbose, log_format)) is not None:
+                start(*lines)
+                console.logs, console.log_format = True, lines[1]
             settled_options = absolute_paths(options)
             with elsewhere():
                 return body(console, **settled_options) or 0
@@ -126,7 +144,15 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
         click.option("--json", "as_json", is_flag=True, help="Write the answer as JSON."),
         click.option("-q", "quiet", is_flag=True, help="Suppress progress messages."),
         click.option(
-            "-v", "verbose", is_flag=True, help="Show tracebacks, and the log lines of Prefect."
+            "--log-format",
+            type=click.Choice(FORMATS),
+            help="Write log lines of this format in place of progress [DRP_LOG].",
+        ),
+        click.option(
+            "-v",
+            "verbose",
+            count=True,
+            help="Write log lines, tracebacks and what Prefect logs; -vv: details too.",
         ),
     ):
         run = option(run)
@@ -149,19 +175,24 @@ def run_guarded(body: Callable[[], int], console: Console, work: Path | None) ->
     except click.ClickException:
         raise
     except (Exception, Interrupted) as error:
-        code = report_error(error, console.verbose, work)
+        code = report_error(error, console, work)
     finally:
         end_watch()
+        stop()
     if server_lost.is_set():
         os._exit(code)  # on a normal exit Prefect would wait for the lost server
     sys.exit(code)
 
 
-def report_error(error: BaseException, verbose: bool, work: Path | None) -> int:
-    """Write the ERROR line and return the exit code."""
-    if verbose:
-        note("".join(traceback.format_exception(error)), nl=False)
+def report_error(error: BaseException, console: Console, work: Path | None) -> int:
+    """Write the ERROR line, or its log line, and return the exit code."""
     code, text = describe_error(error, work)
+    trace = (type(error), error, error.__traceback__) if console.verbose else None
+    if console.log_format not in ("", "text"):
+        log.error("%s", text, exc_info=trace, extra={"data": {"code": code}})
+        return code
+    if trace is not None:
+        note("".join(traceback.format_exception(error)), nl=False)
     note(f"ERROR {text}")
     return code
 

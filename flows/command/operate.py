@@ -29,12 +29,15 @@ from flows.command.options import (
 from flows.command.progress import Progress
 from schemas import VERSION
 from schemas.errors import UsageError
+from schemas.logs import logger_of
 from schemas.names import read_version
 
 if TYPE_CHECKING:
     from flows.clean import Kept
     from flows.reprocess import Done, Planned
     from schemas.payloads import Unused
+
+log = logger_of(__name__)
 
 
 @click.command()
@@ -48,17 +51,20 @@ def job(console: Console, order: Path, log_file: Path | None, engine: str) -> in
     Products are published in the order's OUT folder, followed by a trigger file; temporary files go
     to its TMP folder. Log lines go to standard output, standard error and the log file.
     """
+    from flows.logs import FORMATTERS
     from flows.orders.job import run_job
-    from flows.orders.log import SocLog
+    from flows.orders.log import SocHandler
     from flows.service.engine import engine_for
-    from schemas.orders import PROCESSOR, Level
+    from schemas.orders import PROCESSOR
 
-    log = SocLog(PROCESSOR, VERSION, quiet=console.as_json, errors_only=console.quiet)
-    console.report_hang = lambda error: log(Level.ERROR, error)
+    handler = SocHandler(PROCESSOR, VERSION, quiet=console.as_json, errors_only=console.quiet)
+    if console.log_format:
+        handler.setFormatter(FORMATTERS[console.log_format]())
+    console.report_hang = lambda error: log.error("%s", error)
     code = run_job(
         order,
-        lambda: engine_for(engine, None, True, console.verbose),
-        log,
+        lambda: engine_for(engine, None, True, bool(console.verbose)),
+        handler,
         log_file,
         stop_if_asked,
     )
@@ -192,7 +198,7 @@ def reprocess(
     if planned and not dry_run:
         if yes or (not console.as_json and confirmed()):
             with (
-                engine_for(engine, work, console.silent, console.verbose) as chosen,
+                engine_for(engine, work, console.silent, bool(console.verbose)) as chosen,
                 Progress(console.silent) as progress,
             ):
                 done = reprocessing.reduce(

@@ -57,7 +57,8 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     from flows.runs.summary import summarize
 
     published, run = reduction
-    for warning in dict.fromkeys(run.warnings) if not console.quiet else ():
+    logged = console.quiet or console.logs  # the run itself logs its warnings
+    for warning in dict.fromkeys(run.warnings) if not logged else ():
         console.warn(warning)
     for unused in run.unused if console.verbose else ():
         console.report(f"not used, {unused.kind}: {unused.path}: {unused.reason}")
@@ -66,7 +67,8 @@ def reduce_visit(console: Console, request: ReduceRequest, engine: str) -> int:
     for line in outcome.lines() if outcome is not None else ():
         console.report(line)
     if published is not None and published.folder:
-        console.remark("published:" if published.new else "already up to date:")
+        if not console.logs:
+            console.remark("published:" if published.new else "already up to date:")
         lines = [published.folder]
     elif request.dry_run:
         lines = [f"{r.step:21s} {r.outcome:9s} {r.why}".rstrip() for r in run.reports]
@@ -90,7 +92,7 @@ def reduce_showing(
             console.report("the first run of an installation compiles kernels, for about a minute")
         if engine != "plain":
             progress.pulse.begin("waiting for Prefect")
-        return engine_for(engine, request.work, console.quiet, console.verbose)
+        return engine_for(engine, request.work, console.quiet, bool(console.verbose))
 
     progress.pulse.begin("reading the visit")
     return run_reduce(request, chosen, progress)

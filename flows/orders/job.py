@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.orders.log import SocLog
+from flows.orders.log import SocHandler
 from flows.orders.order import allowed_path, read_order, rules_of_environment
 from flows.orders.trigger import read_trigger, visit_of, write_trigger
 from flows.runs.ending import BESIDE, describe_error
@@ -27,9 +27,10 @@ from schemas.errors import (
     plain,
     shortage,
 )
+from schemas.logs import logger_of
 from schemas.names import VISIT
 from schemas.nearest import did_you_mean
-from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Level, Parameter, Trigger
+from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Parameter, Trigger
 from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from schemas.payloads import Published
     from tasks.engine.run import StepReport
 
+
+log = logger_of(__name__)
 
 RAW = "SCI_RAW_SubArray"
 
@@ -63,7 +66,6 @@ class Job:
 
     path: Path
     order: JobOrder
-    log: SocLog
     stop_if_asked: Callable[[], None]
     links: dict[str, str] = field(default_factory=dict)
     over: bool = False
@@ -82,22 +84,15 @@ class Job:
             text = text.replace(link, name)
         return text
 
-    def report_progress(self, step: str, report: StepReport | None) -> None:
-        """Log that a step begins or has ended."""
+    def report_progress(self, _step: str, _report: StepReport | None) -> None:
+        """Stop between two steps if a signal has arrived."""
         self.stop_if_asked()
-        if report is None:
-            self.log(Level.DEBUG, f"{step} begins")
-            return
-        states = ", ".join(sorted({str(s) for s in report.leaf.status.values()})) or "completed"
-        self.log(Level.PROGRESS, f"{step} {report.outcome}, {states}, {report.seconds:.2f} s")
-        for warning in report.leaf.warnings:
-            self.log(Level.WARNING, f"{step}: {warning}")
 
 
 def run_job(
     path: Path,
     engine: Engine,
-    log: SocLog,
+    handler: SocHandler,
     log_file: Path | None = None,
     stop_if_asked: Callable[[], None] = lambda: None,
 ) -> int:
@@ -109,31 +104,41 @@ def run_job(
         The job order.
     engine : str or callable
         As in `run_reduce`.
-    log : SocLog
-        The log; its levels are set by the order.
+    handler : SocHandler
+        Takes the log lines of the run; its levels are set by the order.
     log_file : Path or None
         The log file; by default the order's path with the suffix ``.log``.
     stop_if_asked : callable
         Raises an exception if a signal has arrived.
     """
+    with handler.attached():
+        return _run_job(path, engine, handler, log_file, stop_if_asked)
+
+
+def _run_job(
+    path: Path,
+    engine: Engine,
+    handler: SocHandler,
+    log_file: Path | None,
+    stop_if_asked: Callable[[], None],
+) -> int:
     job: Job | None = None
     try:
         path = disk.absolute(path)
         if disk.is_file(path) or log_file is not None:
-            log.open(log_file or path.with_suffix(".log"))
+            handler.open(log_file or path.with_suffix(".log"))
         order = read_order(path, rules_of_environment())
-        log.levels(order.stdout_level, order.stderr_level)
-        job = Job(path, order, log, stop_if_asked)
+        handler.levels(order.stdout_level, order.stderr_level)
+        job = Job(path, order, stop_if_asked)
+        handler.named = job.named
         return _reduce_order(job, engine)
     except (Exception, Interrupted) as error:
         _report(error, path, job)
         code, text = describe_error(error, path.parent)
-        log(Level.ERROR, job.named(text) if job is not None else text)
+        log.error("%s", text)
         if code == 70:
-            log(Level.ALERT, "operator needed: this is a bug in the program")
+            log.critical("operator needed: this is a bug in the program")
         return code
-    finally:
-        log.close()
 
 
 def _report(error: BaseException, path: Path, job: Job | None) -> None:
@@ -150,9 +155,9 @@ def _reduce_order(job: Job, engine: Engine) -> int:
     from flows.runs.failure import OfOrder
     from flows.runs.reduction import run_reduce
 
-    job.log(Level.INFO, f"{PROCESSOR} {VERSION} starts processing {job.path.name}")
+    log.info("%s %s starts processing %s", PROCESSOR, VERSION, job.path.name)
     for line in job.order.ignored:
-        job.log(Level.WARNING, line)
+        log.warning("%s", line)
     trigger = input_trigger(job.order)
     with scratch(job) as folder:
         for ending in BESIDE:
@@ -165,8 +170,6 @@ def _reduce_order(job: Job, engine: Engine) -> int:
         except UsageError as error:
             raise ConfigurationError(f"{job.path}: {error}") from error
         job.over = True
-    for warning in dict.fromkeys(reduction.run.warnings):
-        job.log(Level.WARNING, job.named(warning))
     assert reduction.published is not None
     _hand_over(job, trigger, reduction.published)
     return 3 if request.strict and reduction.warned else 0
@@ -174,12 +177,10 @@ def _reduce_order(job: Job, engine: Engine) -> int:
 
 def _hand_over(job: Job, trigger: Trigger | None, published: Published) -> None:
     """Log the published folder and write the trigger file."""
-    outcome = "published" if published.new else "already up to date:"
-    job.log(Level.INFO, f"{outcome} {published.folder}")
     if published.verdict:
-        job.log(Level.INFO, f"the light curve is {published.verdict}")
+        log.info("the light curve is %s", published.verdict)
     path = write_trigger(job.order.output, *output_trigger(trigger, published))
-    job.log(Level.INFO, f"wrote trigger file {path.name}")
+    log.info("wrote trigger file %s", path.name)
 
 
 @dataclass
@@ -274,7 +275,7 @@ def link_inputs(job: Job, visit: Path, references: Path, wishes: Wishes) -> None
             is_reference = any(KINDS[item.file_type] is declared for declared in REFERENCES)
             _link(job, item, (references if is_reference else visit) / f"{i:04d}")
         else:
-            job.log(Level.INFO, f"line {item.line}: no step reads {item.file_type}; ignored")
+            log.info("line %d: no step reads %s; ignored", item.line, item.file_type)
     # after the files in these folders, whose links begin with the same path
     job.links |= dict.fromkeys((str(visit), str(references)), f"the files of {job.path.name}")
 
@@ -409,6 +410,6 @@ def scratch(job: Job) -> Iterator[Path]:
             try:
                 disk.remove(folder)
             except DrpError as error:
-                job.log(Level.WARNING, f"the temporary folder could not be removed: {error}")
+                log.warning("the temporary folder could not be removed: %s", error)
     finally:
         os.close(fd)

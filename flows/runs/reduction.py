@@ -14,8 +14,10 @@ from flows.reduce import reduce_visit
 from flows.runs.ending import read_seconds
 from flows.runs.expected import expected_calls
 from flows.runs.failure import Attempt, OfOrder, failure_reported, forget_failure
+from flows.runs.logged import ReportProgress, log_warnings, logged
 from flows.runs.site import merge_settings, site_settings
 from schemas.errors import BusyError, DrpError, StorageError, UsageError, plain
+from schemas.logs import logger_of
 from schemas.nearest import did_you_mean
 from schemas.payloads import Inventory, Published
 from schemas.requests import ReduceRequest, make_settings
@@ -47,7 +49,7 @@ from tasks.visit.inventory import (
 # address space of a reduction with its libraries, as measured; half of it is resident
 NEEDED_MB = 1000
 
-ReportProgress = Callable[[str, StepReport | None], None]
+log = logger_of(__name__)
 
 Engine = str | Callable[[], AbstractContextManager[str]]
 
@@ -96,15 +98,26 @@ def run_reduce(
         Its `published` is None if the run stopped after a step.
     """
     attempt = Attempt(request, order)
-    with open_run(attempt, report_progress):
-        if isinstance(engine, str) or request.dry_run:
-            attempt.run.engine = engine if isinstance(engine, str) else "plain"
-            return call_steps(attempt, whole or reduce_visit)
-        try:
-            return reduce_from_records(attempt)
-        except WorkToDo:
-            with engine() as attempt.run.engine:
-                return call_steps(attempt, whole or reduce_visit)
+    log.debug("reducing %s", request.visit)
+    with open_run(attempt, logged(report_progress)):
+        reduction = _reduce(attempt, engine, whole or reduce_visit)
+    log_warnings(reduction.run.warnings)
+    if reduction.published is not None and reduction.published.folder:
+        outcome = "published" if reduction.published.new else "already up to date:"
+        log.info("%s %s", outcome, reduction.published.folder)
+    return reduction
+
+
+def _reduce(attempt: Attempt, engine: Engine, whole: Whole) -> Reduction:
+    """Reduce a visit from the records, or else under an engine."""
+    if isinstance(engine, str) or attempt.request.dry_run:
+        attempt.run.engine = engine if isinstance(engine, str) else "plain"
+        return call_steps(attempt, whole)
+    try:
+        return reduce_from_records(attempt)
+    except WorkToDo:
+        with engine() as attempt.run.engine:
+            return call_steps(attempt, whole)
 
 
 def check_memory() -> None:

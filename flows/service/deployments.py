@@ -31,6 +31,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Crashed, Failed, Scheduled
 
 from flows.runs.ending import BESIDE, exit_code, report_notes, watch_storage
+from flows.service.environment import log_to_runs
 from schemas.errors import ConfigurationError, DrpError, plain
 from schemas.forms import (
     CampaignForm,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from flows.reprocess import Planned
     from schemas.payloads import Published
 
+
+log_to_runs()  # a worker runs a flow in a process of its own, which begins here
 
 OURS = "drp"  # the tag of deployments whose runs are resumed
 

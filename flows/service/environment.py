@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from schemas.logs import TOP
 from tasks.files import disk
 
 START_SECONDS = 120
@@ -38,6 +39,9 @@ def quiet_environment(home: Path) -> None:
         "PREFECT_CLIENT_MAX_RETRIES": "1",
         "PREFECT_API_REQUEST_TIMEOUT": "15",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        # run logs get the lines of our loggers; what is logged outside of a run is not theirs
+        "PREFECT_LOGGING_EXTRA_LOGGERS": TOP,
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }.items():
         os.environ.setdefault(name, value)
 
@@ -79,11 +83,20 @@ def without_proxy(hosts: str | None) -> str:
     return ",".join(filter(None, (hosts, "127.0.0.1")))
 
 
+def log_to_runs() -> None:
+    """Let our loggers pass the lines that Prefect's handler gives to the logs of runs."""
+    top = logging.getLogger(TOP)
+    if top.level == logging.NOTSET:
+        top.setLevel(logging.INFO)
+
+
 def silence(verbose: bool) -> None:
     """Keep Prefect's own log lines off the terminal; the server still receives them."""
+    import prefect.main  # noqa: F401  (sets up its logging, which is modified below)
+
+    log_to_runs()
     if verbose:
         return
-    import prefect.main  # noqa: F401  (sets up its logging, which is modified below)
 
     # do not complain about log lines that a dead server cannot take
     logging.raiseExceptions = False

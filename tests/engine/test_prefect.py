@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def ask(server: str, what: str, visit: str = VISIT) -> list[dict[str, Any]]:
-    """Return the task runs of a visit, or the flow runs, that the server knows, the first first."""
+    """Return the task runs of a visit, the flow runs, or the log lines, the first first."""
     password = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
     question: dict[str, Any] = {"limit": 200}
     if what == "task_runs":
@@ -60,7 +60,7 @@ def ask(server: str, what: str, visit: str = VISIT) -> list[dict[str, Any]]:
         },
     )
     with urllib.request.urlopen(request, timeout=30) as reply:
-        return sorted(json.load(reply), key=lambda r: r["created"])
+        return sorted(json.load(reply), key=lambda r: r.get("timestamp") or r["created"])
 
 
 def csrf(server: str, password: str) -> dict[str, str]:
@@ -117,6 +117,12 @@ def test_under_prefect_the_same_bytes_are_published_and_every_step_is_seen(
     assert {(f["name"], f["state_name"]) for f in ask(server, "flow_runs")} == {
         (f"{f} {VISIT}", "Completed") for f in flows
     }
+
+    # the lines of our loggers are in the logs of the runs
+    def logged() -> list[str]:
+        return [line["message"] for line in ask(server, "logs") if line["name"].startswith("drp.")]
+
+    until(lambda: [line.split(",")[0] for line in logged()] == [f"{step} done" for step in STEPS])
 
     # again, and one of them by hand
     term = next(Path(answer["published"]["folder"]).glob("terms/gain.fits"))

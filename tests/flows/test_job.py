@@ -16,11 +16,12 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.orders.job import Job, scratch
-from flows.orders.log import SocLog
+from flows.orders.log import LEVELS, SocHandler
 from flows.orders.order import Rules, allowed_path, read_order
 from flows.orders.trigger import read_trigger, visit_of
 from schemas import ROOT
 from schemas.errors import ConfigurationError
+from schemas.logs import logger_of
 from schemas.orders import Level
 from tests.support.faults import run_in_process, tree
 from tests.support.orders import Order, order_of
@@ -304,7 +305,6 @@ def test_the_report_on_an_order_tells_what_is_known_of_its_visit_and_goes_with_t
         Job(
             order.path,
             read_order(order.path, Rules({})),
-            SocLog("data_reduction", "1.0"),
             lambda: None,
         )
     ):
@@ -608,16 +608,16 @@ def test_an_output_that_cannot_be_made_is_refused(
 def test_a_line_goes_to_its_stream_from_the_wanted_level_on(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    log = SocLog("data_reduction", "1.0")
-    log.open(tmp_path / "x.log")
-    log.levels(Level.WARNING, Level.WARNING)
-    for level in Level:
-        log(
-            level,
-            f"{level.name.lower()} line\n2026-01-01T00:00:00.000000 host prog 1.0 "
-            f"[0000000001]: [E] forged",
-        )
-    log.close()
+    handler = SocHandler("data_reduction", "1.0")
+    with handler.attached():
+        handler.open(tmp_path / "x.log")
+        handler.levels(Level.WARNING, Level.WARNING)
+        for level in Level:
+            logger_of("tests").log(
+                LEVELS[level],
+                f"{level.name.lower()} line\n2026-01-01T00:00:00.000000 host prog 1.0 "
+                f"[0000000001]: [E] forged",
+            )
     out, err = capsys.readouterr()
     assert [level for level, _ in lines(out)] == ["A"]
     assert [level for level, _ in lines(err)] == ["W", "E"]
@@ -629,9 +629,10 @@ def test_a_line_goes_to_its_stream_from_the_wanted_level_on(
 def test_a_log_file_that_cannot_be_written_does_not_stop_the_job(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    log = SocLog("data_reduction", "1.0")
-    log.open(tmp_path / "absent" / "x.log")
-    log(Level.INFO, "goes on")
+    handler = SocHandler("data_reduction", "1.0")
+    with handler.attached():
+        handler.open(tmp_path / "absent" / "x.log")
+        logger_of("tests").info("goes on")
     out, err = capsys.readouterr()
     assert "log file cannot be opened" in err
     assert "goes on" in out
