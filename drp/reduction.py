@@ -59,11 +59,11 @@ def reduce(
     from schemas.requests import ReduceRequest
 
     request = ReduceRequest(
-        visit=absolute(visit),
-        output=absolute(output),
-        references=tuple(map(absolute, references)),
+        visit=path_of(visit),
+        output=path_of(output),
+        references=tuple(map(path_of, references)),
         settings=nested(settings or {}),
-        work=absolute(work) if work is not None else None,
+        work=path_of(work) if work is not None else None,
         **options,
     )
     published, _ = run_reduce(
@@ -75,7 +75,7 @@ def reduce(
     return open_visit(published.folder)
 
 
-def absolute(path: AnyPath) -> Path:
+def path_of(path: AnyPath) -> Path:
     """Return an absolute path: notebooks change their folder."""
     return disk.absolute(Path(path))
 
