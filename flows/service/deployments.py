@@ -7,6 +7,7 @@ packages of the pipeline are imported when a flow runs.
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -318,6 +319,24 @@ def resumed_state(run_count: int) -> State[Any]:
     )
 
 
+class OneLine(logging.Filter):
+    """Leaves the message of an error of ours in the log of a run, without a traceback.
+
+    It says what is wrong with the input; where in the code that was found helps no operator.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten a record about an error of ours."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, DrpError):
+            record.msg, record.args = "%s (exit code %d)", (plain(error), error.exit_code)
+            record.exc_info = record.exc_text = None
+        return True
+
+
+ONE_LINE = OneLine()
+
+
 @contextmanager
 def failure_announced(form: Form, folder: str) -> Iterator[None]:
     """Emit an event if the body fails; automations act on it.
@@ -326,6 +345,8 @@ def failure_announced(form: Form, folder: str) -> Iterator[None]:
     process exits; the run then counts as lost and is resumed.
     """
     watching = watch_storage(get_run_logger().error)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(ONE_LINE)
     try:
         stay_within_roots(form)
         yield

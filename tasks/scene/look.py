@@ -96,7 +96,8 @@ def take_look(
             follow(blend.target.track, images, seen)
             field = blend.scaled(seen.usual_flux())
         usable = shows_star(seen, flags, intended)
-        clear = steady(usable & (flags == 0), read_image_flags(pointing) != 0)
+        uncertain = read_image_flags(pointing) != 0
+        clear = steady(usable & (flags == 0), uncertain)
         chosen = sample_indices(clear if clear.any() else usable, settings.sample)
         sample = cut_sample(images, chosen, field, seen)
         static = median_image(sample)
@@ -125,6 +126,7 @@ def take_look(
     lost = ~usable & (flags & int(UNUSABLE) == 0)
     usual = [float(np.median(seen.places[usable, k]) + offset[k]) for k in range(2)]
     warnings = look_warnings(int(lost.sum()), (usual[0], usual[1]), intended)
+    warnings += blur_warnings(int((sampled & uncertain).sum()), int(sampled.sum()))
     return Leaves({"TERM_LOOK": hdus}, warnings=warnings)
 
 
@@ -288,6 +290,19 @@ def look_warnings(
             f"{intended[1]:.1f})"
         )
     return warnings
+
+
+def blur_warnings(unknown: int, sampled: int) -> list[str]:
+    """Return a warning if the motion in some of few sampled images is unknown.
+
+    An attitude that flags all images is named by `pointing`.
+    """
+    if not 0 < unknown < sampled:
+        return []
+    return [
+        f"the motion in {unknown} of the {sampled} images that show the PSF is unknown: fewer "
+        f"cosmic rays are found, and images without a flag may be off by as much as their noise"
+    ]
 
 
 def follow(track: Track, images: Images, seen: Seen) -> None:

@@ -230,6 +230,10 @@ def test_a_visit_that_fails_is_told(
     }
     assert text in run["state"]["message"]
     assert here.failure(failed) == f"# Failed\n\n{literal(text)}\n\nexit code 2\n"
+    # one line in the log, not a traceback
+    lines = until(lambda: [line for line in here.log(failed) if text in line])
+    assert lines[0] == f"{text} (exit code 2)"
+    assert not any("Traceback" in line for line in here.log(failed))
     # a campaign, too, ends with one line for the operator
     failed = here.create("campaign", name="x", list=f"{tmp_path}/list", output=f"{tmp_path}/out")
     run = here.end(failed)

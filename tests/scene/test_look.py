@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import NoScienceDataError
-from tasks.scene.look import Seen, crossed, follow, median_image, shows_star
+from tasks.scene.look import Seen, blur_warnings, crossed, follow, median_image, shows_star
 from tasks.scene.track import Track
 
 SHAPE = 200, 200
@@ -117,3 +117,9 @@ def test_images_without_light_do_not_move_the_usual_place() -> None:
     follow(track, images, seen)
     assert seen.places[:4, 0] == pytest.approx(10.25)
     assert seen.places[4, 0] == 10.0
+
+
+def test_motion_that_is_unknown_in_a_part_of_the_sample_is_named() -> None:
+    (warning,) = blur_warnings(2, 5)
+    assert warning.startswith("the motion in 2 of the 5 images that show the PSF is unknown: ")
+    assert blur_warnings(0, 5) == blur_warnings(5, 5) == []

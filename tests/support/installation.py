@@ -109,6 +109,11 @@ class Installation:
         found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [identity]}}})
         return {str(a["key"]).split("-", 2)[2]: a["data"] for a in found if a["key"]}
 
+    def log(self, identity: str) -> list[str]:
+        """Return the messages in the log of a run, the first ones first."""
+        asked = {"logs": {"flow_run_id": {"any_": [identity]}}, "sort": "TIMESTAMP_ASC"}
+        return [str(line["message"]) for line in self.ask("logs/filter", asked)]
+
     def failure(self, identity: str) -> str:
         """Return the page on the failure of a run, the only one that it shows."""
         found = self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [identity]}}})
