@@ -28,7 +28,7 @@ from schemas.terms import TERMS
 from tasks.calibration.dark_frames import DarkFrames, shrink
 from tasks.calibration.dark_scale import SIDES, DarkScale, measure_scale
 from tasks.calibration.drift import slow
-from tasks.calibration.plausible import plausible_dark
+from tasks.calibration.plausible import like_columns, plausible_dark
 from tasks.engine.step import Leaves, step
 from tasks.files.disk import require
 from tasks.files.reader import Value, open_declared
@@ -197,7 +197,7 @@ def _accept_scale(measured: DarkScale, warnings: list[str]) -> DarkScale:
     return DarkScale(factor, error if np.isfinite(error) else 0.0, source)
 
 
-@step("dark", "DARK", version="7", payload=Dark, leaves=["TERM_DARK"])
+@step("dark", "DARK", version="8", payload=Dark, leaves=["TERM_DARK"])
 def estimate_dark(
     raw: Product,
     readout: ReadOut,
@@ -219,6 +219,8 @@ def estimate_dark(
         if frames and not settings.skip:
             bracket = DarkFrames.of(frames, exposures.mjd)
             rate, error = plausible_dark(*bracket.read_rate(exposures.window), warnings)
+            beside = [bracket.read_columns(side, exposures.window[0]) for side in SIDES]
+            rate, error = like_columns(rate, error, [c for c in beside if c is not None], warnings)
             age = bracket.age
             if len(frames) == 1 and age >= OLD:
                 warnings.append(f"only one dark frame, {age:.0f} days from the visit")

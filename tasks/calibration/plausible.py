@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from schemas.arrays import FloatArray
+from tasks.numerics.robust import MAD_TO_SIGMA
 
 # The bias of a pixel differs from the level by some ADU; bad columns by tens [ADU].
 STRUCTURE = -500.0, 500.0
@@ -12,6 +15,12 @@ STRUCTURE = -500.0, 500.0
 DARK = -100.0, 1e5
 # 0.01 electron/s at launch, 1 in 2024; twenty degrees warmer, 20 [electron/s].
 USUAL_DARK = -1.0, 50.0
+# The dark columns are of the same silicon and age as the pixels. In the frames of both
+# simulators their median is that of the window to 1 %.
+LIKE_COLUMNS = 0.5, 2.0
+# Further apart, dividing would make pixels out of noise.
+COMPARABLE = 0.1, 10.0
+MEDIAN_NOISE = 1.25  # of a median, in units of that of a mean
 # Dust and vignetting take some per cent of the light; dead pixels are found by their light.
 RESPONSE = 0.05, 5.0
 # Planes are normalised to a mean of 1 over the CCD, to 0.9917 in flight; a window differs from
@@ -72,6 +81,44 @@ def plausible_dark(
     kept = replace_outside(rate, DARK, usual, "dark frames", warnings)
     errors = np.where((kept == rate) & (error >= 0) & (error <= DARK[1]), error, np.median(error))
     return kept, errors
+
+
+def like_columns(
+    rate: FloatArray, error: FloatArray, columns: Sequence[FloatArray], warnings: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    """Return a map of the dark current, and its error, that agrees with the frames' dark columns.
+
+    The visit's dark columns give the scale of the frames (`dark_scale.py`), so a map that does not
+    belong to the columns of its own frame is wrong by the ratio of the two, and is divided by it.
+    Ratios beyond `COMPARABLE` are named only. So few electrons in the columns that their noise
+    hides them prove nothing.
+
+    Parameters
+    ----------
+    rate, error : ndarray, shape (ny, nx)
+        Map and its error [electron/s].
+    columns : sequence of ndarray
+        Dark columns of the sides that the frames have, in the rows of the window [electron/s].
+    warnings : list of str
+        Receives a warning.
+    """
+    pixels = np.concatenate([c.ravel() for c in columns]) if columns else np.zeros(0)
+    if not pixels.size or not rate.any():
+        return rate, error
+    usual, beside = float(np.median(rate)), float(np.median(pixels))
+    scatter = MAD_TO_SIGMA * float(np.median(np.abs(pixels - beside)))
+    if not beside > 5 * MEDIAN_NOISE * scatter / np.sqrt(pixels.size):
+        return rate, error
+    ratio = usual / beside
+    if LIKE_COLUMNS[0] <= ratio <= LIKE_COLUMNS[1]:
+        return rate, error
+    divided = COMPARABLE[0] <= ratio <= COMPARABLE[1]
+    warnings.append(
+        f"the dark frames have a median of {usual:.4g} electron/s in the window, but of "
+        f"{beside:.4g} in their own dark columns (ratio {ratio:.3g}): "
+        f"{'the map is divided by the ratio' if divided else 'they are used as they are'}"
+    )
+    return (rate / ratio, error / ratio) if divided else (rate, error)
 
 
 def plausible_response(

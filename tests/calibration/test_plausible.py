@@ -16,6 +16,7 @@ from tasks.calibration.gain import (
 from tasks.calibration.linearity import plausible_curve
 from tasks.calibration.plausible import (
     STRUCTURE,
+    like_columns,
     plausible_dark,
     plausible_mean,
     plausible_response,
@@ -246,3 +247,35 @@ def test_one_absurd_value_anywhere_moves_nothing_else(seed: int) -> None:
     # the row is one of sixty of its image, with a jitter of 0.36 arcsec
     assert np.delete(moved, at // 60).max() < 1e-6
     assert moved[at // 60] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("factor", "applied", "words"),
+    [
+        (1.0, 1.0, ""),
+        (1.9, 1.9, ""),
+        (3.0, 1.0, "(ratio 3"),
+        (0.33, 1.0, "(ratio 0.33"),
+        (50.0, 50.0, "they are used as they are"),
+    ],
+)
+def test_a_dark_map_unlike_the_dark_columns_of_its_frame_is_divided_by_their_ratio(
+    factor: float, applied: float, words: str
+) -> None:
+    rng, warnings = np.random.default_rng(4), list[str]()
+    right, error = rng.normal(0.3, 0.06, (200, 200)), np.full((200, 200), 0.02)
+    columns = [rng.normal(0.3, 0.06, (200, 16)) for _ in range(2)]
+    rate, errors = like_columns(factor * right, factor * error, columns, warnings)
+    # the median of the columns is known to 0.4 %
+    assert rate == pytest.approx(applied * right, rel=0.02)
+    assert errors == pytest.approx(applied * error, rel=0.02)
+    assert len(warnings) == bool(words)
+    assert words in "".join(warnings)
+
+
+def test_dark_columns_that_are_missing_or_hidden_by_noise_prove_nothing() -> None:
+    rng, warnings = np.random.default_rng(5), list[str]()
+    rate = rng.normal(0.3, 0.06, (50, 50))
+    for columns in ([], [rng.normal(0.001, 0.1, (50, 16))]):
+        assert like_columns(rate, rate, columns, warnings)[0] is rate
+    assert warnings == []
