@@ -67,6 +67,19 @@ def test_a_term_given_by_hand_with_rows_that_are_no_numbers_is_refused(
     )
 
 
+def test_a_track_given_by_hand_whose_times_do_not_increase_is_refused(
+    bench: Bench, products: Path, tmp_path: Path
+) -> None:
+    path = given(products, "pointing.fits", tmp_path)
+    change_rows(path, "TERM_TRACK", lambda rows: rows["MJD_TIME"].__setitem__(5, 0.0))
+    bench.refused(
+        65,
+        str(path),
+        "TERM_TRACK: column MJD_TIME: row 6 is not after the one before",
+        more=("--replace", path),
+    )
+
+
 @pytest.mark.parametrize("value", [np.inf, 1e30, -1e300])
 def test_calibrated_images_given_by_hand_with_absurd_pixels_are_refused(
     bench: Bench, products: Path, tmp_path: Path, value: float
