@@ -31,7 +31,7 @@ from tasks.engine.step import Leaves, history, step
 from tasks.files.writer import FitsWriter, NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.optics import to_grid
-from tasks.scene.plate import sky_surface, without_specks
+from tasks.scene.plate import LOST, is_lost, sky_surface, without_specks
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -112,12 +112,18 @@ def smeared_columns(
 
 
 def subtract_sky(image: FloatArray, settings: DefectSettings) -> dict[str, float | int]:
-    """Subtract the sky and set hot and hit pixels to NaN, in place; return the used values."""
+    """Subtract the sky and set hot and hit pixels to NaN, in place; return the used values.
+
+    A lost frame stays as it is.
+    """
+    if is_lost(image):
+        return {"FA_SKY": 0.0, "FA_SLOPE": 0.0, "FA_BAD": 0}
     sky, _ = sky_surface(image)
     bad = specks(image - sky, settings.seed, settings.neighbour)
     image[bad] = np.nan
     # once more: in the SAA a quarter of the pixels is hit, which raises the medians
-    sky, _ = sky_surface(image)
+    if not is_lost(image):
+        sky, _ = sky_surface(image)
     image -= sky
     return {
         "FA_SKY": float(np.median(sky)),
@@ -150,7 +156,7 @@ def frame_states(scene: Scene, smeared: bool) -> dict[str, str]:
 @step(
     "correct_full_array",
     *OWN,
-    version="5",
+    version="6",
     payload=Corrected,
     leaves=["SCI_COR_FullArray"],
     writes=[Structure("SCI_COR_FullArray", keywords={name: USED[name] for name in MEASURED})],
@@ -174,6 +180,7 @@ def correct_full_array(
         if smeared is not None:
             row, share = smeared, float(smearing.used["SMEAR_TE"]) / tau
             image -= smeared
+        warnings = [f"{LOST}: its sky is not subtracted"] if is_lost(image) else []
         own = subtract_sky(image, settings)
         header = frame.image.header
         past = {k: header[k] for k in USED if k in header}
@@ -193,4 +200,4 @@ def correct_full_array(
             writer.write(centroid_table(frame, position, intended_place(pointing.used)))
             writer.write(image_metadata(frame, "SCI_COR_ImageMetadata", columns))
             write_smearing(writer, frame, row[None], share)
-    return Leaves(written={"SCI_COR_FullArray": "SCI_COR_FullArray"}, used=own)
+    return Leaves(written={"SCI_COR_FullArray": "SCI_COR_FullArray"}, used=own, warnings=warnings)

@@ -37,6 +37,8 @@ from tasks.visit.images import open_frame
 
 # Numbers of the telescope and the CCD; those that a user may want to change are in PlateSettings.
 BOX = 32  # pixel; sides of the boxes whose medians give the sky
+FEWEST_BOXES = 24  # with numbers, for the six coefficients of the sky
+LOST = "most pixels of the full array are lost"
 SQUARE = 5  # pixel; side of the squares whose medians are free of specks
 BINNING = 4  # stars are searched for in medians of so many pixels squared, free of specks
 # pixel; width of the Gaussian searched for, as wide as a star, which ends at 3.5 sigma: 27 pixels
@@ -77,7 +79,7 @@ def sky_surface(image: FloatArray, rounds: int = 20) -> tuple[FloatArray, float]
     whole = image[: rows * BOX, : columns * BOX].reshape(rows, BOX, columns, BOX)
     cut = whole.transpose(0, 2, 1, 3).reshape(rows * columns, BOX * BOX)
     kept = np.isfinite(cut).sum(axis=1) > BOX * BOX / 2
-    if kept.sum() < 24:
+    if kept.sum() < FEWEST_BOXES:
         raise ValueError(
             f"{kept.sum()} boxes of {BOX} x {BOX} pixels hold numbers: too few for a surface"
         )
@@ -97,12 +99,20 @@ def sky_surface(image: FloatArray, rounds: int = 20) -> tuple[FloatArray, float]
         residual = medians - design @ coefficients
         scatter = robust_scatter(residual[kept])
         again = np.isfinite(medians) & (np.abs(residual) <= 3.0 * max(scatter, 1e-9))
-        if (again == kept).all() or again.sum() < 24:
+        if (again == kept).all() or again.sum() < FEWEST_BOXES:
             break
         kept = again
     x, y = (2 * np.arange(nx) + 1) / nx - 1, (2 * np.arange(ny) + 1) / ny - 1
     surface = sum(c * t for c, t in zip(coefficients, terms(*np.meshgrid(x, y)), strict=True))
     return np.asarray(surface), scatter
+
+
+def is_lost(image: FloatArray) -> bool:
+    """Return whether too few boxes of a frame hold numbers for `sky_surface`."""
+    ny, nx = image.shape
+    rows, columns = ny // BOX, nx // BOX
+    whole = np.isfinite(image[: rows * BOX, : columns * BOX]).reshape(rows, BOX, columns, BOX)
+    return int((whole.sum(axis=(1, 3)) > BOX * BOX / 2).sum()) < FEWEST_BOXES
 
 
 def without_specks(image: FloatArray) -> FloatArray:
@@ -356,7 +366,7 @@ def match_stars(
     return Solution(spot, star, *solution, rms)
 
 
-@step("plate", "WCS", version="6", payload=Plate, leaves=["TERM_PLATE"])
+@step("plate", "WCS", version="7", payload=Plate, leaves=["TERM_PLATE"])
 def solve_plate(
     full_array: Calibrated,
     catalogue: Product | None,
@@ -370,7 +380,11 @@ def solve_plate(
         mjd, duration = float(frame.mjd[0]), frame.exposure_time
     _, _, rolls = read_track(pointing).path(mjd, duration, lag)
     roll = float(np.mean(np.unwrap(rolls, period=360.0)))
-    spots = find_spots(pixels - sky_surface(pixels)[0], settings.significance, settings.window)
+    if is_lost(pixels):
+        spots, warnings = Spots(*np.zeros((4, 0))), [f"{LOST}: no star is searched for in it"]
+    else:
+        sky, warnings = sky_surface(pixels)[0], []
+        spots = find_spots(pixels - sky, settings.significance, settings.window)
     target = target_spot(spots, pointing, settings.near)
     solution, expected = None, Expected(np.zeros(0), np.zeros(0), np.zeros(0))
     if catalogue is not None and target is not None:
@@ -381,6 +395,7 @@ def solve_plate(
     return Leaves(
         {"TERM_PLATE": [NewHdu(TERMS["TERM_PLATE"], used, columns=columns)]},
         used=used,
+        warnings=warnings,
         status={"WCS": Status.NOT_APPLICABLE if solution is None else Status.COMPLETED},
     )
 

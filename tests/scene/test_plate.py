@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from schemas.settings import PlateSettings
-from tasks.correction.full_array import specks
+from schemas.settings import DefectSettings, PlateSettings
+from tasks.correction.full_array import specks, subtract_sky
 from tasks.numerics.geometry import sky_to_tangent
 from tasks.scene.plate import (
     centre_stars,
     find_spots,
     fit_similarity,
+    is_lost,
     match_stars,
     moved_places,
     sky_surface,
@@ -105,6 +106,16 @@ def test_the_sky_is_a_quadratic_surface_that_stars_do_not_lift(sky: Sky) -> None
         ValueError, match="4 boxes of 32 x 32 pixels hold numbers: too few for a surface"
     ):
         sky_surface(np.zeros((64, 64)))
+
+
+def test_a_frame_of_which_few_boxes_hold_numbers_is_lost_and_left_as_it_is() -> None:
+    frame = np.full((320, 320), np.nan)
+    frame[:32] = 5.0  # ten boxes of a hundred
+    assert is_lost(frame)
+    assert subtract_sky(frame, DefectSettings()) == {"FA_SKY": 0.0, "FA_SLOPE": 0.0, "FA_BAD": 0}
+    assert (frame[:32] == 5.0).all()
+    frame[:96] = 5.0
+    assert not is_lost(frame)
 
 
 def test_a_clump_of_hot_pixels_is_no_star() -> None:
