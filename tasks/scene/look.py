@@ -69,7 +69,7 @@ def sample_indices(usable: BoolArray, size: int) -> IntArray:
     )
 
 
-@step("look", version="13", payload=Look, leaves=["TERM_LOOK"])
+@step("look", version="14", payload=Look, leaves=["TERM_LOOK"])
 def take_look(
     calibrated: Product,
     events: Events,
