@@ -66,11 +66,15 @@ def check(python: str, wheel: Path, folder: Path) -> None:
 
 
 def run(*command: object, folder: Path = ROOT) -> None:
-    """Run a command in a folder whose work folder is its own; end with its code if it fails."""
+    """Run a command in a folder whose work folder is its own; if it fails, show why and end."""
     environment = {**os.environ, "DRP_WORK": str(folder / "work")}
     environment.pop("PYTHONPATH", None)
-    done = subprocess.run([str(c) for c in command], cwd=folder, env=environment, check=False)
+    words = [str(c) for c in command]
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
+        print(f"{' '.join(words)}\n{done.stdout}{done.stderr}", file=sys.stderr)
         raise SystemExit(done.returncode)
 
 

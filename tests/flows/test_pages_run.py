@@ -7,8 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -147,3 +149,18 @@ def test_the_commands_of_the_tutorial_run(first_hour: Path) -> None:
     output = run_blocks(page, first_hour, shell_blocks(page))
     assert (first_hour / "mine").is_dir()
     assert "background.inner" in output
+
+
+def test_the_python_of_the_page_for_scientists_runs(reduced: Bench) -> None:
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/scientist.md").read_text(encoding="utf-8"), re.S
+    )
+    (folder,) = reduced.published()
+    (path,) = folder.glob("*Lightcurve-OPTIMAL*")
+    names: dict[str, Any] = {"path": path}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # units of the SOC that are not those of FITS
+        exec(compile(block, "scientist.md", "exec"), names)
+    flux: Any = names["flux"]
+    assert len(flux) == 12
+    assert float(flux.std() / flux.mean()) < 1e-3
