@@ -11,14 +11,15 @@ import base64
 import hashlib
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 from docs.figures.__main__ import source_digest
 from schemas import ROOT
@@ -47,16 +48,28 @@ def run_notebooks(folder: Path) -> None:
         part.mkdir(parents=True)
     simulate_demo(visit / "demo" / "visit")
     for path in sorted(NOTEBOOKS.glob("*.ipynb"), reverse=True):
-        notebook = nbformat.read(path, as_version=4)
-        # a kernel listens to sockets of this user, not to a port of the machine
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-        place = {"metadata": {"path": str(visit)}}
-        NotebookClient(notebook, km=kernel, timeout=900, resources=place).execute()
+        notebook = run_notebook(path, visit)
         text = "\n\n".join(markdown(notebook, path.stem, pages))
         (pages / f"{path.stem}.md").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(visit)
     stamp.write_text(digest())
     print(f"notebooks run in {time.monotonic() - begun:.0f} s")
+
+
+def run_notebook(path: Path, folder: Path) -> Any:
+    """Run a notebook in a folder and return it with its results."""
+    notebook = nbformat.read(path, as_version=4)
+    # the kernel listens to sockets of this user, not to ports of the machine
+    with tempfile.TemporaryDirectory() as sockets:
+        ipc = {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+        NotebookClient(
+            notebook,
+            config=Config({"KernelManager": ipc}),
+            resources={"metadata": {"path": str(folder)}},
+            startup_timeout=300,
+            timeout=900,
+        ).execute()
+    return notebook
 
 
 def simulate_demo(folder: Path) -> None:
