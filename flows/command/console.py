@@ -224,6 +224,8 @@ def rate_bar(label: str, console: Console) -> Callable[[int, int, str], None]:
 
     def advance(done: int, total: int, remark: str = "") -> None:
         stop_if_asked()
+        if console.logs:
+            console.report(f"{label} {done}/{total}{': ' if remark else ''}{remark}")
         if console.silent:
             return
         first[:] = first or [done - 1]

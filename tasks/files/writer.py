@@ -41,7 +41,7 @@ Card = tuple[str, Value, str]  # keyword, value, comment
 
 _COMMENTS = {"DATE": "time of publication, UTC", "STAMP": "program and version"}
 
-_BASELINE = "digest of software, references, settings"
+BASELINE_IS = "digest of software, references, settings"
 
 # levels of the products that are published with a baseline
 _PUBLISHED = ("L1", "L2", "QL")
@@ -154,7 +154,7 @@ def compose_header(hdu: NewHdu, rows: int) -> bytes:
     cards = [card(*c) for c in structural]
     cards += [card(name, PUBLICATION[name], comment) for name, comment in _COMMENTS.items()]
     if s.level in _PUBLISHED:
-        cards.append(card("BASELINE", PUBLICATION["BASELINE"], _BASELINE))
+        cards.append(card("BASELINE", PUBLICATION["BASELINE"], BASELINE_IS))
     cards += [
         card("SVN_REV", "N/A", "revision of the source"),
         card("EXTNAME", s.extname, "type of this HDU"),
@@ -381,7 +381,7 @@ def _restamped(hdu: Hdu, values: Mapping[str, Value]) -> bytes:
     if not data_sum.isdecimal() or int(data_sum) >> 32 or "CHECKSUM" not in hdu.header:
         raise hdu.refuse("has no CHECKSUM or no DATASUM")
     declared = {k.name: _comment(k) for k in _keywords(hdu.extname)}
-    comments = {**_COMMENTS, "BASELINE": _BASELINE, **declared}
+    comments = {**_COMMENTS, "BASELINE": BASELINE_IS, **declared}
     return sum_header(set_cards(bytes(header), values, comments), int(data_sum))
 
 

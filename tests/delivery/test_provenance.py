@@ -15,6 +15,7 @@ from schemas.baseline import baseline
 from schemas.errors import BadInputError
 from tasks.delivery.folder import read_manifest
 from tasks.delivery.published.provenance import provenance
+from tasks.delivery.published.show import contents
 from tests.conftest import raw_file
 from tests.support.runs import Bench
 
@@ -32,6 +33,14 @@ def test_every_hdu_of_every_soc_product_names_its_baseline_and_its_maker(folder:
             for hdu in file[1:]:
                 assert hdu.header["BASELINE"] == stated, (path.name, hdu.name)
                 assert hdu.header.get("ORIGIN", "cheops-drp") == "cheops-drp"
+
+
+def test_show_has_both_with_their_meanings(folder: Path) -> None:
+    (hdu,) = contents(raw_file(folder, "Lightcurve-PSF")).hdus
+    shown = {k.name: (k.value, k.meaning) for k in hdu.keywords}
+    assert shown["ORIGIN"] == ("cheops-drp", "site that made this file")
+    stated = read_manifest(folder).baseline
+    assert shown["BASELINE"] == (stated, "digest of software, references, settings")
 
 
 def test_the_maker_is_a_setting_that_changes_no_number(reduced: Bench, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows import logs
+from flows.command.console import Console, rate_bar
 from schemas.errors import ConfigurationError
 from schemas.logs import PROGRESS, TOP, logger_of
 from tests.support.faults import run_in_process
@@ -118,6 +119,14 @@ def test_the_command_writes_json_lines_and_nothing_else_on_standard_error(
     wrong = run_in_process("show", tmp_path / "absent.fits", "--log-format", "json")
     (error,) = [json.loads(line) for line in wrong.err.splitlines()]
     assert (wrong.code, error["level"], error["code"]) == (66, "ERROR", 66)
+
+
+def test_progress_through_many_visits_becomes_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    advance = rate_bar("visits", Console(logs=True))
+    with caplog.at_level(logging.INFO, TOP):
+        advance(1, 3)
+        advance(2, 3, "PR1: failed")
+    assert [r.getMessage() for r in caplog.records] == ["visits 1/3", "visits 2/3: PR1: failed"]
 
 
 def test_a_library_says_nothing_unless_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:

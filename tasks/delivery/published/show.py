@@ -17,7 +17,7 @@ from tasks.delivery.published.answer import MERGED
 from tasks.delivery.published.visit import CURVE
 from tasks.files import disk
 from tasks.files.reader import FitsFile, Hdu, Value, blocks, open_declared, scan
-from tasks.files.writer import PUBLICATION, structure_of
+from tasks.files.writer import BASELINE_IS, PUBLICATION, structure_of
 
 _KEY = (
     "TARGNAME",
@@ -40,6 +40,9 @@ _KEY = (
     "DATE",
     "BUNIT",
 )
+
+# of keywords that the writer adds to those of a definition
+_MEANINGS = {"BASELINE": BASELINE_IS, "DATE": "time of publication, UTC"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _key_values(hdu: Hdu, structure: Structure | None) -> list[KeywordValue]:
             name,
             hdu.header[name],
             declared[name].unit if name in declared else "",
-            declared[name].meaning if name in declared else "",
+            declared[name].meaning if name in declared else _MEANINGS.get(name, ""),
         )
         for name in _KEY
         if name in hdu.header and not (name == "DATE" and hdu.header[name] == PUBLICATION["DATE"])
