@@ -113,6 +113,7 @@ def read_findings(
         24 * (mjd - mjd[0]), fluxes[:, DEFAULT], event.astype(np.int64), quality.astype(np.int64)
     )
     metrics = read_metrics(measured)
+    curves = read_curves(measured, fluxes, metrics)
     light = read_field_light(measured, images.count)
     quantities = (
         Quantity("time", "time", "h", points.hours),
@@ -127,7 +128,7 @@ def read_findings(
     return Findings(
         mjd=mjd,
         points=points,
-        curves=read_curves(measured, fluxes, metrics),
+        curves=curves,
         metrics=metrics,
         quantities={q.name: q for q in quantities},
         stages=(*_stages(CALIBRATION_STAGES, before), *_stages(CORRECTION_STAGES, after)),
@@ -141,7 +142,9 @@ def read_findings(
         neighbours=read_neighbours(corrected),
         way=Way(str(measured.quality.used["OPT_WAY"])),
         candidates=read_candidates(measured.quality),
-        detrended=read_detrended_metrics(measured, images.nexp * images.exposure_time),
+        detrended=read_detrended_metrics(
+            measured, curves[OPTIMAL][1], images.nexp * images.exposure_time
+        ),
     )
 
 
@@ -195,10 +198,13 @@ def read_candidates(quality: QualityTerm) -> dict[Way, tuple[FloatArray, FloatAr
     return {way: (radius[which], noise[which]) for way, which in of.items()}
 
 
-def read_detrended_metrics(measured: MeasuredVisit, duration: float) -> dict[str, float]:
+def read_detrended_metrics(
+    measured: MeasuredVisit, radius: float, duration: float
+) -> dict[str, float]:
     """Measure the noise of OPTIMAL's FLUX_DETRENDED, by column of TERM_METRICS.
 
-    `duration` is the exposure time of a stack [s]. Empty if there is no such light curve.
+    `radius` is that of OPTIMAL [pixel], `duration` the exposure time of a stack [s]. Empty if there
+    is no such light curve.
     """
     product = measured.light_curves.products.get(f"SCI_COR_Lightcurve-{OPTIMAL}")
     flux = read_detrended(product) if product is not None else None
@@ -206,7 +212,6 @@ def read_detrended_metrics(measured: MeasuredVisit, duration: float) -> dict[str
         return {}
     names = "MJD_TIME", "EVENT", "QUALITY", "OPT_ERR"
     mjd, event, quality, error = term_column(measured.quality.product, "TERM_QUALITY", *names)
-    radius = float(measured.quality.used["AP_OPT"])
     row = noise.curve_metrics(
         OPTIMAL, radius, flux, error, noise.Points(mjd, event, quality, duration)
     )

@@ -13,6 +13,7 @@ from schemas.payloads import Housekeeping, Reference
 from schemas.products import soc_structure
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import judge_housekeeping, read_housekeeping
+from tasks.delivery.light_curves import light_curve_structure
 from tasks.delivery.report.noise_tables import removed_text
 from tasks.delivery.report.report import DATA, collect_report
 from tasks.delivery.report.tables import BIT_WORDS
@@ -42,6 +43,25 @@ def test_all_texts_of_the_tables_are_printable_and_rows_complete(tmp_path: Path)
         for line in (table["head"], *table["rows"]):
             assert len(line) == len(table["head"]) == len(table["numbers"])
             assert all(text == printable(text, 999) or "−" in text for text in line)
+
+
+def test_the_noise_of_the_detrended_optimal_follows_that_of_optimal(tmp_path: Path) -> None:
+    *others, measured, settings = Visit().arguments(tmp_path)
+    declared = light_curve_structure({})
+    columns = {c.name: np.full(120, "" if c.letter == "A" else 0) for c in declared.columns}
+    flux = 1e7 * (1 + 300e-6 * np.random.default_rng(1).normal(size=120))
+    table = NewHdu(declared, neutral(declared), columns={**columns, "FLUX_DETRENDED": flux})
+    optimal = write_product(tmp_path, table)
+    curves = measured.light_curves.model_copy(
+        update={"products": {"SCI_COR_Lightcurve-OPTIMAL": optimal}}
+    )
+    measured = measured.model_copy(update={"light_curves": curves})
+    made = collect_report.fn(*others, measured, settings)
+    rows = json.loads(made.blobs[DATA])["tables"]["curves"]["rows"]
+    names = [row[0] for row in rows]
+    assert names[names.index("OPTIMAL") + 1] == "OPTIMAL, detrended"
+    # 120 points give a robust scatter to 11 %
+    assert float(rows[names.index("OPTIMAL, detrended")][3]) == pytest.approx(300, rel=0.3)
 
 
 def test_events_and_quality_are_counted_by_their_codes(tmp_path: Path) -> None:
