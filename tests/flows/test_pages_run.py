@@ -42,7 +42,8 @@ def commands_of(page: Path) -> Iterator[list[str]]:
             if "drp" in words and not re.search(r"\$\(|\||\[-", line):
                 start = words.index("drp")
                 if all("=" in word for word in words[:start]):
-                    yield words[start + 1 :]
+                    redirected = words.index(">") if ">" in words else len(words)
+                    yield words[start + 1 : redirected]
 
 
 def parse(words: list[str], group: click.Group = main) -> None:
