@@ -34,6 +34,10 @@ from tasks.visit.terms import read_background, read_bias, read_gain
 
 WORST_LAG_ERROR = 0.25  # s; a lag with a larger error is not applied
 
+ALIKE = 5  # pixel; side of the squares that share their scatter about the PSF
+
+MAD_ERROR = 1.17  # relative error of a scatter by the median deviation, times sqrt(images)
+
 FEW = 6  # images; over fewer, the scatter of a pixel is mostly chance
 
 WINGS = (26.0, 34.0)  # pixel; between these radii the PSF blends into smooth wings
@@ -55,15 +59,23 @@ Others = Callable[[Shape], None]  # subtracts other stars, drawn with a PSF, fro
 
 
 def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float = 1.0) -> FloatArray:
-    """Return the scatter of each pixel about the model in units of its noise, at least 1."""
+    """Return the scatter of each pixel about the model in units of its noise, at least 1.
+
+    Errors of the model extend over some pixels, which therefore share the median of their scatter:
+    that of a single one would depend on every image of a small sample. A pixel that scatters more
+    by two errors begins to have its own, and by five it has, such as one whose hot state varies.
+    """
     pairs = zip(stars, models, strict=True)
     pulls = np.stack(
         [(s.stamp - m - s.level) / np.sqrt(np.maximum(m, 0) + s.floor) for s, m in pairs]
     )
     missing = ~np.isfinite(pulls)
     pulls = np.where(missing, 0.0, pulls)
-    spread: FloatArray = MAD_TO_SIGMA * np.median(np.abs(pulls), axis=0)
-    return np.maximum(spread, sigma_clip)
+    own: FloatArray = MAD_TO_SIGMA * np.median(np.abs(pulls), axis=0)
+    around: FloatArray = median_filter(own, ALIKE, mode="nearest")
+    excess = (own / np.maximum(around, 1e-9) - 1.0) * np.sqrt(len(stars)) / MAD_ERROR
+    share = np.clip((excess - 2.0) / 3.0, 0.0, 1.0)
+    return np.asarray(np.maximum(around + share * (own - around), sigma_clip))
 
 
 def psf_leaves(

@@ -111,7 +111,7 @@ def cut_stars(
     return Sample(stars, where, residuals.images.mjd[chosen], residuals.span)
 
 
-@step("psf_1", version="16", payload=Psf, leaves=["TERM_PSF_1"])
+@step("psf_1", version="17", payload=Psf, leaves=["TERM_PSF_1"])
 def estimate_psf_1(
     calibrated: Product,
     first: FirstScene,
@@ -397,7 +397,7 @@ class Neighbours:
         )
 
 
-@step("psf", "PSF_FIT", version="14", payload=Psf, leaves=["TERM_PSF"])
+@step("psf", "PSF_FIT", version="15", payload=Psf, leaves=["TERM_PSF"])
 def estimate_psf(
     calibrated: Product,
     scene: Scene,

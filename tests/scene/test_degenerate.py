@@ -124,6 +124,22 @@ def test_a_dark_reference_psf_is_none_and_scatter_without_pixels_is_that_of_nois
     assert np.array_equal(prior_scale(nothing, [lobed()] * 2), np.ones((SIZE, SIZE)))
 
 
+def test_the_scatter_of_a_pixel_is_that_of_its_surroundings_unless_it_is_much_larger() -> None:
+    rng, one = np.random.default_rng(6), 20 * SIZE + 30
+    stamps = rng.normal(0.0, 20.0, (30, SIZE, SIZE))  # twice the noise of a floor of 100
+    stamps[:, 20, 30] *= 8.0
+    stars, dark = [seen(stamp) for stamp in stamps], [np.zeros((SIZE, SIZE))] * 30
+    scale = prior_scale(stars, dark).ravel()
+    error = 1.17 / np.sqrt(30)  # of the scatter of a single pixel
+    assert scale[one] == pytest.approx(16.0, rel=3 * error)
+    usual = np.delete(scale, one)
+    assert usual.mean() == pytest.approx(2.0, rel=0.02)
+    assert usual.std() / usual.mean() < error / 3
+    # an image less changes it by 3.0 % rms; a scatter of its own, by 5.4 %
+    change = np.delete(prior_scale(stars[1:], dark[1:]).ravel(), one) / usual - 1
+    assert np.sqrt(np.mean(change**2)) < 0.04
+
+
 def test_an_image_without_pixels_has_no_centre_of_light() -> None:
     out = np.empty((2, 5))
     images = np.stack([np.full((40, 40), np.nan), np.zeros((40, 40))])
