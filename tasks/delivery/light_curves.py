@@ -121,7 +121,7 @@ def light_curve_hdu(
 @step(
     "light_curves",
     "LC_CFG",
-    version="11",
+    version="12",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-DEFAULT"],
     writes=[_OWN],
@@ -149,7 +149,7 @@ def write_light_curves(
 
 @step(
     "imagette_light_curves",
-    version="9",
+    version="10",
     payload=LightCurves,
     leaves=["SCI_COR_Lightcurve-IMAGETTE"],
     writes=[_OWN],

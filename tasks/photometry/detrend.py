@@ -28,6 +28,8 @@ KNOWN = 0.9  # least share of the points at which a condition is known
 STEADY = 1e-9  # relative to its largest value; a condition that varies by less is constant
 CLIP = 4.0  # robust sigma; points further out do not enter the fit
 LOUDER = 1.01  # a result with this much more noise than the flux is not used
+MOST_LIGHT = 10.0  # of the usual flux; a point beyond is not that of the star
+HUGE = 1e150  # values beyond, of which squares are not finite, count as unknown
 LARGEST = 0.1  # of the flux; a change by more is no trend
 
 TEMPERATURE, ROLL, BACKGROUND = "temperature", "roll", "background"
@@ -99,14 +101,15 @@ def estimate_trend(
     transits : sequence of (float, float)
         Begin and end of known transits [h]; without any, dips are searched for.
     """
-    used = np.flatnonzero(good & np.isfinite(flux) & np.isfinite(hours))
+    used = np.flatnonzero(good & (np.abs(flux) < HUGE) & (np.abs(hours) < HUGE))
     used = used[np.argsort(hours[used], kind="stable")]
+    middle = float(np.median(flux[used])) if len(used) else 0.0
+    used = used[np.abs(flux[used]) / MOST_LIGHT < max(middle, 0.0)]
     time = hours[used]
     span = float(time[-1] - time[0]) if len(used) else 0.0
     if len(used) < FEWEST or span < SHORTEST:
         return Trend({}, {}, f"fewer than {FEWEST} good points in more than {SHORTEST:g} h")
-    middle = float(np.median(flux[used]))
-    relative = flux[used] / middle - 1.0 if middle > 0 else np.zeros(len(used))
+    relative = flux[used] / middle - 1.0
     noise = robust_scatter(np.diff(relative)) / np.sqrt(2.0)
     if not noise > 0:
         return Trend({}, {}, "the flux does not vary")
@@ -157,7 +160,7 @@ def normalise(values: FloatArray, used: IntArray) -> tuple[float, FloatArray]:
     The scatter is 0 for one that is constant or mostly unknown. Points that are not used count with
     at most the extremes of those that are.
     """
-    known = values[used][np.isfinite(values[used])]
+    known = values[used][np.abs(values[used]) < HUGE]
     if len(known) < KNOWN * len(used):
         return 0.0, values
     largest = float(np.abs(known).max())
@@ -175,10 +178,11 @@ def field_light(
 
     It is known, not fitted, and 0 if the flux scatters less with it than without.
     """
-    known = contamination[used][np.isfinite(contamination[used])]
+    known = contamination[used][np.abs(contamination[used]) < HUGE]
     if not len(known) or not np.median(known) > -1.0:
         return np.zeros(len(contamination))
-    raised = (1.0 + contamination) / (1.0 + np.median(known)) - 1.0
+    within = np.clip(contamination, -HUGE, HUGE)
+    raised = (1.0 + within) / (1.0 + np.median(known)) - 1.0
     raised = np.clip(np.where(np.isfinite(raised), raised, 0.0), -LARGEST, LARGEST)
     everywhere = np.ones(len(used), dtype=np.bool_)
     before, after = (without_slow(time, f, everywhere) for f in (relative, relative - raised[used]))
@@ -306,5 +310,8 @@ def objection(relative: FloatArray, trend: FloatArray) -> str:
         return f"a trend of more than {LARGEST:.0%} of the flux"
     steps = np.diff([relative, (1.0 + relative) / (1.0 + trend) - 1.0])
     limits = [[CLIP * robust_scatter(values)] for values in steps]
-    before, after = steps[:, (np.abs(steps) <= limits).all(axis=0)].std(axis=1)
+    near = (np.abs(steps) <= limits).all(axis=0)
+    if near.sum() < FEWEST / 2:
+        return "the flux does not vary"
+    before, after = steps[:, near].std(axis=1)
     return "the noise grows without the trend" if after > LOUDER * before else ""

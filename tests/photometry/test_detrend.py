@@ -229,3 +229,28 @@ def test_trends_that_are_large_or_noisy_are_not_taken(
     reason = objection(v.noise, size * warmth(v) / np.abs(warmth(v)).max() + scatter * noise)
     assert words in reason
     assert bool(words) == bool(reason)
+
+
+def wild(rng: np.random.Generator, n: int) -> FloatArray:
+    """Return values of any size, or with infinities, or all the same."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return np.full(n, rng.choice([0.0, -1.0, 1e308, np.nan, -np.inf]))
+    if kind == 1:
+        return rng.choice([0.0, 1.0, np.nan, np.inf, -np.inf, 5e-324], n)
+    if kind == 2:
+        return np.asarray(10.0 ** rng.uniform(-300, 300, n))
+    return np.asarray(rng.normal(0, 1, n) * 10.0 ** rng.uniform(-300, 300))
+
+
+def test_no_value_whatever_is_an_error() -> None:
+    """Flux and conditions of any size: no warning of numpy, and all that is taken is finite."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n = int(rng.choice([0, 1, 2, 21, 50, 300]))
+        hours = np.arange(n) / rng.choice([60.0, 10.0]) if rng.random() < 0.7 else wild(rng, n)
+        flux = 1e6 * (1 + rng.normal(0, 1e-4, n)) if rng.random() < 0.5 else wild(rng, n)
+        conditions = Conditions(*(wild(rng, n) for _ in Conditions._fields))
+        trend = estimate_trend(hours, flux, rng.random(n) < 0.9, conditions)
+        assert all(np.isfinite(part).all() for part in trend.taken.values())
+        assert all(np.isfinite(slope) for slope in trend.slopes.values())
