@@ -75,7 +75,9 @@ def flux_rows(findings: Findings, leaves: Sequence[Leaf]) -> tuple[Metric, ...]:
         _without_keyword("Median flux per image", middle, "electron"),
         _with_keyword("Robust mean flux", metrics["ROBMEAN"], "electron/s", "ROBMEAN", metrics),
         _without_keyword("Field-star flux in the aperture", ratio * middle, "electron", reason),
-        _without_keyword("Contamination (fraction)", ratio, "", reason),
+        Metric(
+            **make_row("Contamination (fraction)", ratio, reason=reason, style=".2g").model_dump()
+        ),
     )
 
 
@@ -105,8 +107,13 @@ def noise_rows(findings: Findings) -> tuple[Metric, ...]:
             metrics,
         ),
         _without_keyword("Median formal error", formal, "ppm"),
-        _without_keyword(
-            "Point-to-point scatter / formal error", noise / formal if formal > 0 else math.nan, ""
+        Metric(
+            **make_row(
+                "Point-to-point scatter / formal error",
+                noise / formal if formal > 0 else math.nan,
+                reason=NO_POINTS,
+                style=".2f",
+            ).model_dump()
         ),
     )
 
