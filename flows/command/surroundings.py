@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import StorageError, UsageError
+from schemas.errors import BadInputError, StorageError, UsageError
 
 # the compiler's other variables change speed, output and the last digits of numbers; these are
 # settled by `tasks.kernels`
@@ -80,7 +80,9 @@ def absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If a path contains a NUL byte or is not UTF-8: it could not be written to JSON and headers.
+        If a path contains a NUL byte, or other text is not UTF-8.
+    BadInputError
+        If a path is not UTF-8: it could not be written to JSON and headers.
     StorageError
         If the working folder, to which a path is relative, was deleted.
     """
@@ -88,8 +90,8 @@ def absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     def absolute(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(absolute, value))
-        if isinstance(value, str):
-            _check_utf8(value)
+        if isinstance(value, str) and not is_utf8(value):
+            raise UsageError(f"{value}: is not UTF-8")
         return absolute_path(value) if isinstance(value, Path) else value
 
     return {name: absolute(value) for name, value in options.items()}
@@ -103,15 +105,18 @@ def absolute_path(path: Path) -> Path:
         path = path.absolute()
     except FileNotFoundError as error:
         raise StorageError(f"{path}: the working folder was deleted; use absolute paths") from error
-    _check_utf8(str(path), "; rename the folder or file")
+    if not is_utf8(str(path)):
+        raise BadInputError(f"{path}: is not UTF-8; rename the folder or file")
     return path
 
 
-def _check_utf8(text: str, advice: str = "") -> None:
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written as UTF-8."""
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{text}: is not UTF-8{advice}") from error
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas.constants import SIMULATED
-from schemas.errors import BadInputError, DrpError, MissingInputError, plain
+from schemas.errors import BadInputError, DrpError, plain
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import Version, read_soc_name, read_version, version_label
 from tasks.files import disk
@@ -130,13 +130,13 @@ def check_utf8(path: Path) -> None:
 
     Raises
     ------
-    MissingInputError
+    BadInputError
         If it is not UTF-8.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise MissingInputError(f"{path}: is not UTF-8; rename the folder or file") from error
+        raise BadInputError(f"{path}: is not UTF-8; rename the folder or file") from error
 
 
 def sortable(utc: str) -> str:

@@ -87,7 +87,7 @@ def test_a_path_that_is_not_utf8_is_refused_in_ascii(option: str, tmp_path: Path
     odd.mkdir()
     visit = odd if option == "visit" else tmp_path
     outcome = run_in_process("reduce", visit, *([] if option == "visit" else [option, odd]))
-    assert outcome.code == 2
+    assert outcome.code == 65
     assert outcome.error.endswith("/latin_\\udce9: is not UTF-8; rename the folder or file")
 
 
@@ -98,7 +98,7 @@ def test_a_command_in_a_folder_that_is_not_utf8_works_with_absolute_paths(tmp_pa
     done = started(folder, "status", "--json", "--output", tmp_path, "--work", tmp_path)
     assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr
     done = started(folder, "status", "--json", "--work", tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 65
     assert "latin_\\udce9/products: is not UTF-8" in done.stderr
 
 

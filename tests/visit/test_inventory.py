@@ -241,7 +241,7 @@ def test_a_file_below_a_folder_that_is_not_utf8_is_refused_in_ascii(place: Place
     odd = Path(os.fsdecode(os.fsencode(place.visit) + b"/latin_\xe9"))
     odd.mkdir()
     raw.rename(odd / raw.name)
-    with pytest.raises(MissingInputError, match=r"/latin_\\udce9/.*: is not UTF-8; rename"):
+    with pytest.raises(BadInputError, match=r"/latin_\\udce9/.*: is not UTF-8; rename"):
         place.inventory(place.library)
 
 
