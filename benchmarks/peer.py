@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from reference_data.library import library_folder
 from schemas import ROOT
-from tasks.engine.child import COMMAND, start_python
+from tasks.engine.child import COMMAND, handed_over, start_python
 
 PACKAGES = ROOT / "benchmarks" / "apart" / "peer.txt"
 
@@ -45,11 +45,6 @@ def peer_python() -> Path:
         cost_of(handed_over(python, *install, "-r", PACKAGES), os.environ)
         made.touch()
     return python
-
-
-def handed_over(*command: str | Path) -> list[str]:
-    """Return the arguments with which Python becomes a command of another environment."""
-    return ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", *map(str, command)]
 
 
 def cost_of(arguments: list[str], environment: Mapping[str, str]) -> Cost:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from docs.figures import drawing  # noqa: F401  (fonts and colours)
 from docs.figures.drawing import BLUE, GREY, RED
+from tasks.engine.child import handed_over, start_python
 
 LARGEST = 200_000  # bytes of a picture
 
@@ -76,12 +76,13 @@ def draw_light_curve(published: Path, path: Path) -> None:
 
 def draw_report(published: Path, path: Path) -> None:
     """Draw the first page of the report."""
-    if shutil.which("pdftoppm") is None:
+    program = shutil.which("pdftoppm")
+    if program is None:
         print(f"{path}: as checked in, since pdftoppm (poppler-utils) is missing")
         return
     (report,) = published.glob("*_RPT_*.pdf")
-    page = ["pdftoppm", "-r", str(REPORT_DPI), "-f", "1", "-l", "1", "-png", "-singlefile"]
-    subprocess.run([*page, str(report), str(path.with_suffix(""))], check=True)
+    page = [program, "-r", str(REPORT_DPI), "-f", "1", "-l", "1", "-png", "-singlefile"]
+    run(*page, str(report), str(path.with_suffix("")))
     shrink(path)
 
 
@@ -98,9 +99,20 @@ def draw_viewer(published: Path, path: Path, dark: bool) -> None:
         width, height = VIEWER_SIZE
         options += [f"--window-size={width},{height}", "--virtual-time-budget=4000"]
         options += [f"--user-data-dir={profile}", f"--screenshot={path.resolve()}"]
-        command = [browser, *options, page.as_uri()]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        run(browser, *options, page.as_uri())
     shrink(path)
+
+
+def run(*command: str) -> None:
+    """Run a program to its end.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails.
+    """
+    if code := start_python(handed_over(*command)).wait(timeout=300):
+        raise RuntimeError(f"{command[0]} ended with {code}")
 
 
 def shrink(path: Path) -> None:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from schemas import VERSION
+from schemas.constants import PROCESSOR
 from schemas.errors import ConfigurationError, plain
 from schemas.logs import PROGRESS, TOP
-from schemas.orders import PROCESSOR
 
 FORMATS = ("text", "json", "soc")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-PROCESSOR = TASK = "data_reduction"
 PROCESSOR_VERSION = "01.00"
 TRIGGER = "TRIGGER"
 

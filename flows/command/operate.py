@@ -55,7 +55,7 @@ def job(console: Console, order: Path, log_file: Path | None, engine: str) -> in
     from flows.orders.job import run_job
     from flows.orders.log import SocHandler
     from flows.service.engine import engine_for
-    from schemas.orders import PROCESSOR
+    from schemas.constants import PROCESSOR
 
     handler = SocHandler(PROCESSOR, VERSION, quiet=console.as_json, errors_only=console.quiet)
     if console.log_format:

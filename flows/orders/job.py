@@ -16,6 +16,7 @@ from flows.orders.order import allowed_path, read_order, rules_of_environment
 from flows.orders.trigger import read_trigger, visit_of, write_trigger
 from flows.runs.ending import BESIDE, describe_error
 from schemas import VERSION
+from schemas.constants import PROCESSOR
 from schemas.errors import (
     BadInputError,
     BusyError,
@@ -30,7 +31,7 @@ from schemas.errors import (
 from schemas.logs import logger_of
 from schemas.names import VISIT
 from schemas.nearest import did_you_mean
-from schemas.orders import PROCESSOR, TRIGGER, JobInput, JobOrder, Parameter, Trigger
+from schemas.orders import TRIGGER, JobInput, JobOrder, Parameter, Trigger
 from schemas.requests import ReduceRequest, assign
 from tasks.files import disk
 

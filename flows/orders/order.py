@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.orders.xml import Element, Kind, check, read_xml
+from schemas.constants import PROCESSOR, TASK
 from schemas.errors import ConfigurationError, plain
-from schemas.orders import PROCESSOR, PROCESSOR_VERSION, TASK, JobInput, JobOrder, Level, Parameter
+from schemas.orders import PROCESSOR_VERSION, JobInput, JobOrder, Level, Parameter
 from tasks.files import disk
 
 LONGEST_PATH = 4096

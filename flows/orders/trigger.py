@@ -11,9 +11,10 @@ from xml.sax.saxutils import escape
 
 from flows.orders.xml import Element, read_xml
 from schemas import VERSION
+from schemas.constants import PROCESSOR
 from schemas.errors import BadInputError, plain
 from schemas.names import visit_name
-from schemas.orders import PROCESSOR, TRIGGER, Trigger
+from schemas.orders import TRIGGER, Trigger
 from tasks.files import disk
 
 VALUES = (

@@ -60,6 +60,8 @@ def replacement(path: Path) -> tuple[str, Path]:
             )
         for hdu in file.hdus[1:]:
             check_ranges(hdu)
+            if hdu.extname == "TERM_TRACK":
+                check_track(hdu)
         if extname in TERMS:
             check_finite(file[extname])
         else:
@@ -184,6 +186,15 @@ def check_pixels(hdu: Hdu) -> None:
             f"{wrong.sum()} of {pixels.size} pixels are {pixels[wrong][0]:.10g} or the like, "
             f"expected {words}{allowed}"
         )
+
+
+def check_track(hdu: Hdu) -> None:
+    """Reject a track of the attitude without rows, or with times that do not increase."""
+    mjd = hdu.finite_column("MJD_TIME")
+    steps = np.flatnonzero(~(np.diff(mjd) > 0))
+    if not len(mjd) or len(steps):
+        found = f"row {steps[0] + 2} is not after the one before" if len(steps) else "has no rows"
+        raise hdu.refuse(f"column MJD_TIME: {found}; expected times that increase")
 
 
 def check_finite(hdu: Hdu) -> None:

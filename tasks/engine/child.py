@@ -99,6 +99,11 @@ def start_python(
     )
 
 
+def handed_over(*command: str | Path) -> list[str]:
+    """Return the arguments with which Python becomes another program, given by its path."""
+    return ["-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])", *map(str, command)]
+
+
 def run_python(arguments: Sequence[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
     """Run Python in a child process to its end, with `given` as its standard input."""
     return subprocess.run(

@@ -36,7 +36,7 @@ CONVERGED = 1e-3  # largest change of a factor
 HUBER = 3.0  # sigma; residuals further off lose weight
 ROUNDS = 5  # of weights
 PASSES = 3  # of static structure, each with the fluxes of the one before
-MODEL_ERROR = 0.003  # of the target's light, by which the PSF of a blend is wrong
+MODEL_ERROR = 0.003  # of the light of its brighter star, by which the PSF of a blend is wrong
 # relative error of the flux of a star that saturates: its core is not seen, and not all of its
 # charge is. Of a star 20 arcsec from the target and 2 mag brighter, 0.6 % were missing
 SATURATED_ERROR = 0.01
@@ -183,7 +183,7 @@ def bright_enough(field: Field, images: Images, noise: float, most: int) -> IntA
     return np.asarray(chosen[np.argsort(-field.flux[chosen], kind="stable")][:most])
 
 
-@step("stars", "CONTAMIN", version="14", payload=Stars, leaves=["TERM_STARS"])
+@step("stars", "CONTAMIN", version="15", payload=Stars, leaves=["TERM_STARS"])
 def measure_stars(
     calibrated: Product, scene: Scene, readout: ReadOut, removed: Removed, settings: StarSettings
 ) -> Leaves:
@@ -344,7 +344,7 @@ def take_sample(rest: Residuals, field: Field, which: IntArray, chosen: IntArray
         variances.append(variance + np.maximum(np.asarray(drawing.sum(axis=1)).ravel(), 0.0))
     also_seen = also if len(others.flux) else None
     close, usual = np.isin(which, rest.companions), float(np.median(rest.flux[chosen]))
-    error = np.where(close, MODEL_ERROR * usual / field.flux[which], 0.0)
+    error = np.where(close, MODEL_ERROR * np.maximum(usual / field.flux[which], 1.0), 0.0)
     return Sample(light, also_seen, drawings, variances, slopes, error, inside)
 
 

@@ -8,9 +8,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.constants import DAY
-from schemas.errors import BadInputError
 from schemas.payloads import Pointing
-from tasks.files.disk import require
 from tasks.numerics.robust import robust_scatter
 from tasks.visit.raw import span_of
 from tasks.visit.terms import term_column
@@ -82,22 +80,9 @@ class Track:
 
 
 def read_track(pointing: Pointing) -> Track:
-    """Read the attitude's track from the term of the pointing.
-
-    Raises
-    ------
-    BadInputError
-        If its times do not increase: a term that was replaced by hand.
-    """
+    """Read the attitude's track from the term of the pointing."""
     columns = ("MJD_TIME", "X", "Y", "ROLL_ANGLE")
     mjd, x, y, roll = term_column(pointing.product, "TERM_TRACK", *columns)
-    steps = np.flatnonzero(~(np.diff(mjd) > 0))
-    if not len(mjd) or len(steps):
-        found = f"row {steps[0] + 2} is not after the one before" if len(steps) else "has no rows"
-        raise BadInputError(
-            f"{require(pointing.product.path)}: TERM_TRACK: column MJD_TIME: {found}; expected "
-            f"times that increase"
-        )
     return Track((mjd - mjd[0]) * DAY, x, y, roll, float(mjd[0]), float(pointing.used["REPETIT"]))
 
 

@@ -227,7 +227,7 @@ def test_a_signal_whose_exception_python_ignores_stops_the_run_at_the_next_step(
     run = zygote.start(bench.arguments("--engine", "plain"), order)
     assert run.wait() == 143
     assert "Exception ignored in" in run.said
-    assert [line.split()[0] for line in run.said.splitlines() if " done " in line] == [
+    assert [line.split()[1] for line in run.said.splitlines() if " done " in line] == [
         "events",
         "housekeeping",
     ]

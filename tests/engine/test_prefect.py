@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def read_until(process: subprocess.Popen[str], step: str) -> str:
     """Read what a run says until a step has ended."""
     assert process.stderr is not None
     said = ""
-    while not (line := process.stderr.readline()).startswith(f"  {step} "):
+    while not re.match(rf" *\d+/\d+  {step} ", line := process.stderr.readline()):
         assert line, said
         said += line
     return said + line

@@ -207,13 +207,13 @@ def with_memory(bench: Bench, megabytes: int) -> subprocess.CompletedProcess[str
 def test_without_the_memory_that_is_needed_a_run_does_not_begin(bench: Bench) -> None:
     shutil.rmtree(bench.work)
     before = tree(bench.output)
-    result = with_memory(bench, 550)
+    result = with_memory(bench, 800)
     outcome = Outcome(result.returncode, "", result.stderr)
     bench.check_refusal(
         outcome,
         75,
         f"not enough memory: needs {flows.runs.reduction.NEEDED_MB} MB",
-        "the limit is 550 MB",
+        "the limit is 800 MB",
     )
     assert tree(bench.output) == before
     assert not (bench.work / "reports").exists()
