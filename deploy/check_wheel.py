@@ -32,7 +32,8 @@ def main() -> int:
         print(f"Python {version}: installing {wheel.name}", flush=True)
         check(python, wheel, folder / version)
         print(f"Python {version}: reduced a visit and checked its products", flush=True)
-    print(f"not on this machine: Python {', '.join(v for v in VERSIONS if v not in found) or '-'}")
+    if missing := [v for v in VERSIONS if v not in found]:
+        print(f"not on this machine: Python {', '.join(missing)}")
     return 0
 
 
