@@ -29,6 +29,7 @@ demo: $(VENV)/.installed ## simulate a visit, reduce it under Prefect, and say w
 		echo && echo "What next:" && \
 		echo "  open $$(ls $$folder/*RPT_COR_DataReduction*.html) in a browser: the light curves" && \
 		echo "  open $$(ls $$folder/*RPT_COR_DataReduction*.pdf): the report" && \
+		echo "  source $(BIN)/activate puts drp on the path: drp show, drp plot, drp explain" && \
 		echo "  go on with docs/tutorial.md: its first reduction takes seconds, since it finds this one's results"
 
 test: $(VENV)/.installed ## run all tests

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def run(what: str, command: Sequence[str], folder: Path | None = None, must: bool = True) -> int:
-    """Run a command, and show what is being done until it ends.
+    """Run a command, and show what is being done from its start to its end.
 
     Its output is shown only if it fails, which ends this program if it `must` not. With `folder`,
     the packages that the environment in it has are counted.
@@ -68,6 +68,8 @@ def run(what: str, command: Sequence[str], folder: Path | None = None, must: boo
                 waited = f"{time.monotonic() - began:.0f} s"
                 print(f"  {what}: {state(output.fileno(), folder)}{waited}", flush=True)
 
+        # several commands shorter than the interval would otherwise pass in silence
+        print(f"  {what}", flush=True)
         thread = threading.Thread(target=show, daemon=True)
         thread.start()
         done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray, IntArray
 from schemas.errors import UsageError
+from schemas.nearest import did_you_mean
 from schemas.payloads import Product
 from tasks.delivery.published.visit import PublishedVisit
 from tasks.files.hdu import Hdu
@@ -111,9 +112,10 @@ def open_cube(visit: PublishedVisit, level: str, kind: str) -> Cube:
     from astropy.time import Time
 
     if level not in _STEPS or kind not in _NAMES:
+        hint = did_you_mean(level, _STEPS) if level not in _STEPS else did_you_mean(kind, _NAMES)
         raise UsageError(
             f"images {level} {kind}: the levels are {', '.join(_STEPS)}, the kinds "
-            f"{', '.join(_NAMES)}"
+            f"{', '.join(_NAMES)}{hint}"
         )
     product = visit.cube(_STEPS[level][kind], f"SCI_{level}_{_NAMES[kind]}")
     with _opened(product, kind) as (hdu, count, corner, mjd):

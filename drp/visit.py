@@ -13,6 +13,7 @@ from drp.cube import Cube, Kind, Level, open_cube
 from drp.series import Flagged, is_good, time_series
 from schemas.errors import UsageError
 from schemas.manifest import Manifest
+from schemas.nearest import not_a_curve
 from tasks.delivery.published.explain import Explanation, explain
 from tasks.delivery.published.visit import PublishedVisit
 from tasks.files import disk
@@ -202,7 +203,7 @@ class Visit:
 
     def _check(self, name: str) -> None:
         if name not in self.light_curves:
-            raise UsageError(f"light curve {name}: this visit has {', '.join(self.light_curves)}")
+            raise UsageError(not_a_curve("light curve", name, self.light_curves))
 
 
 def open_visit(folder: str | PathLike[str]) -> Visit:

@@ -13,6 +13,7 @@ import numpy as np
 from flows.plain_matplotlib import plain_matplotlib
 from schemas.arrays import BoolArray, FloatArray
 from schemas.errors import UsageError
+from schemas.nearest import not_a_curve
 from schemas.products import soc_structure
 from tasks.delivery.published.visit import Columns, PublishedVisit, table
 from tasks.files import disk
@@ -81,11 +82,13 @@ def plot_visit(
     """
     form = output.suffix.removeprefix(".").lower()
     if form not in FORMATS:
-        raise UsageError(f"{output}: expected a name that ends in {', '.join(FORMATS)}")
+        first, *others = (f".{name}" for name in FORMATS)
+        endings = f"{', '.join([first, *others[:-1]])} or {others[-1]}"
+        raise UsageError(f"{output}: expected a name that ends in {endings}")
     known = visit.every_curve()
     for name in names:
         if name not in known:
-            raise UsageError(f"light curve {name}: this visit has {', '.join(known)}")
+            raise UsageError(not_a_curve("light curve", name, known))
     curves = {name: visit.curve(name) for name in names}
     places = {name: place_of(visit, name, curve, against) for name, curve in curves.items()}
     with plain_matplotlib():

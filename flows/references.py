@@ -54,7 +54,7 @@ def read_time(text: str) -> str:
     if not re.fullmatch(day + time_of_day, when, re.ASCII):
         raise UsageError(f"--at {plain(text)!r}: expected yyyy-mm-ddThh:mm:ss or yyyy-mm-dd")
     if not is_time(when):
-        raise UsageError(f"--at {text!r}: there is no such day or time")
+        raise UsageError(f"--at {text!r}: is not a valid date or time")
     return when
 
 

@@ -19,6 +19,7 @@ from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
 from schemas.errors import BusyError, ConfigurationError, DrpError, StorageError, UsageError, plain
+from schemas.nearest import did_you_mean
 from schemas.requests import ReduceRequest, ValidateRequest
 from tasks.engine.folders import process_lives
 from tasks.files import disk
@@ -149,8 +150,9 @@ def find_case(name: str) -> Case:
             return case_of(read_toml(path), path.parent)
     except (ConfigurationError, ValueError) as error:  # pydantic's errors are ValueErrors
         raise UsageError(f"case {name}: {error}") from error
+    known = *case_names(), BUDGET
     raise UsageError(
-        f"unknown case {plain(name)!r}; the cases are {', '.join((*case_names(), BUDGET))}"
+        f"unknown case {plain(name)!r}; the cases are {', '.join(known)}{did_you_mean(name, known)}"
     )
 
 

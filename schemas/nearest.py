@@ -1,4 +1,4 @@
-"""The known name nearest to one that is unknown."""
+"""Messages about an unknown name: the known ones, and the nearest."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     # longer names need no more than some letters to resemble nothing
     found = difflib.get_close_matches(name[:100].lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]}?" if found else ""
+
+
+def not_a_curve(what: str, name: str, known: Iterable[str]) -> str:
+    """Return the message about a light curve or an aperture that a visit has not."""
+    known = list(known)
+    return f"{what} {name}: this visit has {', '.join(known)}{did_you_mean(name, known)}"

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from schemas import VERSION
 from schemas.campaigns import Begin, Entry, Outcome, is_final
 from schemas.errors import BusyError, MissingInputError, UsageError
+from schemas.nearest import did_you_mean
 from tasks.files import disk
 
 FOLDER = "campaigns"
@@ -152,8 +153,8 @@ def read_history(path: Path) -> History:
     if not disk.is_file(path):
         known = sorted(p.stem for p in _state_files(path.parent))
         raise MissingInputError(
-            f"{path}: no such campaign; in this output folder there are: "
-            f"{', '.join(known) or 'none'}"
+            f"{path}: no such campaign; this output folder has {', '.join(known) or 'none'}"
+            f"{did_you_mean(path.stem, known)}"
         )
     history = read_lines(path)
     fd = disk.open_lock(path, create=False)

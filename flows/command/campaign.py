@@ -107,7 +107,7 @@ def listed_visits(visits: VisitList) -> list[Path]:
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Memory that a visit needs [MB]; no more visits are begun than fit.",
+    help="Memory that a visit needs [MB]; limits the visits that run at a time.",
 )
 @click.option(
     "--most-open",
@@ -125,9 +125,9 @@ def run(
     """Reduce VISITS, each in a process of its own.
 
     A visit that fails does not stop the others. One that is killed, or ends with 74, 75 or 76, is
-    tried up to three times. The same command goes on where an earlier one of this name was stopped;
-    visits that are done or have failed are not repeated. The exit code is that of the first failed
-    visit in the order of the arguments.
+    tried up to three times. The same command resumes a campaign of this name; visits that are done
+    or have failed are not repeated. The exit code is that of the first failed visit in the order of
+    the arguments.
     """
     from flows.campaign.engines import engine_on
     from flows.campaign.run import run_campaign
@@ -192,7 +192,7 @@ def asked_campaign(paths: list[str], options: dict[str, Any]) -> Campaign:
 @work_option
 @command
 def status(console: Console, name: str, output: Path, work: Path | None) -> None:
-    """Show how far the campaign NAME has come."""
+    """Show the progress of the campaign NAME."""
     del work  # its state lies beside the products
     from flows.campaign.state import read_history, state_path
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.command.console import Console, command, say
+from flows.command.group import Choice
 from flows.command.options import FOLDER, read_settings, set_option
 
 if TYPE_CHECKING:
@@ -58,14 +59,15 @@ def toml_value(value: Any) -> str:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=Choice(SHELLS))
 def completion(shell: str) -> None:
     """Write the script that completes commands, options, steps, settings and cases in a shell.
 
-    bash: `drp completion bash > ~/.local/share/bash-completion/completions/drp`;
-    zsh: `drp completion zsh > ~/.zfunc/_drp` (with that folder in fpath);
-    fish: `drp completion fish > ~/.config/fish/completions/drp.fish`.
-    """
+    \b
+    drp completion bash > ~/.local/share/bash-completion/completions/drp
+    drp completion zsh > ~/.zfunc/_drp           # with that folder in fpath
+    drp completion fish > ~/.config/fish/completions/drp.fish
+    """  # noqa: D301
     from click.shell_completion import get_completion_class
 
     from flows.command.main import main

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import click
 
+from flows.command.group import Choice
 from flows.command.surroundings import absolute_paths, elsewhere
 from flows.logs import FORMATS, start, stop, wanted
 from flows.runs.ending import describe_error, server_lost, watch_storage
@@ -145,14 +146,14 @@ def command(body: Callable[..., int | None]) -> Callable[..., None]:
         click.option("-q", "quiet", is_flag=True, help="Suppress progress messages."),
         click.option(
             "--log-format",
-            type=click.Choice(FORMATS),
-            help="Write log lines of this format in place of progress [DRP_LOG].",
+            type=Choice(FORMATS),
+            help="Write log lines in this format instead of progress [DRP_LOG].",
         ),
         click.option(
             "-v",
             "verbose",
             count=True,
-            help="Write log lines, tracebacks and what Prefect logs; -vv: details too.",
+            help="Write log lines, tracebacks and Prefect's log; -vv adds details.",
         ),
     ):
         run = option(run)

@@ -1,4 +1,4 @@
-"""The group of all commands: `drp --help` in sections, and a hint for a mistyped command."""
+"""The group of all commands: `drp --help` in sections; hints for mistyped commands and choices."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ class Sections(click.Group):
             hint = f" Did{hint}" if hint else f" See '{ctx.command_path} --help'."
             ctx.fail(f"No such command {args[0][:100]!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+
+class Choice(click.Choice[str]):
+    """One of some words; the message about another word has a hint."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        """Return the message, which lists the words."""
+        message = super().get_invalid_choice_message(value, ctx).removesuffix(".")
+        return message + (did_you_mean(str(value), self.choices) or ".")
 
 
 def summary(command: click.Command) -> str:

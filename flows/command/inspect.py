@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.command.console import Console, age_text, command, note
+from flows.command.group import Choice
 from flows.command.options import (
     FOLDER,
     VISIT_OR_NAME,
@@ -160,7 +161,7 @@ def provenance(console: Console, visit: Path) -> None:
 )
 @click.option(
     "--against",
-    type=click.Choice(
+    type=Choice(
         [
             *("time", "roll", "x", "y", "background", "contamination", "smearing"),
             *("temperature", "ccd"),

@@ -18,7 +18,7 @@ SECTIONS = {
         *(inspect.explain, inspect.diff, inspect.plot, inspect.show, inspect.provenance),
         inspect.check,
     ),
-    "Ask what is there": (inspect.status, inspect.references, config.config),
+    "Show state and settings": (inspect.status, inspect.references, config.config),
     "Operate": (operate.up, operate.down, operate.job, operate.intake, operate.clean),
     "Other": (validate.validate, config.completion),
 }

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from flows.command.group import Choice
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # what cannot be read is no usage error: the command reports it like any other fault
@@ -109,7 +111,7 @@ def engine_option(usual: str = "auto") -> Callable[[F], F]:
     """Return the option --engine."""
     return click.option(
         "--engine",
-        type=click.Choice(["auto", "prefect", "plain"]),
+        type=Choice(["auto", "prefect", "plain"]),
         default=usual,
         show_default=True,
         help="Run steps under Prefect or not; auto uses Prefect if a server is running.",

@@ -552,9 +552,9 @@ def require_folder(path: Path, wanted: str) -> None:
     """
     found = status(path)
     if found is None:
-        raise UsageError(f"{path}: is not a folder, there is nothing of this name; name {wanted}")
+        raise UsageError(f"{path}: no such folder; name {wanted}")
     if not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{path}: is not a folder but a file; name {wanted}")
+        raise UsageError(f"{path}: is a file, not a folder; name {wanted}")
 
 
 def prepare_folder(path: Path, advice: str) -> bool:
@@ -567,7 +567,7 @@ def prepare_folder(path: Path, advice: str) -> bool:
     """
     there = exists(path, output=True)
     if there and not is_folder(path, output=True):
-        raise CannotCreateError(f"{path}: is not a folder but a file; {advice}")
+        raise CannotCreateError(f"{path}: is a file, not a folder; {advice}")
     if not there:
         try:
             make_folder(path)

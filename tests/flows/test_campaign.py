@@ -484,7 +484,7 @@ def test_a_list_names_visits_and_what_is_missing_is_said(tmp_path: Path) -> None
     assert run_in_process("campaign", "status", "no", *work[2:]).code == 66
 
 
-NO_FOLDER = "is not a folder, there is nothing of this name; name a folder with reference files"
+NO_FOLDER = "no such folder; name a folder with reference files"
 
 
 @pytest.mark.parametrize(
@@ -494,9 +494,9 @@ NO_FOLDER = "is not a folder, there is nothing of this name; name a folder with 
         (("--list", "folder"), 66, "is not a regular file; expected a text file with the path of"),
         (("--list", "binary"), 65, "is not text in UTF-8 (invalid start byte); expected a text"),
         (("--references", "none"), 2, NO_FOLDER),
-        (("--references", "file"), 2, "is not a folder but a file; name a folder with reference"),
-        (("--output", "file"), 73, "is not a folder but a file; choose another folder for the pr"),
-        (("--work", "file"), 73, "is not a folder but a file; choose another folder for intermed"),
+        (("--references", "file"), 2, "is a file, not a folder; name a folder with reference"),
+        (("--output", "file"), 73, "is a file, not a folder; choose another folder for the pr"),
+        (("--work", "file"), 73, "is a file, not a folder; choose another folder for intermed"),
         (("--settings", "none"), 78, "no such file; expected a TOML file"),
         (("--settings", "folder"), 78, "is not a regular file; expected a TOML file"),
         (("--replace", "none"), 66, "no such file"),

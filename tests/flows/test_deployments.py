@@ -217,10 +217,7 @@ def test_a_visit_that_fails_is_told(
     run = here.end(failed)
     assert run["state_name"] == "Failed"
     notice = until(lambda: next((n for n in heard if n["id"] == failed), None))
-    text = (
-        f"{tmp_path}/nothing: is not a folder, there is nothing of this name; name the folder of a "
-        f"visit, or a published folder"
-    )
+    text = f"{tmp_path}/nothing: no such folder; name the folder of a visit, or a published folder"
     assert notice == {
         "event": "drp.run.failed",
         "run": "reduce nothing",

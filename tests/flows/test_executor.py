@@ -167,7 +167,7 @@ def test_a_form_names_a_folder_of_visits_or_a_list(tmp_path: Path) -> None:
     assert visits_of(both) == ["/data/one", str(visits / "a"), str(visits / "b")]
     with pytest.raises(UsageError, match="no visit; name a folder whose subfolders are visits"):
         visits_of(CampaignForm(name="x"))
-    with pytest.raises(UsageError, match="/nothing: is not a folder, there is nothing of this"):
+    with pytest.raises(UsageError, match="/nothing: no such folder; name"):
         visits_of(CampaignForm(name="x", folder="/nothing"))
     with pytest.raises(UsageError, match=f"{visits}/a: names no visit; name a folder"):
         visits_of(CampaignForm(name="x", folder=str(visits / "a")))

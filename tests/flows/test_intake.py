@@ -211,7 +211,7 @@ def test_only_files_of_their_own_are_orders(folder: Path, tmp_path: Path) -> Non
     (folder / "note.txt").write_text(TEXT)
     os.mkfifo(folder / "pipe.xml")
     assert intake(folder, writes(tmp_path / "log"), settle=0) == []
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="a folder"):
         intake(folder / "note.txt")
 
 

@@ -594,7 +594,7 @@ def test_an_output_that_cannot_be_made_is_refused(
     order.inputs = order_of(order.folder, tiny_visit, [library]).inputs
     order.folder.mkdir()
     order.out.write_text("a file")
-    assert refused(order, 73).startswith(f"{order.out}: is not a folder but a file; ")
+    assert refused(order, 73).startswith(f"{order.out}: is a file, not a folder; ")
     assert (
         "the account running drp may write there"
         in order.path.with_suffix(".report.txt").read_text()

@@ -63,7 +63,7 @@ def test_wrong_names_are_usage_errors_that_list_the_right_ones(
 ) -> None:
     for names, against, file, message in (
         (["R99"], "time", "a.png", "light curve R99: this visit has DEFAULT, "),
-        (["PSF"], "time", "a.jpg", "expected a name that ends in png, pdf, svg"),
+        (["PSF"], "time", "a.jpg", "expected a name that ends in .png, .pdf or .svg"),
         (["IMAGETTE"], "ccd", "a.png", "--against ccd: not known for imagettes"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -412,7 +412,7 @@ def test_clean_refuses_what_it_does_not_understand(tmp_path: Path) -> None:
         clean(tmp_path, None, None)
     outcome = run_in_process("clean", "--work", tmp_path / "absent", "--older", "1d")
     assert outcome.code == 2
-    assert "is not a folder" in outcome.error
+    assert "no such folder" in outcome.error
 
 
 def test_the_command_says_what_it_takes_away(tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def failure(files: Sequence[CheckedFile], strict: bool) -> DrpError | None:
     ]
     if failed:
         return BadInputError(
-            f"{len(failed)} of {len(files)} files do not conform to their definition; the first: "
-            f"{failed[0]}"
+            f"{len(failed)} of {len(files)} {'file' if len(files) == 1 else 'files'} failed; "
+            f"the first: {failed[0]}"
         )
     missing = [f.faults[0] for f in files if f.state == "missing"]
     return MissingInputError(missing[0]) if missing else None

@@ -19,7 +19,7 @@ from schemas.light_curves import (
     PSF,
     RADII,
 )
-from schemas.nearest import did_you_mean
+from schemas.nearest import not_a_curve
 from schemas.terms import TERMS
 from tasks.delivery.published.answer import number
 from tasks.delivery.published.visit import Columns, PublishedVisit
@@ -145,8 +145,7 @@ def explain(visit: PublishedVisit, image: int, aperture: str) -> Explanation:
     """
     names = visit.curve_names()
     if aperture not in names:
-        hint = did_you_mean(aperture, names)
-        raise UsageError(f"aperture {aperture}: this visit has {', '.join(names)}{hint}")
+        raise UsageError(not_a_curve("aperture", aperture, names))
     curve = visit.curve(aperture)
     count = len(curve["FLUX"])
     if not 0 <= image < count:
