@@ -420,6 +420,16 @@ def every_command() -> list[tuple[str, click.Command]]:
     return found
 
 
+def unwrapped(text: str) -> str:
+    """Return a help text with the paragraphs that click does not wrap as blocks of code."""
+    return re.sub(
+        r"^\x08\n((?:.+\n?)+)",
+        lambda found: f"```text\n{found[1].rstrip()}\n```\n",
+        text,
+        flags=re.M,
+    )
+
+
 def commands() -> str:
     """Return the sections about the commands of `drp`, with usage, help and options."""
     parts = []
@@ -428,7 +438,7 @@ def commands() -> str:
         usage = " ".join(command.collect_usage_pieces(context))
         parts.append(
             f"## drp {name}\n\n```text\ndrp {name} "
-            f"{usage}\n```\n\n{inspect.cleandoc(command.help or '')}\n"
+            f"{usage}\n```\n\n{unwrapped(inspect.cleandoc(command.help or ''))}\n"
         )
         records = [p.get_help_record(context) for p in command.params]
         parts.append(

@@ -161,9 +161,9 @@ def defect_rows(leaves: Sequence[Leaf]) -> tuple[Row, ...]:
     reason = f"see {unfinished} in the table of steps" if unfinished else "not measured in this run"
     kinds = (
         ("Cosmic rays", "CR", "ppm/pixel/s"),
-        ("Hot pixels", "HOT", "pixels"),
-        ("Dead pixels", "DEAD", "pixels"),
-        ("Telegraphic pixels", "TELE", "pixels"),
+        ("Hot pixels", "HOT", ""),
+        ("Dead pixels", "DEAD", ""),
+        ("Telegraphic pixels", "TELE", ""),
     )
     rows = []
     for label, name, unit in kinds:

@@ -331,12 +331,13 @@ def used_row(name: str, leaf: Leaf) -> UsedValue:
     """Describe a value that a step used, with its error if it has one."""
     value, declared = leaf.used[name], USED[name]
     text = format_value(value)
+    shown = text if isinstance(value, str) else text.replace("-", "−")
     error = format_value(leaf.used[ERROR_OF[name]], 2) if ERROR_OF.get(name) in leaf.used else ""
     return UsedValue(
         keyword=name,
         value=text if isinstance(value, str) else value,
-        shown=text,
-        error=error,
+        shown=shown,
+        error=error.replace("-", "−"),
         unit=declared.unit,
         meaning=declared.meaning,
     )

@@ -115,8 +115,13 @@ def housekeeping_table(findings: Findings) -> Table:
 
 
 def parameter_row(parameter: Parameter) -> tuple[str, ...]:
-    """Return range and limits of a voltage or temperature, and the number of images beyond."""
-    spread = parameter.largest - parameter.least
+    """Return range and limits of a voltage or temperature, and the number of images beyond.
+
+    Decimals go down to a hundredth of the range between the soft limits; without limits, of the
+    range of the values.
+    """
+    soft = parameter.upper[0] - parameter.lower[0] if parameter.limited else 0.0
+    spread = max(parameter.largest - parameter.least, soft)
     ends = (
         format_like(value, spread)
         for value in (parameter.least, parameter.median, parameter.largest)

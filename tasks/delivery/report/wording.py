@@ -113,11 +113,10 @@ def make_row(
     """Make a row of a table; a value that is None, empty or not finite is a dash with `reason`."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return Row(label=label, reason=reason)
-    if style and not isinstance(value, str):
-        text = format_digits(value, style)
-    else:
-        text = format_value(value)
-    return Row(label=label, value=text if isinstance(value, str) else value, shown=text, unit=unit)
+    if isinstance(value, str):
+        text = printable(value)
+        return Row(label=label, value=text, shown=text, unit=unit)
+    return Row(label=label, value=value, shown=format_number(value, style), unit=unit)
 
 
 def make_ppm(label: str, value: float, reason: str) -> Row:

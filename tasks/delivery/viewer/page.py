@@ -47,7 +47,7 @@ TILES = (
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
-@step("viewer", version="7", payload=ViewerData, leaves=[DATA])
+@step("viewer", version="8", payload=ViewerData, leaves=[DATA])
 def collect_viewer(
     inventory: Inventory,
     calibrated: CalibratedVisit,

@@ -76,8 +76,8 @@ def test_the_results_of_the_defects_step_are_read_by_name(tmp_path: Path) -> Non
         if "aperture" in r["label"]
     }
     assert shown["Cosmic rays inside"] == ("0.0123", "ppm/pixel/s")
-    assert shown["Hot pixels outside"] == ("155", "pixels")
-    assert shown["Dead pixels inside"] == ("0", "pixels")
+    assert shown["Hot pixels outside"] == ("155", "")
+    assert shown["Dead pixels inside"] == ("0", "")
     assert shown["Telegraphic pixels outside"] == ("–", "")
     assert row(table, "Telegraphic pixels outside")["reason"] == "not measured in this run"
     blind = {"status": {"BDPIX_D1": "warning"}, "used": used}

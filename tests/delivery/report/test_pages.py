@@ -220,5 +220,5 @@ def test_a_published_report_names_steps_files_and_noise(whole_report: Path, redu
 def test_an_error_follows_its_value(tmp_path: Path) -> None:
     visit = Visit(ended={"smearing": {"used": {"SMEAR_T": 2.5e-05, "SMEAR_TE": 5e-06}}})
     text = words(typeset(visit, tmp_path), "-f", "2")
-    assert "time of one row shift 2.500e-05 ± 5.0e-06 s SMEAR_T" in text
+    assert "time of one row shift 2.500e−05 ± 5.0e−06 s SMEAR_T" in text
     assert "SMEAR_TE" not in text
