@@ -124,8 +124,21 @@ def test_images_are_those_of_the_file_and_only_asked_ones_are_read(reduced: Benc
         images[12]
     with pytest.raises(UsageError, match="images RAW sub_array: the levels are CAL, COR"):
         opened.images("RAW")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="did you mean COR"):
+        opened.images("CORR")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="did you mean imagette"):
+        opened.images(kind="imagettes")  # type: ignore[arg-type]
     with pytest.raises(MissingInputError, match="holds no SCI_COR_FullArray"):
         opened.images(kind="full_array")
+
+
+def test_a_mistyped_light_curve_is_answered_with_the_nearest(reduced: Bench) -> None:
+    opened = drp.open_visit(reduced.published()[0])
+    for ask in (opened.light_curve, opened.noise, lambda name: opened.explain(0, name)):
+        with pytest.raises(
+            UsageError, match=r"OPTIMALL: this visit has .*; did you mean OPTIMAL\?"
+        ):
+            ask("OPTIMALL")
 
 
 def test_settings_may_be_named_as_on_the_command_line() -> None:

@@ -197,7 +197,7 @@ def test_a_campaign_runs_once_at_a_time(tmp_path: Path) -> None:
         ran(asked(tmp_path, "a"))
     with pytest.raises(UsageError, match="the name of a campaign"):
         state_path(tmp_path, "../x")
-    with pytest.raises(MissingInputError, match=r"no such campaign.*there are: test"):
+    with pytest.raises(MissingInputError, match=r"no such campaign; this output folder has test"):
         read_history(path.with_stem("other"))
 
 
@@ -466,6 +466,8 @@ def test_the_table_has_a_head_and_calls_an_exit_code_one(tmp_path: Path) -> None
         run_in_process("campaign", "status", "--json", "--output", tmp_path / "out").out
     )
     assert (row["codes"], row["left"], row["running"]) == ({"66": 1}, 0, False)
+    mistyped = run_in_process("campaign", "status", "campain", *work)
+    assert mistyped.err.endswith("this output folder has campaign; did you mean campaign?\n")
     page = run_in_process("campaign", "report", *work)
     assert Path(page.out.strip()).read_text().startswith("<!doctype html>")
 

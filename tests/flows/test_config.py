@@ -124,6 +124,10 @@ def test_cases_are_listed_with_what_they_are() -> None:
         (("reduce", ".", "--set", "psf.lagg=1"), "did you mean psf.lag?"),
         (("reduce", ".", "--set", "backgruond.inner=1"), "did you mean background?"),
         (("reduce", ".", "--until", "psff"), "did you mean psf?"),
+        (("reduce", ".", "--engine", "prefct"), "did you mean prefect?"),
+        (("plot", ".", "--against", "temprature"), "did you mean temperature?"),
+        (("completion", "fsh"), "did you mean fish?"),
+        (("validate", "--case", "budgett"), "did you mean budget?"),
     ],
 )
 def test_the_nearest_name_is_suggested(arguments: tuple[str, ...], hint: str) -> None:

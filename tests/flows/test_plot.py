@@ -63,6 +63,7 @@ def test_wrong_names_are_usage_errors_that_list_the_right_ones(
 ) -> None:
     for names, against, file, message in (
         (["R99"], "time", "a.png", "light curve R99: this visit has DEFAULT, "),
+        (["optimall"], "time", "a.png", "; did you mean OPTIMAL"),
         (["PSF"], "time", "a.jpg", "expected a name that ends in .png, .pdf or .svg"),
         (["IMAGETTE"], "ccd", "a.png", "--against ccd: not known for imagettes"),
     ):
