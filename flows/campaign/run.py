@@ -146,7 +146,8 @@ def outcomes(
             done, _ = wait(submitted, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             if why := engine.lost():
                 raise BusyError(f"{why}; the same command goes on from here")
-            for future in done:
+            # a set has no order of its own: visits that ended together come in that of submission
+            for future in [each for each in submitted if each in done]:
                 task = submitted.pop(future)
                 if was_killed(future, engine) and not task.alone:
                     suspects.append(replace(task, alone=True))
