@@ -27,6 +27,7 @@ from flows.command.options import (
     work_option,
 )
 from flows.command.progress import Progress
+from flows.command.texts import counted
 from schemas import VERSION
 from schemas.errors import UsageError
 from schemas.logs import logger_of
@@ -233,14 +234,14 @@ def plan_lines(planned: Sequence[Planned]) -> list[str]:
     for each in planned:
         more = f" plus an unknown time for {', '.join(each.unknown)}" if each.unknown else ""
         lines.append(
-            f"{each.visit} from {each.steps[0]}, {len(each.steps)} steps, "
+            f"{each.visit} from {each.steps[0]}, {counted(len(each.steps), 'step')}, "
             f"{each.seconds:.1f} s{more}"
         )
         lines += [f"    {reason}" for reason in each.reasons]
         if not each.raw:
             lines.append("    its raw files are not in any of the folders")
     total = sum(each.seconds for each in planned)
-    return [*lines, f"{len(planned)} visits, {total:.1f} s"]
+    return [*lines, f"{counted(len(planned), 'visit')}, {total:.1f} s"]
 
 
 def confirmed() -> bool:

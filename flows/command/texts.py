@@ -233,9 +233,14 @@ def _provenance_lines(provenance: Provenance) -> list[str]:
     return lines
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, which has an s unless there is one."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _image_lines(curves: Mapping[str, CurveDifference]) -> list[str]:
     return [
-        f"{name}: {count} images only in {which}"
+        f"{name}: {counted(count, 'image')} only in {which}"
         for name, curve in curves.items()
         for which, count in (("A", curve.only_in_a), ("B", curve.only_in_b))
         if count
@@ -290,13 +295,13 @@ def show(path: Path) -> Answer:
     from tasks.delivery.published.show import contents
 
     file = contents(path)
-    title = plain(f"{file.file}: {file.type}, {file.bytes} bytes, {len(file.hdus)} HDUs")
+    title = plain(f"{file.file}: {file.type}, {file.bytes} bytes, {counted(len(file.hdus), 'HDU')}")
     return Answer(as_json(file), [title, *(line for hdu in file.hdus for line in _hdu_lines(hdu))])
 
 
 def _hdu_lines(hdu: HduContents) -> list[str]:
     size = (
-        f"{hdu.shape[0]} rows"
+        counted(hdu.shape[0], "row")
         if hdu.kind == "table"
         else " x ".join(map(str, reversed(hdu.shape))) or "empty"
     )

@@ -100,7 +100,7 @@ def test_what_was_planned_is_done_and_older_versions_stay(bench: Bench, tmp_path
     ]
     shown = run_in_process(*arguments)
     assert shown.code == 0
-    assert "1 visits" in shown.err
+    assert "\n1 visit, " in shown.err
     assert "nothing was done; use --yes to reduce them" in shown.err
     assert tree(bench.output) == before
     done = run_in_process(*arguments, "--yes")
