@@ -226,6 +226,8 @@ def test_astropy_reads_a_file_as_the_page_about_clients_says(reduced: Bench) -> 
     assert {message.split("'")[1] for message in messages} == {
         *("electrons", "day", "ratio", "Flux_cont/Flux_target", "TIMESYS=UTC")
     }
+    with units.add_enabled_aliases({"day": units.day}), pytest.warns(UnitsWarning, match="'day'"):
+        units.Unit("day", format="fits", parse_strict="warn")
     raw = names["table"]
     assert len(names["series"]) == len(raw) == 12
     with warnings.catch_warnings():
