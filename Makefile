@@ -103,7 +103,7 @@ bench: $(VENV)/.installed ## run the benchmarks
 
 # finished parts are kept, so it may be interrupted
 validation: $(VENV)/.installed ## measure every claim of accuracy (hours; VALIDATE="--case demo" for less)
-	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation $(VALIDATE)
+	@DRP_WORK=$(CURDIR)/validation/work $(BIN)/drp validate --output validation --jobs $$(getconf _NPROCESSORS_ONLN) $(VALIDATE)
 
 # needs uv (python3 -m pip install uv), which also writes the hashes of a client, whose versions are
 # chosen by hand:

@@ -39,6 +39,16 @@ def reduce_visit(
     return published
 
 
+def reduce_to_products(
+    request: ReduceRequest, inventory: Inventory, settings: PipelineSettings
+) -> Published:
+    """Reduce a visit to the products of `reduce_visit`, without viewer and report."""
+    calibrated = calibrate_visit(inventory, settings)
+    corrected = correct_visit(inventory, calibrated, settings)
+    measure_visit(calibrated, corrected, settings)
+    return publish_visit(request, inventory, settings)
+
+
 def publish_visit(
     request: ReduceRequest, inventory: Inventory, settings: PipelineSettings
 ) -> Published:

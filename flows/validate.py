@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.plain_matplotlib import plain_matplotlib
+from flows.reduce import reduce_to_products
 from flows.runs.reduction import run_reduce
 from flows.simulate import simulate_case
 from schemas import ROOT, VERSION
 from schemas.errors import BusyError, ConfigurationError, DrpError, StorageError, UsageError, plain
 from schemas.nearest import did_you_mean
 from schemas.requests import ReduceRequest, ValidateRequest
+from tasks.engine.child import Process, start_python
 from tasks.engine.folders import process_lives
 from tasks.files import disk
 from tasks.files.toml import read_toml
@@ -40,6 +44,9 @@ BUDGET = "budget"  # name of the error budget among the cases
 FIXTURES = ("tiny",)  # cases for tests only
 POINTS = 5000  # points of a light curve that determine a scatter to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
+FEWEST_IMAGES = 625  # of a visit with noise: shorter ones cost more for each point
+MOST_EXPOSURES = 100_000  # of a case: forty in a stack would take as long as ten other cases
+QUIET_SEEDS = 4  # visits of a case that are also simulated without telegraphic pixels
 MOST_BYTES = 16 << 20  # of a kept result
 MANY = 0.01  # share of telegraphic pixels above which the visit is also simulated without them
 COMMAND = ROOT / "flows" / "command"  # does not affect the results
@@ -90,20 +97,87 @@ def run_validation(
     output = disk.absolute(request.output)
     disk.make_folder(output / "parts")
     code = code_digest()
-    parts: list[dict[str, Any]] = []
-    effects: dict[str, dict[str, Any]] = {}
+    done: dict[int, dict[str, Any]] = {}
+    open_parts = Counter(work.name for work in works)
     result: dict[str, Any] = {}
-    for i, work in enumerate(works):
-        part_progress = with_number(progress, f"[{i + 1}/{len(works)}]")
-        part = do_part(work, output, code, request.again, part_progress)
-        if work.effect:
-            effects[work.effect] = part
-        else:
-            parts.append(part)
-        if i + 1 == len(works) or works[i + 1].name != work.name:
-            result = {"software": VERSION, "code": code, **summary(parts, effects)}
+    for i, part in do_parts(request, works, output, code, progress):
+        done[i] = part
+        open_parts[works[i].name] -= 1
+        if not open_parts[works[i].name]:
+            result = combine(works, done, code)
             write_result(output, result)
     return result
+
+
+def combine(works: list[Work], done: dict[int, dict[str, Any]], code: str) -> dict[str, Any]:
+    """Return the content of validation.json for the parts that are done, in their order."""
+    numbers = sorted(done)
+    parts = [done[i] for i in numbers if not works[i].effect]
+    effects = {works[i].effect: done[i] for i in numbers if works[i].effect}
+    return {"software": VERSION, "code": code, **summary(parts, effects)}
+
+
+def do_parts(
+    request: ValidateRequest, works: list[Work], output: Path, code: str, progress: Progress
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the result of each part as it ends, several at a time if asked to.
+
+    A part whose process died is repeated here, so that its error is that of this process.
+    """
+    numbered = [with_number(progress, f"[{i + 1}/{len(works)}]") for i in range(len(works))]
+    left = dict(enumerate(works))
+    if request.jobs > 1:
+        if not request.again:
+            for i, work in enumerate(works):
+                if (kept := read_kept(*place_and_key(work, output, code))) is not None:
+                    numbered[i](f"{work.label}: kept", True)
+                    del left[i]
+                    yield i, kept
+        for i, failed in in_workers(request, sorted(left), numbered):
+            work = left[i]
+            path, key = place_and_key(work, output, code)
+            part = identified(work, code) | {"failed": failed} if failed else read_kept(path, key)
+            if part is not None:
+                del left[i]
+                yield i, part
+    for i, work in left.items():
+        yield i, do_part(work, output, code, request.again, numbered[i])
+
+
+def in_workers(
+    request: ValidateRequest, numbers: list[int], progress: list[Progress]
+) -> Iterator[tuple[int, str]]:
+    """Do parts in processes that last; yield the number of each, and why it failed or ''.
+
+    The numbers lie in a pipe, from which each process takes the next. All write their messages into
+    another, in lines short enough not to be torn.
+    """
+    taken, put = os.pipe()
+    heard, said = os.pipe()
+    with open(put, "wb") as numbers_of_parts:
+        numbers_of_parts.write(b"".join(b"%07d\n" % i for i in numbers))
+    request = request.model_copy(update={"output": disk.absolute(request.output)})
+    command = ["-m", "flows.validate_worker", str(taken), request.model_dump_json()]
+    children: list[Process] = []
+    try:
+        children.extend(
+            start_python(command, output=said, inherited=(taken,))
+            for _ in range(min(request.jobs, len(numbers)))
+        )
+    finally:
+        os.close(taken)
+        os.close(said)
+    try:
+        with open(heard, "rb") as messages:
+            for message in map(json.loads, messages):
+                progress[message["part"]](message["text"], message["end"])
+                if message["end"]:
+                    yield message["part"], message["failed"]
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
 
 
 def with_number(progress: Progress, place: str) -> Progress:
@@ -119,6 +193,7 @@ def plan_parts(request: ValidateRequest) -> Iterator[Work]:
     from tasks.simulation.case import Case, case_names
 
     names = request.cases or (*(n for n in case_names() if n not in FIXTURES), BUDGET)
+    shipped = set(case_names()) - set(FIXTURES)
     images = {} if request.images is None else {"images": request.images}
     for name in dict.fromkeys(names):
         if name == BUDGET:
@@ -126,8 +201,12 @@ def plan_parts(request: ValidateRequest) -> Iterator[Work]:
                 case = Case.model_validate({**case_settings(effect), **images})
                 yield Work(BUDGET, case, 1, effect)
             continue
-        case = Case.model_validate({**find_case(name).model_dump(), **images})
-        enough = min(-(-POINTS // case.images), MOST_SEEDS) if case.noise else 1
+        case = find_case(name)
+        longer = {"images": max(case.images, FEWEST_IMAGES)}
+        lengthened = longer if name in shipped and case.noise else {}
+        case = Case.model_validate({**case.model_dump(), **lengthened, **images})
+        points = min(POINTS, MOST_EXPOSURES // case.nexp)
+        enough = min(-(-points // case.images), MOST_SEEDS) if case.noise else 1
         for seed in range(1, (request.seeds or enough) + 1):
             yield Work(Path(name).stem, case, seed)
 
@@ -167,11 +246,8 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress) -> dict[str, Any]:
-    """Return the result of a part: the kept one if nothing has changed, else a new one.
-
-    A visit that cannot be reduced is a result too (``failed``), but is not kept.
-    """
+def identified(work: Work, code: str) -> dict[str, Any]:
+    """Return what identifies the result of a part: its settings, and their digest as the key."""
     settings = {
         "case": work.case.model_dump(mode="json"),
         "seed": work.seed,
@@ -179,11 +255,25 @@ def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress
         "code": code,
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
+
+
+def place_and_key(work: Work, output: Path, code: str) -> tuple[Path, str]:
+    """Return the file of the result of a part, and its key."""
     path = output / "parts" / f"{work.name}-{work.effect or work.seed}.json"
+    return path, identified(work, code)["key"]
+
+
+def do_part(work: Work, output: Path, code: str, again: bool, progress: Progress) -> dict[str, Any]:
+    """Return the result of a part: the kept one if nothing has changed, else a new one.
+
+    A visit that cannot be reduced is a result too (``failed``), but is not kept.
+    """
+    path, key = place_and_key(work, output, code)
     if not again and (kept := read_kept(path, key)) is not None:
         progress(f"{work.label}: kept", True)
         return kept
-    result = {"key": key, "case": work.name, "seed": work.seed, "settings": settings}
+    result = identified(work, code)
     try:
         with scratch(output) as folder, translated(folder):
             result |= measure(work, folder, progress)
@@ -236,7 +326,8 @@ def measure(work: Work, folder: Path, progress: Progress) -> dict[str, Any]:
     if work.effect:
         return {"series": series(part, folder / "full" / "visit" / "data")}
     quiet = None
-    if work.case.telegraphic and work.case.noise and telegraphic_share(part) >= MANY:
+    jumps = work.case.telegraphic and work.case.noise and work.seed <= QUIET_SEEDS
+    if jumps and telegraphic_share(part) >= MANY:
         case = work.case.model_validate({**work.case.model_dump(), "telegraphic": 0.0})
         name = f"{work.name} without telegraphic pixels"
         quiet = simulate_and_reduce(Work(name, case, work.seed), folder / "quiet", progress)
@@ -272,7 +363,7 @@ def reduce_part(work: Work, visit: Path, folder: Path, progress: Progress) -> Pu
         visit=visit, output=folder / "products", work=folder / "work", settings=work.settings
     )
     try:
-        published, _ = run_reduce(request, "plain", report_step)
+        published, _ = run_reduce(request, "plain", report_step, reduce_to_products)
     except (StorageError, BusyError, MemoryError):  # the next part would fail as well
         raise
     except Exception as error:  # any other failure is a result; the other parts go on

@@ -66,6 +66,7 @@ class ValidateRequest(BaseModel):
     )
     output: Path = Field(Path("validation"), description="folder of results and finished parts")
     again: bool = Field(False, description="repeat finished parts")
+    jobs: int = Field(1, ge=1, description="parts at a time, each in a process")
 
 
 def assign(settings: dict[str, Any], assignment: str) -> None:

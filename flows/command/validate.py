@@ -36,6 +36,13 @@ CLAIM_FAILED = 4  # exit code of a completed validation in which a claim is not 
     show_default=True,
     help="Folder for the results and their parts.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Parts at a time, each in a process.",
+)
 @click.option("--again", is_flag=True, help="Redo parts that have results already.")
 @command
 def validate(
@@ -44,6 +51,7 @@ def validate(
     seeds: int | None,
     images: int | None,
     output: Path,
+    jobs: int,
     again: bool,
 ) -> int:
     """Measure the accuracy of the pipeline on simulated visits.
@@ -56,7 +64,9 @@ def validate(
     from flows.validate import run_validation
     from schemas.requests import ValidateRequest
 
-    request = ValidateRequest(cases=cases, seeds=seeds, images=images, output=output, again=again)
+    request = ValidateRequest(
+        cases=cases, seeds=seeds, images=images, output=output, again=again, jobs=jobs
+    )
     result = run_validation(request, part_progress(console))
     counts = result["counts"]
     console.remark(f"claims: {counts['pass']} pass, {counts['fail']} fail, {counts['open']} open")

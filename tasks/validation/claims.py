@@ -143,6 +143,13 @@ CLAIMS = {
         precision=10.0,
         pool="power",
     ),
+    "flux_level": Claim(
+        "flux of the target over its true electrons in the circle",
+        "",
+        low=0.99,
+        high=1.01,
+        pool="mean",
+    ),
     "imagettes": Claim(
         "robust scatter of imagettes over the photon floor", "", high=1.15, precision=0.03
     ),
@@ -227,6 +234,9 @@ CLAIMS = {
     ),
     "contamination_level": Claim(
         "mean error of CONTA_LC within 25 pixels", "ppm", low=-1000, high=1000, pool="mean"
+    ),
+    "contamination_pull": Claim(
+        "mean error of CONTA_LC in units of CONTA_LC_ERR, rms over visits", "", high=3.0
     ),
     "contamination": Claim(
         "rms error of CONTA_LC within 25 pixels about its mean", "ppm", high=20.0

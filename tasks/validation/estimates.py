@@ -333,7 +333,12 @@ def measure_contamination(part: Part) -> list[Measure]:
         raise AbsentError("too few good stacks")
     true = np.array([true_contamination(part, int(row)) for row in rows])
     error = PPM * (curve.table["CONTA_LC"][rows].astype(float) - true)
+    stated = PPM * curve.table["CONTA_LC_ERR"][rows].astype(float)
+    pull = (error / stated)[stated > 0]
+    # the error is common to all stacks of a visit: each visit is one draw of it
+    pulls = [abs(float(pull.mean()))] if pull.size else []
     return [
+        *(Measure("contamination_pull", "", value, 1.0, 1) for value in pulls),
         Measure.of_series("contamination_level", error, lambda e: float(e.mean())),
         Measure.of_series("contamination", error, root_mean_square),
     ]
@@ -374,7 +379,7 @@ Score = Callable[[Part], list[Measure]]
 
 def scores(case: dict[str, Any]) -> dict[str, Score]:
     """Return the measurements of the estimates that apply to a case, by name."""
-    has_field = case["stars"] > 0 or case["near_stars"] > 0
+    has_field = case["stars"] > 0 or case["near_stars"] > 0 or bool(case.get("more_stars"))
     conditions: dict[str, tuple[bool, Score]] = {
         "flags": (True, measure_flags),
         "bias": (True, measure_bias),

@@ -164,6 +164,26 @@ def measure_noise(part: Part, name: str) -> list[Measure]:
     return measures
 
 
+def measure_level(part: Part, name: str) -> list[Measure]:
+    """Measure the mean flux over the true electrons of the target within the circle.
+
+    The light in the circle is that of the true PSF, which the light curve of the PSF refers to too.
+    """
+    curve = part.products.curve(name)
+    target, psf = part.truth.stacks["TARGET"], part.truth.table("TRUTH_PSF").data.astype(float)
+    used = curve.used & part.truth.good & (target > 0)
+    check_points(name, int(used.sum()))
+    middle = psf.shape[1] / 2, psf.shape[0] / 2
+    inside = overlap((psf.shape[0], psf.shape[1]), *middle, curve.radius)
+    ratio = curve.flux[used] / (target[used] * float((inside * psf).sum()))
+    return [Measure.of_series("flux_level", ratio, mean, name)]
+
+
+def mean(values: FloatArray) -> float:
+    """Return the mean of `values`, shape (n,)."""
+    return float(values.mean())
+
+
 def mean_square_root(values: FloatArray) -> float:
     """Return the root of the mean square of `values`, shape (n,), without subtracting the mean."""
     return float(np.sqrt(np.mean(np.square(values))))
@@ -393,6 +413,8 @@ def scores(case: dict[str, Any]) -> dict[str, Score]:
     applicable: dict[str, Score] = {}
     for name in CURVES:
         applicable[f"points of {name}"] = partial(measure_used, name=name)
+        if name != DETRENDED:
+            applicable[f"level of {name}"] = partial(measure_level, name=name)
         if not case["noise"]:
             applicable[f"exactness of {name}"] = partial(measure_exactness, name=name)
         else:

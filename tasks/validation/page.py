@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tasks.validation.budget import AFTER, budget
 from tasks.validation.claims import CLAIMS, Measure, judge, pooled
+from tasks.validation.files import DETRENDED
 from tasks.validation.statistics import Averaged
 
 SIGNS = {"pass": "pass", "fail": "**FAIL**", "open": "open"}
@@ -47,8 +49,10 @@ def summary(
         for name, p in effects.items()
         if "failed" in p
     ]
+    reduced = Counter(p["case"] for p in parts if "failed" not in p)
     counts = {verdict: sum(r["verdict"] == verdict for r in rows) for verdict in SIGNS}
     return {
+        "cases": [case_summary(case, number, rows) for case, number in reduced.items()],
         "claims": rows,
         "budget": budget(effects),
         "averaging": averaging,
@@ -56,6 +60,35 @@ def summary(
         "counts": counts,
         "failed": counts["fail"] + sum("failed" in p for p in (*parts, *effects.values())),
         "visits": len(parts) + len(effects),
+    }
+
+
+def case_summary(case: str, visits: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of a case in the first table: visits, points, noise, errors and failures.
+
+    ``noise``, ``neighbours`` and ``fluxerr`` (scatter in units of FLUXERR) are by light curve;
+    without noise, ``exact`` is the rms over the truth. ``background`` is the scatter in units of
+    LEVEL_ERR.
+    """
+    own = [r for r in rows if r["case"] == case]
+
+    def by_curve(claim: str, column: str = "reached") -> dict[str, float | None]:
+        return {r["of"]: r[column] for r in own if r["claim"] == claim}
+
+    main = [r for r in own if r["claim"] in ("noise", "exact")]
+    errors = [r["error"] for r in main if r["error"] is not None]
+    missed = [r for r in own if r["verdict"] == "fail"]
+    return {
+        "case": case,
+        "visits": visits,
+        "points": max((r["points"] for r in main), default=0),
+        "noise": by_curve("noise"),
+        "exact": by_curve("exact"),
+        "error": max(errors, default=None),
+        "neighbours": by_curve("noise_neighbours"),
+        "fluxerr": by_curve("honesty"),
+        "background": by_curve("background").get(""),
+        "missed": list(dict.fromkeys(r["title"] for r in missed)),
     }
 
 
@@ -168,6 +201,43 @@ BUDGET_HEAD = (
 )
 
 
+CASE_CURVES = ("DEFAULT", "OPTIMAL", "PSF", DETRENDED)
+CASE_HEAD = (
+    "case",
+    "visits",
+    "points",
+    *CASE_CURVES,
+    "error",
+    "point to point",
+    "in units of FLUXERR",
+    "background in LEVEL_ERR",
+    "goals not met",
+)
+
+
+def case_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a case in the first table; [ppm] for a case without noise."""
+    noise, unit = (row["noise"], "") if row["noise"] else (row["exact"], " ppm")
+
+    def fixed(value: float | None, unit: str = "") -> str:
+        return "—" if value is None else f"{value:.{1 if unit else 3}f}{unit}"
+
+    several = (
+        ", ".join(f"{row[key][name]:.2f}" for name in CASE_CURVES if row[key].get(name) is not None)
+        for key in ("neighbours", "fluxerr")
+    )
+    return (
+        row["case"],
+        str(row["visits"]),
+        str(row["points"]),
+        *(fixed(noise.get(name), unit) for name in CASE_CURVES),
+        fixed(row["error"], unit),
+        *several,
+        format_number(row["background"]),
+        "; ".join(row["missed"]),
+    )
+
+
 def claim_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of a claim."""
     goal, reached = (f"{text} {row['unit']}".strip() for text in (row["goal"], format_reached(row)))
@@ -189,6 +259,7 @@ def page(result: Mapping[str, Any], version: str) -> str:
         f"Version {version}, {result['visits']} simulated visits. Claims: {counts['pass']} pass, "
         f"{counts['fail']} fail, {counts['open']} are open (too few points). How to read this page "
         f"is explained in docs/validation.md.",
+        *_cases_section(result),
         *_failed_section(result),
     ]
     for case in dict.fromkeys(r["case"] for r in result["claims"]):
@@ -197,6 +268,20 @@ def page(result: Mapping[str, Any], version: str) -> str:
     if result["notes"]:
         lines += ["", "## Not measured", "", *(f"- {note}" for note in result["notes"])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _cases_section(result: Mapping[str, Any]) -> list[str]:
+    if not result["cases"]:
+        return []
+    return [
+        "",
+        "## Cases",
+        "",
+        "Robust scatter over the photon floor; the error is the largest of the light curves. Point "
+        "to point, and in units of FLUXERR: the same light curves in this order.",
+        "",
+        *markdown_table(CASE_HEAD, [case_cells(row) for row in result["cases"]]),
+    ]
 
 
 def _failed_section(result: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import flows.validate
 from schemas.errors import UsageError
 from schemas.flags import PixelFlag, Quality
 from schemas.requests import ValidateRequest
+from tasks.engine.child import start_python
 from tasks.files import disk
 from tasks.validation import budget, estimates, light_curves
 from tasks.validation.claims import CLAIMS, Claim, Measure, judge, pooled
@@ -740,6 +742,25 @@ def test_the_page_has_claims_budget_and_missing_measurements() -> None:
     json.dumps(result, allow_nan=False)
 
 
+def test_the_first_table_has_a_row_for_each_case() -> None:
+    part = part_of("demo", 1, 1.05)
+    for claim, of, value in (
+        ("noise", "OPTIMAL, detrended", 1.01),
+        ("honesty", "DEFAULT", 1.2),
+        ("background", "", 1.5),
+    ):
+        part["measures"].append(Measure(claim, of, value, 0.01, 4000).as_json())
+    result = summary([part, part_of("faint", 1, 1.4, points=3000)], {})
+    assert [r["case"] for r in result["cases"]] == ["demo", "faint"]
+    text = page(result, "1.0")
+    assert (
+        "| demo | 1 | 4000 | 1.050 | — | — | 1.010 | 0.019 |  | 1.20 | 1.5 | scatter in units of "
+        "FLUXERR; scatter of the background's error over its stated error |" in text
+    )
+    assert "| faint | 1 | 3000 | 1.400 | — | — | — | 0.030 |  |  | — | robust scatter" in text
+    assert text.index("| demo | 1 |") < text.index("## Not met")
+
+
 def test_every_measure_must_belong_to_a_claim() -> None:
     part = part_of("demo", 1, 1.05)
     part["measures"][0]["claim"] = "beauty"
@@ -837,6 +858,15 @@ def test_all_cases_and_the_budget_are_planned_with_enough_points(counted: list[s
     assert sum(w.case.images for w in works if w.name == "demo") >= 5000
 
 
+def test_shipped_cases_are_lengthened_and_bright_has_fewer_points(counted: list[str]) -> None:
+    works = list(flows.validate.plan_parts(ValidateRequest(cases=("demo", "bright", "noiseless"))))
+    images = {name: [w.case.images for w in works if w.name == name] for name in ("demo", "bright")}
+    assert images == {"demo": [625] * 8, "bright": [625] * 4}
+    assert [w.case.images for w in works if w.name == "noiseless"] == [100]
+    short = ValidateRequest(cases=("demo",), images=40, seeds=2)
+    assert [w.case.images for w in flows.validate.plan_parts(short)] == [40, 40]
+
+
 def test_an_unknown_case_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(UsageError, match=r"unknown case 'nothing'; the cases are .*demo.*budget"):
         list(flows.validate.plan_parts(ValidateRequest(cases=("nothing",))))
@@ -886,6 +916,37 @@ def test_a_small_visit_is_validated_end_to_end_and_its_part_is_kept(
         "validation.json",
         "validation.md",
     ]
+
+
+@pytest.mark.slow
+def test_several_at_a_time_give_the_same_results_in_the_same_order(
+    drp: Drp, tmp_path: Path
+) -> None:
+    answers = [
+        drp(
+            *("validate", "--case", "tiny", "--seeds", "2", "--images", "6", "--json"),
+            *("--jobs", jobs, "--output", tmp_path / jobs),
+        )
+        for jobs in ("1", "2")
+    ]
+    assert answers[0].stdout == answers[1].stdout
+    assert json.loads(answers[0].stdout)["visits"] == 2
+    one, two = ((tmp_path / jobs / "validation.md").read_bytes() for jobs in ("1", "2"))
+    assert one == two
+
+
+def test_parts_of_a_worker_that_died_are_done_here(
+    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_arguments: Any, output: int, inherited: tuple[int, ...]) -> Any:
+        os.read(inherited[0], 8)  # took a part
+        return start_python(["-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(flows.validate, "start_python", dead)
+    request = ValidateRequest(cases=("tiny",), seeds=3, jobs=2, output=tmp_path)
+    result = flows.validate.run_validation(request)
+    assert counted == ["tiny, seed 1", "tiny, seed 2", "tiny, seed 3"]
+    assert result["visits"] == 3
 
 
 @pytest.mark.slow
