@@ -46,6 +46,7 @@ POINTS = 5000  # points of a light curve that determine a scatter to 2 %
 MOST_SEEDS = 34  # of the case with the fewest images
 FEWEST_IMAGES = 625  # of a visit with noise: shorter ones cost more for each point
 MOST_EXPOSURES = 100_000  # of a case: forty in a stack would take as long as ten other cases
+QUEUE = 4000  # parts whose numbers fit into a pipe
 QUIET_SEEDS = 4  # visits of a case that are also simulated without telegraphic pixels
 MOST_BYTES = 16 << 20  # of a kept result
 MANY = 0.01  # share of telegraphic pixels above which the visit is also simulated without them
@@ -133,7 +134,10 @@ def do_parts(
                     numbered[i](f"{work.label}: kept", True)
                     del left[i]
                     yield i, kept
-        for i, failed in in_workers(request, sorted(left), numbered):
+        numbers = sorted(left)
+        queues = (numbers[k : k + QUEUE] for k in range(0, len(numbers), QUEUE))
+        ended = (end for queue in queues for end in in_workers(request, queue, numbered))
+        for i, failed in ended:
             work = left[i]
             path, key = place_and_key(work, output, code)
             part = identified(work, code) | {"failed": failed} if failed else read_kept(path, key)
@@ -154,7 +158,7 @@ def in_workers(
     """
     taken, put = os.pipe()
     heard, said = os.pipe()
-    with open(put, "wb") as numbers_of_parts:
+    with os.fdopen(put, "wb") as numbers_of_parts:
         numbers_of_parts.write(b"".join(b"%07d\n" % i for i in numbers))
     request = request.model_copy(update={"output": disk.absolute(request.output)})
     command = ["-m", "flows.validate_worker", str(taken), request.model_dump_json()]
@@ -168,7 +172,7 @@ def in_workers(
         os.close(taken)
         os.close(said)
     try:
-        with open(heard, "rb") as messages:
+        with os.fdopen(heard, "rb") as messages:
             for message in map(json.loads, messages):
                 progress[message["part"]](message["text"], message["end"])
                 if message["end"]:
