@@ -117,6 +117,8 @@ def read_curve(product: Product, frequency: int) -> tuple[Curve, float]:
 
 def _read_spline(hdu: Hdu) -> tuple[Curve, float]:
     boundary = hdu.finite_column("BOUNDARY")
+    if not boundary.size:
+        raise hdu.refuse("has no rows")
     coefficients = np.stack([hdu.column(f"COEF_{i}").astype(np.float64) for i in range(4)], axis=1)
     # the last boundary may only say where the last piece ends
     pieces = len(boundary) - 1 if np.isnan(coefficients[-1]).all() else len(boundary)

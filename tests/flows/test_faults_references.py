@@ -293,6 +293,12 @@ def test_a_linearity_curve_that_does_not_rise_is_refused(own: Bench) -> None:
     own.refused(65, str(path), "REF_APP_CCDLinearisation100", "column BOUNDARY does not increase")
 
 
+def test_a_linearity_curve_without_rows_is_refused(own: Bench) -> None:
+    path = own.reference("CCDLinearisation")
+    change_rows(path, "REF_APP_CCDLinearisation100", lambda rows: rows[:0])
+    own.refused(65, str(path), "REF_APP_CCDLinearisation100", "has no rows")
+
+
 def test_limits_in_the_wrong_order_are_refused(own: Bench) -> None:
     path = own.reference("VisitConstraints")
 
