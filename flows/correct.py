@@ -8,6 +8,7 @@ from schemas.payloads import (
     CorrectedVisit,
     FirstScene,
     Inventory,
+    KnownDefects,
     Removed,
     Scene,
 )
@@ -17,6 +18,7 @@ from tasks.correction.apply import correct_subarray, write_corrections
 from tasks.correction.background import estimate_background, estimate_background_1
 from tasks.correction.defects import find_defects, find_defects_1
 from tasks.correction.full_array import correct_full_array
+from tasks.correction.imagette_hits import find_imagette_hits
 from tasks.correction.imagettes import correct_imagettes
 from tasks.correction.smearing import estimate_smearing
 from tasks.correction.stages import measure_correction_stages
@@ -74,7 +76,11 @@ def correct_visit(
     scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars, psf_use=psf_use)
     position = estimate_position(images, scene, readout, removed, settings.position)
     placed = scene.placed(position)
-    defects = find_defects(images, events, placed, readout, smooth, prior, limits)
+    small, hits = calibrated.imagettes, None
+    if small is not None:
+        hits = find_imagette_hits(small, images, placed, readout, removed, limits)
+    known = KnownDefects(prior=prior, imagette_hits=hits)
+    defects = find_defects(images, events, placed, readout, smooth, known, limits)
     removed = smooth.with_defects(defects)
 
     # the corrected images
@@ -82,7 +88,7 @@ def correct_visit(
     corrected = correct_subarray(stacks, terms, placed, removed)
     corrections = write_corrections(stacks, background, defects)
     imagettes = frame = None
-    if (small := calibrated.imagettes) is not None:
+    if small is not None:
         imagettes = correct_imagettes(small, stacks, terms, placed, readout, removed, limits)
     if full_array is not None and plate is not None:
         frame = correct_full_array(full_array, stacks, scene, smearing, plate, limits)
@@ -99,6 +105,7 @@ def correct_visit(
         correction_stages=correction_stages,
         subarray=corrected,
         corrections=corrections,
+        imagette_hits=hits,
         imagettes=imagettes,
         plate=plate,
         full_array=frame,

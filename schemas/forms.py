@@ -46,6 +46,7 @@ StepName = Literal[
     "background",
     "psf",
     "position",
+    "imagette_hits",
     "defects",
     "correction_stages",
     "correct",

@@ -185,6 +185,10 @@ class Defects(Leaf):
     """Cosmic rays of every image, and static defects of the detector."""
 
 
+class ImagetteHits(Leaf):
+    """Cosmic rays in imagettes, with the stacks that hold them."""
+
+
 class PsfFit(Leaf):
     """PSF flux of the target and share of light within each aperture, for every image."""
 
@@ -282,6 +286,13 @@ class Removed(Bundle):
     def with_defects(self, defects: Defects) -> Removed:
         """Return a copy with these defects."""
         return self.model_copy(update={"defects": defects})
+
+
+class KnownDefects(Bundle):
+    """What is known of defects before the stacks are searched; None without imagettes."""
+
+    prior: Prior
+    imagette_hits: ImagetteHits | None = None
 
 
 class Fluxes(Bundle):
@@ -434,6 +445,7 @@ class CorrectedVisit(Payload):
     correction_stages: CorrectionStages
     subarray: Corrected
     corrections: Corrections
+    imagette_hits: ImagetteHits | None = None
     imagettes: Corrected | None = None
     plate: Plate | None = None
     full_array: Corrected | None = None
@@ -486,6 +498,7 @@ class CorrectedVisit(Payload):
             self.background,
             self.psf,
             self.position,
+            *([] if self.imagette_hits is None else [self.imagette_hits]),
             self.defects,
             self.correction_stages,
             self.subarray,

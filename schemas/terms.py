@@ -67,6 +67,7 @@ _DEFECTS_USED = (
     "DEAD_IN",
     "DEAD_OUT",
     "MAP_PIX",
+    "CR_ADD",
 )
 
 # columns that several terms share
@@ -368,9 +369,21 @@ TERMS = {
                 "uint8",
                 "",
                 "1 cosmic ray, 2 telegraphic pixel in its high state, 3 dead or flickering pixel, "
-                "4 possible cosmic ray, subtracted in part",
+                "4 possible cosmic ray, subtracted in part, 5 cosmic ray measured in an imagette",
             ),
             used=_DEFECTS_USED,
+        ),
+        _table(
+            "TERM_IMAGETTE_HITS",
+            "pixels of imagettes hit by cosmic rays",
+            Column("IMAGETTE", "int32", "", "imagette, counted from 0"),
+            Column("STACK", "int32", "", "stack that holds it, counted from 0"),
+            Column("X", "uint16", "pixel", "column in the window of the sub-array"),
+            Column("Y", "uint16", "pixel", "row in the window of the sub-array"),
+            Column("AMOUNT", "double", "electron", "excess charge to subtract from the stack"),
+            Column("ERROR", "double", "electron", "noise of the pixel in the imagette"),
+            Column("SHARE", "double", "", "share of the excess that is subtracted"),
+            used=("IMH_PIX", "IMH_N"),
         ),
         _image("TERM_DEFECTS_STATIC", "steady excess in every image", "electron"),
         _table(
@@ -657,6 +670,7 @@ MAY_BE_EMPTY = (
     "TERM_FLAT_WEIGHTS",
     "TERM_DEFECTS",
     "TERM_DEFECTS_1",
+    "TERM_IMAGETTE_HITS",
     "TERM_STARS",
     "TERM_STARS_1",
     "TERM_PRIOR_STARS",

@@ -65,6 +65,7 @@ SUBARRAY: Mapping[str, float] = {
 
 IMAGETTES: Mapping[str, float] = {
     "calibrate_imagettes": 0.4,
+    "imagette_hits": 2.0,
     "correct_imagettes": 2.0,
     "imagette_photometry": 3.0,
     "imagette_light_curves": 0.3,

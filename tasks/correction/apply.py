@@ -28,7 +28,7 @@ from schemas.payloads import (
 from schemas.products import soc_structure
 from schemas.used import with_keywords
 from tasks.correction.cosmics import find_tracks
-from tasks.correction.hits import COSMIC
+from tasks.correction.hits import RAYS
 from tasks.engine.run import new_file
 from tasks.engine.step import Leaves, history, step
 from tasks.files.byte_order import to_big_endian
@@ -177,7 +177,7 @@ def detected_cosmics(images: Images, defects: Defects) -> NewHdu:
     """Return PIP_REP_DetectedCosmics, with a row for each track in every image."""
     declared = soc_structure("PIP_REP_DetectedCosmics")
     listed = read_defect_list(defects)
-    rays = listed.kind == COSMIC
+    rays = np.isin(listed.kind, RAYS)
     image, rows, columns = (v[rays] for v in (listed.image, listed.y, listed.x))
     found = find_tracks(image, rows, columns, listed.amount[rays], images.shape)
     which = found.image

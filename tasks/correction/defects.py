@@ -18,7 +18,7 @@ high states of telegraphic pixels, and dead pixels, which are replaced by the mo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +27,19 @@ import scipy.ndimage
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
 from schemas.light_curves import DEFAULT_RADIUS
-from schemas.payloads import Defects, Events, Prior, Product, ReadOut, Removed, Scene
+from schemas.payloads import (
+    Defects,
+    Events,
+    KnownDefects,
+    Prior,
+    Product,
+    ReadOut,
+    Removed,
+    Scene,
+)
 from schemas.settings import DefectSettings
 from schemas.terms import TERMS
-from tasks.correction.hits import HIGH_STATE, Found, Search, count_by_image
+from tasks.correction.hits import HIGH_STATE, Found, InImagettes, Search, count_by_image
 from tasks.correction.steady import (
     above_neighbours,
     dead_pixels,
@@ -45,7 +54,7 @@ from tasks.numerics.robust import MAD_TO_SIGMA
 from tasks.scene.prior import read_bad_pixels
 from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images, open_images
-from tasks.visit.terms import count_saturated, read_look
+from tasks.visit.terms import count_saturated, read_imagette_hits, read_look
 
 FEWEST = 3  # sampled images needed to find static structure
 
@@ -55,32 +64,39 @@ BLEEDS = 2  # pixel; around saturated pixels the model of the star does not hold
 BETWEEN = 4.0
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known before the search."""
+
+    codes: IntArray  # (ny, nx) of the reference map
+    saturated: BoolArray  # (ny, nx) flagged and not searched: the star's model does not hold there
+    imagettes: InImagettes = field(default_factory=InImagettes.none)  # excess charge seen in these
+
+
 def look_for_defects(
     extname: str,
     rest: Residuals,
     sampled: BoolArray,
     searched: IntArray,
-    codes: IntArray,
+    known: Known,
     settings: DefectSettings,
-    saturated: BoolArray,
 ) -> tuple[list[NewHdu], dict[str, int | float]]:
     """Find defects in the sampled images, and cosmic rays in the `searched` ones.
 
-    `saturated` pixels, shape (ny, nx), are flagged and not searched, since the model of the star
-    does not hold there. Returns the HDUs of the term `extname`, and the used values.
+    Returns the HDUs of the term `extname`, and the used values.
     """
     images, chosen = rest.images, np.flatnonzero(sampled)
-    near, flags = usual_aperture(rest), map_flags(codes)
+    near, flags = usual_aperture(rest), map_flags(known.codes)
     outcome = Outcome.none(images.count, images.shape)
     if rest.model is not None and len(chosen) >= FEWEST:
-        spared = scipy.ndimage.binary_dilation(saturated, iterations=BLEEDS)
-        outcome = search(rest, chosen, searched, codes, near, settings, spared)
+        outcome = search(rest, chosen, searched, known, near, settings)
         flags |= outcome.flags
     flags[outside_window(images, chosen)] |= int(PixelFlag.OUTSIDE)
-    flags[saturated] |= int(PixelFlag.SATURATED)
+    flags[known.saturated] |= int(PixelFlag.SATURATED)
     inside, everywhere, replaced = count_by_image(outcome.found, rest)
     seconds = len(searched) * rest.duration
     used = defect_counts(flags, near, (int(inside.sum()), int(everywhere.sum())), seconds)
+    used["CR_ADD"] = outcome.added
     offsets = {"X_WINOFF": images.x_offset, "Y_WINOFF": images.y_offset}
     per_image = {
         "MJD_TIME": images.mjd,
@@ -108,6 +124,7 @@ class Outcome:
     flags: IntArray  # (ny, nx) bits of `PixelFlag`
     telegraphic: Mapping[str, AnyArray]  # columns of TERM_TELEGRAPHIC
     doubt: FloatArray  # (n,) variance in the aperture from uncertain states [electron^2]
+    added: int = 0  # hits that only imagettes show
 
     @classmethod
     def none(cls, count: int, shape: tuple[int, int]) -> Outcome:
@@ -121,31 +138,33 @@ def search(
     rest: Residuals,
     chosen: IntArray,
     searched: IntArray,
-    codes: IntArray,
+    known: Known,
     near: BoolArray,
     settings: DefectSettings,
-    spared: BoolArray,
 ) -> Outcome:
     """Find static defects in the `chosen` images, and cosmic rays in the `searched` ones.
 
-    Pixels that are `spared`, shape (ny, nx), have neither.
+    Saturated pixels, and those about them, have neither.
     """
-    sample = sample_statistics(rest, chosen, codes == 3, settings)
+    spared = scipy.ndimage.binary_dilation(known.saturated, iterations=BLEEDS)
+    sample = sample_statistics(rest, chosen, known.codes == 3, settings)
     error = 1.2533 * np.maximum(sample.scatter, sample.noise) / np.sqrt(len(chosen))
     excess = above_neighbours(sample.median, sample.outside)
-    dead = dead_pixels(excess, error, sample.star, settings.static) | (codes == -2)
+    dead = dead_pixels(excess, error, sample.star, settings.static) | (known.codes == -2)
     dead &= ~spared
     sample.telegraphic &= ~(dead | spared)
     static = static_excess(excess, error, sample.star, settings.static, settings.share)
     static[sample.telegraphic | dead | spared] = 0.0
     found, doubt = Found(rest.images.count), np.zeros(rest.images.count)
-    hits = Search(rest, sample, static, dead, near, settings, searched, found, spared)
+    hits = Search(
+        rest, sample, static, dead, near, settings, searched, found, spared, known.imagettes
+    )
     for k in range(len(searched)):
         hits.image(k)
     flicker = hits.flicker()
     found.replace_flicker(flicker)
     flags = flag_pixels(hits, flicker, settings.hot * rest.duration)
-    return Outcome(found, static, flags, follow_states(hits, doubt), doubt)
+    return Outcome(found, static, flags, follow_states(hits, doubt), doubt, hits.added)
 
 
 def flag_pixels(search: Search, flicker: BoolArray, hot: float) -> IntArray:
@@ -286,7 +305,7 @@ _IN_MAP = (
 _NO_PSF = "there is no PSF: cosmic rays and hot pixels cannot be separated from the star"
 
 
-@step("defects_1", version="14", payload=Defects, leaves=["TERM_DEFECTS_1"])
+@step("defects_1", version="15", payload=Defects, leaves=["TERM_DEFECTS_1"])
 def find_defects_1(
     calibrated: Product,
     events: Events,
@@ -297,12 +316,11 @@ def find_defects_1(
     settings: DefectSettings,
 ) -> Leaves:
     """Find defects and cosmic rays in the sampled images."""
-    sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
+    sampled = read_look(scene.look).sampled
+    known = Known(read_bad_pixels(prior), count_saturated(events) > 0)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
-        hdus, used = look_for_defects(
-            "TERM_DEFECTS_1", rest, sampled, searched, codes, settings, count_saturated(events) > 0
-        )
+        hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, searched, known, settings)
     return Leaves({"TERM_DEFECTS_1": hdus}, used=used)
 
 
@@ -312,7 +330,7 @@ def find_defects_1(
     "BDPIX_D2",
     "BDPIX_D3",
     "BDPIX_D4",
-    version="19",
+    version="20",
     payload=Defects,
     leaves=["TERM_DEFECTS"],
 )
@@ -322,15 +340,15 @@ def find_defects(
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
-    prior: Prior,
+    known: KnownDefects,
     settings: DefectSettings,
 ) -> Leaves:
     """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
-    sampled, codes = read_look(scene.look).sampled, read_bad_pixels(prior)
+    sampled, hits = read_look(scene.look).sampled, known.imagette_hits
+    seen = InImagettes.none() if hits is None else InImagettes.of(*read_imagette_hits(hits))
+    before = Known(read_bad_pixels(known.prior), count_saturated(events) > 0, seen)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.arange(images.count)
-        hdus, used = look_for_defects(
-            "TERM_DEFECTS", rest, sampled, searched, codes, settings, count_saturated(events) > 0
-        )
+        hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, searched, before, settings)
     warnings = [] if rest.model is not None else [_NO_PSF]
     return Leaves({"TERM_DEFECTS": hdus}, used=used, warnings=warnings)

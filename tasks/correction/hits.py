@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage
@@ -17,7 +18,9 @@ from tasks.numerics.inner import inner_njit
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of, select
 from tasks.scene.residuals import Residuals
 
-COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE = 1, 2, 3, 4  # kinds of entries of the list
+# kinds of entries of the list
+COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE, IN_IMAGETTE = 1, 2, 3, 4, 5
+RAYS = (COSMIC, IN_IMAGETTE)
 
 TRACK = 1.0  # sigma; by so much less the brightest pixel of a group may stand out
 
@@ -268,7 +271,7 @@ class Found:
         """Change hits of flickering pixels to pixels replaced by the model."""
         entries: list[tuple[int, IntArray, IntArray, FloatArray, int]] = []
         for image, rows, columns, amount, kind in self.entries:
-            of = flicker[rows, columns] if kind == COSMIC else np.zeros(len(rows), dtype=bool)
+            of = flicker[rows, columns] if kind in RAYS else np.zeros(len(rows), dtype=bool)
             for which, name in ((~of, kind), (of, FROM_MODEL)):
                 if which.any():
                     entries.append((image, rows[which], columns[which], amount[which], name))
@@ -282,6 +285,40 @@ class Found:
         image, x, y, kinds = (np.concatenate([none, *(p[k] for p in parts)]) for k in range(4))
         amount = np.concatenate([np.zeros(0), *(e[3] for e in order)])
         return {"IMAGE_INDEX": image, "X": x, "Y": y, "AMOUNT": amount, "KIND": kinds}
+
+
+class InImagettes(NamedTuple):
+    """Excess charge seen in imagettes, by pixels of their stacks in order of the stack, (m,)."""
+
+    image: IntArray  # stack
+    row: IntArray  # in the window
+    column: IntArray
+    amount: FloatArray  # charge to subtract [electron]
+    share: FloatArray  # of the excess that is subtracted
+
+    @classmethod
+    def of(
+        cls, image: IntArray, row: IntArray, column: IntArray, amount: FloatArray, share: FloatArray
+    ) -> InImagettes:
+        """Add up the excess of pixels that are hit in several imagettes of a stack."""
+        keys = np.stack([image, row, column]).astype(np.int64)
+        pixel, which = np.unique(keys, axis=1, return_inverse=True)
+        total, most = np.zeros(pixel.shape[1]), np.zeros(pixel.shape[1])
+        np.add.at(total, which.ravel(), amount)
+        np.maximum.at(most, which.ravel(), share)
+        return cls(pixel[0], pixel[1], pixel[2], total, most)
+
+    @classmethod
+    def none(cls) -> InImagettes:
+        """Return the list without any pixel."""
+        place = np.zeros(0, np.int64)
+        return cls(place, place, place, np.zeros(0), np.zeros(0))
+
+    def of_image(self, i: int) -> InImagettes:
+        """Return the pixels of image `i`."""
+        which = slice(*np.searchsorted(self.image, (i, i + 1)))
+        place = self.image[which], self.row[which], self.column[which]
+        return InImagettes(*place, self.amount[which], self.share[which])
 
 
 @dataclass
@@ -300,9 +337,11 @@ class Search:
     searched: IntArray
     found: Found
     spared: BoolArray  # not searched
+    imagettes: InImagettes = field(default_factory=InImagettes.none)
     skipped: BoolArray = field(init=False)  # neither searched for cosmic rays
     lost: tuple[IntArray, ...] = field(init=False)  # indices of dead pixels
     hits: IntArray = field(init=False)
+    added: int = field(init=False, default=0)  # hits that only imagettes show
     series: FloatArray = field(init=False)
     sigma: FloatArray = field(init=False)
 
@@ -336,8 +375,10 @@ class Search:
         hits = shares >= 0.5
         if hits[self.near].sum() > HEAVY * self.near.sum():
             shares[around(hits & self.near) & np.isfinite(pull)] = 1.0
+        excess -= self.static
+        self._add_from_imagettes(i, excess, noise, shares, hits)
         at = np.nonzero(shares)
-        charge, hit = shares[at] * (excess[at] - self.static[at]), hits[at]
+        charge, hit = shares[at] * excess[at], hits[at]
         self.hits[at[0][hit], at[1][hit]] += 1
         for which, kind in ((hit, COSMIC), (~hit, POSSIBLE)):
             self.found.add(i, at[0][which], at[1][which], charge[which], kind)
@@ -345,6 +386,27 @@ class Search:
         charge = image[at] - target[at] - others[at] - self.static[at]
         seen = np.isfinite(charge)
         self.found.add(i, at[0][seen], at[1][seen], charge[seen], FROM_MODEL)
+
+    def _add_from_imagettes(
+        self, i: int, excess: FloatArray, noise: FloatArray, shares: FloatArray, hits: BoolArray
+    ) -> None:
+        """Add the excess seen in imagettes of image `i`, instead of what the image shows of it.
+
+        Their noise is less. The image decides where the two contradict each other: where much is
+        left, as in a part of the stack without imagettes, or where less is there than was seen.
+        Shares, shape (ny, nx), become 0 in the pixels that are done.
+        """
+        seen = self.imagettes.of_image(i)
+        at = seen.row, seen.column
+        left = np.abs(excess[at] - seen.amount)
+        agree = (left < self.settings.seed * noise[at]) & (seen.share >= shares[at])
+        agree &= ~self.skipped[at]
+        hit = agree & (seen.share >= 0.5)
+        self.hits[seen.row[hit], seen.column[hit]] += 1
+        self.added += int(np.count_nonzero(hit & ~hits[at]))
+        for which, kind in ((hit, IN_IMAGETTE), (agree & ~hit, POSSIBLE)):
+            self.found.add(i, seen.row[which], seen.column[which], seen.amount[which], kind)
+        shares[seen.row[agree], seen.column[agree]] = 0.0
 
     def flicker(self) -> BoolArray:
         """Return which pixels are hit too often for cosmic rays."""
@@ -360,11 +422,10 @@ def count_by_image(found: Found, rest: Residuals) -> tuple[IntArray, IntArray, F
     inside, everywhere = np.zeros(found.count, np.int64), np.zeros(found.count, np.int64)
     replaced = np.zeros(found.count)
     for i, rows, columns, _, kind in found.entries:
-        rays = np.full(len(rows), kind == COSMIC)
+        rays = np.full(len(rows), kind in RAYS)
         within = np.hypot(columns + 0.5 - rest.x[i], rows + 0.5 - rest.y[i]) < DEFAULT_RADIUS
         everywhere[i] += int(rays.sum())
         inside[i] += int((rays & within).sum())
-        replaced[i] += float((within & (kind not in (HIGH_STATE, POSSIBLE))).sum()) / (
-            np.pi * DEFAULT_RADIUS**2
-        )
+        whole = kind in (COSMIC, FROM_MODEL)
+        replaced[i] += float((within & whole).sum()) / (np.pi * DEFAULT_RADIUS**2)
     return inside, everywhere, replaced

@@ -26,16 +26,13 @@ from tasks.files.byte_order import to_big_endian
 from tasks.files.writer import FitsWriter, NewHdu
 from tasks.scene.imagettes import (
     Companions,
-    ImagetteModel,
+    ImagetteFits,
     companions,
     free_radius,
     imagette_model,
     part_of,
 )
 from tasks.scene.light import centre_of_light
-from tasks.scene.star_model import FURTHEST, read_psf
-from tasks.scene.stars import Field, read_field
-from tasks.scene.track import Track, read_track
 from tasks.visit.clean import read_flags
 from tasks.visit.headers import image_metadata, step_keywords, visit_keywords
 from tasks.visit.images import Imagettes, open_images, open_imagettes
@@ -56,29 +53,24 @@ class Stage:
         imagettes: Imagettes,
         known: Companions,
         unsteady: BoolArray,
-        model: ImagetteModel | None,
-        field: Field | None,
-        track: Track,
+        fits: ImagetteFits | None,
         limits: DefectSettings,
     ) -> None:
         self.imagettes, self.known, self.unsteady = imagettes, known, unsteady
-        self.model, self.field, self.track, self.limits = model, field, track, limits
-
-    def corner(self, i: int) -> tuple[int, int]:
-        """Return the index (x, y) in the sub-array of index [0, 0] of imagette `i`."""
-        x0, y0 = self.known.corner
-        return int(self.imagettes.x_offset[i]) - x0, int(self.imagettes.y_offset[i]) - y0
+        self.fits, self.limits = fits, limits
 
     def clean(self, i: int, image: FloatArray) -> FloatArray:
         """Correct imagette `i` in place, and return the values of COLUMNS."""
-        image -= self.known.excess(i, *self.corner(i), self.imagettes.shape)
+        corner = self.known.corner_of(self.imagettes, i)
+        image -= self.known.excess(i, *corner, self.imagettes.shape)
         place = (
             self.known.x[i] - self.imagettes.x_offset[i],
             self.known.y[i] - self.imagettes.y_offset[i],
         )
-        found = (
-            self._fit(i, image, *place) if self.model is not None else self._light(i, image, *place)
-        )
+        if self.fits is None:
+            found = self._light(i, image, *place)
+        else:
+            found = self._fit(self.fits, i, image)
         if found[7] == 1:  # not found: placed by the attitude
             found[:4] = *place, np.nan, np.nan
         found[:2] += self.imagettes.x_offset[i], self.imagettes.y_offset[i]
@@ -92,36 +84,15 @@ class Stage:
             centre_of_light(image[None], np.array([x]), np.array([y]), radius, MOVES, floor, out)
         return np.array([*out[0, :4], np.nan, np.nan, 0.0, 1.0 - out[0, 4]])
 
-    def _fit(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
+    def _fit(self, fits: ImagetteFits, i: int, image: FloatArray) -> FloatArray:
         """Fit the star, and replace cosmic rays and unsteady pixels by its model."""
-        assert self.model is not None
-        lost = np.array([np.nan] * 6 + [0.0, 1.0])
-        if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
-            return lost
-        others = self._others(i, image, x, y)
-        offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
-        here = self.model.at(*offsets, float(self.known.share[i]))
-        mjd, duration = float(self.imagettes.mjd[i]), float(self.known.span[i])
-        motion = self.track.during(mjd, duration, here.lag)
-        bad = part_of(self.unsteady.astype(np.float64), 1.0, *self.corner(i), image.shape) > 0
-        alone = np.where(bad, np.nan, image - others)
-        star = self.model.star(here, i, self.known, alone, others, (x, y), motion)
-        stamp, errors = here.fit(star)
-        x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
-        if not star.flux > 0 or np.hypot(x_found - x, y_found - y) > FURTHEST:
-            return lost
-        inside, _ = here.where.overlap(image.shape)
-        light = stamp[inside] + others + star.level
-        noise = np.sqrt(np.maximum(light, 0.0) + float(self.known.floor[i])) * here.scale[inside]
-        hits, chi2 = self._replace(image, light, noise, bad)
-        return np.array([x_found, y_found, errors[1], errors[2], star.flux, chi2, hits, 0.0])
-
-    def _others(self, i: int, image: FloatArray, x: float, y: float) -> FloatArray:
-        """Return the field stars in imagette `i` for a target at (x, y)."""
-        if self.field is None:
-            return np.zeros(image.shape)
-        mjd, duration = float(self.imagettes.mjd[i]), float(self.known.span[i])
-        return self.field.image(image.shape, x, y, mjd, duration, float(self.known.share[i]))
+        corner = self.known.corner_of(self.imagettes, i)
+        bad = part_of(self.unsteady.astype(np.float64), 1.0, *corner, image.shape) > 0
+        star = fits.fit(i, image, bad)
+        if star is None:
+            return np.array([np.nan] * 6 + [0.0, 1.0])
+        hits, chi2 = self._replace(image, star.light, star.noise, bad)
+        return np.array([star.x, star.y, star.x_error, star.y_error, star.flux, chi2, hits, 0.0])
 
     def _replace(
         self, image: FloatArray, light: FloatArray, noise: FloatArray, bad: BoolArray
@@ -176,11 +147,8 @@ def correct_imagettes(
             )
         known = companions(imagettes, stacks, scene, readout, removed, model)
         unsteady = (read_flags(removed.defects) & int(UNSTEADY)) != 0
-        track = read_track(scene.pointing)
-        field = None
-        if model is not None:
-            field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
-        stage = Stage(imagettes, known, unsteady, model, field, track, settings)
+        fits = None if model is None else ImagetteFits.of(imagettes, known, model, scene)
+        stage = Stage(imagettes, known, unsteady, fits, settings)
         found = write_imagettes(stage, steps)
         mjd = imagettes.mjd
     lost = found[:, 7] == 1
@@ -202,7 +170,7 @@ def write_imagettes(stage: Stage, steps: Sequence[Leaf]) -> FloatArray:
     """Write the corrected imagettes; return the values of COLUMNS, shape (n, 8)."""
     imagettes, used = stage.imagettes, {k: v for leaf in steps for k, v in leaf.used.items()}
     declared = with_keywords(soc_structure("SCI_COR_Imagette"), used)
-    state = str(Status.COMPLETED) if stage.model is not None else str(Status.WARNING)
+    state = str(Status.COMPLETED) if stage.fits is not None else str(Status.WARNING)
     keywords = {
         **visit_keywords(imagettes, declared),
         **step_keywords(steps),

@@ -16,7 +16,8 @@ from schemas.arrays import BoolArray, FloatArray, IntArray
 from schemas.constants import DAY
 from schemas.payloads import ReadOut, Removed, Scene
 from tasks.scene.psf import read_out_noise
-from tasks.scene.star_model import Stamps, Star, StarModel, read_psf
+from tasks.scene.star_model import FURTHEST, Stamps, Star, StarModel, read_psf
+from tasks.scene.stars import Field, read_field
 from tasks.scene.track import Track, read_track
 from tasks.visit.clean import Effects, read_effects
 from tasks.visit.images import Images, Imagettes
@@ -80,6 +81,13 @@ class Companions:
     shift: FloatArray  # along x from the place in the stack [pixel]
     effects: Effects  # of the stacks
     corner: tuple[int, int]  # of the sub-array on the CCD
+
+    def corner_of(self, imagettes: Imagettes, i: int) -> tuple[int, int]:
+        """Return the index (x, y) in the sub-array of index [0, 0] of imagette `i`."""
+        return (
+            int(imagettes.x_offset[i]) - self.corner[0],
+            int(imagettes.y_offset[i]) - self.corner[1],
+        )
 
     def smeared_row(self, i: int, x: int, columns: int) -> FloatArray:
         """Return the smeared light of imagette `i`, starting at column `x` of the sub-array.
@@ -188,6 +196,65 @@ def imagette_model(scene: Scene, imagettes: Imagettes, stacks: Images) -> Imaget
     of_stamp, of_image = model.where.overlap(stacks.shape)
     scatter[of_image] = model.scale[of_stamp]
     return ImagetteModel(small, scatter, (stacks.x_offset, stacks.y_offset))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The stars in an imagette of shape (ny, nx)."""
+
+    x: float  # place of the target in the imagette, edge based [pixel]
+    y: float
+    x_error: float
+    y_error: float
+    flux: float  # of the target [electron]
+    light: FloatArray  # (ny, nx) target, field stars and level [electron]
+    noise: FloatArray  # (ny, nx) of a pixel, with the scatter about the PSF [electron]
+
+
+@dataclass(frozen=True)
+class ImagetteFits:
+    """Fits of the visit's PSF to imagettes."""
+
+    imagettes: Imagettes
+    known: Companions
+    model: ImagetteModel
+    field: Field
+    track: Track
+
+    @classmethod
+    def of(
+        cls, imagettes: Imagettes, known: Companions, model: ImagetteModel, scene: Scene
+    ) -> ImagetteFits:
+        """Read the field stars and the motion of the visit."""
+        track = read_track(scene.pointing)
+        field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
+        return cls(imagettes, known, model, field, track)
+
+    def fit(self, i: int, image: FloatArray, bad: BoolArray) -> Fitted | None:
+        """Fit the target in imagette `i`, from which all but the stars is subtracted.
+
+        Pixels that are `bad`, shape (ny, nx), do not count. Returns None if the target is not seen.
+        """
+        known = self.known
+        offsets = int(self.imagettes.x_offset[i]), int(self.imagettes.y_offset[i])
+        x, y = known.x[i] - offsets[0], known.y[i] - offsets[1]
+        if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
+            return None
+        mjd, span = float(self.imagettes.mjd[i]), float(known.span[i])
+        others = self.field.image(image.shape, x, y, mjd, span, float(known.share[i]))
+        here = self.model.at(*offsets, float(known.share[i]))
+        motion = self.track.during(mjd, span, here.lag)
+        alone = np.where(bad, np.nan, image - others)
+        star = self.model.star(here, i, known, alone, others, (x, y), motion)
+        stamp, errors = here.fit(star)
+        x_found, y_found = star.x + here.where.corner[0] + 0.5, star.y + here.where.corner[1] + 0.5
+        if not star.flux > 0 or np.hypot(x_found - x, y_found - y) > FURTHEST:
+            return None
+        inside, _ = here.where.overlap(image.shape)
+        light = stamp[inside] + others + star.level
+        noise = np.sqrt(np.maximum(light, 0.0) + float(known.floor[i])) * here.scale[inside]
+        place = x_found, y_found, float(errors[1]), float(errors[2])
+        return Fitted(*place, star.flux, light, noise)
 
 
 def companions(

@@ -28,6 +28,7 @@ CORE = 15.0  # [pixel]
 WELL_KNOWN = 0.005  # formal error of a field star [mag]
 SAME_STAR = 1.0  # [arcsec]
 COSMIC_RAY, HOT, WARM, TELEGRAPHIC = 1, 1, 2, 3
+SEEN_IN_IMAGETTE = 5
 RADIUS = 25.0
 CONTAMINATED_STACKS = 12
 
@@ -91,7 +92,7 @@ def measure_cosmic_rays(part: Part) -> list[Measure]:
     """Measure recall of bright hits, and purity of pixels called hit, in good stacks."""
     charge, noise, good = part.truth.cosmic_charge(), part.pixel_noise, part.truth.good
     table = part.products.term("defects", "TERM_DEFECTS")
-    rays = table["KIND"] == COSMIC_RAY
+    rays = np.isin(table["KIND"], (COSMIC_RAY, SEEN_IN_IMAGETTE))
     places = (table[c][rays].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X"))
     flagged = {key for key in zip(*places, strict=True) if good[key[0]]}
     bright = {

@@ -111,6 +111,11 @@ class Imagettes:
         for a, b in blocks(self.count, ny * nx * 8, size):
             yield slice(a, b), self.image.stored(a, b).astype(np.float64)
 
+    def take(self, index: int) -> FloatArray:
+        """Return one imagette."""
+        image: FloatArray = self.image.stored(index, index + 1)[0].astype(np.float64)
+        return image
+
 
 @contextmanager
 def open_imagettes(product: Product) -> Iterator[Imagettes]:

@@ -21,6 +21,7 @@ from schemas.payloads import (
     Events,
     Flat,
     Gain,
+    ImagetteHits,
     Leaf,
     Linearity,
     Look,
@@ -272,6 +273,23 @@ def read_defect_list(term: Defects) -> DefectList:
     image, x, y, amount, kind = term_column(term.product, term.product.extname, *names)
     image, x, y = (v.astype(np.int64) for v in (image, x, y))
     return DefectList(image, x, y, amount, kind)
+
+
+class ImagetteHitsTerm(NamedTuple):
+    """Hit pixels of imagettes, arrays of shape (m,)."""
+
+    stack: IntArray  # that holds the imagette
+    y: IntArray  # index in the window of the sub-array
+    x: IntArray
+    amount: FloatArray  # charge to subtract [electron]
+    share: FloatArray  # of the excess that this is
+
+
+def read_imagette_hits(term: ImagetteHits) -> ImagetteHitsTerm:
+    """Read the hit pixels of imagettes."""
+    names = ("STACK", "Y", "X", "AMOUNT", "SHARE")
+    stack, y, x, amount, share = term_column(term.product, "TERM_IMAGETTE_HITS", *names)
+    return ImagetteHitsTerm(*(v.astype(np.int64) for v in (stack, y, x)), amount, share)
 
 
 class DefectCounts(NamedTuple):

@@ -47,6 +47,7 @@ STEPS = [
     "background",
     "psf",
     "position",
+    "imagette_hits",
     "defects",
     "correction_stages",
     "correct",
