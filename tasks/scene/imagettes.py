@@ -218,7 +218,7 @@ class ImagetteFits:
     imagettes: Imagettes
     known: Companions
     model: ImagetteModel
-    field: Field
+    field: Field | None  # None without field stars
     track: Track
 
     @classmethod
@@ -241,7 +241,9 @@ class ImagetteFits:
         if not (np.isfinite(x) and np.isfinite(y)) or not np.nansum(image) > 0:
             return None
         mjd, span = float(self.imagettes.mjd[i]), float(known.span[i])
-        others = self.field.image(image.shape, x, y, mjd, span, float(known.share[i]))
+        others = np.zeros(image.shape)
+        if self.field is not None:
+            others = self.field.image(image.shape, x, y, mjd, span, float(known.share[i]))
         here = self.model.at(*offsets, float(known.share[i]))
         motion = self.track.during(mjd, span, here.lag)
         alone = np.where(bad, np.nan, image - others)

@@ -289,7 +289,8 @@ def read_imagette_hits(term: ImagetteHits) -> ImagetteHitsTerm:
     """Read the hit pixels of imagettes."""
     names = ("STACK", "Y", "X", "AMOUNT", "SHARE")
     stack, y, x, amount, share = term_column(term.product, "TERM_IMAGETTE_HITS", *names)
-    return ImagetteHitsTerm(*(v.astype(np.int64) for v in (stack, y, x)), amount, share)
+    stack, y, x = (v.astype(np.int64) for v in (stack, y, x))
+    return ImagetteHitsTerm(stack, y, x, amount, share)
 
 
 class DefectCounts(NamedTuple):

@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.settings import DefectSettings
-from tasks.correction.defects import Outcome, search
+from tasks.correction.defects import Known, Outcome, search
 from tasks.correction.hits import Found, Search, field_doubt, find_hits, hit_shares
 from tasks.correction.steady import (
     Sample,
@@ -243,7 +243,8 @@ def searched(pixels: FloatArray, spared: BoolArray) -> Outcome:
     """Return the defects of some images."""
     scene: Any = Scene(pixels)
     every, codes = np.arange(len(pixels)), np.zeros(spared.shape, np.int64)
-    return search(scene, every, every, codes, np.ones_like(spared), DefectSettings(), spared)
+    known = Known(codes, spared)
+    return search(scene, every, every, known, np.ones_like(spared), DefectSettings())
 
 
 def test_saturated_pixels_have_no_defects_and_others_do() -> None:

@@ -14,6 +14,7 @@ from tasks.correction.imagettes import COLUMNS, Stage
 from tasks.photometry.imagettes import SMALLEST, Circle, fitting_radius, free_radii
 from tasks.scene.imagettes import (
     Companions,
+    ImagetteFits,
     ImagetteModel,
     between_stacks,
     free_radius,
@@ -90,7 +91,13 @@ def stage(psf: StarModel, pixels: np.ndarray, place: tuple[float, float]) -> Sta
     track = Track(np.arange(-30.0, 30.0), np.zeros(60), np.zeros(60), np.zeros(60), 0.0)
     unsteady = np.zeros((200, 200), bool)
     unsteady[85 + 8, 90 + 20] = True
-    return Stage(imagettes, known, unsteady, model, None, track, DefectSettings())
+    fits = ImagetteFits(imagettes, known, model, None, track)
+    return Stage(imagettes, known, unsteady, fits, DefectSettings())
+
+
+def model_of(done: Stage) -> ImagetteModel:
+    assert done.fits is not None
+    return done.fits.model
 
 
 def test_known_effects_and_a_cosmic_ray_are_removed_from_an_imagette(psf: StarModel) -> None:
@@ -120,7 +127,7 @@ def test_a_circle_cut_by_the_window_is_filled_by_the_model(psf: StarModel) -> No
     image = whole.copy()
     image[:, :3] = np.nan
     done = stage(psf, image, (15.5, 15.5))
-    circle = Circle(done.imagettes, done.known, done.model, 14.0)
+    circle = Circle(done.imagettes, done.known, model_of(done), 14.0)
     total, area, share, flux, error, chi2 = circle.measure(
         0, image, 15.5, 15.5, (np.zeros(1), np.zeros(1)), np.zeros((SIDE, SIDE))
     )
