@@ -180,6 +180,12 @@ FIGURES: dict[str, StepFigure] = {
         "Light curves after each correction, and their scatter",
         "The flux in the same circle after each correction.",
     ),
+    "imagette_hits": StepFigure(
+        correction.draw_imagette_hits,
+        "Cosmic rays found in imagettes, and their charge",
+        "Hits in the imagettes of unflagged stacks: their places in the window of the sub-array, and "
+        "the charge that is measured beside the true one.",
+    ),
     "correct": StepFigure(
         correction.draw_correct,
         "A stack before and after the correction",

@@ -10,7 +10,7 @@ from docs.figures.drawing import BLUE, GREEN, RED, over_time, panels, show
 from docs.figures.visit import ReducedVisit
 from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import PixelFlag
-from tasks.correction.hits import COSMIC
+from tasks.correction.hits import RAYS
 from tasks.numerics.robust import MAD_TO_SIGMA
 
 
@@ -95,9 +95,8 @@ def draw_defects_1(visit: ReducedVisit) -> Figure:
 def hit_pixels(visit: ReducedVisit) -> tuple[FloatArray, BoolArray]:
     """Return the charge of every true hit in unflagged stacks, and whether it was found."""
     truth, term = visit.truth("TRUTH_COSMICS"), visit.term("defects")
-    found = {
-        (int(r["IMAGE_INDEX"]), int(r["X"]), int(r["Y"])) for r in term[term["KIND"] == COSMIC]
-    }
+    rays = term[np.isin(term["KIND"], RAYS)]
+    found = {(int(r["IMAGE_INDEX"]), int(r["X"]), int(r["Y"])) for r in rays}
     flags = visit.term("defects", "TERM_DEFECTS_FLAGS").astype(int)
     inside = flags[truth["Y"], truth["X"]] & int(PixelFlag.OUTSIDE) == 0
     hits = truth[np.isin(truth["STACK"], np.flatnonzero(visit.good)) & inside]
@@ -126,6 +125,26 @@ def draw_defects(visit: ReducedVisit) -> Figure:
     right.set_aspect("equal")
     right.legend(loc="upper left", bbox_to_anchor=(1, 1))
     right.set(xlabel="x [pixel]", ylabel="y [pixel]")
+    return figure
+
+
+def draw_imagette_hits(visit: ReducedVisit) -> Figure:
+    """Draw the charge of hits in imagettes, and the truth of their stacks."""
+    figure, (left, right) = panels()
+    hits, truth = visit.term("imagette_hits"), visit.truth("TRUTH_COSMICS")
+    sure = hits[(hits["SHARE"] >= 0.5) & visit.good[hits["STACK"]]]
+    left.plot(sure["X"], sure["Y"], ".", color=BLUE, ms=3)
+    left.set_aspect("equal")
+    left.set(xlabel="x [pixel]", ylabel="y [pixel]")
+    charge: dict[tuple[int, int, int], float] = {}
+    for r in truth:
+        key = int(r["STACK"]), int(r["X"]), int(r["Y"])
+        charge[key] = charge.get(key, 0.0) + float(r["CHARGE"])
+    true = [charge.get((int(r["STACK"]), int(r["X"]), int(r["Y"])), 0.0) for r in sure]
+    right.plot(true, sure["AMOUNT"], ".", color=BLUE, ms=3)
+    most = max([1.0, *true])
+    right.plot([0, most], [0, most], "-", color=RED, lw=0.8)
+    right.set(xlabel="true charge [electron]", ylabel="measured [electron]")
     return figure
 
 

@@ -56,6 +56,8 @@ METHODS = {
     "defects": "Second round, from the residuals to the model of target and field in all images: "
     "a pixel with a steady excess is hot, one that jumps between two levels telegraphic, one "
     "without light dead; an excess above the noise in a single image is a cosmic ray.",
+    "imagette_hits": "Residuals of every imagette to the model of target and field: excess in a "
+    "single one is a cosmic ray, which its stack may hide.",
     "correction_stages": "Flux in the same circle after each correction; for this report only.",
     "correct": "Smearing, steady excess, telegraphic states, cosmic rays and background removed "
     "in one pass over the calibrated images; dead pixels filled from the model.",

@@ -171,4 +171,8 @@ def defect_rows(leaves: Sequence[Leaf]) -> tuple[Row, ...]:
             value = None if unfinished else used.get(f"{name}_{suffix}")
             number = None if value is None or isinstance(value, str) else float(value)
             rows.append(make_row(f"{label} {where} the target aperture", number, unit, reason))
+    if any(leaf.step == "imagette_hits" for leaf in leaves):
+        added = None if unfinished else used.get("CR_ADD")
+        number = None if added is None or isinstance(added, str) else float(added)
+        rows.append(make_row("Cosmic rays seen in imagettes only", number, "pixels", reason))
     return tuple(rows)
