@@ -183,8 +183,8 @@ FIGURES: dict[str, StepFigure] = {
     "imagette_hits": StepFigure(
         correction.draw_imagette_hits,
         "Cosmic rays found in imagettes, and their charge",
-        "Hits in the imagettes of unflagged stacks: their places in the window of the sub-array, and "
-        "the charge that is measured beside the true one.",
+        "Hits in the imagettes of unflagged stacks: their places in the window of the sub-array, "
+        "and the charge that is measured beside the true one.",
     ),
     "correct": StepFigure(
         correction.draw_correct,
