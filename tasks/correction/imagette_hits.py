@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.special
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from schemas.flags import PixelFlag
@@ -43,6 +44,15 @@ OFTEN = 0.01
 FEW = 3  # times that are never often
 
 COLUMNS = ("IMAGETTE", "STACK", "X", "Y", "AMOUNT", "ERROR", "SHARE")
+
+
+def limit_for(seed: float, share: float) -> float:
+    """Return the limit for imagettes that hold a share of their stack's exposures [sigma].
+
+    Noise exceeds it as often in all imagettes of a stack together as it exceeds `seed` in the
+    stack.
+    """
+    return float(-scipy.special.ndtri(share * scipy.special.ndtr(-seed)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,8 @@ class Finder:
     """Searches imagettes, in order of time, for excess in single ones."""
 
     usual: Usual
-    settings: DefectSettings
+    seed: float  # limits [sigma]
+    neighbour: float
     found: list[tuple[int, IntArray, IntArray, FloatArray, FloatArray, FloatArray]] = field(
         default_factory=list
     )
@@ -140,8 +151,7 @@ class Finder:
         self._last = None if one is None or pull is None else (one, pull)
 
     def _search(self, one: Excess, pull: FloatArray, beside: list[FloatArray]) -> None:
-        limits = self.settings.seed, self.settings.neighbour
-        shares = hit_shares(pull, np.zeros(pull.shape), *limits)
+        shares = hit_shares(pull, np.zeros(pull.shape), self.seed, self.neighbour)
         for other in beside:
             shares[other > LASTING] = 0.0
         y, x = np.nonzero(shares)
@@ -206,7 +216,8 @@ class Search:
         usual = usual_residuals([one for one in sampled.values() if one is not None])
         if usual is None:
             return {name: np.zeros(0) for name in COLUMNS}
-        finder = Finder(usual, settings)
+        share = float(np.median(self.fits.known.share[usable]))
+        finder = Finder(usual, limit_for(settings.seed, share), settings.neighbour)
         for i in usable.tolist():
             one = sampled[i] if i in sampled else self.excess(i)
             if one is not None:

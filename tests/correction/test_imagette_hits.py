@@ -11,7 +11,14 @@ import pytest
 from schemas.arrays import FloatArray
 from schemas.settings import DefectSettings
 from tasks.correction.hits import COSMIC, IN_IMAGETTE, Found, InImagettes, Search
-from tasks.correction.imagette_hits import Box, Excess, Finder, box_around, usual_residuals
+from tasks.correction.imagette_hits import (
+    Box,
+    Excess,
+    Finder,
+    box_around,
+    limit_for,
+    usual_residuals,
+)
 from tasks.correction.steady import Sample
 
 SIDE, EXPOSURES, NOISE = 31, 3, 100.0
@@ -29,7 +36,8 @@ def find(pixels: FloatArray) -> dict[str, Any]:
     every = residuals(pixels)
     usual = usual_residuals(every)
     assert usual is not None
-    finder = Finder(usual, DefectSettings())
+    limits = DefectSettings()
+    finder = Finder(usual, limit_for(limits.seed, 1 / EXPOSURES), limits.neighbour)
     for one in every:
         finder.add(one)
     finder.add(None)
@@ -113,6 +121,12 @@ def test_the_charge_measured_in_imagettes_is_truer_than_that_of_the_stack() -> N
 
     # one exposure's noise instead of that of three; of some 30 hits each, known to 13 %
     assert error(stacked(pixels, find(pixels))[0]) < 0.8 * error(stacked(pixels, None)[0])
+
+
+def test_many_imagettes_exceed_their_limit_by_chance_as_often_as_their_stack() -> None:
+    assert limit_for(4.5, 1.0) == pytest.approx(4.5)
+    # tables of the normal distribution: 3.398e-6 above 4.5 sigma, a tenth of it above 4.967
+    assert limit_for(4.5, 0.1) == pytest.approx(4.967, abs=1e-3)
 
 
 def test_noise_makes_few_hits() -> None:
