@@ -98,7 +98,7 @@ class Report(Payload):
         ).encode("ascii")
 
 
-@step("report", version="12", payload=ReportData, leaves=[DATA])
+@step("report", version="13", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
