@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import scipy.linalg
+
 from flows.reduce import reduce_visit
 from flows.runs.ending import read_seconds
 from flows.runs.expected import expected_calls
@@ -138,9 +141,19 @@ def check_memory() -> None:
         )
 
 
+def reserve_buffers() -> None:
+    """Let the linear algebra of numpy and scipy reserve its buffers.
+
+    It ends the process, with exit code 1, if it cannot do so later.
+    """
+    np.linalg.solve(np.eye(2), np.ones(2))
+    scipy.linalg.solve(np.eye(2), np.ones(2))
+
+
 def call_steps(attempt: Attempt, whole: Whole) -> Reduction:
     """Call the steps of a visit in its run."""
     check_memory()
+    reserve_buffers()
     request, run, inventory = attempt.request, attempt.run, attempt.inventory
     attempt.follow(run)
     with running(run), failure_reported(attempt), work_folder_kept(run):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from tasks.correction.hits import RAYS
 from tasks.scene.stars import field_places
 from tests.conftest import raw_file
 from tests.support import calibrated
@@ -205,7 +206,7 @@ def test_cosmic_rays_are_found_inside_and_outside_of_the_aperture(
     with fits.open(
         published / "terms" / "defects.fits", memmap=False
     ) as hdus:  # unsigned columns need their offsets
-        rays = hdus[1].data[hdus[1].data["KIND"] == 1]
+        rays = hdus[1].data[np.isin(hdus[1].data["KIND"], RAYS)]
         found = set(
             zip(*(rays[c].astype(int).tolist() for c in ("IMAGE_INDEX", "Y", "X")), strict=True)
         )
