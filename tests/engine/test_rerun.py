@@ -31,7 +31,7 @@ PAGES = ["viewer", "report"]
 AFTER_CALIBRATE = STEPS[STEPS.index("look") :]
 
 # cosmic rays are looked for where the target is
-AFTER_POSITION = STEPS[STEPS.index("defects") :]
+AFTER_POSITION = STEPS[STEPS.index("imagette_hits") :]
 
 # the second round begins with what the first found; the sample does not change where the target is
 AFTER_DEFECTS = STEPS[STEPS.index("defects_1") :]
