@@ -15,6 +15,7 @@ from flows.command.console import (
     Console,
     age_text,
     command,
+    counted,
     first_code,
     note,
     stop_if_asked,
@@ -27,7 +28,6 @@ from flows.command.options import (
     work_option,
 )
 from flows.command.progress import Progress
-from flows.command.texts import counted
 from schemas import VERSION
 from schemas.errors import UsageError
 from schemas.logs import logger_of

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flows.command.console import counted
 from schemas.errors import DrpError, plain
 from tasks.delivery.published.answer import as_json
 from tasks.delivery.report.wording import format_digits
@@ -231,11 +232,6 @@ def _provenance_lines(provenance: Provenance) -> list[str]:
         steps = ", ".join(provenance.steps_with_other_products)
         lines.append(f"steps with different products: {steps}")
     return lines
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, which has an s unless there is one."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _image_lines(curves: Mapping[str, CurveDifference]) -> list[str]:
