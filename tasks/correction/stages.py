@@ -14,7 +14,7 @@ from schemas.arrays import FloatArray
 from schemas.light_curves import CORRECTION_STAGES, DEFAULT_RADIUS
 from schemas.payloads import CorrectionStages, Defects, Look, Product, Removed
 from schemas.terms import TERMS
-from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, POSSIBLE
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, IN_IMAGETTE, POSSIBLE
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_sums
@@ -34,7 +34,7 @@ ORDER: dict[str, tuple[str, ...]] = {
 KINDS = {
     "TELEGRAPHIC": (HIGH_STATE,),
     "DEAD": (FROM_MODEL,),
-    "COSMIC_RAYS": (COSMIC, POSSIBLE),
+    "COSMIC_RAYS": (COSMIC, POSSIBLE, IN_IMAGETTE),
 }
 
 
@@ -99,7 +99,7 @@ def hits_by_stage(term: Defects, count: int, shape: tuple[int, int]) -> dict[str
     return hits
 
 
-@step("correction_stages", version="3", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
+@step("correction_stages", version="4", payload=CorrectionStages, leaves=["TERM_COR_STAGES"])
 def measure_correction_stages(calibrated: Product, look: Look, removed: Removed) -> Leaves:
     """Measure the light curve within one circle after each correction."""
     assert removed.defects is not None

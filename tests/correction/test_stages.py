@@ -30,7 +30,7 @@ from schemas.payloads import (
 from schemas.terms import TERMS
 from tasks.calibration.detector import PerImage, Response
 from tasks.calibration.stages import Circle, measure_calibration_stages, sum_stages
-from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, POSSIBLE
+from tasks.correction.hits import COSMIC, FROM_MODEL, HIGH_STATE, IN_IMAGETTE, POSSIBLE
 from tasks.correction.stages import KINDS, ORDER, one_by_one, stages
 from tasks.files import disk
 from tasks.files.writer import NewHdu, write_fits
@@ -174,7 +174,7 @@ def test_every_effect_has_its_stage() -> None:
     assert {f.name for f in fields(Effects)} == {part for parts in ORDER.values() for part in parts}
     assert list(CORRECTION_STAGES) == ["CALIBRATED", *ORDER]
     kinds = sorted(kind for of_stage in KINDS.values() for kind in of_stage)
-    assert kinds == [COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE]
+    assert kinds == [COSMIC, HIGH_STATE, FROM_MODEL, POSSIBLE, IN_IMAGETTE]
     assert [stage for stage, parts in ORDER.items() if "hits" in parts] == list(KINDS)
 
 
