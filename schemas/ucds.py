@@ -21,7 +21,7 @@ _NAMES: Mapping[str, str] = {
     "meta.code": "SAMPLED TARGET OF",
     "meta.id": "DATANAME NAME RELATED_DATA CTYPE1 CTYPE2",
     "meta.unit": "UNIT CUNIT1 CUNIT2",
-    "meta.number;obs.image": "IMAGE_INDEX IMAGE_NUM CE_COUNTER STACK FIRST ACQUISITION_ID",
+    "meta.number;obs.image": "IMAGE_INDEX IMAGE_NUM CE_COUNTER STACK IMAGETTE FIRST ACQUISITION_ID",
     "meta.number;obs.exposure": "NEXP",
     "meta.number;instr.pixel": "ALL INSIDE HITS PIXELS NUM_PIXELS",
     "meta.number": "FLIPS BEYOND MISSING N_GOOD",
