@@ -259,11 +259,6 @@ def first_code(results: Iterable[HasCode]) -> int:
     return next((result.code for result in results if result.code), 0)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun, which has an s unless there is one."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def age_text(seconds: float) -> str:
     """Return an age in words, in the largest unit that fits."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -15,7 +15,6 @@ from flows.command.console import (
     Console,
     age_text,
     command,
-    counted,
     first_code,
     note,
     stop_if_asked,
@@ -32,6 +31,7 @@ from schemas import VERSION
 from schemas.errors import UsageError
 from schemas.logs import logger_of
 from schemas.names import read_version
+from schemas.words import counted
 
 if TYPE_CHECKING:
     from flows.clean import Kept

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flows.command.console import counted
 from schemas.errors import DrpError, plain
+from schemas.words import counted
 from tasks.delivery.published.answer import as_json
 from tasks.delivery.report.wording import format_digits
 

@@ -31,6 +31,7 @@ from tests.support.installation import Installation, drp, installed
 from tests.support.orders import order_of
 from tests.support.processes import children, command, until
 from tests.support.runs import STEPS, Bench, differing, newer
+from tests.support.shell import run_shell
 
 pytestmark = pytest.mark.slow
 
@@ -372,20 +373,14 @@ def test_the_examples_of_requests_do_what_they_say(here: Installation, reduced: 
     for text, place in places.items():
         assert text in shell + python
         shell, python = shell.replace(text, place), python.replace(text, place)
-    environment = {**os.environ, "DRP_WORK": str(here.home.parent), "no_proxy": "127.0.0.1"}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", shell],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    run = here.end(json.loads(done.stdout), 120)
+    environment = {"DRP_WORK": str(here.home.parent), "no_proxy": "127.0.0.1"}
+    answer = run_shell(shell, environment, seconds=60)
+    run = here.end(json.loads(answer), 120)
     assert run["parameters"] == {"request": {"visit": str(visit)}}
     assert run["state_name"] == "Completed", run["state"]["message"]
-    environment |= {
+    environment = {
+        **os.environ,
+        **environment,
         "PREFECT_API_URL": here.state.api,
         "PREFECT_API_AUTH_STRING": here.state.auth,
     }

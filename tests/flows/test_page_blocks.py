@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +23,7 @@ from tasks.files.toml import read_toml
 from tasks.simulation.case import case_of
 from tests.conftest import raw_file
 from tests.support.runs import Bench
+from tests.support.shell import run_shell
 
 PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -156,26 +156,15 @@ def place(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_shell(text: str, folder: Path) -> str:
-    """Run lines in a shell that stops at the first error, and return their output."""
+def run_lines(text: str, folder: Path) -> str:
+    """Run lines of a page in `folder`, with its `drp`."""
     environment = {
-        **os.environ,
         "HOME": str(folder),
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DRP_WORK": str(folder / "work"),
     }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, f"{text}\n{done.stderr[-2000:]}"
-    return done.stdout
+    return run_shell(text, environment, folder)
 
 
 @pytest.mark.slow
@@ -195,13 +184,13 @@ def test_the_commands_of_a_page_run(page: str, place: Path) -> None:
         for old, new in places.items():
             text = text.replace(old, new)
         lines = [line for line in text.splitlines() if "--on slurm" not in line]
-        run_shell("\n".join(lines), place)
+        run_lines("\n".join(lines), place)
 
 
 def test_the_settings_of_a_file_are_in_force(place: Path) -> None:
     (text,) = run_here("docs/reference/settings.md", "toml")
     (place / "mine.toml").write_text(text)
-    shown = json.loads(run_shell("drp config --settings mine.toml --changed --json", place))
+    shown = json.loads(run_lines("drp config --settings mine.toml --changed --json", place))
     assert "background.inner" in json.dumps(shown)
 
 
@@ -263,4 +252,4 @@ def test_the_notebook_about_two_reductions_runs(place: Path) -> None:
     (place / "demo" / "visit").symlink_to(place / "VISIT")
     shutil.copytree(place / "work", place / "demo" / "work", dirs_exist_ok=True)
     (place / "notebook.py").write_text("\n".join(code))
-    assert "background" in run_shell(f"MPLBACKEND=Agg {sys.executable} notebook.py", place)
+    assert "background" in run_lines(f"MPLBACKEND=Agg {sys.executable} notebook.py", place)

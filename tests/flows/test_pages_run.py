@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 from flows.command.main import main
 from schemas import ROOT
 from tests.support.runs import Bench
+from tests.support.shell import run_shell
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")),
@@ -117,37 +117,26 @@ def first_hour(reduced: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def run_blocks(page: Path, folder: Path, blocks: list[str]) -> str:
-    """Run shell blocks in one shell that stops at the first error; return their output."""
+def run_blocks(folder: Path, blocks: list[str]) -> str:
+    """Run shell blocks of a page in one shell, with the environment of `folder`."""
     environment = {
-        **os.environ,
         "PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "DRP_WORK": str(folder / "demo" / "work"),
     }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, f"{page.name}: {done.stderr[-2000:]}"
-    return done.stdout
+    return run_shell("\n".join(blocks), environment, folder)
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(first_hour: Path) -> None:
     page = ROOT / "README.md"
-    assert "Lightcurve-OPTIMAL" in run_blocks(page, first_hour, shell_blocks(page))
+    assert "Lightcurve-OPTIMAL" in run_blocks(first_hour, shell_blocks(page))
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_tutorial_run(first_hour: Path) -> None:
     page = ROOT / "docs" / "tutorial.md"
-    output = run_blocks(page, first_hour, shell_blocks(page))
+    output = run_blocks(first_hour, shell_blocks(page))
     assert (first_hour / "mine").is_dir()
     assert "background.inner" in output
 

@@ -16,6 +16,7 @@ from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.names import PAGE, SocName, read_soc_name
 from schemas.products import Structure, soc_extnames
 from schemas.terms import COMPANIONS, TERMS
+from schemas.words import counted
 from tasks.delivery.folder import MANIFEST, is_published, read_manifest
 from tasks.delivery.light_curves import OWN_COLUMNS
 from tasks.delivery.published.check_pages import report_faults, viewer_faults
@@ -97,8 +98,7 @@ def failure(files: Sequence[CheckedFile], strict: bool) -> DrpError | None:
     ]
     if failed:
         return BadInputError(
-            f"{len(failed)} of {len(files)} {'file' if len(files) == 1 else 'files'} failed; "
-            f"the first: {failed[0]}"
+            f"{len(failed)} of {counted(len(files), 'file')} failed; the first: {failed[0]}"
         )
     missing = [f.faults[0] for f in files if f.state == "missing"]
     return MissingInputError(missing[0]) if missing else None

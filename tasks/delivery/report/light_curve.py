@@ -8,11 +8,11 @@ import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
+from schemas.words import counted
 from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText
 from tasks.delivery.report.raster import Dots
 from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
-from tasks.delivery.report.verdict import counted
 from tasks.delivery.report.wording import format_number
 
 BIN_HOURS = 0.25
@@ -98,18 +98,18 @@ def describe_light_curve(points: Points, start: str, most: int) -> FigureText:
     parts = [
         f"Light curve DEFAULT, aperture radius {DEFAULT_RADIUS:g} pixels; first image at {start}."
     ]
-    parts.append(f"Blue circles: {counted(good, 'good ')}.")
+    parts.append(f"Blue circles: {counted(good, 'good point')}.")
     if flagged:
-        parts.append(f"Orange crosses: {counted(flagged, 'flagged ')}.")
+        parts.append(f"Orange crosses: {counted(flagged, 'flagged point')}.")
     if beyond := int(((relative < low) | (relative > high)).sum()):
-        parts.append(f"Triangles: {counted(beyond)} beyond the axis.")
+        parts.append(f"Triangles: {counted(beyond, 'point')} beyond the axis.")
     if lost := int((~np.isfinite(relative)).sum()):
-        parts.append(f"Not drawn: {counted(lost)} without a flux.")
+        parts.append(f"Not drawn: {counted(lost, 'point')} without a flux.")
     if good:
         parts.append(f"Line: medians over {60 * BIN_HOURS:g} min.")
     if points.count > most:
         parts.append(f"{most} of {points.count} points are drawn, evenly spaced.")
-    kinds = f"{counted(good, 'good ')}, {counted(flagged, 'flagged ')}"
+    kinds = f"{counted(good, 'good point')}, {counted(flagged, 'flagged point')}"
     alt = f"Relative flux against time over {points.duration:.1f} hours: {kinds}."
     if good:
         inner = relative[points.good]

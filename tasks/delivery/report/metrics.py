@@ -165,14 +165,16 @@ def defect_rows(leaves: Sequence[Leaf]) -> tuple[Row, ...]:
         ("Dead pixels", "DEAD", ""),
         ("Telegraphic pixels", "TELE", ""),
     )
-    rows = []
-    for label, name, unit in kinds:
-        for where, suffix in (("inside", "IN"), ("outside", "OUT")):
-            value = None if unfinished else used.get(f"{name}_{suffix}")
-            number = None if value is None or isinstance(value, str) else float(value)
-            rows.append(make_row(f"{label} {where} the target aperture", number, unit, reason))
+    asked = [
+        (f"{label} {where} the target aperture", f"{name}_{suffix}", unit)
+        for label, name, unit in kinds
+        for where, suffix in (("inside", "IN"), ("outside", "OUT"))
+    ]
     if any(leaf.step == "imagette_hits" for leaf in leaves):
-        added = None if unfinished else used.get("CR_ADD")
-        number = None if added is None or isinstance(added, str) else float(added)
-        rows.append(make_row("Cosmic rays seen in imagettes only", number, "pixels", reason))
+        asked.insert(2, ("Pixels whose cosmic rays only imagettes show", "CR_ADD", ""))
+    rows = []
+    for label, name, unit in asked:
+        value = None if unfinished else used.get(name)
+        number = None if value is None or isinstance(value, str) else float(value)
+        rows.append(make_row(label, number, unit, reason))
     return tuple(rows)

@@ -28,6 +28,7 @@ from schemas.payloads import (
     Status,
 )
 from schemas.settings import ReportSettings
+from schemas.words import counted
 from tasks.delivery.report import field_tables, noise_tables, observation, summary, tables
 from tasks.delivery.report.condition_figures import CORRELATED, OVER_TIME
 from tasks.delivery.report.drawing import FigureText
@@ -39,7 +40,7 @@ from tasks.delivery.report.pdf import moment, templates, write_pdf
 from tasks.delivery.report.pictures import draw_levels, draw_maps, draw_scene, picture_captions
 from tasks.delivery.report.series import Points
 from tasks.delivery.report.tables import Table
-from tasks.delivery.report.verdict import Evidence, Verdict, counted, nominal_values, verdict
+from tasks.delivery.report.verdict import Evidence, Verdict, nominal_values, verdict
 from tasks.delivery.report.wording import Row, printable
 from tasks.engine.step import Leaves, step
 from tasks.files import disk
@@ -98,7 +99,7 @@ class Report(Payload):
         ).encode("ascii")
 
 
-@step("report", version="13", payload=ReportData, leaves=[DATA])
+@step("report", version="14", payload=ReportData, leaves=[DATA])
 def collect_report(
     inventory: Inventory,
     calibrated: CalibratedVisit,
@@ -211,7 +212,7 @@ def commonest_flag(points: Points) -> str:
     if not counts[commonest]:
         return ""
     words = tables.BIT_WORDS.get(commonest, tables.bit_name(commonest))
-    return f"{words} ({counted(counts[commonest])})"
+    return f"{words} ({counted(counts[commonest], 'point')})"
 
 
 def _once(steps: Iterable[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TypeGuard
 from schemas.inputs import REFERENCES
 from schemas.manifest import WORDS, Word
 from schemas.payloads import Payload, Scalar, Status
+from schemas.words import counted
 
 UNKNOWN = "unknown"  # a finding that could not be measured: its rule is not met
 
@@ -190,14 +191,14 @@ def points_rule(evidence: Evidence) -> Rule:
     if evidence.good < FEWEST_POINTS:
         word = "not usable"
         reason = (
-            f"{counted(evidence.good, 'good ')}: at least {FEWEST_POINTS} are needed to measure "
-            "a scatter"
+            f"{counted(evidence.good, 'good point')}: at least {FEWEST_POINTS} are needed to "
+            "measure a scatter"
         )
     elif evidence.good < CARE_POINTS:
         word = "usable with care"
         reason = (
-            f"{counted(evidence.good, 'good ')}: at least {CARE_POINTS} are needed for a reliable "
-            "scatter"
+            f"{counted(evidence.good, 'good point')}: at least {CARE_POINTS} are needed for a "
+            "reliable scatter"
         )
     if reason and evidence.commonest:
         reason = f"{reason}; most common flag: {evidence.commonest}"
@@ -304,8 +305,3 @@ def steps_rule(name: str, words: str, steps: tuple[str, ...]) -> Rule:
     word: Word = "usable with care" if steps else "good"
     reason = f"{words}: {', '.join(steps)}" if steps else ""
     return Rule(name=name, found=found, goal="0", limit="none", word=word, reason=reason)
-
-
-def counted(points: int, kind: str = "") -> str:
-    """Return a number of points in words, singular or plural."""
-    return f"{points} {kind}point{'' if points == 1 else 's'}"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from schemas.flags import Quality
+from schemas.payloads import Defects, ImagetteHits
+from tasks.delivery.report.metrics import defect_rows
 from tests.support.visit_report import Visit, collect, row
 
 METRIC_KEYWORDS = ("MEDIAN", "ROBMEAN", "ROBSTD", "MAD", "P2PSTD", "CDPP2_5", "CDPP6_5", "VALIDPTS")
@@ -83,6 +85,14 @@ def test_the_results_of_the_defects_step_are_read_by_name(tmp_path: Path) -> Non
     blind = {"status": {"BDPIX_D1": "warning"}, "used": used}
     table = collect(Visit(ended={"defects": blind}), tmp_path)["whole_metrics"]
     assert row(table, "Hot pixels inside")["reason"] == "see defects in the table of steps"
+
+
+def test_hits_that_only_imagettes_show_follow_the_cosmic_rays_where_there_are_imagettes() -> None:
+    defects = Defects.model_validate({"step": "defects", "products": {}, "used": {"CR_ADD": 4}})
+    hits = ImagetteHits.model_validate({"step": "imagette_hits", "products": {}})
+    without, found = defect_rows([defects]), defect_rows([defects, hits])
+    assert [r for r in found if r not in without] == [found[2]]
+    assert (found[2].label, found[2].shown) == ("Pixels whose cosmic rays only imagettes show", "4")
 
 
 def test_lost_shares_are_those_of_event_and_quality_together(tmp_path: Path) -> None:
