@@ -8,7 +8,6 @@ from schemas.payloads import (
     CorrectedVisit,
     FirstScene,
     Inventory,
-    KnownDefects,
     Removed,
     Scene,
 )
@@ -60,27 +59,26 @@ def correct_visit(
     if full_array is not None:
         plate = solve_plate(full_array, found.stars, pointing, psf_1, settings.plate)
     stars_1 = find_stars(first, psf_1, plate, psf_use)
-    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars_1, psf_use=psf_use)
-    smearing = estimate_smearing(raw, scene, readout, linearity, prior, settings.smearing)
+    scene = Scene(**dict(first), psf=psf_1, stars=stars_1, psf_use=psf_use)
+    smearing = estimate_smearing(raw, scene, readout, linearity, settings.smearing)
     removed = Removed(background=background_1, smearing=smearing)
     stars = measure_stars(images, scene, readout, removed, settings.stars)
-    scene = Scene(look=look, pointing=pointing, psf=psf_1, stars=stars, psf_use=psf_use)
-    defects_1 = find_defects_1(images, events, scene, readout, removed, prior, limits)
+    scene = Scene(**dict(first), psf=psf_1, stars=stars, psf_use=psf_use)
+    defects_1 = find_defects_1(images, events, scene, readout, removed, limits)
 
     # second round: background, PSF, position and defects, with the results of the first
     removed = removed.with_defects(defects_1)
     background = estimate_background(images, scene, readout, removed, ring)
     smooth = Removed(background=background, smearing=smearing)
     removed = smooth.with_defects(defects_1)
-    psf = estimate_psf(images, scene, readout, removed, prior, settings.psf)
-    scene = Scene(look=look, pointing=pointing, psf=psf, stars=stars, psf_use=psf_use)
+    psf = estimate_psf(images, scene, readout, removed, settings.psf)
+    scene = Scene(**dict(first), psf=psf, stars=stars, psf_use=psf_use)
     position = estimate_position(images, scene, readout, removed, settings.position)
     placed = scene.placed(position)
     small, hits = calibrated.imagettes, None
     if small is not None:
         hits = find_imagette_hits(small, images, placed, readout, removed, limits)
-    known = KnownDefects(prior=prior, imagette_hits=hits)
-    defects = find_defects(images, events, placed, readout, smooth, known, limits)
+    defects = find_defects(images, events, placed, readout, smooth, hits, limits)
     removed = smooth.with_defects(defects)
 
     # the corrected images
@@ -96,7 +94,6 @@ def correct_visit(
     return CorrectedVisit(
         **dict(placed),
         **dict(removed),
-        prior=prior,
         calibration_stages=calibration_stages,
         first_background=background_1,
         first_psf=psf_1,

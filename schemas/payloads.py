@@ -261,6 +261,7 @@ class Scene(Bundle):
 
     look: Look
     pointing: Pointing
+    prior: Prior
     psf: Psf
     stars: Stars
     psf_use: PsfUse
@@ -286,13 +287,6 @@ class Removed(Bundle):
     def with_defects(self, defects: Defects) -> Removed:
         """Return a copy with these defects."""
         return self.model_copy(update={"defects": defects})
-
-
-class KnownDefects(Bundle):
-    """What is known of defects before the stacks are searched; None without imagettes."""
-
-    prior: Prior
-    imagette_hits: ImagetteHits | None = None
 
 
 class Fluxes(Bundle):
@@ -457,6 +451,7 @@ class CorrectedVisit(Payload):
         return Scene(
             look=self.look,
             pointing=self.pointing,
+            prior=self.prior,
             psf=self.psf,
             stars=self.stars,
             psf_use=self.psf_use,

@@ -30,8 +30,7 @@ from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import (
     Defects,
     Events,
-    KnownDefects,
-    Prior,
+    ImagetteHits,
     Product,
     ReadOut,
     Removed,
@@ -312,12 +311,11 @@ def find_defects_1(
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
-    prior: Prior,
     settings: DefectSettings,
 ) -> Leaves:
     """Find defects and cosmic rays in the sampled images."""
     sampled = read_look(scene.look).sampled
-    known = Known(read_bad_pixels(prior), count_saturated(events) > 0)
+    known = Known(read_bad_pixels(scene.prior), count_saturated(events) > 0)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.flatnonzero(sampled)
         hdus, used = look_for_defects("TERM_DEFECTS_1", rest, sampled, searched, known, settings)
@@ -340,13 +338,13 @@ def find_defects(
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
-    known: KnownDefects,
+    hits: ImagetteHits | None,
     settings: DefectSettings,
 ) -> Leaves:
     """Find cosmic rays, hot, dead and telegraphic pixels in all images."""
-    sampled, hits = read_look(scene.look).sampled, known.imagette_hits
+    sampled = read_look(scene.look).sampled
     seen = InImagettes.none() if hits is None else InImagettes.of(*read_imagette_hits(hits))
-    before = Known(read_bad_pixels(known.prior), count_saturated(events) > 0, seen)
+    before = Known(read_bad_pixels(scene.prior), count_saturated(events) > 0, seen)
     with open_images(calibrated) as images:
         rest, searched = Residuals.of(images, scene, readout, removed), np.arange(images.count)
         hdus, used = look_for_defects("TERM_DEFECTS", rest, sampled, searched, before, settings)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
-from schemas.payloads import Linearity, Prior, Product, ReadOut, Scene, Smearing
+from schemas.payloads import Linearity, Product, ReadOut, Scene, Smearing
 from schemas.settings import SmearingSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
@@ -216,7 +216,6 @@ def estimate_smearing(
     scene: Scene,
     readout: ReadOut,
     linearity: Linearity,
-    prior: Prior,
     settings: SmearingSettings,
 ) -> Leaves:
     """Model the smeared light of all stars, and fit the time of a shift to the top margin."""
@@ -225,7 +224,7 @@ def estimate_smearing(
     missing = "star catalogue" if made else "PSF of the visit"
     warnings = [] if known else [f"there is no {missing}: smeared light is not subtracted"]
     with open_exposures(raw) as exposures:
-        columns = Columns(exposures, scene, read_reference_psf(prior), settings.time)
+        columns = Columns(exposures, scene, read_reference_psf(scene.prior), settings.time)
         rate, scattered = np.zeros((2, exposures.count, exposures.shape[1]))
         margin, mjd = None, exposures.mjd
         if known:

@@ -42,7 +42,9 @@ from tasks.photometry.quality import (
     median_share,
     point_columns,
 )
+from tasks.scene.circles import Circles
 from tasks.scene.imagettes import Companions, ImagetteModel, companions, free_radius, imagette_model
+from tasks.scene.prior import read_reference_psf
 from tasks.scene.star_model import read_psf
 from tasks.scene.stars import read_field
 from tasks.scene.track import Track, read_track
@@ -152,12 +154,15 @@ class Extras(NamedTuple):
 
     dark: FloatArray
     smeared: FloatArray
-    field: FloatArray
     hot: FloatArray
+    field: FloatArray
     doubt: FloatArray  # error of the field stars
 
 
-@step("imagette_photometry", version="11", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+STANDING, FIELD = slice(3), slice(3, 5)  # extras that stand still, and those of the field stars
+
+
+@step("imagette_photometry", version="12", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
@@ -227,32 +232,35 @@ def free_radii(imagettes: Imagettes, x: FloatArray, y: FloatArray) -> FloatArray
 
 
 def measure_all(
-    circle: Circle, place: tuple[FloatArray, FloatArray], scene: Scene, thermal: DarkTerm
+    circle: Circle,
+    place: tuple[FloatArray, FloatArray],
+    scene: Scene,
+    thermal: DarkTerm,
 ) -> tuple[Measured, Extras]:
     """Measure the star and other charge in every imagette; `place` is in the imagettes."""
     imagettes, known, track = circle.imagettes, circle.known, read_track(scene.pointing)
-    field = doubt = None
+    field = circles = None
     lag = 0.0
     if circle.model is not None:
         lag = circle.model.model.lag
         field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
-        doubt = field.of_errors(scene.stars)
+        doubts = field.of_errors(scene.stars).flux
+        circles = Circles.of(field.psf, read_reference_psf(scene.prior), [circle.radius])
     measured, extras = np.empty((imagettes.count, 6)), np.zeros((imagettes.count, 5))
     for block, pixels in imagettes.blocks():
         for i, image in enumerate(pixels, block.start):
             x, y = float(place[0][i]), float(place[1][i])
             when = float(imagettes.mjd[i]), float(known.span[i])
-            others, doubtful = (
-                f.image(image.shape, x, y, *when, float(known.share[i]))
-                if f is not None
-                else np.zeros(image.shape)
-                for f in (field, doubt)
-            )
+            share, others = float(known.share[i]), np.zeros(image.shape)
+            if field is not None and circles is not None and np.isfinite(x + y):
+                others = field.image(image.shape, x, y, *when, share)
+                light, error = circles.light(field, doubts, *when)
+                extras[i, FIELD] = share * light[0], share * error[0]
             motion = track.during(*when, lag)
             measured[i] = circle.measure(i, image, x, y, motion, others)
             dark, smeared, still = standing_light(circle, i, thermal)
-            layers = (dark, smeared, others, still, doubtful)
-            extras[i] = [circle.sum(np.ascontiguousarray(a), x, y)[0] for a in layers]
+            layers = (dark, smeared, still)
+            extras[i, STANDING] = [circle.sum(np.ascontiguousarray(a), x, y)[0] for a in layers]
     return Measured(*measured.T), Extras(*extras.T)
 
 

@@ -20,7 +20,6 @@ from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import (
     Background,
     FirstScene,
-    Prior,
     Product,
     Psf,
     ReadOut,
@@ -403,7 +402,6 @@ def estimate_psf(
     scene: Scene,
     readout: ReadOut,
     removed: Removed,
-    prior: Prior,
     settings: PsfSettings,
 ) -> Leaves:
     """Re-estimate the super-resolved PSF from sampled images with nothing but the target.
@@ -421,7 +419,7 @@ def estimate_psf(
         sample = cut_stars(residuals, chosen, model.where, model.lag, residuals.warmth)
         middle = usual_place(residuals, chosen)
     constrain_levels(sample.stars, read_background(removed.background).error[chosen])
-    reference = reference_psf(read_reference_psf(prior), settings.size)
+    reference = reference_psf(read_reference_psf(scene.prior), settings.size)
     place, breathing = model.where.index(*middle), model.warm.spread > 0
     psf, scale, rounds = alternate(sample.stars, place, settings, reference, model, breathing)
     used |= {"PSF_ITER": int(used["PSF_ITER"]) + rounds, "PSF_EXC": float(np.median(scale))}

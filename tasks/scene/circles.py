@@ -1,0 +1,231 @@
+"""Light of field stars within circles about the target, from a table of what a circle holds.
+
+What a circle holds of a star depends on the star's place alone. It is the PSF convolved with the
+circle, which is smooth, and is tabulated on the PSF's fine grid. A star's whole light counts, to
+the edge of the PSF, at a fraction of the cost of drawing it.
+
+Stars outside of a circle contribute by their wings. The visit's images do not separate these from
+the level of the sky, and end too early, so they are those of the reference PSF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numba import njit
+
+from schemas.arrays import Float32Array, FloatArray
+from schemas.light_curves import DEFAULT_RADIUS
+from tasks.numerics.geometry import pixel_overlap
+from tasks.scene.optics import FINE, to_grid
+from tasks.scene.psf import CORE, UNLIKE, reference_psf
+from tasks.scene.stars import Field, along_arc, field_places
+
+# Relative error of what a circle holds of a star by its wings, or of what it lacks, with the wings
+# of the reference PSF and without: the mean error of CONTA_LC in simulated visits, see the tests.
+WING_ERROR, VISIT_WING_ERROR = 0.03, 0.2
+BLEND = 25.0, 35.0  # pixel; from the PSF of the visit to the wings of the reference
+WITHIN = DEFAULT_RADIUS, CORE  # whose light the two have in common, and by which they are compared
+
+
+@dataclass(frozen=True)
+class Circles:
+    """Circles about the target.
+
+    Attributes
+    ----------
+    radii : ndarray, shape (r,)
+        Radii [pixel].
+    shares : ndarray, shape (l, l, r)
+        Share of a star's light within each circle, on the fine grid of the star's place about
+        the centre, which is at index l // 2. It is 0 beyond.
+    wing_error : float
+        Relative error of the light in the wings of the PSF.
+    """
+
+    radii: FloatArray
+    shares: Float32Array
+    wing_error: float
+
+    @classmethod
+    def of(cls, psf: FloatArray, reference: FloatArray | None, radii: Sequence[float]) -> Circles:
+        """Tabulate the light within circles.
+
+        Parameters
+        ----------
+        psf : ndarray, shape (k, k)
+            PSF of the visit, on the fine grid, its centre at index k // 2.
+        reference : ndarray or None, shape (ny, nx)
+            Reference PSF, sampled by whole pixels.
+        radii : sequence of float
+            Radii, of length r [pixel].
+        """
+        whole = with_far_wings(psf, reference_grid(reference))
+        error = VISIT_WING_ERROR if whole is psf else WING_ERROR
+        return cls(np.asarray(radii, np.float64), circle_shares(whole, radii), error)
+
+    def light(
+        self, field: Field, errors: FloatArray, mjd: float, duration: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the light of field stars within the circles, and its error, (r,) [electron].
+
+        Errors of stars are added, since all colours, or the wings of all, may be wrong in the same
+        way.
+
+        Parameters
+        ----------
+        field : Field
+            The field stars.
+        errors : ndarray, shape (k,)
+            Errors of their fluxes [electron].
+        mjd : float
+            Middle of the image.
+        duration : float
+            From the start to the end of the image [s].
+        """
+        sums = np.zeros((3, len(self.radii)))
+        near = np.flatnonzero(field.away < self.shares.shape[0] / (2 * FINE))
+        if len(near):
+            x, y, roll = field.track.path(mjd, duration, field.lag)
+            few = along_arc(roll, float(field.away[near].max()))
+            path = roll[few] + field.turn, x[few], y[few]
+            places = field_places(field.xi[near], field.eta[near], *path, field.scale)
+            add_shares(sums, *places, field.flux[near], errors[near], self.shares)
+        return sums[0], np.hypot(sums[1], self.wing_error * sums[2])
+
+
+def circle_shares(psf: FloatArray, radii: Sequence[float]) -> Float32Array:
+    """Return the share of a star's light within circles by its place, as `Circles` has it.
+
+    `psf` is on the fine grid, shape (k, k), with its centre at index k // 2.
+    """
+    half = psf.shape[0] // 2
+    reach = int(np.ceil(FINE * (max(radii) + 1)))  # of a circle, in samples
+    size = 2 * (half + reach) + 1
+    grid = scipy.fft.next_fast_len(size, real=True)
+    # a place d of the star sees the circle at u where its PSF is sampled at u - d
+    spectrum = scipy.fft.rfft2(psf[::-1, ::-1], (grid, grid))
+    shares = np.empty((size, size, len(radii)), np.float32)
+    for k, radius in enumerate(radii):
+        areas = overlaps(reach, float(radius))
+        held = scipy.fft.irfft2(scipy.fft.rfft2(areas, (grid, grid)) * spectrum, (grid, grid))
+        # index of the place 0: that of the circle's centre, and of the reversed PSF's
+        first = reach + (psf.shape[0] - 1 - half) - size // 2
+        rows = np.arange(first, first + size) % grid
+        shares[:, :, k] = held[rows[:, None], rows]
+    shares[[0, -1]] = 0.0
+    shares[:, [0, -1]] = 0.0
+    return shares
+
+
+def reference_grid(plane: FloatArray | None) -> FloatArray | None:
+    """Return the reference PSF on the fine grid, shape (l, l), or None without one."""
+    if plane is None:
+        return None
+    spectrum = reference_psf(plane, min(plane.shape) // FINE * FINE)
+    return None if spectrum is None else to_grid(spectrum)
+
+
+def with_far_wings(psf: FloatArray, reference: FloatArray | None) -> FloatArray:
+    """Return a PSF with the far wings of the reference, for the same light within 25 pixels.
+
+    Parameters
+    ----------
+    psf : ndarray, shape (k, k)
+        PSF of the visit on the fine grid, its centre at index k // 2.
+    reference : ndarray or None, shape (l, l)
+        Reference PSF on such a grid. Without it, if it is no larger, or if its core is not like
+        the visit's, the PSF is returned.
+    """
+    if reference is None or reference.shape[0] <= psf.shape[0]:
+        return psf
+    edge = (reference.shape[0] - psf.shape[0]) // 2
+    inner = slice(edge, edge + psf.shape[0])
+    light, core = np.array(
+        [[p[from_centre(p.shape[0]) < r].sum() for p in (psf, reference)] for r in WITHIN]
+    )
+    if not (light > 0).all() or not abs(np.subtract(*(core / light))) < UNLIKE:
+        return psf
+    far = np.clip((from_centre(reference.shape[0]) - BLEND[0]) / (BLEND[1] - BLEND[0]), 0.0, 1.0)
+    extended = far * reference * (light[0] / light[1])
+    extended[inner, inner] += (1.0 - far[inner, inner]) * psf
+    return np.asarray(extended)
+
+
+def from_centre(size: int) -> FloatArray:
+    """Return the distance of each sample of a fine grid from its centre [pixel]."""
+    samples = np.arange(size) - size // 2
+    return np.asarray(np.hypot(samples[:, None], samples) / FINE)
+
+
+@njit(cache=True, nogil=True)
+def overlaps(reach: int, radius: float) -> FloatArray:
+    """Return the areas of pixels on the fine grid in a circle, shape (2 reach + 1,) twice."""
+    areas = np.empty((2 * reach + 1, 2 * reach + 1))
+    for row in range(areas.shape[0]):
+        for column in range(areas.shape[1]):
+            y, x = (row - reach) / FINE, (column - reach) / FINE
+            areas[row, column] = pixel_overlap(x - 0.5, y - 0.5, radius)
+    return areas
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cubic_weights(part: float, out: FloatArray) -> None:
+    """Write the weights of four samples for a place between the middle two, 0 <= part < 1.
+
+    They are those of Keys (1981, IEEE Trans. ASSP 29, 1153), exact for a parabola.
+    """
+    t, u = part, 1.0 - part
+    out[0], out[3] = -0.5 * t * u * u, -0.5 * u * t * t
+    out[1] = 1.0 - 2.5 * t * t + 1.5 * t * t * t
+    out[2] = 1.0 - 2.5 * u * u + 1.5 * u * u * u
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_shares(
+    sums: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    error: FloatArray,
+    shares: Float32Array,
+) -> None:
+    """Add what circles hold of stars on their paths.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (3, r)
+        Light within the circles, to which is added, the same of the errors, and the light that is
+        there by wings, or absent because of wings [electron].
+    x, y : ndarray, shape (k, m)
+        Places of the stars about the centre of the circles at m times [pixel].
+    flux, error : ndarray, shape (k,)
+        Fluxes of the stars and their errors [electron].
+    shares : ndarray, shape (l, l, r)
+        Table of the circles (see `Circles`).
+    """
+    size = shares.shape[0]
+    across, along, held = np.empty(4), np.empty(4), np.empty(shares.shape[2])
+    for k in range(x.shape[0]):
+        held[:] = 0.0
+        for t in range(x.shape[1]):
+            u, v = size // 2 + FINE * x[k, t], size // 2 + FINE * y[k, t]
+            # compared before they become integers, which hold neither NaN nor 1e30
+            if not (1.0 <= u < size - 2 and 1.0 <= v < size - 2):
+                continue
+            i, j = int(u), int(v)
+            cubic_weights(u - i, across)
+            cubic_weights(v - j, along)
+            for n in range(4):
+                for m in range(4):
+                    weight = along[n] * across[m] / x.shape[1]
+                    here = shares[j - 1 + n, i - 1 + m]
+                    for r in range(len(held)):
+                        held[r] += weight * here[r]
+        for r in range(len(held)):
+            sums[0, r] += flux[k] * held[r]
+            sums[1, r] += error[k] * held[r]
+            sums[2, r] += flux[k] * max(min(held[r], 1.0 - held[r]), 0.0)
