@@ -63,6 +63,9 @@ HIGH = 300.0
 
 SPIKE_FACTOR, SPIKE_SIGMA = 3.0, 10.0
 
+# of the target's light, which moves from near wings into the ring per degree of the telescope. In
+# flight a circle of 40 pixels loses 4e-4, of which about half stays within the ring
+HALO = 2e-4
 SUDDEN = 1.0  # of the usual background; excess over neighbouring images of a spike
 
 # electron; about a count of the converter, the smallest scatter assumed in the first round
@@ -224,7 +227,7 @@ def usual_place(look: LookTerm, images: Images) -> tuple[float, float]:
     return places[0], places[1]
 
 
-@step("background_1", version="9", payload=Background, leaves=["TERM_BACKGROUND_1"])
+@step("background_1", version="10", payload=Background, leaves=["TERM_BACKGROUND_1"])
 def estimate_background_1(
     calibrated: Product, first: FirstScene, settings: BackgroundSettings, stamp: int
 ) -> Leaves:
@@ -301,7 +304,7 @@ def choose_slopes(
     return found, np.where(slanted[:, None], planes[:, 2:4], 0.0)
 
 
-@step("background", "BKGSL_W", version="11", payload=Background, leaves=["TERM_BACKGROUND"])
+@step("background", "BKGSL_W", version="12", payload=Background, leaves=["TERM_BACKGROUND"])
 def estimate_background(
     calibrated: Product,
     scene: Scene,
@@ -347,6 +350,7 @@ class Surroundings:
         self.turn = np.where(np.isfinite(roll), roll, 0.0)
         self.sampled = np.flatnonzero(look.sampled & np.isfinite(roll))
         bad = (read_flags(removed.defects) & int(UNSTEADY)) != 0
+        self.area = np.pi * (settings.outer**2 - settings.inner**2)
         self.ring = ring_around(self.place, radii_of(settings), bad)
         self.steady = read_static(scene.look) - (0.0 if static is None else static)
 
@@ -380,8 +384,20 @@ class Surroundings:
             if np.isfinite(plane.level):
                 known = np.array([plane.level, plane.slope_x, plane.slope_y])
                 sector_means(pixels, clip * plane.sigma, known, means[i])
-        found[:, 1] *= excess(means, scatter)
+        found[:, 1] = np.hypot(found[:, 1] * excess(means, scatter), self.halo())
         return found, slope
+
+    def halo(self) -> FloatArray:
+        """Return how much light the telescope's temperature moves into the ring, (n,) [electron].
+
+        It is that of a pixel, and has the sign of the temperature, but is not known to better than
+        its own size.
+        """
+        rest = self.rest
+        if rest.model is None:
+            return np.zeros(rest.images.count)
+        degrees = rest.model.warm.spread * np.abs(rest.warmth)
+        return np.asarray(HALO * degrees * np.maximum(rest.flux, 0.0) / self.area)
 
 
 def better_plane(flat: Plane, sloped: Plane) -> Plane:

@@ -15,6 +15,8 @@ from tasks.numerics.robust import middle_and_scatter, robust_scatter
 # cells of the field: 5 degrees by 4 pixels, larger than the motion of a star in a minute
 ANGLES, DEPTH = 72, 4.0
 
+EDGE = 0.05  # of the limit, on either side; where pixels are counted for their density there
+LEAST_KEPT = 0.5  # of the influence of the kept pixels; less is chance, of few pixels
 FEWEST_PIXELS = 200  # needed to fit a plane
 
 STANDS_OUT = 5.0  # sigma; excess of a cell of the averaged field with a star
@@ -187,17 +189,20 @@ class Plane(NamedTuple):
 @inner_njit(cache=True, nogil=True, error_model="numpy")
 def normal_equations(
     pixels: Pixels, plane: FloatArray, limit: float, sloped: bool
-) -> tuple[FloatArray, FloatArray, float, float]:
+) -> tuple[FloatArray, FloatArray, float, float, float]:
     """Return the normal equations for a change of a plane, from the pixels within `limit` of it.
 
     Unless it is `sloped`, only its level changes.
 
-    These are left side, right side, sum of squares, and number of pixels.
+    These are left side, right side, sum of squares, and numbers of pixels within the limit and
+    within EDGE of it on either side.
     """
-    d0 = dx1 = dy1 = dxx = dxy = dyy = rx = ry = squares = n = 0.0
+    d0 = dx1 = dy1 = dxx = dxy = dyy = rx = ry = squares = n = edge = 0.0
     for k in range(pixels.value.size):
         x, y = pixels.dx[k], pixels.dy[k]
         d = pixels.value[k] - plane[0] - plane[1] * x - plane[2] * y
+        if np.abs(np.abs(d) - limit) <= EDGE * limit:
+            edge += 1.0
         if np.abs(d) <= limit:
             n += 1.0
             d0 += d
@@ -213,7 +218,7 @@ def normal_equations(
     if not sloped:  # the slope does not change
         dxx = dyy = 1.0
     normal = np.array([[n, dx1, dy1], [dx1, dxx, dxy], [dy1, dxy, dyy]])
-    return normal, np.array([d0, rx, ry]), squares, n
+    return normal, np.array([d0, rx, ry]), squares, n, edge
 
 
 @inner_njit(cache=True, nogil=True, error_model="numpy")
@@ -239,7 +244,9 @@ def fit_plane(
     Returns
     -------
     Plane
-        The level is NaN with fewer than FEWEST_PIXELS pixels.
+        The level is NaN with fewer than FEWEST_PIXELS pixels. Pixels at the limit come and go as
+        the plane moves, so that its error exceeds that of a mean, by the variance of an estimator
+        with a given influence of each pixel (Huber 1964, Ann. Math. Stat. 35, 73).
     """
     nothing = Plane(np.nan, np.nan, 0.0, 0.0, 0, np.nan)
     if pixels.value.size < FEWEST_PIXELS:
@@ -247,14 +254,16 @@ def fit_plane(
     plane = np.array([start[0], 0.0, 0.0])
     n, error, sigma = 0.0, np.nan, np.nan
     for _ in range(8):
-        normal, right, squares, n = normal_equations(pixels, plane, start[1], sloped)
+        normal, right, squares, n, edge = normal_equations(pixels, plane, start[1], sloped)
         if n < FEWEST_PIXELS or normal[1, 1] <= 0 or normal[2, 2] <= 0:
             return nothing
         inverse = np.linalg.inv(normal)
         move = inverse @ right
         plane += move
         sigma = np.sqrt(max(squares / n - (right[0] / n) ** 2, one_count * one_count / 12.0))
-        error = sigma * np.sqrt(inverse[0, 0])
+        # a pixel that crosses the limit changes the sum of the others by as much
+        kept = max(1.0 - edge / (2.0 * EDGE * n), LEAST_KEPT)
+        error = sigma * np.sqrt(inverse[0, 0]) / kept
         turned = np.hypot(move[1], move[2]) * outer
         if np.abs(move[0]) <= 1e-3 * error and turned <= 1e-3 * sigma:
             break

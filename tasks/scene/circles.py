@@ -149,8 +149,11 @@ def with_far_wings(psf: FloatArray, reference: FloatArray | None) -> FloatArray:
     )
     if not (light > 0).all() or not abs(np.subtract(*(core / light))) < UNLIKE:
         return psf
-    far = np.clip((from_centre(reference.shape[0]) - BLEND[0]) / (BLEND[1] - BLEND[0]), 0.0, 1.0)
-    extended = far * reference * (light[0] / light[1])
+    away = from_centre(reference.shape[0])
+    far = np.clip((away - BLEND[0]) / (BLEND[1] - BLEND[0]), 0.0, 1.0)
+    # the corners of the plane, further out than its edges, would come and go with the roll angle
+    extended = np.where(away < reference.shape[0] / (2 * FINE), far * reference, 0.0)
+    extended *= light[0] / light[1]
     extended[inner, inner] += (1.0 - far[inner, inner]) * psf
     return np.asarray(extended)
 

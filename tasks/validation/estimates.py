@@ -246,7 +246,9 @@ def measure_background(part: Part) -> list[Measure]:
     stacks = part.truth.stacks
     bias = part.products.term("bias", "TERM_BIAS")["LEVEL"]
     left = part.nexp * (stacks["BIAS"] - bias) / stacks["GAIN"]
-    error = ((term["LEVEL"] - stacks["BACKGROUND"] - left) / np.where(good, stated, 1.0))[good]
+    error = (term["LEVEL"] - stacks["BACKGROUND"] - left)[good]
+    # the constant comes first: divided by errors that differ, it would look like noise
+    error = (error - np.median(error)) / stated[good]
     return [Measure.of_series("background", error, scatter)]
 
 
@@ -350,7 +352,7 @@ def true_contamination(part: Part, row: int) -> float:
 
     It is relative to the light of the target in the same circle, in the stack `row`.
     """
-    psf, stars = part.truth.table("TRUTH_PSF").data.astype(float), part.truth.table("TRUTH_STARS")
+    psf, stars = round_psf(part), part.truth.table("TRUTH_STARS")
     roll = np.radians(part.truth.stacks["ROLL_ANGLE"][row])
     light = 0.0
     for xi, eta, flux in zip(stars["XI"][1:], stars["ETA"][1:], stars["FLUX"][1:], strict=True):
@@ -361,6 +363,17 @@ def true_contamination(part: Part, row: int) -> float:
             light += flux * light_within(psf, -x, -y, RADIUS)
     inside = overlap((psf.shape[0], psf.shape[1]), psf.shape[1] / 2, psf.shape[0] / 2, RADIUS)
     return light / (float(stars["FLUX"][0]) * float((inside * psf).sum()))
+
+
+def round_psf(part: Part) -> FloatArray:
+    """Return the true PSF without the corners of its image.
+
+    Its wings are round. A star whose light reached the target by a corner would seem to flicker
+    with the roll angle.
+    """
+    psf = part.truth.table("TRUTH_PSF").data.astype(float)
+    y, x = (np.arange(n) - (n - 1) / 2 for n in psf.shape)
+    return np.where(np.hypot(y[:, None], x) < min(psf.shape) / 2, psf, 0.0)
 
 
 def light_within(psf: FloatArray, x: float, y: float, radius: float) -> float:

@@ -19,6 +19,7 @@ from tasks.correction.background import check_ring, running_median, spikes, stee
 from tasks.correction.ring import (
     ANGLES,
     SECTORS,
+    Pixels,
     add_to_field,
     cells,
     excess,
@@ -73,6 +74,22 @@ def test_a_plane_is_found_and_stars_and_cosmic_rays_are_clipped() -> None:
     assert gy == pytest.approx(-0.08, abs=4 * 0.001)
     assert sigma == pytest.approx(8.0, rel=0.03)
     assert 22_000 < pixels < 23_500
+
+
+@pytest.mark.parametrize(("clip", "tails"), [(3.0, 0.0), (2.0, 0.0), (1.5, 0.0), (3.0, 0.2)])
+def test_error_of_a_level_is_the_scatter_of_clipped_levels(clip: float, tails: float) -> None:
+    """With tails, a fifth of the pixels scatters three times as much: warm pixels of an old CCD."""
+    rng = np.random.default_rng(12)
+    levels, errors = [], []
+    for _ in range(200):
+        sigma = np.where(rng.random(3_000) < tails, 24.0, 8.0)
+        value = rng.normal(0.0, sigma)
+        pixels = Pixels(*rng.uniform(-90, 90, (2, 3_000)), np.zeros(3_000, np.int64), value)
+        level, error, *_ = fit_planes(pixels, RING.outer, clip, 2.0)[0]
+        levels.append(level)
+        errors.append(error)
+    # the scatter of 200 levels is known to 5 %, three times that is allowed
+    assert np.std(levels) / np.mean(errors) == pytest.approx(1.0, abs=0.15)
 
 
 def test_with_half_of_the_ring_masked_the_level_at_the_target_stays() -> None:
