@@ -22,7 +22,7 @@ def measure_visit(
     events, detector, readout = calibrated.events, calibrated.detector, calibrated.readout
     apertures = measure_apertures(images, c.position, c.smearing, c.defects, calibrated.dark)
     psf_fit = fit_psf(images, scene, readout, removed)
-    contamination = estimate_contamination(images, scene, apertures)
+    contamination = estimate_contamination(images, scene, apertures, removed.background)
     fluxes = Fluxes(apertures=apertures, psf_fit=psf_fit, contamination=contamination)
     quality = assess_quality(images, events, detector, scene, removed, fluxes, settings.optimal)
     upstream = (*calibrated.terms(), *c.terms())

@@ -481,6 +481,7 @@ TERMS = {
                 "BKG_ERR",
                 "BKG_GRAD",
                 "BKG_WIN",
+                "BKG_STAR",
             ),
         ),
         _image(

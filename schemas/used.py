@@ -56,6 +56,7 @@ USED = {
         Keyword("BKG_Y", "real", "pixel", "y on the CCD to which the level refers"),
         Keyword("BKG_GRAD", "real", "electron/pixel", "median slope of the background"),
         Keyword("BKG_WIN", "real", "", "share of the ring that is used"),
+        Keyword("BKG_STAR", "real", "electron", "light of field stars that counts as background"),
         Keyword("PSF_TEMP", "real", "degC", "median telescope temperature of the PSF"),
         Keyword("PSF_TSTD", "real", "degC", "its scatter; 0: no change of the PSF"),
         Keyword("PSF_LAG", "real", "s", "delay of the attitude"),

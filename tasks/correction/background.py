@@ -27,6 +27,7 @@ from schemas.payloads import Background, FirstScene, Product, ReadOut, Removed, 
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.correction.ring import (
+    ANGLES,
     SECTORS,
     Plane,
     add_to_field,
@@ -40,6 +41,7 @@ from tasks.correction.ring import (
     slope_gain,
     used_pixels,
 )
+from tasks.correction.ring_starlight import starlight_in_level
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import ring_statistics, robust_scatter
@@ -146,6 +148,7 @@ class Measured:
     centre: tuple[float, float]  # where the background has its level, on the CCD [pixel]
     in_wings: bool = False  # the window is too small for the ring
     empty: BoolArray | None = None  # (n,) images without any pixel
+    stars: float = 0.0  # light of field stars that is part of the level [electron]
 
 
 def background_leaves(
@@ -180,6 +183,7 @@ def background_leaves(
         "BKG_ERR": float(np.median(error)),
         "BKG_GRAD": float(np.median(np.hypot(slope[:, 0], slope[:, 1]))),
         "BKG_WIN": float(windows.mean()),
+        "BKG_STAR": measured.stars,
     }
     columns = {
         "MJD_TIME": measured.mjd,
@@ -324,9 +328,10 @@ def estimate_background(
         sums = sky.average(settings)
         mean, windows = free_windows(sums)
         found, slope = sky.measure(windows, settings.clip, read_gain(readout.gain).gain)
+        stars = starlight_in_level(rest, scene, sky.ring, settings.clip, sky.sampled)
         centre = sky.place[0] + images.x_offset, sky.place[1] + images.y_offset
         small, empty = settings != intended, ~np.isfinite(look.flux)
-        measured = Measured(images.mjd, images.nexp, found, slope, centre, small, empty)
+        measured = Measured(images.mjd, images.nexp, found, slope, centre, small, empty, stars)
     warnings = []
     if windows.all() and (sums[..., 1] > 0).any() and crowded(sums):
         warnings.append(
@@ -378,14 +383,22 @@ class Surroundings:
             pixels = used_pixels(self.image(i), self.ring, float(self.turn[i]), windows)
             flat, sloped = fit_planes(pixels, self.ring.outer, clip, 1.0 / float(gains[i]))
             plane = better_plane(flat, sloped)
-            found[i] = plane.level + effects.background[i], plane.error, plane.pixels
+            found[i] = plane.level, plane.error, plane.pixels
             slope[i] = effects.slope[i] + np.array([plane.slope_x, plane.slope_y])
             scatter[i] = plane.sigma
             if np.isfinite(plane.level):
                 known = np.array([plane.level, plane.slope_x, plane.slope_y])
                 sector_means(pixels, clip * plane.sigma, known, means[i])
+        found[:, 0] += effects.background + self.usual_level(clip)
         found[:, 1] = np.hypot(found[:, 1] * excess(means, scatter), self.halo())
         return found, slope
+
+    def usual_level(self, clip: float) -> float:
+        """Return the level of the median image, which is not 0 where stars are everywhere."""
+        everywhere = np.ones((self.ring.distance.max() + 1, ANGLES), dtype=bool)
+        pixels = used_pixels(self.steady, self.ring, 0.0, everywhere)
+        level = fit_planes(pixels, self.ring.outer, clip, COUNT)[0].level
+        return level if np.isfinite(level) else 0.0
 
     def halo(self) -> FloatArray:
         """Return how much light the telescope's temperature moves into the ring, (n,) [electron].

@@ -1,8 +1,9 @@
 """Contamination: the light of field stars within the apertures, relative to the target's.
 
 The field of every image, rotated with the satellite, is summed within the same circles as the
-target. Its error is that of the fluxes of the field stars, measured or expected, and that of the
-wings of the PSF, by which stars outside of a circle contribute.
+target, minus what was subtracted with the sky. Its error is that of the fluxes of the field stars,
+measured or expected, and that of the wings of the PSF, by which stars outside of a circle
+contribute.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from schemas.arrays import FloatArray
 from schemas.light_curves import DEFAULT_RADIUS, RADII
-from schemas.payloads import Apertures, Contamination, Corrected, Scene
+from schemas.payloads import Apertures, Background, Contamination, Corrected, Scene
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
@@ -25,9 +26,11 @@ from tasks.visit.terms import PositionTerm, read_apertures, read_position
 
 
 @step(
-    "contamination", "CONTAMIN", version="8", payload=Contamination, leaves=["TERM_CONTAMINATION"]
+    "contamination", "CONTAMIN", version="9", payload=Contamination, leaves=["TERM_CONTAMINATION"]
 )
-def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertures) -> Leaves:
+def estimate_contamination(
+    corrected: Corrected, scene: Scene, apertures: Apertures, background: Background
+) -> Leaves:
     """Estimate the share of field stars' light in every aperture of every image."""
     assert scene.position is not None
     position, flux = read_position(scene.position), read_apertures(apertures).flux
@@ -37,7 +40,7 @@ def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertu
         field = read_field(scene.stars, model, read_track(scene.pointing))
         sums = errors = np.zeros((images.count, len(RADII)))
         if known and len(field.flux):
-            sums, errors = field_light(field, scene, images, position)
+            sums, errors = field_light(field, scene, images, position, background)
         mjd = images.mjd
     measured = np.isfinite(flux).all(axis=1) & np.isfinite(position.x) & np.isfinite(position.y)
     ratio, error = np.zeros_like(sums), np.zeros_like(sums)
@@ -56,16 +59,17 @@ def estimate_contamination(corrected: Corrected, scene: Scene, apertures: Apertu
 
 
 def field_light(
-    field: Field, scene: Scene, images: Images, position: PositionTerm
+    field: Field, scene: Scene, images: Images, position: PositionTerm, background: Background
 ) -> tuple[FloatArray, FloatArray]:
     """Return light of field stars within the circles, and its error, (n, radii) [electron].
 
     Both are 0 in images without a position of the target.
     """
     duration = field.track.span(images.nexp, images.exposure_time)
+    sky = float(background.used["BKG_STAR"])
     doubts = field.of_errors(scene.stars).flux
     circles = Circles.of(field.psf, read_reference_psf(scene.prior), RADII)
     light, errors = np.zeros((2, images.count, len(RADII)))
     for i in np.flatnonzero(np.isfinite(position.x) & np.isfinite(position.y)):
-        light[i], errors[i] = circles.light(field, doubts, float(images.mjd[i]), duration)
+        light[i], errors[i] = circles.light(field, doubts, float(images.mjd[i]), duration, sky)
     return light, errors

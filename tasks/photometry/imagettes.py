@@ -162,7 +162,7 @@ class Extras(NamedTuple):
 STANDING, FIELD = slice(3), slice(3, 5)  # extras that stand still, and those of the field stars
 
 
-@step("imagette_photometry", version="12", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="13", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
@@ -185,7 +185,7 @@ def measure_imagettes(
         if radius is None:
             radius = fitting_radius(free_radii(imagettes, *place), settings.inside)
         circle = Circle(imagettes, known, model, radius)
-        measured, extras = measure_all(circle, place, scene, read_dark(detector.dark))
+        measured, extras = measure_all(circle, place, scene, removed, read_dark(detector.dark))
         times = times_of(imagettes, stacks, known, of_stacks, read_track(scene.pointing))
         points = flag_points(imagettes, known, position, of_stacks, measured)
     warnings = []
@@ -235,12 +235,13 @@ def measure_all(
     circle: Circle,
     place: tuple[FloatArray, FloatArray],
     scene: Scene,
+    removed: Removed,
     thermal: DarkTerm,
 ) -> tuple[Measured, Extras]:
     """Measure the star and other charge in every imagette; `place` is in the imagettes."""
     imagettes, known, track = circle.imagettes, circle.known, read_track(scene.pointing)
     field = circles = None
-    lag = 0.0
+    lag, sky = 0.0, float(removed.background.used["BKG_STAR"])
     if circle.model is not None:
         lag = circle.model.model.lag
         field = read_field(scene.stars, read_psf(scene.psf, scene.psf_use.radius), track)
@@ -254,7 +255,7 @@ def measure_all(
             share, others = float(known.share[i]), np.zeros(image.shape)
             if field is not None and circles is not None and np.isfinite(x + y):
                 others = field.image(image.shape, x, y, *when, share)
-                light, error = circles.light(field, doubts, *when)
+                light, error = circles.light(field, doubts, *when, sky)
                 extras[i, FIELD] = share * light[0], share * error[0]
             motion = track.during(*when, lag)
             measured[i] = circle.measure(i, image, x, y, motion, others)

@@ -68,7 +68,7 @@ class Circles:
         return cls(np.asarray(radii, np.float64), circle_shares(whole, radii), error)
 
     def light(
-        self, field: Field, errors: FloatArray, mjd: float, duration: float
+        self, field: Field, errors: FloatArray, mjd: float, duration: float, subtracted: float = 0.0
     ) -> tuple[FloatArray, FloatArray]:
         """Return the light of field stars within the circles, and its error, (r,) [electron].
 
@@ -85,6 +85,8 @@ class Circles:
             Middle of the image.
         duration : float
             From the start to the end of the image [s].
+        subtracted : float
+            Light of field stars in each pixel that was subtracted as background [electron].
         """
         sums = np.zeros((3, len(self.radii)))
         near = np.flatnonzero(field.away < self.shares.shape[0] / (2 * FINE))
@@ -94,7 +96,8 @@ class Circles:
             path = roll[few] + field.turn, x[few], y[few]
             places = field_places(field.xi[near], field.eta[near], *path, field.scale)
             add_shares(sums, *places, field.flux[near], errors[near], self.shares)
-        return sums[0], np.hypot(sums[1], self.wing_error * sums[2])
+        light = sums[0] - np.pi * self.radii**2 * subtracted
+        return light, np.hypot(sums[1], self.wing_error * sums[2])
 
 
 def circle_shares(psf: FloatArray, radii: Sequence[float]) -> Float32Array:

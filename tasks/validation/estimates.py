@@ -327,15 +327,20 @@ def _star_scale(part: Part) -> float:
 
 
 def measure_contamination(part: Part) -> list[Measure]:
-    """Measure the error of CONTA_LC, mean and scatter, in some stacks."""
-    curve = part.products.curve("DEFAULT")
+    """Measure the error of CONTA_LC, mean and scatter, in some stacks.
+
+    What the background subtracts of the field stars is not in CONTA_LC, but in its own term.
+    """
+    curve, sky = part.products.curve("DEFAULT"), part.products.term("background", "TERM_BACKGROUND")
     rows = np.flatnonzero(curve.used & part.truth.good)
     if len(rows) >= 4:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, CONTAMINATED_STACKS).astype(int))]
     if len(rows) < 4:
         raise AbsentError("too few good stacks")
     true = np.array([true_contamination(part, int(row)) for row in rows])
-    error = PPM * (curve.table["CONTA_LC"][rows].astype(float) - true)
+    area = np.pi * curve.radius**2
+    subtracted = area * float(sky.header["BKG_STAR"]) / float(np.median(curve.flux[rows]))
+    error = PPM * (curve.table["CONTA_LC"][rows].astype(float) + subtracted - true)
     stated = PPM * curve.table["CONTA_LC_ERR"][rows].astype(float)
     pull = (error / stated)[stated > 0]
     # the error is common to all stacks of a visit: each visit is one draw of it
