@@ -12,6 +12,7 @@ from schemas.flags import PixelFlag
 from schemas.settings import DefectSettings
 from tasks.correction.telegraphic import find_telegraphic
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known
+from tasks.numerics.squares import median_of_squares
 from tasks.scene.residuals import Residuals
 
 MANY = 4  # images; over fewer, the scatter of a pixel is mostly chance
@@ -106,7 +107,7 @@ def usual_scatter(scatter: FloatArray, noise: FloatArray, count: int) -> FloatAr
     own scatter as far as it exceeds two errors.
     """
     ratio = scatter / np.maximum(noise, LEAST_NOISE)
-    around = scipy.ndimage.median_filter(ratio, ALIKE, mode="nearest")
+    around = median_of_squares(ratio, ALIKE)
     own = ratio / (1.0 + 2.0 * 1.17 / np.sqrt(count))
     return np.asarray(noise * np.maximum(np.maximum(around, own), 1.0))
 
@@ -136,7 +137,7 @@ def above_neighbours(median: FloatArray, outside: BoolArray) -> FloatArray:
     The star's far wings and errors of its PSF cancel. Pixels outside of the window are ignored, and
     have no excess.
     """
-    usual = scipy.ndimage.median_filter(median, NEIGHBOURHOOD, mode="nearest")
+    usual = median_of_squares(median, NEIGHBOURHOOD)
     edge = ~outside & scipy.ndimage.maximum_filter(outside, NEIGHBOURHOOD, mode="nearest")
     if edge.any():
         around = np.pad(

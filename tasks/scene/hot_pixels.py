@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage
 
 from schemas.arrays import BoolArray, ComplexArray, FloatArray
 from schemas.settings import PsfSettings
 from tasks.numerics.robust import median_of_known
+from tasks.numerics.squares import median_of_squares
 from tasks.scene.psf import Others, alternate
 from tasks.scene.star_model import Shape, Stamps, Star, StarModel, Warmth, circle
 
@@ -67,7 +67,7 @@ def find_hot(stars: list[Star], psf: Shape, inside: BoolArray, limit: float) -> 
     median = median_of_known((stamps - models).astype(np.float32)).astype(np.float64)
     median = np.where(np.isfinite(median), median, 0.0)
     light, floor = np.maximum(models.mean(axis=0), 0.0), float(np.median([s.floor for s in stars]))
-    around = scipy.ndimage.median_filter(median, SQUARE, mode="nearest")
+    around = median_of_squares(median, SQUARE)
     above = median - around
     error = 1.2533 * np.sqrt((light + floor + np.maximum(median, 0.0)) / len(stars))
     excess = np.where(above > SIGMA * error + limit * light, above, 0.0)

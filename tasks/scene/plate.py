@@ -30,6 +30,7 @@ from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import sky_to_tangent
 from tasks.numerics.robust import MAD_TO_SIGMA, robust_scatter
+from tasks.numerics.squares import median_of_squares
 from tasks.scene.catalogue import find_target
 from tasks.scene.stars import field_places
 from tasks.scene.track import read_track
@@ -121,7 +122,7 @@ def without_specks(image: FloatArray) -> FloatArray:
     Hot pixels and tracks of cosmic rays are finer than a star and disappear.
     """
     filled = np.where(np.isfinite(image), image, 0.0).astype(np.float32).astype(np.float64)
-    return np.asarray(scipy.ndimage.median_filter(filled, SQUARE, mode="nearest"))
+    return median_of_squares(filled, SQUARE)
 
 
 @dataclass(frozen=True)

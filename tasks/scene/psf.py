@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from schemas.arrays import ComplexArray, FloatArray
 from schemas.light_curves import DEFAULT_RADIUS
@@ -21,6 +20,7 @@ from schemas.terms import TERMS
 from tasks.engine.step import Leaves
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.squares import median_of_squares
 from tasks.scene.optics import (
     FINE,
     frequencies,
@@ -72,7 +72,7 @@ def prior_scale(stars: list[Star], models: list[FloatArray], sigma_clip: float =
     missing = ~np.isfinite(pulls)
     pulls = np.where(missing, 0.0, pulls)
     own: FloatArray = MAD_TO_SIGMA * np.median(np.abs(pulls), axis=0)
-    around: FloatArray = median_filter(own, ALIKE, mode="nearest")
+    around = median_of_squares(own, ALIKE)
     excess = (own / np.maximum(around, 1e-9) - 1.0) * np.sqrt(len(stars)) / MAD_ERROR
     share = np.clip((excess - 2.0) / 3.0, 0.0, 1.0)
     return np.asarray(np.maximum(around + share * (own - around), sigma_clip))
@@ -298,7 +298,7 @@ def tidied(mean: ComplexArray, change: ComplexArray | None, radius: float) -> Sh
     wing: FloatArray = np.clip((away - WINGS[0]) / (WINGS[1] - WINGS[0]), 0.0, 1.0)
 
     def smooth(grid: FloatArray) -> FloatArray:
-        around = median_filter(grid, DETAIL * FINE + 1, mode="nearest")
+        around = median_of_squares(grid, DETAIL * FINE + 1)
         return np.asarray((1.0 - wing) * grid + wing * around)
 
     # the corners of the stamp, which are unconstrained, are dark
