@@ -142,7 +142,8 @@ def _without_target(
     These are left side, right side, the target's parameters for unchanged factors (the Schur
     complement of the joint equations), and the diagonal of the left side without the target.
     """
-    weighted = scipy.sparse.diags_array(weight) @ drawing
+    weighted = drawing.copy()
+    weighted.data *= weight[drawing.indices]
     left, right = (drawing.T @ weighted).toarray(), np.asarray(weighted.T @ away)
     diagonal = np.diag(left).copy()
     if not own.shape[1]:
