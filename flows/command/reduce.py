@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,8 @@ def reduce_showing(
     from flows.runs.reduction import run_reduce
     from flows.service.engine import engine_for
     from tasks.kernels import is_cold
+
+    gc.freeze()  # what was imported stays: no collection of garbage needs to visit it
 
     def chosen() -> contextlib.AbstractContextManager[str]:
         if is_cold():
