@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
-from schemas.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from schemas.arrays import BoolArray, Complex64Array, ComplexArray, FloatArray, IntArray
 from schemas.light_curves import DEFAULT_RADIUS
 from schemas.payloads import (
     Background,
@@ -307,9 +307,7 @@ class Neighbours:
         self.ring = ~circle(size, size / 2, size / 2, ring) & circle(
             size, size / 2, size / 2, size / 2
         )
-        self.light = [
-            [self._light(k, np.array([c])) for c in self.close] for k in range(len(sample.stars))
-        ]
+        self.motions = [[self._motion(k, c) for c in self.close] for k in range(len(sample.stars))]
         self.unlike = [
             unlike(size, (star.x, star.y), self._offsets(k)) for k, star in enumerate(sample.stars)
         ]
@@ -318,10 +316,10 @@ class Neighbours:
         self.divided = False  # whether the blend is divided into target and companions
         self._join()
 
-    def _light(self, k: int, which: IntArray) -> ComplexArray:
-        """Return the light of stars about the target in image `k` of the sample."""
+    def _motion(self, k: int, star: int) -> Complex64Array:
+        """Return the transfer function of a star about the target in image `k` of the sample."""
         mjd, span, size = float(self.sample.mjd[k]), self.sample.span, self.sample.where.size
-        return self.field.transfer(which, mjd, span, size)
+        return self.field.motion(star, mjd, span, size)
 
     def _offsets(self, k: int) -> FloatArray:
         """Return the places of the companions relative to the target, shape (c, 2) [pixel]."""
@@ -331,9 +329,11 @@ class Neighbours:
         """Make the companions part of the target's model, with the latest fluxes."""
         if not len(self.close):
             return
-        shares = np.maximum(self.factors[self.close], 0.0) / self.usual
-        for star, light in zip(self.sample.stars, self.light, strict=True):
-            star.join(np.sum([f * one for f, one in zip(shares, light, strict=True)], axis=0))
+        flux, shares = self.field.flux[self.close], np.maximum(self.factors[self.close], 0.0)
+        parts = list(zip(shares / self.usual, flux, strict=True))
+        for star, motions in zip(self.sample.stars, self.motions, strict=True):
+            lights = [s * (f * one) for (s, f), one in zip(parts, motions, strict=True)]
+            star.join(np.sum(lights, axis=0))
 
     def __call__(self, psf: Shape) -> None:
         """Draw the neighbours with a PSF, fit their fluxes, and renew the stamps."""
@@ -385,7 +385,7 @@ class Neighbours:
         if n not in self.close:
             return self._draw(field.only(np.array([n])), k)
         star, size = self.sample.stars[k], self.sample.where.size
-        light = self.light[k][int(np.flatnonzero(self.close == n)[0])]
+        light = self.field.flux[n] * self.motions[k][int(np.flatnonzero(self.close == n)[0])]
         return render(psf.at(star.warmth), light, Shift.by(star.x, star.y, size))
 
     def _draw(self, field: Field, k: int) -> FloatArray:

@@ -134,14 +134,14 @@ class Star:
 
     # companions that move with the star: the sum of their transfer functions about its place, each
     # times its flux over the star's
-    companions: ComplexArray | None = None
-    # transfer function of the motion; in single precision, since those of a sample are kept, it
-    # changes the flux by 0.01 ppm
+    companions: Complex64Array | None = None
+    # transfer function of the motion; in single precision, since those of a sample are kept, both
+    # change the flux by 0.01 ppm
     blur: Complex64Array | None = None
 
     def join(self, companions: ComplexArray) -> None:
         """Let the model be that of the star with its companions, which are part of the stamp."""
-        self.companions, self.blur = companions, None
+        self.companions = companions.astype(np.complex64)
 
     def settled(self, moved: float, changed: float) -> bool:
         """Return whether a fit has converged that moved the star [pixel] and changed its flux."""
@@ -156,11 +156,8 @@ class Star:
     def blurred(self, size: int) -> Complex64Array:
         """Return the transfer function of the star, and its companions, about its place."""
         if self.blur is None:
-            blur = motion_transfer(*self.motion, size)
-            if self.companions is not None:
-                blur += self.companions.astype(np.complex64)
-            self.blur = blur
-        return self.blur
+            self.blur = motion_transfer(*self.motion, size)
+        return self.blur if self.companions is None else self.blur + self.companions
 
     def drawn(self, psf: Shape) -> FloatArray:
         """Return the star's image without its level [electron]."""

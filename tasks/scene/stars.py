@@ -263,11 +263,15 @@ class Field:
         size : int
             Side of the stamp [pixel].
         """
-        x, y = self._about(which, mjd, duration)
         total = np.zeros((FINE * size, size + 1), complex)
-        for k, star in enumerate(which):
-            total += self.flux[star] * motion_transfer(x[k], y[k], size)
+        for star in which:
+            total += self.flux[star] * self.motion(star, mjd, duration, size)
         return total
+
+    def motion(self, star: int, mjd: float, duration: float, size: int) -> Complex64Array:
+        """Return the transfer function of one star; parameters are those of `transfer`."""
+        x, y = self._about(np.array([star]), mjd, duration)
+        return motion_transfer(x[0], y[0], size)
 
     def offsets(self, which: IntArray, mjd: float, duration: float) -> FloatArray:
         """Return mean places x, y of some stars relative to the target's, shape (k, 2) [pixel]."""
