@@ -56,7 +56,7 @@ def specks(image: FloatArray, seed: float, neighbour: float) -> BoolArray:
     """
     smooth = without_specks(image)
     excess = image - smooth
-    noise = MAD_TO_SIGMA * float(np.nanmedian(np.abs(excess)))
+    noise = MAD_TO_SIGMA * float(np.nanmedian(np.abs(excess), overwrite_input=True))
     hit = np.zeros(image.shape, dtype=bool)
     if noise > 0:
         find_hits(np.where(smooth < DARKNESS * noise, excess / noise, np.nan), seed, neighbour, hit)

@@ -89,9 +89,12 @@ def sample_statistics(
     telegraphic = np.zeros(median.shape, dtype=bool)
     if len(chosen) < MANY:
         return Sample(median, np.zeros_like(median), noise, star, noise, telegraphic, outside)
-    scatter = MAD_TO_SIGMA * np.median(
-        np.abs(residuals - median.astype(np.float32)), axis=0
-    ).astype(np.float64)
+    away = residuals - median.astype(np.float32)
+    np.abs(away, out=away)
+    # copies of the sample would be a tenth of the memory of a reduction
+    middle = np.median(away, axis=0, overwrite_input=True)
+    del away
+    scatter = MAD_TO_SIGMA * middle.astype(np.float64)
     usual = usual_scatter(scatter, noise, len(chosen))
     sample = Sample(median, scatter, usual, star, noise, telegraphic, outside)
     mark_telegraphic(residuals, sample, likely, settings)

@@ -104,7 +104,9 @@ def sky_surface(image: FloatArray, rounds: int = 20) -> tuple[FloatArray, float]
             break
         kept = again
     x, y = (2 * np.arange(nx) + 1) / nx - 1, (2 * np.arange(ny) + 1) / ny - 1
-    surface = sum(c * t for c, t in zip(coefficients, terms(*np.meshgrid(x, y)), strict=True))
+    # terms of one coordinate are a row or a column: six whole frames would be 50 MB
+    over = terms(*np.meshgrid(x, y, sparse=True))
+    surface = sum(c * t for c, t in zip(coefficients, over, strict=True))
     return np.asarray(surface), scatter
 
 
