@@ -25,7 +25,7 @@ from schemas import errors
 from schemas.flags import PixelFlag, Quality
 from schemas.inputs import REFERENCES, VISIT_INPUTS, Input
 from schemas.payloads import Bundle
-from schemas.products import Column, Keyword, Structure, soc_extnames, soc_structure
+from schemas.products import PER_RADIUS, Column, Keyword, Structure, soc_extnames, soc_structure
 from schemas.settings import PipelineSettings, Settings
 from schemas.terms import COMPANIONS, FIRST_ROUND, TERMS
 from schemas.used import USED
@@ -74,6 +74,8 @@ def sections() -> dict[str, type[Settings]]:
 
 def allowed_values(field: FieldInfo) -> str:
     """Return the type and the limits of a setting."""
+    if typing.get_origin(field.annotation) is tuple:
+        return listed_numbers(field)
     types = typing.get_args(field.annotation) or (field.annotation,)
     names = {float: "number", int: "integer", bool: "true or false", str: "text"}
     choices = [
@@ -82,6 +84,18 @@ def allowed_values(field: FieldInfo) -> str:
         if choice is not type(None)
     ]
     return ", ".join([" or ".join(choices), *limits(field)])
+
+
+def listed_numbers(field: FieldInfo) -> str:
+    """Return how many numbers a list may hold, and their limits."""
+    most = next(rule.max_length for rule in field.metadata if hasattr(rule, "max_length"))
+    _, number = typing.get_args(typing.get_args(field.annotation)[0])
+    return ", ".join([f"list of up to {most} numbers", *limits(number)])
+
+
+def default_text(value: object) -> str:
+    """Return the default of a setting as a settings file has it."""
+    return str(list(value) if isinstance(value, tuple) else value).lower()
 
 
 def limits(field: FieldInfo) -> list[str]:
@@ -104,7 +118,7 @@ def settings_table(name: str | None = None) -> str:
     rows = [
         (
             code(f"{section}.{key}"),
-            "not set" if field.default is None else code(str(field.default).lower()),
+            "not set" if field.default is None else code(default_text(field.default)),
             allowed_values(field),
             field.description,
         )
@@ -241,11 +255,15 @@ def columns(declared: Iterable[Column]) -> str:
     """Return a table of declared columns."""
     return table(
         ("column", "type", "unit", "meaning"),
-        [
-            (code(c.name), c.type + (f" × {c.size}" if c.size > 1 else ""), c.unit, c.meaning)
-            for c in declared
-        ],
+        [(code(c.name), c.type + elements(c), c.unit, c.meaning) for c in declared],
     )
+
+
+def elements(column: Column) -> str:
+    """Return how many elements a cell of a column has, unless it is one."""
+    if column.size == PER_RADIUS:
+        return " × radii"
+    return f" × {column.size}" if column.size > 1 else ""
 
 
 def keywords(declared: Iterable[Keyword]) -> str:

@@ -20,8 +20,11 @@ def measure_visit(
     """Measure the target, assess the quality of the points, and write the light curves."""
     c, images, scene, removed = corrected, corrected.subarray, corrected.scene, corrected.removed
     events, detector, readout = calibrated.events, calibrated.detector, calibrated.readout
-    apertures = measure_apertures(images, c.position, c.smearing, c.defects, calibrated.dark)
-    psf_fit = fit_psf(images, scene, readout, removed)
+    circles = settings.apertures
+    apertures = measure_apertures(
+        images, c.position, c.smearing, c.defects, calibrated.dark, circles
+    )
+    psf_fit = fit_psf(images, scene, readout, removed, circles)
     contamination = estimate_contamination(images, scene, apertures, removed.background)
     fluxes = Fluxes(apertures=apertures, psf_fit=psf_fit, contamination=contamination)
     quality = assess_quality(images, events, detector, scene, removed, fluxes, settings.optimal)

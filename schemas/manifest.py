@@ -76,6 +76,7 @@ Time = Annotated[
 Release = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,59}$")]
 Integer = Annotated[int, Field(ge=-_WIDEST, lt=_WIDEST)]
 Value = Annotated[bool | int | float | str, AfterValidator(_bounded)]
+Numbers = Annotated[tuple[float, ...], Field(max_length=100)]
 _KINDS = {declared.kind: declared.first for declared in REFERENCES}
 
 _Part = Annotated[int, Field(ge=0, le=99)]  # of a version
@@ -268,7 +269,7 @@ class Manifest(Payload):
     published: Time
     software: Annotated[dict[Name, Release], Field(max_length=100)]
     baseline: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] | None = None
-    settings: Annotated[dict[Name, dict[Name, Value | None]], Field(max_length=100)]
+    settings: Annotated[dict[Name, dict[Name, Value | Numbers | None]], Field(max_length=100)]
     inventory: ListedInventory
     steps: Annotated[tuple[StepEntry, ...], Field(min_length=1, max_length=1000)]
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=10_000)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -48,6 +48,10 @@ BITPIX: Mapping[str, int] = {
     "float": -32,
     "double": -64,
 }
+
+# Size of a column with one element per radius: a visit has as many as its settings ask for.
+PER_RADIUS = 0
+
 _SIZED = re.compile(r"^([a-z]+\d*)\((\d+)\)$")
 
 
@@ -71,8 +75,9 @@ class Keyword:
 class Column:
     """One table column; `size` is the length of a string or the number of elements.
 
-    `per` lists the radii or light curves for each of which the column has an element or a row. It
-    is not written to files, but changes what a step computes, hence its key.
+    `size` is `PER_RADIUS` if there is one element per radius of the visit. `per` lists the radii or
+    light curves for each of which the column always has an element or a row. It is not written to
+    files, but changes what a step computes, hence its key.
     """
 
     name: str
@@ -134,6 +139,13 @@ class Structure:
     def is_table(self) -> bool:
         """Whether this is a binary table."""
         return bool(self.columns)
+
+    def for_radii(self, count: int) -> Structure:
+        """Return the structure for a visit with this number of radii."""
+        if not any(column.size == PER_RADIUS for column in self.columns):
+            return self
+        columns = (replace(c, size=count) if c.size == PER_RADIUS else c for c in self.columns)
+        return replace(self, columns=tuple(columns))
 
     def column(self, name: str) -> Column:
         """Return the declaration of column `name`."""

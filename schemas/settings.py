@@ -7,11 +7,11 @@ depend on it.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.light_curves import RADII
+from schemas.light_curves import RADII, RINF_RADIUS, Radii, circle_name, radii_with
 
 _PAIR = r"[0-9]{1,9}(\.[0-9]{0,12})? +[0-9]{1,4}(\.[0-9]{0,12})?"  # of numbers
 _PAIRS = rf"{_PAIR}(, *{_PAIR})*"
@@ -298,6 +298,56 @@ class PositionSettings(Settings):
     iterations: int = Field(20, ge=1, le=100, description="largest number of iterations")
 
 
+MOST_RADII, DECIMALS = 10, 2
+_RADIUS = {"ge": 3, "le": 50}  # [pixel]
+
+
+class ApertureSettings(Settings):
+    """Circles that follow the target."""
+
+    radii: tuple[Annotated[float, Field(**_RADIUS)], ...] = Field(
+        (),
+        max_length=MOST_RADII,
+        json_schema_extra={"uniqueItems": True},
+        description="radii of further circles, each with a light curve such as R12.5 [pixel]; "
+        "every visit has those of 15, 16 ... 40 and 22.5 pixels",
+    )
+
+    @field_validator("radii", mode="before")
+    @classmethod
+    def _read_radii(cls, value: object) -> tuple[float, ...]:
+        """Return the radii in rising order, from a list or a single number."""
+        radii = list(value) if isinstance(value, list | tuple) else [value]
+        if len(radii) > MOST_RADII:
+            raise ValueError(f"has {len(radii)} radii, expected at most {MOST_RADII}")
+        return tuple(sorted(_checked_radius(radius, radii) for radius in radii))
+
+    @property
+    def all_radii(self) -> Radii:
+        """All radii of the visit, in rising order [pixel]."""
+        return radii_with(self.radii)
+
+
+def _checked_radius(radius: object, radii: list[object]) -> float:
+    """Return a further radius as a number; ValueError with what is wrong with it."""
+    least, most = _RADIUS["ge"], _RADIUS["le"]
+    text = str(radius)[:20]
+    if isinstance(radius, bool) or not isinstance(radius, int | float):
+        raise ValueError(f"{text!r} is not a number, expected radii such as [12.5, 45]")
+    if not least <= radius <= most:  # NaN too
+        raise ValueError(f"{text} is not from {least} to {most} pixels")
+    if radius in RADII:
+        name = "RINF" if radius == RINF_RADIUS else circle_name(radius)
+        raise ValueError(f"every visit has a circle of {radius:g} pixels: the light curve {name}")
+    if round(radius, DECIMALS) != radius:
+        raise ValueError(
+            f"{text} has more than {DECIMALS} decimals; the nearest is {round(radius, DECIMALS):g}"
+        )
+    if (times := radii.count(radius)) > 1:
+        raise ValueError(f"{radius:g} occurs {times} times")
+    return float(radius)
+
+
 class OptimalSettings(Settings):
     """Radii among which the light curve OPTIMAL is chosen."""
 
@@ -317,7 +367,7 @@ class OptimalSettings(Settings):
         if not any(self.smallest <= radius <= self.largest for radius in RADII):
             raise ValueError(
                 f"no circle has a radius from {self.smallest:g} to {self.largest:g} pixels; the "
-                "radii are 15, 16 ... 40 and 22.5"
+                "radii are 15, 16 ... 40 and 22.5 (those of apertures.radii are no candidates)"
             )
         return self
 
@@ -421,6 +471,7 @@ class PipelineSettings(Settings):
     smearing: SmearingSettings = SmearingSettings()
     defects: DefectSettings = DefectSettings()
     position: PositionSettings = PositionSettings()
+    apertures: ApertureSettings = ApertureSettings()
     optimal: OptimalSettings = OptimalSettings()
     imagettes: ImagetteSettings = ImagetteSettings()
     detrend: DetrendSettings = DetrendSettings()

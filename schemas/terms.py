@@ -15,7 +15,7 @@ from schemas.light_curves import (
     LIGHT_CURVES,
     RADII,
 )
-from schemas.products import Column, Keyword, Structure
+from schemas.products import PER_RADIUS, Column, Keyword, Structure
 from schemas.used import USED
 
 _VERSION = {"EXT_VER": Keyword("EXT_VER", "string", "", "version of this declaration", "1")}
@@ -110,8 +110,8 @@ _SATELLITE = (
 
 
 def _within_radii(name: str, unit: str, meaning: str) -> Column:
-    """Declare a column with a value within each radius."""
-    return Column(name, "double", unit, meaning, len(RADII), per=RADII)
+    """Declare a column with a value within each radius of the visit."""
+    return Column(name, "double", unit, meaning, PER_RADIUS, per=RADII)
 
 
 TERMS = {
@@ -522,7 +522,7 @@ TERMS = {
         ),
         _table(
             "TERM_APERTURES_RADII",
-            "radii of the apertures",
+            "radii of the apertures of the visit, in rising order",
             Column("RADIUS", "double", "pixel", "radius", per=RADII),
         ),
         _table(

@@ -47,10 +47,19 @@ def config_lines(rows: list[SettingInForce]) -> list[str]:
         section, _, name = row.setting.partition(".")
         if f"[{section}]" not in lines:
             lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
-        source = "default" if row.source == "default" else f"{row.source}; default {row.default}"
+        source = (
+            "default"
+            if row.source == "default"
+            else f"{row.source}; default {default_text(row.default)}"
+        )
         value = f"# {name} is not set" if row.value is None else f"{name} = {toml_value(row.value)}"
         lines.append(f"{value:28s}  # {source}; {row.meaning}")
     return lines
+
+
+def default_text(value: Any) -> str:
+    """Return a default for the eye."""
+    return toml_value(value) if isinstance(value, tuple) else str(value)
 
 
 def toml_value(value: Any) -> str:

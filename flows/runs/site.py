@@ -20,9 +20,9 @@ class SettingInForce(Payload):
     """A setting: its value, where the value comes from, and the default."""
 
     setting: str
-    value: Scalar | None
+    value: Scalar | tuple[float, ...] | None
     source: str  # --set, a file, or default
-    default: Scalar | None
+    default: Scalar | tuple[float, ...] | None
     meaning: str
 
     @property

@@ -14,11 +14,11 @@ from schemas.light_curves import (
     FIXED,
     IMAGETTE,
     IMAGETTE_PSF,
-    LIGHT_CURVES,
     OPTIMAL,
     PSF,
     RADII,
     Way,
+    circles,
 )
 from schemas.payloads import (
     Background,
@@ -42,7 +42,7 @@ from tasks.files.reader import Value
 from tasks.files.writer import NewHdu
 from tasks.visit.headers import Source, step_keywords, visit_keywords
 from tasks.visit.images import Images, open_images, open_imagettes
-from tasks.visit.terms import term_column
+from tasks.visit.terms import columns_by_radius, read_apertures, term_column
 
 Columns = dict[str, AnyArray]
 
@@ -254,26 +254,22 @@ def stack_columns(
 
 def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Curve]:
     """Return the light curves of the stacked images; `level` is the background [electron/pixel]."""
-    flux, areas, dark, smeared, fixed = term_column(
-        photometry.apertures.product,
-        "TERM_APERTURES",
-        *("FLUX", "AREA", "DARK", "SMEARING", "FIXED"),
+    sums, quality = read_apertures(photometry.apertures), photometry.quality.product
+    flux, radii = sums.flux, sums.radii
+    ratio, ratio_error = columns_by_radius(
+        photometry.contamination.product, "TERM_CONTAMINATION", radii, "RATIO", "ERROR"
     )
-    ratio, ratio_error = term_column(
-        photometry.contamination.product, "TERM_CONTAMINATION", "RATIO", "ERROR"
-    )
-    error, loss, best, best_error, fixed_error, psf, psf_error = term_column(
-        photometry.quality.product,
-        "TERM_QUALITY",
-        *("FLUXERR", "LOSS", "OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR"),
+    error, loss = columns_by_radius(quality, "TERM_QUALITY", radii, "FLUXERR", "LOSS")
+    best, best_error, fixed_error, psf, psf_error = term_column(
+        quality, "TERM_QUALITY", *("OPT_FLUX", "OPT_ERR", "FIXED_ERR", "PSF_FLUX", "PSF_ERR")
     )
 
     def curve(values: FloatArray, errors: FloatArray, radius: float, kind: str) -> Curve:
-        k = RADII.index(radius)
+        k = radii.index(radius)
         within = {
-            "DARK": dark[:, k],
-            "BACKGROUND": areas[:, k] * level,
-            "SMEARING_LC": smeared[:, k],
+            "DARK": sums.dark[:, k],
+            "BACKGROUND": sums.area[:, k] * level,
+            "SMEARING_LC": sums.smearing[:, k],
             "CONTA_LC": ratio[:, k],
             "CONTA_LC_ERR": ratio_error[:, k],
             LOSS.name: loss[:, k],
@@ -281,8 +277,8 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
         return Curve(values, errors, radius, kind, within)
 
     curves = {
-        name: curve(flux[:, RADII.index(r)], error[:, RADII.index(r)], r, "Moving")
-        for name, r in LIGHT_CURVES.items()
+        name: curve(flux[:, radii.index(r)], error[:, radii.index(r)], r, "Moving")
+        for name, r in circles(radii).items()
     }
     none = np.zeros(len(psf))
     used = photometry.quality.used
@@ -291,11 +287,13 @@ def read_stack_curves(photometry: Photometry, level: FloatArray) -> dict[str, Cu
         optimal = optimal.with_columns({LOSS.name: none})
     curves[OPTIMAL] = optimal
     # the share within a circle that does not follow the target is not modelled
-    fixed_circle = curve(fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
+    fixed_circle = curve(sums.fixed, fixed_error, DEFAULT_RADIUS, "Fixed")
     curves[FIXED] = fixed_circle.with_columns({LOSS.name: np.full(len(psf), np.nan)})
     if np.isfinite(psf).any():
         # free of field stars; what a blended one may have left is the error in the smallest circle
-        free = {"CONTA_LC": none, "CONTA_LC_ERR": ratio_error[:, 0], LOSS.name: none}
+        # of every visit
+        left = ratio_error[:, radii.index(RADII[0])]
+        free = {"CONTA_LC": none, "CONTA_LC_ERR": left, LOSS.name: none}
         curves[PSF] = curve(psf, psf_error, DEFAULT_RADIUS, "PSF").with_columns(free)
         if used["OPT_WAY"] == Way.PSF:
             curves[OPTIMAL] = curves[PSF]

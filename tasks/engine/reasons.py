@@ -36,7 +36,8 @@ def ingredients(
     for name, value in _unbundled(arguments.items()):
         if isinstance(value, Settings):
             parts |= {
-                f"{name}.{key}": setting for key, setting in value.model_dump(mode="json").items()
+                f"{name}.{key}": canonical(setting) if isinstance(setting, list) else setting
+                for key, setting in value.model_dump(mode="json").items()
             }
             continue
         text = canonical(content(value))

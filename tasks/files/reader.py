@@ -19,7 +19,15 @@ from pathlib import Path
 
 from schemas.errors import BadInputError
 from schemas.inputs import Input, Use
-from schemas.products import BITPIX, STORED, Column, Structure, soc_extnames, soc_structure
+from schemas.products import (
+    BITPIX,
+    PER_RADIUS,
+    STORED,
+    Column,
+    Structure,
+    soc_extnames,
+    soc_structure,
+)
 from tasks.files import disk
 from tasks.files.columns import column_format, column_names
 from tasks.files.hdu import FitsFile, Hdu, Value
@@ -317,6 +325,7 @@ def _check_columns(hdu: Hdu, use: Use, structure: Structure) -> None:
     if use.columns and not (use.optional or use.may_be_empty) and hdu.rows == 0:
         raise hdu.refuse("has no rows")
     present = hdu.present()
+    structure = hdu.declared = structure.for_radii(_radii_of(hdu, structure))
     times = Counter(hdu.column_names())
     for spelled, name in zip(column_names(hdu.header), hdu.column_names(), strict=True):
         if spelled != name:
@@ -336,6 +345,18 @@ def _check_columns(hdu: Hdu, use: Use, structure: Structure) -> None:
         if text:
             hdu.deviates(text)
             hdu.unused.add(column.name)
+
+
+def _radii_of(hdu: Hdu, structure: Structure) -> int:
+    """Return the number of radii of a visit by the first column with an element for each of them.
+
+    There are at least those of every visit.
+    """
+    present = hdu.present()
+    wide = [c for c in structure.columns if c.size == PER_RADIUS and c.name in present]
+    if not wide:
+        return 1
+    return max(column_format(hdu.header, present[wide[0].name])[0], len(wide[0].per))
 
 
 def _format_fault(hdu: Hdu, column: Column, i: int) -> str | None:

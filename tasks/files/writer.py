@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import CannotCreateError
-from schemas.products import BITPIX, STORED, Column, Keyword, Structure, soc_structure
+from schemas.products import BITPIX, PER_RADIUS, STORED, Column, Keyword, Structure, soc_structure
 from schemas.terms import TERMS
 from schemas.ucds import ucd_of
 from tasks.files import disk
@@ -65,6 +65,17 @@ class NewHdu:
     shape: tuple[int, ...] = ()  # of an image whose pixels are streamed
     primary: tuple[Card, ...] = ()  # of the primary HDU, if this HDU comes first
     history: tuple[str, ...] = ()  # lines for HISTORY cards
+
+    def __post_init__(self) -> None:
+        """Give the columns with one element per radius of the visit their size."""
+        wide = [c.name for c in self.declared.columns if c.size == PER_RADIUS]
+        shapes = [np.shape(self.columns[n]) for n in wide] if self.columns is not None else []
+        if shapes and (any(len(s) != 2 for s in shapes) or len({s[1] for s in shapes}) > 1):
+            raise ValueError(
+                f"{self.declared.extname}: columns have the shapes {sorted(set(shapes))}, expected "
+                f"(rows, radii)"
+            )
+        self.declared = self.declared.for_radii(shapes[0][1]) if shapes else self.declared
 
 
 def _comment(keyword: Keyword) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
-from schemas import light_curves
 from schemas.arrays import BoolArray, Float32Array, FloatArray
+from schemas.light_curves import DEFAULT_RADIUS, Radii, added_radii, circle_name
 from schemas.payloads import Apertures, Corrected, Dark, Defects, Position, Smearing
+from schemas.settings import ApertureSettings
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
@@ -32,7 +33,6 @@ from tasks.visit.terms import (
 
 Images = FloatArray | Float32Array
 
-RADII = np.array(light_curves.RADII)
 MOST_MISSING = 1e-3  # of an aperture, before a warning
 
 
@@ -40,7 +40,7 @@ def aperture_sums(
     images: Images,
     x: ArrayLike,
     y: ArrayLike,
-    radii: ArrayLike = RADII,
+    radii: ArrayLike,
     mask: BoolArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Sum images within circles of all radii about a centre that moves from image to image.
@@ -106,7 +106,7 @@ def _check_images(images: Images, x: FloatArray, y: FloatArray) -> None:
         raise ValueError(f"{len(images)} images need as many centres, not {x.shape} and {y.shape}")
 
 
-def masked_fraction(areas: ArrayLike, radii: ArrayLike = RADII) -> FloatArray:
+def masked_fraction(areas: ArrayLike, radii: ArrayLike) -> FloatArray:
     """Return the fraction of each aperture that is missing from its sum.
 
     Parameters
@@ -435,9 +435,15 @@ def edge_variance(
 
 @step("apertures", "APERTURE", version="6", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
-    corrected: Corrected, position: Position, smearing: Smearing, defects: Defects, dark: Dark
+    corrected: Corrected,
+    position: Position,
+    smearing: Smearing,
+    defects: Defects,
+    dark: Dark,
+    settings: ApertureSettings,
 ) -> Leaves:
     """Measure the target within circles of all radii that follow it, and in a fixed one."""
+    radii = settings.all_radii
     x, y, *_ = read_position(position)
     charge, _, factor = read_dark(dark)
     rows, static = read_smearing(smearing), read_steady_excess(defects)
@@ -446,17 +452,17 @@ def measure_apertures(
     ]
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         sums, areas, thermal, smeared, hot = (
-            np.empty((images.count, len(RADII))) for _ in range(5)
+            np.empty((images.count, len(radii))) for _ in range(5)
         )
         fixed = np.empty((images.count, 2))
         stays = usual[0] - images.x_offset, usual[1] - images.y_offset
         for block, pixels in images.blocks():
             place = x[block] - images.x_offset, y[block] - images.y_offset
-            sums[block], areas[block] = aperture_sums(pixels, *place)
+            sums[block], areas[block] = aperture_sums(pixels, *place, radii)
             fixed[block] = fixed_sums(pixels, *stays)
-            thermal[block] = sums_of(images.nexp * charge, pixels.shape, place)
-            hot[block] = sums_of(static, pixels.shape, place)
-            smeared[block] = sums_of(rows[block][:, None, :], pixels.shape, place)
+            thermal[block] = sums_of(images.nexp * charge, pixels.shape, place, radii)
+            hot[block] = sums_of(static, pixels.shape, place, radii)
+            smeared[block] = sums_of(rows[block][:, None, :], pixels.shape, place, radii)
         mjd = images.mjd
     columns = {
         "MJD_TIME": mjd,
@@ -471,39 +477,46 @@ def measure_apertures(
         "Y": y,
     }
     table = NewHdu(TERMS["TERM_APERTURES"], columns=columns)
-    radii = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": RADII})
-    return Leaves({"TERM_APERTURES": [table, radii]}, warnings=cut_warnings(areas))
+    axis = NewHdu(TERMS["TERM_APERTURES_RADII"], columns={"RADIUS": np.array(radii)})
+    return Leaves({"TERM_APERTURES": [table, axis]}, warnings=cut_warnings(areas, radii))
 
 
-def is_cut(areas: FloatArray) -> BoolArray:
-    """Return where summed areas, shape (n, radii), miss part of the default aperture [pixel^2]."""
-    usual = light_curves.RADII.index(light_curves.DEFAULT_RADIUS)
-    return np.asarray(masked_fraction(areas)[:, usual] > MOST_MISSING)
+def is_cut(areas: FloatArray, radii: Radii, radius: float = DEFAULT_RADIUS) -> BoolArray:
+    """Return where summed areas, shape (n, radii), miss part of an aperture [pixel^2]."""
+    return np.asarray(masked_fraction(areas, radii)[:, radii.index(radius)] > MOST_MISSING)
 
 
-def cut_warnings(areas: FloatArray) -> list[str]:
-    """Return a warning if apertures are cut in images with some of their pixels."""
-    cut = int((is_cut(areas) & (areas > 0).any(axis=1)).sum())
-    if not cut:
-        return []
+def cut_warnings(areas: FloatArray, radii: Radii) -> list[str]:
+    """Return warnings about apertures that are cut in images with some of their pixels.
+
+    They are about the default aperture, and about those that the settings add.
+    """
+    lit = (areas > 0).any(axis=1)
+    edge = "the star lies near the edge of the window, or pixels are lost"
+    ends = {DEFAULT_RADIUS: "flagged"}
+    ends.update(dict.fromkeys(added_radii(radii), "its flux is too low there, and not flagged"))
+    cuts = {radius: int((is_cut(areas, radii, radius) & lit).sum()) for radius in ends}
     return [
-        f"the aperture R25 of {cut} images misses more than {MOST_MISSING:.1%} of its area: the "
-        f"star lies near the edge of the window, or pixels are lost; flagged"
+        f"the aperture {circle_name(radius)} of {cuts[radius]} images misses more than "
+        f"{MOST_MISSING:.1%} of its area: {edge}; {end}"
+        for radius, end in ends.items()
+        if cuts[radius]
     ]
 
 
 def sums_of(
-    pixels: FloatArray, shape: tuple[int, ...], place: tuple[FloatArray, FloatArray]
+    pixels: FloatArray,
+    shape: tuple[int, ...],
+    place: tuple[FloatArray, FloatArray],
+    radii: Radii,
 ) -> FloatArray:
     """Return the sums within all circles of pixels broadcast to the shape of a block of images."""
-    sums, _ = aperture_sums(np.ascontiguousarray(np.broadcast_to(pixels, shape)), *place)
+    sums, _ = aperture_sums(np.ascontiguousarray(np.broadcast_to(pixels, shape)), *place, radii)
     return sums
 
 
 def fixed_sums(images: Images, x: float, y: float) -> FloatArray:
     """Return sum and area within a fixed circle, shape (n, 2)."""
     count = len(images)
-    flux, area = aperture_sums(
-        images, np.full(count, x), np.full(count, y), [light_curves.DEFAULT_RADIUS]
-    )
+    flux, area = aperture_sums(images, np.full(count, x), np.full(count, y), [DEFAULT_RADIUS])
     return np.concatenate([flux, area], axis=1)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, RADII
+from schemas.light_curves import DEFAULT_RADIUS, RADII, Radii
 from schemas.payloads import Apertures, Background, Contamination, Corrected, Scene
 from schemas.terms import TERMS
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
+from tasks.numerics.robust import median_of_known
 from tasks.scene.circles import Circles
 from tasks.scene.prior import read_reference_psf
 from tasks.scene.star_model import read_psf
@@ -33,24 +34,26 @@ def estimate_contamination(
 ) -> Leaves:
     """Estimate the share of field stars' light in every aperture of every image."""
     assert scene.position is not None
-    position, flux = read_position(scene.position), read_apertures(apertures).flux
+    position, total = read_position(scene.position), read_apertures(apertures)
+    flux, radii = total.flux, total.radii
     known = scene.has_psf
     with open_images(corrected.products["SCI_COR_SubArray"]) as images:
         model = read_psf(scene.psf, scene.psf_use.radius)
         field = read_field(scene.stars, model, read_track(scene.pointing))
-        sums = errors = np.zeros((images.count, len(RADII)))
+        sums = errors = np.zeros((images.count, len(radii)))
         if known and len(field.flux):
-            sums, errors = field_light(field, scene, images, position, background)
+            sums, errors = field_light(field, scene, images, position, background, radii)
         mjd = images.mjd
-    measured = np.isfinite(flux).all(axis=1) & np.isfinite(position.x) & np.isfinite(position.y)
+    always = flux[:, np.isin(radii, RADII)]
+    measured = np.isfinite(always).all(axis=1) & np.isfinite(position.x) & np.isfinite(position.y)
     ratio, error = np.zeros_like(sums), np.zeros_like(sums)
     if measured.any():
         # the measured flux includes the field stars
-        own = np.median(flux[measured], axis=0) - np.median(sums[measured], axis=0)
+        own = median_of_known(flux[measured]) - np.median(sums[measured], axis=0)
         lit = own > 0
         ratio[:, lit], error[:, lit] = sums[:, lit] / own[lit], errors[:, lit] / own[lit]
     warnings = [] if known else ["there is no PSF of the visit: contamination is assumed to be 0"]
-    usual = ratio[measured, RADII.index(DEFAULT_RADIUS)]
+    usual = ratio[measured, radii.index(DEFAULT_RADIUS)]
     used = {"CONTA_25": float(np.median(usual)) if measured.any() else 0.0}
     table = NewHdu(
         TERMS["TERM_CONTAMINATION"], used, columns={"MJD_TIME": mjd, "RATIO": ratio, "ERROR": error}
@@ -59,17 +62,28 @@ def estimate_contamination(
 
 
 def field_light(
-    field: Field, scene: Scene, images: Images, position: PositionTerm, background: Background
+    field: Field,
+    scene: Scene,
+    images: Images,
+    position: PositionTerm,
+    background: Background,
+    radii: Radii,
 ) -> tuple[FloatArray, FloatArray]:
     """Return light of field stars within the circles, and its error, (n, radii) [electron].
 
-    Both are 0 in images without a position of the target.
+    Both are 0 in images without a position of the target. Circles beyond those of every visit have
+    a table of their own: in a larger one, the others would change by rounding.
     """
     duration = field.track.span(images.nexp, images.exposure_time)
     sky = float(background.used["BKG_STAR"])
-    doubts = field.of_errors(scene.stars).flux
-    circles = Circles.of(field.psf, read_reference_psf(scene.prior), RADII)
-    light, errors = np.zeros((2, images.count, len(RADII)))
-    for i in np.flatnonzero(np.isfinite(position.x) & np.isfinite(position.y)):
-        light[i], errors[i] = circles.light(field, doubts, float(images.mjd[i]), duration, sky)
+    doubts, reference = field.of_errors(scene.stars).flux, read_reference_psf(scene.prior)
+    light, errors = np.zeros((2, images.count, len(radii)))
+    usual = sum(radius <= RADII[-1] for radius in radii)
+    for some in (slice(usual), slice(usual, len(radii))):
+        if not radii[some]:
+            continue
+        table = Circles.of(field.psf, reference, radii[some])
+        for i in np.flatnonzero(np.isfinite(position.x) & np.isfinite(position.y)):
+            mjd = float(images.mjd[i])
+            light[i, some], errors[i, some] = table.light(field, doubts, mjd, duration, sky)
     return light, errors

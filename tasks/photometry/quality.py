@@ -15,7 +15,7 @@ import numpy as np
 from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray
 from schemas.errors import NoScienceDataError
 from schemas.flags import EVENT_COSMIC_RAYS, UNUSABLE, Quality
-from schemas.light_curves import DEFAULT_RADIUS, FIXED, LIGHT_CURVES, OPTIMAL, PSF, RADII
+from schemas.light_curves import DEFAULT_RADIUS, FIXED, OPTIMAL, PSF, RADII, Radii, circles
 from schemas.payloads import (
     Corrected,
     Detector,
@@ -81,20 +81,23 @@ def assess_quality(
     points, warnings = judge_points(rows, sums, facts, detector.readout, scene, removed)
     variances = variance_budget(sums, facts, detector, scene, removed)
     error = np.sqrt(sum(variances.values(), np.float64(0)))
-    psf = read_psf_fit(fluxes.psf_fit)
-    loss = light_lost(psf.share, points.good)
+    psf = read_psf_fit(fluxes.psf_fit, sums.radii)
+    always = [sums.radii.index(radius) for radius in RADII]
+    loss = light_lost(psf.share, points.good, always)
     curves = make_curves(points, sums, error, psf)
+    ratio = read_contamination(fluxes.contamination, sums.radii)
     candidates = list_candidates(
-        sums.flux,
-        make_up(sums.flux, loss),
-        error,
-        read_contamination(fluxes.contamination),
+        sums.flux[:, always],
+        make_up(sums.flux, loss)[:, always],
+        error[:, always],
+        ratio[:, always],
         curves[PSF][:2],
         settings,
     )
     best, noise = choose(candidates, points.mjd, points.good)
     curves[OPTIMAL] = LightCurve(best.flux, best.error, best.radius)
     as_drp = drp_error(sums, facts, detector.readout, removed)
+    usual = sums.radii.index(DEFAULT_RADIUS)
     columns = {
         **point_columns(points),
         "BJD_TIME": rows.bjd,
@@ -112,7 +115,7 @@ def assess_quality(
         "LOST_OCC": share_of(points.quality, Quality.OCCULTED),
         "LOST_STR": share_of(points.quality, Quality.STRAY_LIGHT),
         "N_GAP": facts.missing,
-        "DRP_PPM": usual_ppm(as_drp, sums.flux, points.good),
+        "DRP_PPM": usual_ppm(as_drp[:, usual], sums.flux[:, usual], points.good),
     }
     budget = {"MJD_TIME": points.mjd, **variances, "DRP": np.square(as_drp)}
     hdus = [
@@ -141,8 +144,8 @@ def judge_points(
     quality |= np.where(event >= EVENT_COSMIC_RAYS, int(Quality.COSMIC_RAYS), 0)
     require_flux(sums, quality)
     modelled = counts.replaced > MOST_REPLACED
-    quality |= np.where(is_cut(sums.area) | modelled, int(Quality.APERTURE), 0)
-    odd = unlike_star(sums.flux[:, RADII.index(DEFAULT_RADIUS)], quality)
+    quality |= np.where(is_cut(sums.area, sums.radii) | modelled, int(Quality.APERTURE), 0)
+    odd = unlike_star(sums.flux[:, sums.radii.index(DEFAULT_RADIUS)], quality)
     quality |= np.where(odd, int(Quality.UNUSABLE_IMAGE), 0)
     warnings = point_warnings(modelled & (quality & int(UNUSABLE) == 0), odd)
     return Points(rows.mjd, event, quality, facts.duration), warnings
@@ -224,7 +227,7 @@ def require_flux(sums: AperturesTerm, quality: Int32Array) -> None:
     NoScienceDataError
         If no aperture of any image has a flux.
     """
-    if not np.isfinite(sums.flux).any():
+    if not np.isfinite(sums.flux[:, np.isin(sums.radii, RADII)]).any():
         saturated = int(((quality & int(Quality.SATURATED)) != 0).sum())
         raise NoScienceDataError(
             f"the star has a flux in none of {len(quality)} images: it has no position, or lies "
@@ -251,10 +254,10 @@ def variance_budget(
     budget = flux_variances(collected, sums.area, facts.nexp, noise, sky.error[:, None])
     budget["SMEARING"] = smearing_variance(removed.smearing, sums.smearing)
     budget["GAIN"] = np.square(sums.flux * (gain_error / gain)[:, None])
-    for name, variance in motion_variances(facts, detector, scene).items():
+    for name, variance in motion_variances(facts, detector, scene, sums.radii).items():
         budget[name] = np.broadcast_to(variance, sums.flux.shape).copy()
     # uncertain states are known for the default aperture; telegraphic pixels are spread evenly
-    budget["STATES"] = doubt[:, None] * np.square(np.array(RADII) / DEFAULT_RADIUS)
+    budget["STATES"] = doubt[:, None] * np.square(np.array(sums.radii) / DEFAULT_RADIUS)
     return budget
 
 
@@ -269,7 +272,9 @@ def smearing_variance(smearing: Smearing, smeared: FloatArray) -> FloatArray:
     return np.square(share * (smeared - np.nanmedian(smeared, axis=0)))
 
 
-def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str, FloatArray]:
+def motion_variances(
+    facts: Facts, detector: Detector, scene: Scene, radii: Radii
+) -> dict[str, FloatArray]:
     """Return the variances caused by errors of flat and dark under a moving star, (radii,)."""
     assert scene.position is not None
     used, offset = scene.position.used, facts.offset
@@ -278,23 +283,23 @@ def motion_variances(facts: Facts, detector: Detector, scene: Scene) -> dict[str
     flat_error = read_flat(detector.flat).error
     dark_error = facts.nexp * read_dark(detector.dark).error
     return {
-        "FLAT": flat_variance(read_static(scene.look), flat_error, *place, motion, RADII),
-        "DARK_MAP": edge_variance(dark_error, *place, motion, RADII),
+        "FLAT": flat_variance(read_static(scene.look), flat_error, *place, motion, radii),
+        "DARK_MAP": edge_variance(dark_error, *place, motion, radii),
     }
 
 
 def drp_error(sums: AperturesTerm, facts: Facts, readout: ReadOut, removed: Removed) -> FloatArray:
     """Return the error by the operational pipeline's formula, shape (n, radii) [electron]."""
     sky = sums.area * read_background(removed.background).level[:, None]
-    return flux_error(sums.flux, sky, sums.dark, RADII, facts.nexp, electron_noise(readout))
+    return flux_error(sums.flux, sky, sums.dark, sums.radii, facts.nexp, electron_noise(readout))
 
 
 def usual_ppm(error: FloatArray, flux: FloatArray, good: BoolArray) -> float:
-    """Return the median error of good points in the default aperture [ppm], or 0 without any."""
+    """Return the median error of the good points of a light curve [ppm], or 0 without any."""
     if not good.any():
         return 0.0
     with np.errstate(invalid="ignore", divide="ignore"):
-        relative = (PPM * error / flux)[good, RADII.index(DEFAULT_RADIUS)]
+        relative = (PPM * error / flux)[good]
         return float(np.nan_to_num(np.nanmedian(relative)))
 
 
@@ -310,11 +315,12 @@ def make_curves(
     points: Points, sums: AperturesTerm, error: FloatArray, psf: PsfFitTerm
 ) -> dict[str, LightCurve]:
     """Return all light curves of the sub-array by name, without OPTIMAL."""
+    places = {radius: k for k, radius in enumerate(sums.radii)}
     curves = {
-        name: LightCurve(sums.flux[:, RADII.index(r)], error[:, RADII.index(r)], r)
-        for name, r in LIGHT_CURVES.items()
+        name: LightCurve(sums.flux[:, places[r]], error[:, places[r]], r)
+        for name, r in circles(sums.radii).items()
     }
-    usual = RADII.index(DEFAULT_RADIUS)
+    usual = places[DEFAULT_RADIUS]
     fixed_error = error[:, usual] * np.sqrt(sums.fixed_area / np.maximum(sums.area[:, usual], 1.0))
     curves[FIXED] = LightCurve(sums.fixed, fixed_error, DEFAULT_RADIUS)
     scale = median_share(psf.share[:, usual], points.good)
@@ -395,7 +401,9 @@ def median_share(share: FloatArray, good: BoolArray) -> float:
     return float(np.median(share[used])) if used.any() else 1.0
 
 
-def light_lost(share: FloatArray, good: BoolArray) -> FloatArray:
+def light_lost(
+    share: FloatArray, good: BoolArray, always: Sequence[int] | None = None
+) -> FloatArray:
     """Return the light that blur and changes of the PSF took out of each circle, shape (n, k).
 
     It is relative to what the circle usually holds, and negative where it holds more; NaN where the
@@ -407,11 +415,16 @@ def light_lost(share: FloatArray, good: BoolArray) -> FloatArray:
         The model's share of the light within each radius.
     good : ndarray of bool, shape (n,)
         Points whose median share is the reference.
+    always : sequence of int, optional
+        Indices of radii whose shares are known together, or not at all. The default is all; the
+        share in any other circle may be unknown on its own.
     """
-    known = np.isfinite(share).all(axis=1) & (share > 0).all(axis=1)
+    lit = np.isfinite(share) & (share > 0)
+    known = lit & (lit if always is None else lit[:, always]).all(axis=1, keepdims=True)
     loss = np.full(share.shape, np.nan)
-    if (known & good).any():
-        loss[known] = 1.0 - share[known] / np.median(share[known & good], axis=0)
+    for k, seen in enumerate(known.T):
+        if (seen & good).any():
+            loss[seen, k] = 1.0 - share[seen, k] / np.median(share[seen & good, k])
     return loss
 
 

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.arrays import AnyArray, BoolArray, FloatArray, Int32Array, IntArray, UByteArray
+from schemas.errors import BadInputError
 from schemas.flags import Quality
 from schemas.inputs import term_input
+from schemas.light_curves import RADII, Radii
 from schemas.payloads import (
     Apertures,
     Background,
@@ -313,9 +315,49 @@ def read_steady_excess(term: Defects) -> FloatArray:
     return term_image(term.product, "TERM_DEFECTS_STATIC")
 
 
+def read_radii(term: Apertures) -> Radii:
+    """Read the radii of the visit, in rising order [pixel].
+
+    Raises
+    ------
+    BadInputError
+        If radii are missing or out of order, or the sums are not those within them.
+    """
+    (values,) = term_column(term.product, "TERM_APERTURES_RADII", "RADIUS")
+    radii = tuple(float(radius) for radius in values)
+    if not set(RADII) <= set(radii) or radii != tuple(sorted(set(radii))):
+        raise BadInputError(
+            f"{term.product.path}: radii {', '.join(f'{radius:g}' for radius in radii)}: expected "
+            "rising values, among them 15, 16 ... 40 and 22.5"
+        )
+    columns_by_radius(term.product, "TERM_APERTURES", radii, "FLUX")
+    return radii
+
+
+def columns_by_radius(
+    product: Product, extname: str, radii: Radii, *names: str
+) -> list[FloatArray]:
+    """Return columns of a term with one element per radius, shape (n, radii).
+
+    Raises
+    ------
+    BadInputError
+        If they have not as many elements as the visit has radii.
+    """
+    columns = term_column(product, extname, *names)
+    for name, values in zip(names, columns, strict=True):
+        if values.shape[1:] != (len(radii),):
+            raise BadInputError(
+                f"{product.path}: column {name} of {extname} holds {values.shape[-1]} radii, the "
+                f"visit has {len(radii)}: it is of a run with other settings apertures.radii"
+            )
+    return columns
+
+
 class AperturesTerm(NamedTuple):
     """Sums within circles about the target, shape (n, radii) unless noted [electron]."""
 
+    radii: Radii  # [pixel]
     flux: FloatArray
     area: FloatArray  # summed area [pixel^2]
     dark: FloatArray
@@ -328,7 +370,8 @@ class AperturesTerm(NamedTuple):
 def read_apertures(term: Apertures) -> AperturesTerm:
     """Read the sums within circles about the target."""
     names = ("FLUX", "AREA", "DARK", "SMEARING", "HOT", "FIXED", "FIXED_AREA")
-    return AperturesTerm(*term_column(term.product, "TERM_APERTURES", *names))
+    columns = term_column(term.product, "TERM_APERTURES", *names)
+    return AperturesTerm(read_radii(term), *columns)
 
 
 class PsfFitTerm(NamedTuple):
@@ -339,14 +382,15 @@ class PsfFitTerm(NamedTuple):
     share: FloatArray  # of the light within each radius, shape (n, radii)
 
 
-def read_psf_fit(term: PsfFit) -> PsfFitTerm:
-    """Read the PSF photometry."""
-    return PsfFitTerm(*term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR", "SHARE"))
+def read_psf_fit(term: PsfFit, radii: Radii) -> PsfFitTerm:
+    """Read the PSF photometry of a visit with these radii."""
+    flux, error = term_column(term.product, "TERM_PSF_FIT", "FLUX", "FLUXERR")
+    return PsfFitTerm(flux, error, *columns_by_radius(term.product, "TERM_PSF_FIT", radii, "SHARE"))
 
 
-def read_contamination(term: Contamination) -> FloatArray:
+def read_contamination(term: Contamination, radii: Radii) -> FloatArray:
     """Read the light of field stars relative to the target's within each radius, (n, radii)."""
-    (ratio,) = term_column(term.product, "TERM_CONTAMINATION", "RATIO")
+    (ratio,) = columns_by_radius(term.product, "TERM_CONTAMINATION", radii, "RATIO")
     return np.asarray(ratio, np.float64)
 
 

@@ -23,6 +23,7 @@ from schemas import ROOT
 from schemas.errors import MissingInputError, StorageError
 from schemas.flags import Quality
 from schemas.light_curves import LIGHT_CURVES
+from schemas.products import PER_RADIUS
 from schemas.settings import ViewerSettings
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Quantity, Stage, read_findings
@@ -518,7 +519,8 @@ def test_hovering_describes_a_point_and_a_click_shows_its_budget(loaded: Browser
     total = loaded.ask(
         "[...document.querySelectorAll('#point tr.sum')].at(-1).cells[1].textContent"
     )
-    terms = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1 and c.name != "DRP"]
+    wide = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size == PER_RADIUS]
+    terms = [name for name in wide if name != "DRP"]
     assert float(total) == pytest.approx(math.sqrt(4 * len(terms)), abs=0.05)
 
 

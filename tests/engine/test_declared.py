@@ -122,7 +122,6 @@ ONE_MORE = """
 import sys
 import schemas.light_curves as curves
 curves.RADII = (*curves.RADII, 41.0)
-curves.LIGHT_CURVES["R41"] = 41.0
 from flows.command.main import main
 from tests.support.runs import undrawn
 sys.argv[0] = "drp"

@@ -110,8 +110,8 @@ def test_every_declared_structure_can_be_written_and_passes_the_gate_and_astropy
         if k.name not in PUBLICATION
     }
     if structure.is_table:
-        columns = {c.name: some_cells(c, 2) for c in structure.columns}
-        write_fits(path, [NewHdu(structure, keywords, columns=columns)])
+        cells = {c.name: some_cells(c, 2) for c in structure.for_radii(29).columns}
+        write_fits(path, [NewHdu(structure, keywords, columns=cells)])
     else:
         write_fits(
             path,
@@ -130,7 +130,7 @@ def test_every_declared_structure_can_be_written_and_passes_the_gate_and_astropy
         other.verify("exception")
         assert {name: file[extname].keyword(name) for name in keywords} == keywords
         for column in structure.columns:
-            np.testing.assert_array_equal(file[extname].column(column.name), some_cells(column, 2))
+            np.testing.assert_array_equal(file[extname].column(column.name), cells[column.name])
 
 
 def some_cells(column: Column, rows: int) -> np.ndarray[Any, Any]:

@@ -90,7 +90,8 @@ def test_every_setting_is_listed_with_its_default() -> None:
     text = page("reference/settings.md")
     for section, field in PipelineSettings().model_dump().items():
         for key, default in field.items():
-            shown = "not set" if default is None else f"`{str(default).lower()}`"
+            value = list(default) if isinstance(default, tuple) else default
+            shown = "not set" if default is None else f"`{str(value).lower()}`"
             assert f"| `{section}.{key}` | {shown} |" in text
 
 

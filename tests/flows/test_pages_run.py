@@ -142,7 +142,7 @@ def test_the_commands_of_the_tutorial_run(first_hour: Path) -> None:
 
 
 def test_the_python_of_the_page_for_scientists_runs(reduced: Bench) -> None:
-    block, _ = re.findall(  # the other sums a circle: test_page_blocks.py
+    (block,) = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/scientist.md").read_text(encoding="utf-8"), re.S
     )
     (folder,) = reduced.published()

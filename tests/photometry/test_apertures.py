@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from photutils.aperture import CircularAperture
 from scipy.special import erf
 
+from schemas.light_curves import RADII
 from tasks.numerics.geometry import circle_overlap
 from tasks.photometry.apertures import (
-    RADII,
     Collected,
     aperture_sums,
     flat_variance,
@@ -66,7 +66,7 @@ def test_sums_agree_with_exact_apertures_of_photutils() -> None:
     x[0], y[0] = 100.0, 100.0  # on a corner of four pixels
     x[1] = 100.5  # on the middle of a pixel
     images = np.array([star(*centre) for centre in zip(x, y, strict=True)])
-    sums, _ = aperture_sums(images, x, y)
+    sums, _ = aperture_sums(images, x, y, RADII)
     for image, cx, cy, row in zip(images, x, y, sums, strict=True):
         oracle = [
             CircularAperture((cx - 0.5, cy - 0.5), r).do_photometry(image, method="exact")[0][0]
@@ -80,7 +80,7 @@ def test_sums_agree_with_exact_apertures_of_photutils() -> None:
 def test_images_of_float32_lose_nothing_but_the_rounding_of_their_pixels() -> None:
     x, y = jitter(6)
     images = np.array([star(*centre) for centre in zip(x, y, strict=True)])
-    single, double = (aperture_sums(i, x, y)[0] for i in (images.astype(np.float32), images))
+    single, double = (aperture_sums(i, x, y, RADII)[0] for i in (images.astype(np.float32), images))
     # 0.02 ppm: 6e-8 a pixel, averaged over the hundreds of bright pixels; a float32 sum would lose
     # 0.7 ppm or more.
     np.testing.assert_allclose(single, double, rtol=2e-8)
@@ -168,7 +168,7 @@ def test_an_image_without_position_has_no_flux_and_no_area() -> None:
 
 
 def test_no_images_give_no_sums() -> None:
-    sums, areas = aperture_sums(np.ones((0, 90, 90)), [], [])
+    sums, areas = aperture_sums(np.ones((0, 90, 90)), [], [], RADII)
     assert sums.shape == areas.shape == (0, len(RADII))
 
 
@@ -179,7 +179,7 @@ def test_the_radii_are_those_of_the_products() -> None:
 
 def test_images_as_they_lie_in_a_fits_file_are_refused() -> None:
     with pytest.raises(ValueError, match=r"native float64 or float32, not .* of >f8"):
-        aperture_sums(np.ones((1, 9, 9), dtype=">f8"), [4.0], [4.0])
+        aperture_sums(np.ones((1, 9, 9), dtype=">f8"), [4.0], [4.0], RADII)
 
 
 @pytest.mark.parametrize("radii", [[], [0.0], [20.0, 15.0], [15.0, 15.0], [np.nan]])
@@ -190,12 +190,12 @@ def test_radii_that_do_not_ascend_are_refused(radii: list[float]) -> None:
 
 def test_a_centre_is_wanted_for_each_image() -> None:
     with pytest.raises(ValueError, match="2 images need as many centres"):
-        aperture_sums(np.ones((2, 9, 9)), [4.0], [4.0])
+        aperture_sums(np.ones((2, 9, 9)), [4.0], [4.0], RADII)
 
 
 def test_a_mask_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"the mask is \(8, 9\)"):
-        aperture_sums(np.ones((1, 9, 9)), [4.0], [4.0], mask=np.zeros((8, 9), dtype=bool))
+        aperture_sums(np.ones((1, 9, 9)), [4.0], [4.0], RADII, mask=np.zeros((8, 9), dtype=bool))
 
 
 # ---- errors

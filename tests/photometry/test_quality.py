@@ -17,6 +17,7 @@ class Sums(NamedTuple):
     """Fluxes in two apertures."""
 
     flux: Any
+    radii: Any = (15.0, 25.0)
 
 
 def test_a_visit_without_a_flux_is_no_science_data_and_names_saturation() -> None:

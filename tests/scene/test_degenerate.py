@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, Way
+from schemas.light_curves import DEFAULT_RADIUS, RADII, Way
 from schemas.settings import OptimalSettings, PsfSettings
 from tasks.correction.background import spikes, steep
 from tasks.correction.hits import field_doubt
@@ -178,10 +178,10 @@ def test_statistics_of_visits_without_good_images() -> None:
 
 def test_photometry_of_images_without_pixels() -> None:
     images = np.full((2, 60, 60), np.nan)
-    sums, areas = aperture_sums(images, [30.0, np.nan], [30.0, 30.0])
+    sums, areas = aperture_sums(images, [30.0, np.nan], [30.0, 30.0], RADII)
     assert np.isnan(sums).all()
     assert not areas.any()
-    assert is_cut(areas).all()
+    assert is_cut(areas, RADII).all()
     none: Any = np.zeros(2, dtype=bool)
     loss = light_lost(sums, none)
     assert np.isnan(loss).all()

@@ -95,6 +95,7 @@ CHANGES = {
     "defects.contrast": Change(50.0, "defects_1", "field"),
     "position.radius": Change(15.0, "position"),
     "position.iterations": Change(1, "position"),
+    "apertures.radii": Change([12.5], "apertures"),
     "optimal.smallest": Change(30.0, "quality"),
     "optimal.corrected": Change(30.0, "quality"),
     "optimal.largest": Change(26.0, "quality"),

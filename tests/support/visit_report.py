@@ -50,7 +50,7 @@ from schemas.payloads import (
     Stars,
     Status,
 )
-from schemas.products import Structure, soc_structure
+from schemas.products import PER_RADIUS, Structure, soc_structure
 from schemas.settings import ReportSettings
 from schemas.terms import TERMS
 from tasks.delivery.report.report import DATA, collect_report, typeset_report
@@ -268,7 +268,7 @@ class Visit:
         variances = {
             c.name: np.full((self.n, len(RADII)), 4.0)
             for c in TERMS["TERM_ERRORS"].columns
-            if c.size > 1
+            if c.size == PER_RADIUS
         }
         ways = [*Way]
         candidates = NewHdu(

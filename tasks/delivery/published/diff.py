@@ -185,7 +185,7 @@ def _references(inventory: ListedInventory) -> dict[str, str]:
 
 def _settings(manifest: Manifest) -> dict[str, Any]:
     return {
-        f"{step}.{name}": value
+        f"{step}.{name}": list(value) if isinstance(value, tuple) else value
         for step, values in manifest.settings.items()
         for name, value in values.items()
     }

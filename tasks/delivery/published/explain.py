@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.errors import UsageError
+from schemas.errors import BadInputError, UsageError
 from schemas.flags import Quality
 from schemas.light_curves import (
     CALIBRATION_STAGES,
@@ -17,7 +17,6 @@ from schemas.light_curves import (
     FIXED,
     OPTIMAL,
     PSF,
-    RADII,
 )
 from schemas.nearest import not_a_curve
 from schemas.terms import TERMS
@@ -205,15 +204,12 @@ def _stages(visit: PublishedVisit, image: int, exposures: int) -> list[Stage]:
 
 def _errors_of_stages(visit: PublishedVisit, image: int, exposures: int) -> dict[str, float]:
     """Return the error of the change at each stage that has a term of its own [electron]."""
-    errors = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+    errors = _errors_within(visit, image, DEFAULT_RADIUS)
     level, gain = visit.term("bias", "TERM_BIAS"), visit.term("gain", "TERM_GAIN")
-    k = RADII.index(DEFAULT_RADIUS)
     # an error of the bias level is common to all pixels of the circle and all exposures
     pixels = math.pi * DEFAULT_RADIUS**2
     bias = pixels * exposures * float(level["LEVEL_ERR"][image]) / float(gain["GAIN"][image])
-    stages = {
-        stage: math.sqrt(float(errors[term][image, k])) for stage, term in _ERROR_OF_STAGE.items()
-    }
+    stages = {stage: math.sqrt(errors[term]) for stage, term in _ERROR_OF_STAGE.items()}
     return {**stages, "BIAS": bias}
 
 
@@ -245,11 +241,22 @@ class _ErrorBudget(NamedTuple):
     total: float  # quadratic sum [electron]
 
 
+def _errors_within(visit: PublishedVisit, image: int, radius: float) -> dict[str, float]:
+    """Return the variance of the flux of an image within a radius, by term [electron^2]."""
+    radii, variances = visit.radii, visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
+    times = variances.pop("MJD_TIME")
+    for name, values in variances.items():
+        if values.shape != (len(times), len(radii)) or radius not in radii:
+            raise BadInputError(
+                f"{visit.folder}: column {name} of TERM_ERRORS holds {values.shape[1]} radii, "
+                f"TERM_APERTURES {len(radii)}, expected the same and {radius:g} among them"
+            )
+    return {name: float(values[image, radii.index(radius)]) for name, values in variances.items()}
+
+
 def _error_budget(visit: PublishedVisit, image: int, radius: float) -> _ErrorBudget:
     """Return the terms of the error within a radius, and their quadratic sum."""
-    variances = visit.term("quality", "TERM_QUALITY", "TERM_ERRORS")
-    k = RADII.index(radius)
-    values = {n: float(v[image, k]) for n, v in variances.items() if n != "MJD_TIME"}
+    values = _errors_within(visit, image, radius)
     total = sum(v for n, v in values.items() if n not in _NOT_SUMMED)
     meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
     terms = [

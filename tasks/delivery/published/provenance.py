@@ -120,7 +120,7 @@ def settings_entity(manifest: Manifest) -> Record:
         f"drp:{step}.{name}": value
         for step, settings in manifest.settings.items()
         for name, value in settings.items()
-        if value is not None
+        if value not in (None, ())
     }
     return {"prov:type": {"$": "prov:Plan", "type": "prov:QUALIFIED_NAME"}, **values}
 

@@ -12,6 +12,7 @@ from typing import Any
 from schemas.arrays import AnyArray, FloatArray
 from schemas.errors import MissingInputError, UsageError
 from schemas.inputs import Input, Use
+from schemas.light_curves import Radii
 from schemas.manifest import FileEntry, Manifest
 from schemas.payloads import Product
 from schemas.products import Column, Structure, soc_structure
@@ -94,6 +95,12 @@ class PublishedVisit:
         declared = TERMS[extname]
         with open_declared(self.place(step, extname), _only(extname, Use(declared))) as file:
             return file[extname].keyword(key)
+
+    @property
+    def radii(self) -> Radii:
+        """The radii of the circles that follow the target, in rising order [pixel]."""
+        values = self.term("apertures", "TERM_APERTURES", "TERM_APERTURES_RADII")["RADIUS"]
+        return tuple(float(radius) for radius in values)
 
     def image(self, step: str, extname: str, hdu: str = "") -> FloatArray:
         """Return the image of a term, or of another HDU in its file."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.arrays import BoolArray, FloatArray
 from schemas.flags import Quality
-from schemas.light_curves import RADII
+from schemas.light_curves import Radii
 from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import (
     EDGE,
@@ -65,7 +65,7 @@ def draw_contamination(findings: Findings, most: int) -> bytes:
     box = 0.055, 0.2, 0.94, 0.7
     left, middle, right = canvas.grid(1, box, (0.2, 0.0), (1.0, 1.3, 1.0))[0]
     write_title(left, "against radius [%]")
-    _draw_over_radius(left, 100 * findings.field_light[0][points.good])
+    _draw_over_radius(left, findings.radii, 100 * findings.field_light[0][points.good])
     write_title(middle, "within 25 pixels, against time [ppm]")
     draw_quantity(middle, points.hours, quantity.values, points.good, most, line=False)
     label_x(middle, "hours")
@@ -75,16 +75,16 @@ def draw_contamination(findings: Findings, most: int) -> bytes:
     return canvas.svg()
 
 
-def _draw_over_radius(panel: Panel, ratio: FloatArray) -> None:
+def _draw_over_radius(panel: Panel, radii: Radii, ratio: FloatArray) -> None:
     """Draw median and scatter of the light of field stars, shape (n, radii), against radius."""
     middle = medians(ratio)
     if not np.isfinite(middle).any():
         write_note(panel, "not measured")
         return
     style_panel(panel)
-    radii, spread = np.array(RADII), np.nanstd(ratio, axis=0)
-    panel.bars(radii, middle - spread, middle + spread, Line(GOOD, 0.7))
-    panel.dots(radii, middle, Dots(np.isfinite(middle), "o", GOOD, 2.2))
+    places, spread = np.array(radii), np.nanstd(ratio, axis=0)
+    panel.bars(places, middle - spread, middle + spread, Line(GOOD, 0.7))
+    panel.dots(places, middle, Dots(np.isfinite(middle), "o", GOOD, 2.2))
     label_x(panel, "radius [pixel]")
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import RADII
+from schemas.light_curves import added_radii, circle_name
 from tasks.delivery.report.findings import Findings, Neighbour
 from tasks.delivery.report.noise_tables import BUDGET_RADII, medians
 from tasks.delivery.report.tables import Table
@@ -21,8 +21,12 @@ WITHIN = 130.0  # arcsec from the target; light of more distant stars hardly rea
 def contamination_table(findings: Findings) -> Table:
     """Tabulate the light of field stars within some radii."""
     ratio, error = (100 * values[findings.points.good] for values in findings.field_light)
-    columns = [(radius, RADII.index(radius)) for radius in BUDGET_RADII]
-    rows = tuple((f"R{radius:g}", *light_row(ratio[:, k], error[:, k])) for radius, k in columns)
+    shown = {*BUDGET_RADII, *added_radii(findings.radii)}
+    rows = tuple(
+        (circle_name(radius), *light_row(ratio[:, k], error[:, k]))
+        for k, radius in enumerate(findings.radii)
+        if radius in shown
+    )
     head = ("aperture", "mean [%]", "rms over visit", "minimum", "maximum", "error")
     note = (
         "Light of field stars in percent of the target's, unflagged images. A dash: not measured "

@@ -17,13 +17,14 @@ from schemas.light_curves import (
     CORRECTION_STAGES,
     DEFAULT_RADIUS,
     FIXED,
-    LIGHT_CURVES,
     OPTIMAL,
     PSF,
-    RADII,
+    Radii,
     Way,
+    circles,
 )
 from schemas.payloads import CalibratedVisit, CorrectedVisit, Leaf, MeasuredVisit, QualityTerm
+from schemas.products import PER_RADIUS
 from schemas.terms import TERMS
 from tasks.calibration.housekeeping import Parameter, read_housekeeping
 from tasks.delivery.detrended import read_detrended
@@ -31,14 +32,18 @@ from tasks.delivery.report.series import Points
 from tasks.delivery.report.shown_images import Picture, read_pictures
 from tasks.photometry import noise
 from tasks.visit.images import Images
-from tasks.visit.terms import first_sampled, term_column
+from tasks.visit.terms import (
+    AperturesTerm,
+    columns_by_radius,
+    first_sampled,
+    read_apertures,
+    term_column,
+)
 
 TEMPERATURE = "thermFront_2"
 
 # relative to the target: light of this size in the aperture is only the wings of distant stars
 TRACE = 1e-7
-
-DEFAULT = RADII.index(DEFAULT_RADIUS)
 
 LEVELS = ("raw", "calibrated", "corrected")
 
@@ -89,9 +94,10 @@ class Findings:
     image_index: int  # index of the image that is drawn
     window: tuple[int, int]  # offset of the window on the CCD
     variances: Mapping[str, FloatArray]  # of the DEFAULT flux, by term [electron^2]
-    all_variances: Mapping[str, FloatArray]  # the same within each of RADII, shape (n, k)
-    fluxes: FloatArray  # within each of RADII, shape (n, k) [electron]
-    # light of field stars relative to the target's within each of RADII, and its error, (n, k)
+    radii: Radii  # of the visit [pixel]
+    all_variances: Mapping[str, FloatArray]  # the same within each of them, shape (n, k)
+    fluxes: FloatArray  # within each of them, shape (n, k) [electron]
+    # light of field stars relative to the target's within each of them, and its error, (n, k)
     field_light: tuple[FloatArray, FloatArray]
     neighbours: tuple[Neighbour, ...]  # brightest first
     way: Way  # how OPTIMAL is measured
@@ -99,6 +105,11 @@ class Findings:
     detrended: Mapping[str, float]  # metrics of OPTIMAL's FLUX_DETRENDED, empty if there is none
     housekeeping: tuple[Parameter, ...] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+    @property
+    def default(self) -> int:
+        """Index of the radius of DEFAULT."""
+        return self.radii.index(DEFAULT_RADIUS)
 
 
 def read_findings(
@@ -108,23 +119,24 @@ def read_findings(
     mjd, event, quality = term_column(
         measured.quality.product, "TERM_QUALITY", "MJD_TIME", "EVENT", "QUALITY"
     )
-    (fluxes,) = term_column(measured.apertures.product, "TERM_APERTURES", "FLUX")
+    sums = read_apertures(measured.apertures)
+    fluxes, usual = sums.flux, sums.radii.index(DEFAULT_RADIUS)
     points = Points(
-        24 * (mjd - mjd[0]), fluxes[:, DEFAULT], event.astype(np.int64), quality.astype(np.int64)
+        24 * (mjd - mjd[0]), fluxes[:, usual], event.astype(np.int64), quality.astype(np.int64)
     )
     metrics = read_metrics(measured)
-    curves = read_curves(measured, fluxes, metrics)
-    light = read_field_light(measured, images.count)
+    curves = read_curves(measured, sums, metrics)
+    light = read_field_light(measured, images.count, sums.radii)
     quantities = (
         Quantity("time", "time", "h", points.hours),
         *read_places(corrected, images.count),
-        *read_lights(corrected, measured, light[0][:, DEFAULT]),
+        *read_lights(corrected, light[0][:, usual], sums.smearing[:, usual]),
         read_temperature(images),
         *read_detector(calibrated, images.count),
         *read_cosmic_rays(corrected, images.count),
     )
     before, after = read_stage_fluxes(corrected, images.count)
-    variances = read_variances(measured)
+    variances = read_variances(measured, sums.radii)
     return Findings(
         mjd=mjd,
         points=points,
@@ -135,7 +147,8 @@ def read_findings(
         levels=_levels(before[0], after[0], after[-1]),
         image_index=first_sampled(corrected.look) if "TERM_LOOK" in corrected.look.products else 0,
         window=(images.x_offset, images.y_offset),
-        variances={name: v[:, DEFAULT] for name, v in variances.items()},
+        variances={name: v[:, usual] for name, v in variances.items()},
+        radii=sums.radii,
         all_variances=variances,
         fluxes=fluxes,
         field_light=light,
@@ -156,7 +169,7 @@ def for_report(
         np.where(np.abs(values) < TRACE, 0.0, values) for values in findings.field_light
     )
     quantities = findings.quantities
-    contamination = replace(quantities["contamination"], values=1e6 * light[:, DEFAULT])
+    contamination = replace(quantities["contamination"], values=1e6 * light[:, findings.default])
     x, y = (float(quantities[axis].values[findings.image_index]) for axis in ("x", "y"))
     return replace(
         findings,
@@ -178,15 +191,14 @@ def read_columns(
 
 
 def read_curves(
-    measured: MeasuredVisit, fluxes: FloatArray, metrics: Mapping[str, Mapping[str, float]]
+    measured: MeasuredVisit, sums: AperturesTerm, metrics: Mapping[str, Mapping[str, float]]
 ) -> dict[str, tuple[FloatArray, float]]:
     """Read flux [electron] and radius [pixel] of every light curve, by data name."""
-    (fixed,) = term_column(measured.apertures.product, "TERM_APERTURES", "FIXED")
     best, psf = term_column(measured.quality.product, "TERM_QUALITY", "OPT_FLUX", "PSF_FLUX")
     return {
-        **{name: (fluxes[:, RADII.index(r)], r) for name, r in LIGHT_CURVES.items()},
+        **{name: (sums.flux[:, sums.radii.index(r)], r) for name, r in circles(sums.radii).items()},
         OPTIMAL: (best, metrics.get(OPTIMAL, {}).get("RADIUS", DEFAULT_RADIUS)),
-        FIXED: (fixed, DEFAULT_RADIUS),
+        FIXED: (sums.fixed, DEFAULT_RADIUS),
         PSF: (psf, DEFAULT_RADIUS),
     }
 
@@ -218,14 +230,15 @@ def read_detrended_metrics(
     return {name: value for name, value in row.items() if not isinstance(value, str)}
 
 
-def read_field_light(measured: MeasuredVisit, count: int) -> tuple[FloatArray, FloatArray]:
+def read_field_light(
+    measured: MeasuredVisit, count: int, radii: Radii
+) -> tuple[FloatArray, FloatArray]:
     """Read the light of field stars relative to the target's, and its error, shape (n, k)."""
-    ratio, error = (
-        values if values.ndim == 2 else np.full((count, len(RADII)), np.nan)
-        for values in read_columns(
-            measured.contamination, count, "TERM_CONTAMINATION", "RATIO", "ERROR"
-        )
-    )
+    product = measured.contamination.products.get("TERM_CONTAMINATION")
+    if product is None:
+        unknown = np.full((count, len(radii)), np.nan)
+        return unknown, unknown
+    ratio, error = columns_by_radius(product, "TERM_CONTAMINATION", radii, "RATIO", "ERROR")
     return ratio, error
 
 
@@ -241,16 +254,15 @@ def read_places(corrected: CorrectedVisit, count: int) -> tuple[Quantity, ...]:
 
 
 def read_lights(
-    corrected: CorrectedVisit, measured: MeasuredVisit, contamination: FloatArray
+    corrected: CorrectedVisit, contamination: FloatArray, smearing: FloatArray
 ) -> tuple[Quantity, ...]:
     """Read the light in the aperture that is not from the target."""
     count = len(contamination)
     (background,) = read_columns(corrected.background, count, "TERM_BACKGROUND", "LEVEL")
-    (smearing,) = term_column(measured.apertures.product, "TERM_APERTURES", "SMEARING")
     return (
         Quantity("background", "background", "electron/pixel", background),
         Quantity("contamination", "contamination", "ppm", 1e6 * contamination),
-        Quantity("smearing", "smearing", "electron", smearing[:, DEFAULT]),
+        Quantity("smearing", "smearing", "electron", smearing),
     )
 
 
@@ -295,12 +307,11 @@ def read_stage_fluxes(
     )
 
 
-def read_variances(measured: MeasuredVisit) -> dict[str, FloatArray]:
-    """Read the variance of the flux within each of RADII by term, shape (n, k)."""
-    names = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size > 1]
-    return dict(
-        zip(names, term_column(measured.quality.product, "TERM_ERRORS", *names), strict=True)
-    )
+def read_variances(measured: MeasuredVisit, radii: Radii) -> dict[str, FloatArray]:
+    """Read the variance of the flux within each radius by term, shape (n, k)."""
+    names = [c.name for c in TERMS["TERM_ERRORS"].columns if c.size == PER_RADIUS]
+    values = columns_by_radius(measured.quality.product, "TERM_ERRORS", radii, *names)
+    return dict(zip(names, values, strict=True))
 
 
 def _stages(meanings: Mapping[str, str], values: list[FloatArray]) -> list[Stage]:

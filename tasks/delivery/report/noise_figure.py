@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII, Way
+from schemas.light_curves import OPTIMAL, PSF, Way, circle_name
 from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import (
     FLAGGED,
@@ -110,7 +110,7 @@ def _draw_noise_of_time(panel: Panel, findings: Findings) -> None:
     if not (drawn := _draw_lines(panel, windows, noise, _OF_TIME)):
         return
     white = findings.metrics.get("DEFAULT", {}).get("P2P_PPM", np.nan)
-    star = float(error_terms(findings)["STAR"][RADII.index(DEFAULT_RADIUS)])
+    star = float(error_terms(findings)["STAR"][findings.default])
     floors = []
     for value, style, width in (
         (star, Style("photon limit", QUIET), 1.6),
@@ -127,17 +127,18 @@ def _draw_noise_of_time(panel: Panel, findings: Findings) -> None:
 
 def _draw_noise_of_radius(panel: Panel, findings: Findings) -> None:
     write_title(panel, "noise against radius [ppm]")
-    radii = [r for r in RADII if f"R{r:g}" in findings.metrics]
-    noise = {
-        column: np.array([findings.metrics[f"R{r:g}"][column] for r in radii])
-        for column in _OF_RADIUS
-    }
+    known = {r: findings.metrics.get(circle_name(r)) for r in findings.radii}
+    rows = {r: metrics for r, metrics in known.items() if metrics is not None}
+    radii, noise = (
+        list(rows),
+        {column: np.array([row[column] for row in rows.values()]) for column in _OF_RADIUS},
+    )
     panel.y.logarithmic = True
     if not (drawn := _draw_lines(panel, np.array(radii), noise, _OF_RADIUS)):
         return
     for way, (places, values) in findings.candidates.items():
         if np.isfinite(values).any():
-            ends = places if len(places) > 1 else np.array([RADII[0], RADII[-1]])
+            ends = places if len(places) > 1 else np.array([findings.radii[0], findings.radii[-1]])
             line = _OF_WAY[way].line(1.1)
             panel.line(ends, np.broadcast_to(values, ends.shape), line)
             drawn.append((_OF_WAY[way].text, line))
@@ -159,9 +160,9 @@ def _draw_terms_of_radius(panel: Panel, findings: Findings) -> None:
     panel.y.logarithmic = True
     for name, values in terms.items():
         colour, width = (GOOD, 1.1) if name == "STAR" else (LINE, 0.8)
-        panel.line(np.array(RADII), values, Line(colour, width))
+        panel.line(np.array(findings.radii), values, Line(colour, width))
     style_panel(panel)
-    panel.x.limits = RADII[0], RADII[-1]
+    panel.x.limits = findings.radii[0], findings.radii[-1]
     _name_lines(panel, {name: float(values[-1]) for name, values in terms.items()})
     label_x(panel, "radius [pixel]")
 

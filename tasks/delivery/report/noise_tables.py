@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from schemas.arrays import FloatArray
-from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, RADII, Way
+from schemas.light_curves import DEFAULT_RADIUS, OPTIMAL, PSF, Way
 from schemas.terms import TERMS
 from tasks.delivery.report.findings import Findings
 from tasks.delivery.report.series import removed_variance
@@ -94,7 +94,7 @@ BUDGET_RADII = (15.0, 20.0, DEFAULT_RADIUS, 30.0, 35.0, 40.0)
 
 
 def error_terms(findings: Findings) -> dict[str, FloatArray]:
-    """Return the median error of unflagged points by term, within each of RADII [ppm].
+    """Return the median error of unflagged points by term, within each radius [ppm].
 
     Unknown errors are NaN.
     """
@@ -118,20 +118,18 @@ def budget_table(findings: Findings) -> Table:
     terms = error_terms(findings)
     as_drp = terms.pop("DRP")
     total = root_of_sum(list(terms.values()))
-    middle = float(total[RADII.index(DEFAULT_RADIUS)])
-    rows = [
-        (*budget_row(name.lower().replace("_", "-"), meanings[name], values), share(values, middle))
-        for name, values in terms.items()
+    middle = float(total[findings.default])
+    named = [
+        *((name.lower().replace("_", "-"), meanings[name], v) for name, v in terms.items()),
+        ("total", "quadratic sum: FLUXERR", total),
+        ("for comparison", "FLUXERR as the operational pipeline computes it", as_drp),
     ]
-    rows.append((*budget_row("total", "quadratic sum: FLUXERR", total), share(total, middle)))
-    rows.append(
-        (
-            *budget_row(
-                "for comparison", "FLUXERR as the operational pipeline computes it", as_drp
-            ),
-            "",
-        )
-    )
+    shares = [share(float(v[findings.default]), middle) for _, _, v in named[:-1]]
+    places = [findings.radii.index(radius) for radius in BUDGET_RADII]
+    rows = [
+        (name, meaning, *(format_ppm(float(values[k])) for k in places), part)
+        for (name, meaning, values), part in zip(named, [*shares, ""], strict=True)
+    ]
     note = (
         "Medians over unflagged points, in ppm of the flux within that radius; variance for R25 in "
         "percent of the total."
@@ -143,24 +141,16 @@ def budget_table(findings: Findings) -> Table:
 
 
 def root_of_sum(errors: Sequence[FloatArray]) -> FloatArray:
-    """Add errors in quadrature within each of RADII; NaN if none is known."""
+    """Add errors in quadrature within each radius; NaN if none is known."""
     known = [values for values in errors if np.isfinite(values).any()]
     if not known:
-        return np.full(len(RADII), math.nan)
+        return np.full_like(errors[0], math.nan)
     return np.asarray(np.sqrt(np.sum([np.nan_to_num(values) ** 2 for values in known], axis=0)))
 
 
-def budget_row(name: str, meaning: str, errors: FloatArray) -> tuple[str, ...]:
-    """Return one term of the error within some radii."""
-    values = (float(errors[RADII.index(radius)]) for radius in BUDGET_RADII)
-    return (name, meaning, *map(format_ppm, values))
-
-
-def share(errors: FloatArray, total: float) -> str:
-    """Return the contribution of an error to the variance of R25 [%]."""
-    if not total > 0:
-        return DASH
-    return format_number(float(100 * (errors[RADII.index(DEFAULT_RADIUS)] / total) ** 2), ".1f")
+def share(error: float, total: float) -> str:
+    """Return the contribution of an error to a variance [%]."""
+    return format_number(100 * (error / total) ** 2, ".1f") if total > 0 else DASH
 
 
 def stages_table(findings: Findings) -> Table:

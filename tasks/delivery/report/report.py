@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from schemas.flags import Quality
-from schemas.light_curves import RADII
 from schemas.payloads import (
     CalibratedVisit,
     CorrectedVisit,
@@ -150,7 +149,7 @@ def compose(
         verdict=verdict(replace(evidence(points, metrics, leaves), synthetic=inventory.synthetic)),
         figures={LIGHT_CURVE: light_curve, **captions(findings), **picture_captions(findings)},
         run=run,
-        whole_run=observation.run_groups(inventory, images, points, RADII),
+        whole_run=observation.run_groups(inventory, images, points, findings.radii),
         metrics=summary.key_numbers(inventory, metrics, points, leaves, images),
         whole_metrics=metrics_rows(inventory, findings, leaves),
         tables=make_tables(findings),

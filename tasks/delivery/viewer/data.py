@@ -17,11 +17,12 @@ import numpy as np
 
 from schemas.arrays import AnyArray, FloatArray, IntArray
 from schemas.flags import Quality
-from schemas.light_curves import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF, RADII
+from schemas.light_curves import DEFAULT_RADIUS, FIXED, IMAGETTE, IMAGETTE_PSF, OPTIMAL, PSF
 from schemas.payloads import MeasuredVisit, Product
 from schemas.terms import TERMS
 from tasks.delivery.light_curves import read_curve_metrics
 from tasks.delivery.report.findings import Findings, Quantity
+from tasks.delivery.report.noise_tables import medians
 from tasks.delivery.report.series import thin
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
 from tasks.visit.terms import term_column
@@ -149,7 +150,9 @@ def image_points(findings: Findings, measured: MeasuredVisit, most: int) -> Json
         findings.points.quality,
         {
             name: Curve(
-                flux, single[name] if name in single else errors[:, RADII.index(radius)], radius
+                flux,
+                single[name] if name in single else errors[:, findings.radii.index(radius)],
+                radius,
             )
             for name, (flux, radius) in findings.curves.items()
             if np.isfinite(flux).any()
@@ -158,7 +161,7 @@ def image_points(findings: Findings, measured: MeasuredVisit, most: int) -> Json
         [q for name, q in findings.quantities.items() if name != "time"],
     )
     kept = thin(findings.points.count, most)
-    return {**pack_points(points, kept), "budget": pack_budget(findings, product, kept)}
+    return {**pack_points(points, kept), "budget": pack_budget(findings, kept)}
 
 
 def imagette_points(term: Product, most: int) -> Json:
@@ -231,23 +234,21 @@ def pack_curves(points: PointSet, kept: IntArray) -> dict[str, Json]:
     return packed
 
 
-def pack_budget(findings: Findings, product: Product, kept: IntArray) -> Json:
+def pack_budget(findings: Findings, kept: IntArray) -> Json:
     """Return the change of each flux at every step, and the terms of each error [electron].
 
     The stages refer to a fixed circle about the first position. The error terms are standard
     deviations of the flux within `DEFAULT_RADIUS`; ``typical`` is their median within each of
-    `RADII`.
+    ``radii``.
     """
     meanings = {c.name: c.meaning for c in TERMS["TERM_ERRORS"].columns}
     terms = [name for name in findings.variances if name != "DRP"]
-    typical = np.array(
-        [np.nanmedian(deviation(v), axis=0) for v in term_column(product, "TERM_ERRORS", *terms)]
-    )
+    typical = [medians(deviation(findings.all_variances[name])) for name in terms]
     step = FLUX_STEP * middle(findings.points.flux)
     error = TERM_STEP * middle(deviation(sum(findings.variances[name] for name in terms)))
     return {
         "radius": DEFAULT_RADIUS,
-        "radii": list(RADII),
+        "radii": list(findings.radii),
         "start": pack(findings.stages[0].before[kept], step),
         "stages": [
             {
