@@ -39,6 +39,7 @@ LEAST_BIAS = 250.0
 
 RUN, LONG_RUN = 8, 16  # pixels that repeat those of the image before, of another row or column
 
+RARE = 0.05  # of the images; fewer do not show what is usual
 BY_CHANCE = 4  # coincidences in an image that are no damage
 
 SAMPLED = 5  # images spread over the visit that show the window and its usual level
@@ -228,10 +229,15 @@ def _count_repeated(image: WordArray, plain: BoolArray) -> int:
 
 
 def more_than_usual(counts: IntArray) -> BoolArray:
-    """Return which images have many more coincidences than the others, shape (n,)."""
+    """Return which images have many more coincidences than the others, shape (n,).
+
+    What is usual has to be so in all but a twentieth of the images: most may be damaged, but in a
+    simulated visit without noise all coincide, except for those in which the star has moved far.
+    """
     if not len(counts):
         return np.zeros(0, dtype=np.bool_)
-    usual = min(float(np.median(counts)), 8.0 + 4.0 * float(counts.min()))
+    least = float(np.quantile(counts, RARE, method="lower"))
+    usual = min(float(np.median(counts)), 8.0 + 4.0 * least)
     return np.asarray(counts > BY_CHANCE + 3.0 * usual)
 
 

@@ -156,7 +156,7 @@ def _require_usable(quality: Int32Array, damage: Damage, sight: Sight) -> None:
         )
 
 
-@step("events", "FLAGGING", version="9", payload=Events, leaves=["TERM_EVENTS"])
+@step("events", "FLAGGING", version="10", payload=Events, leaves=["TERM_EVENTS"])
 def flag_events(
     raw: Product,
     tables: tuple[Product, ...],

@@ -220,6 +220,9 @@ def test_counts_far_above_the_usual_ones_are_told_from_chance() -> None:
     # half of the images damaged: the least damaged one shows what is usual
     assert more_than_usual(np.array([0, 500, 500, 500])).tolist() == [False, True, True, True]
     assert not more_than_usual(np.array([900, 1000, 1100])).any()
+    # without noise all images coincide, but for a star that moved far once in forty images
+    assert not more_than_usual(np.array([0, *[500] * 39])).any()
+    assert more_than_usual(np.array([*[0] * 4, *[500] * 36])).sum() == 36
 
 
 def test_sky_without_noise_repeats_in_all_images_but_the_first() -> None:
