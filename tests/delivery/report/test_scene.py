@@ -28,7 +28,8 @@ def test_the_model_of_the_scene_leaves_noise_and_knows_the_targets_light(reduced
             product["path"] = str(place)
         leaf[entry["step"]] = REGISTERED[entry["step"]].payload.model_validate(entry["payload"])
     calibrated = CalibratedVisit.model_construct(bias=leaf["bias"], gain=leaf["gain"])
-    names = ("psf", "pointing", "position", "stars", "look", "background", "smearing", "defects")
+    names = ("prior", "psf", "pointing", "position", "stars", "look")
+    names += ("background", "smearing", "defects")
     corrected = CorrectedVisit.model_construct(**{name: leaf[name] for name in names})
     with open_images(leaf["correct"].products["SCI_COR_SubArray"]) as images:
         scene = scene_of(calibrated, corrected, images, 2)
