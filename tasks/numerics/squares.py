@@ -76,11 +76,11 @@ def median_of_squares(image: FloatArray, side: int) -> FloatArray:
             for j in range(side)
             for i in range(side)
         ]
-        medians[top : top + rows] = _middle(shifted)
+        medians[top : top + rows] = _median_of(shifted)
     return medians
 
 
-def _middle(values: list[FloatArray]) -> FloatArray:
+def _median_of(values: list[FloatArray]) -> FloatArray:
     """Return the median of an odd number of arrays, which are changed."""
     spare = np.empty_like(values[0])
     for a, b, smaller, larger in median_network(len(values)):
