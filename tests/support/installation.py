@@ -74,7 +74,7 @@ class Installation:
         """Return a flow run."""
         return dict(self.ask(f"flow_runs/{identity}"))
 
-    def end(self, identity: str, seconds: float = 120) -> dict[str, Any]:
+    def end(self, identity: str, seconds: float = 300) -> dict[str, Any]:
         """Wait for the end of a flow run, and return it."""
 
         def ended() -> dict[str, Any]:
