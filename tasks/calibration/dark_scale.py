@@ -11,6 +11,7 @@ from schemas.arrays import FloatArray
 from schemas.payloads import Linearity, ReadOut, Reference
 from tasks.calibration.bias import clipped_mean, margin_mean, read_bias_reference
 from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.sample import spread_evenly
 from tasks.visit.linearity_curve import linearise
 from tasks.visit.raw import Exposures
 from tasks.visit.terms import read_bias, read_gain, read_linearity
@@ -126,7 +127,7 @@ def _measure_columns(
         read_linearity(linearity),
     )
     reference = read_bias_reference(bias_frame.product, raw.frequency, raw.hardware)
-    chosen = np.unique(np.linspace(0, raw.count - 1, MOST_IMAGES).round().astype(np.int64))
+    chosen = spread_evenly(raw.count, MOST_IMAGES)
     columns = {}
     for side, charge in expected.items():
         adu = margin_mean(raw, side, reference, chosen)

@@ -50,6 +50,7 @@ from tasks.correction.telegraphic import states
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA
+from tasks.numerics.sample import spread_evenly
 from tasks.scene.prior import read_bad_pixels
 from tasks.scene.residuals import Residuals
 from tasks.visit.images import Images, open_images
@@ -198,7 +199,7 @@ def outside_window(images: Images, chosen: IntArray) -> BoolArray:
     """Return the pixels without a value in any of five images spread over the visit."""
     some = chosen if len(chosen) else np.arange(images.count)
     outside = np.ones(images.shape, dtype=bool)
-    for i in some[np.unique(np.linspace(0, len(some) - 1, 5).round().astype(int))]:
+    for i in some[spread_evenly(len(some), 5)]:
         outside &= ~np.isfinite(images.take(int(i)))
     return outside
 

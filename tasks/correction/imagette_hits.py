@@ -25,6 +25,7 @@ from tasks.correction.steady import MANY, usual_scatter
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of, median_of_known
+from tasks.numerics.sample import spread_evenly
 from tasks.scene.imagettes import ImagetteFits, companions, imagette_model, part_of
 from tasks.visit.clean import read_flags
 from tasks.visit.images import open_images, open_imagettes
@@ -211,8 +212,8 @@ class Search:
 
     def find(self, usable: IntArray, settings: DefectSettings) -> dict[str, AnyArray]:
         """Search the `usable` imagettes, in order of time; return the hits as COLUMNS."""
-        steps = np.linspace(0, len(usable) - 1, min(MOST_SAMPLED, len(usable))).round()
-        sampled = {int(i): self.excess(int(i)) for i in usable[np.unique(steps.astype(int))]}
+        some = usable[spread_evenly(len(usable), MOST_SAMPLED)]
+        sampled = {int(i): self.excess(int(i)) for i in some}
         usual = usual_residuals([one for one in sampled.values() if one is not None])
         if usual is None:
             return {name: np.zeros(0) for name in COLUMNS}

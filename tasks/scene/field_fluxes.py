@@ -26,6 +26,7 @@ from tasks.files.disk import require
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import median_of_known, robust_scatter
+from tasks.numerics.sample import spread_evenly
 from tasks.scene.optics import FINE
 from tasks.scene.residuals import Residuals
 from tasks.scene.stars import COLOUR_ERROR, Field
@@ -257,10 +258,7 @@ def choose_images(look: LookTerm, roll: FloatArray, size: int) -> IntArray:
     """Return at most `size` sampled images that show the target and whose roll is known."""
     seen = np.isfinite(look.x) & np.isfinite(look.y) & (look.flux > 0) & np.isfinite(roll)
     good = np.flatnonzero(look.sampled & seen)
-    if not len(good):
-        return good
-    few = np.unique(np.linspace(0, max(len(good) - 1, 0), size).round().astype(int))
-    return np.asarray(good[few])
+    return np.asarray(good[spread_evenly(len(good), size)])
 
 
 def enter_fluxes(

@@ -21,6 +21,7 @@ from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.geometry import circle_overlap
 from tasks.numerics.robust import MAD_TO_SIGMA, median_of_known, ring_statistics, robust_scatter
+from tasks.numerics.sample import spread_evenly
 from tasks.scene.blend import Blend, read_blend
 from tasks.scene.light import centre_of_light
 from tasks.scene.ring import fit_ring, window_of
@@ -62,11 +63,7 @@ def steady(clear: BoolArray, uncertain: BoolArray) -> BoolArray:
 def sample_indices(usable: BoolArray, size: int) -> IntArray:
     """Return at most `size` of the usable images, evenly spread."""
     indices = np.flatnonzero(usable)
-    if len(indices) <= size:
-        return indices
-    return np.asarray(
-        indices[np.unique(np.linspace(0, len(indices) - 1, size).round().astype(int))]
-    )
+    return np.asarray(indices[spread_evenly(len(indices), size)])
 
 
 @step("look", version="14", payload=Look, leaves=["TERM_LOOK"])

@@ -28,6 +28,7 @@ from schemas.payloads import (
 )
 from schemas.settings import PsfSettings
 from tasks.engine.step import Leaves, step
+from tasks.numerics.sample import spread_evenly
 from tasks.scene.field_fluxes import fit_factors
 from tasks.scene.hot_pixels import alternate_without_hot, is_harmed
 from tasks.scene.optics import Shift, render, to_grid, to_spectrum
@@ -359,7 +360,7 @@ class Neighbours:
     def _fit(self, psf: Shape, field: Field) -> FloatArray:
         """Fit the brightest neighbours; return the ratios of their fluxes to the expected ones."""
         stars = self.sample.stars
-        few = np.unique(np.linspace(0, len(stars) - 1, min(SHARED, len(stars))).round().astype(int))
+        few = spread_evenly(len(stars), SHARED)
         faint = field.without(self.fitted)
         residuals, drawings, variances, slopes = [], [], [], []
         for k in few:

@@ -6,6 +6,7 @@ import numpy as np
 
 from schemas.arrays import BoolArray
 from schemas.settings import BackgroundSettings
+from tasks.numerics.sample import spread_evenly
 from tasks.visit.images import Images
 
 FEWEST_PIXELS = 400  # of the ring; a plane through it needs 200 after clipping and masking
@@ -18,7 +19,7 @@ SAMPLED = 5  # images spread over the visit that show the window
 def window_of(images: Images) -> BoolArray:
     """Return the pixels with a value in any of five images spread over the visit, (ny, nx)."""
     inside = np.zeros(images.shape, dtype=bool)
-    for i in np.unique(np.linspace(0, images.count - 1, SAMPLED).round().astype(int)):
+    for i in spread_evenly(images.count, SAMPLED):
         inside |= np.isfinite(images.take(int(i)))
     return inside
 

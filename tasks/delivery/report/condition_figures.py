@@ -34,11 +34,11 @@ from tasks.delivery.report.series import (
     relation,
     relative_flux,
     running_median,
-    thin,
     varies,
 )
 from tasks.delivery.report.tables import EVENT_DIGITS, bit_name
 from tasks.delivery.report.wording import format_number
+from tasks.numerics.sample import spread_evenly
 
 OVER_TIME = ("background", "smearing", "cosmics_in", "bias", "ron", "gain", "x", "y", "temperature")
 
@@ -156,7 +156,7 @@ def _draw_flux_over(
     panel: Panel, x: FloatArray, y: FloatArray, most: int, *, periodic: bool
 ) -> None:
     """Draw the flux against one quantity: points, running median and fit."""
-    kept = thin(len(x), most)
+    kept = spread_evenly(len(x), most)
     style_panel(panel)
     everything = np.ones(len(y), dtype=bool)
     height, limits = clip_to_axis(y, everything)

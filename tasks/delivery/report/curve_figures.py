@@ -27,9 +27,10 @@ from tasks.delivery.report.drawing import (
 from tasks.delivery.report.findings import Findings, Stage
 from tasks.delivery.report.noise_tables import optimal_circle
 from tasks.delivery.report.raster import Dots
-from tasks.delivery.report.series import Points, axis_limits, relative_flux, thin
+from tasks.delivery.report.series import Points, axis_limits, relative_flux
 from tasks.delivery.report.tables import stage_name
 from tasks.delivery.report.wording import ROUNDING, format_number, format_ppm
+from tasks.numerics.sample import spread_evenly
 
 TREND_POINTS = 31  # good points in the running median that before and after are compared with
 
@@ -137,7 +138,7 @@ def _draw_before_and_after(
         return
     style_panel(panel, ticks=3)
     kept = np.flatnonzero(measured)
-    kept = kept[thin(len(kept), most)]
+    kept = kept[spread_evenly(len(kept), most)]
     low, high = axis_limits(np.concatenate([values[measured] for values in pair]))
     shown = np.clip(np.stack([values[kept] for values in pair]), low, high)
     hours, all_of = points.hours[kept], np.ones(len(kept), dtype=bool)

@@ -12,8 +12,9 @@ from schemas.arrays import BoolArray, FloatArray
 from schemas.payloads import Payload
 from tasks.delivery.report.canvas import Line, Panel
 from tasks.delivery.report.raster import Dots
-from tasks.delivery.report.series import Points, axis_limits, bin_medians, thin, varies
+from tasks.delivery.report.series import Points, axis_limits, bin_medians, varies
 from tasks.delivery.report.wording import format_value
+from tasks.numerics.sample import spread_evenly
 
 # Okabe & Ito: distinguishable with any kind of colour vision
 GOOD, FLAGGED, THIRD = "#0072B2", "#D55E00", "#009E73"
@@ -112,7 +113,7 @@ def draw_quantity(
         panel.x.ticks = {}
     height, limits = clip_to_axis(y, good)
     kept = np.flatnonzero(measured)
-    kept = kept[thin(len(kept), most)]
+    kept = kept[spread_evenly(len(kept), most)]
     plot_points(panel, x[kept], height[kept], ~good[kept], 1.8 if len(kept) > FEW else 2.8)
     if line:
         chosen = good & measured

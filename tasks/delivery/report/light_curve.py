@@ -12,8 +12,9 @@ from schemas.words import counted
 from tasks.delivery.report.canvas import Canvas, Line, Panel
 from tasks.delivery.report.drawing import FLAGGED, GOOD, LINE, FigureText
 from tasks.delivery.report.raster import Dots
-from tasks.delivery.report.series import Points, bin_medians, thin, to_scale
+from tasks.delivery.report.series import Points, bin_medians, to_scale
 from tasks.delivery.report.wording import format_number
+from tasks.numerics.sample import spread_evenly
 
 BIN_HOURS = 0.25
 
@@ -56,7 +57,7 @@ def draw_light_curve(points: Points, most: int) -> bytes:
     relative, low, high = to_scale(points)
     scale = Scale(low, high)
     drawn = np.zeros(points.count, dtype=bool)
-    drawn[thin(points.count, most)] = True
+    drawn[spread_evenly(points.count, most)] = True
     drawn &= np.isfinite(relative) & np.isfinite(points.hours)
     times, medians = bin_medians(points.hours[points.good], relative[points.good], BIN_HOURS)
     canvas = Canvas(7.0, 2.95)

@@ -127,12 +127,9 @@ def _draw_noise_of_time(panel: Panel, findings: Findings) -> None:
 
 def _draw_noise_of_radius(panel: Panel, findings: Findings) -> None:
     write_title(panel, "noise against radius [ppm]")
-    known = {r: findings.metrics.get(circle_name(r)) for r in findings.radii}
-    rows = {r: metrics for r, metrics in known.items() if metrics is not None}
-    radii, noise = (
-        list(rows),
-        {column: np.array([row[column] for row in rows.values()]) for column in _OF_RADIUS},
-    )
+    radii = [r for r in findings.radii if circle_name(r) in findings.metrics]
+    rows = [findings.metrics[circle_name(r)] for r in radii]
+    noise = {column: np.array([row[column] for row in rows]) for column in _OF_RADIUS}
     panel.y.logarithmic = True
     if not (drawn := _draw_lines(panel, np.array(radii), noise, _OF_RADIUS)):
         return

@@ -83,15 +83,6 @@ def bin_medians(
     return np.array([(b + 0.5) * width for b, _ in line]), np.array([m for _, m in line])
 
 
-def thin(count: int, most: int) -> npt.NDArray[np.intp]:
-    """Return at most `most` indices, spread evenly over `count`."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
-        if count
-        else np.empty(0, np.intp)
-    )
-
-
 def axis_limits(values: FloatArray) -> tuple[float, float]:
     """Return the limits of an axis for some values [ppm].
 

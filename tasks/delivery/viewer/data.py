@@ -23,8 +23,8 @@ from schemas.terms import TERMS
 from tasks.delivery.light_curves import read_curve_metrics
 from tasks.delivery.report.findings import Findings, Quantity
 from tasks.delivery.report.noise_tables import medians
-from tasks.delivery.report.series import thin
 from tasks.delivery.report.tables import BIT_WORDS, EVENT_DIGITS, bit_name, stage_name
+from tasks.numerics.sample import spread_evenly
 from tasks.visit.terms import term_column
 
 Json = dict[str, Any]
@@ -160,7 +160,7 @@ def image_points(findings: Findings, measured: MeasuredVisit, most: int) -> Json
         findings.metrics,
         [q for name, q in findings.quantities.items() if name != "time"],
     )
-    kept = thin(findings.points.count, most)
+    kept = spread_evenly(findings.points.count, most)
     return {**pack_points(points, kept), "budget": pack_budget(findings, kept)}
 
 
@@ -191,7 +191,7 @@ def imagette_points(term: Product, most: int) -> Json:
             Quantity("smearing", "smearing", "electron", values["SMEARING"]),
         ),
     )
-    return pack_points(points, thin(len(points.bjd), most))
+    return pack_points(points, spread_evenly(len(points.bjd), most))
 
 
 def pack_points(points: PointSet, kept: IntArray) -> Json:

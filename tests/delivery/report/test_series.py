@@ -17,7 +17,6 @@ from tasks.delivery.report.series import (
     relation,
     relative_flux,
     removed_variance,
-    thin,
 )
 
 
@@ -38,14 +37,6 @@ def test_bins_hold_medians_and_break_the_line_where_points_are_missing() -> None
         medians, [2.0, np.nan, 8.0, np.nan]
     )  # [0.25, 0.5) holds only two points
     assert bin_medians(np.empty(0), np.empty(0), 0.25)[0].size == 0
-
-
-@given(st.integers(0, 3000), st.integers(1, 500))
-def test_thinning_keeps_both_ends_and_never_more_than_asked_for(count: int, most: int) -> None:
-    kept = thin(count, most)
-    assert len(kept) == min(count, most)
-    if count and most > 1:
-        assert (kept[0], kept[-1]) == (0, count - 1)
 
 
 def test_a_single_spike_does_not_stretch_the_axis_but_a_transit_does() -> None:
