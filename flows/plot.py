@@ -137,7 +137,8 @@ def draw_curve(panel: Axes, x: FloatArray, curve: Columns, flagged: bool) -> Non
     good: BoolArray = (curve["EVENT"] == 0) & np.isfinite(flux) & np.isfinite(x)
     if "QUALITY" in curve:
         good &= curve["QUALITY"] == 0
-    level = np.median(flux[good]) if good.any() else np.nanmedian(flux)
+    usual = flux[good] if good.any() else flux[np.isfinite(flux)]
+    level = np.median(usual) if usual.size else np.nan
     relative = PPM * (flux / level - 1)
     error = PPM * np.asarray(curve["FLUXERR"], np.float64) / level
     if flagged and not good.all():
@@ -149,6 +150,10 @@ def draw_curve(panel: Axes, x: FloatArray, curve: Columns, flagged: bool) -> Non
     scatter = point_to_point(flux[good] / level)
     panel.set_ylabel("flux [ppm]")
     note = f"{int(good.sum())} good points, point-to-point scatter {ppm_text(scatter)}"
+    if not good.any():
+        note = "no good points" + (
+            "" if flagged or not usual.size else "; --flagged shows the others"
+        )
     panel.set_title(note, loc="right", fontsize=8, color="0.3")
     panel.grid(color="0.9", linewidth=0.6)
     panel.set_axisbelow(True)

@@ -433,7 +433,7 @@ def edge_variance(
     return np.array(variances)
 
 
-@step("apertures", "APERTURE", version="6", payload=Apertures, leaves=["TERM_APERTURES"])
+@step("apertures", "APERTURE", version="7", payload=Apertures, leaves=["TERM_APERTURES"])
 def measure_apertures(
     corrected: Corrected,
     position: Position,
@@ -464,6 +464,7 @@ def measure_apertures(
             hot[block] = sums_of(static, pixels.shape, place, radii)
             smeared[block] = sums_of(rows[block][:, None, :], pixels.shape, place, radii)
         mjd = images.mjd
+    forget_cut(sums, areas, radii)
     columns = {
         "MJD_TIME": mjd,
         "FLUX": sums,
@@ -486,6 +487,15 @@ def is_cut(areas: FloatArray, radii: Radii, radius: float = DEFAULT_RADIUS) -> B
     return np.asarray(masked_fraction(areas, radii)[:, radii.index(radius)] > MOST_MISSING)
 
 
+def forget_cut(sums: FloatArray, areas: FloatArray, radii: Radii) -> None:
+    """Replace the sums within apertures that settings add, shape (n, radii), by NaN where cut.
+
+    The flags of a point are those of the default aperture, and say nothing about others.
+    """
+    for radius in added_radii(radii):
+        sums[is_cut(areas, radii, radius), radii.index(radius)] = np.nan
+
+
 def cut_warnings(areas: FloatArray, radii: Radii) -> list[str]:
     """Return warnings about apertures that are cut in images with some of their pixels.
 
@@ -494,7 +504,7 @@ def cut_warnings(areas: FloatArray, radii: Radii) -> list[str]:
     lit = (areas > 0).any(axis=1)
     edge = "the star lies near the edge of the window, or pixels are lost"
     ends = {DEFAULT_RADIUS: "flagged"}
-    ends.update(dict.fromkeys(added_radii(radii), "its flux is too low there, and not flagged"))
+    ends.update(dict.fromkeys(added_radii(radii), "no flux"))
     cuts = {radius: int((is_cut(areas, radii, radius) & lit).sum()) for radius in ends}
     return [
         f"the aperture {circle_name(radius)} of {cuts[radius]} images misses more than "

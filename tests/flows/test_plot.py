@@ -55,7 +55,12 @@ def test_a_curve_without_good_points_is_drawn_all_the_same(tmp_path: Path) -> No
     curve = dict.fromkeys(("FLUX", "FLUXERR", "EVENT"), ones) | {"CONTA_LC": 0 * ones}
     panel = Figure().subplots()
     plot.draw_curve(panel, np.arange(5.0), curve, True)
-    assert panel.get_title(loc="right").startswith("0 good points")
+    assert panel.get_title(loc="right") == "no good points"
+    plot.draw_curve(panel, np.arange(5.0), curve, False)
+    assert panel.get_title(loc="right") == "no good points; --flagged shows the others"
+    # nor a flux at all: a circle that leaves the window
+    plot.draw_curve(panel, np.arange(5.0), curve | {"FLUX": np.nan * ones}, False)
+    assert panel.get_title(loc="right") == "no good points"
 
 
 def test_wrong_names_are_usage_errors_that_list_the_right_ones(

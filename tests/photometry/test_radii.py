@@ -26,7 +26,7 @@ from schemas.terms import TERMS
 from tasks.files import disk
 from tasks.files.reader import open_declared
 from tasks.files.writer import NewHdu, write_fits
-from tasks.photometry.apertures import aperture_sums, cut_warnings
+from tasks.photometry.apertures import aperture_sums, cut_warnings, forget_cut
 from tasks.photometry.psf_fit import light_shares
 from tasks.photometry.quality import light_lost
 from tasks.visit.terms import columns_by_radius, read_radii
@@ -167,6 +167,11 @@ def test_circle_that_leaves_the_image_is_named_in_a_warning_unless_every_visit_h
     assert np.isfinite(sums).all()
     (warning,) = cut_warnings(areas, radii)
     assert "R50 of 3 images misses more than 0.1% of its area" in warning
+    assert warning.endswith("no flux")
+    before = sums.copy()
+    forget_cut(sums, areas, radii)
+    assert np.isnan(sums[:, -1]).all()
+    np.testing.assert_array_equal(sums[:, :-1], before[:, :-1])
     # R40 leaves the image too, where R25 does not
     _, areas = aperture_sums(images, np.full(3, 30.0), np.full(3, 45.0), radii)
     assert ["R50" in warning for warning in cut_warnings(areas, radii)] == [True]
