@@ -10,6 +10,8 @@ Radii = tuple[float, ...]
 
 DEFAULT_RADIUS, RINF_RADIUS, RSUP_RADIUS = 25.0, 22.5, 30.0
 
+LARGEST_RADIUS = 50  # that settings may add [pixel]
+
 # Those of every visit: R15 to R40 and the 22.5 of RINF. Settings may add others.
 RADII: Radii = tuple(sorted([*(float(r) for r in range(15, 41)), RINF_RADIUS]))
 

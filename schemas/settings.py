@@ -11,7 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.light_curves import RADII, RINF_RADIUS, Radii, circle_name, radii_with
+from schemas.light_curves import (
+    LARGEST_RADIUS,
+    RADII,
+    RINF_RADIUS,
+    Radii,
+    circle_name,
+    radii_with,
+)
 
 _PAIR = r"[0-9]{1,9}(\.[0-9]{0,12})? +[0-9]{1,4}(\.[0-9]{0,12})?"  # of numbers
 _PAIRS = rf"{_PAIR}(, *{_PAIR})*"
@@ -299,7 +306,7 @@ class PositionSettings(Settings):
 
 
 MOST_RADII, DECIMALS = 10, 2
-_RADIUS = {"ge": 3, "le": 50}  # [pixel]
+_RADIUS = {"ge": 3, "le": LARGEST_RADIUS}  # [pixel]
 
 
 class ApertureSettings(Settings):

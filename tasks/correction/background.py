@@ -27,7 +27,6 @@ from schemas.payloads import Background, FirstScene, Product, ReadOut, Removed, 
 from schemas.settings import BackgroundSettings
 from schemas.terms import TERMS
 from tasks.correction.ring import (
-    ANGLES,
     SECTORS,
     Plane,
     add_to_field,
@@ -45,6 +44,7 @@ from tasks.correction.ring_starlight import starlight_in_level
 from tasks.engine.step import Leaves, step
 from tasks.files.writer import NewHdu
 from tasks.numerics.robust import ring_statistics, robust_scatter
+from tasks.scene.prior import read_reference_psf
 from tasks.scene.residuals import Residuals
 from tasks.scene.ring import fit_ring, window_of
 from tasks.scene.stars import Field, neighbours_by_reference
@@ -328,7 +328,8 @@ def estimate_background(
         sums = sky.average(settings)
         mean, windows = free_windows(sums)
         found, slope = sky.measure(windows, settings.clip, read_gain(readout.gain).gain)
-        stars = starlight_in_level(rest, scene, sky.ring, settings.clip, sky.sampled)
+        plane = read_reference_psf(scene.prior)
+        stars = starlight_in_level(rest, plane, sky.ring, settings.clip, sky.sampled)
         centre = sky.place[0] + images.x_offset, sky.place[1] + images.y_offset
         small, empty = settings != intended, ~np.isfinite(look.flux)
         measured = Measured(images.mjd, images.nexp, found, slope, centre, small, empty, stars)
@@ -389,13 +390,12 @@ class Surroundings:
             if np.isfinite(plane.level):
                 known = np.array([plane.level, plane.slope_x, plane.slope_y])
                 sector_means(pixels, clip * plane.sigma, known, means[i])
-        found[:, 0] += effects.background + self.usual_level(clip)
+        found[:, 0] += effects.background + self.usual_level(np.ones_like(windows), clip)
         found[:, 1] = np.hypot(found[:, 1] * excess(means, scatter), self.halo())
         return found, slope
 
-    def usual_level(self, clip: float) -> float:
+    def usual_level(self, everywhere: BoolArray, clip: float) -> float:
         """Return the level of the median image, which is not 0 where stars are everywhere."""
-        everywhere = np.ones((self.ring.distance.max() + 1, ANGLES), dtype=bool)
         pixels = used_pixels(self.steady, self.ring, 0.0, everywhere)
         level = fit_planes(pixels, self.ring.outer, clip, COUNT)[0].level
         return level if np.isfinite(level) else 0.0

@@ -27,7 +27,7 @@ from tasks.visit.terms import PositionTerm, read_apertures, read_position
 
 
 @step(
-    "contamination", "CONTAMIN", version="9", payload=Contamination, leaves=["TERM_CONTAMINATION"]
+    "contamination", "CONTAMIN", version="10", payload=Contamination, leaves=["TERM_CONTAMINATION"]
 )
 def estimate_contamination(
     corrected: Corrected, scene: Scene, apertures: Apertures, background: Background
@@ -71,19 +71,13 @@ def field_light(
 ) -> tuple[FloatArray, FloatArray]:
     """Return light of field stars within the circles, and its error, (n, radii) [electron].
 
-    Both are 0 in images without a position of the target. Circles beyond those of every visit have
-    a table of their own: in a larger one, the others would change by rounding.
+    Both are 0 in images without a position of the target.
     """
     duration = field.track.span(images.nexp, images.exposure_time)
     sky = float(background.used["BKG_STAR"])
-    doubts, reference = field.of_errors(scene.stars).flux, read_reference_psf(scene.prior)
+    doubts = field.of_errors(scene.stars).flux
+    circles = Circles.of(field.psf, read_reference_psf(scene.prior), radii)
     light, errors = np.zeros((2, images.count, len(radii)))
-    usual = sum(radius <= RADII[-1] for radius in radii)
-    for some in (slice(usual), slice(usual, len(radii))):
-        if not radii[some]:
-            continue
-        table = Circles.of(field.psf, reference, radii[some])
-        for i in np.flatnonzero(np.isfinite(position.x) & np.isfinite(position.y)):
-            mjd = float(images.mjd[i])
-            light[i, some], errors[i, some] = table.light(field, doubts, mjd, duration, sky)
+    for i in np.flatnonzero(np.isfinite(position.x) & np.isfinite(position.y)):
+        light[i], errors[i] = circles.light(field, doubts, float(images.mjd[i]), duration, sky)
     return light, errors

@@ -162,7 +162,7 @@ class Extras(NamedTuple):
 STANDING, FIELD = slice(3), slice(3, 5)  # extras that stand still, and those of the field stars
 
 
-@step("imagette_photometry", version="13", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
+@step("imagette_photometry", version="14", payload=ImagettePhotometry, leaves=["TERM_IMAGETTES"])
 def measure_imagettes(
     corrected: Corrected,
     subarray: Corrected,
