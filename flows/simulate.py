@@ -15,6 +15,7 @@ from schemas.errors import (
     plain,
 )
 from schemas.nearest import did_you_mean
+from schemas.words import fault_of
 from tasks.files import disk
 from tasks.files.toml import read_toml
 
@@ -123,11 +124,10 @@ def read_case(name: str, images: int | None) -> Case:
         wrong = [
             (
                 ".".join(map(str, e["loc"])),
-                "unknown key" if e["type"] == "extra_forbidden" else e["msg"],
+                "unknown key" if e["type"] == "extra_forbidden" else fault_of(e),
             )
             for e in error.errors()
         ]
-        wrong = [(key, why.removeprefix("Value error, ")) for key, why in wrong]
         text = "; ".join(f"{key}: {why}" if key else why for key, why in wrong)
         kind = (
             MissingInputError

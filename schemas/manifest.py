@@ -27,6 +27,7 @@ from schemas.names import PAGE, TERM, read_soc_name, read_version, version_label
 from schemas.payloads import Digest, Inventory, Leaf, Payload, Status, VisitId
 from schemas.products import soc_extnames
 from schemas.terms import TERMS
+from schemas.words import fault_of
 
 MANIFEST_VERSION = 1
 
@@ -372,5 +373,5 @@ def first_fault(error: ValidationError) -> str:
     """Return the first error of a validation: the field, and what is wrong with it."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
+    message = fault_of(first)
     return plain(f"{field}: {message}" if field else message)

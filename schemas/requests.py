@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.errors import ConfigurationError, UsageError
 from schemas.nearest import did_you_mean
 from schemas.settings import PipelineSettings
+from schemas.words import fault_of
 
 
 class ReduceRequest(BaseModel):
@@ -127,7 +128,7 @@ def make_settings(changes: dict[str, Any]) -> PipelineSettings:
         text = (
             f"unknown setting {key}{_hint(key)}"
             if first["type"] == "extra_forbidden"
-            else f"setting {key}: {first['msg']}{given}"
+            else f"setting {key}: {fault_of(first)}{given}"
         )
         raise ConfigurationError(text) from error
     for group in changes.values():

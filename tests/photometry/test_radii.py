@@ -68,21 +68,21 @@ def test_setting_is_a_list_or_a_single_number_and_has_one_order() -> None:
         ([1e9], "1000000000.0 is not from 3 to 50"),
         ([float("nan")], "nan is not from 3 to 50 pixels"),
         ([float("inf")], "inf is not from 3 to 50 pixels"),
-        ([10**400], "not from 3 to 50 pixels"),
+        ([10**400], "1000.* is not from 3 to 50 pixels"),
         (25, "every visit has a circle of 25 pixels: the light curve R25"),
-        ([12.5, 22.5], "the light curve RINF"),
+        ([12.5, 22.5], "every visit has a circle of 22.5 pixels: the light curve RINF"),
         ([12.5, 13.0, 12.5], "12.5 occurs 2 times"),
-        ([12.345], "more than 2 decimals; the nearest is 12.3"),
+        ([12.345], "12.345 has more than 2 decimals; the nearest is 12.3"),
         ([*np.arange(3.0, 14.0)], "has 11 radii, expected at most 10"),
         ("12,5", r"'12,5' is not a number, expected radii such as \[12.5, 45\]"),
         ([True], "'True' is not a number"),
-        ([[12.5]], "is not a number"),
-        ({"a": 1}, "is not a number"),
+        ([[12.5]], r"'\[12.5\]' is not a number"),
+        ({"a": 1}, r".* is not a number"),
         (None, "'None' is not a number"),
     ],
 )
 def test_radii_that_cannot_be_are_refused_with_what_is_wrong(radii: Any, match: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"setting apertures.radii: .*{match}"):
+    with pytest.raises(ConfigurationError, match=f"setting apertures.radii: {match}"):
         make_settings({"apertures": {"radii": radii}})
 
 
