@@ -26,7 +26,8 @@ from tasks.visit.raw import Exposures, open_exposures
 COLUMNS = ("XI", "ETA", "MAG", "T_EFF", "SHARE", "TARGET")
 _NO_WHITE_PSF = (
     "there is no reference PSF (REF_APP_WhitePSF): neighbours are not subtracted before the visit "
-    "has a PSF of its own, and few images do not give one"
+    "has a PSF of its own, few images do not give one, and the far wings of field stars are not "
+    "known"
 )
 OUTLYING = 10.0  # times the brightest pixel around it
 UNKNOWN = 9999.0  # year; the catalogue does not give its epoch
